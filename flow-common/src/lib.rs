@@ -1,0 +1,24 @@
+//! What the kernel side and the user side must agree on: map keys and values, ring buffer
+//! records, limits and causes of loss.
+//!
+//! Every struct here crosses the boundary as raw bytes. So each is `repr(C)`, has its padding
+//! spelled out (map keys compare bytewise), and its size is asserted beside it.
+#![no_std]
+
+pub mod interface;
+pub mod limits;
+pub mod loss;
+pub mod record;
+pub mod traffic;
+
+pub use interface::{Class, Direction, InterfaceCounters, InterfaceKey, PacketCount};
+pub use loss::Loss;
+pub use record::{RecordHeader, RecordKind};
+pub use traffic::{AppCounters, AppKey, ProcessKey, SocketState};
+
+/// A type that may be copied to and from the kernel byte by byte.
+///
+/// # Safety
+/// The type is `repr(C)`, has no implicit padding, and every bit pattern of its size is a valid
+/// value.
+pub unsafe trait Plain: Copy + 'static {}

@@ -1,0 +1,20 @@
+//! Sizes of maps and buffers. The loader may override the map sizes; these are the defaults.
+
+/// Entries of the map of (socket, process, remote) counters.
+pub const APP_ENTRIES: u32 = 65_536;
+/// Entries of the map of sockets.
+pub const SOCKET_ENTRIES: u32 = 65_536;
+/// Entries of the map that takes a process's bytes once [`APP_ENTRIES`] are in use.
+pub const OVERFLOW_ENTRIES: u32 = 8_192;
+/// Interfaces that can be counted at once.
+pub const INTERFACE_ENTRIES: u32 = 4_096;
+/// Calls in flight at once: notes passed from a function's entry, or a cgroup hook, to its return.
+pub const CALL_ENTRIES: u32 = 16_384;
+/// Bytes of the ring buffer; a power of two and a multiple of the page size.
+pub const RING_BYTES: u32 = 8 << 20;
+/// Bytes of a path to an executable carried in a process record; a longer one is marked cut.
+pub const EXE_BYTES: usize = 512;
+/// Bytes of arguments carried in a process record; longer ones are marked cut.
+pub const ARGS_BYTES: usize = 4096;
+/// Bytes of a thread's name, as in the kernel's `TASK_COMM_LEN`.
+pub const COMM_BYTES: usize = 16;

@@ -1,0 +1,144 @@
+//! Records of the ring buffer: a header that tells the kind, then the kind's own struct.
+
+use crate::{
+    Plain,
+    limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES},
+    traffic::{AppCounters, AppKey, ProcessKey, SocketState},
+};
+
+/// What a record holds.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordKind {
+    /// [`AppRecord`]: a (socket, process, remote) is new.
+    AppNew = 1,
+    /// [`AppRecord`]: first bytes in this epoch.
+    AppUpdate = 2,
+    /// [`SocketRecord`]: the socket is new.
+    SocketNew = 3,
+    /// [`SocketRecord`]: first packet in this epoch, or a change of state, address or owner.
+    SocketUpdate = 4,
+    /// [`SocketRecord`]: released by its processes and, for TCP, closed: no more app bytes will come.
+    SocketEnd = 5,
+    /// [`ExecRecord`], cut after its last byte of arguments.
+    Exec = 6,
+    /// [`ForkRecord`].
+    Fork = 7,
+    /// [`ExitRecord`].
+    Exit = 8,
+}
+
+impl RecordKind {
+    /// The kind with this number, if there is one.
+    pub const fn from_u32(kind: u32) -> Option<Self> {
+        Some(match kind {
+            1 => Self::AppNew,
+            2 => Self::AppUpdate,
+            3 => Self::SocketNew,
+            4 => Self::SocketUpdate,
+            5 => Self::SocketEnd,
+            6 => Self::Exec,
+            7 => Self::Fork,
+            8 => Self::Exit,
+            _ => return None,
+        })
+    }
+}
+
+/// Start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RecordHeader {
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+    pub time: u64,
+    /// A [`RecordKind`].
+    pub kind: u32,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<RecordHeader>() == 16);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for RecordHeader {}
+
+/// A copy of an entry of the app counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AppRecord {
+    pub header: RecordHeader,
+    pub key: AppKey,
+    pub counters: AppCounters,
+    /// Name of the thread that made the call.
+    pub comm: [u8; COMM_BYTES],
+}
+const _: () = assert!(size_of::<AppRecord>() == 120);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for AppRecord {}
+
+/// A copy of an entry of the sockets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketRecord {
+    pub header: RecordHeader,
+    pub cookie: u64,
+    pub socket: SocketState,
+}
+const _: () = assert!(size_of::<SocketRecord>() == 152);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for SocketRecord {}
+
+/// A process became another program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecRecord {
+    pub header: RecordHeader,
+    pub process: ProcessKey,
+    pub parent: ProcessKey,
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    pub uid: u32,
+    /// Bytes used of `exe`, without a terminating zero.
+    pub exe_len: u32,
+    /// Bytes used of `args`.
+    pub args_len: u32,
+    /// Bytes the arguments really have; more than `args_len` when they were cut.
+    pub args_total: u32,
+    pub comm: [u8; COMM_BYTES],
+    /// Path of the program as the kernel opened it; may be relative to the working directory.
+    pub exe: [u8; EXE_BYTES],
+    /// Arguments, each ended by a zero byte.
+    pub args: [u8; ARGS_BYTES],
+}
+/// Bytes of an [`ExecRecord`] before its arguments; the least such a record has.
+pub const EXEC_FIXED_BYTES: usize = size_of::<ExecRecord>() - ARGS_BYTES;
+const _: () = assert!(EXEC_FIXED_BYTES == 16 + 32 + 8 + 16 + 16 + EXE_BYTES);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for ExecRecord {}
+
+/// A process was made. It is its parent's program until it calls exec.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ForkRecord {
+    pub header: RecordHeader,
+    pub process: ProcessKey,
+    pub parent: ProcessKey,
+    pub cgroup: u64,
+    pub uid: u32,
+    pub padding: u32,
+    pub comm: [u8; COMM_BYTES],
+}
+const _: () = assert!(size_of::<ForkRecord>() == 80);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for ForkRecord {}
+
+/// The last thread of a process ended; it makes no more calls.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExitRecord {
+    pub header: RecordHeader,
+    pub process: ProcessKey,
+    /// As `wait(2)` reports it.
+    pub status: u32,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<ExitRecord>() == 40);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for ExitRecord {}

@@ -1,0 +1,124 @@
+//! Counters of bytes by (socket, process, remote), and what is known of a socket.
+
+use crate::Plain;
+
+/// A process: its id and when it started, so that a reused id is another process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// `task_struct.start_boottime` of the thread group's leader, nanoseconds since boot.
+    pub start: u64,
+    /// Thread group id as the initial PID namespace numbers it; what users call the pid.
+    pub tgid: u32,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<ProcessKey>() == 16);
+// SAFETY: repr(C), integers only, padding spelled out.
+unsafe impl Plain for ProcessKey {}
+
+/// Key of the app counters: who moved bytes over which socket to or from whom.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AppKey {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// See [`ProcessKey::start`].
+    pub start: u64,
+    /// See [`ProcessKey::tgid`].
+    pub tgid: u32,
+    /// Remote port, host byte order; 0 when the remote is not known.
+    pub remote_port: u16,
+    /// 1 when `remote` and `remote_port` are known, else 0 and both are zero.
+    pub remote_known: u16,
+    /// Remote address; IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`).
+    pub remote: [u8; 16],
+}
+const _: () = assert!(size_of::<AppKey>() == 40);
+// SAFETY: repr(C), integers only, no padding (8+8+4+2+2+16).
+unsafe impl Plain for AppKey {}
+
+impl AppKey {
+    /// The process part of the key.
+    pub const fn process(&self) -> ProcessKey {
+        ProcessKey {
+            start: self.start,
+            tgid: self.tgid,
+            padding: 0,
+        }
+    }
+}
+
+/// App bytes of one [`AppKey`]: what send and receive calls returned. Cumulative.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppCounters {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    pub tx_calls: u64,
+    pub rx_calls: u64,
+    /// cgroup v2 id of the process when it last told user space.
+    pub cgroup: u64,
+    /// Effective user id of the process when it last told user space.
+    pub uid: u32,
+    /// Epoch of the last record sent for this entry: one record per entry and epoch.
+    pub epoch: u32,
+}
+const _: () = assert!(size_of::<AppCounters>() == 48);
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl Plain for AppCounters {}
+
+/// Who opened a connection. Values of [`SocketState::direction`].
+pub mod direction {
+    pub const UNKNOWN: u8 = 0;
+    pub const OUTBOUND: u8 = 1;
+    pub const INBOUND: u8 = 2;
+}
+
+/// What is known of a socket, and its wire counters. Keyed by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketState {
+    /// Layer-3 bytes of packets sent, retransmits and pure ACKs included; cumulative.
+    pub wire_tx_bytes: u64,
+    pub wire_rx_bytes: u64,
+    pub wire_tx_packets: u64,
+    pub wire_rx_packets: u64,
+    /// When the kernel side first saw it, nanoseconds since boot (`CLOCK_BOOTTIME`).
+    pub seen: u64,
+    /// Process that created, connected or accepted it; tgid 0 when nobody did yet.
+    pub owner: ProcessKey,
+    /// Addresses; IPv4 as v4-mapped IPv6.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Ports, host byte order.
+    pub local_port: u16,
+    pub remote_port: u16,
+    /// Address family: `AF_INET`, `AF_INET6` or `AF_PACKET`.
+    pub family: u16,
+    /// `IPPROTO_*` of the socket; MPTCP is 262, hence 16 bits.
+    pub protocol: u16,
+    /// Inode number of its network namespace; 0 when not known.
+    pub netns: u32,
+    /// Interface of its last packet; 0 when none was seen.
+    pub ifindex: u32,
+    /// Epoch of the last record sent for this entry.
+    pub epoch: u32,
+    /// Smoothed and minimal round trip time, microseconds; 0 when not known.
+    pub rtt_us: u32,
+    pub min_rtt_us: u32,
+    /// Segments retransmitted since the connection began.
+    pub retransmits: u32,
+    /// `sk_err` when it closed: an errno, 0 for an orderly close.
+    pub error: u32,
+    /// TCP state as in `include/net/tcp_states.h`; for other protocols 1 connected, 7 not.
+    pub state: u8,
+    /// See [`direction`].
+    pub direction: u8,
+    /// 1 once the last file descriptor was closed.
+    pub released: u8,
+    /// 1 once a TCP socket reached `TCP_CLOSE` after having been open.
+    pub closed: u8,
+}
+const _: () = assert!(size_of::<SocketState>() == 128);
+// SAFETY: repr(C), integers only, no padding (7*8 + 32 + 4*2 + 7*4 + 4).
+unsafe impl Plain for SocketState {}

@@ -1,0 +1,3 @@
+//! Event -> state: processes, flows, interfaces, the ledger, rates. Pure and deterministic.
+
+pub mod snapshot;

@@ -1,0 +1,156 @@
+//! What everyone but the model's owner gets to see: an immutable picture of one moment.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::event::{
+    AppTotals, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide, Loss,
+    Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
+};
+
+/// Bytes per second over the last tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    pub tx: f64,
+    pub rx: f64,
+}
+
+/// Identity of a row of flows: a process's part of a (socket, remote).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey {
+    pub socket: SocketCookie,
+    /// `None` while nobody accepted or used the socket.
+    pub process: Option<ProcessId>,
+    /// `None` where the peer is not known or the socket has none (LISTEN).
+    pub remote: Option<SocketAddr>,
+}
+
+impl FlowKey {
+    /// The flow's id in outputs: the cookie in hexadecimal and the remote, such as
+    /// `1f3-198.51.100.9:443` or `1f4-*`. The same for every process that shares the flow.
+    pub fn id(&self) -> String {
+        match self.remote {
+            Some(remote) => format!("{:x}-{remote}", self.socket.0),
+            None => format!("{:x}-*", self.socket.0),
+        }
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    pub id: ProcessId,
+    pub program: Program,
+    pub parent: Option<ProcessId>,
+    /// Ancestors, nearest first: id and name.
+    pub lineage: Vec<(ProcessId, Arc<str>)>,
+    pub uid: Option<u32>,
+    pub cgroup: Option<CgroupId>,
+    pub cgroup_path: Option<Arc<str>>,
+    /// When it exited, if it did.
+    pub exited: Option<Instant>,
+    /// Totals over all its flows, closed ones and overflow included.
+    pub totals: AppTotals,
+    /// Part of `totals` whose flow is unknown because the kernel's map was full.
+    pub overflow: AppTotals,
+    pub rate: Rate,
+    /// Its flows that are open.
+    pub open_flows: usize,
+}
+
+impl Process {
+    /// The name to show: the executable's file name or, where unknown, the kernel's name.
+    pub fn name(&self) -> &str {
+        self.program
+            .exe
+            .as_deref()
+            .and_then(|exe| exe.file_name())
+            .and_then(|name| name.to_str())
+            .or(self.program.comm.as_deref())
+            .unwrap_or("?")
+    }
+}
+
+/// A flow of a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    pub key: FlowKey,
+    /// Its process; the same object as in [`Snapshot::processes`].
+    pub process: Option<Arc<Process>>,
+    pub protocol: Protocol,
+    pub local: SocketAddr,
+    pub state: State,
+    pub direction: Option<Direction>,
+    pub netns: Option<Netns>,
+    /// Name of the interface of its last packet, where it is one of the host's namespace.
+    pub interface: Option<Arc<str>>,
+    pub app: AppTotals,
+    /// Counters of the *socket*: rows with the same `key.socket` show the same numbers.
+    pub wire: Option<WireTotals>,
+    pub tcp: Option<TcpFacts>,
+    pub rate: Rate,
+    pub opened: Instant,
+    /// When and why it ended, if it did.
+    pub closed: Option<(Instant, CloseReason)>,
+}
+
+/// One direction of an interface's ledger. `frames` is what the interface counted while Flow
+/// looked; the parts add up to it: `frames = socket + forwarded + kernel + packet_socket + not_ip +
+/// offload + unexplained`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerSide {
+    pub frames: Bytes,
+    pub socket: Bytes,
+    pub forwarded: Bytes,
+    pub kernel: Bytes,
+    pub packet_socket: Bytes,
+    pub not_ip: Bytes,
+    /// Headers that segmentation repeats, where the interface counts them.
+    pub offload: Bytes,
+    /// Counted by the interface, not by the classifier (or, if negative, the reverse).
+    pub unexplained: i64,
+}
+
+/// An interface of the host's namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interface {
+    pub ifindex: u32,
+    pub name: Arc<str>,
+    pub up: bool,
+    /// Whether its packets are classified; without that the ledger is all `unexplained`.
+    pub classified: bool,
+    /// When it went away, if it did.
+    pub gone: Option<Instant>,
+    pub ingress: InterfaceSide,
+    pub egress: InterfaceSide,
+    pub ingress_ledger: LedgerSide,
+    pub egress_ledger: LedgerSide,
+    /// Frame bytes per second; `rx` is ingress.
+    pub rate: Rate,
+}
+
+/// Sums over everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// App bytes of all processes, exited ones included.
+    pub app: AppTotals,
+    pub rate: Rate,
+    pub open_flows: usize,
+    pub processes: usize,
+}
+
+/// A picture of one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Grows by one with each snapshot.
+    pub generation: u64,
+    pub time: Instant,
+    /// Since the model began.
+    pub running: Duration,
+    /// Processes with traffic or an open socket, and those that exited within the history.
+    pub processes: Vec<Arc<Process>>,
+    pub flows: Vec<Arc<Flow>>,
+    pub interfaces: Vec<Arc<Interface>>,
+    pub totals: Totals,
+    pub losses: Vec<(Loss, u64)>,
+    pub coverage: Arc<[Coverage]>,
+}
