@@ -1,0 +1,39 @@
+//! What the model says changed: the raw material of the event stream.
+
+use std::sync::Arc;
+
+use super::snapshot::{Flow, Interface, Process};
+use crate::event::{Coverage, Instant, Loss};
+
+/// A change of the model. Rows are as they stood when the change was told.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A flow is new: connected, accepted, listening, or its first bytes moved.
+    FlowOpened(Arc<Flow>),
+    /// Counters, state or addresses of a flow changed; told at ticks, at most once for each flow.
+    FlowUpdated(Arc<Flow>),
+    /// A flow ended; its totals are final.
+    FlowClosed(Arc<Flow>),
+    ProcessExec(Arc<Process>),
+    /// A process ended; its totals are final.
+    ProcessExit {
+        process: Arc<Process>,
+        status: u32,
+    },
+    /// An interface's ledger, told at ticks.
+    Ledger(Arc<Interface>),
+    /// Something was lost; `count` is cumulative.
+    Lost {
+        cause: Loss,
+        count: u64,
+    },
+    /// How each capability is provided.
+    Status(Arc<[Coverage]>),
+}
+
+/// A change and when it happened.
+#[derive(Clone, Debug)]
+pub struct TimedChange {
+    pub time: Instant,
+    pub change: Change,
+}
