@@ -1,1 +1,3 @@
-//!
+//! Where events come from.
+
+pub mod kernel;
