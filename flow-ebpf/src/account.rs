@@ -188,7 +188,10 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
 /// loader did not choose are not counted.
 #[inline(always)]
 pub fn frame(ifindex: u32, direction: Direction, classes: &[Class], packet: &Packet) {
-    let key = InterfaceKey { ifindex, direction: direction as u32 };
+    let key = InterfaceKey {
+        ifindex,
+        direction: direction as u32,
+    };
     let Some(counters) = INTERFACES.get_ptr_mut(key) else {
         return;
     };

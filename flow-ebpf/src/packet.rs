@@ -21,7 +21,11 @@ pub struct Packet {
 pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
     // SAFETY: fields that every skb program may read.
     let (len, segments, size) = unsafe { ((*skb).len, (*skb).gso_segs, (*skb).gso_size) };
-    let mut packet = Packet { bytes: u64::from(len), frames: 1, header_bytes: 0 };
+    let mut packet = Packet {
+        bytes: u64::from(len),
+        frames: 1,
+        header_bytes: 0,
+    };
     if size == 0 {
         return packet;
     }
@@ -31,7 +35,11 @@ pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
     let header = network + transport;
     let payload = len.saturating_sub(header);
     // A virtual NIC may hand over a buffer without saying how many segments it holds.
-    let segments = if segments != 0 { segments } else { payload.div_ceil(size) };
+    let segments = if segments != 0 {
+        segments
+    } else {
+        payload.div_ceil(size)
+    };
     if segments > 1 {
         packet.frames = u64::from(segments);
         packet.header_bytes = u64::from(segments - 1) * u64::from(header);
@@ -61,7 +69,12 @@ fn byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
     let mut value = 0u8;
     // SAFETY: the helper checks the offset; one byte fits.
     let status = unsafe {
-        bpf_skb_load_bytes(skb.cast::<core::ffi::c_void>(), offset, (&raw mut value).cast(), 1)
+        bpf_skb_load_bytes(
+            skb.cast::<core::ffi::c_void>(),
+            offset,
+            (&raw mut value).cast(),
+            1,
+        )
     };
     (status == 0).then_some(value)
 }

@@ -4,8 +4,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     bpf_probe_read_kernel_str_bytes,
     generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns,
-        bpf_probe_read_user,
+        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns, bpf_probe_read_user,
     },
 };
 use flow_common::{
@@ -28,7 +27,11 @@ use crate::{
 pub fn current() -> Option<ProcessKey> {
     let start = start_time(task())?;
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    Some(ProcessKey { start, tgid, padding: 0 })
+    Some(ProcessKey {
+        start,
+        tgid,
+        padding: 0,
+    })
 }
 
 /// Effective user id of the current task.
@@ -69,7 +72,11 @@ pub fn now() -> u64 {
 /// The header of a record made now.
 #[inline(always)]
 pub fn header(kind: RecordKind) -> RecordHeader {
-    RecordHeader { time: now(), kind: kind as u32, padding: 0 }
+    RecordHeader {
+        time: now(),
+        kind: kind as u32,
+        padding: 0,
+    }
 }
 
 #[inline(always)]
@@ -136,7 +143,12 @@ pub fn exited(task: Address) -> Option<()> {
         lose(Loss::RingProcess, 1);
         return None;
     };
-    entry.write(ExitRecord { header: header(RecordKind::Exit), process, status, padding: 0 });
+    entry.write(ExitRecord {
+        header: header(RecordKind::Exit),
+        process,
+        status,
+        padding: 0,
+    });
     entry.submit(0);
     Some(())
 }
@@ -162,8 +174,7 @@ pub fn executed(task: Address, bprm: Address) -> Option<()> {
     // The interpreter of a script, else the program itself: what /proc/PID/exe will show.
     if let Some(path) = kernel::follow(bprm, &BPRM_INTERP) {
         // SAFETY: the helper checks the address.
-        let read =
-            unsafe { bpf_probe_read_kernel_str_bytes(path as *const u8, &mut record.exe) };
+        let read = unsafe { bpf_probe_read_kernel_str_bytes(path as *const u8, &mut record.exe) };
         if let Ok(exe) = read {
             record.exe_len = exe.len() as u32;
         }

@@ -2,11 +2,12 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock},
+    helpers::generated::bpf_sk_fullsock,
+};
 use flow_common::{
-    Loss, ProcessKey, RecordKind, SocketState,
-    record::SocketRecord,
-    traffic::direction,
+    Loss, ProcessKey, RecordKind, SocketState, record::SocketRecord, traffic::direction,
 };
 
 use crate::{
@@ -37,7 +38,11 @@ static NO_SOCKET: SocketState = SocketState {
     wire_tx_packets: 0,
     wire_rx_packets: 0,
     seen: 0,
-    owner: ProcessKey { start: 0, tgid: 0, padding: 0 },
+    owner: ProcessKey {
+        start: 0,
+        tgid: 0,
+        padding: 0,
+    },
     local: [0; 16],
     remote: [0; 16],
     local_port: 0,
@@ -63,7 +68,11 @@ static NO_SOCKET: SocketState = SocketState {
 #[inline(always)]
 pub fn id(sk: Address, common: &SockCommon) -> u64 {
     let cookie = common.cookie();
-    if cookie != 0 { cookie } else { (sk ^ SALT.load()) | 1 << 63 }
+    if cookie != 0 {
+        cookie
+    } else {
+        (sk ^ SALT.load()) | 1 << 63
+    }
 }
 
 /// Whether a protocol's sockets go through TCP's states before they are gone.
@@ -166,7 +175,12 @@ pub fn released(id: u64) {
     // SAFETY: a live map value.
     let (protocol, state, closed, was_told) = unsafe {
         (*entry).released = 1;
-        ((*entry).protocol, (*entry).state, (*entry).closed, (*entry).epoch != 0)
+        (
+            (*entry).protocol,
+            (*entry).state,
+            (*entry).closed,
+            (*entry).epoch != 0,
+        )
     };
     if has_states(protocol) && closed == 0 && state != state::CLOSE {
         return; // its FIN is still to be sent; the state change tells
@@ -266,7 +280,10 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
             (*entry).error = error;
         }
         // One whose identity is its address can't be found when it is released.
-        ((*entry).released != 0 || common.cookie() == 0, (*entry).epoch != 0)
+        (
+            (*entry).released != 0 || common.cookie() == 0,
+            (*entry).epoch != 0,
+        )
     };
     match new {
         state::CLOSE if released => end(id, entry, was_told),
@@ -281,14 +298,19 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
 
 /// The entry for a packet's socket, made from the packet's view of it if it is new.
 #[inline(always)]
-pub fn of_packet(id: u64, sock: *const bpf_sock, ifindex: u32) -> Option<*mut SocketState> {
+pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Option<*mut SocketState> {
     if let Some(entry) = SOCKETS.get_ptr_mut(id) {
         // SAFETY: a live map value.
         unsafe { (*entry).ifindex = ifindex };
         return Some(entry);
     }
+    // SAFETY: the caller has checked that it is not null.
+    let sock = unsafe { bpf_sk_fullsock(sock) };
+    if sock.is_null() {
+        return None; // cgroup_skb runs for full sockets only; the verifier does not know
+    }
     let entry = entry(id)?;
-    // SAFETY: a live map value; the fields are readable for a full socket, which cgroup_skb's is.
+    // SAFETY: a live map value and a full socket.
     unsafe {
         let family = (*sock).family as u16;
         (*entry).ifindex = ifindex;
@@ -319,7 +341,11 @@ pub fn tell_packet(id: u64, entry: *mut SocketState) {
     // SAFETY: a live map value.
     let last = unsafe { (*entry).epoch };
     if last != epoch() {
-        let kind = if last == 0 { RecordKind::SocketNew } else { RecordKind::SocketUpdate };
+        let kind = if last == 0 {
+            RecordKind::SocketNew
+        } else {
+            RecordKind::SocketUpdate
+        };
         tell(id, entry, kind, u64::from(BPF_RB_NO_WAKEUP));
     }
 }
@@ -346,7 +372,11 @@ pub unsafe fn address6(words: *const [u32; 4]) -> [u8; 16] {
 
 #[inline(always)]
 fn tell_new_or_update(id: u64, entry: *mut SocketState, was_told: bool) {
-    let kind = if was_told { RecordKind::SocketUpdate } else { RecordKind::SocketNew };
+    let kind = if was_told {
+        RecordKind::SocketUpdate
+    } else {
+        RecordKind::SocketNew
+    };
     tell(id, entry, kind, 0);
 }
 

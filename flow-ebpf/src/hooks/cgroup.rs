@@ -5,7 +5,10 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
-use flow_common::{Loss, interface::{Class, Direction}};
+use flow_common::{
+    Loss,
+    interface::{Class, Direction},
+};
 
 use crate::{
     account::{self, Call, Peer, Way},
@@ -70,7 +73,13 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
     let owner = process::current()?;
-    socket::connecting(cookie, family, protocol as u16, owner, process::current_netns());
+    socket::connecting(
+        cookie,
+        family,
+        protocol as u16,
+        owner,
+        process::current_netns(),
+    );
     Some(())
 }
 
@@ -99,12 +108,18 @@ fn note(ctx: &SockAddrContext, address: [u8; 16]) {
     let call = Call {
         socket: cookie,
         message: 0,
-        peer: Peer { address, port: u16::from_be(port as u16) },
+        peer: Peer {
+            address,
+            port: u16::from_be(port as u16),
+        },
         peer_known: 1,
         skip: 0,
         padding: [0; 4],
     };
-    if CALLS.insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY)).is_err() {
+    if CALLS
+        .insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY))
+        .is_err()
+    {
         lose(Loss::CallFull, 1);
     }
 }
@@ -113,7 +128,12 @@ fn note(ctx: &SockAddrContext, address: [u8; 16]) {
 fn addressed(ctx: &SockAddrContext) -> (u64, u16) {
     let context: *mut bpf_sock_addr = ctx.sock_addr;
     // SAFETY: the program's context.
-    unsafe { (bpf_get_socket_cookie(context.cast()), (*context).family as u16) }
+    unsafe {
+        (
+            bpf_get_socket_cookie(context.cast()),
+            (*context).family as u16,
+        )
+    }
 }
 
 #[inline(always)]
@@ -147,14 +167,22 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     let skb = ctx.skb.skb;
     // SAFETY: the program's context and fields it may read.
     let (cookie, sock, ifindex) = unsafe {
-        (bpf_get_socket_cookie(skb.cast()), (*skb).__bindgen_anon_2.sk, (*skb).ifindex)
+        (
+            bpf_get_socket_cookie(skb.cast()),
+            (*skb).__bindgen_anon_2.sk,
+            (*skb).ifindex,
+        )
     };
     if sock.is_null() || cookie == 0 {
         return None;
     }
     let packet = packet::measure(skb, 0);
     let Some(entry) = socket::of_packet(cookie, sock, ifindex) else {
-        let cause = if way == Way::Sent { Loss::SocketFullTx } else { Loss::SocketFullRx };
+        let cause = if way == Way::Sent {
+            Loss::SocketFullTx
+        } else {
+            Loss::SocketFullRx
+        };
         lose(cause, packet.bytes + packet.header_bytes);
         return None;
     };

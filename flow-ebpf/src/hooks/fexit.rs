@@ -14,7 +14,9 @@ pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
     let message: u64 = ctx.arg(1);
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Sent, i64::from(result), |_| message_peer(sk, message));
+    moved(sk, Way::Sent, i64::from(result), |_| {
+        message_peer(sk, message)
+    });
     Some(())
 }
 
@@ -28,7 +30,9 @@ pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
         return None;
     }
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Received, i64::from(result), |_| message_peer(sk, message));
+    moved(sk, Way::Received, i64::from(result), |_| {
+        message_peer(sk, message)
+    });
     Some(())
 }
 

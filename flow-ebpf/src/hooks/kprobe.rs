@@ -51,7 +51,10 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
     let call = Call {
         socket: sk,
         message,
-        peer: Peer { address: [0; 16], port: 0 },
+        peer: Peer {
+            address: [0; 16],
+            port: 0,
+        },
         peer_known: 0,
         skip: u8::from(skip),
         padding: [0; 4],
@@ -74,6 +77,8 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     }
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
     let result: i32 = ctx.ret();
-    moved(call.socket, way, i64::from(result), |_| message_peer(call.socket, call.message));
+    moved(call.socket, way, i64::from(result), |_| {
+        message_peer(call.socket, call.message)
+    });
     Some(())
 }

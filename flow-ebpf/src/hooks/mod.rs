@@ -10,7 +10,9 @@ use core::mem::MaybeUninit;
 
 use crate::{
     account::{self, Peer, Way},
-    kernel::{self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet, mapped},
+    kernel::{
+        self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet, mapped,
+    },
     socket,
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -27,12 +29,7 @@ fn takes_nothing(flags: i32) -> bool {
 
 /// Counts a call that returned `result`; `peer` finds the call's own peer.
 #[inline(always)]
-fn moved(
-    sk: Address,
-    way: Way,
-    result: i64,
-    peer: impl FnOnce(&SockCommon) -> Option<Peer>,
-) {
+fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> Option<Peer>) {
     if result < 0 {
         return;
     }
@@ -82,7 +79,10 @@ fn message_peer(sk: Address, message: Address) -> Option<Peer> {
     let start = unsafe { bpf_probe_read_kernel(name as *const Name) }.ok()?;
     let port = u16::from_be(start.port);
     match start.family {
-        AF_INET => Some(Peer { address: mapped(start.v4_or_flow), port }),
+        AF_INET => Some(Peer {
+            address: mapped(start.v4_or_flow),
+            port,
+        }),
         AF_INET6 => {
             // SAFETY: as above.
             let address = unsafe { bpf_probe_read_kernel((name + 8) as *const [u8; 16]) }.ok()?;

@@ -1,3 +1,5 @@
 //! Where events come from.
 
 pub mod kernel;
+pub mod netlink;
+pub mod proc;

@@ -1,0 +1,7 @@
+//! temp
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppBackend {
+    Fexit,
+    Kprobe,
+    Tracepoint,
+}
