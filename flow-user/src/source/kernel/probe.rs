@@ -1,7 +1,0 @@
-//! temp
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppBackend {
-    Fexit,
-    Kprobe,
-    Tracepoint,
-}
