@@ -3,4 +3,7 @@
 pub mod kernel;
 pub mod mountinfo;
 pub mod netlink;
+pub mod netns;
+pub mod proc;
+pub mod seed;
 pub mod sock_diag;
