@@ -2,7 +2,9 @@
 
 pub mod btf;
 mod classifier;
+pub mod environment;
 mod facts;
+pub mod limits;
 mod loader;
 mod maps;
 mod offsets;
@@ -11,6 +13,7 @@ mod programs;
 mod qdisc;
 pub mod ring;
 mod tracker;
+mod trial;
 
 use std::{io, path::PathBuf, time::Duration};
 
