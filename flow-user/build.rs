@@ -44,6 +44,7 @@ fn run() -> Result<()> {
                 watch(rustc);
             }
             build(&toolchain, target, &workspace, &object)
+                .with_context(|| format!("building with {}", toolchain.compiler))
         }
         Err(missing) if variable("PROFILE")? == "release" => {
             bail!("the kernel side cannot be built: {missing}\n{HOW_TO_INSTALL}")

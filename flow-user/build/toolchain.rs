@@ -35,15 +35,18 @@ pub enum Compiler {
     Nightly,
 }
 
-/// What has to be installed before the kernel side can be built, one text a part.
+/// What has to be installed before the kernel side can be built: why no compiler, no linker was found.
 #[derive(Debug)]
-pub struct Missing(pub Vec<String>);
+pub struct Missing {
+    pub compiler: Option<String>,
+    pub linker: Option<String>,
+}
 
 impl Toolchain {
     /// Finds a compiler and a linker for `target`, such as `bpfel-unknown-none`.
     ///
     /// # Errors
-    /// Lists every part that was not found, and where it was looked for.
+    /// Says which part was not found, and where it was looked for.
     pub fn find(target: &str) -> Result<Self, Missing> {
         match (find_compiler(target), find_linker()) {
             (Ok(compiler), Ok(linker)) => Ok(Self {
@@ -51,9 +54,10 @@ impl Toolchain {
                 linker,
                 target: target.to_owned(),
             }),
-            (compiler, linker) => Err(Missing(
-                compiler.err().into_iter().chain(linker.err()).collect(),
-            )),
+            (compiler, linker) => Err(Missing {
+                compiler: compiler.err(),
+                linker: linker.err(),
+            }),
         }
     }
 
@@ -116,9 +120,23 @@ impl Toolchain {
     }
 }
 
+impl fmt::Display for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prebuilt(rustc) => write!(f, "{}", rustc.display()),
+            Self::Nightly => f.write_str("rustup's nightly"),
+        }
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        let parts: Vec<&str> = [&self.compiler, &self.linker]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        f.write_str(&parts.join("; "))
     }
 }
 
@@ -216,18 +234,37 @@ fn find_linker() -> Result<PathBuf, String> {
     let Some(linker) = found else {
         return Err("no bpf-linker on PATH".to_owned());
     };
-    let works = Command::new(&linker)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if works {
+    let version = match Command::new(&linker).arg("--version").output() {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => {
+            return Err(format!(
+                "{} does not start, is its LLVM gone?",
+                linker.display()
+            ));
+        }
+    };
+    if is_recent(&version) {
         Ok(linker)
     } else {
         Err(format!(
-            "{} does not start, is its LLVM gone?",
+            "{} is {version}, older than 0.13",
             linker.display()
         ))
     }
+}
+
+/// Whether `bpf-linker 0.13.0` or the like reads the bitcode of today's compilers.
+fn is_recent(version: &str) -> bool {
+    let mut numbers = version
+        .rsplit(' ')
+        .next()
+        .unwrap_or_default()
+        .split('.')
+        .map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (0, 13)
 }
 
 /// Removes what a surrounding cargo or rustup says about the host's build from the environment of a build for BPF.
