@@ -1,1 +1,10 @@
+//! How Flow is proven: a traffic generator whose processes print what their calls returned, and
+//! live tests that compare Flow's word with theirs, byte for byte.
 //!
+//! - [`generate`]: the modes of traffic; one function each.
+//! - [`truth`]: what a process of the generator prints.
+//! - [`live`]: the tests; one line of a table each.
+
+pub mod generate;
+pub mod live;
+pub mod truth;
