@@ -383,10 +383,7 @@ fn rows_of(value: &Value, pid: u32) -> Vec<Moved> {
             let own = fields
                 .get("pid")
                 .or_else(|| fields.get("process")?.get("pid"));
-            let app = fields
-                .get("app")
-                .or_else(|| fields.get("process")?.get("app"));
-            if let (Some(own), Some(app)) = (own, app)
+            if let (Some(own), Some(app)) = (own, fields.get("app"))
                 && own.as_u64() == Some(pid.into())
             {
                 let bytes = |name: &str| app[name].as_u64().unwrap_or(0);
