@@ -1,3 +1,12 @@
-//! The traffic generator, the live tests, and the guest that runs them under another kernel.
+//! How Flow is proven: a traffic generator whose processes print what their calls returned, and
+//! live tests that compare Flow's word with theirs, byte for byte.
+//!
+//! - [`generate`]: the modes of traffic; one function each.
+//! - [`truth`]: what a process of the generator prints.
+//! - [`live`]: the tests; one line of a table each.
+//! - [`guest`]: the init of a virtual machine that runs them under another kernel.
 
+pub mod generate;
 pub mod guest;
+pub mod live;
+pub mod truth;

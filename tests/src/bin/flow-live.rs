@@ -1,0 +1,37 @@
+//! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flow_tests::{generate, live};
+
+/// Traffic generator and live tests of Flow.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Moves bytes and prints, for each process, one JSON line with what its calls returned
+    Generate(generate::Options),
+    /// Runs the live tests; exits with 1 if one fails
+    Run(live::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Generate(options) => generate::run(&options).map(|()| true),
+        Command::Run(options) => live::run(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("flow-live: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

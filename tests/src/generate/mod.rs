@@ -1,0 +1,131 @@
+//! Traffic whose amount is known: each mode is one function that moves bytes and counts what its
+//! calls returned.
+//!
+//! To add a mode, write a function `fn(&Options, &Tally) -> Result<()>` and name it in [`MODES`].
+//! A mode that makes further processes lets each of them print its own line.
+
+mod files;
+mod odd;
+mod processes;
+mod serve;
+mod tcp;
+mod udp;
+
+use std::{ffi::OsString, io, net::SocketAddr};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::truth::{Line, Tally};
+
+/// Command line of `flow-live generate`.
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Which traffic; an unknown mode lists them all
+    pub mode: String,
+    /// The far end (`serve`) to talk to
+    #[arg(long)]
+    pub peer: Option<SocketAddr>,
+    /// `serve`: address to listen at; a port of 0 means any
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Bytes to move in each direction the mode has, by each process
+    #[arg(long, default_value_t = 100_000)]
+    pub bytes: u64,
+    /// How many: processes, threads or datagrams, as the mode says
+    #[arg(long, default_value_t = 10)]
+    pub count: u64,
+    /// `exec-rest`: the socket it was started with
+    #[arg(long)]
+    pub socket: Option<i32>,
+    /// Ignored; there to be seen in the command line
+    #[arg(last = true)]
+    pub ignored: Vec<OsString>,
+}
+
+impl Options {
+    /// The far end; an error if none was given.
+    pub fn peer(&self) -> Result<SocketAddr> {
+        self.peer
+            .with_context(|| format!("the mode {} needs --peer", self.mode))
+    }
+}
+
+/// A mode of traffic.
+#[derive(Debug)]
+pub struct Mode {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&Options, &Tally) -> Result<()>,
+}
+
+const fn mode(
+    name: &'static str,
+    run: fn(&Options, &Tally) -> Result<()>,
+    about: &'static str,
+) -> Mode {
+    Mode { name, about, run }
+}
+
+/// Every mode.
+#[rustfmt::skip]
+pub const MODES: &[Mode] = &[
+    mode("serve",            serve::serve,                "far end: TCP sink and source, UDP echo; until standard input ends"),
+    mode("tcp-up",           tcp::up,                     "one connection, bytes to the far end"),
+    mode("tcp-down",         tcp::down,                   "one connection, bytes from the far end"),
+    mode("tcp-both",         tcp::both,                   "one connection, bytes both ways at once"),
+    mode("tcp-vectored",     tcp::vectored,               "writev(2) and readv(2)"),
+    mode("tcp-peek",         tcp::peek,                   "each chunk is looked at with MSG_PEEK before it is read"),
+    mode("tcp-nonblocking",  tcp::nonblocking,            "non-blocking sends that move a part or fail with EAGAIN"),
+    mode("tcp-threads",      tcp::threads,                "COUNT threads with a connection each"),
+    mode("tcp-reset",        tcp::reset,                  "the connection ends with a RST from here"),
+    mode("tcp-reset-by-peer", tcp::reset_by_peer,         "the connection ends with a RST from the far end"),
+    mode("tcp-refused",      tcp::refused,                "nobody listens"),
+    mode("udp-connected",    udp::connected,              "COUNT datagrams of a connected socket, echoed"),
+    mode("udp-many",         udp::many,                   "COUNT datagrams to each of several remotes from one socket, echoed"),
+    mode("udp-sizes",        udp::sizes,                  "datagrams from none to 65507 bytes, echoed"),
+    mode("udp-mmsg",         udp::mmsg,                   "sendmmsg(2) and recvmmsg(2)"),
+    mode("udp-chatter",      udp::chatter,                "small datagrams, echoed, until standard input ends"),
+    mode("sendfile",         files::sendfile,             "a file into a socket"),
+    mode("splice-out",       files::splice_out,           "a pipe into a socket"),
+    mode("splice-in",        files::splice_in,            "a socket into a pipe"),
+    mode("failing",          odd::failing,                "calls that fail in every way, and a few that do not"),
+    mode("opened-before",    odd::opened_before,          "sockets that talked before Flow started: TCP and UDP on loopback"),
+    mode("opened-before-peer", odd::opened_before_peer,   "sockets that were opened before Flow started: TCP and UDP to the far end"),
+    mode("waiting-reader",   odd::waiting_reader,         "a receive call that waits since before Flow started"),
+    mode("short-processes",  processes::short,            "COUNT processes of a few milliseconds, each with its own name, arguments and connection"),
+    mode("forked-listener",  processes::forked_listener,  "workers that accept from one listening socket"),
+    mode("forked-sender",    processes::forked_sender,    "processes that send through one connection"),
+    mode("hostile",          processes::hostile,          "a program with a hostile file name and hostile arguments"),
+    mode("exec",             processes::exec,             "a process that becomes another program with a socket open"),
+    mode("exec-rest",        processes::exec_rest,        "what `exec` becomes"),
+];
+
+/// Runs the mode of the command line and prints what this process moved.
+pub fn run(options: &Options) -> Result<()> {
+    let Some(mode) = MODES.iter().find(|mode| mode.name == options.mode) else {
+        let list: Vec<_> = MODES
+            .iter()
+            .map(|mode| format!("  {:20} {}", mode.name, mode.about))
+            .collect();
+        bail!(
+            "no mode {:?}; there are:\n{}",
+            options.mode,
+            list.join("\n")
+        );
+    };
+    let tally = Tally::default();
+    (mode.run)(options, &tally).with_context(|| format!("mode {}", mode.name))?;
+    tally.print(mode.name)
+}
+
+/// Tells the test that everything which must be there before Flow starts is there, and waits for
+/// its word to go on.
+fn wait_for_go() -> Result<()> {
+    Line::Ready.print()?;
+    let mut line = String::new();
+    let bytes = io::stdin().read_line(&mut line).context("waiting for go")?;
+    if bytes == 0 {
+        bail!("standard input ended before the word to go on");
+    }
+    Ok(())
+}

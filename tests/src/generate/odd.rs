@@ -1,0 +1,164 @@
+//! Modes of odd moments: calls that fail, and sockets that are older than Flow.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    Options, tcp,
+    tcp::{Request, ZEROS},
+    udp, wait_for_go,
+};
+use crate::truth::{Tally, Way};
+
+pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
+    let mut buffer = [0; 100];
+
+    let unconnected = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    must_fail(
+        unconnected.send(&ZEROS[..10]),
+        "a send without a destination",
+    )?;
+    let too_long = unconnected.send_to(&[0; 70_000], (Ipv4Addr::LOCALHOST, 9));
+    must_fail(too_long, "a datagram that is too long")?;
+    unconnected.set_nonblocking(true)?;
+    must_fail(
+        unconnected.recv(&mut buffer),
+        "a receive without a datagram",
+    )?;
+
+    let mut stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
+    stream.set_nonblocking(true)?;
+    must_fail(stream.read(&mut buffer), "a read with nothing to read")?;
+    stream.set_nonblocking(false)?;
+    tcp::send(&mut stream, options.bytes, tally)?;
+    stream.shutdown(Shutdown::Write)?;
+    must_fail(stream.write(&ZEROS[..10]), "a write after shutdown")?;
+    tcp::finish(stream, tally)
+}
+
+pub fn opened_before(options: &Options, tally: &Tally) -> Result<()> {
+    let (mut near, mut far) = tcp_pair()?;
+    let (one, other) = udp_pair()?;
+    let uncounted = Tally::default();
+    both_ways(&mut near, &mut far, 1000, &uncounted)?;
+    datagrams(&one, &other, 3, &uncounted)?;
+
+    wait_for_go()?;
+    both_ways(&mut near, &mut far, options.bytes, tally)?;
+    datagrams(&one, &other, options.count, tally)
+}
+
+pub fn opened_before_peer(options: &Options, tally: &Tally) -> Result<()> {
+    let peer = options.peer()?;
+    let mut stream = TcpStream::connect(peer)?;
+    let socket = udp::connect(peer)?;
+
+    wait_for_go()?;
+    let request = Request::Source(options.bytes).encode();
+    let sent = stream.write(&request)?;
+    ensure!(
+        sent == request.len(),
+        "a request of which only a part was sent"
+    );
+    tally.sent(sent);
+    tcp::send_and_drain(&stream, options.bytes, tally)?;
+    (0..options.count).try_for_each(|_| udp::exchange(&socket, 700, tally))
+}
+
+pub fn waiting_reader(options: &Options, tally: &Tally) -> Result<()> {
+    let (mut near, mut far) = tcp_pair()?;
+    thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let reader = scope.spawn(move || {
+            tell.send(nix::unistd::gettid())?;
+            let mut buffer = [0; 1000];
+            let received = far.read(&mut buffer)?;
+            tally.received_by(Way::WaitingAtStart, received);
+            tcp::receive(&mut far, tally)?;
+            Ok(())
+        });
+        let thread = told.recv().context("the reader did not start")?;
+        wait_until_asleep(thread.as_raw())?;
+
+        wait_for_go()?;
+        let sent = near.write(&ZEROS[..1000])?;
+        tally.sent(sent);
+        tcp::send(&mut near, options.bytes, tally)?;
+        near.shutdown(Shutdown::Write)?;
+        tcp::join(reader)
+    })
+}
+
+fn must_fail(result: std::io::Result<usize>, what: &str) -> Result<()> {
+    match result {
+        Err(_) => Ok(()),
+        Ok(bytes) => bail!("{what} did not fail but returned {bytes}"),
+    }
+}
+
+fn tcp_pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Two sockets that know each other; the second is not connected.
+fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
+    let one = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    one.connect(other.local_addr()?)?;
+    Ok((one, other))
+}
+
+fn both_ways(near: &mut TcpStream, far: &mut TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    for (from, to) in [(&*near, &*far), (&*far, &*near)] {
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| Ok(tcp::send(&mut { from }, bytes, tally)?));
+            let (mut left, mut buffer) = (bytes, vec![0; ZEROS.len()]);
+            while left > 0 {
+                let received = { to }.read(&mut buffer)?;
+                ensure!(received > 0, "the connection ended");
+                tally.received(received);
+                left -= received as u64;
+            }
+            tcp::join(sender)
+        })?;
+    }
+    Ok(())
+}
+
+fn datagrams(one: &UdpSocket, other: &UdpSocket, count: u64, tally: &Tally) -> Result<()> {
+    let mut buffer = [0; 1000];
+    for _ in 0..count {
+        tally.sent(one.send(&ZEROS[..300])?);
+        let (received, from): (usize, SocketAddr) = other.recv_from(&mut buffer)?;
+        tally.received(received);
+        tally.sent(other.send_to(&ZEROS[..200], from)?);
+        tally.received(one.recv(&mut buffer)?);
+    }
+    Ok(())
+}
+
+/// Waits until the thread sleeps in the kernel.
+fn wait_until_asleep(thread: i32) -> Result<()> {
+    loop {
+        let path = format!("/proc/self/task/{thread}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        // The state stands after the name, which is in parentheses and may hold anything.
+        let state = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('S'));
+        if state == Some(true) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,149 @@
+//! The far end: does with each TCP connection what its request says, and echoes datagrams.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::{
+    Options,
+    tcp::{self, Request},
+};
+use crate::truth::{Line, Tally};
+
+/// The port of TCP, the same of UDP, and the UDP ports after it, are taken.
+pub const UDP_PORTS: u16 = 3;
+/// Places to look for that many free ports in a row.
+const ATTEMPTS: u16 = 200;
+
+/// Serves until standard input ends, then finishes what is open.
+pub fn serve(options: &Options, tally: &Tally) -> Result<()> {
+    let listen = options.listen.context("the mode serve needs --listen")?;
+    let (listener, datagrams) = bind(listen)?;
+    Line::Listening {
+        address: listener.local_addr()?,
+    }
+    .print()?;
+
+    let stdin = io::stdin();
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for socket in &datagrams {
+            let stop = stdin.as_fd();
+            threads.push(scope.spawn(move || echo(socket, stop, tally)));
+        }
+        listener.set_nonblocking(true)?;
+        loop {
+            let stop = wait_for(listener.as_fd(), stdin.as_fd())?;
+            // Also when told to stop: take what is in the queue already.
+            while let Some(stream) = accept(&listener)? {
+                threads.push(scope.spawn(move || answer(stream, tally)));
+            }
+            if stop {
+                break;
+            }
+        }
+        threads.into_iter().try_for_each(tcp::join)
+    })
+}
+
+/// Does what the connection's request says. A connection that was reset is finished too.
+pub fn answer(mut stream: TcpStream, tally: &Tally) -> Result<()> {
+    // A call that waited since before Flow started may not be seen; that is a test of its own.
+    tcp::wait(&stream, PollFlags::POLLIN)?;
+    let result = match Request::read(&mut stream, tally) {
+        Ok(Some(Request::Sink)) => tcp::receive(&mut stream, tally).map_err(Into::into),
+        Ok(Some(Request::Source(bytes))) => tcp::send_and_drain(&stream, bytes, tally),
+        Ok(Some(Request::Reset)) => tcp::reset_on_close(&stream),
+        Ok(Some(Request::Quit) | None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if is_reset(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_reset(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        )
+    })
+}
+
+/// Sends every datagram back to where it came from.
+fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
+    socket.set_nonblocking(true)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let stop = wait_for(socket.as_fd(), stop)?;
+        loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((received, from)) => {
+                    tally.received_from(from, received);
+                    let sent = socket.send_to(&buffer[..received], from)?;
+                    tally.sent_to(from, sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // A process that was echoed to is gone; its next datagram may still come.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if stop {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until `socket` is readable or `stop` has ended; whether it has.
+fn wait_for(socket: BorrowedFd<'_>, stop: BorrowedFd<'_>) -> Result<bool> {
+    let mut fds = [
+        PollFd::new(socket, PollFlags::POLLIN),
+        PollFd::new(stop, PollFlags::POLLIN),
+    ];
+    nix::poll::poll(&mut fds, PollTimeout::NONE).context("poll")?;
+    Ok(fds[1].any() == Some(true))
+}
+
+fn accept(listener: &TcpListener) -> Result<Option<TcpStream>> {
+    match listener.accept() {
+        Ok((stream, _)) => Ok(Some(stream)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        // Reset before it was accepted.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) => Err(error).context("accept"),
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, Vec<UdpSocket>)> {
+    if address.port() != 0 {
+        return bind_row(address.ip(), address.port()).context("ports are in use");
+    }
+    for _ in 0..ATTEMPTS {
+        let port = TcpListener::bind(address)?.local_addr()?.port();
+        match bind_row(address.ip(), port) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            other => return Ok(other?),
+        }
+    }
+    bail!("found no {UDP_PORTS} free ports in a row");
+}
+
+fn bind_row(ip: IpAddr, port: u16) -> io::Result<(TcpListener, Vec<UdpSocket>)> {
+    let listener = TcpListener::bind((ip, port))?;
+    let sockets = (0..UDP_PORTS)
+        .map(|offset| match port.checked_add(offset) {
+            Some(port) => UdpSocket::bind((ip, port)),
+            None => Err(io::ErrorKind::AddrInUse.into()),
+        })
+        .collect::<io::Result<_>>()?;
+    Ok((listener, sockets))
+}

@@ -1,0 +1,279 @@
+//! Modes of plain TCP, and the pieces that other modes use.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout},
+    sys::socket::{setsockopt, sockopt},
+};
+
+use super::Options;
+use crate::truth::Tally;
+
+/// Most bytes moved by one call of the plain modes.
+const CHUNK: usize = 128 << 10;
+/// What every mode sends; the content does not matter.
+pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+pub fn up(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Sink, tally)?;
+    send(&mut stream, options.bytes, tally)?;
+    finish(stream, tally)
+}
+
+pub fn down(options: &Options, tally: &Tally) -> Result<()> {
+    let stream = connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    finish(stream, tally)
+}
+
+pub fn both(options: &Options, tally: &Tally) -> Result<()> {
+    let stream = connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    send_and_drain(&stream, options.bytes, tally)
+}
+
+pub fn vectored(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    let mut left = options.bytes as usize;
+    while left > 0 {
+        let part = (left / 3).clamp(1, 10_000).min(left);
+        let parts = [
+            IoSlice::new(&ZEROS[..part]),
+            IoSlice::new(&[]),
+            IoSlice::new(&ZEROS[..(left - part).min(part)]),
+        ];
+        let sent = stream.write_vectored(&parts)?;
+        tally.sent(sent);
+        left -= sent;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let (mut first, mut second) = ([0; 1000], [0; 5000]);
+    loop {
+        let mut parts = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let received = stream.read_vectored(&mut parts)?;
+        tally.received(received);
+        if received == 0 {
+            return Ok(());
+        }
+    }
+}
+
+pub fn peek(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut buffer = vec![0; 10_000];
+    loop {
+        // What a peek returns is not moved, so it is not counted.
+        let seen = stream.peek(&mut buffer)?;
+        stream.peek(&mut buffer[..seen / 2])?;
+        let received = stream.read(&mut buffer)?;
+        ensure!(received >= seen, "read less than was seen by peeking");
+        tally.received(received);
+        if received == 0 {
+            return Ok(());
+        }
+    }
+}
+
+pub fn nonblocking(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Sink, tally)?;
+    setsockopt(&stream, sockopt::SndBuf, &16_384).context("SO_SNDBUF")?;
+    stream.set_nonblocking(true)?;
+    let chunk = vec![0; 1 << 20];
+    let mut left = options.bytes.max(1 << 20) as usize;
+    let (mut partial, mut failed) = (0, 0);
+    while left > 0 {
+        let wanted = left.min(chunk.len());
+        match stream.write(&chunk[..wanted]) {
+            Ok(sent) => {
+                tally.sent(sent);
+                left -= sent;
+                partial += usize::from(sent < wanted);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                failed += 1;
+                wait(&stream, PollFlags::POLLOUT)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    ensure!(
+        partial > 0 && failed > 0,
+        "{partial} partial sends, {failed} failed ones"
+    );
+    stream.set_nonblocking(false)?;
+    finish(stream, tally)
+}
+
+pub fn threads(options: &Options, tally: &Tally) -> Result<()> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..options.count)
+            .map(|_| scope.spawn(|| both(options, tally)))
+            .collect();
+        threads.into_iter().try_for_each(join)
+    })
+}
+
+pub fn reset(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Sink, tally)?;
+    send(&mut stream, options.bytes, tally)?;
+    reset_on_close(&stream)
+}
+
+pub fn reset_by_peer(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Reset, tally)?;
+    match receive(&mut stream, tally) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        other => bail!("expected the connection to be reset, got {other:?}"),
+    }
+}
+
+pub fn refused(options: &Options, _: &Tally) -> Result<()> {
+    let closed = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    for _ in 0..options.count {
+        match TcpStream::connect(closed) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            other => bail!("expected the connection to be refused, got {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// What the near end asks the far end to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Read until its end.
+    Sink,
+    /// Send so many bytes while reading until its end.
+    Source(u64),
+    /// Reset it.
+    Reset,
+    /// The worker that reads this is to end.
+    Quit,
+}
+
+impl Request {
+    pub const BYTES: usize = 9;
+
+    pub fn encode(self) -> [u8; Self::BYTES] {
+        let (kind, amount) = match self {
+            Self::Sink => (0, 0),
+            Self::Source(bytes) => (1, bytes),
+            Self::Reset => (2, 0),
+            Self::Quit => (3, 0),
+        };
+        let mut bytes = [kind; Self::BYTES];
+        bytes[1..].copy_from_slice(&u64::to_le_bytes(amount));
+        bytes
+    }
+
+    /// Reads one from a connection; `None` when that ended before.
+    pub fn read(stream: &mut impl Read, tally: &Tally) -> Result<Option<Self>> {
+        let mut bytes = [0; Self::BYTES];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let received = stream.read(&mut bytes[filled..])?;
+            tally.received(received);
+            if received == 0 {
+                return Ok(None);
+            }
+            filled += received;
+        }
+        let [kind, amount @ ..] = bytes;
+        Ok(Some(match kind {
+            0 => Self::Sink,
+            1 => Self::Source(u64::from_le_bytes(amount)),
+            2 => Self::Reset,
+            3 => Self::Quit,
+            _ => bail!("a request of unknown kind {kind}"),
+        }))
+    }
+}
+
+/// Connects and sends the request.
+pub fn connect(peer: SocketAddr, request: Request, tally: &Tally) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(peer).with_context(|| format!("connecting to {peer}"))?;
+    send_slice(&mut stream, &request.encode(), tally)?;
+    Ok(stream)
+}
+
+/// Sends `bytes` bytes.
+pub fn send(stream: &mut impl Write, bytes: u64, tally: &Tally) -> io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let wanted = left.min(CHUNK as u64) as usize;
+        let sent = stream.write(&ZEROS[..wanted])?;
+        tally.sent(sent);
+        left -= sent as u64;
+    }
+    Ok(())
+}
+
+fn send_slice(stream: &mut impl Write, slice: &[u8], tally: &Tally) -> io::Result<()> {
+    let mut rest = slice;
+    while !rest.is_empty() {
+        let sent = stream.write(rest)?;
+        tally.sent(sent);
+        rest = &rest[sent..];
+    }
+    Ok(())
+}
+
+/// Reads until the end.
+pub fn receive(stream: &mut impl Read, tally: &Tally) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let received = stream.read(&mut buffer)?;
+        tally.received(received);
+        if received == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends nothing more and reads until the far end has read everything and closed.
+pub fn finish(mut stream: TcpStream, tally: &Tally) -> Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    receive(&mut stream, tally)?;
+    Ok(())
+}
+
+/// Sends `bytes` bytes and reads until the end, both at once.
+pub fn send_and_drain(stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            send(&mut { stream }, bytes, tally)?;
+            stream.shutdown(Shutdown::Write)?;
+            Ok(())
+        });
+        receive(&mut { stream }, tally)?;
+        join(sender)
+    })
+}
+
+/// Makes the next close send a RST instead of a FIN.
+pub fn reset_on_close(stream: &TcpStream) -> Result<()> {
+    let now = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(stream, sockopt::Linger, &now).context("SO_LINGER")
+}
+
+/// Waits until the descriptor is ready.
+pub fn wait(fd: &impl AsFd, flags: PollFlags) -> Result<()> {
+    nix::poll::poll(&mut [PollFd::new(fd.as_fd(), flags)], PollTimeout::NONE).context("poll")?;
+    Ok(())
+}
+
+/// Result of a thread.
+pub fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

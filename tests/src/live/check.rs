@@ -1,0 +1,322 @@
+//! The comparison: what Flow said of each process, against what the process itself counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use super::{
+    Backend,
+    counters::{Counters, Readings},
+    stream::{Identity, Process, Side, Stream},
+};
+use crate::truth::{Moved, Truth, Way};
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub subject: String,
+    pub what: String,
+    pub expected: String,
+    pub seen: String,
+}
+
+/// What a backend is expected not to see. Everything else it must see to the byte.
+const UNSEEN: &[(Backend, Way)] = &[
+    // The tracepoint sits in sock_recvmsg; splice(2) calls the socket's splice_read instead.
+    (Backend::Tracepoint, Way::SpliceFromSocket),
+    // A call that entered its function before a probe was there leaves it unseen.
+    (Backend::Fexit, Way::WaitingAtStart),
+    (Backend::Kprobe, Way::WaitingAtStart),
+];
+
+/// Bytes of arguments that Flow carries for a process; longer ones it may cut.
+const ARGUMENT_BYTES: usize = 4096;
+/// Bytes of an Ethernet header, which interfaces count and sockets do not.
+const LINK_HEADER: u64 = 14;
+
+/// The stream's own rules, and that nothing was lost.
+pub fn stream(stream: &Stream) -> Vec<Difference> {
+    let mut differences = stream.faults.clone();
+    let lost = stream.lost.iter().map(|record| {
+        let shown = record.to_string();
+        difference("lost", "records", "none", shown)
+    });
+    differences.extend(lost);
+    differences
+}
+
+/// Every process: its bytes, its remotes, its names and its exit.
+pub fn processes(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for (pid, truth) in by_pid(truths) {
+        let subject = format!("{} pid {pid}", truth.mode);
+        let mut expect = |what: &str, expected: String, seen: String| {
+            if expected != seen {
+                differences.push(difference(&subject, what, expected, seen));
+            }
+        };
+        let expected = visible(&truth, backend);
+        let seen = stream.app_of(pid);
+        expect(
+            "app.tx_bytes",
+            expected.tx_bytes.to_string(),
+            seen.tx_bytes.to_string(),
+        );
+        expect(
+            "app.rx_bytes",
+            expected.rx_bytes.to_string(),
+            seen.rx_bytes.to_string(),
+        );
+        for (remote, moved) in &truth.remotes {
+            let seen = of_remote(stream, pid, remote);
+            let show = |moved: &Moved| format!("tx {} rx {}", moved.tx_bytes, moved.rx_bytes);
+            expect(&format!("bytes with {remote}"), show(moved), show(&seen));
+        }
+        if expected.tx_bytes == 0 && expected.rx_bytes == 0 {
+            continue;
+        }
+        let known: Vec<_> = stream
+            .processes
+            .iter()
+            .filter(|((id, _), _)| *id == pid)
+            .collect();
+        expect(
+            "processes with this id",
+            "1".to_owned(),
+            known.len().to_string(),
+        );
+        for (process, identity) in known {
+            differences.extend(named(&subject, identity, &truth));
+            differences.extend(exited(&subject, process, identity, stream));
+        }
+    }
+    differences
+}
+
+/// Every interface: the ledger adds up, to what the interface itself counted.
+///
+/// `quiet` names interfaces where nothing but the test talks: there nothing may be unexplained, but for what
+/// passed while Flow was starting or stopping.
+pub fn ledgers(stream: &Stream, readings: &Readings, quiet: &[&str]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for (name, ledger) in &stream.interfaces {
+        let sides = [("ingress", &ledger.ingress), ("egress", &ledger.egress)];
+        for (direction, side) in sides {
+            let subject = format!("{name} {direction}");
+            let sum = sum_of_causes(side);
+            if side.frames != sum {
+                differences.push(difference(&subject, "sum of causes", side.frames, sum));
+            }
+            let Some(window) = Window::of(readings, name, direction) else {
+                continue;
+            };
+            if !(window.least..=window.most).contains(&side.frames) {
+                let expected = format!("{} to {}", window.least, window.most);
+                differences.push(difference(&subject, "frames", expected, side.frames));
+            }
+            let slack = window.most - window.least;
+            if quiet.contains(&name.as_str()) && side.unexplained.abs() > slack {
+                let expected = format!("at most {slack}");
+                differences.push(difference(
+                    &subject,
+                    "unexplained",
+                    expected,
+                    side.unexplained,
+                ));
+            }
+        }
+    }
+    for name in quiet {
+        if !stream.interfaces.contains_key(*name) {
+            differences.push(difference(name, "ledger", "a record", "none"));
+        }
+    }
+    differences
+}
+
+/// A bulk transfer over `interface`: what left there for sockets lies between the bytes that processes sent, and
+/// all bytes of the sockets' packets with a link header for each.
+pub fn bulk(stream: &Stream, interface: &str) -> Vec<Difference> {
+    let Some(ledger) = stream.interfaces.get(interface) else {
+        return vec![difference(interface, "ledger", "a record", "none")];
+    };
+    let mut sent = 0;
+    let mut sockets = HashMap::new();
+    for flow in stream.flows.values() {
+        if flow.interface.as_deref() == Some(interface) {
+            sent += flow.app.tx_bytes;
+            sockets.insert(&flow.socket, (flow.wire_tx_bytes, flow.wire_tx_packets));
+        }
+    }
+    let wire: u64 = sockets
+        .values()
+        .map(|(bytes, packets)| bytes + LINK_HEADER * packets)
+        .sum();
+    let seen = ledger.egress.socket;
+    if sent == 0 || seen < sent.into() || seen > wire.into() {
+        let expected = format!("more than {sent}, at most {wire}");
+        return vec![difference(interface, "egress socket", expected, seen)];
+    }
+    Vec::new()
+}
+
+/// What the backend must show of a process.
+pub fn visible(truth: &Truth, backend: Backend) -> Moved {
+    let mut moved = truth.moved;
+    for (way, part) in &truth.ways {
+        if UNSEEN.contains(&(backend, *way)) {
+            moved.tx_bytes -= part.tx_bytes;
+            moved.rx_bytes -= part.rx_bytes;
+            moved.tx_calls -= part.tx_calls;
+            moved.rx_calls -= part.rx_calls;
+        }
+    }
+    moved
+}
+
+/// One truth for each process. One that became another program told twice: its last name counts.
+pub fn by_pid(truths: &[Truth]) -> BTreeMap<u32, Truth> {
+    let mut all = BTreeMap::<u32, Truth>::new();
+    for truth in truths {
+        let mut sum = truth.clone();
+        if let Some(earlier) = all.remove(&truth.pid) {
+            sum.moved += earlier.moved;
+            for (way, moved) in earlier.ways {
+                *sum.ways.entry(way).or_default() += moved;
+            }
+            for (remote, moved) in earlier.remotes {
+                *sum.remotes.entry(remote).or_default() += moved;
+            }
+        }
+        all.insert(truth.pid, sum);
+    }
+    all
+}
+
+/// A difference of anything that can be shown.
+pub fn difference(
+    subject: impl ToString,
+    what: impl ToString,
+    expected: impl ToString,
+    seen: impl ToString,
+) -> Difference {
+    Difference {
+        subject: subject.to_string(),
+        what: what.to_string(),
+        expected: expected.to_string(),
+        seen: seen.to_string(),
+    }
+}
+
+fn of_remote(stream: &Stream, pid: u32, remote: &str) -> Moved {
+    let mut sum = Moved::default();
+    for ((_, process), flow) in &stream.flows {
+        let same_process = process.as_ref().is_some_and(|(id, _)| *id == pid);
+        if same_process && flow.remote.as_deref() == Some(remote) {
+            sum += flow.app;
+        }
+    }
+    sum
+}
+
+fn named(subject: &str, identity: &Identity, truth: &Truth) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    if identity.exe.as_ref() != Some(&truth.exe) {
+        differences.push(difference(subject, "exe", &truth.exe, shown(&identity.exe)));
+    }
+    let file_name = Path::new(&truth.exe)
+        .file_name()
+        .map(|name| name.to_string_lossy());
+    let is_name =
+        |name: &String| Some(name.as_str()) == file_name.as_deref() || *name == truth.comm;
+    if !identity.name.as_ref().is_some_and(is_name) {
+        differences.push(difference(
+            subject,
+            "name",
+            &truth.comm,
+            shown(&identity.name),
+        ));
+    }
+    let expected = truth.argv.join("\0");
+    let seen = identity
+        .cmdline
+        .as_ref()
+        .map(|arguments| arguments.join("\0"));
+    let same = match &seen {
+        Some(seen) if truth.argv_bytes <= ARGUMENT_BYTES => *seen == expected,
+        // Cut: perhaps within a character, which then became a replacement.
+        Some(seen) => {
+            seen.len() >= ARGUMENT_BYTES / 2
+                && expected.starts_with(seen.trim_end_matches(['\u{fffd}', '…']))
+        }
+        None => false,
+    };
+    if !same {
+        let short = |text: &str| text.chars().take(200).collect::<String>();
+        let seen = seen.as_deref().map_or_else(|| "none".to_owned(), short);
+        differences.push(difference(subject, "cmdline", short(&expected), seen));
+    }
+    differences
+}
+
+fn exited(
+    subject: &str,
+    process: &Process,
+    identity: &Identity,
+    stream: &Stream,
+) -> Option<Difference> {
+    let mut sum = Moved::default();
+    for ((_, owner), flow) in &stream.flows {
+        if owner.as_ref() == Some(process) {
+            sum += flow.app;
+        }
+    }
+    let show = |moved: &Moved| format!("tx {} rx {}", moved.tx_bytes, moved.rx_bytes);
+    let seen = identity
+        .exit
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), show);
+    let expected = show(&sum);
+    (seen != expected).then(|| difference(subject, "process.exit", expected, seen))
+}
+
+fn sum_of_causes(side: &Side) -> i128 {
+    let Side {
+        frames: _,
+        socket,
+        forwarded,
+        kernel,
+        packet_socket,
+        not_ip,
+        offload,
+        unexplained,
+    } = side;
+    socket + forwarded + kernel + packet_socket + not_ip + offload + unexplained
+}
+
+/// What an interface counted while Flow looked: certainly, and at most.
+struct Window {
+    least: i128,
+    most: i128,
+}
+
+impl Window {
+    fn of(readings: &Readings, name: &str, direction: &str) -> Option<Self> {
+        let at = |counters: &Counters| {
+            counters.get(name).map(|counter| match direction {
+                "ingress" => counter.ingress,
+                _ => counter.egress,
+            })
+        };
+        Some(Self {
+            least: at(&readings.before_stop)? - at(&readings.after_start)?,
+            most: at(&readings.after_stop)? - at(&readings.before_start)?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

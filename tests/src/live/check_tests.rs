@@ -1,0 +1,246 @@
+//! The checks must find what is wrong; each is shown one fault in a stream that is else right.
+
+use super::*;
+use crate::{
+    live::counters::Counter,
+    truth::{Moved, Truth},
+};
+
+const GOOD: &str = r#"{"v":1,"seq":0,"time":"2025-01-01T00:00:00.000000000Z","type":"status","coverage":[{"capability":"app bytes by process","backend":"tracepoint","limits":"splice"}]}
+{"v":1,"seq":1,"time":"t","type":"process.exec","process":{"pid":7,"start_time":5,"name":"gen","exe":"/x/gen","cmdline":["/x/gen","tcp-up"]}}
+{"v":1,"seq":2,"time":"t","type":"flow.open","flow":{"id":"a-1.2.3.4:5","socket":10,"protocol":"tcp","direction":"outbound","remote":{"ip":"1.2.3.4","port":5},"interface":"veth0"},"process":{"pid":7,"start_time":5,"name":"gen"},"app":{"tx_bytes":0,"rx_bytes":0,"tx_calls":0,"rx_calls":0}}
+{"v":1,"seq":3,"time":"t","type":"flow.update","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":600,"rx_bytes":10,"tx_calls":1,"rx_calls":1},"wire":{"tx_bytes":640,"rx_bytes":50,"tx_packets":1,"rx_packets":1}}
+{"v":1,"seq":4,"time":"t","type":"flow.open","flow":{"id":"b-1.2.3.4:6","socket":11,"remote":{"ip":"::ffff:1.2.3.4","port":6}},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":400,"rx_bytes":0,"tx_calls":1,"rx_calls":0}}
+{"v":1,"seq":5,"time":"t","type":"flow.close","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":600,"rx_bytes":10,"tx_calls":1,"rx_calls":1},"reason":"closed"}
+{"v":1,"seq":6,"time":"t","type":"process.exit","process":{"pid":7,"start_time":5},"app":{"tx_bytes":1000,"rx_bytes":10,"tx_calls":2,"rx_calls":1}}
+{"v":1,"seq":7,"time":"t","type":"ledger","interface":{"name":"veth0","index":3},"ingress":{"frames":64,"socket":64,"forwarded":0,"kernel":0,"packet_socket":0,"not_ip":0,"offload":0,"unexplained":0},"egress":{"frames":700,"socket":654,"forwarded":0,"kernel":40,"packet_socket":0,"not_ip":6,"offload":0,"unexplained":0}}
+"#;
+
+fn truth() -> Truth {
+    Truth {
+        pid: 7,
+        mode: "tcp-up".into(),
+        exe: "/x/gen".into(),
+        comm: "gen".into(),
+        argv: vec!["/x/gen".into(), "tcp-up".into()],
+        argv_bytes: 14,
+        moved: Moved {
+            tx_bytes: 1000,
+            rx_bytes: 10,
+            tx_calls: 2,
+            rx_calls: 1,
+        },
+        ..Truth::default()
+    }
+}
+
+fn readings() -> Readings {
+    let at = |ingress, egress| Counters::from([("veth0".into(), Counter { ingress, egress })]);
+    Readings {
+        before_start: at(100, 200),
+        after_start: at(100, 200),
+        before_stop: at(164, 900),
+        after_stop: at(164, 900),
+    }
+}
+
+/// All differences of a stream.
+fn all(text: &str) -> Vec<Difference> {
+    let parsed = Stream::parse(text.as_bytes());
+    let mut found = stream(&parsed);
+    found.extend(processes(&parsed, &[truth()], Backend::Fexit));
+    found.extend(ledgers(&parsed, &readings(), &["veth0"]));
+    found.extend(bulk(&parsed, "veth0"));
+    found
+}
+
+/// The differences once `from` is replaced by `to`.
+fn broken(from: &str, to: &str) -> Vec<String> {
+    assert!(GOOD.contains(from), "{from} is not in the stream");
+    let found = all(&GOOD.replace(from, to));
+    found
+        .into_iter()
+        .map(|difference| difference.what)
+        .collect()
+}
+
+#[test]
+fn a_right_stream_has_no_differences() {
+    assert_eq!(all(GOOD), []);
+    let parsed = Stream::parse(GOOD.as_bytes());
+    assert_eq!(parsed.backend.as_deref(), Some("tracepoint"));
+}
+
+#[test]
+fn one_byte_too_few_is_found() {
+    let found = broken(r#""app":{"tx_bytes":400"#, r#""app":{"tx_bytes":399"#);
+    assert_eq!(found, ["app.tx_bytes", "process.exit"]);
+}
+
+#[test]
+fn one_byte_too_many_is_found() {
+    let found = broken(
+        r#""tx_bytes":600,"rx_bytes":10"#,
+        r#""tx_bytes":600,"rx_bytes":11"#,
+    );
+    assert_eq!(found, ["app.rx_bytes", "process.exit"]);
+}
+
+#[test]
+fn a_gap_and_a_line_that_is_no_json_are_found() {
+    assert_eq!(broken(r#""seq":6"#, r#""seq":8"#), ["seq", "seq"]);
+    assert_eq!(
+        broken(r#""type":"process.exit""#, r#""type":"process.exi"#)[0],
+        "line"
+    );
+    let cut = &GOOD[..GOOD.len() - 1];
+    assert_eq!(all(cut)[0].what, "last line");
+}
+
+#[test]
+fn a_counter_that_goes_down_is_found() {
+    let found = broken(
+        r#""flow.close","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":600"#,
+        r#""flow.close","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":500"#,
+    );
+    assert!(
+        found.contains(&"app of a-1.2.3.4:5".to_owned()),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn loss_is_found() {
+    assert_eq!(
+        broken(r#""type":"status""#, r#""type":"lost""#),
+        ["records"]
+    );
+}
+
+#[test]
+fn a_wrong_or_missing_name_is_found() {
+    assert_eq!(broken(r#""name":"gen""#, r#""name":"ge""#), ["name"]);
+    assert_eq!(broken(r#""exe":"/x/gen""#, r#""exe":"/y/gen""#), ["exe"]);
+    assert_eq!(broken(r#","cmdline":["/x/gen","tcp-up"]"#, ""), ["cmdline"]);
+    assert_eq!(
+        broken(r#"["/x/gen","tcp-up"]"#, r#"["/x/gen","tcp-u"]"#),
+        ["cmdline"]
+    );
+}
+
+#[test]
+fn a_process_that_was_not_seen_is_found() {
+    let found = broken(r#""pid":7"#, r#""pid":8"#);
+    assert_eq!(
+        found,
+        ["app.tx_bytes", "app.rx_bytes", "processes with this id"]
+    );
+}
+
+#[test]
+fn long_arguments_may_be_cut_but_not_changed() {
+    let mut long = truth();
+    long.argv = vec!["a".repeat(3000), "é".repeat(50_000)];
+    long.argv_bytes = 103_002;
+    let identity = |text: &str| Identity {
+        name: Some("gen".into()),
+        exe: Some("/x/gen".into()),
+        cmdline: Some(text.split('\0').map(str::to_owned).collect()),
+        exit: None,
+    };
+    let cut = format!("{}\0{}\u{fffd}", "a".repeat(3000), "é".repeat(500));
+    assert_eq!(named("", &identity(&cut), &long), []);
+    assert_eq!(named("", &identity(&cut.replace('é', "e")), &long).len(), 1);
+    assert_eq!(named("", &identity("a"), &long).len(), 1);
+}
+
+#[test]
+fn a_ledger_that_does_not_add_up_is_found() {
+    assert_eq!(
+        broken(r#""kernel":40"#, r#""kernel":39"#),
+        ["sum of causes"]
+    );
+    assert_eq!(
+        broken(
+            r#""kernel":40,"packet_socket":0,"not_ip":6,"offload":0,"unexplained":0"#,
+            r#""kernel":39,"packet_socket":0,"not_ip":6,"offload":0,"unexplained":1"#
+        ),
+        ["unexplained"]
+    );
+    assert_eq!(
+        broken(r#""frames":64,"socket":64"#, r#""frames":65,"socket":65"#),
+        ["frames"]
+    );
+}
+
+#[test]
+fn traffic_while_starting_may_be_unexplained() {
+    let text = GOOD.replace(r#""frames":64,"socket":64"#, r#""frames":65,"socket":64"#);
+    let text = text.replacen(r#""unexplained":0"#, r#""unexplained":1"#, 1);
+    let parsed = Stream::parse(text.as_bytes());
+    let mut readings = readings();
+    readings.before_start.get_mut("veth0").unwrap().ingress = 99;
+    assert_eq!(ledgers(&parsed, &readings, &["veth0"]), []);
+}
+
+#[test]
+fn bytes_of_a_bulk_transfer_must_have_left_the_interface() {
+    let found = broken(
+        r#""frames":700,"socket":654"#,
+        r#""frames":645,"socket":599"#,
+    );
+    assert!(found.contains(&"egress socket".to_owned()), "{found:?}");
+    let found = broken(r#""wire":{"tx_bytes":640"#, r#""wire":{"tx_bytes":639"#);
+    assert_eq!(found, ["egress socket"]);
+}
+
+#[test]
+fn what_a_backend_cannot_see_is_not_expected_of_it() {
+    let mut truth = truth();
+    let spliced = Moved {
+        rx_bytes: 5,
+        ..Moved::default()
+    };
+    truth.moved.rx_bytes += 5;
+    truth.ways.insert(Way::SpliceFromSocket, spliced);
+    assert_eq!(visible(&truth, Backend::Tracepoint).rx_bytes, 10);
+    assert_eq!(visible(&truth, Backend::Fexit).rx_bytes, 15);
+    let parsed = Stream::parse(GOOD.as_bytes());
+    assert_eq!(
+        processes(&parsed, &[truth.clone()], Backend::Tracepoint),
+        []
+    );
+    assert_eq!(
+        processes(&parsed, &[truth], Backend::Fexit)[0].what,
+        "app.rx_bytes"
+    );
+}
+
+#[test]
+fn remotes_are_compared_one_by_one() {
+    let mut truth = truth();
+    let moved = |tx_bytes, rx_bytes| Moved {
+        tx_bytes,
+        rx_bytes,
+        ..Moved::default()
+    };
+    truth.remotes.insert("1.2.3.4:5".into(), moved(600, 10));
+    // The stream's v4-mapped form is the same remote.
+    truth.remotes.insert("1.2.3.4:6".into(), moved(400, 0));
+    let parsed = Stream::parse(GOOD.as_bytes());
+    assert_eq!(processes(&parsed, &[truth.clone()], Backend::Fexit), []);
+    truth.remotes.insert("1.2.3.4:6".into(), moved(399, 0));
+    let found = processes(&parsed, &[truth], Backend::Fexit);
+    assert_eq!(found[0].what, "bytes with 1.2.3.4:6");
+}
+
+#[test]
+fn a_process_that_became_another_program_is_one() {
+    let (mut first, mut second) = (truth(), truth());
+    first.argv = vec!["before".into()];
+    first.moved.tx_bytes = 400;
+    first.moved.rx_bytes = 0;
+    second.moved.tx_bytes = 600;
+    let parsed = Stream::parse(GOOD.as_bytes());
+    assert_eq!(processes(&parsed, &[first, second], Backend::Fexit), []);
+}

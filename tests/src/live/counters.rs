@@ -1,0 +1,61 @@
+//! The interfaces' own counters, read apart from Flow: how much a ledger has to explain.
+
+use std::{collections::HashMap, fs};
+
+use anyhow::{Context as _, Result};
+
+/// Bytes of an interface since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub ingress: i128,
+    pub egress: i128,
+}
+
+/// All interfaces of this network namespace, by name.
+pub type Counters = HashMap<String, Counter>;
+
+/// Reads them.
+pub fn read() -> Result<Counters> {
+    let text = fs::read_to_string("/proc/net/dev").context("reading /proc/net/dev")?;
+    Ok(parse(&text))
+}
+
+/// Four readings around a session, and so the time in which Flow looked.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    pub before_start: Counters,
+    pub after_start: Counters,
+    pub before_stop: Counters,
+    pub after_stop: Counters,
+}
+
+fn parse(text: &str) -> Counters {
+    text.lines()
+        .filter_map(|line| {
+            let (name, numbers) = line.split_once(':')?;
+            let mut numbers = numbers.split_ascii_whitespace().map(str::parse);
+            let ingress = numbers.next()?.ok()?;
+            // Seven more columns of the receiving side.
+            let egress = numbers.nth(7)?.ok()?;
+            Some((name.trim().to_owned(), Counter { ingress, egress }))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ninth_column_is_egress() {
+        let text = "Inter-|   Receive\n face |bytes\n    lo:    3193      29    0    0    0     0 \
+                    0         0     77      29    0    0    0     0       0          0\n";
+        assert_eq!(
+            parse(text)["lo"],
+            Counter {
+                ingress: 3193,
+                egress: 77
+            }
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! The program under test, as a child of the test.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use super::{
+    World,
+    generator::{appending, die_with_parent},
+    waiting,
+};
+
+/// A running `flow`. Ends with the value, also when the test panics.
+#[derive(Debug)]
+pub struct Flow {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    patience: Duration,
+}
+
+/// What is left of one that ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    /// From the signal, or the start, to the end.
+    pub took: Duration,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Flow {
+    /// Starts it with these arguments and the backend under test.
+    pub fn start<S: AsRef<OsStr>>(world: &World, name: &str, arguments: &[S]) -> Result<Self> {
+        let stdout = world.scratch.join(format!("{name}.flow.out"));
+        Self::spawn(world, name, arguments, appending(&stdout)?.into(), |_| ())
+    }
+
+    /// As [`Self::start`], with another standard output and whatever `change` does.
+    pub fn spawn<S: AsRef<OsStr>>(
+        world: &World,
+        name: &str,
+        arguments: &[S],
+        stdout: Stdio,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let stderr = world.scratch.join(format!("{name}.flow.err"));
+        let mut command = Command::new(&world.options.flow);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(appending(&stderr)?);
+        // SAFETY: only a system call that is safe between fork and exec.
+        unsafe { command.pre_exec(die_with_parent) };
+        change(&mut command);
+        Ok(Self {
+            child: command.spawn().context("starting flow")?,
+            stdout: world.scratch.join(format!("{name}.flow.out")),
+            stderr,
+            patience: world.patience(),
+        })
+    }
+
+    /// Starts the event stream, and waits until it says that Flow is attached.
+    pub fn events(world: &World, name: &str) -> Result<Self> {
+        let arguments = [
+            "events",
+            "--json",
+            "--backend",
+            world.options.backend.name(),
+        ];
+        let mut flow = Self::start(world, name, &arguments)?;
+        flow.attached()?;
+        Ok(flow)
+    }
+
+    /// Waits for the first line of the event stream, its status.
+    fn attached(&mut self) -> Result<()> {
+        let line = waiting::until(self.patience, "flow's first line", || {
+            let text = self.output()?;
+            if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(text[..end].to_vec()));
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("flow ended early, {status}: {}", self.complaint());
+            }
+            Ok(None)
+        })?;
+        let record: Value = serde_json::from_slice(&line).context("flow's first line")?;
+        ensure!(
+            record["type"] == "status",
+            "flow's first line is no status: {record}"
+        );
+        Ok(())
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn stop(mut self, signal: Signal) -> Result<Ended> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        if let Some(status) = self.child.try_wait()? {
+            bail!("flow ended early, {status}: {}", self.complaint());
+        }
+        kill(pid, signal).context("sending flow a signal")?;
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> Result<Ended> {
+        let started = Instant::now();
+        let status = waiting::for_exit(&mut self.child, self.patience, "flow");
+        let status = status.with_context(|| self.complaint())?;
+        Ok(Ended {
+            status,
+            took: started.elapsed(),
+            stdout: self.output().unwrap_or_default(),
+            stderr: self.complaint(),
+        })
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// What it wrote so far.
+    pub fn output(&self) -> Result<Vec<u8>> {
+        fs::read(&self.stdout).with_context(|| format!("reading {}", self.stdout.display()))
+    }
+
+    fn complaint(&self) -> String {
+        let text = fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        waiting::end(&mut self.child);
+    }
+}
+
+impl Ended {
+    /// The exit code, or 128 and the signal, as a shell shows it.
+    pub fn code(&self) -> i32 {
+        let by_signal = || self.status.signal().map(|signal| 128 + signal);
+        self.status.code().or_else(by_signal).unwrap_or(-1)
+    }
+
+    /// It must have ended with this code, and not by a panic.
+    pub fn expect_code(&self, code: i32) -> Result<()> {
+        let stderr = self.stderr.trim();
+        ensure!(
+            self.code() == code,
+            "exit code {}, expected {code}: {stderr}",
+            self.code()
+        );
+        ensure!(!stderr.contains("panicked"), "flow panicked: {stderr}");
+        Ok(())
+    }
+
+    /// As [`Self::expect_code`], and it must have said why.
+    pub fn expect_complaint(&self, code: i32) -> Result<()> {
+        self.expect_code(code)?;
+        ensure!(
+            !self.stderr.trim().is_empty(),
+            "exit code {code} without a message"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! `flow-live run`: starts Flow, lets the generator move bytes, and compares what both say.
+
+mod cases;
+pub mod check;
+mod counters;
+mod flow;
+mod generator;
+mod peer;
+mod programs;
+mod qdisc;
+mod report;
+mod session;
+pub mod stream;
+mod waiting;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+
+use report::Report;
+
+/// Command line of `flow-live run`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The program under test
+    #[arg(long)]
+    pub flow: PathBuf,
+    /// What Flow is told to count app bytes with
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+    /// Divides amounts of bytes and counts; more than 1 also means a slow machine
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub scale: u64,
+    /// One start of Flow for each test, or one for all tests that only move bytes
+    #[arg(long, value_enum, default_value_t = Sessions::Each)]
+    pub sessions: Sessions,
+    /// Prints the names of the tests and ends
+    #[arg(long)]
+    pub list: bool,
+    /// Keeps what Flow and the generator wrote, in this directory
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+    /// Runs the tests whose names hold one of these
+    pub filters: Vec<String>,
+}
+
+/// A way of counting app bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Auto,
+    Fexit,
+    Kprobe,
+    Tracepoint,
+}
+
+impl Backend {
+    /// Its name on Flow's command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// How many tests share one run of Flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sessions {
+    Each,
+    Shared,
+}
+
+/// What every test needs to know.
+#[derive(Debug)]
+struct World {
+    options: Options,
+    /// This program, which is the generator too.
+    generator: PathBuf,
+    /// For files; goes at the end unless `--keep` was given.
+    scratch: PathBuf,
+}
+
+impl World {
+    /// How long to wait for something that takes a moment on a real machine.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(if self.is_slow() { 300 } else { 30 })
+    }
+
+    fn is_slow(&self) -> bool {
+        self.options.scale > 1
+    }
+
+    /// An amount for this machine: never none.
+    fn scaled(&self, amount: u64) -> u64 {
+        (amount / self.options.scale).max(1)
+    }
+}
+
+/// Runs the tests that were asked for; whether all passed.
+pub fn run(options: &Options) -> Result<bool> {
+    let wanted = |name: &str| {
+        options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))
+    };
+    let cases: Vec<_> = cases::CASES
+        .iter()
+        .filter(|case| wanted(case.name))
+        .collect();
+    let programs: Vec<_> = programs::TESTS
+        .iter()
+        .filter(|test| wanted(test.name))
+        .collect();
+    if options.list {
+        let names = cases.iter().map(|case| case.name);
+        return report::list(names.chain(programs.iter().map(|test| test.name))).map(|()| true);
+    }
+    ensure!(nix::unistd::geteuid().is_root(), "the live tests need root");
+    ensure!(
+        options.flow.is_file(),
+        "{} is not a file; build Flow first",
+        options.flow.display()
+    );
+    peer::remove_stale();
+
+    let temporary = tempfile::Builder::new().prefix("flow-live-").tempdir()?;
+    let scratch = match &options.keep {
+        Some(directory) => {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("making {}", directory.display()))?;
+            directory.clone()
+        }
+        None => temporary.path().to_owned(),
+    };
+    let world = World {
+        options: options.clone(),
+        generator: std::env::current_exe().context("finding this program")?,
+        scratch,
+    };
+
+    let skipped = cases::CASES.len() + programs::TESTS.len() - cases.len() - programs.len();
+    let shared = options.sessions == Sessions::Shared && cases.len() > 1;
+    let tests = cases.len() + programs.len() + usize::from(shared);
+    let mut report = Report::start(tests, skipped)?;
+    if shared {
+        session::shared(&world, &cases, &mut report)?;
+    } else {
+        for case in &cases {
+            report.run(case.name, || session::single(&world, case))?;
+        }
+    }
+    for test in &programs {
+        report.run(test.name, || (test.run)(&world))?;
+    }
+    report.finish()
+}

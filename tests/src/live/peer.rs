@@ -1,0 +1,160 @@
+//! The far end: a network namespace with a veth pair to it.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+
+use super::waiting;
+
+/// Where `ip netns` keeps its names.
+const NAMESPACES: &str = "/run/netns";
+const NAMESPACE_PREFIX: &str = "flow-test-";
+const LINK_PREFIX: &str = "ft";
+
+/// A network namespace and the way there. Goes with the value, also when the test panics.
+#[derive(Debug)]
+pub struct Peer {
+    namespace: String,
+    /// The end of the veth pair in the test's own namespace.
+    pub link: String,
+    pub far4: IpAddr,
+    pub far6: IpAddr,
+}
+
+impl Peer {
+    /// Makes one; `number` tells those of one process apart.
+    pub fn new(number: u32, patience: Duration) -> Result<Self> {
+        let tag = format!("{}-{number}", std::process::id());
+        let subnet = free_subnet()?;
+        let peer = Self {
+            namespace: format!("{NAMESPACE_PREFIX}{tag}"),
+            link: format!("{LINK_PREFIX}{tag}"),
+            far4: Ipv4Addr::new(10, 200, subnet, 2).into(),
+            far6: Ipv6Addr::new(0xfd00, 0x200, subnet.into(), 0, 0, 0, 0, 2).into(),
+        };
+        let (namespace, link, far) = (&peer.namespace, &peer.link, "far0");
+        let near6 = Ipv6Addr::new(0xfd00, 0x200, subnet.into(), 0, 0, 0, 0, 1);
+        ip(&format!("netns add {namespace}"))?;
+        ip(&format!(
+            "link add {link} type veth peer name {far} netns {namespace}"
+        ))?;
+        ip(&format!("addr add 10.200.{subnet}.1/24 dev {link}"))?;
+        ip(&format!("addr add {near6}/64 dev {link} nodad"))?;
+        ip(&format!(
+            "-n {namespace} addr add {}/24 dev {far}",
+            peer.far4
+        ))?;
+        ip(&format!(
+            "-n {namespace} addr add {}/64 dev {far} nodad",
+            peer.far6
+        ))?;
+        ip(&format!("-n {namespace} link set lo up"))?;
+        ip(&format!("-n {namespace} link set {far} up"))?;
+        ip(&format!("link set {link} up"))?;
+        waiting::until(patience, "the veth pair to run", || {
+            let running = getifaddrs()?.any(|address| {
+                address.interface_name == *link
+                    && address.flags.contains(InterfaceFlags::IFF_RUNNING)
+            });
+            Ok(running.then_some(()))
+        })?;
+        Ok(peer)
+    }
+
+    /// The namespace, for `setns(2)`.
+    pub fn netns(&self) -> Result<File> {
+        let path = Path::new(NAMESPACES).join(&self.namespace);
+        File::open(&path).with_context(|| format!("opening {}", path.display()))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Either takes the veth pair with it; what is not there any more needs no removal.
+        let _ = ip(&format!("link del {}", self.link));
+        let _ = ip(&format!("netns del {}", self.namespace));
+    }
+}
+
+/// Removes what tests left that were killed.
+pub fn remove_stale() {
+    for link in names(Path::new("/sys/class/net"), LINK_PREFIX) {
+        let _ = ip(&format!("link del {link}"));
+    }
+    for namespace in names(Path::new(NAMESPACES), NAMESPACE_PREFIX) {
+        let _ = ip(&format!("netns del {namespace}"));
+    }
+}
+
+/// Entries `PREFIX PID-NUMBER` whose process is gone.
+fn names(directory: &Path, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| owner(name, prefix).is_some_and(|pid| !is_alive(pid)))
+        .collect()
+}
+
+fn owner(name: &str, prefix: &str) -> Option<u32> {
+    let (pid, number) = name.strip_prefix(prefix)?.split_once('-')?;
+    number.parse::<u32>().ok()?;
+    pid.parse().ok()
+}
+
+fn is_alive(pid: u32) -> bool {
+    PathBuf::from(format!("/proc/{pid}")).exists()
+}
+
+/// A third byte of 10.200.x.0/24 that nobody here uses.
+fn free_subnet() -> Result<u8> {
+    let used: HashSet<u8> = getifaddrs()?
+        .filter_map(|address| {
+            let [10, 200, subnet, _] = address.address?.as_sockaddr_in()?.ip().octets() else {
+                return None;
+            };
+            Some(subnet)
+        })
+        .collect();
+    let first = (std::process::id() % 250) as u8;
+    (0..250_u16)
+        .map(|offset| ((u16::from(first) + offset) % 250 + 1) as u8)
+        .find(|subnet| !used.contains(subnet))
+        .context("every network 10.200.x.0/24 is in use")
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .stdin(Stdio::null())
+        .output()
+        .context("running ip, of iproute2")?;
+    if !output.status.success() {
+        bail!(
+            "ip {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_kind_have_an_owner() {
+        assert_eq!(owner("flow-test-12-3", NAMESPACE_PREFIX), Some(12));
+        assert_eq!(owner("ft12-3", LINK_PREFIX), Some(12));
+        assert_eq!(owner("ftp-12-3", LINK_PREFIX), None);
+        assert_eq!(owner("ft12", LINK_PREFIX), None);
+        assert_eq!(owner("eth0", LINK_PREFIX), None);
+    }
+}

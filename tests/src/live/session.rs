@@ -1,0 +1,222 @@
+//! One run of `flow events --json`, the traffic under it, and the verdict.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sys::signal::Signal;
+
+use super::{
+    Backend, World,
+    cases::{Case, Net},
+    check::{self, Difference, difference},
+    counters::{self, Readings},
+    flow::{Ended, Flow},
+    generator::Generator,
+    peer::Peer,
+    report::{self, Report},
+    stream::Stream,
+};
+use crate::truth::Truth;
+
+/// Runs a case under a Flow of its own.
+pub fn single(world: &World, case: &Case) -> Result<()> {
+    let observed = observe(world, case.name, &[case])?;
+    let (_, truths) = observed.traffic.into_iter().next().context("no traffic")?;
+    let mut differences = observed.session.differences(world);
+    differences.extend(observed.session.of_case(world, case, &truths?));
+    if case.bulk {
+        differences.extend(check::bulk(
+            &observed.session.stream,
+            &observed.session.link,
+        ));
+    }
+    report::expect_none(&differences)
+}
+
+/// Runs cases under one Flow, and tells of each, and of the session as a test of its own.
+pub fn shared(world: &World, cases: &[&Case], report: &mut Report) -> Result<()> {
+    let started = Instant::now();
+    match report::catch(|| observe(world, "session", cases)) {
+        Ok(observed) => {
+            for (case, (took, truths)) in cases.iter().zip(observed.traffic) {
+                let result = truths.and_then(|truths| {
+                    report::expect_none(&observed.session.of_case(world, case, &truths))
+                });
+                report.tell(case.name, took, result)?;
+            }
+            let result = report::expect_none(&observed.session.differences(world));
+            report.tell("session", started.elapsed(), result)
+        }
+        Err(error) => {
+            for case in cases {
+                let error = anyhow!("the session failed: {error:#}");
+                report.tell(case.name, Duration::ZERO, Err(error))?;
+            }
+            report.tell("session", started.elapsed(), Err(error))
+        }
+    }
+}
+
+/// The two ends of a case's traffic. They end with the value.
+#[derive(Debug)]
+pub struct Ends {
+    far: Option<Generator>,
+    near: Generator,
+    waits: bool,
+}
+
+impl Ends {
+    /// Starts both; a case that waits for Flow is ready then.
+    pub fn start(world: &World, case: &Case, peer: &Peer) -> Result<Self> {
+        let listen = match case.net {
+            Net::Peer4 | Net::PeerMapped => Some((peer.far4, Some(peer))),
+            Net::Peer6 => Some((peer.far6, Some(peer))),
+            Net::Loopback4 => Some((Ipv4Addr::LOCALHOST.into(), None)),
+            Net::Loopback6 => Some((Ipv6Addr::LOCALHOST.into(), None)),
+            Net::Alone => None,
+        };
+        let mut arguments = vec![
+            "--bytes".to_owned(),
+            world.scaled(case.bytes).to_string(),
+            "--count".to_owned(),
+            world.scaled(case.count).to_string(),
+        ];
+        let mut far = None;
+        if let Some((ip, netns)) = listen {
+            let name = format!("{}.far", case.name);
+            let at = ["--listen".to_owned(), SocketAddr::new(ip, 0).to_string()];
+            let mut server = Generator::start(world, &name, "serve", &at, netns)?;
+            let mut address = server.listening()?;
+            if let (Net::PeerMapped, IpAddr::V4(ip)) = (case.net, address.ip()) {
+                address.set_ip(ip.to_ipv6_mapped().into());
+            }
+            arguments.extend(["--peer".to_owned(), address.to_string()]);
+            far = Some(server);
+        }
+        let name = format!("{}.near", case.name);
+        let mut near = Generator::start(world, &name, case.mode, &arguments, None)?;
+        if case.before {
+            near.ready()?;
+        }
+        Ok(Self {
+            far,
+            near,
+            waits: case.before,
+        })
+    }
+
+    /// Lets it run to its end; what its processes moved.
+    pub fn finish(mut self) -> Result<Vec<Truth>> {
+        if self.waits {
+            self.near.go()?;
+        }
+        let mut truths = self.near.join()?;
+        if let Some(far) = self.far {
+            truths.extend(far.finish()?);
+        }
+        Ok(truths)
+    }
+}
+
+/// What there is to know after Flow ended.
+struct Observed {
+    session: Session,
+    /// For each case, how long it took and what it moved.
+    traffic: Vec<(Duration, Result<Vec<Truth>>)>,
+}
+
+struct Session {
+    stream: Stream,
+    readings: Readings,
+    ended: Ended,
+    /// The near end of the veth pair.
+    link: String,
+}
+
+fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
+    let peer = new_peer(world)?;
+    let mut waiting = Vec::new();
+    for case in cases {
+        let ends = case.before.then(|| Ends::start(world, case, &peer));
+        waiting.push(ends.transpose()?);
+    }
+    let mut readings = Readings {
+        before_start: counters::read()?,
+        ..Readings::default()
+    };
+    let flow = Flow::events(world, name)?;
+    readings.after_start = counters::read()?;
+    let mut traffic = Vec::new();
+    for (case, ends) in cases.iter().zip(waiting) {
+        let started = Instant::now();
+        let truths = report::catch(|| {
+            let ends = match ends {
+                Some(ends) => ends,
+                None => Ends::start(world, case, &peer)?,
+            };
+            ends.finish()
+        });
+        traffic.push((started.elapsed(), truths));
+    }
+    readings.before_stop = counters::read()?;
+    let ended = flow.stop(Signal::SIGINT)?;
+    readings.after_stop = counters::read()?;
+    let session = Session {
+        stream: Stream::parse(&ended.stdout),
+        readings,
+        ended,
+        link: peer.link.clone(),
+    };
+    Ok(Observed { session, traffic })
+}
+
+/// A peer with a name that no other of this process has.
+pub fn new_peer(world: &World) -> Result<Peer> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    Peer::new(NUMBER.fetch_add(1, Ordering::Relaxed), world.patience())
+}
+
+impl Session {
+    /// What is wrong with the run as a whole.
+    fn differences(&self, world: &World) -> Vec<Difference> {
+        let mut differences = check::stream(&self.stream);
+        differences.extend(check::ledgers(
+            &self.stream,
+            &self.readings,
+            &[&self.link, "lo"],
+        ));
+        if let Err(error) = self.ended.expect_code(130) {
+            differences.push(difference(
+                "flow",
+                "its end",
+                "code 130",
+                format!("{error:#}"),
+            ));
+        }
+        let asked = world.options.backend;
+        if asked != Backend::Auto && self.backend(world) != asked {
+            let seen = self.stream.backend.as_deref().unwrap_or("none");
+            differences.push(difference("status", "backend", asked.name(), seen));
+        }
+        differences
+    }
+
+    fn of_case(&self, world: &World, case: &Case, truths: &[Truth]) -> Vec<Difference> {
+        let mut differences = check::processes(&self.stream, truths, self.backend(world));
+        differences.extend((case.also)(&self.stream, truths));
+        differences
+    }
+
+    /// The backend that Flow says it uses; the one that was asked for where it does not say.
+    fn backend(&self, world: &World) -> Backend {
+        let said = self.stream.backend.as_deref().unwrap_or_default();
+        [Backend::Fexit, Backend::Kprobe, Backend::Tracepoint]
+            .into_iter()
+            .find(|backend| said.contains(backend.name()))
+            .unwrap_or(world.options.backend)
+    }
+}

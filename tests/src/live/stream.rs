@@ -1,0 +1,320 @@
+//! Reads the event stream of `flow events --json` into what the checks compare.
+//!
+//! Only what the stream itself says is kept here; nothing is corrected. What breaks the stream's own rules (a
+//! line that is no JSON, a gap in `seq`, a counter that went down) is kept as a difference.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::check::Difference;
+use crate::truth::Moved;
+
+/// A process as the stream names it: pid and start time.
+pub type Process = (u32, String);
+
+/// The last word of a stream on everything.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// By flow id and process; the process is absent for a socket that nobody used.
+    pub flows: HashMap<(String, Option<Process>), Flow>,
+    pub processes: HashMap<Process, Identity>,
+    /// By name.
+    pub interfaces: HashMap<String, Ledger>,
+    /// Records of type `lost`, as they came.
+    pub lost: Vec<Value>,
+    pub records: u64,
+    /// Name of what counts app bytes, from the first `status` record.
+    pub backend: Option<String>,
+    /// Where the stream breaks its own rules.
+    pub faults: Vec<Difference>,
+    next_seq: Option<u64>,
+}
+
+/// A process's part of a flow.
+#[derive(Clone, Debug, Default)]
+pub struct Flow {
+    pub socket: String,
+    pub remote: Option<String>,
+    pub direction: Option<String>,
+    pub interface: Option<String>,
+    pub protocol: Option<String>,
+    pub app: Moved,
+    /// Layer-3 bytes of the socket.
+    pub wire_tx_bytes: u64,
+    pub wire_tx_packets: u64,
+    pub opened: bool,
+    pub closed: bool,
+    pub reason: Option<String>,
+}
+
+/// How the stream names a process.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    pub name: Option<String>,
+    pub exe: Option<String>,
+    pub cmdline: Option<Vec<String>>,
+    /// Totals of its `process.exit`.
+    pub exit: Option<Moved>,
+}
+
+/// The ledger of an interface.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub ingress: Side,
+    pub egress: Side,
+}
+
+/// One direction of a ledger; bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    pub frames: i128,
+    pub socket: i128,
+    pub forwarded: i128,
+    pub kernel: i128,
+    pub packet_socket: i128,
+    pub not_ip: i128,
+    pub offload: i128,
+    pub unexplained: i128,
+}
+
+impl Stream {
+    /// Reads a whole stream.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut stream = Self::default();
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            stream.fault("last line", "ended by a newline", "it is not");
+        }
+        for line in text.split(|byte| *byte == b'\n') {
+            if !line.is_empty() {
+                stream.line(line);
+            }
+        }
+        stream
+    }
+
+    /// Everything the stream says of processes with this id, summed over their flows.
+    pub fn app_of(&self, pid: u32) -> Moved {
+        let mut sum = Moved::default();
+        for ((_, process), flow) in &self.flows {
+            if process.as_ref().is_some_and(|(id, _)| *id == pid) {
+                sum += flow.app;
+            }
+        }
+        sum
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        self.records += 1;
+        let record: Value = match serde_json::from_slice(line) {
+            Ok(record) => record,
+            Err(error) => {
+                let shown: String = String::from_utf8_lossy(line).chars().take(120).collect();
+                self.fault("line", "JSON", &format!("{error}: {shown}"));
+                return;
+            }
+        };
+        self.sequence(&record);
+        if record["v"] != 1 {
+            self.fault("v", "1", &record["v"].to_string());
+        }
+        if !record["time"].is_string() {
+            self.fault("time", "a string", &record["time"].to_string());
+        }
+        let Some(kind) = record["type"].as_str() else {
+            self.fault("type", "a string", &record["type"].to_string());
+            return;
+        };
+        match kind {
+            "flow.open" | "flow.update" | "flow.close" => self.flow(kind, &record),
+            "process.exec" => {
+                self.process(&record);
+            }
+            "process.exit" => {
+                let process = self.process(&record);
+                match process.and_then(|process| self.processes.get_mut(&process)) {
+                    Some(identity) => identity.exit = Some(moved(&record["app"])),
+                    None => self.fault("process.exit", "a process", "none"),
+                }
+            }
+            "ledger" => self.ledger(&record),
+            "lost" => self.lost.push(record),
+            "status" => {
+                if self.backend.is_none() {
+                    self.backend = app_backend(&record);
+                }
+            }
+            other => self.fault("type", "a known type", other),
+        }
+    }
+
+    fn sequence(&mut self, record: &Value) {
+        let Some(seq) = record["seq"].as_u64() else {
+            self.fault("seq", "a number", &record["seq"].to_string());
+            return;
+        };
+        if let Some(expected) = self.next_seq
+            && seq != expected
+        {
+            self.fault("seq", &expected.to_string(), &seq.to_string());
+        }
+        self.next_seq = Some(seq + 1);
+    }
+
+    fn flow(&mut self, kind: &str, record: &Value) {
+        let process = self.process(record);
+        let facts = &record["flow"];
+        let Some(id) = text(&facts["id"]) else {
+            self.fault(kind, "flow.id", "none");
+            return;
+        };
+        let app = moved(&record["app"]);
+        let flow = self.flows.entry((id.clone(), process)).or_default();
+        let before = flow.app;
+        let reopened = kind == "flow.open" && flow.opened;
+        let after_close = flow.closed;
+        keep(&mut flow.interface, text(&facts["interface"]));
+        keep(&mut flow.direction, text(&facts["direction"]));
+        keep(&mut flow.protocol, text(&facts["protocol"]));
+        keep(&mut flow.remote, endpoint(&facts["remote"]));
+        keep(
+            &mut flow.reason,
+            text(&record["reason"]).or_else(|| text(&facts["reason"])),
+        );
+        if let Some(socket) = text(&facts["socket"]) {
+            flow.socket = socket;
+        }
+        flow.opened |= kind == "flow.open";
+        flow.closed |= kind == "flow.close";
+        // Absent means unknown, not zero.
+        if record["app"].is_object() {
+            flow.app = app;
+        }
+        if record["wire"].is_object() {
+            flow.wire_tx_bytes = number(&record["wire"]["tx_bytes"]);
+            flow.wire_tx_packets = number(&record["wire"]["tx_packets"]);
+        }
+        let now = flow.app;
+        if now.tx_bytes < before.tx_bytes || now.rx_bytes < before.rx_bytes {
+            let show = |app: Moved| format!("tx {} rx {}", app.tx_bytes, app.rx_bytes);
+            self.fault(
+                &format!("app of {id}"),
+                &format!("{} or more", show(before)),
+                &show(now),
+            );
+        }
+        if reopened {
+            self.fault(&format!("flow {id}"), "one flow.open", "another");
+        }
+        if after_close {
+            self.fault(&format!("flow {id}"), "nothing after flow.close", kind);
+        }
+    }
+
+    /// Takes what a record says of its process.
+    fn process(&mut self, record: &Value) -> Option<Process> {
+        let facts = record.get("process")?;
+        let Some(pid) = facts["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+        else {
+            self.fault("process.pid", "a number", &facts["pid"].to_string());
+            return None;
+        };
+        let process = (pid, text(&facts["start_time"]).unwrap_or_default());
+        let identity = self.processes.entry(process.clone()).or_default();
+        keep(&mut identity.name, text(&facts["name"]));
+        keep(&mut identity.exe, text(&facts["exe"]));
+        if let Some(arguments) = facts["cmdline"].as_array() {
+            identity.cmdline = Some(arguments.iter().filter_map(text).collect());
+        }
+        Some(process)
+    }
+
+    fn ledger(&mut self, record: &Value) {
+        let Some(name) = text(&record["interface"]["name"]) else {
+            self.fault("ledger", "interface.name", &record["interface"].to_string());
+            return;
+        };
+        let ledger = Ledger {
+            ingress: side(&record["ingress"]),
+            egress: side(&record["egress"]),
+        };
+        self.interfaces.insert(name, ledger);
+    }
+
+    fn fault(&mut self, what: &str, expected: &str, seen: &str) {
+        self.faults.push(Difference {
+            subject: format!("record {}", self.records),
+            what: what.to_owned(),
+            expected: expected.to_owned(),
+            seen: seen.to_owned(),
+        });
+    }
+}
+
+/// The newest that is known.
+fn keep(known: &mut Option<String>, newer: Option<String>) {
+    if newer.is_some() {
+        *known = newer;
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+fn moved(app: &Value) -> Moved {
+    Moved {
+        tx_bytes: number(&app["tx_bytes"]),
+        rx_bytes: number(&app["rx_bytes"]),
+        tx_calls: number(&app["tx_calls"]),
+        rx_calls: number(&app["rx_calls"]),
+    }
+}
+
+fn endpoint(value: &Value) -> Option<String> {
+    let ip: std::net::IpAddr = value["ip"].as_str()?.parse().ok()?;
+    let port = u16::try_from(value["port"].as_u64()?).ok()?;
+    Some(std::net::SocketAddr::new(ip.to_canonical(), port).to_string())
+}
+
+fn side(value: &Value) -> Side {
+    let bytes = |name: &str| value[name].as_i64().map_or(0, i128::from);
+    Side {
+        frames: bytes("frames"),
+        socket: bytes("socket"),
+        forwarded: bytes("forwarded"),
+        kernel: bytes("kernel"),
+        packet_socket: bytes("packet_socket"),
+        not_ip: bytes("not_ip"),
+        offload: bytes("offload"),
+        unexplained: bytes("unexplained"),
+    }
+}
+
+/// The backend of app bytes, wherever in the record the capabilities stand.
+fn app_backend(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(fields) => {
+            let is_app = fields
+                .get("capability")
+                .and_then(Value::as_str)
+                .is_some_and(|name| name.starts_with("app"));
+            match fields.get("backend").and_then(text) {
+                Some(backend) if is_app => Some(backend),
+                _ => fields.values().find_map(app_backend),
+            }
+        }
+        Value::Array(values) => values.iter().find_map(app_backend),
+        _ => None,
+    }
+}

@@ -1,0 +1,50 @@
+//! Waiting for a condition, with an end to it.
+
+use std::{
+    process::{Child, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Asks until there is an answer; an error once `patience` is over.
+pub fn until<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if started.elapsed() > patience {
+            bail!("waited {} s in vain for {what}", patience.as_secs());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Waits for a process to end; kills it once `patience` is over.
+pub fn for_exit(child: &mut Child, patience: Duration, what: &str) -> Result<ExitStatus> {
+    let result = until(
+        patience,
+        &format!("{what} to end"),
+        || Ok(child.try_wait()?),
+    );
+    if result.is_err() {
+        end(child);
+    }
+    result
+}
+
+/// Kills a process, if it still runs, and collects it.
+pub fn end(child: &mut Child) {
+    // Both fail only when the process is gone already, which is what is wanted.
+    let _ = child.kill();
+    let _ = child.wait();
+}

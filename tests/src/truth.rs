@@ -1,0 +1,220 @@
+//! What a process of the generator says on its standard output, one JSON object a line.
+//!
+//! The numbers are what its system calls *returned*. They are the truth that Flow is measured by.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// One line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Line {
+    /// The far end takes connections and datagrams here.
+    Listening { address: SocketAddr },
+    /// Everything that must happen before Flow starts has happened; a line on standard input
+    /// lets it go on.
+    Ready,
+    /// The process is done.
+    Moved(Truth),
+}
+
+impl Line {
+    /// Writes the line with one system call, so that lines of several processes do not mix.
+    pub fn print(&self) -> Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            let written = nix::unistd::write(io::stdout(), rest).context("writing to stdout")?;
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+}
+
+/// What a process moved, and how it is to be named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truth {
+    pub pid: u32,
+    pub ppid: u32,
+    pub mode: String,
+    /// Target of `/proc/self/exe`, invalid UTF-8 replaced.
+    pub exe: String,
+    /// The kernel's name of its first thread.
+    pub comm: String,
+    /// Its arguments, invalid UTF-8 replaced.
+    pub argv: Vec<String>,
+    /// Bytes of its arguments, with the zero byte that ends each.
+    pub argv_bytes: usize,
+    #[serde(flatten)]
+    pub moved: Moved,
+    /// Parts of `moved` that went ways which not every backend sees.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ways: BTreeMap<Way, Moved>,
+    /// All of `moved` by remote endpoint; empty where the mode does not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remotes: BTreeMap<String, Moved>,
+}
+
+/// Sums of what calls returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    /// Calls that did not fail.
+    pub tx_calls: u64,
+    pub rx_calls: u64,
+}
+
+impl std::ops::AddAssign for Moved {
+    fn add_assign(&mut self, other: Self) {
+        self.tx_bytes += other.tx_bytes;
+        self.rx_bytes += other.rx_bytes;
+        self.tx_calls += other.tx_calls;
+        self.rx_calls += other.rx_calls;
+    }
+}
+
+/// A way of moving bytes that not every backend sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// `splice(2)` from a socket into a pipe.
+    SpliceFromSocket,
+    /// A call that had been waiting in the kernel since before Flow started.
+    WaitingAtStart,
+}
+
+/// Counts one process's calls; its threads share it.
+#[derive(Debug, Default)]
+pub struct Tally {
+    tx_bytes: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_calls: AtomicU64,
+    rx_calls: AtomicU64,
+    ways: Mutex<BTreeMap<Way, Moved>>,
+    remotes: Mutex<BTreeMap<SocketAddr, Moved>>,
+}
+
+impl Tally {
+    /// A send call returned `bytes`.
+    pub fn sent(&self, bytes: usize) {
+        self.tx_bytes.fetch_add(bytes as u64, Relaxed);
+        self.tx_calls.fetch_add(1, Relaxed);
+    }
+
+    /// A receive call returned `bytes`.
+    pub fn received(&self, bytes: usize) {
+        self.rx_bytes.fetch_add(bytes as u64, Relaxed);
+        self.rx_calls.fetch_add(1, Relaxed);
+    }
+
+    /// As [`Self::sent`], to a remote that is known. A mode tells all remotes or none.
+    pub fn sent_to(&self, remote: SocketAddr, bytes: usize) {
+        self.sent(bytes);
+        let mut remotes = lock(&self.remotes);
+        let moved = remotes.entry(remote).or_default();
+        moved.tx_bytes += bytes as u64;
+        moved.tx_calls += 1;
+    }
+
+    /// As [`Self::received`], from a remote that is known.
+    pub fn received_from(&self, remote: SocketAddr, bytes: usize) {
+        self.received(bytes);
+        let mut remotes = lock(&self.remotes);
+        let moved = remotes.entry(remote).or_default();
+        moved.rx_bytes += bytes as u64;
+        moved.rx_calls += 1;
+    }
+
+    /// As [`Self::received`], by a way that not every backend sees.
+    pub fn received_by(&self, way: Way, bytes: usize) {
+        self.received(bytes);
+        let mut ways = lock(&self.ways);
+        let moved = ways.entry(way).or_default();
+        moved.rx_bytes += bytes as u64;
+        moved.rx_calls += 1;
+    }
+
+    /// What was counted so far, and who this process is.
+    pub fn truth(&self, mode: &str) -> Result<Truth> {
+        let arguments = fs::read("/proc/self/cmdline").context("reading /proc/self/cmdline")?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Truth {
+            pid: std::process::id(),
+            ppid: std::os::unix::process::parent_id(),
+            mode: mode.to_owned(),
+            exe: fs::read_link("/proc/self/exe")
+                .context("reading the link /proc/self/exe")?
+                .to_string_lossy()
+                .into_owned(),
+            comm: fs::read("/proc/self/comm")
+                .map(|name| text(name.strip_suffix(b"\n").unwrap_or(&name)))
+                .context("reading /proc/self/comm")?,
+            argv: arguments
+                .strip_suffix(b"\0")
+                .unwrap_or(&arguments)
+                .split(|byte| *byte == 0)
+                .map(text)
+                .collect(),
+            argv_bytes: arguments.len(),
+            moved: Moved {
+                tx_bytes: self.tx_bytes.load(Relaxed),
+                rx_bytes: self.rx_bytes.load(Relaxed),
+                tx_calls: self.tx_calls.load(Relaxed),
+                rx_calls: self.rx_calls.load(Relaxed),
+            },
+            ways: lock(&self.ways).clone(),
+            remotes: lock(&self.remotes)
+                .iter()
+                .map(|(remote, moved)| (canonical(*remote).to_string(), *moved))
+                .collect(),
+        })
+    }
+
+    /// Prints it.
+    pub fn print(&self, mode: &str) -> Result<()> {
+        Line::Moved(self.truth(mode)?).print()
+    }
+}
+
+/// A v4-mapped address is the IPv4 address it stands for.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Counters are whole after each statement, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_survives_its_json() {
+        let tally = Tally::default();
+        tally.sent_to("10.0.0.1:5".parse().unwrap(), 7);
+        tally.received_by(Way::SpliceFromSocket, 9);
+        let truth = tally.truth("tcp-up").unwrap();
+        assert_eq!(truth.moved.tx_bytes, 7);
+        assert_eq!(truth.moved.rx_bytes, 9);
+        assert_eq!(truth.ways[&Way::SpliceFromSocket].rx_bytes, 9);
+        let json = serde_json::to_string(&Line::Moved(truth.clone())).unwrap();
+        let Line::Moved(read) = serde_json::from_str(&json).unwrap() else {
+            panic!("{json}");
+        };
+        assert_eq!(read, truth);
+    }
+}
