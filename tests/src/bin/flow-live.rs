@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flow_tests::{generate, live};
+use flow_tests::{generate, guest, live};
 
 /// Traffic generator and live tests of Flow.
 #[derive(Parser)]
@@ -22,6 +22,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        // The kernel of a virtual machine started this as its init.
+        guest::run();
+    }
     let result = match Cli::parse().command {
         Command::Generate(options) => generate::run(&options).map(|()| true),
         Command::Run(options) => live::run(&options),
