@@ -1,1 +1,3 @@
-//!
+//! Wiring: what each subcommand does.
+
+pub mod doctor;

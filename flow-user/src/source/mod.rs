@@ -1,5 +1,6 @@
 //! Where events come from.
 
+pub mod interfaces;
 pub mod kernel;
 pub mod mountinfo;
 pub mod netlink;

@@ -6,7 +6,7 @@
 
 use std::{
     io, mem,
-    os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 /// Largest part of a dump that the kernel hands over in one message.
@@ -193,8 +193,14 @@ impl Netlink {
 }
 
 impl AsRawFd for Netlink {
-    fn as_raw_fd(&self) -> i32 {
+    fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

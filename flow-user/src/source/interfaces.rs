@@ -1,0 +1,323 @@
+//! Which interfaces has the host's network namespace, what have they counted, and when does that
+//! list change?
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::netlink::{Message, Netlink, attributes, u32_at, u64_at};
+use crate::event::{Bytes, InterfaceSide};
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub ifindex: u32,
+    /// Its name. Whoever may create interfaces chooses it: may hold anything but `/` and spaces.
+    pub name: Arc<str>,
+    /// Whether it is up and can carry frames.
+    pub up: bool,
+    /// Its kind where it is virtual, such as `veth` or `bridge`.
+    pub kind: Option<Arc<str>>,
+    pub counters: Counters,
+}
+
+/// An interface's own 64-bit counters, as `ip -s link` shows them. Cumulative since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    pub tx_dropped: u64,
+}
+
+/// What happened to the list of interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// The interface is new or changed.
+    Present(Link),
+    /// The interface is gone, or moved to another namespace.
+    Gone { ifindex: u32 },
+    /// So much happened that some of it was lost: list the interfaces again.
+    Relist,
+}
+
+impl Counters {
+    /// The received side, without a classifier's counts.
+    pub fn ingress(&self) -> InterfaceSide {
+        InterfaceSide {
+            bytes: Bytes(self.rx_bytes),
+            packets: self.rx_packets,
+            errors: self.rx_errors,
+            dropped: self.rx_dropped,
+            ..InterfaceSide::default()
+        }
+    }
+
+    /// The sent side, without a classifier's counts.
+    pub fn egress(&self) -> InterfaceSide {
+        InterfaceSide {
+            bytes: Bytes(self.tx_bytes),
+            packets: self.tx_packets,
+            errors: self.tx_errors,
+            dropped: self.tx_dropped,
+            ..InterfaceSide::default()
+        }
+    }
+}
+
+/// Asks for interfaces; keeps one socket, of the namespace in which it was opened.
+#[derive(Debug)]
+pub struct Interfaces {
+    netlink: Netlink,
+}
+
+impl Interfaces {
+    /// # Errors
+    /// No netlink socket could be opened.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            netlink: Netlink::open(libc::NETLINK_ROUTE, 0)?,
+        })
+    }
+
+    /// Every interface.
+    ///
+    /// # Errors
+    /// What the kernel answered instead.
+    pub fn list(&mut self) -> io::Result<Vec<Link>> {
+        // An ifinfomsg that asks for everything.
+        self.netlink
+            .dump(libc::RTM_GETLINK, &[0; LINK_BYTES], |message| {
+                link(message.body)
+            })
+    }
+
+    /// The counters of every interface, by index. Some twenty times cheaper than [`Self::list`].
+    ///
+    /// # Errors
+    /// What the kernel answered instead.
+    pub fn stats(&mut self) -> io::Result<Vec<(u32, Counters)>> {
+        let mut request = vec![0; 8];
+        request.extend_from_slice(&(1_u32 << (IFLA_STATS_LINK_64 - 1)).to_ne_bytes());
+        self.netlink.dump(RTM_GETSTATS, &request, |message| {
+            let (_, value) = attributes(message.body.get(STATS_BYTES..)?)
+                .find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
+            Some((u32_at(message.body, 4)?, counters(value)?))
+        })
+    }
+}
+
+/// Hears of interfaces that appear, change and go.
+#[derive(Debug)]
+pub struct Monitor {
+    netlink: AsyncFd<Netlink>,
+    waiting: VecDeque<LinkChange>,
+}
+
+impl Monitor {
+    /// Begins to listen, in the current network namespace. List the interfaces after this, so that
+    /// none is missed in between.
+    ///
+    /// # Errors
+    /// No netlink socket could be opened.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open() -> io::Result<Self> {
+        let listener = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK)?;
+        // SAFETY: the listener owns its one descriptor, which it neither changes nor closes before it
+        // is dropped itself.
+        let netlink = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+        Ok(Self {
+            netlink: netlink?,
+            waiting: VecDeque::new(),
+        })
+    }
+
+    /// Waits for the next change. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn next(&mut self) -> io::Result<LinkChange> {
+        loop {
+            if let Some(change) = self.waiting.pop_front() {
+                return Ok(change);
+            }
+            let mut ready = self.netlink.readable_mut().await?;
+            let waiting = &mut self.waiting;
+            let heard = ready.try_io(|netlink| {
+                let netlink = netlink.get_mut();
+                netlink.notifications(|message| waiting.extend(change(message)))
+            });
+            match heard {
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.waiting.push_back(LinkChange::Relist);
+                }
+                Ok(Err(error)) => return Err(error),
+                // Heard something, or woken for nothing.
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+}
+
+const RTMGRP_LINK: u32 = 1;
+const RTM_GETSTATS: u16 = 94;
+const IFLA_STATS_LINK_64: u16 = 1;
+/// Bytes of `ifinfomsg` and `if_stats_msg`, after which attributes follow.
+const LINK_BYTES: usize = 16;
+const STATS_BYTES: usize = 12;
+
+fn change(message: Message<'_>) -> Option<LinkChange> {
+    match message.kind {
+        libc::RTM_NEWLINK => link(message.body).map(LinkChange::Present),
+        libc::RTM_DELLINK if is_interface(message.body) => Some(LinkChange::Gone {
+            ifindex: u32_at(message.body, 4)?,
+        }),
+        _ => None,
+    }
+}
+
+/// Bridges tell of their ports with messages of the same type and another family; a port that
+/// leaves its bridge is not an interface that goes.
+fn is_interface(body: &[u8]) -> bool {
+    body.first().map(|family| i32::from(*family)) == Some(libc::AF_UNSPEC)
+}
+
+/// Reads an `ifinfomsg` with its attributes.
+fn link(body: &[u8]) -> Option<Link> {
+    if !is_interface(body) {
+        return None;
+    }
+    let ifindex = u32_at(body, 4)?;
+    let flags = u32_at(body, 8)?;
+    let needed = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+    let mut found = Link {
+        ifindex,
+        name: Arc::from(""),
+        up: flags & needed == needed,
+        kind: None,
+        counters: Counters::default(),
+    };
+    for (kind, value) in attributes(body.get(LINK_BYTES..)?) {
+        match kind {
+            libc::IFLA_IFNAME => found.name = text(value),
+            libc::IFLA_LINKINFO => {
+                found.kind = attributes(value)
+                    .find(|(kind, _)| *kind == libc::IFLA_INFO_KIND)
+                    .map(|(_, value)| text(value));
+            }
+            libc::IFLA_STATS64 => found.counters = counters(value).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// Reads the first fields of `rtnl_link_stats64`.
+fn counters(stats: &[u8]) -> Option<Counters> {
+    let field = |index: usize| u64_at(stats, index * 8);
+    Some(Counters {
+        rx_packets: field(0)?,
+        tx_packets: field(1)?,
+        rx_bytes: field(2)?,
+        tx_bytes: field(3)?,
+        rx_errors: field(4)?,
+        tx_errors: field(5)?,
+        rx_dropped: field(6)?,
+        tx_dropped: field(7)?,
+    })
+}
+
+fn text(value: &[u8]) -> Arc<str> {
+    let end = value.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::netlink::push_attribute;
+
+    fn body(family: u8, flags: i32) -> Vec<u8> {
+        let mut body = vec![family, 0, 0, 0];
+        body.extend_from_slice(&7_u32.to_ne_bytes());
+        body.extend_from_slice(&(flags as u32).to_ne_bytes());
+        body.extend_from_slice(&[0; 4]);
+        body
+    }
+
+    #[test]
+    fn a_link_is_read_with_its_counters() {
+        let mut body = body(0, libc::IFF_UP | libc::IFF_RUNNING);
+        let mut info = Vec::new();
+        push_attribute(&mut info, libc::IFLA_INFO_KIND, b"veth\0");
+        let stats: Vec<u8> = (1_u64..=24).flat_map(u64::to_ne_bytes).collect();
+        push_attribute(&mut body, libc::IFLA_IFNAME, b"eth\x1b0\0");
+        push_attribute(&mut body, 999, b"unknown");
+        push_attribute(&mut body, libc::IFLA_LINKINFO, &info);
+        push_attribute(&mut body, libc::IFLA_STATS64, &stats);
+        let link = link(&body).unwrap();
+        assert_eq!((link.ifindex, link.up), (7, true));
+        assert_eq!(
+            (&*link.name, link.kind.as_deref()),
+            ("eth\x1b0", Some("veth"))
+        );
+        assert_eq!(link.counters.rx_bytes, 3);
+        assert_eq!(link.counters.egress().dropped, 8);
+        assert_eq!(link.counters.ingress().bytes, Bytes(3));
+    }
+
+    #[test]
+    fn a_bridge_port_that_leaves_is_not_an_interface_that_goes() {
+        let message = |kind, body| Message {
+            kind,
+            flags: 0,
+            sequence: 0,
+            body,
+        };
+        let bridge = body(libc::AF_BRIDGE as u8, 0);
+        let plain = body(0, 0);
+        assert_eq!(change(message(libc::RTM_DELLINK, &bridge)), None);
+        assert_eq!(change(message(libc::RTM_NEWLINK, &bridge)), None);
+        assert_eq!(
+            change(message(libc::RTM_DELLINK, &plain)),
+            Some(LinkChange::Gone { ifindex: 7 })
+        );
+    }
+
+    #[test]
+    fn the_loopback_interface_is_listed_and_counted() {
+        let mut interfaces = Interfaces::open().unwrap();
+        let links = interfaces.list().unwrap();
+        let lo = links.iter().find(|link| &*link.name == "lo").unwrap();
+        let stats = interfaces.stats().unwrap();
+        assert_eq!(stats.len(), links.len());
+        let (_, counters) = stats
+            .iter()
+            .find(|(index, _)| *index == lo.ifindex)
+            .unwrap();
+        assert!(counters.rx_bytes >= lo.counters.rx_bytes);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_monitor_waits() {
+        let mut monitor = Monitor::open().unwrap();
+        monitor.waiting.push_back(LinkChange::Relist);
+        assert_eq!(monitor.next().await.unwrap(), LinkChange::Relist);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
+            let _ = link(&bytes);
+            let _ = counters(&bytes);
+        }
+    }
+}
