@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::netlink::{Message, Netlink, attributes, u32_at, u64_at};
+use super::netlink::{Message, Netlink, attributes, u16_at, u32_at, u64_at};
 use crate::event::{Bytes, InterfaceSide};
 
 /// An interface.
@@ -18,6 +18,10 @@ pub struct Link {
     pub up: bool,
     /// Its kind where it is virtual, such as `veth` or `bridge`.
     pub kind: Option<Arc<str>>,
+    /// Its hardware type, an `ARPHRD_*` number.
+    pub hardware: u16,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<u32>,
     pub counters: Counters,
 }
 
@@ -201,6 +205,8 @@ fn link(body: &[u8]) -> Option<Link> {
         name: Arc::from(""),
         up: flags & needed == needed,
         kind: None,
+        hardware: u16_at(body, 2)?,
+        master: None,
         counters: Counters::default(),
     };
     for (kind, value) in attributes(body.get(LINK_BYTES..)?) {
@@ -211,6 +217,7 @@ fn link(body: &[u8]) -> Option<Link> {
                     .find(|(kind, _)| *kind == libc::IFLA_INFO_KIND)
                     .map(|(_, value)| text(value));
             }
+            libc::IFLA_MASTER => found.master = u32_at(value, 0).filter(|master| *master != 0),
             libc::IFLA_STATS64 => found.counters = counters(value).unwrap_or_default(),
             _ => {}
         }
@@ -231,6 +238,27 @@ fn counters(stats: &[u8]) -> Option<Counters> {
         rx_dropped: field(6)?,
         tx_dropped: field(7)?,
     })
+}
+
+/// Hardware types of `linux/if_arp.h` whose frames begin with an Ethernet header.
+const ETHERNET_LIKE: [u16; 2] = [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK];
+const ETHERNET_HEADER_BYTES: u32 = 14;
+
+impl Link {
+    /// Bytes of the header before the IP packet, as a classifier sees frames of this interface.
+    pub fn link_header(&self) -> u32 {
+        if ETHERNET_LIKE.contains(&self.hardware) {
+            ETHERNET_HEADER_BYTES
+        } else {
+            0
+        }
+    }
+
+    /// Whether the interface's own counters leave that header out: `loopback_xmit` takes it off
+    /// before it counts.
+    pub fn counts_without_header(&self) -> bool {
+        self.hardware == libc::ARPHRD_LOOPBACK
+    }
 }
 
 fn text(value: &[u8]) -> Arc<str> {

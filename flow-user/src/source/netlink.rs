@@ -226,6 +226,12 @@ pub fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
+/// Two bytes at `offset`, in this machine's order.
+pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    let bytes = bytes.get(offset..)?.first_chunk()?;
+    Some(u16::from_ne_bytes(*bytes))
+}
+
 /// Four bytes at `offset`, in this machine's order.
 pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..)?.first_chunk()?;

@@ -46,6 +46,8 @@ struct Attached {
     links: Vec<(&'static str, SchedClassifierLinkId)>,
     /// Bytes of the link header, as the classifiers see it.
     link_header: u32,
+    /// Whether the interface's own counters leave it out.
+    counts_without_header: bool,
     /// Whether the clsact qdisc was ours to make, and is ours to remove.
     made_qdisc: bool,
 }
@@ -57,6 +59,8 @@ pub struct Link<'a> {
     pub name: &'a str,
     /// Bytes of its link header; 0 for one that carries IP packets only.
     pub header: u32,
+    /// Whether its own counters leave the link header out.
+    pub counts_without_header: bool,
 }
 
 impl Classifiers {
@@ -118,6 +122,7 @@ impl Classifiers {
         let mut attached = Attached {
             links: Vec::with_capacity(CLASSIFIERS.len()),
             link_header: link.header,
+            counts_without_header: link.counts_without_header,
             made_qdisc,
         };
         let sides = [TcAttachType::Ingress, TcAttachType::Egress];
@@ -164,19 +169,25 @@ impl Classifiers {
         }
     }
 
-    /// The counters of an interface, ingress and egress, as an interface with a link header counts.
+    /// The counters of an interface, ingress and egress, counted as the interface itself counts.
     ///
     /// # Errors
     /// The kernel refuses the look-up.
     pub fn counts(&self, ifindex: u32) -> Result<(Counts, Counts), MapError> {
-        let header = u64::from(self.attached.get(&ifindex).map_or(0, |a| a.link_header));
         let mut ingress = self.sum(ifindex, Direction::Ingress)?;
-        let egress = self.sum(ifindex, Direction::Egress)?;
+        let mut egress = self.sum(ifindex, Direction::Egress)?;
+        let Some(attached) = self.attached.get(&ifindex) else {
+            return Ok((ingress, egress));
+        };
+        let header = u64::from(attached.link_header);
         // These two are counted where packets have lost their link header.
         for class in [Class::Socket, Class::Forwarded] {
-            let count = &mut ingress[class as usize];
-            count.bytes += Bytes(header * count.packets);
-            count.header_bytes += Bytes(header * (count.frames.saturating_sub(count.packets)));
+            add_header(&mut ingress[class as usize], header);
+        }
+        if attached.counts_without_header {
+            for count in ingress.iter_mut().chain(&mut egress) {
+                remove_header(count, header);
+            }
         }
         Ok((ingress, egress))
     }
@@ -212,6 +223,19 @@ impl Classifiers {
             }
         }
     }
+}
+
+/// Adds a link header to each buffer, and to each segment that repeats it.
+fn add_header(count: &mut ClassCount, header: u64) {
+    count.bytes += Bytes(header * count.packets);
+    count.header_bytes += Bytes(header * count.frames.saturating_sub(count.packets));
+}
+
+/// The reverse of [`add_header`].
+fn remove_header(count: &mut ClassCount, header: u64) {
+    count.bytes = count.bytes.since(Bytes(header * count.packets));
+    let repeated = header * count.frames.saturating_sub(count.packets);
+    count.header_bytes = count.header_bytes.since(Bytes(repeated));
 }
 
 fn key(ifindex: u32, direction: Direction) -> InterfaceKey {

@@ -16,10 +16,10 @@ use flow_common::{
 use super::ring::Exec;
 use crate::{
     event::{
-        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Netns, ProcessFact, ProcessId,
-        Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, WireTotals,
+        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Instant, Netns, ProcessFact,
+        ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, WireTotals,
     },
-    source::proc::process_start,
+    source::{proc::process_start, seed::SeedSocket},
 };
 
 /// A process's identity; the kernel's start time rounded to what `/proc` can tell.
@@ -98,6 +98,54 @@ pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
     })
 }
 
+/// The entry for a socket that was there before.
+pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
+    let (local, local_port) = plain_endpoint(socket.local);
+    let (remote, remote_port) = socket.remote.map_or(([0; 16], 0), plain_endpoint);
+    let family = match (socket.protocol, socket.local) {
+        (Protocol::Packet, _) => libc::AF_PACKET,
+        (_, SocketAddr::V4(_)) => libc::AF_INET,
+        (_, SocketAddr::V6(_)) => libc::AF_INET6,
+    };
+    let owner = socket
+        .owners
+        .first()
+        .map_or(ProcessKey::default(), |id| ProcessKey {
+            start: id.start.0,
+            tgid: id.pid,
+            padding: 0,
+        });
+    SocketState {
+        seen: now.0,
+        owner,
+        local,
+        remote,
+        local_port,
+        remote_port,
+        family: family as u16,
+        protocol: protocol_number(socket.protocol) as u16,
+        netns: socket.netns.map_or(0, |netns| netns.0),
+        ifindex: socket.ifindex.unwrap_or(0),
+        // It counts as told: its event is made beside this entry.
+        epoch: 1,
+        state: state_number(socket.state),
+        direction: match socket.direction {
+            Some(Direction::Outbound) => direction::OUTBOUND,
+            Some(Direction::Inbound) => direction::INBOUND,
+            None => direction::UNKNOWN,
+        },
+        ..SocketState::default()
+    }
+}
+
+fn plain_endpoint(address: SocketAddr) -> ([u8; 16], u16) {
+    let ip = match address.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    (ip.octets(), address.port())
+}
+
 fn microseconds(value: u32) -> Option<Duration> {
     (value != 0).then(|| Duration::from_micros(u64::from(value)))
 }
@@ -119,6 +167,38 @@ fn protocol(socket: &SocketState) -> Option<Protocol> {
         libc::IPPROTO_ICMPV6 => Protocol::Icmp6,
         _ => Protocol::Raw,
     })
+}
+
+/// A protocol's number, for those whose number is theirs alone.
+fn protocol_number(protocol: Protocol) -> i32 {
+    match protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+        Protocol::Mptcp => libc::IPPROTO_MPTCP,
+        Protocol::Sctp => libc::IPPROTO_SCTP,
+        Protocol::Udplite => libc::IPPROTO_UDPLITE,
+        Protocol::Icmp => libc::IPPROTO_ICMP,
+        Protocol::Icmp6 => libc::IPPROTO_ICMPV6,
+        Protocol::Raw => libc::IPPROTO_RAW,
+        Protocol::Packet => 0,
+    }
+}
+
+/// The reverse of [`state`].
+fn state_number(state: State) -> u8 {
+    match state {
+        State::Established => 1,
+        State::SynSent => 2,
+        State::SynReceived => 3,
+        State::FinWait1 => 4,
+        State::FinWait2 => 5,
+        State::TimeWait => 6,
+        State::Closed | State::Unconnected => 7,
+        State::CloseWait => 8,
+        State::LastAck => 9,
+        State::Listen => 10,
+        State::Closing => 11,
+    }
 }
 
 /// States of `include/net/tcp_states.h`.

@@ -4,6 +4,7 @@ pub mod btf;
 mod classifier;
 pub mod environment;
 mod facts;
+mod frames;
 pub mod limits;
 mod loader;
 mod maps;
@@ -15,7 +16,7 @@ pub mod ring;
 mod tracker;
 mod trial;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 use aya::{
     Ebpf,
@@ -23,10 +24,19 @@ use aya::{
 };
 use flow_common::Loss;
 use nix::time::{ClockId, clock_gettime};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
-use self::{btf::Btf, maps::Maps, probe::AppBackend, programs::AttachError, tracker::Tracker};
-use crate::event::{Event, Instant, Timed};
+use self::{
+    btf::Btf,
+    classifier::Way,
+    frames::Frames,
+    maps::Maps,
+    probe::{AppBackend, Backend, BackendError, Report, capability},
+    programs::AttachError,
+    tracker::Tracker,
+};
+use super::{interfaces::LinkChange, mountinfo::CgroupLayout, proc::Proc, seed};
+use crate::event::{Coverage, Event, Instant, Netns, State, Timed};
 
 pub use self::loader::LoadError;
 
@@ -40,8 +50,8 @@ const BATCH: usize = 4096;
 pub struct Options {
     /// The only backend to try for app bytes.
     pub backend: Option<AppBackend>,
-    /// Root of the cgroup v2 tree, where there is one.
-    pub cgroup_root: Option<PathBuf>,
+    /// The only interfaces to classify packets of; all where absent.
+    pub interfaces: Option<Vec<String>>,
 }
 
 /// Why Flow can't listen to the kernel.
@@ -51,10 +61,14 @@ pub enum StartError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Attach(#[from] AttachError),
-    #[error("no way to count app bytes works here: {0}")]
-    NoBackend(String),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error("no interface is named {name}; there are {present}")]
+    NoInterface { name: String, present: String },
     #[error("cannot wait for the ring buffer: {0}")]
     Ring(io::Error),
+    #[error("cannot follow the interfaces: {0}")]
+    Interfaces(io::Error),
 }
 
 /// The programs in the kernel, and what they tell.
@@ -63,67 +77,132 @@ pub struct Kernel {
     ring: AsyncFd<RingBuf<MapData>>,
     maps: Maps,
     tracker: Tracker,
+    frames: Frames,
     epoch: u32,
     ticks: u32,
-    backend: AppBackend,
+    /// Sockets that were there before, until the first sweep has checked that they still are.
+    seeded: HashSet<u64>,
+    coverage: Vec<Coverage>,
 }
 
 impl Kernel {
-    /// Loads and attaches.
+    /// Loads and attaches, and tells what was there before.
     ///
     /// # Errors
     /// The kernel refuses something that there is no substitute for.
-    pub fn start(options: &Options) -> Result<Self, StartError> {
+    pub fn start(options: Options, out: &mut Vec<Timed>) -> Result<Self, StartError> {
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
+        let report = probe::probe_with(options.backend, Some(&btf));
+        report.app_backend()?;
+        let mut coverage = report.coverage();
         let mut ebpf = loader::load(&btf)?;
         let mut maps = Maps::take(&mut ebpf)?;
         let epoch = 1;
         maps.set_epoch(epoch).map_err(AttachError::from)?;
-        let ring =
-            RingBuf::try_from(loader::take(&mut ebpf, "RING")?).map_err(AttachError::from)?;
-        let ring = AsyncFd::new(ring).map_err(StartError::Ring)?;
-        if let Some(root) = &options.cgroup_root {
-            programs::attach_sockets(&mut ebpf, root)?;
-            programs::attach_packets(&mut ebpf, root)?;
-        }
-        programs::attach_lives(&mut ebpf)?;
-        let backend = attach_app(&mut ebpf, &btf, options)?;
-        Ok(Self {
+        let ring = ring_buffer(&mut ebpf)?;
+
+        attach_around(&mut ebpf, &report, &mut coverage)?;
+        attach_app(&mut ebpf, &btf, &report, &mut coverage)?;
+        drop(btf);
+        let way = if report.uses(Backend::Tcx) {
+            Some(Way::Tcx)
+        } else {
+            report.uses(Backend::Clsact).then_some(Way::Clsact)
+        };
+        let frames = Frames::start(&mut ebpf, way, options.interfaces.clone())
+            .map_err(StartError::Interfaces)?;
+        check_interfaces(&frames, options.interfaces.as_deref())?;
+        describe_frames(&frames, &mut coverage);
+
+        let mut kernel = Self {
             ebpf,
             ring,
             maps,
             tracker: Tracker::default(),
+            frames,
             epoch,
             ticks: 0,
-            backend,
-        })
+            seeded: HashSet::new(),
+            coverage,
+        };
+        kernel.tell_beginning(out);
+        Ok(kernel)
     }
 
-    /// The backend that counts app bytes.
-    pub fn backend(&self) -> AppBackend {
-        self.backend
+    /// How each capability is provided.
+    pub fn coverage(&self) -> &[Coverage] {
+        &self.coverage
     }
 
-    /// Waits for records; their events go to `out`.
-    ///
-    /// # Errors
-    /// The ring buffer can't be waited for.
-    pub async fn next(&mut self, out: &mut Vec<Timed>) -> io::Result<()> {
-        let mut ready = self.ring.readable_mut().await?;
-        let mut count = 0;
-        while let Some(item) = ready.get_inner_mut().next() {
-            match ring::decode(&item) {
-                Some(record) => self.tracker.record(record, &self.maps, out),
-                None => log::warn!("a record of {} bytes that nobody knows", item.len()),
+    /// Tells what there is: how it is seen, the interfaces, the processes, the sockets.
+    fn tell_beginning(&mut self, out: &mut Vec<Timed>) {
+        let time = now();
+        let tell = |event| Timed { time, event };
+        out.push(tell(Event::Coverage(self.coverage.clone())));
+        out.extend(self.frames.read().into_iter().map(tell));
+        let mut proc = Proc::new();
+        match proc.processes() {
+            Ok(processes) => {
+                out.extend(processes.into_iter().map(Event::ProcessSeen).map(tell));
             }
-            count += 1;
-            if count == BATCH {
-                // Still ready: the next call goes on.
-                return Ok(());
+            Err(error) => log::warn!("cannot list the processes that were there: {error}"),
+        }
+        let seed = seed::seed(&proc);
+        for unread in &seed.unread {
+            log::warn!("{unread}");
+        }
+        for socket in &seed.sockets {
+            // The remains of a connection: no process has them, and they never end by a close.
+            if matches!(socket.state, State::TimeWait | State::SynReceived) {
+                continue;
+            }
+            let cookie = socket.cookie.0;
+            match self
+                .maps
+                .seed_socket(cookie, &facts::seed_state(socket, time))
+            {
+                Ok(()) => {
+                    self.tracker.adopt(cookie);
+                    self.seeded.insert(cookie);
+                    out.push(tell(Event::Socket(socket.fact())));
+                }
+                Err(error) => log::warn!("a socket that was there: {error}"),
             }
         }
-        ready.clear_ready();
+    }
+
+    /// Waits for something to happen; its events go to `out`. Nothing is lost when the future is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The kernel can't be waited for.
+    pub async fn next(&mut self, out: &mut Vec<Timed>) -> io::Result<()> {
+        tokio::select! {
+            ready = self.ring.readable_mut() => {
+                let mut ready = ready?;
+                let mut count = 0;
+                while let Some(item) = ready.get_inner_mut().next() {
+                    match ring::decode(&item) {
+                        Some(record) => self.tracker.record(record, &self.maps, out),
+                        None => log::warn!("a record of {} bytes that nobody knows", item.len()),
+                    }
+                    count += 1;
+                    if count == BATCH {
+                        // Still ready: the next call goes on.
+                        return Ok(());
+                    }
+                }
+                ready.clear_ready();
+            }
+            change = self.frames.next() => self.interface_changed(change?, out),
+        }
         Ok(())
+    }
+
+    fn interface_changed(&mut self, change: LinkChange, out: &mut Vec<Timed>) {
+        let time = now();
+        let events = self.frames.change(&mut self.ebpf, change);
+        out.extend(events.into_iter().map(|event| Timed { time, event }));
     }
 
     /// Takes everything the ring buffer holds.
@@ -139,13 +218,16 @@ impl Kernel {
     pub fn tick(&mut self, out: &mut Vec<Timed>) {
         self.next_epoch();
         self.drain(out);
-        let now = now();
-        self.tracker.tick(now, &mut self.maps, out);
+        let time = now();
+        self.tracker.tick(time, &mut self.maps, out);
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            self.tracker.sweep(now, &mut self.maps, out);
+            self.tracker.sweep(time, &mut self.maps, out);
+            self.check_seeded(time, out);
         }
-        self.losses(now, out);
+        let interfaces = self.frames.read();
+        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        self.losses(time, out);
     }
 
     /// Counts the epoch up: what moves from here on tells again.
@@ -155,6 +237,22 @@ impl Kernel {
         if let Err(error) = self.maps.set_epoch(self.epoch) {
             log::error!("cannot count the epoch up, updates come late: {error}");
         }
+    }
+
+    /// Once: closes sockets that went between the listing and their entry in the map, whose end
+    /// nothing tells.
+    fn check_seeded(&mut self, now: Instant, out: &mut Vec<Timed>) {
+        if self.seeded.is_empty() {
+            return;
+        }
+        let seeded = std::mem::take(&mut self.seeded);
+        let seed = seed::seed(&Proc::new());
+        if !seed.unread.is_empty() {
+            return;
+        }
+        let present: HashSet<u64> = seed.sockets.iter().map(|socket| socket.cookie.0).collect();
+        let gone = seeded.difference(&present).copied();
+        self.tracker.vanished(gone, now, &mut self.maps, out);
     }
 
     fn losses(&mut self, now: Instant, out: &mut Vec<Timed>) {
@@ -169,37 +267,148 @@ impl Kernel {
         }
     }
 
-    /// Detaches, and tells the last totals of everything.
+    /// Tells the last totals of everything, and detaches.
     pub fn stop(mut self, out: &mut Vec<Timed>) {
         self.next_epoch();
         self.drain(out);
-        let now = now();
-        self.tracker.finish(now, &mut self.maps, out);
-        self.losses(now, out);
+        let time = now();
+        self.tracker.finish(time, &mut self.maps, out);
+        let interfaces = self.frames.read();
+        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        self.losses(time, out);
+        self.frames.detach(&mut self.ebpf);
     }
 }
 
-/// Attaches the first backend that works, or the one that was asked for.
-fn attach_app(ebpf: &mut Ebpf, btf: &Btf, options: &Options) -> Result<AppBackend, StartError> {
-    let candidates = match options.backend {
-        Some(backend) => vec![backend],
-        None => vec![
-            AppBackend::Fexit,
-            AppBackend::Kprobe,
-            AppBackend::Tracepoint,
-        ],
+fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError> {
+    let ring = RingBuf::try_from(loader::take(ebpf, "RING")?).map_err(AttachError::from)?;
+    // SAFETY: the ring buffer owns its one descriptor, and keeps it until it is dropped.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        .map_err(|error| StartError::Ring(error.into()))
+}
+
+/// Attaches what surrounds the counting of app bytes. What is refused is said, and done without.
+fn attach_around(
+    ebpf: &mut Ebpf,
+    report: &Report,
+    coverage: &mut [Coverage],
+) -> Result<(), AttachError> {
+    let cgroup_root = CgroupLayout::read().v2_root;
+    if let Some(root) = cgroup_root.as_deref() {
+        if report.uses(Backend::CgroupSockets) {
+            let result = programs::attach_sockets(ebpf, root);
+            degrade(coverage, capability::SOCKETS, result);
+        }
+        if report.uses(Backend::CgroupSkb) {
+            let result = programs::attach_packets(ebpf, root);
+            degrade(coverage, capability::WIRE_BYTES, result);
+        }
+    }
+    // Without these no process has a name and no connection ends: nothing would be true.
+    programs::attach_lives(ebpf)
+}
+
+/// Says that a capability is missing after all, and why.
+fn degrade(coverage: &mut [Coverage], name: &str, result: Result<(), AttachError>) {
+    let Err(error) = result else {
+        return;
     };
-    let mut reasons = Vec::new();
-    for backend in candidates {
-        match programs::attach_app(ebpf, backend, btf, options.cgroup_root.as_deref()) {
-            Ok(()) => return Ok(backend),
+    log::warn!("{name}: {error}");
+    for entry in coverage {
+        if entry.capability == name {
+            entry.backend = None;
+            entry.limits = format!("everything: {error}");
+        }
+    }
+}
+
+/// Attaches the best backend for app bytes that works, or the one that was asked for.
+fn attach_app(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    report: &Report,
+    coverage: &mut [Coverage],
+) -> Result<(), StartError> {
+    let first = report.app_backend()?;
+    let cgroup_root = CgroupLayout::read().v2_root;
+    let mut refusal = None;
+    for backend in AppBackend::ALL.into_iter().skip_while(|b| *b != first) {
+        match programs::attach_app(ebpf, backend, btf, cgroup_root.as_deref()) {
+            Ok(()) => {
+                if refusal.is_some() {
+                    for entry in coverage {
+                        if entry.capability == capability::APP_BYTES {
+                            entry.backend = Some(backend.to_string());
+                            entry.limits = limits::words(Backend::from(backend));
+                        }
+                    }
+                }
+                return Ok(());
+            }
             Err(error) => {
-                log::info!("backend {backend:?}: {error}");
-                reasons.push(format!("{backend:?}: {error}"));
+                log::warn!("backend {backend}: {error}");
+                refusal.get_or_insert(error);
+                if report.forced.is_some() {
+                    break;
+                }
             }
         }
     }
-    Err(StartError::NoBackend(reasons.join("; ")))
+    match refusal {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+fn check_interfaces(frames: &Frames, chosen: Option<&[String]>) -> Result<(), StartError> {
+    let present: Vec<&str> = frames.names().collect();
+    let missing = chosen
+        .unwrap_or_default()
+        .iter()
+        .find(|name| !present.contains(&name.as_str()));
+    match missing {
+        Some(name) => Err(StartError::NoInterface {
+            name: name.clone(),
+            present: match interface_names() {
+                Ok(names) => names.join(", "),
+                Err(error) => format!("none that could be listed: {error}"),
+            },
+        }),
+        None => Ok(()),
+    }
+}
+
+fn interface_names() -> io::Result<Vec<String>> {
+    let links = super::interfaces::Interfaces::open()?.list()?;
+    Ok(links.iter().map(|link| link.name.to_string()).collect())
+}
+
+/// Says on how many interfaces packets are classified.
+fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
+    let (way, attached, present) = frames.attached();
+    for entry in coverage {
+        if entry.capability != capability::INTERFACES {
+            continue;
+        }
+        if way.is_none() {
+            entry.backend = Some(Backend::Rtnetlink.to_string());
+            entry.limits = limits::words(Backend::Rtnetlink);
+        } else if attached < present {
+            let missing = format!("packets of {} of {present} interfaces", present - attached);
+            entry.limits = match entry.limits.as_str() {
+                "" => missing,
+                limits => format!("{limits}; {missing}"),
+            };
+        }
+    }
+}
+
+/// The network namespace whose interfaces are followed.
+///
+/// # Errors
+/// `/proc` can't be read.
+pub fn host_netns() -> io::Result<Netns> {
+    loader::host_netns().map(Netns)
 }
 
 /// The kernel side's clock: time since boot, sleep included.

@@ -211,15 +211,28 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
-        let vanished: Vec<u64> = self
+        let gone: Vec<u64> = self
             .sockets
             .keys()
             .filter(|cookie| !known.contains(cookie))
             .filter(|cookie| counters.socket(**cookie).is_none())
             .copied()
             .collect();
-        for cookie in vanished {
-            self.close(cookie, now, counters, out);
+        self.vanished(gone.into_iter(), now, counters, out);
+    }
+
+    /// Closes sockets of which another source says that they are no more.
+    pub fn vanished(
+        &mut self,
+        cookies: impl Iterator<Item = u64>,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        for cookie in cookies {
+            if self.sockets.contains_key(&cookie) {
+                self.close(cookie, now, counters, out);
+            }
         }
     }
 

@@ -1,0 +1,247 @@
+//! The interfaces of the host's namespace: which there are, and what each has counted.
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use aya::Ebpf;
+use flow_common::Class;
+
+use super::classifier::{self, Classifiers, Counts, Way};
+use crate::{
+    event::{Bytes, Event, InterfaceFact, InterfaceSide},
+    source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
+};
+
+/// Follows the interfaces, with classifiers on each where the kernel takes them.
+pub struct Frames {
+    interfaces: Interfaces,
+    monitor: Monitor,
+    classifiers: Option<Classifiers>,
+    known: BTreeMap<u32, Known>,
+    /// The only interfaces to follow, by name.
+    chosen: Option<Vec<String>>,
+}
+
+/// An interface that is followed.
+struct Known {
+    link: Link,
+    /// What its own counters had counted when the classifiers began.
+    rx_before: u64,
+    tx_before: u64,
+}
+
+impl Frames {
+    /// Begins to follow the interfaces.
+    ///
+    /// # Errors
+    /// The kernel does not tell of them.
+    pub fn start(
+        ebpf: &mut Ebpf,
+        way: Option<Way>,
+        chosen: Option<Vec<String>>,
+    ) -> io::Result<Self> {
+        let classifiers = way.and_then(|way| match Classifiers::load(ebpf, way) {
+            Ok(classifiers) => Some(classifiers),
+            Err(error) => {
+                log::warn!("packets of interfaces are not classified: {error}");
+                None
+            }
+        });
+        let monitor = Monitor::open()?;
+        let mut frames = Self {
+            interfaces: Interfaces::open()?,
+            monitor,
+            classifiers,
+            known: BTreeMap::new(),
+            chosen,
+        };
+        frames.list(ebpf)?;
+        if let Some(classifiers) = &mut frames.classifiers {
+            classifiers.settled();
+        }
+        Ok(frames)
+    }
+
+    /// How classifiers are attached, to how many of how many interfaces.
+    pub fn attached(&self) -> (Option<Way>, usize, usize) {
+        let (way, count) = self.classifiers.as_ref().map_or((None, 0), |classifiers| {
+            let (way, count) = classifiers.describe();
+            (Some(way), count)
+        });
+        (way, count, self.known.len())
+    }
+
+    /// Names of the interfaces that are followed.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.values().map(|known| &*known.link.name)
+    }
+
+    /// Waits for an interface to come, change or go.
+    ///
+    /// # Errors
+    /// The kernel does not tell any more.
+    pub async fn next(&mut self) -> io::Result<LinkChange> {
+        self.monitor.next().await
+    }
+
+    /// Takes a change.
+    pub fn change(&mut self, ebpf: &mut Ebpf, change: LinkChange) -> Vec<Event> {
+        match change {
+            LinkChange::Present(link) => {
+                let ifindex = link.ifindex;
+                self.present(ebpf, link);
+                if let Some(known) = self.known.get(&ifindex) {
+                    return vec![Event::Interface(known.fact(self.classifiers.as_ref()))];
+                }
+            }
+            LinkChange::Gone { ifindex } => {
+                if let Some(classifiers) = &mut self.classifiers {
+                    classifiers.forget(ifindex);
+                }
+                if self.known.remove(&ifindex).is_some() {
+                    return vec![Event::InterfaceGone { ifindex }];
+                }
+            }
+            LinkChange::Relist => {
+                if let Err(error) = self.list(ebpf) {
+                    log::warn!("cannot list the interfaces: {error}");
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<()> {
+        for link in self.interfaces.list()? {
+            self.present(ebpf, link);
+        }
+        Ok(())
+    }
+
+    fn present(&mut self, ebpf: &mut Ebpf, link: Link) {
+        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
+        if !self.chosen.as_ref().is_none_or(is_chosen) {
+            return;
+        }
+        if let Some(known) = self.known.get_mut(&link.ifindex) {
+            known.link = link;
+            return;
+        }
+        let mut known = Known {
+            rx_before: link.counters.rx_bytes,
+            tx_before: link.counters.tx_bytes,
+            link,
+        };
+        if let Some(classifiers) = &mut self.classifiers {
+            known.attach(ebpf, classifiers, &mut self.interfaces);
+        }
+        self.known.insert(known.link.ifindex, known);
+    }
+
+    /// The interfaces and their counters, now.
+    pub fn read(&mut self) -> Vec<Event> {
+        // Before the classifiers' counters: a packet on its way between the two is then seen by the
+        // classifier only, and the next reading has both.
+        match self.interfaces.stats() {
+            Ok(stats) => {
+                for (ifindex, counters) in stats {
+                    if let Some(known) = self.known.get_mut(&ifindex) {
+                        known.link.counters = counters;
+                    }
+                }
+            }
+            Err(error) => log::warn!("cannot read the interfaces' counters: {error}"),
+        }
+        self.known
+            .values()
+            .map(|known| Event::Interface(known.fact(self.classifiers.as_ref())))
+            .collect()
+    }
+
+    /// Takes the classifiers off every interface.
+    pub fn detach(&mut self, ebpf: &mut Ebpf) {
+        if let Some(classifiers) = &mut self.classifiers {
+            classifiers.detach(ebpf);
+        }
+    }
+}
+
+impl Known {
+    fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        classifiers: &mut Classifiers,
+        interfaces: &mut Interfaces,
+    ) {
+        let link = classifier::Link {
+            ifindex: self.link.ifindex,
+            name: &self.link.name,
+            header: self.link.link_header(),
+            counts_without_header: self.link.counts_without_header(),
+        };
+        if let Err(error) = classifiers.attach(ebpf, link) {
+            log::info!("interface {}: {error}", self.link.name.escape_debug());
+            return;
+        }
+        // What passed between the attachment and this reading is in both counts.
+        let Ok((ingress, egress)) = classifiers.counts(self.link.ifindex) else {
+            return;
+        };
+        let own = interfaces.stats().ok().and_then(|stats| {
+            let mut own = stats.into_iter();
+            own.find(|(ifindex, _)| *ifindex == self.link.ifindex)
+        });
+        if let Some((_, own)) = own {
+            let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
+            self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
+            self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
+        }
+    }
+
+    fn fact(&self, classifiers: Option<&Classifiers>) -> InterfaceFact {
+        let counters: &Counters = &self.link.counters;
+        let mut fact = InterfaceFact {
+            ifindex: self.link.ifindex,
+            name: Arc::clone(&self.link.name),
+            up: self.link.up,
+            classified: false,
+            ingress: InterfaceSide {
+                bytes_at_attach: Bytes(self.rx_before),
+                ..counters.ingress()
+            },
+            egress: InterfaceSide {
+                bytes_at_attach: Bytes(self.tx_before),
+                ..counters.egress()
+            },
+        };
+        let counts = classifiers
+            .filter(|classifiers| classifiers.is_attached(self.link.ifindex))
+            .and_then(|classifiers| classifiers.counts(self.link.ifindex).ok());
+        if let Some((ingress, egress)) = counts {
+            fact.classified = true;
+            fact.ingress.classes = ingress;
+            fact.egress.classes = egress;
+            if self.link.master.is_some() {
+                hand_to_master(&mut fact.ingress.classes);
+            }
+        }
+        fact
+    }
+}
+
+/// What a port of a bridge or bond receives goes to its master, which counts it again: of what no
+/// socket took here, IP packets are forwarded.
+fn hand_to_master(ingress: &mut Counts) {
+    let total = ingress[Class::Total as usize];
+    let others = [Class::Socket, Class::PacketSocket, Class::NotIp];
+    let taken = |of: fn(&crate::event::ClassCount) -> u64| -> u64 {
+        others
+            .iter()
+            .map(|class| of(&ingress[*class as usize]))
+            .sum()
+    };
+    let bytes = Bytes(total.bytes.0.saturating_sub(taken(|count| count.bytes.0)));
+    let packets = total.packets.saturating_sub(taken(|count| count.packets));
+    let forwarded = &mut ingress[Class::Forwarded as usize];
+    forwarded.bytes = bytes;
+    forwarded.packets = packets;
+}
