@@ -144,7 +144,7 @@ impl<'a> Entry<'a> {
 pub(super) fn entries<'a>(snapshot: &'a Snapshot, view: &View) -> Vec<Entry<'a>> {
     let filter = &view.filter;
     match view.by {
-        By::Process => by_process(snapshot, filter, |process| Subject::Process(process)),
+        By::Process => by_process(snapshot, filter, Subject::Process),
         By::User => by_process(snapshot, filter, |process| match process.uid {
             Some(uid) => Subject::User(uid),
             None => Subject::Cause(Cause::NoUser),

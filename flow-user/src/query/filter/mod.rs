@@ -159,6 +159,26 @@ mod tests {
         assert!(filter("dst port 443 and src port 50000").matches_flow(&flow));
     }
 
+    /// Every expression in the guide is read as the guide says.
+    #[test]
+    fn the_guide_is_right() {
+        let guide = include_str!("../../../../docs/filter.md");
+        let (quoted, mut read) = (guide.split("--filter '").skip(1), 0);
+        for expression in quoted.filter_map(|rest| rest.split('\'').next()) {
+            filter(expression);
+            read += 1;
+        }
+        let block = guide.split("```").nth(3).unwrap();
+        for expression in block.lines().filter(|line| !line.is_empty()) {
+            let mistake = guide.split("```").nth(5).unwrap();
+            match Filter::parse(expression, &uid_of) {
+                Ok(_) => read += 1,
+                Err(error) => assert_eq!(error.to_string(), mistake.trim()),
+            }
+        }
+        assert_eq!(read, 9);
+    }
+
     #[test]
     fn a_flow_without_process_has_no_name_and_no_user() {
         let mut flow = fixture::flow(

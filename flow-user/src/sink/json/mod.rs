@@ -1,0 +1,100 @@
+//! `flow events --json`: the event stream, version 1, one object a line.
+//!
+//! [`record`] holds its types, from which the schema under `docs/json-schema` is generated.
+
+mod line;
+pub mod record;
+pub(super) mod schema;
+mod top;
+
+use self::record::{
+    AppRecord, Body, CloseBody, ExecBody, ExitBody, FlowBody, LedgerBody, LostBody, ProcessRecord,
+    Record, StatusBody,
+};
+pub use self::{
+    line::{to_line, to_pretty},
+    record::{LossCause, close_reason},
+    top::top_line,
+};
+use super::clock::Clock;
+use crate::{
+    event::Instant,
+    model::change::{Change, TimedChange},
+    query::names::Names,
+};
+
+/// Version of the stream, in each line's `v`. Facts may be added within a version.
+pub const VERSION: u32 = 1;
+
+/// Writes one stream: numbers its lines from 1 without a gap. So what the reader does not want
+/// must be left out before it comes here.
+#[derive(Debug)]
+pub struct Encoder {
+    clock: Clock,
+    seq: u64,
+}
+
+impl Encoder {
+    pub const fn new(clock: Clock) -> Self {
+        Self { clock, seq: 0 }
+    }
+
+    /// A change as one line, without a line feed.
+    pub fn encode(&mut self, change: &TimedChange, names: &dyn Names) -> String {
+        let clock = self.clock;
+        let body = match &change.change {
+            Change::FlowOpened(it) => Body::FlowOpen(FlowBody::new(it, clock, names)),
+            Change::FlowUpdated(it) => Body::FlowUpdate(FlowBody::new(it, clock, names)),
+            Change::FlowClosed(it) => Body::FlowClose(CloseBody {
+                facts: FlowBody::new(it, clock, names),
+                duration_ns: it
+                    .closed
+                    .map(|(at, _)| record::nanoseconds(at.since(it.opened))),
+                reason: it.closed.map(|(_, reason)| reason),
+            }),
+            Change::ProcessExec(process) => Body::ProcessExec(ExecBody {
+                process: ProcessRecord::new(process, clock, names),
+            }),
+            Change::ProcessExit { process, status } => Body::ProcessExit(ExitBody {
+                process: ProcessRecord::new(process, clock, names),
+                app: AppRecord::from(process.totals),
+                overflow: AppRecord::unless_zero(process.overflow),
+                status: *status,
+            }),
+            Change::Ledger(interface) => Body::Ledger(LedgerBody::from(&**interface)),
+            Change::Lost { cause, count } => Body::Lost(LostBody {
+                cause: (*cause).into(),
+                count: *count,
+            }),
+            Change::Status(coverage) => Body::Status(StatusBody { coverage }),
+        };
+        self.line(change.time, body)
+    }
+
+    /// The line that tells a slow reader how many updates were merged into newer ones so far.
+    pub fn coalesced(&mut self, time: Instant, count: u64) -> String {
+        let body = LostBody {
+            cause: LossCause::ReaderSlowCoalesced,
+            count,
+        };
+        self.line(time, Body::Lost(body))
+    }
+
+    fn line(&mut self, time: Instant, body: Body<'_>) -> String {
+        self.seq += 1;
+        to_line(&Record {
+            v: VERSION,
+            seq: self.seq,
+            time: self.clock.rfc3339(time),
+            body,
+        })
+    }
+}
+
+/// The JSON Schema of one line.
+pub fn schema() -> serde_json::Value {
+    schema::of::<Record<'_>>()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,525 @@
+//! The types of the event stream. A field that is absent is unknown; `null` is never written.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::{
+    event::{
+        AppTotals, Bytes, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
+        WireTotals,
+    },
+    model::snapshot::{Flow, Interface, LedgerSide, Process},
+    query::names::Names,
+    sink::clock::Clock,
+};
+
+/// One line of `flow events --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "Flow event, version 1")]
+pub struct Record<'a> {
+    /// Version of the stream. Facts may be added within a version, none change or go.
+    #[schemars(range(min = 1, max = 1))]
+    pub v: u32,
+    /// Number of the line in its stream, from 1, without a gap.
+    #[schemars(range(min = 1))]
+    pub seq: u64,
+    /// When it happened: RFC 3339, UTC, nanoseconds.
+    #[schemars(extend("format" = "date-time"))]
+    pub time: String,
+    #[serde(flatten)]
+    pub body: Body<'a>,
+}
+
+/// What happened, by `type`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Body<'a> {
+    /// A flow is new: connected, accepted, listening, or its first bytes moved.
+    #[serde(rename = "flow.open")]
+    FlowOpen(FlowBody<'a>),
+    /// Counters, state or addresses of a flow changed.
+    #[serde(rename = "flow.update")]
+    FlowUpdate(FlowBody<'a>),
+    /// A flow ended; its totals are final.
+    #[serde(rename = "flow.close")]
+    FlowClose(CloseBody<'a>),
+    /// A process became another program.
+    #[serde(rename = "process.exec")]
+    ProcessExec(ExecBody<'a>),
+    /// A process ended; its totals are final.
+    #[serde(rename = "process.exit")]
+    ProcessExit(ExitBody<'a>),
+    /// Frame bytes of an interface and whose they are.
+    #[serde(rename = "ledger")]
+    Ledger(LedgerBody<'a>),
+    /// Something was lost, or merged for a slow reader.
+    #[serde(rename = "lost")]
+    Lost(LostBody),
+    /// How each capability is provided.
+    #[serde(rename = "status")]
+    Status(StatusBody<'a>),
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlowBody<'a> {
+    pub flow: FlowRecord<'a>,
+    /// Whose bytes they are; absent while nobody accepted or used the socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessRecord<'a>>,
+    pub app: AppRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<WireRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpRecord>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CloseBody<'a> {
+    #[serde(flatten)]
+    pub facts: FlowBody<'a>,
+    /// How long the flow lived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<CloseReason>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ExecBody<'a> {
+    pub process: ProcessRecord<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ExitBody<'a> {
+    pub process: ProcessRecord<'a>,
+    /// Totals over all its flows.
+    pub app: AppRecord,
+    /// Part of `app` whose flow is not known, because a table of the kernel side was full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<AppRecord>,
+    /// As `wait(2)` reports it.
+    pub status: u32,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LedgerBody<'a> {
+    pub interface: InterfaceRecord<'a>,
+    pub ingress: LedgerRecord,
+    pub egress: LedgerRecord,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LostBody {
+    pub cause: LossCause,
+    /// Since the stream began, or Flow attached; cumulative.
+    pub count: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StatusBody<'a> {
+    pub coverage: &'a [Coverage],
+}
+
+/// A flow of a process: one socket and one remote.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlowRecord<'a> {
+    /// Socket and remote, such as `1f3-198.51.100.9:443`. The same for every process that shares the
+    /// flow.
+    pub id: String,
+    /// Socket cookie in hexadecimal. Flows with the same socket share `wire`.
+    pub socket: String,
+    pub protocol: Protocol,
+    /// Who opened it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    pub local: LocalRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteRecord>,
+    pub state: State,
+    /// Inode number of the network namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u32>,
+    /// Of its last packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct LocalRecord {
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RemoteRecord {
+    pub ip: IpAddr,
+    pub port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    /// Where `name` comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_source: Option<NameSource>,
+}
+
+/// Where a name of a remote comes from.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NameSource {
+    /// A resolver was asked for the name of the address.
+    Resolver,
+}
+
+/// A process.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ProcessRecord<'a> {
+    /// In the initial PID namespace.
+    pub pid: u32,
+    /// RFC 3339, UTC, nanoseconds. With `pid` it identifies the process.
+    #[schemars(extend("format" = "date-time"))]
+    pub start_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    pub name: &'a str,
+    /// Path of the executable, invalid UTF-8 replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// Arguments, invalid UTF-8 replaced, at most 4 KiB in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<&'a [String]>,
+    /// Whether `cmdline` was cut; absent means no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cmdline_cut: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    /// Path below the root of the cgroup v2 tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<&'a str>,
+    /// Ancestors, nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<AncestorRecord<'a>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AncestorRecord<'a> {
+    pub pid: u32,
+    #[schemars(extend("format" = "date-time"))]
+    pub start_time: String,
+    pub name: &'a str,
+}
+
+/// What send and receive calls returned to the process, since the flow began for it.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct AppRecord {
+    pub tx_bytes: Bytes,
+    pub rx_bytes: Bytes,
+    pub tx_calls: u64,
+    pub rx_calls: u64,
+}
+
+/// Layer-3 bytes and packets of the socket since Flow attached, retransmits and pure ACKs
+/// included.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct WireRecord {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx_bytes: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx_bytes: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx_packets: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx_packets: Option<u64>,
+    /// Segments sent again since the connection began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u32>,
+}
+
+/// What TCP knows of the path.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct TcpRecord {
+    /// Smoothed round trip time in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_rtt_us: Option<u64>,
+}
+
+/// An interface of the host's network namespace.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InterfaceRecord<'a> {
+    pub name: &'a str,
+    pub index: u32,
+    pub up: bool,
+    /// Whether its packets are classified; without that its frames are all unexplained.
+    pub classified: bool,
+}
+
+/// Bytes of one direction of an interface. `frames` is the sum of the others.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct LedgerRecord {
+    /// What the interface counted while Flow looked.
+    pub frames: Bytes,
+    /// Sent by, or delivered to, a socket.
+    pub socket: Bytes,
+    /// Routed through, containers' traffic among it.
+    pub forwarded: Bytes,
+    /// Sent by the kernel without a socket.
+    pub kernel: Bytes,
+    /// Sent through a packet socket.
+    pub packet_socket: Bytes,
+    /// Neither IPv4 nor IPv6.
+    pub not_ip: Bytes,
+    /// Headers that segmentation repeats, where the interface counts them.
+    pub offload: Bytes,
+    /// Counted by the interface, not by the classifier; negative the other way round.
+    pub unexplained: i64,
+}
+
+/// Declares the causes with their names once, for JSON and for text.
+macro_rules! loss_causes {
+    ($($(#[$doc:meta])* $cause:ident = $name:literal,)*) => {
+        /// Why something was lost or merged.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+        pub enum LossCause {
+            $($(#[$doc])* #[serde(rename = $name)] $cause,)*
+        }
+
+        impl LossCause {
+            /// Its name in the stream.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$cause => $name,)*
+                }
+            }
+        }
+    };
+}
+
+loss_causes! {
+    /// The ring buffer had no room for a traffic or socket record; its numbers come with the next.
+    RingTraffic = "ring_traffic",
+    /// The ring buffer had no room for a process record.
+    RingProcess = "ring_process",
+    /// The kernel's table of flows was full; bytes went to the process's overflow.
+    AppFull = "app_full",
+    /// App bytes sent that found no place at all. In bytes.
+    OverflowFullTx = "overflow_full_tx",
+    /// App bytes received that found no place at all. In bytes.
+    OverflowFullRx = "overflow_full_rx",
+    /// The kernel's table of sockets was full. In packets.
+    SocketFull = "socket_full",
+    /// Wire bytes sent whose socket found no place. In bytes.
+    SocketFullTx = "socket_full_tx",
+    /// Wire bytes received whose socket found no place. In bytes.
+    SocketFullRx = "socket_full_rx",
+    /// A call was not counted: too many calls in flight.
+    CallFull = "call_full",
+    /// A call was not counted: a kernel structure could not be read.
+    ReadFault = "read_fault",
+    /// A packet on an interface that has no counter.
+    UnknownInterface = "unknown_interface",
+    /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
+    /// was slow. No bytes are lost: counters are cumulative.
+    ReaderSlowCoalesced = "reader_slow_coalesced",
+}
+
+impl From<Loss> for LossCause {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::RingTraffic => Self::RingTraffic,
+            Loss::RingProcess => Self::RingProcess,
+            Loss::AppFull => Self::AppFull,
+            Loss::OverflowFullTx => Self::OverflowFullTx,
+            Loss::OverflowFullRx => Self::OverflowFullRx,
+            Loss::SocketFull => Self::SocketFull,
+            Loss::SocketFullTx => Self::SocketFullTx,
+            Loss::SocketFullRx => Self::SocketFullRx,
+            Loss::CallFull => Self::CallFull,
+            Loss::ReadFault => Self::ReadFault,
+            Loss::UnknownInterface => Self::UnknownInterface,
+        }
+    }
+}
+
+/// Name of a reason as the stream writes it.
+pub const fn close_reason(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Closed => "closed",
+        CloseReason::Reset => "reset",
+        CloseReason::Refused => "refused",
+        CloseReason::Timeout => "timeout",
+        CloseReason::Unreachable => "unreachable",
+        CloseReason::Aborted => "aborted",
+        CloseReason::Vanished => "vanished",
+    }
+}
+
+/// Nanoseconds; some 584 years are the most.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<'a> FlowBody<'a> {
+    pub fn new(flow: &'a Flow, clock: Clock, names: &dyn Names) -> Self {
+        Self {
+            flow: FlowRecord::new(flow, names),
+            process: flow
+                .process
+                .as_deref()
+                .map(|process| ProcessRecord::new(process, clock, names)),
+            app: flow.app.into(),
+            wire: WireRecord::of(flow.wire, flow.tcp),
+            tcp: flow.tcp.and_then(TcpRecord::of),
+        }
+    }
+}
+
+impl<'a> FlowRecord<'a> {
+    pub fn new(flow: &'a Flow, names: &dyn Names) -> Self {
+        Self {
+            id: flow.key.id(),
+            socket: format!("{:x}", flow.key.socket.0),
+            protocol: flow.protocol,
+            direction: flow.direction,
+            local: LocalRecord {
+                ip: flow.local.ip(),
+                port: flow.local.port(),
+            },
+            remote: flow.key.remote.map(|remote| {
+                let name = names.host(remote.ip());
+                RemoteRecord {
+                    ip: remote.ip(),
+                    port: remote.port(),
+                    name_source: name.is_some().then_some(NameSource::Resolver),
+                    name,
+                }
+            }),
+            state: flow.state,
+            netns: flow.netns.map(|netns| netns.0),
+            interface: flow.interface.as_deref(),
+        }
+    }
+}
+
+impl<'a> ProcessRecord<'a> {
+    pub fn new(process: &'a Process, clock: Clock, names: &dyn Names) -> Self {
+        Self {
+            pid: process.id.pid,
+            start_time: clock.rfc3339(process.id.start),
+            ppid: process.parent.map(|parent| parent.pid),
+            name: process.name(),
+            exe: process
+                .program
+                .exe
+                .as_deref()
+                .map(|exe| exe.to_string_lossy().into_owned()),
+            cmdline: process.program.cmdline.as_deref(),
+            cmdline_cut: process.program.cmdline_cut,
+            uid: process.uid,
+            user: process.uid.and_then(|uid| names.user(uid)),
+            cgroup: process.cgroup_path.as_deref(),
+            lineage: process
+                .lineage
+                .iter()
+                .map(|(id, name)| AncestorRecord {
+                    pid: id.pid,
+                    start_time: clock.rfc3339(id.start),
+                    name,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl AppRecord {
+    /// `None` where nothing moved.
+    pub fn unless_zero(totals: AppTotals) -> Option<Self> {
+        (totals != AppTotals::default()).then(|| totals.into())
+    }
+}
+
+impl From<AppTotals> for AppRecord {
+    fn from(totals: AppTotals) -> Self {
+        let AppTotals {
+            tx_bytes,
+            rx_bytes,
+            tx_calls,
+            rx_calls,
+        } = totals;
+        Self {
+            tx_bytes,
+            rx_bytes,
+            tx_calls,
+            rx_calls,
+        }
+    }
+}
+
+impl WireRecord {
+    pub fn of(wire: Option<WireTotals>, tcp: Option<TcpFacts>) -> Option<Self> {
+        if wire.is_none() && tcp.is_none() {
+            return None;
+        }
+        Some(Self {
+            tx_bytes: wire.map(|wire| wire.tx_bytes),
+            rx_bytes: wire.map(|wire| wire.rx_bytes),
+            tx_packets: wire.map(|wire| wire.tx_packets),
+            rx_packets: wire.map(|wire| wire.rx_packets),
+            retransmits: tcp.map(|tcp| tcp.retransmits),
+        })
+    }
+}
+
+impl TcpRecord {
+    pub fn of(tcp: TcpFacts) -> Option<Self> {
+        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let record = Self {
+            rtt_us: tcp.rtt.map(microseconds),
+            min_rtt_us: tcp.min_rtt.map(microseconds),
+        };
+        (record.rtt_us.is_some() || record.min_rtt_us.is_some()).then_some(record)
+    }
+}
+
+impl<'a> From<&'a Interface> for LedgerBody<'a> {
+    fn from(interface: &'a Interface) -> Self {
+        Self {
+            interface: InterfaceRecord {
+                name: &interface.name,
+                index: interface.ifindex,
+                up: interface.up,
+                classified: interface.classified,
+            },
+            ingress: interface.ingress_ledger.into(),
+            egress: interface.egress_ledger.into(),
+        }
+    }
+}
+
+impl From<LedgerSide> for LedgerRecord {
+    fn from(side: LedgerSide) -> Self {
+        let LedgerSide {
+            frames,
+            socket,
+            forwarded,
+            kernel,
+            packet_socket,
+            not_ip,
+            offload,
+            unexplained,
+        } = side;
+        Self {
+            frames,
+            socket,
+            forwarded,
+            kernel,
+            packet_socket,
+            not_ip,
+            offload,
+            unexplained,
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! `flow snapshot`: what moved in a span of time, by process, flow, remote and interface.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Host,
+    clock::Clock,
+    json::{
+        self,
+        record::{
+            AppRecord, FlowRecord, LedgerBody, LostBody, ProcessRecord, TcpRecord, WireRecord,
+            nanoseconds,
+        },
+        to_pretty,
+    },
+};
+use crate::{
+    event::{AppTotals, CloseReason, Coverage, Instant},
+    model::snapshot::{Flow, Process, Snapshot},
+    query::{filter::Filter, names::Names},
+};
+
+/// Version of the report.
+pub const VERSION: u32 = 1;
+
+/// A report. Absent means unknown; bytes are integers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(title = "Flow report, version 1")]
+pub struct Report<'a> {
+    #[schemars(range(min = 1, max = 1))]
+    pub v: u32,
+    /// Version of the program that wrote it.
+    pub flow_version: &'a str,
+    pub host: &'a str,
+    /// Release of the kernel.
+    pub kernel: &'a str,
+    /// RFC 3339, UTC, nanoseconds.
+    #[schemars(extend("format" = "date-time"))]
+    pub started: String,
+    #[schemars(extend("format" = "date-time"))]
+    pub ended: String,
+    pub duration_ns: u64,
+    /// Which processes and flows are listed; absent when all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    pub coverage: &'a [Coverage],
+    pub totals: TotalsRecord,
+    pub processes: Vec<ProcessEntry<'a>>,
+    pub flows: Vec<FlowEntry<'a>>,
+    pub remotes: Vec<RemoteEntry>,
+    pub interfaces: Vec<InterfaceEntry<'a>>,
+    pub losses: Vec<LostBody>,
+}
+
+/// Sums over everything, whatever the filter.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TotalsRecord {
+    pub app: AppRecord,
+    pub processes: usize,
+    pub open_flows: usize,
+    /// Part of `app` whose process is no longer listed; absent when every process is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes_not_listed: Option<AppRecord>,
+    /// Part of `app` whose flow is no longer listed or was never known; absent when every flow is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flows_not_listed: Option<AppRecord>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ProcessEntry<'a> {
+    pub process: ProcessRecord<'a>,
+    pub app: AppRecord,
+    /// Part of `app` whose flow is not known, because a table of the kernel side was full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<AppRecord>,
+    pub open_flows: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub exited: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlowEntry<'a> {
+    pub flow: FlowRecord<'a>,
+    /// One of `processes`, by pid and start time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessReference<'a>>,
+    pub app: AppRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<WireRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpRecord>,
+    #[schemars(extend("format" = "date-time"))]
+    pub opened: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub closed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<CloseReason>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ProcessReference<'a> {
+    pub pid: u32,
+    #[schemars(extend("format" = "date-time"))]
+    pub start_time: String,
+    pub name: &'a str,
+}
+
+/// An address, all its ports together.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RemoteEntry {
+    pub ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    /// Sockets and processes that talked to it.
+    pub sockets: usize,
+    pub processes: usize,
+    pub app: AppRecord,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InterfaceEntry<'a> {
+    #[serde(flatten)]
+    pub ledger: LedgerBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub gone: Option<String>,
+}
+
+/// What a report is made from besides the snapshot.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    pub host: &'a Host,
+    pub flow_version: &'a str,
+    pub clock: Clock,
+    /// When counting began; it ended at the snapshot's time.
+    pub started: Instant,
+    pub filter: &'a Filter,
+    pub names: &'a dyn Names,
+}
+
+impl std::fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("host", &self.host)
+            .field("clock", &self.clock)
+            .field("started", &self.started)
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Report<'a> {
+    /// The report of everything in `snapshot` that passes the filter.
+    pub fn new(snapshot: &'a Snapshot, sources: Sources<'a>) -> Self {
+        let Sources {
+            host,
+            flow_version,
+            clock,
+            started,
+            filter,
+            names,
+        } = sources;
+        let passing: Vec<&Flow> = snapshot
+            .flows
+            .iter()
+            .map(|flow| &**flow)
+            .filter(|flow| filter.matches_flow(flow))
+            .collect();
+        let with_flows: HashSet<_> = passing.iter().filter_map(|flow| flow.key.process).collect();
+        let passes = |process: &Process| {
+            filter
+                .process_verdict(process)
+                .unwrap_or_else(|| with_flows.contains(&process.id))
+        };
+        Self {
+            v: VERSION,
+            flow_version,
+            host: &host.name,
+            kernel: &host.kernel,
+            started: clock.rfc3339(started),
+            ended: clock.rfc3339(snapshot.time),
+            duration_ns: nanoseconds(snapshot.time.since(started)),
+            filter: (!filter.is_all()).then(|| filter.to_string()),
+            coverage: &snapshot.coverage,
+            totals: totals(snapshot),
+            processes: snapshot
+                .processes
+                .iter()
+                .filter(|process| passes(process))
+                .map(|process| ProcessEntry {
+                    process: ProcessRecord::new(process, clock, names),
+                    app: process.totals.into(),
+                    overflow: AppRecord::unless_zero(process.overflow),
+                    open_flows: process.open_flows,
+                    exited: process.exited.map(|at| clock.rfc3339(at)),
+                })
+                .collect(),
+            remotes: remotes(&passing, names),
+            flows: passing
+                .iter()
+                .map(|flow| FlowEntry::new(flow, clock, names))
+                .collect(),
+            interfaces: snapshot
+                .interfaces
+                .iter()
+                .filter(|interface| filter.matches_interface(interface))
+                .map(|interface| InterfaceEntry {
+                    ledger: LedgerBody::from(&**interface),
+                    gone: interface.gone.map(|at| clock.rfc3339(at)),
+                })
+                .collect(),
+            losses: snapshot
+                .losses
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(cause, count)| LostBody {
+                    cause: (*cause).into(),
+                    count: *count,
+                })
+                .collect(),
+        }
+    }
+
+    /// As text for a file, ended by a line feed.
+    pub fn to_json(&self) -> String {
+        to_pretty(self) + "\n"
+    }
+}
+
+/// The JSON Schema of a report.
+pub fn schema() -> serde_json::Value {
+    json::schema::of::<Report<'_>>()
+}
+
+impl<'a> FlowEntry<'a> {
+    fn new(flow: &'a Flow, clock: Clock, names: &dyn Names) -> Self {
+        Self {
+            flow: FlowRecord::new(flow, names),
+            process: flow.process.as_deref().map(|process| ProcessReference {
+                pid: process.id.pid,
+                start_time: clock.rfc3339(process.id.start),
+                name: process.name(),
+            }),
+            app: flow.app.into(),
+            wire: WireRecord::of(flow.wire, flow.tcp),
+            tcp: flow.tcp.and_then(TcpRecord::of),
+            opened: clock.rfc3339(flow.opened),
+            closed: flow.closed.map(|(at, _)| clock.rfc3339(at)),
+            duration_ns: flow
+                .closed
+                .map(|(at, _)| nanoseconds(at.since(flow.opened))),
+            reason: flow.closed.map(|(_, reason)| reason),
+        }
+    }
+}
+
+fn totals(snapshot: &Snapshot) -> TotalsRecord {
+    let processes = snapshot.processes.iter().map(|process| process.totals);
+    let owned = snapshot.flows.iter().filter(|flow| flow.process.is_some());
+    TotalsRecord {
+        app: snapshot.totals.app.into(),
+        processes: snapshot.totals.processes,
+        open_flows: snapshot.totals.open_flows,
+        processes_not_listed: AppRecord::unless_zero(rest(snapshot.totals.app, processes)),
+        flows_not_listed: AppRecord::unless_zero(rest(
+            snapshot.totals.app,
+            owned.map(|flow| flow.app),
+        )),
+    }
+}
+
+/// What `parts` leave of `whole`.
+fn rest(whole: AppTotals, parts: impl Iterator<Item = AppTotals>) -> AppTotals {
+    parts.fold(whole, |rest, part| AppTotals {
+        tx_bytes: rest.tx_bytes.since(part.tx_bytes),
+        rx_bytes: rest.rx_bytes.since(part.rx_bytes),
+        tx_calls: rest.tx_calls.saturating_sub(part.tx_calls),
+        rx_calls: rest.rx_calls.saturating_sub(part.rx_calls),
+    })
+}
+
+fn remotes(flows: &[&Flow], names: &dyn Names) -> Vec<RemoteEntry> {
+    let mut remotes: BTreeMap<IpAddr, Vec<&Flow>> = BTreeMap::new();
+    for flow in flows {
+        if let Some(remote) = flow.key.remote {
+            remotes
+                .entry(remote.ip().to_canonical())
+                .or_default()
+                .push(flow);
+        }
+    }
+    let entry = |(ip, flows): (IpAddr, Vec<&Flow>)| {
+        let mut app = AppTotals::default();
+        for flow in &flows {
+            app += flow.app;
+        }
+        let sockets: HashSet<_> = flows.iter().map(|flow| flow.key.socket).collect();
+        let processes: HashSet<_> = flows.iter().filter_map(|flow| flow.key.process).collect();
+        RemoteEntry {
+            ip,
+            name: names.host(ip),
+            sockets: sockets.len(),
+            processes: processes.len(),
+            app: app.into(),
+        }
+    };
+    remotes.into_iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        event::Loss,
+        query::{fixture, names::NoNames},
+    };
+
+    fn report(filter: &str) -> Value {
+        let mut curl = Process::clone(&fixture::process(7, "/usr/bin/curl", &["\u{9b}\n"]));
+        curl.totals = fixture::totals(207, 2000);
+        curl.overflow = fixture::totals(7, 0);
+        curl.exited = Some(Instant(50_000_000_000));
+        let curl = Arc::new(curl);
+        let mut closed = fixture::flow(2, &curl, "10.0.0.1:2", Some("10.0.0.9:80"));
+        closed.closed = Some((Instant(3_000_000_000), CloseReason::Closed));
+        let flows = vec![
+            fixture::flow(1, &curl, "10.0.0.1:1", Some("10.0.0.9:443")),
+            closed,
+        ];
+        let interfaces = vec![fixture::interface("eth0", 10, 10)];
+        let mut snapshot = fixture::snapshot(vec![curl], flows, interfaces);
+        snapshot.losses = vec![(Loss::AppFull, 1), (Loss::CallFull, 0)];
+        let host = Host {
+            name: "web-3".to_owned(),
+            kernel: "6.1".to_owned(),
+        };
+        let filter = Filter::parse(filter, &|_| None).unwrap();
+        let sources = Sources {
+            host: &host,
+            flow_version: "0.1.0",
+            clock: Clock {
+                boot: "2026-05-01T14:00:00Z".parse().unwrap(),
+            },
+            started: Instant(30_000_000_000),
+            filter: &filter,
+            names: &NoNames,
+        };
+        let text = Report::new(&snapshot, sources).to_json();
+        assert!(!text.contains("null") && !text.contains('\u{9b}'), "{text}");
+        let value = serde_json::from_str(&text).unwrap();
+        let schema = schema();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let errors: Vec<_> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        value
+    }
+
+    #[test]
+    fn everything_adds_up() {
+        let report = report("");
+        assert_eq!(report["duration_ns"], 30_000_000_000_u64);
+        assert_eq!(report["ended"], "2026-05-01T14:01:00.000000000Z");
+        assert_eq!(report["processes"][0]["app"]["tx_bytes"], 207);
+        assert_eq!(report["processes"][0]["overflow"]["tx_bytes"], 7);
+        assert_eq!(report["totals"]["flows_not_listed"]["tx_bytes"], 7);
+        assert!(report["totals"].get("processes_not_listed").is_none());
+        assert_eq!(report["flows"][1]["reason"], "closed");
+        assert_eq!(report["flows"][1]["duration_ns"], 1_000_000_000);
+        assert_eq!(report["remotes"][0]["sockets"], 2);
+        assert_eq!(report["remotes"][0]["app"]["rx_bytes"], 2000);
+        assert_eq!(report["interfaces"][0]["ingress"]["socket"], 10);
+        assert_eq!(report["losses"].as_array().unwrap().len(), 1);
+        assert!(report.get("filter").is_none());
+    }
+
+    #[test]
+    fn a_filter_is_told_and_obeyed() {
+        let report = report("tcp port 443");
+        assert_eq!(report["filter"], "tcp and port 443");
+        assert_eq!(report["flows"].as_array().unwrap().len(), 1);
+        assert_eq!(report["processes"].as_array().unwrap().len(), 1);
+        assert_eq!(report["totals"]["app"]["tx_bytes"], 207);
+    }
+}

@@ -1,0 +1,19 @@
+//! What a terminal or a pipe gets to see.
+//!
+//! Whatever comes from another process or from the network goes through [`escape`] before it is
+//! part of a line.
+
+mod cell;
+mod escape;
+mod events;
+mod ledger;
+mod style;
+mod top;
+
+pub use self::{
+    cell::{cut, width},
+    escape::{escape, is_hostile},
+    events::{EventText, coalesced_line, event_header, event_line},
+    top::{Screen, render_top},
+};
+pub use crate::query::human;
