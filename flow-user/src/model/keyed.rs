@@ -12,8 +12,12 @@ const LIST: usize = 12;
 #[derive(Debug)]
 pub(super) struct Keyed<K, V> {
     entries: Vec<(K, V)>,
-    index: Option<Box<HashMap<K, usize>>>,
+    /// Boxed, because most maps never have one.
+    index: Option<Box<Index<K>>>,
 }
+
+#[derive(Debug)]
+struct Index<K>(HashMap<K, usize>);
 
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {
@@ -35,7 +39,7 @@ impl<K: Copy + Eq + Hash, V> Keyed<K, V> {
 
     pub(super) fn position(&self, key: &K) -> Option<usize> {
         match &self.index {
-            Some(index) => index.get(key).copied(),
+            Some(index) => index.0.get(key).copied(),
             None => self.entries.iter().position(|(known, _)| known == key),
         }
     }
@@ -63,11 +67,12 @@ impl<K: Copy + Eq + Hash, V> Keyed<K, V> {
         self.entries.push((key, value));
         match &mut self.index {
             Some(index) => {
-                index.insert(key, position);
+                index.0.insert(key, position);
             }
             None if self.entries.len() > LIST => {
                 let entries = self.entries.iter().enumerate();
-                self.index = Some(Box::new(entries.map(|(at, (key, _))| (*key, at)).collect()));
+                let positions = entries.map(|(at, (key, _))| (*key, at)).collect();
+                self.index = Some(Box::new(Index(positions)));
             }
             None => {}
         }
@@ -79,8 +84,8 @@ impl<K: Copy + Eq + Hash, V> Keyed<K, V> {
         debug_assert!(self.position(&key).is_none(), "the key is new");
         let old = std::mem::replace(&mut self.entries[position].0, key);
         if let Some(index) = &mut self.index {
-            index.remove(&old);
-            index.insert(key, position);
+            index.0.remove(&old);
+            index.0.insert(key, position);
         }
     }
 

@@ -5,10 +5,12 @@
 //! moment the grand total is their sum.
 //!
 //! - [`snapshot`]: what everyone else gets to see; [`change`]: what changed, in order.
-//! - `process`, `flow`, `interface`: the tables. `socket`: how a socket's counters become rows.
+//! - `process`, `flow`, `interface`: the tables. `socket`, `fact`: how a socket's
+//!   counters and facts become rows.
 //! - `ledger`: where an interface's bytes went.
 
 pub mod change;
+mod fact;
 mod flow;
 mod interface;
 mod keyed;
@@ -214,6 +216,7 @@ impl Model {
             losses: losses.into_iter().filter(|(_, count)| *count > 0).collect(),
             coverage: self.coverage.clone(),
         });
+        self.processes.forget_renamed();
         self.current = Some(snapshot.clone());
         snapshot
     }

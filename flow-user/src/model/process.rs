@@ -5,7 +5,7 @@
 //! left the history and the history has passed; its bytes then stay in the grand total.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -44,6 +44,8 @@ pub(super) struct ProcessTable {
     grace: VecDeque<(Instant, ProcessId)>,
     exited: VecDeque<(Instant, ProcessId)>,
     dropped: Tombstones<ProcessId, Dropped>,
+    /// Processes of which something other than numbers changed since the last snapshot.
+    renamed: HashSet<ProcessId>,
     total: AppTotals,
 }
 
@@ -81,6 +83,7 @@ impl ProcessTable {
             grace: VecDeque::new(),
             exited: VecDeque::new(),
             dropped: Tombstones::default(),
+            renamed: HashSet::new(),
             total: AppTotals::default(),
         }
     }
@@ -97,24 +100,23 @@ impl ProcessTable {
             uid,
             cgroup,
         } = fact;
-        let entry = self.ensure(id, time);
-        let old = &entry.row;
-        let known = &old.program;
-        let (cmdline, cmdline_cut) = match &known.cmdline {
-            Some(cmdline) => (Some(cmdline.clone()), known.cmdline_cut),
-            None => (program.cmdline, program.cmdline_cut),
-        };
-        let mut new = Process::clone(old);
-        new.program = Program {
-            comm: known.comm.clone().or(program.comm),
-            exe: known.exe.clone().or(program.exe),
-            cmdline,
-            cmdline_cut,
-        };
-        new.parent = old.parent.or(parent);
-        new.uid = old.uid.or(uid);
-        entry.replace(new);
-        if entry.row.cgroup.is_none() {
+        self.ensure(id, time);
+        self.identify(id, |row| {
+            let known = &mut row.program;
+            known.comm = known.comm.take().or(program.comm);
+            known.exe = known.exe.take().or(program.exe);
+            if known.cmdline.is_none() {
+                known.cmdline = program.cmdline;
+                known.cmdline_cut = program.cmdline_cut;
+            }
+            row.parent = row.parent.or(parent);
+            row.uid = row.uid.or(uid);
+        });
+        if self
+            .entries
+            .get(&id)
+            .is_some_and(|e| e.row.cgroup.is_none())
+        {
             self.set_cgroup(id, cgroup);
         }
         self.trace(id);
@@ -142,11 +144,11 @@ impl ProcessTable {
             cgroup,
         } = fact;
         entry.exec = Some(time);
-        let mut new = Process::clone(&entry.row);
-        new.program = program;
-        new.parent = parent.or(new.parent);
-        new.uid = uid;
-        entry.replace(new);
+        self.identify(id, |row| {
+            row.program = program;
+            row.parent = parent.or(row.parent);
+            row.uid = uid;
+        });
         self.set_cgroup(id, cgroup);
         self.trace(id);
         self.row(id)
@@ -199,15 +201,18 @@ impl ProcessTable {
             return;
         }
         // Once per cgroup, so a walk over all processes is cheap enough.
-        for entry in self.entries.values_mut() {
-            if entry.row.cgroup == Some(id) {
-                Arc::make_mut(&mut entry.row).cgroup_path = Some(path.clone());
-            }
+        let entries = self.entries.iter();
+        let members: Vec<_> = entries
+            .filter(|(_, entry)| entry.row.cgroup == Some(id))
+            .map(|(member, _)| *member)
+            .collect();
+        for member in members {
+            self.identify(member, |row| row.cgroup_path = Some(path.clone()));
         }
         self.cgroups.insert(id, path);
         if self.cgroups.len() > self.cgroups_limit {
             let entries = self.entries.values();
-            let used: std::collections::HashSet<_> = entries.filter_map(|e| e.row.cgroup).collect();
+            let used: HashSet<_> = entries.filter_map(|e| e.row.cgroup).collect();
             self.cgroups
                 .retain(|known, _| *known == id || used.contains(known));
             self.cgroups_limit = CGROUPS.max(2 * self.cgroups.len());
@@ -218,15 +223,21 @@ impl ProcessTable {
     /// whose user and cgroup no longer hold; `grew` says that it is not.
     pub(super) fn observe(&mut self, fact: &AppFact, grew: bool, time: Instant) {
         let entry = self.ensure(fact.process, time);
-        if entry.row.program.comm.is_none() && fact.comm.is_some() {
-            let mut new = Process::clone(&entry.row);
-            new.program.comm.clone_from(&fact.comm);
-            entry.replace(new);
+        let row = &entry.row;
+        let comm = row.program.comm.is_none() && fact.comm.is_some();
+        let uid = fact.uid.is_some() && fact.uid != row.uid && (grew || row.uid.is_none());
+        let cgroup = grew || row.cgroup.is_none();
+        if comm || uid {
+            self.identify(fact.process, |row| {
+                if comm {
+                    row.program.comm.clone_from(&fact.comm);
+                }
+                if uid {
+                    row.uid = fact.uid;
+                }
+            });
         }
-        if fact.uid.is_some() && fact.uid != entry.row.uid && (grew || entry.row.uid.is_none()) {
-            Arc::make_mut(&mut entry.row).uid = fact.uid;
-        }
-        if grew || entry.row.cgroup.is_none() {
+        if cgroup {
             self.set_cgroup(fact.process, fact.cgroup);
         }
     }
@@ -309,6 +320,16 @@ impl ProcessTable {
     pub(super) fn shown(&self) -> impl Iterator<Item = &Arc<Process>> {
         let entries = self.entries.values();
         entries.filter(|e| e.is_shown()).map(|e| &e.row)
+    }
+
+    /// Whether something other than numbers changed of a process since the last snapshot.
+    pub(super) fn is_renamed(&self, id: ProcessId) -> bool {
+        self.renamed.contains(&id)
+    }
+
+    /// A snapshot was taken.
+    pub(super) fn forget_renamed(&mut self) {
+        self.renamed.clear();
     }
 
     /// Whether a process is known to have ended.
@@ -407,20 +428,22 @@ impl ProcessTable {
         if let Some(entry) = self.entries.get_mut(&id)
             && entry.row.exited.is_none()
         {
-            Arc::make_mut(&mut entry.row).exited = Some(time);
             entry.queued = true;
             self.grace.push_back((time, id));
+            self.identify(id, |row| row.exited = Some(time));
         }
     }
 
     fn set_cgroup(&mut self, id: ProcessId, cgroup: Option<CgroupId>) {
         if let Some(cgroup) = cgroup
-            && let Some(entry) = self.entries.get_mut(&id)
+            && let Some(entry) = self.entries.get(&id)
             && entry.row.cgroup != Some(cgroup)
         {
-            let row = Arc::make_mut(&mut entry.row);
-            row.cgroup = Some(cgroup);
-            row.cgroup_path = self.cgroups.get(&cgroup).cloned();
+            let path = self.cgroups.get(&cgroup).cloned();
+            self.identify(id, |row| {
+                row.cgroup = Some(cgroup);
+                row.cgroup_path = path;
+            });
         }
     }
 
@@ -442,10 +465,31 @@ impl ProcessTable {
             lineage.push((parent, next.name.clone()));
             entry = next;
         }
-        if let Some(entry) = self.entries.get_mut(&id)
-            && entry.row.lineage != lineage
+        if self
+            .entries
+            .get(&id)
+            .is_some_and(|e| e.row.lineage != lineage)
         {
-            Arc::make_mut(&mut entry.row).lineage = lineage;
+            self.identify(id, |row| row.lineage = lineage);
+        }
+    }
+
+    /// Changes what is known of a process, numbers apart.
+    fn identify(&mut self, id: ProcessId, change: impl FnOnce(&mut Process)) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let mut row = Process::clone(&entry.row);
+        change(&mut row);
+        if *entry.row == row {
+            return;
+        }
+        if row.name() != &*entry.name {
+            entry.name = row.name().into();
+        }
+        entry.row = Arc::new(row);
+        if entry.references > 0 {
+            self.renamed.insert(id);
         }
     }
 
@@ -469,6 +513,7 @@ impl ProcessTable {
         let Some(entry) = self.entries.remove(&id) else {
             return;
         };
+        self.renamed.remove(&id);
         if self.newest.get(&id.pid) == Some(&id.start) {
             self.newest.remove(&id.pid);
         }
@@ -510,15 +555,5 @@ impl Entry {
 
     fn is_shown(&self) -> bool {
         self.references > 0 || moved(&self.row.totals)
-    }
-
-    /// Puts another row in the place of this one, if it differs.
-    fn replace(&mut self, row: Process) {
-        if *self.row != row {
-            if row.name() != &*self.name {
-                self.name = row.name().into();
-            }
-            self.row = Arc::new(row);
-        }
     }
 }

@@ -74,7 +74,8 @@ impl Process {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
     pub key: FlowKey,
-    /// Its process; the same object as in [`Snapshot::processes`].
+    /// Its process. In a snapshot its totals, rates and counts are of when this row last changed;
+    /// [`Snapshot::processes`] has those of now.
     pub process: Option<Arc<Process>>,
     pub protocol: Protocol,
     pub local: SocketAddr,

@@ -24,15 +24,16 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     change::{Change, Changes},
+    fact::{Learned, is_meaningful, merge},
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
     snapshot::{Flow, FlowKey, Rate},
-    totals::{moved, raise_app, raise_wire},
+    totals::{moved, raise_app},
 };
 use crate::event::{
     AppFact, AppTotals, CloseReason, Direction, Instant, ProcessId, Protocol, SocketCookie,
-    SocketFact, State, TcpFacts,
+    SocketFact, State,
 };
 
 /// What the tables share while an event is applied.
@@ -273,7 +274,7 @@ impl Socket {
         match row.told {
             Told::Nothing => self.tell_open(at, scene),
             Told::Opened => {
-                if let Some(flow) = self.row(at, scene.processes) {
+                if let Some(flow) = self.current(at, scene.processes) {
                     scene.changes.tell(scene.time, Change::FlowUpdated(flow));
                 }
             }
@@ -313,15 +314,22 @@ impl Socket {
         self.rows.len()
     }
 
-    /// A row as it stands now: the same object as last time, if nothing in it changed.
+    /// A row for a snapshot: the same object as last time if nothing changed in it but the numbers
+    /// of its process. Most rows' processes move bytes over other rows; it would cost too much to
+    /// draw them all again.
     pub(super) fn row(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
-        let process = self.rows.key(at).0.and_then(|id| processes.row(id));
         if let Some((version, flow)) = &self.rows.at(at).shown
             && *version == self.version
-            && same(&flow.process, &process)
+            && !flow.key.process.is_some_and(|id| processes.is_renamed(id))
         {
             return Some(flow.clone());
         }
+        self.current(at, processes)
+    }
+
+    /// A row as it stands now, its process too.
+    fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
+        let process = self.rows.key(at).0.and_then(|id| processes.row(id));
         let flow = Arc::new(self.draw(at, process, self.closed)?);
         self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
         Some(flow)
@@ -572,7 +580,7 @@ impl Socket {
         row.told = Told::Opened;
         row.changed = false;
         let flow = if self.closed.is_none() {
-            self.row(at, scene.processes)
+            self.current(at, scene.processes)
         } else {
             let process = self.rows.key(at).0.and_then(|id| scene.processes.row(id));
             self.draw(at, process, None).map(Arc::new)
@@ -589,114 +597,8 @@ impl Socket {
         let row = self.rows.at_mut(at);
         row.told = Told::Closed;
         row.changed = false;
-        if let Some(flow) = self.row(at, scene.processes) {
+        if let Some(flow) = self.current(at, scene.processes) {
             scene.changes.tell(scene.time, Change::FlowClosed(flow));
         }
-    }
-}
-
-/// Whether a socket is a flow before it moved any byte: connected, being connected, listening or
-/// bound.
-fn is_meaningful(fact: &SocketFact) -> bool {
-    match fact.state {
-        State::SynReceived => false,
-        // Its life was too short to be seen in another state; a fresh socket has no peer.
-        State::Closed if fact.protocol.has_tcp_states() => fact.remote.is_some(),
-        State::Unconnected => fact.remote.is_some() || fact.local.port() != 0,
-        _ if fact.protocol.has_tcp_states() => true,
-        _ => fact.remote.is_some() || fact.local.port() != 0,
-    }
-}
-
-fn same<T>(one: &Option<Arc<T>>, other: &Option<Arc<T>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-/// What a fact brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Learned {
-    Nothing,
-    /// Only counters, timings or the interface of the last packet.
-    Counters,
-    /// State, addresses, owner.
-    Shape,
-}
-
-/// Merges a fact into what is known. An older one (`newer` false) only fills what is missing and
-/// raises counters. What the fact lacks stays as it was, except the peer of a datagram socket,
-/// which may be given up.
-fn merge(known: &mut SocketFact, fact: SocketFact, newer: bool) -> Learned {
-    let before = known.clone();
-    let SocketFact {
-        cookie: _,
-        protocol,
-        local,
-        remote,
-        state,
-        direction,
-        netns,
-        ifindex,
-        owner,
-        wire,
-        tcp,
-    } = fact;
-    if let Some(wire) = wire {
-        raise_wire(known.wire.get_or_insert_default(), &wire);
-    }
-    if newer {
-        known.protocol = protocol;
-        known.state = state;
-        // The kernel forgets a socket's port when it closes it; the row keeps it.
-        if local.port() != 0 || known.local.port() == 0 {
-            known.local = local;
-        }
-        let gives_up = !protocol.has_tcp_states() && state == State::Unconnected;
-        if remote.is_some() || gives_up {
-            known.remote = remote;
-        }
-        known.direction = direction.or(known.direction);
-        known.netns = netns.or(known.netns);
-        known.ifindex = ifindex.or(known.ifindex);
-        known.owner = owner.or(known.owner);
-        known.tcp = tcp.map(|tcp| newer_tcp(known.tcp, tcp)).or(known.tcp);
-    } else {
-        if known.local.port() == 0 {
-            known.local = local;
-        }
-        if known.protocol.has_tcp_states() {
-            known.remote = known.remote.or(remote);
-        }
-        known.direction = known.direction.or(direction);
-        known.netns = known.netns.or(netns);
-        known.ifindex = known.ifindex.or(ifindex);
-        known.owner = known.owner.or(owner);
-        known.tcp = known.tcp.or(tcp);
-    }
-    if *known == before {
-        return Learned::Nothing;
-    }
-    let counters_apart = SocketFact {
-        ifindex: before.ifindex,
-        wire: before.wire,
-        tcp: before.tcp,
-        ..known.clone()
-    };
-    if counters_apart == before {
-        Learned::Counters
-    } else {
-        Learned::Shape
-    }
-}
-
-fn newer_tcp(known: Option<TcpFacts>, fact: TcpFacts) -> TcpFacts {
-    let known = known.unwrap_or_default();
-    TcpFacts {
-        rtt: fact.rtt.or(known.rtt),
-        min_rtt: fact.min_rtt.or(known.min_rtt),
-        retransmits: fact.retransmits.max(known.retransmits),
     }
 }

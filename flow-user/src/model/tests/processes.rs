@@ -1,0 +1,295 @@
+//! Processes: what programs they are, how long they stay, and what is told of them; losses and
+//! coverage.
+
+use super::*;
+use crate::event::{CgroupId, Coverage, Loss};
+
+/// What was told of processes since the last call.
+fn told(play: &mut Play) -> Vec<String> {
+    let changes = play.model.changes();
+    let lines = changes.iter().filter_map(|timed| match &timed.change {
+        Change::ProcessExec(process) => Some(format!("exec {} {}", process.id.pid, process.name())),
+        Change::ProcessExit { process, status } => Some(format!(
+            "exit {} {} {status} {}",
+            process.id.pid,
+            process.name(),
+            process.totals.tx_bytes.0
+        )),
+        _ => None,
+    });
+    lines.collect()
+}
+
+fn exit(pid: u32) -> Event {
+    Event::ProcessExit {
+        id: process(pid),
+        status: 0,
+    }
+}
+
+#[test]
+fn a_child_is_its_parents_program_until_it_calls_exec() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessSeen(process_fact(1, None, program("init"))));
+    play.apply(Event::ProcessSeen(process_fact(
+        5,
+        Some(1),
+        program("bash"),
+    )));
+    let forked = process_fact(10, Some(5), Program::default());
+    play.apply(Event::ProcessFork(forked));
+    play.app(1, 10, None, 1, 0);
+    let child = play.process(10).expect("it has traffic");
+    assert_eq!(child.program, program("bash"));
+    let lineage: Vec<_> = child
+        .lineage
+        .iter()
+        .map(|(id, name)| (id.pid, &**name))
+        .collect();
+    assert_eq!(lineage, [(5, "bash"), (1, "init")]);
+
+    play.apply(Event::ProcessExec(process_fact(
+        10,
+        Some(5),
+        program("curl"),
+    )));
+    play.app(1, 10, None, 3, 0);
+    play.apply(exit(10));
+    play.apply(exit(10));
+    assert_eq!(told(&mut play), ["exec 10 curl", "exit 10 curl 0 3"]);
+    assert!(play.process(10).expect("history").exited.is_some());
+}
+
+#[test]
+fn an_exec_told_twice_or_late_is_told_once_and_seen_only_fills() {
+    let mut play = Play::new();
+    let earlier = Instant(play.now.0 - 1);
+    let exec = Event::ProcessExec(process_fact(10, None, program("curl")));
+    play.apply_at(play.now, exec.clone());
+    play.apply_at(play.now, exec);
+    let older = Event::ProcessExec(process_fact(10, None, program("sh")));
+    play.apply_at(earlier, older);
+    play.apply(Event::ProcessSeen(process_fact(
+        10,
+        Some(1),
+        program("wget"),
+    )));
+    play.app(1, 10, None, 1, 0);
+    assert_eq!(told(&mut play), ["exec 10 curl"]);
+    let row = play.process(10).expect("it has traffic");
+    assert_eq!(row.program, program("curl"));
+    assert_eq!(row.parent, Some(process(1)));
+}
+
+#[test]
+fn a_process_nobody_told_of_has_the_name_of_its_thread() {
+    let mut play = Play::new();
+    play.app(1, 10, None, 1, 0);
+    let row = play.process(10).expect("it has traffic");
+    assert_eq!((row.name(), row.uid), ("thread", Some(1000)));
+}
+
+#[test]
+fn the_user_of_a_report_without_new_bytes_is_an_old_one() {
+    let mut play = Play::new();
+    play.app(1, 10, None, 1, 0);
+    let root = ProcessFact {
+        uid: Some(0),
+        ..process_fact(10, None, program("su"))
+    };
+    play.apply(Event::ProcessExec(root));
+    play.app(1, 10, None, 1, 0);
+    assert_eq!(play.process(10).and_then(|p| p.uid), Some(0));
+    play.app(1, 10, None, 2, 0);
+    assert_eq!(play.process(10).and_then(|p| p.uid), Some(1000));
+}
+
+#[test]
+fn the_lineage_outlives_the_ancestors() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessSeen(process_fact(1, None, program("init"))));
+    for (pid, parent) in [(5, 1), (6, 5), (7, 6)] {
+        let fact = process_fact(pid, Some(parent), Program::default());
+        play.apply(Event::ProcessFork(fact));
+    }
+    play.apply(exit(5));
+    play.apply(exit(6));
+    play.tick(HISTORY);
+    play.app(1, 7, None, 1, 0);
+    let row = play.process(7).expect("it has traffic");
+    let lineage: Vec<_> = row.lineage.iter().map(|(id, _)| id.pid).collect();
+    assert_eq!(lineage, [6, 5, 1]);
+}
+
+#[test]
+fn the_lineage_is_bounded() {
+    let mut play = Play::new();
+    for pid in 1..100 {
+        let fact = process_fact(pid + 1, Some(pid), program("sh"));
+        play.apply(Event::ProcessFork(fact));
+        play.apply(exit(pid));
+        play.tick(2);
+    }
+    play.app(1, 100, None, 1, 0);
+    let row = play.process(100).expect("it has traffic");
+    assert_eq!(row.lineage.len(), 32);
+    assert_eq!(row.lineage[31].0.pid, 68);
+}
+
+#[test]
+fn a_process_without_traffic_is_told_but_never_shown_and_soon_forgotten() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessExec(process_fact(10, None, program("true"))));
+    play.apply(exit(10));
+    assert_eq!(told(&mut play), ["exec 10 true", "exit 10 true 0 0"]);
+    assert_eq!(play.process(10), None);
+    play.tick(1);
+    assert_eq!(play.model.processes.row(process(10)), None);
+}
+
+#[test]
+fn an_exited_process_stays_for_the_history_after_its_last_flow() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(connection(1, Some(10))));
+    play.app(1, 10, None, 7, 0);
+    play.apply(exit(10));
+    play.tick(HISTORY + 1);
+    assert_eq!(play.process(10).map(|p| p.open_flows), Some(1));
+    play.end(1);
+    play.tick(HISTORY - 1);
+    assert_eq!(play.process(10).map(|p| p.open_flows), Some(0));
+    play.tick(1);
+    assert_eq!(play.process(10), None);
+    assert_eq!(play.rows(), Vec::<String>::new());
+    assert_eq!(play.total(), totals(7, 0));
+}
+
+#[test]
+fn late_bytes_of_a_dropped_process_count_once() {
+    let mut play = Play::new();
+    let overflow = |tx| Event::Overflow {
+        process: process(10),
+        totals: totals(tx, 0),
+    };
+    play.apply(overflow(7));
+    play.apply(exit(10));
+    play.tick(HISTORY);
+    assert_eq!(play.process(10), None);
+    play.apply(overflow(7));
+    assert_eq!(play.process(10), None);
+    play.apply(overflow(9));
+    assert_eq!(play.total().tx_bytes, Bytes(9));
+    assert_eq!(
+        play.process(10).map(|p| p.overflow),
+        Some(totals(2, 0)).map(|mut t| {
+            t.tx_calls = 0;
+            t
+        })
+    );
+    play.tick(1);
+    assert_eq!(play.process(10), None);
+    assert_eq!(play.total().tx_bytes, Bytes(9));
+}
+
+#[test]
+fn overflow_is_part_of_the_totals() {
+    let mut play = Play::new();
+    play.app(1, 10, None, 5, 0);
+    play.apply(Event::Overflow {
+        process: process(10),
+        totals: totals(0, 8),
+    });
+    let row = play.process(10).expect("it has traffic");
+    assert_eq!(row.overflow, totals(0, 8));
+    assert_eq!(row.totals.tx_bytes + row.totals.rx_bytes, Bytes(13));
+}
+
+#[test]
+fn a_newer_process_with_the_same_pid_means_the_older_has_exited() {
+    let mut play = Play::new();
+    play.app(1, 10, None, 5, 0);
+    let newer = ProcessId {
+        pid: 10,
+        start: Instant(99),
+    };
+    play.apply(Event::ProcessFork(ProcessFact {
+        id: newer,
+        ..process_fact(10, None, program("sh"))
+    }));
+    assert!(play.process(10).expect("history").exited.is_some());
+    assert_eq!(told(&mut play), Vec::<String>::new());
+    let row = play.model.processes.row(newer).expect("it lives");
+    assert_eq!(row.exited, None);
+}
+
+#[test]
+fn a_cgroup_path_is_known_whenever_it_comes() {
+    let mut play = Play::new();
+    let cgroup = CgroupId(7);
+    let path = |path: &str| Event::Cgroup {
+        id: cgroup,
+        path: path.into(),
+    };
+    for pid in [10, 11] {
+        let fact = ProcessFact {
+            cgroup: Some(cgroup),
+            ..process_fact(pid, None, program("nginx"))
+        };
+        play.apply(Event::ProcessSeen(fact));
+        play.app(u64::from(pid), pid, None, 1, 0);
+        play.apply(path("/system.slice/nginx.service"));
+    }
+    for pid in [10, 11] {
+        let row = play.process(pid).expect("it has traffic");
+        let path = row.cgroup_path.as_deref();
+        assert_eq!(path, Some("/system.slice/nginx.service"));
+    }
+}
+
+#[test]
+fn losses_are_told_when_they_grew() {
+    let mut play = Play::new();
+    let lost = |count| Event::Lost {
+        cause: Loss::AppFull,
+        count,
+    };
+    play.apply(lost(3));
+    play.apply(lost(2));
+    play.tick(1);
+    play.apply(lost(3));
+    play.tick(1);
+    let changes = play.model.changes();
+    assert_eq!(changes.len(), 1);
+    assert!(matches!(
+        changes[0].change,
+        Change::Lost {
+            cause: Loss::AppFull,
+            count: 3
+        }
+    ));
+    assert_eq!(play.model.snapshot().losses, [(Loss::AppFull, 3)]);
+}
+
+#[test]
+fn coverage_of_several_sources_is_merged_by_capability() {
+    let mut play = Play::new();
+    let coverage = |capability: &str, backend: &str| {
+        Event::Coverage(vec![Coverage {
+            capability: capability.into(),
+            backend: Some(backend.into()),
+            limits: String::new(),
+        }])
+    };
+    play.apply(coverage("app bytes", "fexit"));
+    play.apply(coverage("names", "capture"));
+    play.apply(coverage("app bytes", "kprobe"));
+    play.apply(coverage("app bytes", "kprobe"));
+    assert_eq!(play.model.changes().len(), 3);
+    let snapshot = play.model.snapshot();
+    let all: Vec<_> = snapshot
+        .coverage
+        .iter()
+        .map(|c| c.backend.as_deref())
+        .collect();
+    assert_eq!(all, [Some("kprobe"), Some("capture")]);
+}
