@@ -1,1 +1,127 @@
-fn main() {}
+//! Builds the kernel side, flow-ebpf, and leaves its object at `$OUT_DIR/flow-ebpf.o` for the loader to embed.
+//!
+//! Without a BPF toolchain a release build fails and says what to type; any other build goes on with an empty object, so
+//! that the pure parts can be built and tested anywhere. Such a `flow` says that it has no kernel side.
+
+#[path = "build/toolchain.rs"]
+mod toolchain;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use toolchain::{Compiler, Missing, RUSTC_VARIABLE, Toolchain};
+
+const HOW_TO_INSTALL: &str = "install it with: cargo xtask setup";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Printed by hand: returned, it would carry a backtrace wherever RUST_BACKTRACE is set.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?)
+        .parent()
+        .context("flow-user is not inside a workspace")?
+        .to_owned();
+    let object = Path::new(&variable("OUT_DIR")?).join("flow-ebpf.o");
+    watch_sources(&workspace);
+
+    let target = toolchain::target_of(&variable("CARGO_CFG_TARGET_ENDIAN")?);
+    match Toolchain::find(target) {
+        Ok(toolchain) => {
+            watch(&toolchain.linker);
+            if let Compiler::Prebuilt(rustc) = &toolchain.compiler {
+                watch(rustc);
+            }
+            build(&toolchain, target, &workspace, &object)
+                .with_context(|| format!("building with {}", toolchain.compiler))
+        }
+        Err(missing) if variable("PROFILE")? == "release" => {
+            bail!("the kernel side cannot be built: {missing}\n{HOW_TO_INSTALL}")
+        }
+        Err(missing) => {
+            watch_for_toolchain();
+            write_empty(&object, &missing)
+        }
+    }
+}
+
+fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -> Result<()> {
+    // A target folder of its own: the surrounding cargo holds the lock of the usual one.
+    let target_folder = object.with_file_name("flow-ebpf-target");
+    let mut cargo = toolchain.cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?);
+    cargo
+        .current_dir(workspace)
+        .arg("--target-dir")
+        .arg(&target_folder);
+    if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() {
+        cargo.args(["--features", "log"]);
+    }
+    // The compiler's words go to standard error, which cargo shows in full when a build script fails.
+    let status = cargo
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start {cargo:?}"))?;
+    if !status.success() {
+        bail!("the kernel side did not build, its compiler's messages stand above ({status})");
+    }
+    let built = target_folder.join(target).join("release/flow-ebpf");
+    fs::copy(&built, object)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
+    Ok(())
+}
+
+fn write_empty(object: &Path, missing: &Missing) -> Result<()> {
+    println!("cargo::warning=built without the kernel side: {missing}; {HOW_TO_INSTALL}");
+    fs::write(object, []).with_context(|| format!("cannot write {}", object.display()))
+}
+
+fn watch_sources(workspace: &Path) {
+    println!("cargo::rerun-if-env-changed={RUSTC_VARIABLE}");
+    for path in [
+        "Cargo.lock",
+        "flow-common/Cargo.toml",
+        "flow-common/src",
+        "flow-ebpf/Cargo.toml",
+        "flow-ebpf/src",
+        "flow-user/build",
+        "flow-user/build.rs",
+    ] {
+        watch(&workspace.join(path));
+    }
+}
+
+/// Looks again once something was installed. Only what exists is named: cargo would take a missing path for a change each time.
+fn watch_for_toolchain() {
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let rustup_home =
+        env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+    for path in [
+        PathBuf::from("/usr/bin"),
+        cargo_home.join("bin"),
+        rustup_home.join("update-hashes"),
+    ] {
+        if path.exists() {
+            watch(&path);
+        }
+    }
+}
+
+fn watch(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).with_context(|| format!("cargo did not set {name}"))
+}

@@ -1,7 +1,5 @@
 //! Frame counters by interface, direction and class.
 
-use crate::Plain;
-
 /// Direction of packets through an interface.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,8 +18,7 @@ pub struct InterfaceKey {
     pub direction: u32,
 }
 const _: () = assert!(size_of::<InterfaceKey>() == 8);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for InterfaceKey {}
+plain!(InterfaceKey);
 
 /// What a packet on an interface was. The discriminant is the index into [`InterfaceCounters`].
 #[repr(u32)]
@@ -77,5 +74,4 @@ pub struct InterfaceCounters {
     pub classes: [PacketCount; Class::COUNT],
 }
 const _: () = assert!(size_of::<InterfaceCounters>() == 192);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for InterfaceCounters {}
+plain!(InterfaceCounters);

@@ -5,6 +5,18 @@
 //! spelled out (map keys compare bytewise), and its size is asserted beside it.
 #![no_std]
 
+/// Declares types as [`Plain`], and to the loader's library as its kind of plain data.
+macro_rules! plain {
+    ($($type:ty),* $(,)?) => {$(
+        // SAFETY: each type named is repr(C), of integers only, with its padding spelled out; the
+        // size assertion beside it proves that there is no other.
+        unsafe impl crate::Plain for $type {}
+        #[cfg(feature = "user")]
+        // SAFETY: as above.
+        unsafe impl aya::Pod for $type {}
+    )*};
+}
+
 pub mod interface;
 pub mod limits;
 pub mod loss;

@@ -28,11 +28,13 @@ pub enum Loss {
     ReadFault = 9,
     /// A packet on an interface that has no counter. Counted in packets.
     UnknownInterface = 10,
+    /// The return of a function was not seen (a kretprobe was missed): a call was not counted.
+    ReturnMissed = 11,
 }
 
 impl Loss {
     /// Number of causes, and entries of the kernel's array.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
 
     /// Every cause, in order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -47,5 +49,6 @@ impl Loss {
         Self::CallFull,
         Self::ReadFault,
         Self::UnknownInterface,
+        Self::ReturnMissed,
     ];
 }

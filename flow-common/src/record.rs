@@ -1,7 +1,6 @@
 //! Records of the ring buffer: a header that tells the kind, then the kind's own struct.
 
 use crate::{
-    Plain,
     limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES},
     traffic::{AppCounters, AppKey, ProcessKey, SocketState},
 };
@@ -56,8 +55,7 @@ pub struct RecordHeader {
     pub padding: u32,
 }
 const _: () = assert!(size_of::<RecordHeader>() == 16);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for RecordHeader {}
+plain!(RecordHeader);
 
 /// A copy of an entry of the app counters.
 #[repr(C)]
@@ -70,8 +68,7 @@ pub struct AppRecord {
     pub comm: [u8; COMM_BYTES],
 }
 const _: () = assert!(size_of::<AppRecord>() == 120);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for AppRecord {}
+plain!(AppRecord);
 
 /// A copy of an entry of the sockets.
 #[repr(C)]
@@ -82,8 +79,7 @@ pub struct SocketRecord {
     pub socket: SocketState,
 }
 const _: () = assert!(size_of::<SocketRecord>() == 152);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for SocketRecord {}
+plain!(SocketRecord);
 
 /// A process became another program.
 #[repr(C)]
@@ -110,8 +106,7 @@ pub struct ExecRecord {
 /// Bytes of an [`ExecRecord`] before its arguments; the least such a record has.
 pub const EXEC_FIXED_BYTES: usize = size_of::<ExecRecord>() - ARGS_BYTES;
 const _: () = assert!(EXEC_FIXED_BYTES == 16 + 32 + 8 + 16 + 16 + EXE_BYTES);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for ExecRecord {}
+plain!(ExecRecord);
 
 /// A process was made. It is its parent's program until it calls exec.
 #[repr(C)]
@@ -126,8 +121,7 @@ pub struct ForkRecord {
     pub comm: [u8; COMM_BYTES],
 }
 const _: () = assert!(size_of::<ForkRecord>() == 80);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for ForkRecord {}
+plain!(ForkRecord);
 
 /// The last thread of a process ended; it makes no more calls.
 #[repr(C)]
@@ -140,5 +134,4 @@ pub struct ExitRecord {
     pub padding: u32,
 }
 const _: () = assert!(size_of::<ExitRecord>() == 40);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for ExitRecord {}
+plain!(ExitRecord);

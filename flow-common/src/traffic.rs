@@ -1,7 +1,5 @@
 //! Counters of bytes by (socket, process, remote), and what is known of a socket.
 
-use crate::Plain;
-
 /// A process: its id and when it started, so that a reused id is another process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,8 +11,7 @@ pub struct ProcessKey {
     pub padding: u32,
 }
 const _: () = assert!(size_of::<ProcessKey>() == 16);
-// SAFETY: repr(C), integers only, padding spelled out.
-unsafe impl Plain for ProcessKey {}
+plain!(ProcessKey);
 
 /// Key of the app counters: who moved bytes over which socket to or from whom.
 #[repr(C)]
@@ -34,8 +31,7 @@ pub struct AppKey {
     pub remote: [u8; 16],
 }
 const _: () = assert!(size_of::<AppKey>() == 40);
-// SAFETY: repr(C), integers only, no padding (8+8+4+2+2+16).
-unsafe impl Plain for AppKey {}
+plain!(AppKey);
 
 impl AppKey {
     /// The process part of the key.
@@ -64,8 +60,7 @@ pub struct AppCounters {
     pub epoch: u32,
 }
 const _: () = assert!(size_of::<AppCounters>() == 48);
-// SAFETY: repr(C), integers only, no padding.
-unsafe impl Plain for AppCounters {}
+plain!(AppCounters);
 
 /// Who opened a connection. Values of [`SocketState::direction`].
 pub mod direction {
@@ -120,5 +115,4 @@ pub struct SocketState {
     pub closed: u8,
 }
 const _: () = assert!(size_of::<SocketState>() == 128);
-// SAFETY: repr(C), integers only, no padding (7*8 + 32 + 4*2 + 7*4 + 4).
-unsafe impl Plain for SocketState {}
+plain!(SocketState);

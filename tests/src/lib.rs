@@ -4,7 +4,9 @@
 //! - [`generate`]: the modes of traffic; one function each.
 //! - [`truth`]: what a process of the generator prints.
 //! - [`live`]: the tests; one line of a table each.
+//! - [`guest`]: the init of a virtual machine that runs them under another kernel.
 
 pub mod generate;
+pub mod guest;
 pub mod live;
 pub mod truth;

@@ -1,1 +1,109 @@
-fn main() {}
+//! `cargo xtask`: everything that is done with this project and is not `cargo build`.
+
+#![expect(clippy::print_stdout, reason = "a command line tool talks there")]
+
+mod apt;
+mod cells;
+mod check;
+mod cpio;
+mod guest;
+mod kernels;
+mod run;
+mod setup;
+mod suite;
+mod tally;
+#[path = "../../flow-user/build/toolchain.rs"]
+mod toolchain;
+mod tools;
+mod vm;
+mod watch;
+
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::kernels::Kernel;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Build, run and test Flow"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find or install what the build and the tests need
+    Setup {
+        /// Only what the build needs
+        #[arg(long)]
+        build_only: bool,
+    },
+    /// Build flow in release and run it as root: cargo xtask run -- top
+    Run {
+        /// Arguments of flow
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Formatting, lints of both sides, unit tests
+    Check,
+    /// Setup, check, live tests on this host and in every cell of the kernel matrix
+    Test {
+        /// No virtual machines
+        #[arg(long)]
+        host_only: bool,
+    },
+    /// Live tests in a virtual machine: the cells of the kernel matrix that match
+    Vm {
+        /// Only this kernel
+        #[arg(long)]
+        kernel: Option<Kernel>,
+        /// Only this backend of flow
+        #[arg(long)]
+        backend: Option<String>,
+        /// Go on with the next cell after one that failed
+        #[arg(long)]
+        keep_going: bool,
+        /// Stop a cell after so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = cells::TIME_LIMIT.as_secs())]
+        timeout: u64,
+        /// Only tests whose name contains one of these
+        tests: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything passed.
+fn dispatch(command: Command) -> Result<bool> {
+    match command {
+        Command::Setup { build_only } => setup::setup(build_only).map(|()| true),
+        Command::Run { arguments } => run::run(&arguments),
+        Command::Check => Ok(suite::conclude(&check::check())),
+        Command::Test { host_only } => suite::test(host_only),
+        Command::Vm {
+            kernel,
+            backend,
+            keep_going,
+            timeout,
+            tests,
+        } => {
+            let limit = Duration::from_secs(timeout);
+            suite::vm(kernel, backend.as_deref(), keep_going, limit, &tests)
+        }
+    }
+}

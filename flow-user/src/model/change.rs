@@ -37,3 +37,17 @@ pub struct TimedChange {
     pub time: Instant,
     pub change: Change,
 }
+
+/// The changes since they were last drained, in the order they were told.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Vec<TimedChange>);
+
+impl Changes {
+    pub(super) fn tell(&mut self, time: Instant, change: Change) {
+        self.0.push(TimedChange { time, change });
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<TimedChange> {
+        std::mem::take(&mut self.0)
+    }
+}

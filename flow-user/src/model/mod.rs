@@ -1,4 +1,257 @@
 //! Event -> state: processes, flows, interfaces, the ledger, rates. Pure and deterministic.
+//!
+//! Counters in events are cumulative, so the most that was reported of each is true, in whatever order
+//! and however often reports come. What the model shows is built from these maxima alone, and at any
+//! moment the grand total is their sum.
+//!
+//! - [`snapshot`]: what everyone else gets to see; [`change`]: what changed, in order.
+//! - `process`, `flow`, `interface`: the tables. `socket`: how a socket's counters become rows.
+//! - `ledger`: where an interface's bytes went.
 
 pub mod change;
+mod flow;
+mod interface;
+mod keyed;
+mod ledger;
+mod process;
+mod rate;
 pub mod snapshot;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tombstone;
+mod totals;
+
+use std::{sync::Arc, time::Duration};
+
+use self::{
+    change::{Change, Changes, TimedChange},
+    flow::FlowTable,
+    interface::InterfaceTable,
+    process::ProcessTable,
+    rate::Meter,
+    snapshot::{Rate, Snapshot, Totals},
+};
+use crate::event::{Coverage, Event, Instant, Loss, Netns, Timed};
+
+/// What a model is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long closed flows, exited processes and gone interfaces stay in snapshots. Of closed
+    /// flows at most 65,536 and of exited processes at most 16,384 stay, the latest.
+    pub history: Duration,
+    /// The network namespace of the host, whose interfaces events tell of. Flows of other
+    /// namespaces have no interface name; without this, none has.
+    pub host_netns: Option<Netns>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            history: Duration::from_secs(60),
+            host_netns: None,
+        }
+    }
+}
+
+/// The state of everything, built from events.
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    started: Instant,
+    /// The latest moment heard of.
+    now: Instant,
+    /// When rates were last taken.
+    measured: Instant,
+    processes: ProcessTable,
+    flows: FlowTable,
+    interfaces: InterfaceTable,
+    losses: [Lost; Loss::ALL.len()],
+    coverage: Arc<[Coverage]>,
+    meter: Meter,
+    rate: Rate,
+    changes: Changes,
+    generation: u64,
+    /// The last snapshot, while it still holds.
+    current: Option<Arc<Snapshot>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    count: u64,
+    told: u64,
+}
+
+impl Model {
+    /// A model that begins now.
+    pub fn new(config: Config, now: Instant) -> Self {
+        Self {
+            started: now,
+            now,
+            measured: now,
+            processes: ProcessTable::new(config.history),
+            flows: FlowTable::new(config.history),
+            interfaces: InterfaceTable::new(config.history),
+            losses: Default::default(),
+            coverage: Arc::new([]),
+            meter: Meter::default(),
+            rate: Rate::default(),
+            changes: Changes::default(),
+            generation: 0,
+            current: None,
+            config,
+        }
+    }
+
+    /// Takes an event. The same event twice, or an older one late, does no harm.
+    pub fn apply(&mut self, timed: Timed) {
+        let Timed { time, event } = timed;
+        self.now = self.now.max(time);
+        self.current = None;
+        let Self {
+            processes,
+            flows,
+            interfaces,
+            changes,
+            ..
+        } = self;
+        match event {
+            Event::Coverage(coverage) => self.cover(coverage, time),
+            Event::ProcessSeen(fact) => processes.seen(fact, time),
+            Event::ProcessExec(fact) => {
+                if let Some(process) = processes.exec(fact, time) {
+                    changes.tell(time, Change::ProcessExec(process));
+                }
+            }
+            Event::ProcessFork(fact) => processes.fork(fact, time),
+            Event::ProcessExit { id, status } => {
+                if let Some(process) = processes.exit(id, time) {
+                    changes.tell(time, Change::ProcessExit { process, status });
+                }
+            }
+            Event::Socket(fact) => {
+                let host = fact.netns.is_some() && fact.netns == self.config.host_netns;
+                let ifindex = fact.ifindex.filter(|_| host);
+                let interface = ifindex.and_then(|ifindex| interfaces.name(ifindex));
+                flows.socket(fact, interface, time, processes, changes);
+            }
+            Event::SocketEnd { cookie, reason } => {
+                flows.end(cookie, reason, time, processes, changes);
+            }
+            Event::App(fact) => flows.app(&fact, time, processes, changes),
+            Event::Overflow { process, totals } => processes.overflow(process, totals, time),
+            Event::Interface(fact) => {
+                let ifindex = fact.ifindex;
+                if let Some(name) = interfaces.apply(fact, time)
+                    && let Some(netns) = self.config.host_netns
+                {
+                    flows.name_interface(netns, ifindex, &name);
+                }
+            }
+            Event::InterfaceGone { ifindex } => interfaces.gone(ifindex, time),
+            Event::Cgroup { id, path } => processes.cgroup(id, path),
+            Event::Lost { cause, count } => {
+                let lost = &mut self.losses[cause as usize];
+                lost.count = lost.count.max(count);
+            }
+        }
+    }
+
+    /// Takes the rates since the last tick, tells what changed since then, and drops what left
+    /// the history. Ticks need not be regular; one that comes at the time of the last leaves the
+    /// rates as they are.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.current = None;
+        let now = self.now;
+        self.flows
+            .settle(now, &mut self.processes, &mut self.changes);
+        let elapsed = now.since(self.measured);
+        if !elapsed.is_zero() {
+            self.measured = now;
+            self.flows.rates(elapsed);
+            self.processes.rates(elapsed);
+            self.interfaces.rates(elapsed);
+            let total = self.processes.total();
+            self.rate = self.meter.tick(total.tx_bytes, total.rx_bytes, elapsed);
+        }
+        self.tell();
+        self.flows
+            .expire(now, &mut self.processes, &mut self.changes);
+        self.processes.expire(now);
+        self.interfaces.expire(now);
+    }
+
+    /// What changed since this was last called, in order. They are kept until then: whoever has no
+    /// use for them calls this too.
+    pub fn changes(&mut self) -> Vec<TimedChange> {
+        self.changes.drain()
+    }
+
+    /// The state as of the last event or tick. Rows that did not change since the last snapshot are
+    /// the same objects; if nothing happened at all, the whole snapshot is. In order of pid, socket
+    /// cookie and interface index.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        if let Some(current) = &self.current {
+            return current.clone();
+        }
+        self.generation += 1;
+        let processes: Vec<_> = self.processes.shown().cloned().collect();
+        let losses = Loss::ALL.map(|cause| (cause, self.losses[cause as usize].count));
+        let snapshot = Arc::new(Snapshot {
+            generation: self.generation,
+            time: self.now,
+            running: self.now.since(self.started),
+            totals: Totals {
+                app: self.processes.total(),
+                rate: self.rate,
+                open_flows: self.flows.open_rows(),
+                processes: processes.len(),
+            },
+            processes,
+            flows: self.flows.rows(&self.processes),
+            interfaces: self.interfaces.rows(),
+            losses: losses.into_iter().filter(|(_, count)| *count > 0).collect(),
+            coverage: self.coverage.clone(),
+        });
+        self.current = Some(snapshot.clone());
+        snapshot
+    }
+
+    /// The end: tells what changed since the last tick. Flows that are open stay open.
+    pub fn finish(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.current = None;
+        self.flows
+            .settle(self.now, &mut self.processes, &mut self.changes);
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let now = self.now;
+        self.flows.tell(now, &mut self.processes, &mut self.changes);
+        self.interfaces.tell(now, &mut self.changes);
+        for (cause, lost) in Loss::ALL.into_iter().zip(&mut self.losses) {
+            let count = lost.count;
+            if count > std::mem::replace(&mut lost.told, count) {
+                self.changes.tell(now, Change::Lost { cause, count });
+            }
+        }
+    }
+
+    /// A source says how it provides its capabilities; those of other sources stay.
+    fn cover(&mut self, coverage: Vec<Coverage>, time: Instant) {
+        let mut all = self.coverage.to_vec();
+        for new in coverage {
+            match all.iter_mut().find(|old| old.capability == new.capability) {
+                Some(old) => *old = new,
+                None => all.push(new),
+            }
+        }
+        if *all != *self.coverage {
+            self.coverage = all.into();
+            let change = Change::Status(self.coverage.clone());
+            self.changes.tell(time, change);
+        }
+    }
+}

@@ -1,1 +1,9 @@
-//!
+//! Where events come from.
+
+pub mod kernel;
+pub mod mountinfo;
+pub mod netlink;
+pub mod netns;
+pub mod proc;
+pub mod seed;
+pub mod sock_diag;

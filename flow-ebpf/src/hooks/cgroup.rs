@@ -1,0 +1,197 @@
+//! Programs of the cgroup v2 root: life of sockets, peers of datagrams, packets of sockets.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, bpf_sock_addr},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
+};
+use flow_common::{
+    Loss,
+    interface::{Class, Direction},
+};
+
+use crate::{
+    account::{self, Call, Peer, Way},
+    kernel::{HOST_NETNS, is_inet, mapped},
+    maps::{CALLS, lose},
+    packet, process,
+    socket::{self, address6},
+};
+
+/// A socket was created by the current process.
+#[inline(always)]
+pub fn sock_create(ctx: &SockContext) -> Option<()> {
+    let family = family(ctx);
+    if !is_inet(family) {
+        return None;
+    }
+    // SAFETY: the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
+    let owner = process::current()?;
+    socket::created(cookie, ctx.sock, owner, process::current_netns());
+    Some(())
+}
+
+/// A socket's last file descriptor was closed.
+#[inline(always)]
+pub fn sock_release(ctx: &SockContext) -> Option<()> {
+    // SAFETY: the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
+    socket::released(cookie);
+    Some(())
+}
+
+/// A socket got its local address and port.
+#[inline(always)]
+pub fn post_bind4(ctx: &SockContext) -> Option<()> {
+    // SAFETY: the program's context, whose IPv4 address post_bind4 may read.
+    let address = mapped(unsafe { (*ctx.sock).src_ip4 });
+    post_bind(ctx, address)
+}
+
+/// As [`post_bind4`], for IPv6.
+#[inline(always)]
+pub fn post_bind6(ctx: &SockContext) -> Option<()> {
+    // SAFETY: the program's context, whose IPv6 address post_bind6 may read.
+    let address = unsafe { address6(&raw const (*ctx.sock).src_ip6) };
+    post_bind(ctx, address)
+}
+
+#[inline(always)]
+fn post_bind(ctx: &SockContext, address: [u8; 16]) -> Option<()> {
+    // SAFETY: the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
+    let owner = process::current()?;
+    socket::bound(cookie, ctx.sock, address, owner, process::current_netns());
+    Some(())
+}
+
+/// The current process is about to connect a socket.
+#[inline(always)]
+pub fn connect(ctx: &SockAddrContext) -> Option<()> {
+    let (cookie, family) = addressed(ctx);
+    // SAFETY: a field of the context.
+    let protocol = unsafe { (*ctx.sock_addr).protocol };
+    let owner = process::current()?;
+    socket::connecting(
+        cookie,
+        family,
+        protocol as u16,
+        owner,
+        process::current_netns(),
+    );
+    Some(())
+}
+
+/// The current process is sending a datagram to, or has received one from, an IPv4 address.
+#[inline(always)]
+pub fn datagram4(ctx: &SockAddrContext) {
+    // SAFETY: a field of the context.
+    let address = mapped(unsafe { (*ctx.sock_addr).user_ip4 });
+    note(ctx, address);
+}
+
+/// As [`datagram4`], for IPv6.
+#[inline(always)]
+pub fn datagram6(ctx: &SockAddrContext) {
+    // SAFETY: a field of the context.
+    let address = unsafe { address6(&raw const (*ctx.sock_addr).user_ip6) };
+    note(ctx, address);
+}
+
+/// Keeps the peer until the call returns.
+#[inline(always)]
+fn note(ctx: &SockAddrContext, address: [u8; 16]) {
+    let (cookie, _) = addressed(ctx);
+    // SAFETY: a field of the context.
+    let port = unsafe { (*ctx.sock_addr).user_port };
+    let call = Call {
+        socket: cookie,
+        message: 0,
+        peer: Peer {
+            address,
+            port: u16::from_be(port as u16),
+        },
+        peer_known: 1,
+        skip: 0,
+        padding: [0; 4],
+    };
+    if CALLS
+        .insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY))
+        .is_err()
+    {
+        lose(Loss::CallFull, 1);
+    }
+}
+
+#[inline(always)]
+fn addressed(ctx: &SockAddrContext) -> (u64, u16) {
+    let context: *mut bpf_sock_addr = ctx.sock_addr;
+    // SAFETY: the program's context.
+    unsafe {
+        (
+            bpf_get_socket_cookie(context.cast()),
+            (*context).family as u16,
+        )
+    }
+}
+
+#[inline(always)]
+fn family(ctx: &SockContext) -> u16 {
+    // SAFETY: a field of the context.
+    unsafe { (*ctx.sock).family as u16 }
+}
+
+/// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
+/// before it changes its state to established and before anybody accepts it.
+#[inline(always)]
+pub fn sock_ops(ctx: &SockOpsContext) {
+    // SAFETY: the program's context.
+    let _cookie = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
+}
+
+/// A packet reached its socket.
+#[inline(always)]
+pub fn ingress(ctx: &SkBuffContext) -> Option<()> {
+    packet(ctx, Way::Received)
+}
+
+/// A packet left its socket.
+#[inline(always)]
+pub fn egress(ctx: &SkBuffContext) -> Option<()> {
+    packet(ctx, Way::Sent)
+}
+
+#[inline(always)]
+fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
+    let skb = ctx.skb.skb;
+    // SAFETY: the program's context and fields it may read.
+    let (cookie, sock, ifindex) = unsafe {
+        (
+            bpf_get_socket_cookie(skb.cast()),
+            (*skb).__bindgen_anon_2.sk,
+            (*skb).ifindex,
+        )
+    };
+    if sock.is_null() || cookie == 0 {
+        return None;
+    }
+    let packet = packet::measure(skb, 0);
+    let Some(entry) = socket::of_packet(cookie, sock, ifindex) else {
+        let cause = if way == Way::Sent {
+            Loss::SocketFullTx
+        } else {
+            Loss::SocketFullRx
+        };
+        lose(cause, packet.bytes + packet.header_bytes);
+        return None;
+    };
+    account::wire(entry, way, &packet);
+    // SAFETY: a live map value.
+    if way == Way::Received && unsafe { (*entry).netns } == HOST_NETNS.load() {
+        // TC ingress does not know the socket yet; egress is counted there.
+        account::frame(ifindex, Direction::Ingress, &[Class::Socket], &packet);
+    }
+    socket::tell_packet(cookie, entry);
+    Some(())
+}

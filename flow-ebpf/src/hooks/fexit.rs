@@ -1,0 +1,64 @@
+//! fexit programs on the functions of the socket layer: arguments and return value at once.
+
+use aya_ebpf::programs::FExitContext;
+
+use super::{message_peer, moved, takes_nothing};
+use crate::{
+    account::Way,
+    kernel::{self, Address, SOCKET_SK},
+};
+
+/// `int inet_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)` and its kin.
+#[inline(always)]
+pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
+    let sk = sk(ctx)?;
+    let message: u64 = ctx.arg(1);
+    let result: i32 = ctx.ret().ok()?;
+    moved(sk, Way::Sent, i64::from(result), |_| {
+        message_peer(sk, message)
+    });
+    Some(())
+}
+
+/// `int inet_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags)` and its kin.
+#[inline(always)]
+pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
+    let sk = sk(ctx)?;
+    let message: u64 = ctx.arg(1);
+    let flags: i32 = ctx.arg(3);
+    if takes_nothing(flags) {
+        return None;
+    }
+    let result: i32 = ctx.ret().ok()?;
+    moved(sk, Way::Received, i64::from(result), |_| {
+        message_peer(sk, message)
+    });
+    Some(())
+}
+
+/// `ssize_t inet_sendpage(struct socket *sock, struct page *page, int offset, size_t size, int
+/// flags)`, before 6.5.
+#[inline(always)]
+pub fn sendpage(ctx: &FExitContext) -> Option<()> {
+    stream(ctx, Way::Sent)
+}
+
+/// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t
+/// len, unsigned int flags)`.
+#[inline(always)]
+pub fn splice_read(ctx: &FExitContext) -> Option<()> {
+    stream(ctx, Way::Received)
+}
+
+#[inline(always)]
+fn stream(ctx: &FExitContext, way: Way) -> Option<()> {
+    let sk = sk(ctx)?;
+    let result: i64 = ctx.ret().ok()?;
+    moved(sk, way, result, |_| None);
+    Some(())
+}
+
+#[inline(always)]
+fn sk(ctx: &FExitContext) -> Option<Address> {
+    kernel::follow(ctx.arg(0), &SOCKET_SK)
+}

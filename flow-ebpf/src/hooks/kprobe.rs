@@ -1,0 +1,84 @@
+//! kprobe and kretprobe on the functions of the socket layer: the entry keeps the arguments, the
+//! return counts.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    programs::{ProbeContext, RetProbeContext},
+};
+use flow_common::Loss;
+
+use super::{message_peer, moved, takes_nothing};
+use crate::{
+    account::{Call, Peer, Way},
+    kernel::{self, SOCKET_SK},
+    maps::{CALLS, lose},
+};
+
+/// Entry of a send with a `struct msghdr`.
+#[inline(always)]
+pub fn sendmsg(ctx: &ProbeContext) -> Option<()> {
+    entered(ctx.arg(0)?, ctx.arg(1)?, false)
+}
+
+/// Entry of a receive with a `struct msghdr`.
+#[inline(always)]
+pub fn recvmsg(ctx: &ProbeContext) -> Option<()> {
+    let flags: i32 = ctx.arg(3)?;
+    entered(ctx.arg(0)?, ctx.arg(1)?, takes_nothing(flags))
+}
+
+/// Entry of `inet_sendpage`.
+#[inline(always)]
+pub fn sendpage(ctx: &ProbeContext) -> Option<()> {
+    entered(ctx.arg(0)?, 0, false)
+}
+
+/// Entry of `tcp_splice_read` or its kin.
+#[inline(always)]
+pub fn splice_read(ctx: &ProbeContext) -> Option<()> {
+    entered(ctx.arg(0)?, 0, false)
+}
+
+#[inline(always)]
+fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
+    let sk = kernel::follow(socket, &SOCKET_SK)?;
+    let thread = bpf_get_current_pid_tgid();
+    if CALLS.get_ptr(thread).is_some() {
+        // These functions don't nest: the return of this thread's last call was missed, because
+        // more calls were under way than the kernel keeps kretprobe instances for.
+        lose(Loss::ReturnMissed, 1);
+    }
+    let call = Call {
+        socket: sk,
+        message,
+        peer: Peer {
+            address: [0; 16],
+            port: 0,
+        },
+        peer_known: 0,
+        skip: u8::from(skip),
+        padding: [0; 4],
+    };
+    if CALLS.insert(thread, call, 0).is_err() {
+        lose(Loss::CallFull, 1);
+    }
+    Some(())
+}
+
+/// Return of any of them.
+#[inline(always)]
+pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread writes its entry.
+    let call = unsafe { CALLS.get(thread) }.copied()?;
+    let _ = CALLS.remove(thread);
+    if call.skip != 0 {
+        return None;
+    }
+    // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
+    let result: i32 = ctx.ret();
+    moved(call.socket, way, i64::from(result), |_| {
+        message_peer(call.socket, call.message)
+    });
+    Some(())
+}

@@ -1,0 +1,93 @@
+//! One file for each way of attaching, each a thin adapter to `account`, `process` and `socket`.
+
+pub mod cgroup;
+pub mod fexit;
+pub mod kprobe;
+pub mod tc;
+pub mod tracepoint;
+
+use core::mem::MaybeUninit;
+
+use crate::{
+    account::{self, Peer, Way},
+    kernel::{
+        self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet, mapped,
+    },
+    socket,
+};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use flow_common::Loss;
+
+const MSG_PEEK: i32 = 0x2;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+/// Whether a receive with these flags takes nothing from the socket's data.
+#[inline(always)]
+fn takes_nothing(flags: i32) -> bool {
+    flags & (MSG_PEEK | MSG_ERRQUEUE) != 0
+}
+
+/// Counts a call that returned `result`; `peer` finds the call's own peer.
+#[inline(always)]
+fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> Option<Peer>) {
+    if result < 0 {
+        return;
+    }
+    let mut storage = MaybeUninit::uninit();
+    let Some(common) = SockCommon::read(sk, &mut storage) else {
+        crate::maps::lose(Loss::ReadFault, 1);
+        return;
+    };
+    let family = common.family();
+    if !is_inet(family) && !(family == AF_PACKET && way == Way::Sent) {
+        return;
+    }
+    // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
+    if result == 0 && has_stream(sk) {
+        return;
+    }
+    let peer = if is_inet(family) { peer(common) } else { None };
+    account::app(sk, common, way, result as u64, peer);
+}
+
+#[inline(always)]
+fn has_stream(sk: Address) -> bool {
+    let protocol = socket::protocol(sk);
+    protocol == socket::IPPROTO_TCP || protocol > 255
+}
+
+/// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the
+/// destination, or the source it filled in. Streams leave the field as they found it.
+#[inline(always)]
+fn message_peer(sk: Address, message: Address) -> Option<Peer> {
+    if message == 0 {
+        return None;
+    }
+    let name = kernel::follow(message, &MSGHDR_NAME)?;
+    if has_stream(sk) {
+        return None;
+    }
+    /// `struct sockaddr_in6`; the first eight bytes of `sockaddr_in` have the same places.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Name {
+        family: u16,
+        port: u16,
+        v4_or_flow: u32,
+    }
+    // SAFETY: the helper checks the address.
+    let start = unsafe { bpf_probe_read_kernel(name as *const Name) }.ok()?;
+    let port = u16::from_be(start.port);
+    match start.family {
+        AF_INET => Some(Peer {
+            address: mapped(start.v4_or_flow),
+            port,
+        }),
+        AF_INET6 => {
+            // SAFETY: as above.
+            let address = unsafe { bpf_probe_read_kernel((name + 8) as *const [u8; 16]) }.ok()?;
+            Some(Peer { address, port })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,48 @@
+//! The classifier of each interface: frames by class.
+
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
+use flow_common::interface::{Class, Direction};
+
+use crate::{
+    account,
+    interface::{egress_class, is_ip, link_header},
+    packet::{self, Packet},
+};
+
+/// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
+#[inline(always)]
+pub fn ingress(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: a field that a TC program may read.
+    let ifindex = unsafe { (*skb).ifindex };
+    let packet = packet::measure(skb, link_header(ifindex));
+    account::frame(ifindex, Direction::Ingress, &[Class::Total], &packet);
+    if !is_ip(skb) {
+        account::frame(ifindex, Direction::Ingress, &[Class::NotIp], &packet);
+    }
+    TC_ACT_UNSPEC
+}
+
+/// A packet goes out.
+#[inline(always)]
+pub fn egress(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: fields that a TC program may read.
+    let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
+    let link = link_header(ifindex);
+    let packet = packet::measure(skb, link);
+    let class = egress_class(skb);
+    account::frame(ifindex, Direction::Egress, &[Class::Total, class], &packet);
+    if class == Class::Forwarded {
+        // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
+        // deliveries to sockets are.
+        let repeated = (packet.frames - 1) * u64::from(link);
+        let packet = Packet {
+            bytes: packet.bytes.saturating_sub(u64::from(link)),
+            frames: packet.frames,
+            header_bytes: packet.header_bytes.saturating_sub(repeated),
+        };
+        account::frame(came_from, Direction::Ingress, &[Class::Forwarded], &packet);
+    }
+    TC_ACT_UNSPEC
+}

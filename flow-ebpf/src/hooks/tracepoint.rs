@@ -1,0 +1,65 @@
+//! Raw tracepoints: lengths of sends and receives, states of sockets, lives of processes.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
+
+use super::{moved, takes_nothing};
+use crate::{
+    account::{Peer, Way},
+    kernel::SockCommon,
+    maps::CALLS,
+    process, socket,
+};
+
+/// `sock_send_length(sk, ret, flags)` and `sock_recv_length(sk, ret, flags)`: every call of the
+/// socket layer, in process context, with what it returned.
+#[inline(always)]
+pub fn length(ctx: &RawTracePointContext, way: Way) {
+    let sk: u64 = ctx.arg(0);
+    let result: i32 = ctx.arg(1);
+    let flags: i32 = ctx.arg(2);
+    // The flags of a send are not passed on by the kernel.
+    if way == Way::Received && takes_nothing(flags) {
+        return;
+    }
+    moved(sk, way, i64::from(result), |common| noted_peer(sk, common));
+}
+
+/// The peer that a cgroup hook noted while this call was under way.
+#[inline(always)]
+fn noted_peer(sk: u64, common: &SockCommon) -> Option<Peer> {
+    if super::has_stream(sk) {
+        return None;
+    }
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread writes its entry.
+    let note = unsafe { CALLS.get(thread) }.copied()?;
+    let _ = CALLS.remove(thread);
+    (note.socket == common.cookie() && note.peer_known != 0).then_some(note.peer)
+}
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`.
+#[inline(always)]
+pub fn set_state(ctx: &RawTracePointContext) {
+    let sk: u64 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    socket::state_changed(sk, old as u8, new as u8);
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`.
+#[inline(always)]
+pub fn exec(ctx: &RawTracePointContext) {
+    process::executed(ctx.arg(0), ctx.arg(2));
+}
+
+/// `sched_process_fork(parent, child)`.
+#[inline(always)]
+pub fn fork(ctx: &RawTracePointContext) {
+    process::forked(ctx.arg(0), ctx.arg(1));
+}
+
+/// `sched_process_exit(task)`; from 6.16 it has one argument more.
+#[inline(always)]
+pub fn exit(ctx: &RawTracePointContext) {
+    process::exited(ctx.arg(0));
+}

@@ -1,0 +1,166 @@
+//! Reads of kernel structures, at offsets that the loader resolves from the running kernel's BTF.
+//!
+//! The offsets are read-only globals: the verifier sees constants.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel, generated},
+};
+
+macro_rules! offsets {
+    ($($name:ident),* $(,)?) => {$(
+        #[unsafe(no_mangle)]
+        pub static $name: Global<u16> = Global::new(0);
+    )*};
+}
+
+// STRUCT_MEMBER: offset of the member in bytes. `flow-user/src/source/kernel/offsets.rs` has the
+// same list with the members' C names.
+offsets! {
+    SKC_FAMILY, SKC_STATE, SKC_DADDR, SKC_RCV_SADDR, SKC_DPORT, SKC_NUM, SKC_V6_DADDR,
+    SKC_V6_RCV_SADDR, SKC_COOKIE, SKC_NET,
+    SK_PROTOCOL, SK_ERR,
+    NET_INUM,
+    TCP_SRTT_US, TCP_MIN_RTT, TCP_TOTAL_RETRANS,
+    SOCKET_SK,
+    MSGHDR_NAME,
+    TASK_TGID, TASK_PID, TASK_GROUP_LEADER, TASK_START_BOOTTIME, TASK_REAL_PARENT, TASK_SIGNAL,
+    TASK_MM, TASK_EXIT_CODE, TASK_NSPROXY,
+    SIGNAL_LIVE,
+    NSPROXY_NET,
+    MM_ARG_START, MM_ARG_END,
+    BPRM_INTERP,
+}
+
+/// Inode number of the network namespace Flow runs in, whose interfaces it counts.
+#[unsafe(no_mangle)]
+pub static HOST_NETNS: Global<u32> = Global::new(0);
+
+/// A random number that hides kernel addresses in identities made from them.
+#[unsafe(no_mangle)]
+pub static SALT: Global<u64> = Global::new(0);
+
+/// The address of a kernel structure.
+pub type Address = u64;
+
+/// Reads a member of the structure at `base`. `None` where the kernel refuses the address.
+#[inline(always)]
+pub fn read<T: Copy>(base: Address, offset: &Global<u16>) -> Option<T> {
+    let address = base.wrapping_add(u64::from(offset.load()));
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Follows a pointer in the structure at `base`; `None` if it is null.
+#[inline(always)]
+pub fn follow(base: Address, offset: &Global<u16>) -> Option<Address> {
+    read::<u64>(base, offset).filter(|address| *address != 0)
+}
+
+/// Bytes of `sock_common` that are copied in one read. The loader refuses offsets beyond it.
+const SOCK_COMMON_BYTES: usize = 96;
+
+/// A copy of the start of a `struct sock`: `struct sock_common`, whole in one read because each
+/// read costs a call.
+#[repr(C, align(8))]
+pub struct SockCommon([u8; SOCK_COMMON_BYTES]);
+
+impl SockCommon {
+    /// Copies it from the socket at `sk` to `storage`: moving it about would fill the stack.
+    #[inline(always)]
+    pub fn read(sk: Address, storage: &mut MaybeUninit<Self>) -> Option<&Self> {
+        // SAFETY: the helper checks the address and writes the whole of the storage, or fails.
+        unsafe {
+            let status = generated::bpf_probe_read_kernel(
+                storage.as_mut_ptr().cast(),
+                SOCK_COMMON_BYTES as u32,
+                sk as *const c_void,
+            );
+            (status == 0).then(|| storage.assume_init_ref())
+        }
+    }
+
+    #[inline(always)]
+    fn member<T: Copy>(&self, offset: &Global<u16>) -> T {
+        // SAFETY: the loader has checked that each offset, and the member there, lie within the
+        // copy and are aligned for the member's type; the verifier checks it again.
+        unsafe { *self.0.as_ptr().add(offset.load() as usize).cast::<T>() }
+    }
+
+    #[inline(always)]
+    pub fn family(&self) -> u16 {
+        self.member(&SKC_FAMILY)
+    }
+
+    #[inline(always)]
+    pub fn state(&self) -> u8 {
+        self.member(&SKC_STATE)
+    }
+
+    /// The cookie; 0 if nobody asked for it yet.
+    #[inline(always)]
+    pub fn cookie(&self) -> u64 {
+        self.member(&SKC_COOKIE)
+    }
+
+    /// Remote port, host byte order; 0 if the socket has no peer.
+    #[inline(always)]
+    pub fn remote_port(&self) -> u16 {
+        u16::from_be(self.member(&SKC_DPORT))
+    }
+
+    /// Local port, host byte order.
+    #[inline(always)]
+    pub fn local_port(&self) -> u16 {
+        self.member(&SKC_NUM)
+    }
+
+    #[inline(always)]
+    pub fn remote(&self) -> [u8; 16] {
+        self.address(&SKC_DADDR, &SKC_V6_DADDR)
+    }
+
+    #[inline(always)]
+    pub fn local(&self) -> [u8; 16] {
+        self.address(&SKC_RCV_SADDR, &SKC_V6_RCV_SADDR)
+    }
+
+    #[inline(always)]
+    fn address(&self, v4: &Global<u16>, v6: &Global<u16>) -> [u8; 16] {
+        if self.family() == AF_INET6 {
+            let halves: [u64; 2] = self.member(v6);
+            // SAFETY: sixteen bytes of integers are sixteen bytes.
+            unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(halves) }
+        } else {
+            mapped(self.member(v4))
+        }
+    }
+
+    /// Inode number of the socket's network namespace; 0 where it can't be read.
+    #[inline(always)]
+    pub fn netns(&self) -> u32 {
+        let net: u64 = self.member(&SKC_NET);
+        read(net, &NET_INUM).unwrap_or(0)
+    }
+}
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const AF_PACKET: u16 = 17;
+
+/// The v4-mapped form of an IPv4 address in network byte order.
+#[inline(always)]
+pub fn mapped(address: u32) -> [u8; 16] {
+    let bytes = address.to_ne_bytes();
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3],
+    ]
+}
+
+/// Whether a family has ports and addresses that Flow knows.
+#[inline(always)]
+pub fn is_inet(family: u16) -> bool {
+    family == AF_INET || family == AF_INET6
+}

@@ -1,0 +1,72 @@
+//! Every map, and the counters of loss.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+};
+use flow_common::{
+    AppCounters, AppKey, InterfaceCounters, InterfaceKey, Loss, ProcessKey, SocketState, limits,
+    record::ExecRecord,
+};
+
+use crate::{account::Call, atomic};
+
+/// Bytes by (socket, process, remote).
+#[map]
+pub static APP: HashMap<AppKey, AppCounters> = HashMap::with_max_entries(limits::APP_ENTRIES, 0);
+
+/// Bytes by process, for those that found `APP` full.
+#[map]
+pub static OVERFLOW: HashMap<ProcessKey, AppCounters> =
+    HashMap::with_max_entries(limits::OVERFLOW_ENTRIES, 0);
+
+/// Sockets by cookie.
+#[map]
+pub static SOCKETS: HashMap<u64, SocketState> =
+    HashMap::with_max_entries(limits::SOCKET_ENTRIES, 0);
+
+/// Frames by interface and direction. The loader makes the entries, so that it decides which
+/// interfaces count.
+#[map]
+pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
+    PerCpuHashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
+
+/// Bytes of the link header of the interfaces that have one.
+#[map]
+pub static LINK_HEADERS: HashMap<u32, u32> =
+    HashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
+
+/// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`).
+#[map]
+pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(limits::CALL_ENTRIES, 0);
+
+/// Records for user space.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// One element: the current epoch. User space counts it up; each entry tells at most once in it.
+#[map]
+pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Counters by [`Loss`].
+#[map]
+pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
+
+/// Where an exec record is put together; it is larger than the stack.
+#[map]
+pub static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// The current epoch; never 0, which marks an entry that never told.
+#[inline(always)]
+pub fn epoch() -> u32 {
+    EPOCH.get(0).copied().unwrap_or(1)
+}
+
+/// Counts a loss.
+#[inline(always)]
+pub fn lose(cause: Loss, amount: u64) {
+    if let Some(counter) = LOSSES.get_ptr_mut(cause as u32) {
+        // SAFETY: an element of the array lives as long as the program.
+        unsafe { atomic::add(counter, amount) };
+    }
+}

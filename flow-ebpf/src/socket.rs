@@ -1,0 +1,400 @@
+//! Identity and life of sockets.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock},
+    helpers::generated::bpf_sk_fullsock,
+};
+use flow_common::{
+    Loss, ProcessKey, RecordKind, SocketState, record::SocketRecord, traffic::direction,
+};
+
+use crate::{
+    kernel::{
+        self, AF_INET6, Address, SALT, SK_ERR, SK_PROTOCOL, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
+        TCP_TOTAL_RETRANS, mapped,
+    },
+    maps::{RING, SOCKETS, epoch, lose},
+    process,
+};
+
+pub const IPPROTO_TCP: u16 = 6;
+const IPPROTO_SCTP: u16 = 132;
+const IPPROTO_MPTCP: u16 = 262;
+
+/// States of `include/net/tcp_states.h`.
+pub mod state {
+    pub const ESTABLISHED: u8 = 1;
+    pub const SYN_SENT: u8 = 2;
+    pub const SYN_RECV: u8 = 3;
+    pub const CLOSE: u8 = 7;
+    pub const LISTEN: u8 = 10;
+}
+
+static NO_SOCKET: SocketState = SocketState {
+    wire_tx_bytes: 0,
+    wire_rx_bytes: 0,
+    wire_tx_packets: 0,
+    wire_rx_packets: 0,
+    seen: 0,
+    owner: ProcessKey {
+        start: 0,
+        tgid: 0,
+        padding: 0,
+    },
+    local: [0; 16],
+    remote: [0; 16],
+    local_port: 0,
+    remote_port: 0,
+    family: 0,
+    protocol: 0,
+    netns: 0,
+    ifindex: 0,
+    epoch: 0,
+    rtt_us: 0,
+    min_rtt_us: 0,
+    retransmits: 0,
+    error: 0,
+    state: state::CLOSE,
+    direction: direction::UNKNOWN,
+    released: 0,
+    closed: 0,
+};
+
+/// The socket's identity: its cookie. A few sockets have none yet when they are first used (nobody
+/// asked for it, and tracing programs can't): those get a number made from their address, told
+/// apart by the highest bit.
+#[inline(always)]
+pub fn id(sk: Address, common: &SockCommon) -> u64 {
+    let cookie = common.cookie();
+    if cookie != 0 {
+        cookie
+    } else {
+        (sk ^ SALT.load()) | 1 << 63
+    }
+}
+
+/// Whether a protocol's sockets go through TCP's states before they are gone.
+#[inline(always)]
+fn has_states(protocol: u16) -> bool {
+    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP || protocol == IPPROTO_SCTP
+}
+
+/// The protocol of a socket.
+#[inline(always)]
+pub fn protocol(sk: Address) -> u16 {
+    kernel::read(sk, &SK_PROTOCOL).unwrap_or(0)
+}
+
+/// Finds a socket's entry, or makes an empty one. `None` if the map is full.
+#[inline(always)]
+fn entry(id: u64) -> Option<*mut SocketState> {
+    if let Some(entry) = SOCKETS.get_ptr_mut(id) {
+        return Some(entry);
+    }
+    // Another CPU may insert at the same moment; either entry will do.
+    let _ = SOCKETS.insert(id, &NO_SOCKET, u64::from(BPF_NOEXIST));
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        lose(Loss::SocketFull, 1);
+        return None;
+    };
+    // SAFETY: a live map value.
+    unsafe { (*entry).seen = process::now() };
+    Some(entry)
+}
+
+/// A process made a socket. Nothing is told yet: most sockets are of no interest until they are
+/// bound, connected or used.
+#[inline(always)]
+pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value; the context's fields are readable here.
+    unsafe {
+        (*entry).family = (*sock).family as u16;
+        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).owner = owner;
+        (*entry).netns = netns;
+    }
+}
+
+/// A process is about to connect a socket that may have been made before Flow looked.
+#[inline(always)]
+pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*entry).owner.tgid == 0 {
+            (*entry).owner = owner;
+        }
+        if (*entry).family == 0 {
+            (*entry).family = family;
+            (*entry).protocol = protocol;
+        }
+        if (*entry).netns == 0 {
+            (*entry).netns = netns;
+        }
+    }
+}
+
+/// A socket got its local address. Told for datagram sockets; TCP tells when it listens or connects.
+#[inline(always)]
+pub fn bound(id: u64, sock: *const bpf_sock, address: [u8; 16], owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value; the fields are readable in post_bind.
+    let (protocol, was_told) = unsafe {
+        (*entry).family = (*sock).family as u16;
+        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).local_port = (*sock).src_port as u16;
+        (*entry).local = address;
+        if (*entry).owner.tgid == 0 {
+            (*entry).owner = owner;
+        }
+        if (*entry).netns == 0 {
+            (*entry).netns = netns;
+        }
+        ((*entry).protocol, (*entry).epoch != 0)
+    };
+    if !has_states(protocol) {
+        tell_new_or_update(id, entry, was_told);
+    }
+}
+
+/// The last file descriptor of a socket was closed: no call will use it again.
+#[inline(always)]
+pub fn released(id: u64) {
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    let (protocol, state, closed, was_told) = unsafe {
+        (*entry).released = 1;
+        (
+            (*entry).protocol,
+            (*entry).state,
+            (*entry).closed,
+            (*entry).epoch != 0,
+        )
+    };
+    if has_states(protocol) && closed == 0 && state != state::CLOSE {
+        return; // its FIN is still to be sent; the state change tells
+    }
+    end(id, entry, was_told);
+}
+
+/// Ends a socket's entry. User space deletes what it was told of, after a last look; the rest
+/// goes at once.
+#[inline(always)]
+fn end(id: u64, entry: *mut SocketState, was_told: bool) {
+    if was_told {
+        tell(id, entry, RecordKind::SocketEnd, 0);
+    } else {
+        let _ = SOCKETS.remove(id);
+    }
+}
+
+/// A process used a socket: brings its entry up to date and tells it.
+#[inline(always)]
+pub fn used(sk: Address, common: &SockCommon, id: u64, process: ProcessKey) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*entry).owner.tgid == 0 {
+            (*entry).owner = process;
+        }
+    }
+    refresh(sk, common, entry);
+    // SAFETY: as above.
+    let was_told = unsafe { (*entry).epoch } != 0;
+    tell_new_or_update(id, entry, was_told);
+}
+
+/// Copies what the kernel knows of a socket into its entry.
+#[inline(always)]
+fn refresh(sk: Address, common: &SockCommon, entry: *mut SocketState) {
+    let protocol = protocol(sk);
+    // SAFETY: a live map value.
+    unsafe {
+        (*entry).family = common.family();
+        (*entry).protocol = protocol;
+        (*entry).state = common.state();
+        // After a close the kernel may have cleared the addresses; the last ones are the ones to keep.
+        if common.local_port() != 0 {
+            (*entry).local_port = common.local_port();
+            (*entry).local = common.local();
+        }
+        if common.remote_port() != 0 {
+            (*entry).remote_port = common.remote_port();
+            (*entry).remote = common.remote();
+        }
+        if (*entry).netns == 0 {
+            (*entry).netns = common.netns();
+        }
+        if protocol == IPPROTO_TCP {
+            // srtt_us is kept times eight.
+            (*entry).rtt_us = kernel::read::<u32>(sk, &TCP_SRTT_US).unwrap_or(0) >> 3;
+            (*entry).min_rtt_us = kernel::read(sk, &TCP_MIN_RTT).unwrap_or(0);
+            (*entry).retransmits = kernel::read(sk, &TCP_TOTAL_RETRANS).unwrap_or(0);
+        }
+    }
+}
+
+/// A connection-oriented socket changed its state. May run in a softirq: the current task is not
+/// the socket's.
+#[inline(always)]
+pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let protocol = protocol(sk);
+    if common.cookie() == 0 && protocol == IPPROTO_TCP {
+        return None; // a child in the handshake: it gets its cookie when it is established
+    }
+    let id = id(sk, common);
+    let entry = entry(id)?;
+    let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
+    refresh(sk, common, entry);
+    // SAFETY: a live map value.
+    let (released, was_told) = unsafe {
+        // The tracepoint comes before the new state is stored.
+        (*entry).state = new;
+        if new == state::SYN_SENT {
+            (*entry).direction = direction::OUTBOUND;
+            (*entry).closed = 0; // a socket may connect again after it was refused
+        }
+        if old == state::SYN_RECV
+            && new == state::ESTABLISHED
+            && (*entry).direction == direction::UNKNOWN
+        {
+            (*entry).direction = direction::INBOUND;
+        }
+        if new == state::CLOSE {
+            (*entry).closed = 1;
+            (*entry).error = error;
+        }
+        // One whose identity is its address can't be found when it is released.
+        (
+            (*entry).released != 0 || common.cookie() == 0,
+            (*entry).epoch != 0,
+        )
+    };
+    match new {
+        state::CLOSE if released => end(id, entry, was_told),
+        // Of the states in between, the next update tells.
+        state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
+            tell_new_or_update(id, entry, was_told);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The entry for a packet's socket, made from the packet's view of it if it is new.
+#[inline(always)]
+pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Option<*mut SocketState> {
+    if let Some(entry) = SOCKETS.get_ptr_mut(id) {
+        // SAFETY: a live map value.
+        unsafe { (*entry).ifindex = ifindex };
+        return Some(entry);
+    }
+    // SAFETY: the caller has checked that it is not null.
+    let sock = unsafe { bpf_sk_fullsock(sock) };
+    if sock.is_null() {
+        return None; // cgroup_skb runs for full sockets only; the verifier does not know
+    }
+    let entry = entry(id)?;
+    // SAFETY: a live map value and a full socket.
+    unsafe {
+        let family = (*sock).family as u16;
+        (*entry).ifindex = ifindex;
+        (*entry).family = family;
+        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).state = (*sock).state as u8;
+        (*entry).local_port = (*sock).src_port as u16;
+        (*entry).remote_port = u16::from_be((*sock).dst_port);
+        if family == AF_INET6 {
+            (*entry).local = address6(&raw const (*sock).src_ip6);
+            (*entry).remote = address6(&raw const (*sock).dst_ip6);
+        } else {
+            (*entry).local = mapped((*sock).src_ip4);
+            (*entry).remote = mapped((*sock).dst_ip4);
+        }
+        if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
+            // The last packet of a socket that was deleted: nothing else will end it.
+            (*entry).released = 1;
+            (*entry).closed = 1;
+        }
+    }
+    Some(entry)
+}
+
+/// Tells of a packet's socket, once in an epoch.
+#[inline(always)]
+pub fn tell_packet(id: u64, entry: *mut SocketState) {
+    // SAFETY: a live map value.
+    let last = unsafe { (*entry).epoch };
+    if last != epoch() {
+        let kind = if last == 0 {
+            RecordKind::SocketNew
+        } else {
+            RecordKind::SocketUpdate
+        };
+        tell(id, entry, kind, u64::from(BPF_RB_NO_WAKEUP));
+    }
+}
+
+/// Reads an IPv6 address from a context, word by word as the verifier wants it.
+///
+/// # Safety
+/// `words` points into a context where it may be read.
+#[inline(always)]
+pub unsafe fn address6(words: *const [u32; 4]) -> [u8; 16] {
+    let words = words.cast::<u32>();
+    // SAFETY: the caller's promise. Volatile, or the compiler would merge two words into one read.
+    let address = unsafe {
+        [
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ]
+    };
+    // SAFETY: sixteen bytes of integers are sixteen bytes.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+}
+
+#[inline(always)]
+fn tell_new_or_update(id: u64, entry: *mut SocketState, was_told: bool) {
+    let kind = if was_told {
+        RecordKind::SocketUpdate
+    } else {
+        RecordKind::SocketNew
+    };
+    tell(id, entry, kind, 0);
+}
+
+/// Sends a copy of an entry to user space.
+#[inline(always)]
+fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind, wakeup: u64) {
+    // SAFETY: a live map value. Marked first, so that what happens from here on is told again.
+    unsafe { (*entry).epoch = epoch() };
+    let Some(mut record) = RING.reserve::<SocketRecord>(0) else {
+        lose(Loss::RingTraffic, 1);
+        return;
+    };
+    // SAFETY: the record has room for a SocketRecord.
+    unsafe {
+        let record = record.as_mut_ptr();
+        (*record).header = process::header(kind);
+        (*record).cookie = cookie;
+        (*record).socket = *entry;
+    }
+    record.submit(wakeup);
+}

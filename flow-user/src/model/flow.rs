@@ -1,0 +1,295 @@
+//! Which sockets are there, which are listening, and which ended and when.
+//!
+//! A socket that ended stays with its rows for the history, and then as a tombstone with its
+//! counters, see [`super::tombstone`]. What one socket's rows are is told in [`super::socket`].
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    change::Changes,
+    process::ProcessTable,
+    snapshot::Flow,
+    socket::{Counters, Scene, Socket, Work},
+    tombstone::Tombstones,
+    totals::moved,
+};
+use crate::event::{
+    AppFact, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie, SocketFact, State,
+};
+
+/// Rows of ended sockets kept at most, so that a storm of short connections cannot fill memory.
+const CLOSED_ROWS: usize = 65_536;
+
+/// Every socket known, with its rows.
+#[derive(Debug)]
+pub(super) struct FlowTable {
+    history: Duration,
+    /// Ordered, so that every walk over it comes out the same. Boxed, because a map of large
+    /// values is mostly room for values to come.
+    sockets: BTreeMap<SocketCookie, Box<Socket>>,
+    listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
+    closed: VecDeque<(Instant, SocketCookie)>,
+    dropped: Tombstones<SocketCookie, Counters>,
+    work: Work,
+}
+
+impl FlowTable {
+    pub(super) fn new(history: Duration) -> Self {
+        Self {
+            history,
+            sockets: BTreeMap::new(),
+            listeners: HashMap::new(),
+            closed: VecDeque::new(),
+            dropped: Tombstones::default(),
+            work: Work::default(),
+        }
+    }
+
+    /// A process moved bytes over a socket.
+    pub(super) fn app(
+        &mut self,
+        fact: &AppFact,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        if let Some(counters) = self.dropped.get_mut(&fact.socket) {
+            let growth = Socket::raise(counters, fact);
+            if moved(&growth) {
+                processes.observe(fact, true, time);
+                processes.count(fact.process, growth, time);
+                self.dropped.renew(fact.socket, time);
+            }
+            return;
+        }
+        if !moved(&fact.totals) {
+            return;
+        }
+        let (mut scene, sockets) = self.scene(time, processes, changes);
+        socket(sockets, fact.socket, time).app(fact, &mut scene);
+    }
+
+    /// A socket is new or changed. `interface` is the name of the interface of its last packet.
+    pub(super) fn socket(
+        &mut self,
+        fact: SocketFact,
+        interface: Option<Arc<str>>,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        let cookie = fact.cookie;
+        if self.dropped.contains(&cookie) {
+            return;
+        }
+        let listener = self.listener_of(&fact);
+        let before = self.listening(cookie);
+        let (mut scene, sockets) = self.scene(time, processes, changes);
+        socket(sockets, cookie, time).learn(fact, interface, listener, &mut scene);
+        let after = self.listening(cookie);
+        if before != after {
+            self.stop_listening(cookie, before);
+            if let Some(port) = after {
+                self.listeners.entry(port).or_default().push(cookie);
+            }
+        }
+    }
+
+    /// A socket is gone.
+    pub(super) fn end(
+        &mut self,
+        cookie: SocketCookie,
+        reason: CloseReason,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        if self.dropped.contains(&cookie) {
+            return;
+        }
+        let listening = self.listening(cookie);
+        self.stop_listening(cookie, listening);
+        let (mut scene, sockets) = self.scene(time, processes, changes);
+        let socket = socket(sockets, cookie, time);
+        if socket.closed.is_none() {
+            socket.close(reason, &mut scene);
+            self.closed.push_back((time, cookie));
+        }
+    }
+
+    /// An interface of the host, whose namespace is `netns`, has a new name.
+    pub(super) fn name_interface(&mut self, netns: Netns, ifindex: u32, name: &Arc<str>) {
+        // Interfaces come and are renamed rarely: a walk over all sockets is cheap enough.
+        for socket in self.sockets.values_mut() {
+            let there =
+                |fact: &SocketFact| fact.netns == Some(netns) && fact.ifindex == Some(ifindex);
+            if socket.fact.as_ref().is_some_and(there) {
+                socket.name_interface(name);
+            }
+        }
+    }
+
+    /// Puts held bytes into rows, and gives up sockets that nobody can tell of any more.
+    pub(super) fn settle(
+        &mut self,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        let holding: Vec<_> = self.work.holding.iter().copied().collect();
+        for cookie in holding {
+            let (mut scene, sockets) = self.scene(time, processes, changes);
+            let Some(socket) = sockets.get_mut(&cookie) else {
+                continue;
+            };
+            let settled = socket.settle(&mut scene);
+            let orphan = !settled && socket.closed.is_none() && socket.is_orphan(scene.processes);
+            if orphan {
+                self.end(cookie, CloseReason::Vanished, time, processes, changes);
+            }
+        }
+    }
+
+    /// Takes each row's rate since the last tick; `elapsed` must not be zero.
+    pub(super) fn rates(&mut self, elapsed: Duration) {
+        let sockets = &mut self.sockets;
+        self.work.moving.retain(|(cookie, at)| {
+            let socket = sockets.get_mut(cookie);
+            socket.is_some_and(|socket| socket.rate(*at, elapsed))
+        });
+    }
+
+    /// Tells each row that is new or changed since it was last told.
+    pub(super) fn tell(
+        &mut self,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        let untold = std::mem::take(&mut self.work.untold);
+        let (mut scene, sockets) = self.scene(time, processes, changes);
+        for (cookie, at) in untold {
+            if let Some(socket) = sockets.get_mut(&cookie) {
+                socket.tell(at, &mut scene);
+            }
+        }
+    }
+
+    /// Drops the sockets whose history has passed.
+    pub(super) fn expire(
+        &mut self,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        while let Some(&(closed, cookie)) = self.closed.front() {
+            if time.since(closed) < self.history && self.work.closed_rows <= CLOSED_ROWS {
+                break;
+            }
+            self.closed.pop_front();
+            let (mut scene, sockets) = self.scene(time, processes, changes);
+            if let Some(socket) = sockets.remove(&cookie) {
+                let counters = socket.bury(&mut scene);
+                self.work.holding.remove(&cookie);
+                self.dropped.bury(cookie, counters, time);
+            }
+        }
+        self.dropped.expire(time);
+    }
+
+    /// Every row, open ones and those in the history.
+    pub(super) fn rows(&mut self, processes: &ProcessTable) -> Vec<Arc<Flow>> {
+        let mut rows = Vec::with_capacity(self.work.open_rows + self.work.closed_rows);
+        for socket in self.sockets.values_mut() {
+            rows.extend((0..socket.row_count()).filter_map(|at| socket.row(at, processes)));
+        }
+        rows
+    }
+
+    pub(super) fn open_rows(&self) -> usize {
+        self.work.open_rows
+    }
+
+    fn scene<'a>(
+        &'a mut self,
+        time: Instant,
+        processes: &'a mut ProcessTable,
+        changes: &'a mut Changes,
+    ) -> (Scene<'a>, &'a mut BTreeMap<SocketCookie, Box<Socket>>) {
+        let scene = Scene {
+            time,
+            processes,
+            changes,
+            work: &mut self.work,
+        };
+        (scene, &mut self.sockets)
+    }
+
+    /// Where a socket listens, if it does.
+    fn listening(&self, cookie: SocketCookie) -> Option<(Option<Netns>, u16)> {
+        let socket = self.sockets.get(&cookie)?;
+        let fact = socket.fact.as_ref()?;
+        let listens = fact.state == State::Listen && socket.closed.is_none();
+        listens.then_some((fact.netns, fact.local.port()))
+    }
+
+    fn stop_listening(&mut self, cookie: SocketCookie, at: Option<(Option<Netns>, u16)>) {
+        if let Some(at) = at
+            && let Some(cookies) = self.listeners.get_mut(&at)
+        {
+            cookies.retain(|other| *other != cookie);
+            if cookies.is_empty() {
+                self.listeners.remove(&at);
+            }
+        }
+    }
+
+    /// The owner of the listener that a connection nobody accepted yet came in through: of those at
+    /// its address, else at the wildcard. `None` if they have several owners (SO_REUSEPORT).
+    fn listener_of(&self, fact: &SocketFact) -> Option<ProcessId> {
+        let waits = fact.owner.is_none()
+            && fact.direction == Some(Direction::Inbound)
+            && fact.protocol.has_tcp_states()
+            && fact.state != State::Listen;
+        if !waits {
+            return None;
+        }
+        let cookies = self.listeners.get(&(fact.netns, fact.local.port()))?;
+        let local = fact.local.ip().to_canonical();
+        let (mut exact, mut wildcard) = (Vec::new(), Vec::new());
+        for listener in cookies.iter().filter_map(|cookie| self.sockets.get(cookie)) {
+            let Some(listener) = &listener.fact else {
+                continue;
+            };
+            let ip = listener.local.ip();
+            if listener.protocol != fact.protocol {
+                continue;
+            }
+            if ip.to_canonical() == local {
+                exact.push(listener.owner);
+            } else if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) {
+                wildcard.push(listener.owner);
+            }
+        }
+        let owners = if exact.is_empty() { wildcard } else { exact };
+        let first = *owners.first()?;
+        owners
+            .iter()
+            .all(|owner| *owner == first)
+            .then_some(first)?
+    }
+}
+
+fn socket(
+    sockets: &mut BTreeMap<SocketCookie, Box<Socket>>,
+    cookie: SocketCookie,
+    time: Instant,
+) -> &mut Socket {
+    sockets
+        .entry(cookie)
+        .or_insert_with(|| Box::new(Socket::new(cookie, time)))
+}

@@ -1,0 +1,201 @@
+//! Where the bytes of one direction of an interface went. The parts always add up to `frames`.
+//!
+//! The interface's own counter and the classifier's are read one after the other, so a packet between
+//! the two reads shows as `unexplained`, of either sign, until the next read. What stays there when
+//! nothing moves is a real difference.
+
+use super::snapshot::LedgerSide;
+use crate::event::{Bytes, Class, ClassCount, InterfaceSide};
+
+/// Direction of packets through the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Ingress,
+    Egress,
+}
+
+/// The ledger of a direction. `since` is what the interface's own counter said when Flow began to
+/// look.
+///
+/// On egress every packet is classified as it leaves. On ingress the classifier runs before
+/// anybody knows whose a packet is: it counts all packets and those that are not IP. Packets
+/// delivered are counted at their socket, forwarded ones when they leave through another interface.
+/// The rest is the kernel's: no socket took it, so the kernel answered or dropped it.
+pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
+    let class = |class: Class| side.classes[class as usize];
+    let bytes = |of: Class| class(of).bytes;
+    let frames = side.bytes.since(since);
+    let [socket, forwarded, packet_socket, not_ip] = [
+        bytes(Class::Socket),
+        bytes(Class::Forwarded),
+        bytes(Class::PacketSocket),
+        bytes(Class::NotIp),
+    ];
+    let kernel = match way {
+        Way::Egress => bytes(Class::Kernel),
+        Way::Ingress => {
+            let taken = socket + forwarded + packet_socket + not_ip;
+            bytes(Class::Total).since(taken)
+        }
+    };
+    let offload = offload(frames, class(Class::Total));
+    let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
+    let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
+    let unexplained = i128::from(frames.0) - explained;
+    LedgerSide {
+        frames,
+        socket,
+        forwarded,
+        kernel,
+        packet_socket,
+        not_ip,
+        offload,
+        unexplained: i64::try_from(unexplained).unwrap_or(if unexplained < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        }),
+    }
+}
+
+/// Bytes of repeated headers, if the interface counts them.
+///
+/// The stack hands over one large buffer for many segments. An interface without hardware (veth,
+/// lo) counts the buffer; one with segmentation in hardware counts each segment with its own
+/// headers. Which one this is shows in its counter: the nearer of the two sums is what it does.
+fn offload(frames: Bytes, total: ClassCount) -> Bytes {
+    let as_buffers = total.bytes.0.abs_diff(frames.0);
+    let as_segments = (total.bytes + total.header_bytes).0.abs_diff(frames.0);
+    if as_segments < as_buffers {
+        total.header_bytes
+    } else {
+        Bytes(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn count(bytes: u64, header_bytes: u64) -> ClassCount {
+        ClassCount {
+            packets: 1,
+            bytes: Bytes(bytes),
+            frames: 1,
+            header_bytes: Bytes(header_bytes),
+        }
+    }
+
+    fn sides(own: u64, classes: &[(Class, u64, u64)]) -> InterfaceSide {
+        let mut side = InterfaceSide {
+            bytes: Bytes(own),
+            ..InterfaceSide::default()
+        };
+        for (class, bytes, header_bytes) in classes {
+            side.classes[*class as usize] = count(*bytes, *header_bytes);
+        }
+        side
+    }
+
+    #[test]
+    fn egress_takes_each_class_as_counted() {
+        let classes = [
+            (Class::Total, 1000, 0),
+            (Class::Socket, 700, 0),
+            (Class::Forwarded, 100, 0),
+            (Class::Kernel, 50, 0),
+            (Class::PacketSocket, 60, 0),
+            (Class::NotIp, 90, 0),
+        ];
+        let ledger = side(&sides(1500, &classes), Bytes(500), Way::Egress);
+        assert_eq!(
+            ledger,
+            LedgerSide {
+                frames: Bytes(1000),
+                socket: Bytes(700),
+                forwarded: Bytes(100),
+                kernel: Bytes(50),
+                packet_socket: Bytes(60),
+                not_ip: Bytes(90),
+                offload: Bytes(0),
+                unexplained: 0,
+            }
+        );
+    }
+
+    #[test]
+    fn on_ingress_what_nobody_took_is_the_kernels() {
+        let classes = [
+            (Class::Total, 1000, 0),
+            (Class::Socket, 700, 0),
+            (Class::Forwarded, 100, 0),
+            (Class::NotIp, 90, 0),
+        ];
+        let ledger = side(&sides(1000, &classes), Bytes(0), Way::Ingress);
+        assert_eq!(ledger.kernel, Bytes(110));
+        assert_eq!(ledger.unexplained, 0);
+    }
+
+    #[test]
+    fn more_taken_than_came_in_is_unexplained() {
+        let classes = [(Class::Total, 1000, 0), (Class::Socket, 1040, 0)];
+        let ledger = side(&sides(1000, &classes), Bytes(0), Way::Ingress);
+        assert_eq!(ledger.kernel, Bytes(0));
+        assert_eq!(ledger.unexplained, -40);
+    }
+
+    #[test]
+    fn repeated_headers_count_where_the_interface_counts_them() {
+        let classes = [(Class::Total, 64_000, 2800), (Class::Socket, 64_000, 2800)];
+        for (own, offload, unexplained) in [
+            (64_000, 0, 0),
+            (66_800, 2800, 0),
+            // A packet came between the two reads.
+            (66_860, 2800, 60),
+            (64_060, 0, 60),
+        ] {
+            let ledger = side(&sides(own, &classes), Bytes(0), Way::Egress);
+            assert_eq!(ledger.offload, Bytes(offload), "own counter {own}");
+            assert_eq!(ledger.unexplained, unexplained, "own counter {own}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_was_reset_is_no_frames() {
+        let ledger = side(&sides(10, &[]), Bytes(500), Way::Egress);
+        assert_eq!(ledger, LedgerSide::default());
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_add_up_to_the_frames(
+            own in 0..1_u64 << 50,
+            since in 0..1_u64 << 50,
+            counts in prop::array::uniform6((0..1_u64 << 50, 0..1_u64 << 45)),
+            ingress: bool,
+        ) {
+            let classes: Vec<_> = Class::ALL
+                .iter()
+                .zip(counts)
+                .map(|(class, (bytes, headers))| (*class, bytes, headers))
+                .collect();
+            let way = if ingress { Way::Ingress } else { Way::Egress };
+            let LedgerSide {
+                frames,
+                socket,
+                forwarded,
+                kernel,
+                packet_socket,
+                not_ip,
+                offload,
+                unexplained,
+            } = side(&sides(own, &classes), Bytes(since), way);
+            let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
+            let sum: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
+            prop_assert_eq!(i128::from(frames.0), sum + i128::from(unexplained));
+            prop_assert_eq!(frames.0, own.saturating_sub(since));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The language of `--filter`: which flows, processes and interfaces to show.
+//!
+//! pcap's words where pcap has them, and `and` binds tighter than `or`. For users it is described in
+//! `docs/filter.md`. To add a primitive: a variant of `ast::Primitive` with its spelling, a line
+//! in `parser`, a line in `eval`; the compiler names the places.
+
+mod ast;
+mod error;
+mod eval;
+mod lexer;
+mod parser;
+mod pattern;
+
+use std::fmt;
+
+pub use self::error::FilterError;
+use self::eval::{Subject, holds};
+use crate::model::snapshot::{Flow, Interface, Process};
+
+/// A filter. Displays as an expression that parses to the same filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// `None` lets everything pass.
+    expr: Option<ast::Expr>,
+}
+
+impl Filter {
+    /// The filter that lets everything pass.
+    pub const fn all() -> Self {
+        Self { expr: None }
+    }
+
+    /// Reads an expression; a blank one lets everything pass. `uid_of` tells the id of a user's
+    /// name.
+    pub fn parse(text: &str, uid_of: &dyn Fn(&str) -> Option<u32>) -> Result<Self, FilterError> {
+        let expr = parser::parse(text, uid_of)?;
+        Ok(Self { expr })
+    }
+
+    /// Whether it lets everything pass.
+    pub const fn is_all(&self) -> bool {
+        self.expr.is_none()
+    }
+
+    /// Whether a flow passes.
+    pub fn matches_flow(&self, flow: &Flow) -> bool {
+        self.verdict(Subject::Flow(flow)).unwrap_or(false)
+    }
+
+    /// Whether a process passes, whatever its flows are; `None` where that depends on the flows.
+    pub fn process_verdict(&self, process: &Process) -> Option<bool> {
+        self.verdict(Subject::Process(process))
+    }
+
+    /// Whether a process passes: by itself, or because one of `flows`, which are its own, does.
+    pub fn matches_process<'a>(
+        &self,
+        process: &Process,
+        mut flows: impl Iterator<Item = &'a Flow>,
+    ) -> bool {
+        self.process_verdict(process)
+            .unwrap_or_else(|| flows.any(|flow| self.matches_flow(flow)))
+    }
+
+    /// Whether an interface passes: unless `interface` says no. Frames cannot be told apart by
+    /// anything else.
+    pub fn matches_interface(&self, interface: &Interface) -> bool {
+        self.verdict(Subject::Interface(interface)).unwrap_or(true)
+    }
+
+    fn verdict(&self, subject: Subject<'_>) -> Option<bool> {
+        match &self.expr {
+            None => Some(true),
+            Some(expr) => holds(expr, subject),
+        }
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.expr {
+            None => Ok(()),
+            Some(expr) => expr.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::{
+        ast::{Expr, Net, Primitive, Side},
+        pattern::Pattern,
+        *,
+    };
+    use crate::{
+        event::{Direction, Protocol, State},
+        query::fixture,
+    };
+
+    fn uid_of(name: &str) -> Option<u32> {
+        (!name.starts_with("no")).then_some(33)
+    }
+
+    fn filter(text: &str) -> Filter {
+        Filter::parse(text, &uid_of).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn flows() {
+        // An outbound flow of curl, user 1000: 10.0.0.2:50000 -> 198.51.100.9:443.
+        let curl = fixture::process(41007, "/usr/bin/curl", &["curl", "-O", "https://x"]);
+        let mut flow = fixture::flow(1, &curl, "10.0.0.2:50000", Some("198.51.100.9:443"));
+        flow.direction = Some(Direction::Outbound);
+        for yes in [
+            "",
+            "tcp port 443",
+            "dst port 443 and src port 50000",
+            "src host 10.0.0.2",
+            "dst 198.51.100.9",
+            "remote net 198.51.100.0/24",
+            "local port 49152-65535",
+            "ip",
+            "not ip6",
+            "process curl",
+            "process cu?l",
+            "process /usr/bin/curl",
+            "process /HTTPS:/i",
+            "pid 41007",
+            "user 1000",
+            "cgroup /user.slice",
+            "cgroup /session-.*scope$/",
+            "state established and outbound",
+            "interface eth*",
+            "host 198.51.100.9 or process nobody",
+        ] {
+            assert!(filter(yes).matches_flow(&flow), "{yes}");
+        }
+        for no in [
+            "udp",
+            "src port 443",
+            "dst host 10.0.0.2",
+            "process curl*y",
+            "process https",
+            "user www",
+            "cgroup /user",
+            "inbound",
+            "state listen",
+            "not (tcp and port 443)",
+        ] {
+            assert!(!filter(no).matches_flow(&flow), "{no}");
+        }
+        flow.direction = Some(Direction::Inbound);
+        assert!(filter("src port 443 and dst port 50000").matches_flow(&flow));
+        flow.direction = None;
+        assert!(filter("dst port 443 and src port 50000").matches_flow(&flow));
+    }
+
+    #[test]
+    fn a_flow_without_process_has_no_name_and_no_user() {
+        let mut flow = fixture::flow(
+            1,
+            &fixture::process(1, "/sbin/init", &[]),
+            "[::ffff:10.0.0.2]:80",
+            None,
+        );
+        flow.process = None;
+        assert!(!filter("process init").matches_flow(&flow));
+        assert!(filter("not process init").matches_flow(&flow));
+        assert!(filter("ip host 10.0.0.2").matches_flow(&flow));
+    }
+
+    #[test]
+    fn a_process_passes_by_itself_or_by_a_flow() {
+        let curl = fixture::process(7, "/usr/bin/curl", &[]);
+        let web = fixture::flow(1, &curl, "10.0.0.2:50000", Some("198.51.100.9:443"));
+        let verdict = |text| filter(text).process_verdict(&curl);
+        assert_eq!(verdict("process curl"), Some(true));
+        assert_eq!(verdict("process wget and port 443"), Some(false));
+        assert_eq!(verdict("process curl or port 443"), Some(true));
+        assert_eq!(verdict("process curl and port 443"), None);
+        let passes = |text| filter(text).matches_process(&curl, [&web].into_iter());
+        assert!(passes("process curl and port 443"));
+        assert!(!passes("process curl and port 80"));
+        assert!(!passes("not port 443"));
+    }
+
+    fn side() -> impl Strategy<Value = Side> {
+        prop_oneof![
+            Just(Side::Any),
+            Just(Side::Source),
+            Just(Side::Destination),
+            Just(Side::Local),
+            Just(Side::Remote)
+        ]
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        prop_oneof![
+            any::<String>().prop_map(Pattern::Exact),
+            "[a-z*?/]{0,8}[*?]".prop_filter_map("reads as a regex", |glob| {
+                (!glob.starts_with('/')).then_some(Pattern::Glob(glob))
+            }),
+            ("[a-z/.]{1,8}", any::<bool>())
+                .prop_map(|(source, ignore_case)| { Pattern::regex(source, ignore_case).unwrap() }),
+        ]
+    }
+
+    fn primitive() -> impl Strategy<Value = Primitive> {
+        prop_oneof![
+            Just(Primitive::Protocol(Protocol::Udplite)),
+            Just(Primitive::Ip6),
+            (side(), any::<IpAddr>())
+                .prop_map(|(side, address)| Primitive::Host(side, address.to_canonical())),
+            (side(), any::<IpAddr>(), 0..=32_u8).prop_map(|(side, address, prefix)| {
+                Primitive::Net(side, Net::new(address, prefix).unwrap())
+            }),
+            (side(), any::<u16>(), any::<u16>())
+                .prop_map(|(side, a, b)| Primitive::Port(side, a.min(b)..=a.max(b))),
+            pattern().prop_map(Primitive::Process),
+            any::<u32>().prop_map(Primitive::Pid),
+            any::<u32>().prop_map(|uid| Primitive::User { uid, name: None }),
+            Just(Primitive::User {
+                uid: 33,
+                name: Some("12".into())
+            }),
+            pattern().prop_map(Primitive::Cgroup),
+            Just(Primitive::State(State::FinWait1)),
+            pattern().prop_map(Primitive::Interface),
+            Just(Primitive::Direction(Direction::Inbound)),
+        ]
+    }
+
+    fn expr() -> impl Strategy<Value = Expr> {
+        primitive()
+            .prop_map(Expr::Is)
+            .prop_recursive(4, 24, 3, |inner| {
+                prop_oneof![
+                    prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::And),
+                    prop::collection::vec(inner.clone(), 2..4).prop_map(Expr::Or),
+                    inner.prop_map(|inner| Expr::Not(Box::new(inner))),
+                ]
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_displayed_parses_to_the_same(expr in expr()) {
+            let filter = Filter { expr: Some(expr) };
+            let text = filter.to_string();
+            match Filter::parse(&text, &uid_of) {
+                Ok(read) => prop_assert_eq!(read, filter, "{}", text),
+                // Generated names are of any length, and the length of an expression is bounded.
+                Err(error) => prop_assert!(text.len() > 4096, "{}", error),
+            }
+        }
+
+        #[test]
+        fn any_words_in_any_order_never_panic(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "tcp", "port", "80", "src", "net", "10.0.0.0/8", "and", "or", "not", "(", ")",
+                    "process", "/a/", "\"b\"", "\"", "user", "www", "state", "listen", "!", "é",
+                ]),
+                0..12,
+            )
+        ) {
+            if let Err(error) = Filter::parse(&words.join(" "), &uid_of) {
+                prop_assert_eq!(error.to_string().lines().count(), 3);
+            }
+        }
+
+        #[test]
+        fn any_text_never_panics(text in any::<String>()) {
+            if let Err(error) = Filter::parse(&text, &uid_of) {
+                prop_assert_eq!(error.to_string().lines().count(), 3);
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! A snapshot as a table: the view's rows, in order, with their cells.
+
+use super::{
+    columns::{self, Column, Context, Value},
+    group::{self, Entry, Subject},
+    names::Names,
+    view::{By, Sort, View},
+};
+use crate::model::snapshot::Snapshot;
+
+/// A table. Every row has one cell for each column.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub by: By,
+    pub columns: &'static [Column],
+    pub rows: Vec<Row>,
+    /// The sum of all rows, those that are omitted included.
+    pub total: Row,
+    /// Rows past the limit.
+    pub omitted: usize,
+}
+
+/// A row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub cells: Vec<Value>,
+    /// It stands for something that is over: an exited process, a closed flow, a gone interface.
+    pub over: bool,
+}
+
+impl Table {
+    /// The table that answers `view`.
+    ///
+    /// A process that passes the filter by itself is counted whole. Where the filter asks for its
+    /// flows only those that pass are counted, as far as the snapshot still lists them.
+    pub fn build(snapshot: &Snapshot, view: &View, names: &dyn Names) -> Self {
+        let context = Context {
+            names,
+            now: snapshot.time,
+        };
+        let columns = columns::of(view.by);
+        let mut entries = group::entries(snapshot, view);
+        let total = row(&group::total(snapshot, view, &entries), columns, &context);
+        sort(&mut entries, columns, view.sort.as_ref(), &context);
+        let all = entries.len();
+        entries.truncate(view.rows.unwrap_or(all));
+        let rows: Vec<Row> = entries
+            .iter()
+            .map(|entry| row(entry, columns, &context))
+            .collect();
+        Self {
+            by: view.by,
+            columns,
+            omitted: all - rows.len(),
+            rows,
+            total,
+        }
+    }
+}
+
+fn row(entry: &Entry<'_>, columns: &[Column], context: &Context<'_>) -> Row {
+    Row {
+        cells: columns
+            .iter()
+            .map(|column| (column.value)(entry, context))
+            .collect(),
+        over: match &entry.subject {
+            Subject::Process(process) => process.exited.is_some(),
+            Subject::Flow(flow) => flow.closed.is_some(),
+            Subject::Interface(interface) => interface.gone.is_some(),
+            _ => false,
+        },
+    }
+}
+
+fn sort(
+    entries: &mut Vec<Entry<'_>>,
+    columns: &[Column],
+    sort: Option<&Sort>,
+    context: &Context<'_>,
+) {
+    let by_default = |a: &Entry<'_>, b: &Entry<'_>| {
+        let rate = |entry: &Entry<'_>| entry.rate.rx + entry.rate.tx;
+        rate(b)
+            .total_cmp(&rate(a))
+            .then_with(|| b.total().cmp(&a.total()))
+            .then_with(|| identity(a).cmp(&identity(b)))
+    };
+    let column = sort.and_then(|sort| columns.iter().find(|column| column.name == sort.column()));
+    let Some((sort, column)) = sort.zip(column) else {
+        entries.sort_by(by_default);
+        return;
+    };
+    // The values are made once, not at each comparison.
+    let mut keyed: Vec<(Value, Entry<'_>)> = entries
+        .drain(..)
+        .map(|entry| ((column.value)(&entry, context), entry))
+        .collect();
+    keyed.sort_by(|(a, a_entry), (b, b_entry)| {
+        let absent = |value: &Value| *value == Value::Absent;
+        let order = match a.order(b) {
+            // What is absent stays last either way.
+            order if sort.reverse() && !absent(a) && !absent(b) => order.reverse(),
+            order => order,
+        };
+        order.then_with(|| by_default(a_entry, b_entry))
+    });
+    entries.extend(keyed.into_iter().map(|(_, entry)| entry));
+}
+
+/// What makes the order of equals the same in every refresh.
+fn identity<'a>(entry: &'a Entry<'_>) -> impl Ord + use<'a> {
+    match &entry.subject {
+        Subject::Process(process) | Subject::Overflow(process) => {
+            (u64::from(process.id.pid), process.id.start.0, "")
+        }
+        Subject::Flow(flow) => (flow.key.socket.0, 0, ""),
+        Subject::Interface(interface) => (u64::from(interface.ifindex), 0, ""),
+        Subject::User(uid) => (u64::from(*uid), 0, ""),
+        Subject::Cgroup(path) => (0, 0, *path),
+        Subject::Cause(cause) => (u64::MAX, 0, cause.label()),
+        // Grouped in order of their addresses, and the sort is stable.
+        Subject::Remote(_) | Subject::Listener(_) | Subject::Total => (0, 0, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        event::{Direction, Instant, State},
+        model::snapshot::{Flow, Process, Rate},
+        query::{filter::Filter, fixture, names::NoNames},
+    };
+
+    fn table(snapshot: &Snapshot, by: By, filter: &str, sort: Option<&str>) -> Table {
+        let view = View {
+            by,
+            filter: Filter::parse(filter, &|_| None).unwrap(),
+            sort: sort.map(|sort| Sort::parse(by, sort).unwrap()),
+            rows: None,
+        };
+        Table::build(snapshot, &view, &NoNames)
+    }
+
+    /// Texts of one column, the total last.
+    fn column(table: &Table, name: &str) -> Vec<String> {
+        let at = table
+            .columns
+            .iter()
+            .position(|column| column.name == name)
+            .unwrap();
+        table
+            .rows
+            .iter()
+            .chain([&table.total])
+            .map(|row| row.cells[at].text())
+            .collect()
+    }
+
+    fn with(process: &Arc<Process>, change: impl FnOnce(&mut Process)) -> Arc<Process> {
+        let mut process = Process::clone(process);
+        change(&mut process);
+        Arc::new(process)
+    }
+
+    /// curl with two flows, one of them to port 80; nginx that listens and has one inbound flow, 500
+    /// bytes without room, and is over; and a connection not accepted yet.
+    fn busy() -> Snapshot {
+        let curl = with(
+            &fixture::process(10, "/usr/bin/curl", &["curl", "x"]),
+            |it| {
+                it.totals = fixture::totals(200, 2000);
+                it.rate = Rate {
+                    tx: 20.0,
+                    rx: 200.0,
+                };
+                it.open_flows = 2;
+            },
+        );
+        let nginx = with(&fixture::process(20, "/usr/sbin/nginx", &[]), |it| {
+            it.totals = fixture::totals(600, 1000);
+            it.overflow = fixture::totals(500, 0);
+            it.uid = None;
+            it.cgroup_path = Some("/system.slice/nginx.service".into());
+            it.exited = Some(Instant(48_000_000_000));
+        });
+        let inbound = |flow: Flow| Flow {
+            direction: Some(Direction::Inbound),
+            ..flow
+        };
+        let listening = Flow {
+            state: State::Listen,
+            app: fixture::totals(0, 0),
+            wire: None,
+            rate: Rate::default(),
+            ..fixture::flow(3, &nginx, "[::]:443", None)
+        };
+        let mut waiting = inbound(fixture::flow(
+            5,
+            &nginx,
+            "10.0.0.2:443",
+            Some("10.0.0.9:4001"),
+        ));
+        waiting.process = None;
+        waiting.key.process = None;
+        waiting.app = fixture::totals(0, 0);
+        let flows = vec![
+            fixture::flow(1, &curl, "10.0.0.2:5000", Some("192.0.2.1:443")),
+            fixture::flow(2, &curl, "10.0.0.2:5001", Some("192.0.2.1:80")),
+            listening,
+            inbound(fixture::flow(
+                4,
+                &nginx,
+                "10.0.0.2:443",
+                Some("10.0.0.9:4000"),
+            )),
+            waiting,
+        ];
+        let mut snapshot = fixture::snapshot(vec![curl, nginx], flows, Vec::new());
+        // A process that is no longer listed moved 7 bytes.
+        snapshot.totals.app += fixture::totals(7, 0);
+        snapshot
+    }
+
+    #[test]
+    fn processes_and_causes_add_up_to_the_total() {
+        let snapshot = busy();
+        let table = table(&snapshot, By::Process, "", None);
+        assert_eq!(
+            column(&table, "process"),
+            [
+                "curl",
+                "(not accepted yet)",
+                "nginx (exited 12 s ago)",
+                "(processes that ended)",
+                "TOTAL"
+            ]
+        );
+        assert_eq!(
+            column(&table, "tx_bytes"),
+            ["200 B", "0", "600 B", "7 B", "807 B"]
+        );
+        assert_eq!(snapshot.totals.app.tx_bytes.0, 807);
+        assert!(table.rows[2].over);
+    }
+
+    #[test]
+    fn a_filter_on_flows_counts_only_those_flows() {
+        let filtered = table(&busy(), By::Process, "port 80", None);
+        assert_eq!(column(&filtered, "process"), ["curl", "TOTAL"]);
+        assert_eq!(column(&filtered, "rx_bytes"), ["1.0 kB", "1.0 kB"]);
+        let whole = table(&busy(), By::Process, "process curl", None);
+        assert_eq!(column(&whole, "rx_bytes"), ["2.0 kB", "2.0 kB"]);
+    }
+
+    #[test]
+    fn flows_show_what_had_no_room_and_what_ended() {
+        let table = table(&busy(), By::Flow, "", Some("tx_bytes"));
+        assert_eq!(
+            column(&table, "tx_bytes"),
+            ["500 B", "100 B", "100 B", "100 B", "7 B", "0", "0", "807 B"]
+        );
+        assert_eq!(column(&table, "remote")[0], "(table full)");
+        assert_eq!(column(&table, "process")[4], "(flows that ended)");
+        assert_eq!(column(&table, "wire_tx_bytes").last().unwrap(), "800 B");
+    }
+
+    #[test]
+    fn wire_bytes_of_a_shared_socket_are_summed_once() {
+        let worker = fixture::process(11, "/usr/sbin/worker", &[]);
+        let other = fixture::process(12, "/usr/sbin/worker", &[]);
+        let flows = vec![
+            fixture::flow(9, &worker, "10.0.0.2:53", Some("10.0.0.3:4000")),
+            fixture::flow(9, &other, "10.0.0.2:53", Some("10.0.0.3:4000")),
+        ];
+        let snapshot = fixture::snapshot(vec![worker, other], flows, Vec::new());
+        let table = table(&snapshot, By::Flow, "", None);
+        assert_eq!(column(&table, "wire_rx_bytes"), ["1.2 kB"; 3]);
+    }
+
+    #[test]
+    fn remotes_are_one_row_each() {
+        let table = table(&busy(), By::Remote, "", None);
+        assert_eq!(
+            column(&table, "remote"),
+            [
+                "192.0.2.1",
+                "10.0.0.9",
+                "(table full)",
+                "(flows that ended)",
+                "TOTAL"
+            ]
+        );
+        assert_eq!(column(&table, "flows")[..2], ["2", "2"]);
+        assert_eq!(column(&table, "processes")[..2], ["1", "1"]);
+        assert_eq!(column(&table, "tx_bytes").last().unwrap(), "807 B");
+    }
+
+    #[test]
+    fn a_listener_has_what_was_accepted_there() {
+        let all = table(&busy(), By::Listener, "", None);
+        assert_eq!(column(&all, "local"), ["[::]:443", ""]);
+        assert_eq!(column(&all, "flows"), ["2", "2"]);
+        assert_eq!(column(&all, "rx_bytes"), ["1.0 kB", "1.0 kB"]);
+        let one = table(&busy(), By::Listener, "port 4001", None);
+        assert_eq!(column(&one, "flows"), ["1", "1"]);
+        assert!(
+            table(&busy(), By::Listener, "port 22", None)
+                .rows
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn users_and_cgroups_group_processes() {
+        let users = table(&busy(), By::User, "", Some("rx_bytes"));
+        assert_eq!(column(&users, "user")[..2], ["1000", "(user not known)"]);
+        let cgroups = table(&busy(), By::Cgroup, "", Some("cgroup"));
+        assert!(column(&cgroups, "cgroup").contains(&"/system.slice/nginx.service".to_owned()));
+        assert_eq!(column(&cgroups, "tx_bytes").last().unwrap(), "807 B");
+    }
+
+    #[test]
+    fn interfaces_show_the_share_that_has_an_owner() {
+        let interfaces = vec![
+            fixture::interface("eth0", 1000, 992),
+            fixture::interface("docker0", 10, 0),
+        ];
+        let snapshot = fixture::snapshot(Vec::new(), Vec::new(), interfaces);
+        let all = table(&snapshot, By::Interface, "", Some("total"));
+        assert_eq!(column(&all, "interface"), ["eth0", "docker0", "TOTAL"]);
+        assert_eq!(column(&all, "owned"), ["99.2 %", "0 %", "98.2 %"]);
+        assert_eq!(column(&all, "forwarded"), ["16 B", "20 B", "36 B"]);
+        let some = table(&snapshot, By::Interface, "interface eth* and tcp", None);
+        assert_eq!(column(&some, "interface"), ["eth0", "TOTAL"]);
+    }
+
+    #[test]
+    fn rows_past_the_limit_are_counted_and_summed() {
+        let view = View {
+            by: By::Flow,
+            rows: Some(1),
+            ..View::default()
+        };
+        let table = Table::build(&busy(), &view, &NoNames);
+        assert_eq!((table.rows.len(), table.omitted), (1, 6));
+        assert_eq!(column(&table, "tx_bytes").last().unwrap(), "807 B");
+    }
+
+    #[test]
+    fn a_reversed_sort_keeps_what_is_absent_last() {
+        let sorted = table(&busy(), By::Process, "", Some("pid:reverse"));
+        assert_eq!(column(&sorted, "pid"), ["20", "10", "", "", ""]);
+        let sorted = table(&busy(), By::Process, "", Some("pid"));
+        assert_eq!(column(&sorted, "pid"), ["10", "20", "", "", ""]);
+    }
+}

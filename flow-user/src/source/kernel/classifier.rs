@@ -1,0 +1,227 @@
+//! The classifiers of the interfaces: attached to each, their counters read.
+
+use std::collections::HashMap;
+
+use aya::{
+    Ebpf,
+    maps::{MapData, MapError, PerCpuHashMap, PerCpuValues},
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcError},
+    },
+    util::nr_cpus,
+};
+use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey};
+
+use super::{
+    programs::{AttachError, CLASSIFIERS, program, refused},
+    qdisc,
+};
+use crate::event::{Bytes, ClassCount};
+
+/// Counters of one direction, by [`Class`].
+pub type Counts = [ClassCount; Class::COUNT];
+
+/// How the classifiers are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A TCX link, which the kernel removes with its owner.
+    Tcx,
+    /// A filter of the clsact qdisc, which outlives its owner.
+    Clsact,
+}
+
+/// The classifiers and the interfaces they are attached to.
+pub struct Classifiers {
+    counters: PerCpuHashMap<MapData, InterfaceKey, InterfaceCounters>,
+    link_headers: aya::maps::HashMap<MapData, u32, u32>,
+    attached: HashMap<u32, Attached>,
+    way: Way,
+    lock: Option<qdisc::Lock>,
+}
+
+/// An interface with classifiers.
+#[derive(Debug)]
+struct Attached {
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    /// Bytes of the link header, as the classifiers see it.
+    link_header: u32,
+    /// Whether the clsact qdisc was ours to make, and is ours to remove.
+    made_qdisc: bool,
+}
+
+/// What an interface is, for the classifiers.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    pub ifindex: u32,
+    pub name: &'a str,
+    /// Bytes of its link header; 0 for one that carries IP packets only.
+    pub header: u32,
+}
+
+impl Classifiers {
+    /// Loads the programs and takes the maps.
+    ///
+    /// # Errors
+    /// The kernel refuses a program, or the kernel side lacks a map.
+    pub fn load(ebpf: &mut Ebpf, way: Way) -> Result<Self, AttachError> {
+        for name in CLASSIFIERS {
+            let program: &mut SchedClassifier = program(ebpf, name)?;
+            refused(name, program.load())?;
+        }
+        let lock = match way {
+            Way::Tcx => None,
+            Way::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
+        };
+        Ok(Self {
+            counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
+            link_headers: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINK_HEADERS")?)?,
+            attached: HashMap::new(),
+            way,
+            lock,
+        })
+    }
+
+    /// How they are attached, and to how many interfaces.
+    pub fn describe(&self) -> (Way, usize) {
+        (self.way, self.attached.len())
+    }
+
+    /// Whether an interface has them.
+    pub fn is_attached(&self, ifindex: u32) -> bool {
+        self.attached.contains_key(&ifindex)
+    }
+
+    /// Says that every interface there was at the start has its classifiers: what killed Flows left
+    /// behind is gone now, and another Flow may start.
+    pub fn settled(&mut self) {
+        if let Some(lock) = &mut self.lock
+            && lock.alone
+            && let Err(error) = lock.share()
+        {
+            log::debug!("the lock of the classifiers: {error}");
+        }
+    }
+
+    /// Attaches both programs to an interface. Its counters start at zero.
+    ///
+    /// # Errors
+    /// The interface is gone or refuses the programs.
+    pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
+        self.forget(link.ifindex);
+        self.link_headers.insert(link.ifindex, link.header, 0)?;
+        for direction in [Direction::Ingress, Direction::Egress] {
+            self.counters
+                .insert(key(link.ifindex, direction), zeroes()?, 0)?;
+        }
+        let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
+        let mut attached = Attached {
+            links: Vec::with_capacity(CLASSIFIERS.len()),
+            link_header: link.header,
+            made_qdisc,
+        };
+        let sides = [TcAttachType::Ingress, TcAttachType::Egress];
+        for (name, side) in CLASSIFIERS.iter().copied().zip(sides) {
+            let program: &mut SchedClassifier = program(ebpf, name)?;
+            let options = match self.way {
+                Way::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+                Way::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
+            };
+            let id = refused(name, program.attach_with_options(link.name, side, options))?;
+            attached.links.push((name, id));
+        }
+        self.attached.insert(link.ifindex, attached);
+        Ok(())
+    }
+
+    /// Makes the qdisc, and removes what a killed Flow left there. Whether the qdisc is ours.
+    fn prepare_qdisc(&self, link: Link<'_>) -> Result<bool, AttachError> {
+        if qdisc::exists(link.ifindex).map_err(AttachError::Qdisc)? {
+            let alone = self.lock.as_ref().is_some_and(|lock| lock.alone);
+            let mut left_behind = false;
+            for (name, side) in CLASSIFIERS
+                .iter()
+                .zip([TcAttachType::Ingress, TcAttachType::Egress])
+            {
+                left_behind |= alone && tc::qdisc_detach_program(link.name, side, name).is_ok();
+            }
+            return Ok(left_behind);
+        }
+        match tc::qdisc_add_clsact(link.name) {
+            Ok(()) => Ok(true),
+            Err(TcError::AlreadyAttached) => Ok(false),
+            Err(error) => refused("clsact", Err(ProgramError::from(error))),
+        }
+    }
+
+    /// Forgets an interface that is gone; the kernel has removed the programs with it.
+    pub fn forget(&mut self, ifindex: u32) {
+        self.attached.remove(&ifindex);
+        // They are there only if the interface was known.
+        let _ = self.link_headers.remove(&ifindex);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let _ = self.counters.remove(&key(ifindex, direction));
+        }
+    }
+
+    /// The counters of an interface, ingress and egress, as an interface with a link header counts.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn counts(&self, ifindex: u32) -> Result<(Counts, Counts), MapError> {
+        let header = u64::from(self.attached.get(&ifindex).map_or(0, |a| a.link_header));
+        let mut ingress = self.sum(ifindex, Direction::Ingress)?;
+        let egress = self.sum(ifindex, Direction::Egress)?;
+        // These two are counted where packets have lost their link header.
+        for class in [Class::Socket, Class::Forwarded] {
+            let count = &mut ingress[class as usize];
+            count.bytes += Bytes(header * count.packets);
+            count.header_bytes += Bytes(header * (count.frames.saturating_sub(count.packets)));
+        }
+        Ok((ingress, egress))
+    }
+
+    fn sum(&self, ifindex: u32, direction: Direction) -> Result<Counts, MapError> {
+        let values = self.counters.get(&key(ifindex, direction), 0)?;
+        let mut counts = Counts::default();
+        for value in values.iter() {
+            for (sum, part) in counts.iter_mut().zip(&value.classes) {
+                sum.packets += part.packets;
+                sum.bytes += Bytes(part.bytes);
+                sum.frames += part.frames;
+                sum.header_bytes += Bytes(part.header_bytes);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Takes the programs off every interface, and the qdiscs that were made for them.
+    pub fn detach(&mut self, ebpf: &mut Ebpf) {
+        for (ifindex, attached) in self.attached.drain() {
+            for (name, id) in attached.links {
+                let detached = program::<SchedClassifier>(ebpf, name)
+                    .and_then(|program| refused(name, program.detach(id)));
+                if let Err(error) = detached {
+                    log::debug!("interface {ifindex}: {error}");
+                }
+            }
+            if attached.made_qdisc
+                && let Err(error) = qdisc::remove_if_empty(ifindex)
+            {
+                log::debug!("clsact of interface {ifindex}: {error}");
+            }
+        }
+    }
+}
+
+fn key(ifindex: u32, direction: Direction) -> InterfaceKey {
+    InterfaceKey {
+        ifindex,
+        direction: direction as u32,
+    }
+}
+
+fn zeroes() -> Result<PerCpuValues<InterfaceCounters>, AttachError> {
+    let cpus = nr_cpus().map_err(|(_, error)| AttachError::Cpus(error))?;
+    PerCpuValues::try_from(vec![InterfaceCounters::default(); cpus]).map_err(AttachError::Cpus)
+}

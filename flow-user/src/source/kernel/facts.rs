@@ -1,0 +1,240 @@
+//! The kernel's layouts as facts of the vocabulary.
+
+use std::{
+    ffi::OsStr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use flow_common::{
+    AppCounters, AppKey, ProcessKey, SocketState, record::ForkRecord, traffic::direction,
+};
+
+use super::ring::Exec;
+use crate::{
+    event::{
+        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Netns, ProcessFact, ProcessId,
+        Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, WireTotals,
+    },
+    source::proc::process_start,
+};
+
+/// A process's identity; the kernel's start time rounded to what `/proc` can tell.
+pub fn process_id(key: ProcessKey) -> Option<ProcessId> {
+    (key.tgid != 0).then(|| ProcessId {
+        pid: key.tgid,
+        start: process_start(key.start),
+    })
+}
+
+/// An address of the kernel's one form: IPv4 is v4-mapped there.
+pub fn endpoint(address: [u8; 16], port: u16) -> SocketAddr {
+    let v6 = Ipv6Addr::from(address);
+    let address = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
+    SocketAddr::new(address, port)
+}
+
+/// An entry of the app counters. `None` for one without a process, which the kernel never makes.
+pub fn app(key: &AppKey, counters: &AppCounters, comm: Option<&[u8]>) -> Option<AppFact> {
+    Some(AppFact {
+        socket: SocketCookie(key.cookie),
+        process: process_id(key.process())?,
+        remote: (key.remote_known != 0).then(|| endpoint(key.remote, key.remote_port)),
+        totals: app_totals(counters),
+        uid: (counters.epoch != 0).then_some(counters.uid),
+        cgroup: (counters.epoch != 0).then_some(CgroupId(counters.cgroup)),
+        comm: comm.and_then(text),
+    })
+}
+
+/// The bytes and calls of an entry.
+pub fn app_totals(counters: &AppCounters) -> AppTotals {
+    AppTotals {
+        tx_bytes: Bytes(counters.tx_bytes),
+        rx_bytes: Bytes(counters.rx_bytes),
+        tx_calls: counters.tx_calls,
+        rx_calls: counters.rx_calls,
+    }
+}
+
+/// A socket's entry. `None` for a family or protocol that Flow does not show.
+pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
+    let protocol = protocol(socket)?;
+    let has_remote = socket.remote_port != 0;
+    let local = if i32::from(socket.family) == libc::AF_INET && socket.local == [0; 16] {
+        SocketAddr::new(IpAddr::V4([0; 4].into()), socket.local_port)
+    } else {
+        endpoint(socket.local, socket.local_port)
+    };
+    Some(SocketFact {
+        cookie: SocketCookie(cookie),
+        protocol,
+        local,
+        remote: has_remote.then(|| endpoint(socket.remote, socket.remote_port)),
+        state: state(protocol, socket),
+        direction: match socket.direction {
+            direction::OUTBOUND => Some(Direction::Outbound),
+            direction::INBOUND => Some(Direction::Inbound),
+            _ => None,
+        },
+        netns: (socket.netns != 0).then_some(Netns(socket.netns)),
+        ifindex: (socket.ifindex != 0).then_some(socket.ifindex),
+        owner: process_id(socket.owner),
+        wire: Some(WireTotals {
+            tx_bytes: Bytes(socket.wire_tx_bytes),
+            rx_bytes: Bytes(socket.wire_rx_bytes),
+            tx_packets: socket.wire_tx_packets,
+            rx_packets: socket.wire_rx_packets,
+        }),
+        tcp: (protocol == Protocol::Tcp).then(|| TcpFacts {
+            rtt: microseconds(socket.rtt_us),
+            // The kernel's initial value means that none was measured.
+            min_rtt: microseconds(socket.min_rtt_us).filter(|_| socket.min_rtt_us != u32::MAX),
+            retransmits: socket.retransmits,
+        }),
+    })
+}
+
+fn microseconds(value: u32) -> Option<Duration> {
+    (value != 0).then(|| Duration::from_micros(u64::from(value)))
+}
+
+fn protocol(socket: &SocketState) -> Option<Protocol> {
+    if i32::from(socket.family) == libc::AF_PACKET {
+        return Some(Protocol::Packet);
+    }
+    if socket.family == 0 {
+        return None;
+    }
+    Some(match i32::from(socket.protocol) {
+        libc::IPPROTO_TCP => Protocol::Tcp,
+        libc::IPPROTO_UDP => Protocol::Udp,
+        libc::IPPROTO_MPTCP => Protocol::Mptcp,
+        libc::IPPROTO_SCTP => Protocol::Sctp,
+        libc::IPPROTO_UDPLITE => Protocol::Udplite,
+        libc::IPPROTO_ICMP => Protocol::Icmp,
+        libc::IPPROTO_ICMPV6 => Protocol::Icmp6,
+        _ => Protocol::Raw,
+    })
+}
+
+/// States of `include/net/tcp_states.h`.
+fn state(protocol: Protocol, socket: &SocketState) -> State {
+    if !protocol.has_tcp_states() {
+        return if socket.state == 1 {
+            State::Established
+        } else {
+            State::Unconnected
+        };
+    }
+    match socket.state {
+        1 => State::Established,
+        2 => State::SynSent,
+        3 | 12 => State::SynReceived,
+        4 => State::FinWait1,
+        5 => State::FinWait2,
+        6 => State::TimeWait,
+        8 => State::CloseWait,
+        9 => State::LastAck,
+        10 => State::Listen,
+        11 => State::Closing,
+        _ => State::Closed,
+    }
+}
+
+/// Why a socket ended, from its last error.
+pub fn close_reason(socket: &SocketState) -> CloseReason {
+    match socket.error.cast_signed() {
+        libc::ECONNRESET | libc::EPIPE => CloseReason::Reset,
+        libc::ECONNREFUSED => CloseReason::Refused,
+        libc::ETIMEDOUT => CloseReason::Timeout,
+        libc::EHOSTUNREACH | libc::ENETUNREACH | libc::ENETDOWN => CloseReason::Unreachable,
+        libc::ECONNABORTED => CloseReason::Aborted,
+        _ => CloseReason::Closed,
+    }
+}
+
+/// A process that became another program.
+pub fn executed(exec: &Exec<'_>) -> Option<ProcessFact> {
+    let exe = (!exec.exe.is_empty() && !exec.exe_cut)
+        .then(|| Arc::new(PathBuf::from(OsStr::from_bytes(exec.exe))));
+    let cmdline = (!exec.args.is_empty()).then(|| arguments(exec.args));
+    Some(ProcessFact {
+        id: process_id(exec.fixed.process)?,
+        parent: process_id(exec.fixed.parent),
+        program: Program {
+            comm: text(&exec.fixed.comm),
+            exe,
+            cmdline,
+            cmdline_cut: exec.args_cut,
+        },
+        uid: Some(exec.fixed.uid),
+        cgroup: Some(CgroupId(exec.fixed.cgroup)),
+    })
+}
+
+/// A process that was made; its program is its parent's.
+pub fn forked(fork: &ForkRecord) -> Option<ProcessFact> {
+    Some(ProcessFact {
+        id: process_id(fork.process)?,
+        parent: process_id(fork.parent),
+        program: Program {
+            comm: text(&fork.comm),
+            ..Program::default()
+        },
+        uid: Some(fork.uid),
+        cgroup: Some(CgroupId(fork.cgroup)),
+    })
+}
+
+/// Arguments that each end with a zero byte; the last may be cut.
+fn arguments(bytes: &[u8]) -> Arc<[String]> {
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    bytes
+        .split(|byte| *byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect()
+}
+
+/// A name that ends at its first zero byte.
+fn text(bytes: &[u8]) -> Option<Arc<str>> {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    (end != 0).then(|| String::from_utf8_lossy(&bytes[..end]).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_shown_as_such() {
+        let mut mapped = [0; 16];
+        mapped[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+        assert_eq!(endpoint(mapped, 80).to_string(), "192.0.2.1:80");
+    }
+
+    #[test]
+    fn an_unbound_ipv4_socket_has_the_ipv4_wildcard() {
+        let state = SocketState {
+            family: 2,
+            protocol: 6,
+            local_port: 80,
+            ..SocketState::default()
+        };
+        let fact = socket(1, &state).expect("a TCP socket");
+        assert_eq!(fact.local.to_string(), "0.0.0.0:80");
+        assert_eq!(fact.remote, None);
+    }
+
+    #[test]
+    fn arguments_may_hold_anything() {
+        assert_eq!(*arguments(b"a\0\0b\xff\0"), ["a", "", "b\u{fffd}"]);
+        assert_eq!(*arguments(b"cut"), ["cut"]);
+    }
+}

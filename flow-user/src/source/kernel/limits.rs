@@ -1,0 +1,95 @@
+//! What each backend cannot see. The one table of it: `flow doctor`, the header of each view and
+//! the tests that compare byte for byte all ask here.
+
+use std::fmt;
+
+use super::probe::Backend;
+
+/// Something that a backend does not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blind {
+    /// splice(2) and tee from a socket: no receive call returns those bytes.
+    SpliceFromSocket,
+    /// `TCP_ZEROCOPY_RECEIVE`: pages mapped instead of bytes received.
+    ZerocopyReceive,
+    /// Sockets that the kernel itself reads: NFS, sockmap, strparser.
+    KernelReaders,
+    /// More calls wait at once than the kernel keeps return probes for.
+    ReturnProbesExhausted,
+    /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
+    UnaskedSenders,
+    /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
+    SocketlessPackets,
+    /// Frames dropped or redirected before the classifier: by the driver or by XDP.
+    BeforeClassifier,
+    /// What the frames were: there are only totals.
+    FrameOwners,
+    /// Sockets other than TCP's, and who opened one.
+    OtherThanTcp,
+    /// ICMP echo ("ping") sockets.
+    PingSockets,
+    /// TCP sockets that are bound but neither listen nor connect.
+    BoundOnly,
+}
+
+impl Blind {
+    /// In words, as they follow "cannot see".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::SpliceFromSocket => "bytes read with splice() from a socket",
+            Self::ZerocopyReceive => "bytes received with TCP_ZEROCOPY_RECEIVE",
+            Self::KernelReaders => "bytes that the kernel itself reads",
+            Self::ReturnProbesExhausted => {
+                "calls that return while more calls wait than the kernel keeps return probes for"
+            }
+            Self::UnaskedSenders => "senders of datagrams received without asking for them",
+            Self::SocketlessPackets => {
+                "packets the kernel sends without a socket (the ledger has them)"
+            }
+            Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
+            Self::FrameOwners => "whose the frames are",
+            Self::OtherThanTcp => "sockets other than TCP's, and who opened them",
+            Self::PingSockets => "ping sockets",
+            Self::BoundOnly => "TCP sockets that are only bound",
+        }
+    }
+}
+
+impl fmt::Display for Blind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+/// What the backend cannot see; empty when it sees everything.
+pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
+    match backend {
+        Backend::Fexit => &[Blind::ZerocopyReceive, Blind::KernelReaders],
+        Backend::Kprobe => &[
+            Blind::ReturnProbesExhausted,
+            Blind::ZerocopyReceive,
+            Blind::KernelReaders,
+        ],
+        Backend::Tracepoint => &[
+            Blind::SpliceFromSocket,
+            Blind::ZerocopyReceive,
+            Blind::KernelReaders,
+            Blind::UnaskedSenders,
+        ],
+        Backend::CgroupSkb => &[Blind::SocketlessPackets],
+        Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],
+        Backend::Rtnetlink => &[Blind::FrameOwners],
+        Backend::StateTracepoint => &[Blind::OtherThanTcp],
+        Backend::SockDiag => &[Blind::PingSockets, Blind::BoundOnly],
+        Backend::CgroupSockets | Backend::ProcessTracepoints => &[],
+    }
+}
+
+/// The same in one phrase.
+pub fn words(backend: Backend) -> String {
+    let spots: Vec<_> = blind_spots(backend)
+        .iter()
+        .map(|spot| spot.words())
+        .collect();
+    spots.join(", ")
+}

@@ -1,0 +1,89 @@
+//! Loads the object of the kernel side for this kernel: offsets, sizes of maps, programs.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapError},
+};
+
+use super::{
+    btf::{Btf, BtfError},
+    offsets::{self, OffsetError},
+    programs::AttachError,
+};
+
+/// The object of the kernel side; empty where the build had no BPF toolchain.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow-ebpf.o"));
+
+/// Why the kernel side could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "this flow was built without its kernel side; build it again after `cargo xtask setup`"
+    )]
+    NotBuilt,
+    #[error("{0}")]
+    Btf(#[from] BtfError),
+    #[error("{0}; Flow's programs cannot read this kernel's structures")]
+    Offset(#[from] OffsetError),
+    #[error("cannot load the kernel side: {}", cause(.0))]
+    Load(#[from] aya::EbpfError),
+    #[error("cannot tell this network namespace: {0}")]
+    Netns(std::io::Error),
+}
+
+/// The innermost cause of an error.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    format!("{error} ({innermost})")
+}
+
+/// Loads the object: its maps are made, its programs are ready to be loaded one by one.
+///
+/// # Errors
+/// The object is missing, does not fit this kernel, or the kernel refuses a map.
+pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NotBuilt);
+    }
+    let offsets = offsets::resolve(btf)?;
+    let netns = host_netns().map_err(LoadError::Netns)?;
+    let salt = salt();
+    let mut loader = EbpfLoader::new();
+    for (name, offset) in &offsets {
+        // A program set without a reader of this member does not have the global.
+        loader.override_global(name, offset, false);
+    }
+    loader.override_global("HOST_NETNS", &netns, true);
+    loader.override_global("SALT", &salt, true);
+    Ok(loader.load(OBJECT)?)
+}
+
+/// Takes a map out of the loaded object.
+///
+/// # Errors
+/// The object has no such map.
+pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, AttachError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| AttachError::Map(MapError::InvalidName { name: name.into() }))
+}
+
+/// Inode number of the network namespace this process runs in.
+///
+/// # Errors
+/// `/proc` can't be read.
+pub fn host_netns() -> std::io::Result<u32> {
+    let inode = fs::metadata(PathBuf::from("/proc/self/ns/net"))?.ino();
+    // The kernel numbers namespaces with 32 bits.
+    Ok(inode as u32)
+}
+
+/// A number that nobody outside can guess.
+fn salt() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
+}

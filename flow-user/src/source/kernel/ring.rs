@@ -1,0 +1,162 @@
+//! Records of the ring buffer, from bytes.
+
+use std::ptr;
+
+use flow_common::{
+    Plain, RecordHeader, RecordKind,
+    record::{AppRecord, EXEC_FIXED_BYTES, ExecRecord, ExitRecord, ForkRecord, SocketRecord},
+};
+
+/// A decoded record.
+#[derive(Debug)]
+pub enum Record<'a> {
+    App(AppRecord),
+    Socket { record: SocketRecord, ended: bool },
+    Exec(Exec<'a>),
+    Fork(ForkRecord),
+    Exit(ExitRecord),
+}
+
+/// An exec record: its numbers, and the texts it carries.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    pub fixed: ExecFixed,
+    /// Path of the program, as the kernel opened it.
+    pub exe: &'a [u8],
+    /// Whether the path was too long for the record.
+    pub exe_cut: bool,
+    /// Arguments, each ended by a zero byte.
+    pub args: &'a [u8],
+    /// Whether the arguments were too long for the record.
+    pub args_cut: bool,
+}
+
+/// The numbers at the start of an [`ExecRecord`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecFixed {
+    pub header: RecordHeader,
+    pub process: flow_common::ProcessKey,
+    pub parent: flow_common::ProcessKey,
+    pub cgroup: u64,
+    pub uid: u32,
+    pub exe_len: u32,
+    pub args_len: u32,
+    pub args_total: u32,
+    pub comm: [u8; flow_common::limits::COMM_BYTES],
+}
+const _: () = assert!(size_of::<ExecFixed>() == std::mem::offset_of!(ExecRecord, exe));
+// SAFETY: repr(C), integers only, no padding: its parts have none and their sizes add up.
+unsafe impl Plain for ExecFixed {}
+
+/// Decodes a record. `None` where it is cut short or of no known kind.
+pub fn decode(bytes: &[u8]) -> Option<Record<'_>> {
+    let header: RecordHeader = read(bytes)?;
+    Some(match RecordKind::from_u32(header.kind)? {
+        RecordKind::AppNew | RecordKind::AppUpdate => Record::App(read(bytes)?),
+        RecordKind::SocketNew | RecordKind::SocketUpdate => Record::Socket {
+            record: read(bytes)?,
+            ended: false,
+        },
+        RecordKind::SocketEnd => Record::Socket {
+            record: read(bytes)?,
+            ended: true,
+        },
+        RecordKind::Exec => Record::Exec(exec(bytes)?),
+        RecordKind::Fork => Record::Fork(read(bytes)?),
+        RecordKind::Exit => Record::Exit(read(bytes)?),
+    })
+}
+
+fn exec(bytes: &[u8]) -> Option<Exec<'_>> {
+    let fixed: ExecFixed = read(bytes)?;
+    let room = bytes.get(size_of::<ExecFixed>()..EXEC_FIXED_BYTES)?;
+    let exe = room.get(..fixed.exe_len as usize)?;
+    let args = bytes
+        .get(EXEC_FIXED_BYTES..)?
+        .get(..fixed.args_len as usize)?;
+    Some(Exec {
+        fixed,
+        exe,
+        // The kernel's copy ends with a zero byte, which is not counted.
+        exe_cut: exe.len() + 1 >= room.len(),
+        args,
+        args_cut: fixed.args_total > fixed.args_len,
+    })
+}
+
+fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: there are enough bytes, and any bytes are a valid value of a plain type.
+    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use flow_common::{
+        ProcessKey,
+        limits::{ARGS_BYTES, EXE_BYTES},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
+        let start = ptr::from_ref(value).cast::<u8>();
+        // SAFETY: a plain value has no padding, so all its bytes are initialised.
+        unsafe { std::slice::from_raw_parts(start, size_of::<T>()) }.to_vec()
+    }
+
+    fn exec_record() -> ExecRecord {
+        let mut record = ExecRecord {
+            header: RecordHeader {
+                time: 7,
+                kind: RecordKind::Exec as u32,
+                padding: 0,
+            },
+            process: ProcessKey {
+                start: 5,
+                tgid: 42,
+                padding: 0,
+            },
+            parent: ProcessKey::default(),
+            cgroup: 1,
+            uid: 1000,
+            exe_len: 7,
+            args_len: 8,
+            args_total: 9000,
+            comm: *b"cat\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            exe: [0; EXE_BYTES],
+            args: [0; ARGS_BYTES],
+        };
+        record.exe[..7].copy_from_slice(b"/bin/ca");
+        record.args[..8].copy_from_slice(b"cat\0/etc");
+        record
+    }
+
+    #[test]
+    fn an_exec_record_is_cut_after_its_arguments() {
+        let bytes = &bytes_of(&exec_record())[..EXEC_FIXED_BYTES + 8];
+        let Some(Record::Exec(exec)) = decode(bytes) else {
+            panic!("not an exec record");
+        };
+        assert_eq!(exec.fixed.process.tgid, 42);
+        assert_eq!(exec.exe, b"/bin/ca");
+        assert!(!exec.exe_cut);
+        assert_eq!(exec.args, b"cat\0/etc");
+        assert!(exec.args_cut);
+        assert!(decode(&bytes[..bytes.len() - 1]).is_none(), "cut short");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..6000), kind in 0u32..10) {
+            let _ = decode(&bytes);
+            let mut bytes = bytes;
+            if bytes.len() >= 16 {
+                bytes[8..12].copy_from_slice(&kind.to_ne_bytes());
+                let _ = decode(&bytes);
+            }
+        }
+    }
+}

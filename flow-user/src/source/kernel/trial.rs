@@ -1,0 +1,535 @@
+//! Would the kernel take our programs? Finds out by handing it tiny ones.
+//!
+//! Each trial loads the smallest program that uses what Flow's own needs, attaches it where Flow's
+//! own would be attached, and takes it away again. None of them changes the fate of a packet or a
+//! call.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io, mem,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use aya_obj::generated::{
+    bpf_attach_type as attach, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_type as program,
+    perf_event_attr,
+};
+
+use crate::source::{
+    kernel::btf::Btf,
+    netlink::{Netlink, push_attribute},
+};
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Works,
+    /// The kernel refused a step, with this errno.
+    Refused {
+        step: String,
+        errno: i32,
+    },
+    /// The kernel does not have it.
+    Absent(String),
+}
+
+/// How long an attach may take before it counts as stuck. On kernels around 6.1 it waits for every
+/// task that is about to exit, and under a storm of those it may wait for minutes.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+/// Every program that reads kernel structs takes their offsets from BTF.
+const NO_BTF: &str = "the kernel publishes no BTF (CONFIG_DEBUG_INFO_BTF)";
+/// A function that is rarely called: whoever runs through it while a trial is attached notices nothing.
+const QUIET_FUNCTION: &str = "inet_shutdown";
+
+const RAW_TRACEPOINTS_OF_BYTES: [&str; 2] = ["sock_send_length", "sock_recv_length"];
+const RAW_TRACEPOINTS_OF_PROCESSES: [&str; 3] = [
+    "sched_process_exec",
+    "sched_process_fork",
+    "sched_process_exit",
+];
+
+/// Whether ring buffers can be made.
+pub fn ring_buffer() -> Outcome {
+    let mut attr = zeroed_attr();
+    // SAFETY: page sizes are read by a call that takes an integer.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+    attr.__bindgen_anon_1.max_entries = u32::try_from(page).unwrap_or(4096);
+    outcome("a ring buffer", bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr))
+}
+
+/// Whether tracing programs can be attached to the return of a kernel function.
+pub fn fexit(btf: Option<&Btf>) -> Outcome {
+    let Some(btf) = btf else {
+        return Outcome::Absent(NO_BTF.into());
+    };
+    for function in ["inet_sendmsg", "inet_recvmsg", "tcp_splice_read"] {
+        if btf.function(function).is_none() {
+            return Outcome::Absent(format!("BTF has no function {function}"));
+        }
+    }
+    let Some(function) = btf
+        .function(QUIET_FUNCTION)
+        .or_else(|| btf.function("inet_sendmsg"))
+    else {
+        return Outcome::Absent("BTF has no function to attach to".into());
+    };
+    let mut attr = program_attr(program::BPF_PROG_TYPE_TRACING, &READS_KERNEL_MEMORY);
+    attr.__bindgen_anon_3.expected_attach_type = attach::BPF_TRACE_FEXIT as u32;
+    attr.__bindgen_anon_3.attach_btf_id = function.type_id;
+    let loaded = match load("BPF programs of type tracing", &mut attr) {
+        Ok(loaded) => loaded,
+        Err(refused) => return refused,
+    };
+    // Attaching and detaching can wait inside the kernel where no signal reaches.
+    let (done, answer) = mpsc::sync_channel(1);
+    let attaching = thread::Builder::new()
+        .name("trial-fexit".into())
+        .spawn(move || {
+            let link = open_raw_tracepoint(None, &loaded);
+            let _ = done.send(outcome("attaching to a function's return", link.as_ref()));
+        });
+    if let Err(error) = attaching {
+        return outcome("starting a thread", Err::<(), _>(&error));
+    }
+    answer
+        .recv_timeout(ATTACH_PATIENCE)
+        .unwrap_or_else(|_| Outcome::Refused {
+            step: "attaching to a function's return, within two seconds".into(),
+            errno: libc::ETIMEDOUT,
+        })
+}
+
+/// Whether programs can be attached to the entry and return of a kernel function by kprobes.
+pub fn kprobe(btf: Option<&Btf>) -> Outcome {
+    if btf.is_none() {
+        return Outcome::Absent(NO_BTF.into());
+    }
+    let kind = fs::read_to_string("/sys/bus/event_source/devices/kprobe/type");
+    let Some(kind) = kind.ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
+        return Outcome::Absent("the kernel has no kprobes (CONFIG_KPROBES)".into());
+    };
+    let mut attr = program_attr(program::BPF_PROG_TYPE_KPROBE, &READS_KERNEL_MEMORY);
+    if let Err(refused) = load("BPF programs of type kprobe", &mut attr) {
+        return refused;
+    }
+    let Ok(function) = CString::new(QUIET_FUNCTION) else {
+        return Outcome::Absent("no function to attach to".into());
+    };
+    // SAFETY: all-zero is a valid perf_event_attr.
+    let mut event: perf_event_attr = unsafe { mem::zeroed() };
+    event.type_ = kind;
+    event.size = size_of::<perf_event_attr>() as u32;
+    event.config = kretprobe_bit();
+    event.__bindgen_anon_3.kprobe_func = function.as_ptr() as u64;
+    // SAFETY: the attribute and the name it points to live through the call; the other arguments
+    // are integers (any process, CPU 0, no group).
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw mut event,
+            -1,
+            0,
+            -1,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    outcome("a return probe on a kernel function", owned(fd).as_ref())
+}
+
+/// Whether the tracepoints that carry what send and receive calls returned are there.
+pub fn byte_tracepoints(btf: Option<&Btf>) -> Outcome {
+    raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_BYTES)
+}
+
+/// Whether the tracepoints of exec, fork and exit are there.
+pub fn process_tracepoints(btf: Option<&Btf>) -> Outcome {
+    raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_PROCESSES)
+}
+
+/// Whether the tracepoint of TCP's states is there.
+pub fn state_tracepoint(btf: Option<&Btf>) -> Outcome {
+    raw_tracepoints(btf, &["inet_sock_set_state"])
+}
+
+/// Whether sockets can be followed by programs on the cgroup at `root`.
+pub fn cgroup_sockets(root: Option<&Path>) -> Outcome {
+    on_cgroup(
+        root,
+        &[
+            (
+                program::BPF_PROG_TYPE_CGROUP_SOCK,
+                attach::BPF_CGROUP_INET_SOCK_CREATE,
+                "sock_create",
+            ),
+            (
+                program::BPF_PROG_TYPE_CGROUP_SOCK,
+                attach::BPF_CGROUP_INET_SOCK_RELEASE,
+                "sock_release",
+            ),
+            (
+                program::BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+                attach::BPF_CGROUP_INET4_CONNECT,
+                "connect4",
+            ),
+            (
+                program::BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
+                attach::BPF_CGROUP_UDP4_SENDMSG,
+                "sendmsg4",
+            ),
+            (
+                program::BPF_PROG_TYPE_SOCK_OPS,
+                attach::BPF_CGROUP_SOCK_OPS,
+                "sock_ops",
+            ),
+        ],
+    )
+}
+
+/// Whether packets can be counted by programs on the cgroup at `root`.
+pub fn cgroup_packets(root: Option<&Path>) -> Outcome {
+    on_cgroup(
+        root,
+        &[
+            (
+                program::BPF_PROG_TYPE_CGROUP_SKB,
+                attach::BPF_CGROUP_INET_INGRESS,
+                "cgroup_skb ingress",
+            ),
+            (
+                program::BPF_PROG_TYPE_CGROUP_SKB,
+                attach::BPF_CGROUP_INET_EGRESS,
+                "cgroup_skb egress",
+            ),
+        ],
+    )
+}
+
+/// Whether programs can be attached to interfaces by TCX links.
+pub fn tcx() -> Outcome {
+    let classifier = match load_classifier() {
+        Ok(classifier) => classifier,
+        Err(refused) => return refused,
+    };
+    let link = link(&classifier, LOOPBACK, attach::BPF_TCX_INGRESS);
+    match link {
+        // Kernels before TCX do not know the attach type.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Outcome::Absent("the kernel has no TCX links".into())
+        }
+        link => outcome("a TCX link on the loopback interface", link.as_ref()),
+    }
+}
+
+/// Whether programs can be attached to interfaces as filters of a clsact qdisc.
+pub fn clsact() -> Outcome {
+    let classifier = match load_classifier() {
+        Ok(classifier) => classifier,
+        Err(refused) => return refused,
+    };
+    let mut netlink = match Netlink::open(libc::NETLINK_ROUTE, 0) {
+        Ok(netlink) => netlink,
+        Err(error) => return outcome("a netlink socket", Err::<(), _>(&error)),
+    };
+    let create = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+    let qdisc = clsact_qdisc();
+    let made = match netlink.request(libc::RTM_NEWQDISC, create, &qdisc) {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => false,
+        Err(error) => return absent_or_refused("a clsact qdisc", "sch_ingress", &error),
+    };
+    let filter = trial_filter(classifier.as_raw_fd());
+    let result = netlink.request(libc::RTM_NEWTFILTER, create, &filter);
+    if result.is_ok() {
+        // Nothing can be done about a failure, and the filter passes every packet on.
+        let _ = netlink.request(libc::RTM_DELTFILTER, 0, &filter);
+    }
+    if made {
+        let _ = netlink.request(libc::RTM_DELQDISC, 0, &qdisc);
+    }
+    match result {
+        Ok(()) => Outcome::Works,
+        Err(error) => absent_or_refused("a BPF filter at a clsact qdisc", "cls_bpf", &error),
+    }
+}
+
+/// Whether sockets can be listed.
+pub fn sock_diag() -> Outcome {
+    match crate::source::sock_diag::available() {
+        Ok(()) => Outcome::Works,
+        Err(error) => {
+            absent_or_refused("listing TCP sockets through sock_diag", "tcp_diag", &error)
+        }
+    }
+}
+
+/// From `include/uapi/linux/perf_event.h`.
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+/// Index of the loopback interface in every network namespace.
+const LOOPBACK: RawFd = 1;
+/// `TC_H_CLSACT`, and the handle that such a qdisc always has.
+const CLSACT_PARENT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`.
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+/// Priority (the last there is) and protocol (all, network order) of the trial's filter.
+const TRIAL_FILTER_INFO: u32 = 0xffff << 16 | (0x0003_u16.to_be() as u32);
+
+const fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> u64 {
+    code as u64
+        | (destination as u64) << 8
+        | (source as u64) << 12
+        | (immediate as u32 as u64) << 32
+}
+const fn set(register: u8, value: i32) -> u64 {
+    instruction(0xb7, register, 0, value)
+}
+const EXIT: u64 = instruction(0x95, 0, 0, 0);
+/// Calls `bpf_probe_read_kernel`, which lockdown takes away without refusing the program type.
+const READS_KERNEL_MEMORY: [u64; 7] = [
+    instruction(0xbf, 1, 10, 0),
+    instruction(0x07, 1, 0, -8),
+    set(2, 8),
+    set(3, 0),
+    instruction(0x85, 0, 0, 113),
+    set(0, 0),
+    EXIT,
+];
+/// "Go on" to every cgroup hook.
+const ALLOWS: [u64; 2] = [set(0, 1), EXIT];
+/// `TC_ACT_UNSPEC`: "as if I were not here".
+const PASSES: [u64; 2] = [set(0, -1), EXIT];
+const LICENSE: &[u8] = b"GPL\0";
+
+fn raw_tracepoints(btf: Option<&Btf>, names: &[&str]) -> Outcome {
+    let Some(btf) = btf else {
+        return Outcome::Absent(NO_BTF.into());
+    };
+    for name in names {
+        if btf.tracepoint(name).is_none() {
+            return Outcome::Absent(format!("the kernel has no tracepoint {name}"));
+        }
+    }
+    let mut attr = program_attr(program::BPF_PROG_TYPE_RAW_TRACEPOINT, &READS_KERNEL_MEMORY);
+    let loaded = match load("BPF programs of type raw_tracepoint", &mut attr) {
+        Ok(loaded) => loaded,
+        Err(refused) => return refused,
+    };
+    for name in names {
+        match open_raw_tracepoint(Some(name), &loaded) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return Outcome::Absent(format!("the kernel has no tracepoint {name}"));
+            }
+            Err(error) => return outcome(&format!("the tracepoint {name}"), Err::<(), _>(&error)),
+        }
+    }
+    Outcome::Works
+}
+
+fn on_cgroup(root: Option<&Path>, hooks: &[(program, attach, &str)]) -> Outcome {
+    let Some(root) = root else {
+        return Outcome::Absent("the cgroup v2 tree is not mounted".into());
+    };
+    let directory = match File::open(root) {
+        Ok(directory) => directory,
+        Err(error) => {
+            return outcome(&format!("opening {}", root.display()), Err::<(), _>(&error));
+        }
+    };
+    for (kind, place, name) in hooks {
+        let mut attr = program_attr(*kind, &ALLOWS);
+        attr.__bindgen_anon_3.expected_attach_type = *place as u32;
+        let loaded = match load(&format!("BPF programs of type {name}"), &mut attr) {
+            Ok(loaded) => loaded,
+            Err(refused) => return refused,
+        };
+        if let Err(error) = link(&loaded, directory.as_raw_fd(), *place) {
+            return outcome(
+                &format!("attaching {name} to {}", root.display()),
+                Err::<(), _>(&error),
+            );
+        }
+    }
+    Outcome::Works
+}
+
+fn load_classifier() -> Result<OwnedFd, Outcome> {
+    let mut attr = program_attr(program::BPF_PROG_TYPE_SCHED_CLS, &PASSES);
+    load("BPF programs of type sched_cls", &mut attr)
+}
+
+fn tcmsg(handle: u32, parent: u32, info: u32) -> Vec<u8> {
+    let mut message = vec![0; 4];
+    for word in [LOOPBACK as u32, handle, parent, info] {
+        message.extend_from_slice(&word.to_ne_bytes());
+    }
+    message
+}
+
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
+
+fn clsact_qdisc() -> Vec<u8> {
+    let mut message = tcmsg(CLSACT_HANDLE, CLSACT_PARENT, 0);
+    push_attribute(&mut message, TCA_KIND, b"clsact\0");
+    message
+}
+
+fn trial_filter(classifier: RawFd) -> Vec<u8> {
+    let mut options = Vec::new();
+    push_attribute(&mut options, TCA_BPF_FD, &classifier.to_ne_bytes());
+    push_attribute(&mut options, TCA_BPF_NAME, b"flow-trial\0");
+    push_attribute(
+        &mut options,
+        TCA_BPF_FLAGS,
+        &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes(),
+    );
+    let mut message = tcmsg(1, CLSACT_INGRESS, TRIAL_FILTER_INFO);
+    push_attribute(&mut message, TCA_KIND, b"bpf\0");
+    push_attribute(&mut message, TCA_OPTIONS, &options);
+    message
+}
+
+/// The bit of a kprobe event's `config` that makes it a return probe.
+fn kretprobe_bit() -> u64 {
+    fs::read_to_string("/sys/bus/event_source/devices/kprobe/format/retprobe")
+        .ok()
+        .and_then(|text| text.trim().strip_prefix("config:")?.parse::<u32>().ok())
+        .map_or(1, |bit| 1 << (bit & 63))
+}
+
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: bpf_attr is a union of plain integers; all-zero is valid for each.
+    unsafe { mem::zeroed() }
+}
+
+fn program_attr(kind: program, instructions: &'static [u64]) -> bpf_attr {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_3.prog_type = kind as u32;
+    attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
+    attr.__bindgen_anon_3.license = LICENSE.as_ptr() as u64;
+    attr
+}
+
+fn load(what: &str, attr: &mut bpf_attr) -> Result<OwnedFd, Outcome> {
+    bpf(bpf_cmd::BPF_PROG_LOAD, attr).map_err(|error| outcome(what, Err::<(), _>(&error)))
+}
+
+/// Attaches to a raw tracepoint, or without a name to what the program was loaded for.
+fn open_raw_tracepoint(name: Option<&str>, loaded: &OwnedFd) -> io::Result<OwnedFd> {
+    let name = name.map(CString::new).transpose()?;
+    let mut attr = zeroed_attr();
+    attr.raw_tracepoint.name = name.as_ref().map_or(0, |name| name.as_ptr() as u64);
+    attr.raw_tracepoint.prog_fd = loaded.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// `target` is a descriptor or an interface's index, as the place has it.
+fn link(loaded: &OwnedFd, target: i32, place: attach) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = loaded.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = target as u32;
+    attr.link_create.attach_type = place as u32;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// bpf(2), for the commands that answer with a descriptor.
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the attribute is of the size given and zero where it is not used, which every kernel
+    // takes; whatever its pointers lead to outlives the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            &raw mut *attr,
+            size_of::<bpf_attr>(),
+        )
+    };
+    owned(fd)
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: the system call has just returned this descriptor, and nobody else owns it.
+        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn outcome<T, E: std::borrow::Borrow<io::Error>>(step: &str, result: Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Works,
+        Err(error) => Outcome::Refused {
+            step: step.into(),
+            errno: error.borrow().raw_os_error().unwrap_or(libc::EINVAL),
+        },
+    }
+}
+
+fn absent_or_refused(step: &str, module: &str, error: &io::Error) -> Outcome {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::EOPNOTSUPP) => {
+            Outcome::Absent(format!("the kernel module {module} is not there"))
+        }
+        _ => outcome(step, Err::<(), _>(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_btf_or_cgroup_tree_is_absent_not_refused() {
+        assert!(matches!(fexit(None), Outcome::Absent(_)));
+        assert!(matches!(cgroup_packets(None), Outcome::Absent(_)));
+    }
+
+    #[test]
+    fn trials_end_with_or_without_privileges() {
+        let btf = Btf::from_kernel().ok();
+        let btf = btf.as_ref();
+        for outcome in [
+            ring_buffer(),
+            kprobe(btf),
+            byte_tracepoints(btf),
+            process_tracepoints(btf),
+        ] {
+            if let Outcome::Refused { errno, .. } = outcome {
+                assert!(errno > 0);
+            }
+        }
+        let none: [&str; 1] = ["flow_has_no_such_tracepoint"];
+        assert!(matches!(
+            raw_tracepoints(btf, &none),
+            Outcome::Absent(_) | Outcome::Refused { .. }
+        ));
+    }
+
+    #[test]
+    fn a_module_that_is_missing_is_told_from_a_refusal() {
+        let error = io::Error::from_raw_os_error;
+        assert!(matches!(
+            absent_or_refused("x", "cls_bpf", &error(libc::ENOENT)),
+            Outcome::Absent(_)
+        ));
+        assert_eq!(
+            absent_or_refused("x", "cls_bpf", &error(libc::EPERM)),
+            Outcome::Refused {
+                step: "x".into(),
+                errno: libc::EPERM
+            }
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! Which network namespaces are there, and how is something done inside one?
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{mountinfo, proc};
+use crate::event::Netns;
+
+/// Most namespaces that are looked at.
+const MAX_NAMESPACES: usize = 4096;
+
+/// Network namespaces, each with a path through which it can be entered.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// The one Flow runs in.
+    pub own: Option<Netns>,
+    /// Every other.
+    pub others: BTreeMap<Netns, PathBuf>,
+    /// How many were left out because there are too many.
+    pub left_out: usize,
+}
+
+impl Namespaces {
+    /// Finds the namespaces of the given processes, and those mounted somewhere (`ip netns`, the
+    /// container engines).
+    pub fn find(pids: &[u32]) -> Self {
+        let mut found = Self {
+            own: inode("/proc/self/ns/net".into()),
+            ..Self::default()
+        };
+        for pid in pids {
+            let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            if let Some(netns) = inode(path.clone()) {
+                found.add(netns, path);
+            }
+        }
+        for mount in mountinfo::mounts().unwrap_or_default() {
+            if mount.fs_type == "nsfs"
+                && let Some(netns) = proc::inode_of(&mount.root, "net:[")
+            {
+                found.add(Netns(netns), mount.point);
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, netns: Netns, path: PathBuf) {
+        if Some(netns) == self.own || self.others.contains_key(&netns) {
+            return;
+        }
+        if self.others.len() < MAX_NAMESPACES {
+            self.others.insert(netns, path);
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+/// Does something in each of the namespaces, in turn, on a thread of its own that ends afterwards.
+/// Answers in the same order; an error where a namespace could not be entered.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn inside<T: Send>(
+    namespaces: &BTreeMap<Netns, PathBuf>,
+    action: impl Fn(Netns) -> io::Result<T> + Sync,
+) -> io::Result<Vec<(Netns, io::Result<T>)>> {
+    if namespaces.is_empty() {
+        return Ok(Vec::new());
+    }
+    thread::scope(|scope| {
+        let worker = thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, || {
+                namespaces
+                    .iter()
+                    .map(|(netns, path)| {
+                        let result = File::open(path)
+                            .and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?))
+                            .and_then(|()| action(*netns));
+                        (*netns, result)
+                    })
+                    .collect()
+            })?;
+        worker
+            .join()
+            .map_err(|_| io::Error::other("the thread that visits network namespaces died"))
+    })
+}
+
+/// The inode number of a namespace; 0 in the high half, as the kernel numbers them by 32 bits.
+fn inode(path: PathBuf) -> Option<Netns> {
+    let number = fs::metadata(path).ok()?.ino();
+    u32::try_from(number).ok().map(Netns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_not_among_the_others() {
+        let found = Namespaces::find(&[std::process::id()]);
+        let own = found.own.unwrap();
+        assert_ne!(own.0, 0);
+        assert!(!found.others.contains_key(&own));
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_entered_is_told() {
+        let gone = BTreeMap::from([(Netns(7), PathBuf::from("/proc/self/no such thing"))]);
+        let visited = inside(&gone, |_| Ok(())).unwrap();
+        assert_eq!(visited[0].0, Netns(7));
+        assert_eq!(
+            visited[0].1.as_ref().unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+}

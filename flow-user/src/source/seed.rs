@@ -1,0 +1,301 @@
+//! Which sockets existed before Flow started, and whose are they?
+//!
+//! The kernel lists the sockets of every network namespace; `/proc` tells which processes hold them.
+//! A listed socket's cookie is the one that programs in the kernel see from then on.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+};
+
+use super::{netns, proc::Proc, sock_diag};
+use crate::event::{
+    Direction, Netns, ProcessId, Protocol, SocketCookie, SocketFact, State, TcpFacts,
+};
+
+/// A socket that was there, and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedSocket {
+    pub cookie: SocketCookie,
+    /// Number of its inode; 0 when no process holds it any more.
+    pub inode: u32,
+    pub protocol: Protocol,
+    pub local: SocketAddr,
+    /// Fixed peer, if it has one.
+    pub remote: Option<SocketAddr>,
+    pub state: State,
+    /// Inbound where a socket listens at its local port; a connection whose listener is gone counts
+    /// as outbound. Absent for what has no connection.
+    pub direction: Option<Direction>,
+    /// Effective user that made it.
+    pub uid: u32,
+    pub netns: Option<Netns>,
+    /// Interface it is bound to.
+    pub ifindex: Option<u32>,
+    /// Every process that holds it, by ascending pid; empty when that could not be seen.
+    pub owners: Vec<ProcessId>,
+    pub tcp: Option<TcpFacts>,
+}
+
+/// The sockets found, and what could not be looked at.
+#[derive(Debug, Default)]
+pub struct Seed {
+    pub sockets: Vec<SeedSocket>,
+    pub unread: Vec<Unread>,
+}
+
+/// Something that could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {what}: {why}")]
+pub struct Unread {
+    pub what: String,
+    pub why: io::Error,
+}
+
+impl SeedSocket {
+    /// The socket as an event tells it; its owner is the process of the lowest pid that holds it,
+    /// which among forked workers is nearly always the one that made it.
+    pub fn fact(&self) -> SocketFact {
+        SocketFact {
+            cookie: self.cookie,
+            protocol: self.protocol,
+            local: self.local,
+            remote: self.remote,
+            state: self.state,
+            direction: self.direction,
+            netns: self.netns,
+            ifindex: self.ifindex,
+            owner: self.owners.first().copied(),
+            wire: None,
+            tcp: self.tcp,
+        }
+    }
+}
+
+/// Lists the sockets of every network namespace, with the processes that hold them.
+pub fn seed(proc: &Proc) -> Seed {
+    let mut seed = Seed::default();
+    let mut pids = proc.pids().unwrap_or_else(|why| {
+        seed.cannot_read("/proc".into(), why);
+        Vec::new()
+    });
+    pids.sort_unstable();
+    let namespaces = netns::Namespaces::find(&pids);
+    match sockets_here() {
+        Ok(listed) => seed.add(namespaces.own, listed),
+        Err(why) => seed.cannot_read("sockets of this network namespace".into(), why),
+    }
+    match netns::inside(&namespaces.others, |_| sockets_here()) {
+        Ok(visited) => {
+            for (netns, result) in visited {
+                match result {
+                    Ok(listed) => seed.add(Some(netns), listed),
+                    Err(why) => {
+                        seed.cannot_read(format!("sockets of network namespace {}", netns.0), why);
+                    }
+                }
+            }
+        }
+        Err(why) => seed.cannot_read("sockets of other network namespaces".into(), why),
+    }
+    if namespaces.left_out > 0 {
+        let what = format!("sockets of {} more network namespaces", namespaces.left_out);
+        seed.cannot_read(what, io::Error::other("too many namespaces"));
+    }
+    seed.find_owners(proc, &pids);
+    tell_directions(&mut seed.sockets);
+    seed
+}
+
+/// What one namespace answered: its sockets, and the kinds that could not be listed.
+type ListedHere = (Vec<sock_diag::Listed>, Vec<(&'static str, io::Error)>);
+
+/// Lists the sockets of the calling thread's network namespace.
+fn sockets_here() -> io::Result<ListedHere> {
+    let mut netlink = sock_diag::open()?;
+    let mut sockets = Vec::new();
+    let mut failed = Vec::new();
+    for kind in sock_diag::KINDS {
+        match sock_diag::list(&mut netlink, kind) {
+            Ok(listed) => sockets.extend(listed),
+            // Kinds whose module is not loaded have no sockets.
+            Err(why) if !kind.usual && is_unknown(&why) => {}
+            Err(why) => failed.push((kind.name, why)),
+        }
+    }
+    Ok((sockets, failed))
+}
+
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)
+    )
+}
+
+impl Seed {
+    fn cannot_read(&mut self, what: String, why: io::Error) {
+        self.unread.push(Unread { what, why });
+    }
+
+    fn add(&mut self, netns: Option<Netns>, (listed, failed): ListedHere) {
+        for (name, why) in failed {
+            let what = if is_unknown(&why) {
+                // The same in every namespace, and so told once.
+                format!("{name} sockets, for want of a kernel module or option")
+            } else {
+                let place = netns.map_or(0, |netns| netns.0);
+                format!("{name} sockets of network namespace {place}")
+            };
+            if self.unread.iter().all(|unread| unread.what != what) {
+                self.cannot_read(what, why);
+            }
+        }
+        self.sockets.extend(listed.into_iter().map(|socket| {
+            let sock_diag::Listed {
+                cookie,
+                inode,
+                protocol,
+                local,
+                remote,
+                state,
+                uid,
+                ifindex,
+                tcp,
+            } = socket;
+            SeedSocket {
+                cookie,
+                inode,
+                protocol,
+                local,
+                remote,
+                state,
+                direction: None,
+                uid,
+                netns,
+                ifindex: (ifindex != 0).then_some(ifindex),
+                owners: Vec::new(),
+                tcp,
+            }
+        }));
+    }
+
+    /// Joins the sockets to the processes that hold them. Inode numbers of sockets are one series
+    /// for the whole machine, whatever the namespace.
+    fn find_owners(&mut self, proc: &Proc, pids: &[u32]) {
+        // The socket of an MPTCP connection and those of its paths share one inode.
+        let mut by_inode: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (index, socket) in self.sockets.iter().enumerate() {
+            if socket.inode != 0 {
+                by_inode.entry(socket.inode).or_default().push(index);
+            }
+        }
+        let mut hidden = 0_usize;
+        let mut reason = None;
+        for pid in pids {
+            let mut held = match proc.socket_inodes(*pid) {
+                Ok(inodes) => inodes,
+                Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
+                    hidden += 1;
+                    reason = Some(why);
+                    continue;
+                }
+                // It ended meanwhile.
+                Err(_) => continue,
+            };
+            // A duplicated descriptor holds the same socket.
+            held.sort_unstable();
+            held.dedup();
+            let mut sockets = held
+                .iter()
+                .filter_map(|inode| by_inode.get(inode))
+                .flatten()
+                .peekable();
+            if sockets.peek().is_none() {
+                continue;
+            }
+            let Ok(owner) = proc.id(*pid) else {
+                continue;
+            };
+            for index in sockets {
+                self.sockets[*index].owners.push(owner);
+            }
+        }
+        if let Some(why) = reason {
+            self.cannot_read(format!("descriptors of processes, {hidden} of them"), why);
+        }
+    }
+}
+
+fn tell_directions(sockets: &mut [SeedSocket]) {
+    let listening: HashSet<_> = sockets
+        .iter()
+        .filter(|socket| socket.state == State::Listen)
+        .map(|socket| (socket.netns, socket.protocol, socket.local.port()))
+        .collect();
+    for socket in sockets {
+        let is_connection = socket.protocol.has_tcp_states()
+            && socket.remote.is_some()
+            && socket.state != State::Listen;
+        if is_connection {
+            let place = (socket.netns, socket.protocol, socket.local.port());
+            socket.direction = Some(if listening.contains(&place) {
+                Direction::Inbound
+            } else {
+                Direction::Outbound
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_connection_are_found_with_owner_and_direction() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let seed = seed(&Proc::new());
+        let find = |local, remote| {
+            seed.sockets
+                .iter()
+                .find(|socket| socket.local == local && socket.remote == remote)
+                .unwrap()
+        };
+        let client_address = client.local_addr().unwrap();
+        let outbound = find(client_address, Some(address));
+        let inbound = find(address, Some(client_address));
+        let listening = find(address, None);
+        assert_eq!(outbound.direction, Some(Direction::Outbound));
+        assert_eq!(inbound.direction, Some(Direction::Inbound));
+        assert_eq!(listening.direction, None);
+        for socket in [outbound, inbound, listening] {
+            let owner = socket.fact().owner.unwrap();
+            assert_eq!(owner, Proc::new().id(std::process::id()).unwrap());
+            assert!(socket.netns.is_some());
+        }
+        drop(server);
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_told() {
+        let mut seed = Seed::default();
+        seed.cannot_read(
+            "sockets of network namespace 7".into(),
+            libc_error(libc::EPERM),
+        );
+        assert!(seed.unread[0].to_string().contains("namespace 7: "));
+        assert!(is_unknown(&libc_error(libc::ENOENT)));
+        assert!(!is_unknown(&libc_error(libc::EPERM)));
+    }
+
+    fn libc_error(errno: i32) -> io::Error {
+        io::Error::from_raw_os_error(errno)
+    }
+}

@@ -1,0 +1,376 @@
+//! Which sockets are there now? The kernel's answer for one network namespace.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::netlink::{Netlink, attributes, push_attribute, u32_at};
+use crate::event::{Protocol, SocketCookie, State, TcpFacts};
+
+/// A socket as the kernel lists it. Its cookie is the one that programs in the kernel see; listing
+/// a socket is what gives it one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub cookie: SocketCookie,
+    /// Number of its inode, which `/proc/PID/fd` shows; 0 when no process holds it any more.
+    pub inode: u32,
+    pub protocol: Protocol,
+    pub local: SocketAddr,
+    /// Fixed peer, if it has one.
+    pub remote: Option<SocketAddr>,
+    pub state: State,
+    /// Effective user that made it.
+    pub uid: u32,
+    /// Interface it is bound to; 0 for none.
+    pub ifindex: u32,
+    pub tcp: Option<TcpFacts>,
+}
+
+/// A kind of sockets that can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub name: &'static str,
+    family: u8,
+    protocol: u16,
+    /// Whether every kernel has it, so that its absence is worth telling.
+    pub usual: bool,
+}
+
+/// Every kind of sockets that Flow lists.
+pub const KINDS: [Kind; 13] = [
+    ip("tcp", libc::AF_INET, libc::IPPROTO_TCP, true),
+    ip("tcp6", libc::AF_INET6, libc::IPPROTO_TCP, true),
+    ip("udp", libc::AF_INET, libc::IPPROTO_UDP, true),
+    ip("udp6", libc::AF_INET6, libc::IPPROTO_UDP, true),
+    ip("raw", libc::AF_INET, libc::IPPROTO_RAW, true),
+    ip("raw6", libc::AF_INET6, libc::IPPROTO_RAW, true),
+    ip("packet", libc::AF_PACKET, 0, true),
+    ip("mptcp", libc::AF_INET, IPPROTO_MPTCP, false),
+    ip("mptcp6", libc::AF_INET6, IPPROTO_MPTCP, false),
+    ip("sctp", libc::AF_INET, libc::IPPROTO_SCTP, false),
+    ip("sctp6", libc::AF_INET6, libc::IPPROTO_SCTP, false),
+    ip("udplite", libc::AF_INET, libc::IPPROTO_UDPLITE, false),
+    ip("udplite6", libc::AF_INET6, libc::IPPROTO_UDPLITE, false),
+];
+
+/// Whether TCP sockets can be listed here, without listing any.
+///
+/// # Errors
+/// What the kernel answered instead.
+pub fn available() -> io::Result<()> {
+    let mut netlink = Netlink::open(libc::NETLINK_SOCK_DIAG, 0)?;
+    let request = inet_request(KINDS[0], 0);
+    netlink
+        .dump(SOCK_DIAG_BY_FAMILY, &request, |_| None::<()>)
+        .map(drop)
+}
+
+/// Opens the socket that [`list`] asks through, in the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel has no sock_diag, or descriptors have run out.
+pub fn open() -> io::Result<Netlink> {
+    Netlink::open(libc::NETLINK_SOCK_DIAG, 0)
+}
+
+/// Lists the sockets of one kind, those in TIME_WAIT left out: nobody owns them any more.
+///
+/// # Errors
+/// What the kernel answered instead; `ENOENT` when it does not have this kind.
+pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
+    if i32::from(kind.family) == libc::AF_PACKET {
+        let mut request = vec![kind.family, 0, 0, 0];
+        request.extend_from_slice(&[0; 4]);
+        request.extend_from_slice(&PACKET_SHOW_INFO.to_ne_bytes());
+        request.extend_from_slice(&[0; 8]);
+        netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
+            packet_socket(message.body)
+        })
+    } else {
+        let request = inet_request(kind, !(1 << TCP_TIME_WAIT));
+        netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
+            inet_socket(kind.protocol, message.body)
+        })
+    }
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const PACKET_SHOW_INFO: u32 = 1;
+const IPPROTO_MPTCP: i32 = 262;
+const TCP_TIME_WAIT: u32 = 6;
+/// Attribute of a request: the protocol, where eight bits are too few for it.
+const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+/// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_PROTOCOL: u16 = 10;
+/// Bytes of `inet_diag_msg` and `packet_diag_msg`, after which attributes follow.
+const INET_DIAG_BYTES: usize = 72;
+const PACKET_DIAG_BYTES: usize = 16;
+/// Attributes of a packet socket: `packet_diag_info`, whose first field is the interface; its user.
+const PACKET_DIAG_INFO: u16 = 0;
+const PACKET_DIAG_UID: u16 = 5;
+
+const fn ip(name: &'static str, family: i32, protocol: i32, usual: bool) -> Kind {
+    Kind {
+        name,
+        family: family as u8,
+        protocol: protocol as u16,
+        usual,
+    }
+}
+
+/// `inet_diag_req_v2` for any addresses, in the states of the mask.
+fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
+    let protocol = u8::try_from(kind.protocol);
+    let wants_tcp_info = i32::from(kind.protocol) == libc::IPPROTO_TCP;
+    let extensions = if wants_tcp_info {
+        1 << (INET_DIAG_INFO - 1)
+    } else {
+        0
+    };
+    let mut request = vec![kind.family, protocol.unwrap_or(u8::MAX), extensions, 0];
+    request.extend_from_slice(&states.to_ne_bytes());
+    request.extend_from_slice(&[0; 48]);
+    if protocol.is_err() {
+        push_attribute(
+            &mut request,
+            INET_DIAG_REQ_PROTOCOL,
+            &u32::from(kind.protocol).to_ne_bytes(),
+        );
+    }
+    request
+}
+
+/// Reads an `inet_diag_msg`. `None` when it is cut or says what Flow does not know.
+fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
+    let attributes = || attributes(body.get(INET_DIAG_BYTES..).unwrap_or_default());
+    let attribute = |kind| attributes().find(|(other, _)| *other == kind);
+    let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
+    let [family, state, ..] = *fixed;
+    let is_raw = i32::from(protocol) == libc::IPPROTO_RAW;
+    let protocol = if is_raw {
+        let number = attribute(INET_DIAG_PROTOCOL).and_then(|(_, value)| value.first().copied());
+        raw_protocol(number)
+    } else {
+        named_protocol(protocol)?
+    };
+    // A raw socket's "port" is its protocol.
+    let port = |offset: usize| {
+        if is_raw {
+            0
+        } else {
+            u16::from_be_bytes([fixed[offset], fixed[offset + 1]])
+        }
+    };
+    let local = SocketAddr::new(address(family, fixed.get(8..24)?)?, port(4));
+    let remote = SocketAddr::new(address(family, fixed.get(24..40)?)?, port(6));
+    let has_remote = remote.port() != 0 || (is_raw && !remote.ip().is_unspecified());
+    let tcp = attribute(INET_DIAG_INFO)
+        .filter(|_| protocol == Protocol::Tcp)
+        .map(|(_, info)| tcp_facts(info));
+    Some(Listed {
+        cookie: cookie(u32_at(fixed, 44)?, u32_at(fixed, 48)?),
+        inode: u32_at(fixed, 68)?,
+        protocol,
+        local,
+        remote: has_remote.then_some(remote),
+        state: named_state(protocol, state)?,
+        uid: u32_at(fixed, 64)?,
+        ifindex: u32_at(fixed, 40)?,
+        tcp,
+    })
+}
+
+/// Reads a `packet_diag_msg`.
+fn packet_socket(body: &[u8]) -> Option<Listed> {
+    let attribute = |kind| {
+        attributes(body.get(PACKET_DIAG_BYTES..)?)
+            .find(|(other, _)| *other == kind)
+            .and_then(|(_, value)| u32_at(value, 0))
+    };
+    Some(Listed {
+        cookie: cookie(u32_at(body, 8)?, u32_at(body, 12)?),
+        inode: u32_at(body, 4)?,
+        protocol: Protocol::Packet,
+        local: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        remote: None,
+        state: State::Unconnected,
+        uid: attribute(PACKET_DIAG_UID).unwrap_or(0),
+        ifindex: attribute(PACKET_DIAG_INFO).unwrap_or(0),
+        tcp: None,
+    })
+}
+
+fn cookie(low: u32, high: u32) -> SocketCookie {
+    SocketCookie(u64::from(high) << 32 | u64::from(low))
+}
+
+/// An address of 16 bytes, of which IPv4 fills the first four. IPv4 inside IPv6 is shown as IPv4.
+fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
+        libc::AF_INET6 => {
+            Some(IpAddr::from(Ipv6Addr::from(*bytes.first_chunk::<16>()?)).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+fn named_protocol(number: u16) -> Option<Protocol> {
+    Some(match i32::from(number) {
+        libc::IPPROTO_TCP => Protocol::Tcp,
+        libc::IPPROTO_UDP => Protocol::Udp,
+        libc::IPPROTO_UDPLITE => Protocol::Udplite,
+        libc::IPPROTO_SCTP => Protocol::Sctp,
+        IPPROTO_MPTCP => Protocol::Mptcp,
+        _ => return None,
+    })
+}
+
+fn raw_protocol(number: Option<u8>) -> Protocol {
+    match number.map(i32::from) {
+        Some(libc::IPPROTO_ICMP) => Protocol::Icmp,
+        Some(libc::IPPROTO_ICMPV6) => Protocol::Icmp6,
+        _ => Protocol::Raw,
+    }
+}
+
+/// States as in the kernel's `include/net/tcp_states.h`, which other protocols borrow.
+fn named_state(protocol: Protocol, state: u8) -> Option<State> {
+    if !protocol.has_tcp_states() {
+        return Some(if state == 1 {
+            State::Established
+        } else {
+            State::Unconnected
+        });
+    }
+    Some(match state {
+        1 => State::Established,
+        2 => State::SynSent,
+        // A request that has not become a socket yet counts as one that is being made.
+        3 | 12 => State::SynReceived,
+        4 => State::FinWait1,
+        5 => State::FinWait2,
+        6 => State::TimeWait,
+        // 13: bound, and nothing more.
+        7 | 13 => State::Closed,
+        8 => State::CloseWait,
+        9 => State::LastAck,
+        10 => State::Listen,
+        11 => State::Closing,
+        _ => return None,
+    })
+}
+
+/// Reads the fields of `tcp_info` that Flow shows; an older kernel's is shorter.
+fn tcp_facts(info: &[u8]) -> TcpFacts {
+    let micros = |offset| {
+        u32_at(info, offset)
+            .filter(|value| *value != 0 && *value != u32::MAX)
+            .map(|value| Duration::from_micros(value.into()))
+    };
+    TcpFacts {
+        rtt: micros(68),
+        min_rtt: micros(148),
+        retransmits: u32_at(info, 100).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsRawFd;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listed(name: &str) -> Vec<Listed> {
+        let kind = *KINDS.iter().find(|kind| kind.name == name).unwrap();
+        list(&mut open().unwrap(), kind).unwrap()
+    }
+
+    fn cookie_of(socket: &impl AsRawFd) -> SocketCookie {
+        let mut cookie = 0_u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the value and its length live through the call and belong together.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(result, 0);
+        SocketCookie(cookie)
+    }
+
+    #[test]
+    fn tcp_sockets_are_listed_with_the_cookie_the_kernel_gives_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let all = listed("tcp");
+        let find = |cookie| all.iter().find(|socket| socket.cookie == cookie).unwrap();
+        let server = find(cookie_of(&listener));
+        assert_eq!((server.local, server.remote), (address, None));
+        assert_eq!(server.state, State::Listen);
+        assert_ne!(server.inode, 0);
+        let client_socket = find(cookie_of(&client));
+        assert_eq!(client_socket.local, client.local_addr().unwrap());
+        assert_eq!(client_socket.remote, Some(address));
+        assert_eq!(client_socket.state, State::Established);
+        assert!(client_socket.tcp.unwrap().rtt.is_some());
+    }
+
+    #[test]
+    fn udp_sockets_tell_whether_they_are_connected() {
+        let one = UdpSocket::bind("[::1]:0").unwrap();
+        let two = UdpSocket::bind("[::1]:0").unwrap();
+        two.connect(one.local_addr().unwrap()).unwrap();
+        let all = listed("udp6");
+        let find = |socket: &UdpSocket| {
+            let cookie = cookie_of(socket);
+            all.iter().find(|other| other.cookie == cookie).unwrap()
+        };
+        assert_eq!(find(&one).state, State::Unconnected);
+        assert_eq!(find(&one).remote, None);
+        assert_eq!(find(&two).state, State::Established);
+        assert_eq!(find(&two).remote, Some(one.local_addr().unwrap()));
+        assert_eq!(find(&two).local, two.local_addr().unwrap());
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
+        let family = libc::AF_INET6 as u8;
+        assert_eq!(address(family, &mapped), Some(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(address(family, &mapped[..8]), None);
+        assert_eq!(address(99, &mapped), None);
+    }
+
+    #[test]
+    fn mptcp_is_asked_for_by_an_attribute() {
+        let kind = *KINDS.iter().find(|kind| kind.name == "mptcp").unwrap();
+        let request = inet_request(kind, u32::MAX);
+        let asked: Vec<_> = attributes(&request[56..]).collect();
+        assert_eq!(
+            asked,
+            [(INET_DIAG_REQ_PROTOCOL, &262_u32.to_ne_bytes()[..])]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..160), protocol in 0_u16..300) {
+            let _ = inet_socket(protocol, &bytes);
+            let _ = inet_socket(255, &bytes);
+            let _ = packet_socket(&bytes);
+            let _ = tcp_facts(&bytes);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask run`: builds flow and runs it as root.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    setup,
+    toolchain::Toolchain,
+    tools::{as_root, cargo, succeed, target},
+};
+
+/// Builds flow in release and becomes it. Returns only when that failed.
+///
+/// # Errors
+/// When setup or the build fails, or flow cannot be started.
+pub fn run(arguments: &[OsString]) -> Result<bool> {
+    if Toolchain::find(setup::bpf_target()).is_err() {
+        setup::setup(true)?;
+    }
+    succeed(&mut cargo([
+        "build",
+        "--release",
+        "--package",
+        "flow-user",
+        "--bin",
+        "flow",
+    ]))?;
+    let flow = release("flow")?;
+    let error = as_root(&flow).args(arguments).exec();
+    Err(error).with_context(|| {
+        format!(
+            "cannot start {}; without sudo, run this as root",
+            flow.display()
+        )
+    })
+}
+
+/// A program of the release build.
+///
+/// # Errors
+/// When the target folder cannot be told.
+pub fn release(program: &str) -> Result<PathBuf> {
+    Ok(target()?.join("release").join(program))
+}
