@@ -1,9 +1,10 @@
 //! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it.
+//! As the first process of a machine it is the init of a test guest.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flow_tests::{generate, live};
+use flow_tests::{generate, guest, live};
 
 /// Traffic generator and live tests of Flow.
 #[derive(Parser)]
@@ -22,6 +23,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        guest::run();
+    }
     let result = match Cli::parse().command {
         Command::Generate(options) => generate::run(&options).map(|()| true),
         Command::Run(options) => live::run(&options),
