@@ -61,7 +61,7 @@ pub struct Truth {
     /// Parts of `moved` that went ways which not every backend sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ways: BTreeMap<Way, Moved>,
-    /// All of `moved` by remote endpoint; empty where the mode does not tell.
+    /// What `moved` holds of datagrams, by remote endpoint; empty where the mode does not tell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<String, Moved>,
 }
@@ -119,7 +119,7 @@ impl Tally {
         self.rx_calls.fetch_add(1, Relaxed);
     }
 
-    /// As [`Self::sent`], to a remote that is known. A mode tells all remotes or none.
+    /// As [`Self::sent`], a datagram to a remote. A mode tells all remotes of its datagrams or none.
     pub fn sent_to(&self, remote: SocketAddr, bytes: usize) {
         self.sent(bytes);
         let mut remotes = lock(&self.remotes);
@@ -128,7 +128,7 @@ impl Tally {
         moved.tx_calls += 1;
     }
 
-    /// As [`Self::received`], from a remote that is known.
+    /// As [`Self::received`], a datagram from a remote.
     pub fn received_from(&self, remote: SocketAddr, bytes: usize) {
         self.received(bytes);
         let mut remotes = lock(&self.remotes);

@@ -1,4 +1,5 @@
 //! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it.
+//! As the first process of a machine it is the init of a test guest.
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use crate::truth::{Tally, Way};
 
 pub fn sendfile(options: &Options, tally: &Tally) -> Result<()> {
     let mut file = tempfile::tempfile()?;
-    // A page and a bit, sent again and again, so that a small machine can hold it.
+    // Sent again and again, so that a small machine can hold it; no multiple of a page.
     let size = options.bytes.min(1_000_003);
     for start in (0..size).step_by(ZEROS.len()) {
         file.write_all(&ZEROS[..(size - start).min(ZEROS.len() as u64) as usize])?;

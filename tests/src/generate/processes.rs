@@ -56,7 +56,7 @@ pub fn hostile(options: &Options, _: &Tally) -> Result<()> {
     let programs = Programs::new()?;
     let name = OsStr::from_bytes(b"e\"v\\i\nl\x1b]0;x\x07 \xff\xfe{}");
     let mut arguments = vec![
-        OsString::from("\u{1b}[2J\r\n\t\u{0}".trim_end_matches('\0')),
+        OsString::from("\u{1b}[2J\r\n\t\u{7f}"),
         OsString::from("{\"type\":\"lost\"}\n{\"type\":\"lost\"}"),
         OsString::from("right-to-left \u{202e} and wide \u{1f980}"),
         OsStr::from_bytes(b"invalid \xc3\x28 \xf0\x9f").to_owned(),

@@ -3,13 +3,16 @@
 //! A new one is a line in [`CASES`]; if it needs other traffic, a mode in [`crate::generate`].
 
 use super::{
-    check::{Difference, difference},
-    stream::{Flow, Stream},
+    check::{Difference, Precision, difference},
+    stream::{Flow, Stream, Wire},
 };
 use crate::truth::Truth;
 
 const MB: u64 = 1_000_000;
 const KB: u64 = 1_000;
+/// Bytes of the headers of a datagram.
+const IPV4_UDP_HEADERS: u64 = 28;
+const IPV6_UDP_HEADERS: u64 = 48;
 
 /// A test: a mode of the generator, where its far end is, and how much it moves.
 #[derive(Debug)]
@@ -22,8 +25,10 @@ pub struct Case {
     pub count: u64,
     /// Its processes open their sockets before Flow starts.
     pub before: bool,
-    /// Its bytes are checked against the interface's as well.
-    pub bulk: bool,
+    /// Its veth pair is made after Flow started.
+    pub late: bool,
+    /// Whether its bytes are checked against the interface's as well.
+    pub interface: Precision,
     /// Whatever else must be true.
     pub also: fn(&Stream, &[Truth]) -> Vec<Difference>,
 }
@@ -45,14 +50,15 @@ pub enum Net {
 /// Every test.
 #[rustfmt::skip]
 pub const CASES: &[Case] = &[
-    case("tcp_up",               "tcp-up",             Net::Peer4).bytes(200 * MB).bulk().also(directions),
+    case("tcp_up",               "tcp-up",             Net::Peer4).bytes(200 * MB).interface(Precision::Bounds).also(directions),
     case("tcp_down",             "tcp-down",           Net::Peer4).bytes(200 * MB).also(directions),
-    case("tcp_both",             "tcp-both",           Net::Peer4).bytes(100 * MB).bulk(),
-    case("tcp6_up",              "tcp-up",             Net::Peer6).bytes(50 * MB).bulk(),
+    case("tcp_both",             "tcp-both",           Net::Peer4).bytes(100 * MB).interface(Precision::Bounds),
+    case("tcp6_up",              "tcp-up",             Net::Peer6).bytes(50 * MB).interface(Precision::Bounds),
     case("tcp6_both",            "tcp-both",           Net::Peer6).bytes(20 * MB),
     case("tcp_mapped",           "tcp-both",           Net::PeerMapped).bytes(10 * MB),
     case("tcp_loopback",         "tcp-both",           Net::Loopback4).bytes(100 * MB),
     case("tcp6_loopback",        "tcp-both",           Net::Loopback6).bytes(10 * MB),
+    case("interface_appears",    "tcp-both",           Net::Peer4).bytes(5 * MB).late(),
     case("tcp_vectored",         "tcp-vectored",       Net::Peer4).bytes(5 * MB),
     case("tcp_peek",             "tcp-peek",           Net::Peer4).bytes(5 * MB),
     case("tcp_nonblocking",      "tcp-nonblocking",    Net::Peer4).bytes(20 * MB),
@@ -60,11 +66,11 @@ pub const CASES: &[Case] = &[
     case("tcp_reset",            "tcp-reset",          Net::Peer4).bytes(MB),
     case("tcp_reset_by_peer",    "tcp-reset-by-peer",  Net::Peer4).also(reset),
     case("tcp_refused",          "tcp-refused",        Net::Alone).also(refused),
-    case("udp_connected",        "udp-connected",      Net::Peer4).count(5000),
+    case("udp_connected",        "udp-connected",      Net::Peer4).count(5000).interface(Precision::Exact).also(datagrams),
     case("udp_many_remotes",     "udp-many",           Net::Peer4).count(1000),
     case("udp_sizes",            "udp-sizes",          Net::Peer4),
     case("udp_mmsg",             "udp-mmsg",           Net::Peer4).count(200),
-    case("udp6_connected",       "udp-connected",      Net::Peer6).count(1000),
+    case("udp6_connected",       "udp-connected",      Net::Peer6).count(1000).interface(Precision::Exact).also(datagrams),
     case("udp6_many_remotes",    "udp-many",           Net::Peer6).count(200),
     case("udp6_sizes",           "udp-sizes",          Net::Peer6),
     case("udp_mapped",           "udp-connected",      Net::PeerMapped).count(200),
@@ -92,7 +98,8 @@ const fn case(name: &'static str, mode: &'static str, net: Net) -> Case {
         bytes: 100 * KB,
         count: 10,
         before: false,
-        bulk: false,
+        late: false,
+        interface: Precision::Unchecked,
         also: nothing_else,
     }
 }
@@ -113,8 +120,13 @@ impl Case {
         self
     }
 
-    const fn bulk(mut self) -> Self {
-        self.bulk = true;
+    const fn late(mut self) -> Self {
+        self.late = true;
+        self
+    }
+
+    const fn interface(mut self, precision: Precision) -> Self {
+        self.interface = precision;
         self
     }
 
@@ -144,6 +156,31 @@ fn directions(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
             let seen = flow.direction.as_deref().unwrap_or("none");
             if seen != expected {
                 differences.push(difference(&truth.mode, "direction", expected, seen));
+            }
+        }
+    }
+    differences
+}
+
+/// Datagrams that fit a packet each: the near end's wire bytes follow from its calls.
+fn datagrams(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for truth in truths.iter().filter(|truth| truth.mode != "serve") {
+        let headers = if truth.argv.iter().any(|argument| argument.contains('[')) {
+            IPV6_UDP_HEADERS
+        } else {
+            IPV4_UDP_HEADERS
+        };
+        let expected = Wire {
+            tx_bytes: truth.moved.tx_bytes + headers * truth.moved.tx_calls,
+            rx_bytes: truth.moved.rx_bytes + headers * truth.moved.rx_calls,
+            tx_packets: truth.moved.tx_calls,
+            rx_packets: truth.moved.rx_calls,
+        };
+        for flow in flows(stream, truth.pid) {
+            if flow.wire != expected {
+                let (expected, seen) = (format!("{expected:?}"), format!("{:?}", flow.wire));
+                differences.push(difference(&truth.mode, "wire", expected, seen));
             }
         }
     }

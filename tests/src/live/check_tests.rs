@@ -50,7 +50,7 @@ fn all(text: &str) -> Vec<Difference> {
     let mut found = stream(&parsed);
     found.extend(processes(&parsed, &[truth()], Backend::Fexit));
     found.extend(ledgers(&parsed, &readings(), &["veth0"]));
-    found.extend(bulk(&parsed, "veth0"));
+    found.extend(interface(&parsed, "veth0", Precision::Bounds));
     found
 }
 
@@ -169,7 +169,7 @@ fn a_ledger_that_does_not_add_up_is_found() {
     );
     assert_eq!(
         broken(r#""frames":64,"socket":64"#, r#""frames":65,"socket":65"#),
-        ["frames"]
+        ["frames", "ingress socket"]
     );
 }
 
@@ -192,6 +192,11 @@ fn bytes_of_a_bulk_transfer_must_have_left_the_interface() {
     assert!(found.contains(&"egress socket".to_owned()), "{found:?}");
     let found = broken(r#""wire":{"tx_bytes":640"#, r#""wire":{"tx_bytes":639"#);
     assert_eq!(found, ["egress socket"]);
+
+    let exact = |text: &str| interface(&Stream::parse(text.as_bytes()), "veth0", Precision::Exact);
+    assert_eq!(exact(GOOD), []);
+    let merged = GOOD.replace(r#""tx_packets":1"#, r#""tx_packets":2"#);
+    assert_eq!(exact(&merged)[0].what, "egress socket");
 }
 
 #[test]
@@ -227,7 +232,8 @@ fn remotes_are_compared_one_by_one() {
     truth.remotes.insert("1.2.3.4:5".into(), moved(600, 10));
     // The stream's v4-mapped form is the same remote.
     truth.remotes.insert("1.2.3.4:6".into(), moved(400, 0));
-    let parsed = Stream::parse(GOOD.as_bytes());
+    let text = GOOD.replace(r#""protocol":"tcp""#, r#""protocol":"udp""#);
+    let parsed = Stream::parse(text.as_bytes());
     assert_eq!(processes(&parsed, &[truth.clone()], Backend::Fexit), []);
     truth.remotes.insert("1.2.3.4:6".into(), moved(399, 0));
     let found = processes(&parsed, &[truth], Backend::Fexit);

@@ -5,6 +5,7 @@ pub mod check;
 mod counters;
 mod flow;
 mod generator;
+mod outputs;
 mod peer;
 mod programs;
 mod qdisc;

@@ -13,12 +13,13 @@ use super::{
     Backend, World,
     cases::{Case, Net},
     check::{self, Difference, difference},
-    counters::{self, Readings},
+    counters::{self, Counter, Readings},
     flow::{Ended, Flow},
     generator::Generator,
     peer::Peer,
     report::{self, Report},
     stream::Stream,
+    waiting,
 };
 use crate::truth::Truth;
 
@@ -28,11 +29,9 @@ pub fn single(world: &World, case: &Case) -> Result<()> {
     let (_, truths) = observed.traffic.into_iter().next().context("no traffic")?;
     let mut differences = observed.session.differences(world);
     differences.extend(observed.session.of_case(world, case, &truths?));
-    if case.bulk {
-        differences.extend(check::bulk(
-            &observed.session.stream,
-            &observed.session.link,
-        ));
+    let session = &observed.session;
+    for link in &session.links {
+        differences.extend(check::interface(&session.stream, link, case.interface));
     }
     report::expect_none(&differences)
 }
@@ -133,16 +132,16 @@ struct Session {
     stream: Stream,
     readings: Readings,
     ended: Ended,
-    /// The near end of the veth pair.
-    link: String,
+    /// Near ends of veth pairs, where nothing else talks.
+    links: Vec<String>,
 }
 
 fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     let peer = new_peer(world)?;
-    let mut waiting = Vec::new();
+    let mut before = Vec::new();
     for case in cases {
         let ends = case.before.then(|| Ends::start(world, case, &peer));
-        waiting.push(ends.transpose()?);
+        before.push(ends.transpose()?);
     }
     let mut readings = Readings {
         before_start: counters::read()?,
@@ -151,12 +150,17 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     let flow = Flow::events(world, name)?;
     readings.after_start = counters::read()?;
     let mut traffic = Vec::new();
-    for (case, ends) in cases.iter().zip(waiting) {
+    let mut peers = vec![peer];
+    for (case, ends) in cases.iter().zip(before) {
         let started = Instant::now();
         let truths = report::catch(|| {
+            if case.late {
+                peers.insert(0, new_peer(world)?);
+                wait_until_seen(world, &flow, &peers[0], &mut readings)?;
+            }
             let ends = match ends {
                 Some(ends) => ends,
-                None => Ends::start(world, case, &peer)?,
+                None => Ends::start(world, case, &peers[0])?,
             };
             ends.finish()
         });
@@ -169,9 +173,26 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
         stream: Stream::parse(&ended.stdout),
         readings,
         ended,
-        link: peer.link.clone(),
+        links: peers.iter().map(|peer| peer.link.clone()).collect(),
     };
     Ok(Observed { session, traffic })
+}
+
+/// Waits until Flow tells of a veth pair that was made while it ran. What passed before is none of
+/// its business.
+fn wait_until_seen(world: &World, flow: &Flow, peer: &Peer, readings: &mut Readings) -> Result<()> {
+    let what = format!("a ledger of the new interface {}", peer.link);
+    waiting::until(world.patience(), &what, || {
+        let stream = Stream::parse(&flow.output()?);
+        Ok(stream.interfaces.contains_key(&peer.link).then_some(()))
+    })?;
+    let counter = counters::read()?.get(&peer.link).copied();
+    let counter = counter.context("the new interface is gone")?;
+    readings.after_start.insert(peer.link.clone(), counter);
+    readings
+        .before_start
+        .insert(peer.link.clone(), Counter::default());
+    Ok(())
 }
 
 /// A peer with a name that no other of this process has.
@@ -184,11 +205,9 @@ impl Session {
     /// What is wrong with the run as a whole.
     fn differences(&self, world: &World) -> Vec<Difference> {
         let mut differences = check::stream(&self.stream);
-        differences.extend(check::ledgers(
-            &self.stream,
-            &self.readings,
-            &[&self.link, "lo"],
-        ));
+        let mut quiet: Vec<_> = self.links.iter().map(String::as_str).collect();
+        quiet.push("lo");
+        differences.extend(check::ledgers(&self.stream, &self.readings, &quiet));
         if let Err(error) = self.ended.expect_code(130) {
             differences.push(difference(
                 "flow",

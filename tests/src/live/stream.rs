@@ -40,12 +40,19 @@ pub struct Flow {
     pub interface: Option<String>,
     pub protocol: Option<String>,
     pub app: Moved,
-    /// Layer-3 bytes of the socket.
-    pub wire_tx_bytes: u64,
-    pub wire_tx_packets: u64,
+    pub wire: Wire,
     pub opened: bool,
     pub closed: bool,
     pub reason: Option<String>,
+}
+
+/// Packets of a flow's socket, all its processes' together; layer-3 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub rx_packets: u64,
 }
 
 /// How the stream names a process.
@@ -191,8 +198,12 @@ impl Stream {
             flow.app = app;
         }
         if record["wire"].is_object() {
-            flow.wire_tx_bytes = number(&record["wire"]["tx_bytes"]);
-            flow.wire_tx_packets = number(&record["wire"]["tx_packets"]);
+            flow.wire = Wire {
+                tx_bytes: number(&record["wire"]["tx_bytes"]),
+                rx_bytes: number(&record["wire"]["rx_bytes"]),
+                tx_packets: number(&record["wire"]["tx_packets"]),
+                rx_packets: number(&record["wire"]["rx_packets"]),
+            };
         }
         let now = flow.app;
         if now.tx_bytes < before.tx_bytes || now.rx_bytes < before.rx_bytes {

@@ -1,0 +1,309 @@
+//! The tests of what `flow` prints and writes besides its event stream.
+
+use std::{fs, io::Write as _, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
+use serde_json::Value;
+
+use super::{
+    World,
+    flow::{Ended, Flow},
+    generator::Generator,
+    programs::run,
+    waiting,
+};
+use crate::truth::{Moved, Truth};
+
+pub fn top_once_json(world: &World) -> Result<()> {
+    let (ended, near) = under_chatter(
+        world,
+        "top-json",
+        &["top", "--once", "-n", "1000", "--json"],
+    )?;
+    let output: Value =
+        serde_json::from_slice(&ended.stdout).context("output of flow top --json")?;
+    let rows = rows_of(&output, near.pid);
+    let plausible = |row: &Moved| {
+        (1..=near.moved.tx_bytes).contains(&row.tx_bytes)
+            && (1..=near.moved.rx_bytes).contains(&row.rx_bytes)
+    };
+    ensure!(
+        rows.iter().any(plausible),
+        "pid {} moved {:?} in all, its rows are {rows:?}",
+        near.pid,
+        near.moved
+    );
+    Ok(())
+}
+
+pub fn top_once_text(world: &World) -> Result<()> {
+    let (ended, near) = under_chatter(world, "top-text", &["top", "--once", "-n", "1000"])?;
+    expect_harmless(&ended.stdout)?;
+    let text = String::from_utf8_lossy(&ended.stdout);
+    let pid = near.pid.to_string();
+    let named = |line: &str| line.split_whitespace().any(|word| word == pid);
+    ensure!(text.lines().any(named), "no row of pid {pid}:\n{text}");
+    ensure!(
+        text.to_uppercase().contains("TOTAL"),
+        "no TOTAL line:\n{text}"
+    );
+    Ok(())
+}
+
+/// Names and arguments of other processes cannot break a line or reach the terminal as commands.
+pub fn events_text_is_harmless(world: &World) -> Result<()> {
+    let (far, address) = loopback_server(world, "text")?;
+    let arguments = ["events", "--backend", world.options.backend.name()];
+    let flow = Flow::start(world, "text", &arguments)?;
+    waiting::until(world.patience(), "flow events to show a process", || {
+        let mut near = Generator::start(
+            world,
+            "text.near",
+            "hostile",
+            &["--peer".to_owned(), address.to_string()],
+            None,
+        )?;
+        near.join()?;
+        let text = flow.output()?;
+        Ok(String::from_utf8_lossy(&text)
+            .contains("generate tcp-both")
+            .then_some(()))
+    })?;
+    far.finish()?;
+    let ended = flow.stop(Signal::SIGINT)?;
+    ended.expect_code(130)?;
+    expect_harmless(&ended.stdout)
+}
+
+/// Processes run one after the other while Flow looks: all but the first and the last that it sees
+/// must be there to the byte.
+pub fn snapshot_totals(world: &World) -> Result<()> {
+    let (far, address) = loopback_server(world, "snapshot")?;
+    let report = world.scratch.join("report.json");
+    let duration = if world.is_slow() { "20s" } else { "3s" };
+    let path = report.to_str().context("the path of the report")?;
+    let arguments = ["snapshot", "--duration", duration, "--output", path];
+    let mut flow = Flow::start(world, "snapshot", &arguments)?;
+    let mut truths = Vec::<Truth>::new();
+    while flow.is_running()? {
+        let bytes = 50_000 + truths.len();
+        let arguments = [
+            "--peer",
+            &address.to_string(),
+            "--bytes",
+            &bytes.to_string(),
+        ];
+        let arguments = arguments.map(str::to_owned);
+        let mut near = Generator::start(world, "snapshot.near", "tcp-both", &arguments, None)?;
+        truths.extend(near.join()?);
+    }
+    flow.wait()?.expect_code(0)?;
+    far.finish()?;
+
+    let text = fs::read(&report).context("reading the report")?;
+    let report: Value = serde_json::from_slice(&text).context("the report")?;
+    let seen: Vec<Seen> = truths
+        .iter()
+        .map(|truth| Seen::of(&report, truth))
+        .collect();
+    let first = seen.iter().position(|seen| *seen == Seen::Exactly);
+    let last = seen.iter().rposition(|seen| *seen == Seen::Exactly);
+    let (Some(first), Some(last)) = (first, last) else {
+        bail!("no process is in the report to the byte: {seen:?}");
+    };
+    let (before, within, after) = (&seen[..first], &seen[first..=last], &seen[last + 1..]);
+    let partly = |part: &[Seen]| part.iter().filter(|seen| **seen == Seen::Partly).count();
+    ensure!(
+        within.iter().all(|seen| *seen == Seen::Exactly)
+            && partly(before) <= 1
+            && partly(after) <= 1,
+        "processes in the order they ran: {seen:?}"
+    );
+    Ok(())
+}
+
+pub fn snapshot_full_disk(world: &World) -> Result<()> {
+    let disk = FullDisk::new(world.scratch.join("full-disk"))?;
+    let report = disk.path.join("report.json");
+    let path = report.to_str().context("the path of the report")?;
+    let ended = run(
+        world,
+        "full-disk",
+        &["snapshot", "--duration", "1s", "--output", path],
+    )?;
+    ended.expect_complaint(1)?;
+    let left: Vec<_> = fs::read_dir(&disk.path)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<Result<_>>()?;
+    ensure!(left == ["filler"], "left on the full disk: {left:?}");
+    Ok(())
+}
+
+/// Runs flow while a process talks all the time; what that moved in the end.
+fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended, Truth)> {
+    let (far, address) = loopback_server(world, name)?;
+    let near = Generator::start(
+        world,
+        &format!("{name}.near"),
+        "udp-chatter",
+        &["--peer".to_owned(), address.to_string()],
+        None,
+    )?;
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["--backend", world.options.backend.name()]);
+    let ended = run(world, name, &arguments)?;
+    ended.expect_code(0)?;
+    let truth = near.finish()?.pop().context("the generator told nothing")?;
+    far.finish()?;
+    Ok((ended, truth))
+}
+
+fn loopback_server(world: &World, name: &str) -> Result<(Generator, SocketAddr)> {
+    let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+    let mut far = Generator::start(world, &format!("{name}.far"), "serve", &listen, None)?;
+    let address = far.listening()?;
+    Ok((far, address))
+}
+
+/// How a process is in a report.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Exactly,
+    Partly,
+    Not,
+}
+
+impl Seen {
+    fn of(report: &Value, truth: &Truth) -> Self {
+        let same = |row: &Moved| {
+            row.tx_bytes == truth.moved.tx_bytes && row.rx_bytes == truth.moved.rx_bytes
+        };
+        let rows = rows_of(report, truth.pid);
+        if rows.iter().any(same) {
+            Self::Exactly
+        } else if rows.is_empty() {
+            Self::Not
+        } else {
+            Self::Partly
+        }
+    }
+}
+
+/// Totals of all rows of a process, wherever they stand: objects that name it and hold `app`.
+fn rows_of(value: &Value, pid: u32) -> Vec<Moved> {
+    let mut rows = Vec::new();
+    match value {
+        Value::Object(fields) => {
+            let own = fields
+                .get("pid")
+                .or_else(|| fields.get("process")?.get("pid"));
+            if let (Some(own), Some(app)) = (own, fields.get("app"))
+                && own.as_u64() == Some(pid.into())
+            {
+                let bytes = |name: &str| app[name].as_u64().unwrap_or(0);
+                rows.push(Moved {
+                    tx_bytes: bytes("tx_bytes"),
+                    rx_bytes: bytes("rx_bytes"),
+                    tx_calls: bytes("tx_calls"),
+                    rx_calls: bytes("rx_calls"),
+                });
+            }
+            rows.extend(fields.values().flat_map(|value| rows_of(value, pid)));
+        }
+        Value::Array(values) => rows.extend(values.iter().flat_map(|value| rows_of(value, pid))),
+        _ => {}
+    }
+    rows
+}
+
+/// Text for a terminal: no control characters, nothing that changes the direction of writing.
+pub fn expect_harmless(output: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(output).context("the output is not UTF-8")?;
+    let harmful = |character: &char| {
+        (character.is_control() && *character != '\n')
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    for line in text.lines() {
+        if let Some(character) = line.chars().find(harmful) {
+            bail!(
+                "the output holds {character:?}, in {:?}",
+                line.chars().take(200).collect::<String>()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A small file system without room. Goes with the value.
+struct FullDisk {
+    path: PathBuf,
+}
+
+impl FullDisk {
+    fn new(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path)?;
+        mount(
+            Some("tmpfs"),
+            &path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some("size=64k"),
+        )
+        .context("mounting a small tmpfs")?;
+        let disk = Self { path };
+        let mut filler = fs::File::create(disk.path.join("filler"))?;
+        loop {
+            match filler.write(&[0; 4096]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(disk),
+                Err(error) => return Err(error).context("filling the small tmpfs"),
+            }
+        }
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        // At the end of the test nobody uses it; if it stays, the next test says so.
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_found_wherever_they_stand() {
+        let app = json!({"tx_bytes": 5, "rx_bytes": 6});
+        let report = json!({
+            "processes": [
+                {"process": {"pid": 1}, "app": app},
+                {"pid": 2, "app": {"tx_bytes": 9, "rx_bytes": 9}},
+            ],
+            "other": {"rows": [{"process": {"pid": 1, "app": app}}]},
+        });
+        let rows = rows_of(&report, 1);
+        assert_eq!(rows.len(), 2);
+        assert!(
+            rows.iter()
+                .all(|row| (row.tx_bytes, row.rx_bytes) == (5, 6))
+        );
+        assert_eq!(rows_of(&report, 3), []);
+    }
+
+    #[test]
+    fn harmful_text_is_found() {
+        expect_harmless("plain\nΩ 漢\n".as_bytes()).unwrap();
+        for text in ["\u{1b}[2J", "a\tb", "\u{9b}", "\u{202e}", "\r"] {
+            expect_harmless(text.as_bytes()).unwrap_err();
+        }
+        expect_harmless(b"\xff").unwrap_err();
+    }
+}
