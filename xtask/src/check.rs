@@ -38,7 +38,13 @@ pub fn check() -> Vec<Row> {
         }),
         counted(
             "unit tests",
-            &mut cargo(["test", "--workspace", "--exclude", "flow-ebpf"]),
+            &mut cargo([
+                "test",
+                "--workspace",
+                "--exclude",
+                "flow-ebpf",
+                "--no-fail-fast",
+            ]),
             TIME_LIMIT,
         ),
     ]

@@ -250,13 +250,15 @@ fn run_guest(
         tally.line(line);
     })?;
     let problem = match verdict {
-        Verdict::Exited(0) => return Ok((tally, None)),
-        Verdict::Exited(code) => format!("exit code {code}"),
-        Verdict::Broken => "the guest ended without a word".to_owned(),
-        Verdict::TimedOut => format!("stopped after {} s", limit.as_secs()),
+        Verdict::Exited(0) => None,
+        Verdict::Exited(code) => Some(format!("exit code {code}")),
+        Verdict::Broken => Some(format!("the guest broke down; {}", vm::last_words(&log))),
+        Verdict::TimedOut => {
+            let words = vm::last_words(&log);
+            Some(format!("stopped after {} s; {words}", limit.as_secs()))
+        }
     };
-    let words = vm::last_words(&log);
-    Ok((tally, Some(format!("{problem}; its kernel said:\n{words}"))))
+    Ok((tally, problem))
 }
 
 fn live_arguments(backend: &str, flow: &str, tests: &[String]) -> Vec<String> {

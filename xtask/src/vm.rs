@@ -76,7 +76,7 @@ pub fn boot(
     })
 }
 
-/// What the kernel said last.
+/// What the kernel said last, as the end of a sentence.
 pub fn last_words(log: &Path) -> String {
     const LINES: usize = 30;
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
@@ -85,7 +85,15 @@ pub fn last_words(log: &Path) -> String {
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    if lines.is_empty() {
+        return "its kernel said nothing".to_owned();
+    }
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    format!(
+        "its kernel's last words, from {}:\n{}",
+        log.display(),
+        last.join("\n")
+    )
 }
 
 /// The processor's own virtualization where this machine can lend it, else emulation.
