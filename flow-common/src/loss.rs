@@ -26,15 +26,13 @@ pub enum Loss {
     CallFull = 8,
     /// A kernel structure could not be read: a call was not counted.
     ReadFault = 9,
-    /// A packet on an interface that has no counter. Counted in packets.
-    UnknownInterface = 10,
     /// The return of a function was not seen (a kretprobe was missed): a call was not counted.
-    ReturnMissed = 11,
+    ReturnMissed = 10,
 }
 
 impl Loss {
     /// Number of causes, and entries of the kernel's array.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 11;
 
     /// Every cause, in order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -48,7 +46,6 @@ impl Loss {
         Self::SocketFullRx,
         Self::CallFull,
         Self::ReadFault,
-        Self::UnknownInterface,
         Self::ReturnMissed,
     ];
 }

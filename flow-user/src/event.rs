@@ -423,7 +423,7 @@ pub enum Event {
         totals: AppTotals,
     },
     /// An interface's counters.
-    Interface(InterfaceFact),
+    Interface(Box<InterfaceFact>),
     /// An interface is gone.
     InterfaceGone { ifindex: u32 },
     /// Path of a cgroup below the v2 root, such as `/system.slice/nginx.service`.

@@ -1,3 +1,186 @@
-//! Wiring: what each subcommand does.
+//! Wiring: what each command does.
 
 pub mod doctor;
+mod engine;
+mod events;
+mod failure;
+mod names;
+mod output;
+mod snapshot;
+mod top;
+
+use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+pub use self::output::Output;
+use self::{engine::Plan, failure::Failure, names::Known};
+use crate::{
+    cli::{Cli, Command, Top},
+    query::filter::Filter,
+    sink::Host,
+    source::kernel::probe,
+};
+
+/// Does what the command line says.
+pub fn run(cli: &Cli) -> ExitCode {
+    match try_run(cli) {
+        Ok(end) => end.into(),
+        Err(failure) => {
+            eprintln!("flow: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Interrupted,
+    Terminated,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        Self::from(match end {
+            End::Done => 0,
+            End::Interrupted => 130,
+            End::Terminated => 143,
+        })
+    }
+}
+
+fn try_run(cli: &Cli) -> Result<End, Failure> {
+    let output = cli.global.output();
+    let names = Known::new(!cli.global.no_resolve);
+    let filter = filter(cli, &names)?;
+    let default_top = Command::Top(Top::default());
+    let command = cli.command.as_ref().unwrap_or(&default_top);
+    if let Command::Doctor = command {
+        return doctor(cli, output);
+    }
+    let plan = Plan {
+        kernel: crate::source::kernel::Options {
+            backend: cli.global.backend.0,
+            interfaces: (!cli.global.interface.is_empty()).then(|| cli.global.interface.clone()),
+        },
+        interval: cli.global.interval,
+        host: host(),
+        filter,
+        output,
+    };
+    raise_limits();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    runtime.block_on(async {
+        match command {
+            Command::Top(options) => top::run(plan, options, &names).await,
+            Command::Events(options) => events::run(plan, options, &names).await,
+            Command::Snapshot(options) => snapshot::run(plan, options, &names).await,
+            Command::Doctor => Ok(End::Done),
+        }
+    })
+}
+
+fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
+    let report = probe::probe(cli.global.backend.0);
+    let text = if output.json {
+        doctor::to_json(&report).map_err(Failure::Json)?
+    } else {
+        doctor::render(&report, output.width().unwrap_or(100))
+    };
+    output.write(&text)?;
+    Ok(End::Done)
+}
+
+/// The filter asked for, narrowed to the interfaces asked for.
+fn filter(cli: &Cli, names: &Known) -> Result<Filter, Failure> {
+    let uid_of = |name: &str| names.uid(name);
+    let asked = cli.global.filter.as_deref().unwrap_or_default();
+    let filter = Filter::parse(asked, &uid_of)?;
+    let interfaces: Vec<String> = cli
+        .global
+        .interface
+        .iter()
+        .map(|name| format!("interface {}", quoted(name)))
+        .collect();
+    if interfaces.is_empty() {
+        return Ok(filter);
+    }
+    let of_interfaces = interfaces.join(" or ");
+    let narrowed = if filter.is_all() {
+        of_interfaces
+    } else {
+        format!("({filter}) and ({of_interfaces})")
+    };
+    Ok(Filter::parse(&narrowed, &uid_of)?)
+}
+
+/// A word as the filter language quotes it.
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn host() -> Host {
+    let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+    nix::sys::utsname::uname().map_or_else(
+        |_| Host::default(),
+        |name| Host {
+            name: text(name.nodename()),
+            kernel: text(name.release()),
+        },
+    )
+}
+
+/// Takes what the system allows: a descriptor for each program on each interface, and, before
+/// 5.11, locked memory for maps. Going without is no failure; what then fails says so itself.
+fn raise_limits() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    let unlimited = nix::sys::resource::RLIM_INFINITY;
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
+}
+
+/// The signals that end a command.
+struct Ending {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Ending {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::Runtime)?,
+            terminate: signal(SignalKind::terminate()).map_err(Failure::Runtime)?,
+            hang_up: signal(SignalKind::hangup()).map_err(Failure::Runtime)?,
+        })
+    }
+
+    /// Waits for one.
+    async fn wait(&mut self) -> End {
+        tokio::select! {
+            _ = self.interrupt.recv() => End::Interrupted,
+            _ = self.terminate.recv() => End::Terminated,
+            _ = self.hang_up.recv() => End::Terminated,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_interface_is_one_word() {
+        for name in ["eth0", "a b", "x\"y", "back\\slash", "or"] {
+            let text = format!("interface {}", quoted(name));
+            Filter::parse(&text, &|_| None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}

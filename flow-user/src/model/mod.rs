@@ -144,7 +144,7 @@ impl Model {
             Event::Overflow { process, totals } => processes.overflow(process, totals, time),
             Event::Interface(fact) => {
                 let ifindex = fact.ifindex;
-                if let Some(name) = interfaces.apply(fact, time)
+                if let Some(name) = interfaces.apply(*fact, time)
                     && let Some(netns) = self.config.host_netns
                 {
                     flows.name_interface(netns, ifindex, &name);

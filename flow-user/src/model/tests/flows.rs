@@ -394,14 +394,14 @@ fn rates_are_over_the_time_between_ticks_and_fall_to_zero() {
 fn only_the_hosts_sockets_have_an_interface_name() {
     let mut play = Play::new();
     let interface = |name: &str| {
-        Event::Interface(InterfaceFact {
+        Event::Interface(Box::new(InterfaceFact {
             ifindex: 2,
             name: name.into(),
             up: true,
             classified: true,
             ingress: Default::default(),
             egress: Default::default(),
-        })
+        }))
     };
     for (cookie, netns) in [(1, HOST), (2, Netns(2))] {
         let fact = SocketFact {

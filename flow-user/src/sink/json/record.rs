@@ -319,8 +319,8 @@ loss_causes! {
     CallFull = "call_full",
     /// A call was not counted: a kernel structure could not be read.
     ReadFault = "read_fault",
-    /// A packet on an interface that has no counter.
-    UnknownInterface = "unknown_interface",
+    /// A call was not counted: its return was not seen.
+    ReturnMissed = "return_missed",
     /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
     /// was slow. No bytes are lost: counters are cumulative.
     ReaderSlowCoalesced = "reader_slow_coalesced",
@@ -339,7 +339,7 @@ impl From<Loss> for LossCause {
             Loss::SocketFullRx => Self::SocketFullRx,
             Loss::CallFull => Self::CallFull,
             Loss::ReadFault => Self::ReadFault,
-            Loss::UnknownInterface => Self::UnknownInterface,
+            Loss::ReturnMissed => Self::ReturnMissed,
         }
     }
 }

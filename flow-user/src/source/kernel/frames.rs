@@ -90,7 +90,7 @@ impl Frames {
                 let ifindex = link.ifindex;
                 self.present(ebpf, link);
                 if let Some(known) = self.known.get(&ifindex) {
-                    return vec![Event::Interface(known.fact(self.classifiers.as_ref()))];
+                    return vec![known.event(self.classifiers.as_ref())];
                 }
             }
             LinkChange::Gone { ifindex } => {
@@ -153,7 +153,7 @@ impl Frames {
         }
         self.known
             .values()
-            .map(|known| Event::Interface(known.fact(self.classifiers.as_ref())))
+            .map(|known| known.event(self.classifiers.as_ref()))
             .collect()
     }
 
@@ -197,7 +197,7 @@ impl Known {
         }
     }
 
-    fn fact(&self, classifiers: Option<&Classifiers>) -> InterfaceFact {
+    fn event(&self, classifiers: Option<&Classifiers>) -> Event {
         let counters: &Counters = &self.link.counters;
         let mut fact = InterfaceFact {
             ifindex: self.link.ifindex,
@@ -224,7 +224,7 @@ impl Known {
                 hand_to_master(&mut fact.ingress.classes);
             }
         }
-        fact
+        Event::Interface(Box::new(fact))
     }
 }
 

@@ -14,7 +14,7 @@ mod programs;
 mod qdisc;
 pub mod ring;
 mod tracker;
-mod trial;
+pub mod trial;
 
 use std::{collections::HashSet, io, time::Duration};
 
@@ -69,6 +69,25 @@ pub enum StartError {
     Ring(io::Error),
     #[error("cannot follow the interfaces: {0}")]
     Interfaces(io::Error),
+}
+
+impl StartError {
+    /// Whether Flow lacks privileges for it, rather than the kernel the means.
+    pub fn is_not_permitted(&self) -> bool {
+        if let Self::Backend(error) = self {
+            return error.not_permitted;
+        }
+        let mut cause: Option<&dyn std::error::Error> = Some(self);
+        let causes = std::iter::from_fn(|| {
+            let this = cause?;
+            cause = this.source();
+            Some(this)
+        });
+        let refused = causes
+            .filter_map(|error| error.downcast_ref::<io::Error>())
+            .any(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        refused && !nix::unistd::geteuid().is_root()
+    }
 }
 
 /// The programs in the kernel, and what they tell.

@@ -476,7 +476,8 @@ impl Serialize for Backend {
     }
 }
 
-const AS_ROOT: &str = "run it as root: sudo flow ...";
+/// What to type when privileges are missing.
+pub const AS_ROOT: &str = "run it as root: sudo flow ...";
 /// What to type once, so that users without root may run Flow.
 const SET_CAPABILITIES: &str = "sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,\
                                 cap_sys_ptrace,cap_dac_read_search+ep $(command -v flow)";

@@ -1,0 +1,168 @@
+//! The one task that owns the model: hears the source, asks for names, ticks.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Output, failure::Failure};
+use crate::{
+    enrich::cgroup::Cgroups,
+    event::{CgroupId, Event, Instant, Timed},
+    model::{Config, Model, change::TimedChange, snapshot::Snapshot},
+    query::filter::Filter,
+    sink::{Host, clock::Clock},
+    source::kernel::{self, Kernel},
+};
+
+/// Ids of cgroups whose path was asked for are remembered up to this number.
+const MAX_CGROUPS: usize = 65_536;
+
+/// What a command is to do with what the engine knows.
+#[derive(Debug)]
+pub struct Plan {
+    pub kernel: kernel::Options,
+    pub interval: Duration,
+    pub host: Host,
+    pub filter: Filter,
+    pub output: Output,
+}
+
+/// The source and the model.
+pub struct Engine {
+    kernel: Kernel,
+    state: State,
+    started: Instant,
+    clock: Clock,
+    heard: Vec<Timed>,
+}
+
+/// The model, and what it needs from outside.
+struct State {
+    model: Model,
+    cgroups: Cgroups,
+    named: HashSet<CgroupId>,
+}
+
+impl Engine {
+    /// Attaches, and learns what there was before.
+    ///
+    /// # Errors
+    /// The kernel refuses what there is no substitute for.
+    pub fn start(options: kernel::Options, history: Duration) -> Result<Self, Failure> {
+        let mut heard = Vec::new();
+        let clock = clock();
+        let kernel = Kernel::start(options, &mut heard)?;
+        let started = kernel::now();
+        let config = Config {
+            history,
+            host_netns: kernel::host_netns().ok(),
+        };
+        let mut engine = Self {
+            kernel,
+            state: State {
+                model: Model::new(config, started),
+                cgroups: Cgroups::new(),
+                named: HashSet::new(),
+            },
+            started,
+            clock,
+            heard,
+        };
+        engine.state.apply(&mut engine.heard);
+        Ok(engine)
+    }
+
+    /// When counting began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The wall clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Waits for something to happen, and takes it. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// The kernel can't be listened to any more.
+    pub async fn next(&mut self) -> Result<(), Failure> {
+        self.kernel
+            .next(&mut self.heard)
+            .await
+            .map_err(Failure::Kernel)?;
+        self.state.apply(&mut self.heard);
+        Ok(())
+    }
+
+    /// Brings every number up to this moment.
+    pub fn tick(&mut self) {
+        self.kernel.tick(&mut self.heard);
+        self.state.apply(&mut self.heard);
+        self.state.model.tick(kernel::now());
+    }
+
+    /// What changed since this was last asked, in order.
+    pub fn changes(&mut self) -> Vec<TimedChange> {
+        self.state.model.changes()
+    }
+
+    /// The state as of the last tick.
+    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+        self.state.model.snapshot()
+    }
+
+    /// Detaches. What remains is told in the changes and the snapshot returned.
+    pub fn stop(self) -> (Vec<TimedChange>, Arc<Snapshot>) {
+        let Self {
+            kernel,
+            mut state,
+            mut heard,
+            ..
+        } = self;
+        kernel.stop(&mut heard);
+        state.apply(&mut heard);
+        state.model.finish(kernel::now());
+        (state.model.changes(), state.model.snapshot())
+    }
+}
+
+impl State {
+    fn apply(&mut self, heard: &mut Vec<Timed>) {
+        for timed in heard.drain(..) {
+            let cgroup = match &timed.event {
+                Event::App(fact) => fact.cgroup,
+                Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
+                    fact.cgroup
+                }
+                _ => None,
+            };
+            if let Some(id) = cgroup {
+                self.name_cgroup(id, timed.time);
+            }
+            self.model.apply(timed);
+        }
+    }
+
+    /// Asks for the path of a cgroup that is new: later it may be gone.
+    fn name_cgroup(&mut self, id: CgroupId, time: Instant) {
+        if self.named.len() >= MAX_CGROUPS {
+            self.named.clear();
+        }
+        if self.named.insert(id)
+            && let Some(path) = self.cgroups.path(id)
+        {
+            let event = Event::Cgroup { id, path };
+            self.model.apply(Timed { time, event });
+        }
+    }
+}
+
+/// The wall clock's time at boot, as of now: later steps of the clock do not tear a stream apart.
+fn clock() -> Clock {
+    let since_boot = i64::try_from(kernel::now().0).unwrap_or(i64::MAX);
+    let boot = Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(since_boot));
+    Clock {
+        boot: boot.unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}

@@ -1,0 +1,203 @@
+//! `flow events`: one line for each thing that happens.
+//!
+//! A thread of its own writes, so that a slow reader never keeps the engine from listening. What the
+//! reader has not taken yet waits in a backlog.
+
+use std::{io, thread::JoinHandle, time::Duration};
+
+use jiff::tz::TimeZone;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    End, Ending, Failure,
+    engine::{Engine, Plan},
+    output,
+};
+use crate::{
+    cli::Events,
+    model::change::TimedChange,
+    query::{
+        names::Names,
+        selection::{EventTypes, Selection},
+    },
+    sink::{
+        backlog::{Backlog, Delivery},
+        json::Encoder,
+        text::{EventText, coalesced_line, event_header, event_line},
+    },
+};
+
+/// How long closed flows are kept; their close was told at once.
+const HISTORY: Duration = Duration::from_secs(2);
+/// Bytes handed to the writer at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Runs the command.
+///
+/// # Errors
+/// The kernel side fails, standard output can't be written, or its reader stalls.
+pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End, Failure> {
+    let mut ending = Ending::listen()?;
+    let mut engine = Engine::start(plan.kernel, HISTORY)?;
+    let mut stream = Stream {
+        selection: Selection {
+            filter: plan.filter,
+            types: options.only.clone().unwrap_or_else(EventTypes::all),
+        },
+        backlog: Backlog::default(),
+        format: Format::new(plan.output, &engine),
+        names,
+    };
+    let mut writer = Writer::start();
+    if let Some(header) = stream.format.header() {
+        writer.send(header).await;
+    }
+    let mut ticks = interval(plan.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let over = sleep(options.duration.unwrap_or(Duration::MAX));
+    tokio::pin!(over);
+    let end = loop {
+        stream.take(engine.changes())?;
+        tokio::select! {
+            biased;
+            end = ending.wait() => break end,
+            () = &mut over => break End::Done,
+            place = writer.place(), if !stream.backlog.is_empty() => match place {
+                Some(place) => place.send(stream.chunk()),
+                None => break End::Done,
+            },
+            _ = ticks.tick() => engine.tick(),
+            heard = engine.next() => heard?,
+        }
+    };
+    // Detached first: a reader that does not read keeps nothing in the kernel.
+    let (changes, _) = engine.stop();
+    stream.take(changes)?;
+    while !stream.backlog.is_empty() {
+        let chunk = stream.chunk();
+        tokio::select! {
+            sent = writer.send(chunk) => if !sent { break },
+            // Asked again: whoever reads does not read to the end.
+            end = ending.wait() => return Ok(end),
+        }
+    }
+    writer.finish().await?;
+    Ok(end)
+}
+
+/// From changes to lines.
+struct Stream<'a> {
+    selection: Selection,
+    backlog: Backlog,
+    format: Format,
+    names: &'a dyn Names,
+}
+
+impl Stream<'_> {
+    fn take(&mut self, changes: Vec<TimedChange>) -> Result<(), Failure> {
+        for change in changes {
+            if self.selection.wants(&change.change) {
+                self.backlog.push(change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines for the writer, as many as it takes at once.
+    fn chunk(&mut self) -> Vec<u8> {
+        let mut text = String::new();
+        while text.len() < CHUNK_BYTES
+            && let Some(delivery) = self.backlog.pop()
+        {
+            text.push_str(&self.format.line(&delivery, self.names));
+            text.push('\n');
+        }
+        text.into_bytes()
+    }
+}
+
+/// How a line looks.
+enum Format {
+    Json(Encoder),
+    Text(EventText),
+}
+
+impl Format {
+    fn new(output: super::Output, engine: &Engine) -> Self {
+        if output.json {
+            Self::Json(Encoder::new(engine.clock()))
+        } else {
+            Self::Text(EventText {
+                clock: engine.clock(),
+                zone: TimeZone::system(),
+                screen: output.screen(),
+            })
+        }
+    }
+
+    fn header(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Json(_) => None,
+            Self::Text(text) => Some(format!("{}\n", event_header(text)).into_bytes()),
+        }
+    }
+
+    fn line(&mut self, delivery: &Delivery, names: &dyn Names) -> String {
+        match (self, delivery) {
+            (Self::Json(encoder), Delivery::Change(change)) => encoder.encode(change, names),
+            (Self::Json(encoder), Delivery::Coalesced { time, count }) => {
+                encoder.coalesced(*time, *count)
+            }
+            (Self::Text(text), Delivery::Change(change)) => event_line(text, change, names),
+            (Self::Text(text), Delivery::Coalesced { time, count }) => {
+                coalesced_line(text, *time, *count)
+            }
+        }
+    }
+}
+
+/// The thread that writes, and the way to it.
+struct Writer {
+    chunks: mpsc::Sender<Vec<u8>>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Writer {
+    fn start() -> Self {
+        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
+        let thread = std::thread::spawn(move || {
+            while let Some(chunk) = waiting.blocking_recv() {
+                if !output::write(&chunk)? {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        Self { chunks, thread }
+    }
+
+    /// Waits until the writer can take a chunk; `None` once nobody reads.
+    async fn place(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+        self.chunks.reserve().await.ok()
+    }
+
+    /// Hands over a chunk; false once nobody reads.
+    async fn send(&mut self, chunk: Vec<u8>) -> bool {
+        self.chunks.send(chunk).await.is_ok()
+    }
+
+    /// Waits until everything is written.
+    async fn finish(self) -> Result<(), Failure> {
+        let Self { chunks, thread } = self;
+        drop(chunks);
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        match joined {
+            Ok(Ok(result)) => result.map_err(Failure::Output),
+            // Nothing there panics; if it did, its message is out.
+            Ok(Err(_)) | Err(_) => Err(Failure::Output(io::Error::other("the writer failed"))),
+        }
+    }
+}

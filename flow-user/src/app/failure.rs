@@ -1,0 +1,52 @@
+//! Why a command failed, and the exit code that says so.
+
+use std::{io, process::ExitCode};
+
+use crate::{
+    query::{filter::FilterError, view::UnknownColumn},
+    sink::{backlog::ReaderStalled, file::WriteError},
+    source::kernel::{StartError, probe::AS_ROOT},
+};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Filter(#[from] FilterError),
+    #[error("{0}")]
+    Column(#[from] UnknownColumn),
+    #[error("{0}{hint}", hint = hint(.0))]
+    Start(#[from] StartError),
+    #[error("the kernel can't be listened to any more: {0}")]
+    Kernel(io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    #[error("{0}")]
+    Report(#[from] WriteError),
+    #[error("{0}")]
+    Stalled(#[from] ReaderStalled),
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+    #[error("cannot write JSON: {0}")]
+    Json(serde_json::Error),
+}
+
+/// What to type next, where the error does not say it itself.
+fn hint(error: &StartError) -> String {
+    match error {
+        StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),
+        error if error.is_not_permitted() => format!("; {AS_ROOT}"),
+        _ => "; `flow doctor` shows what works here".into(),
+    }
+}
+
+impl Failure {
+    /// The exit code: 2 wrong usage, 3 not permitted, 1 otherwise.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Filter(_) | Self::Column(_) | Self::Start(StartError::NoInterface { .. }) => 2,
+            Self::Start(error) if error.is_not_permitted() => 3,
+            _ => 1,
+        })
+    }
+}

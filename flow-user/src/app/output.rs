@@ -1,0 +1,60 @@
+//! Standard output: a terminal, a pipe or a file.
+
+use std::io::{self, ErrorKind, Write as _};
+
+use super::failure::Failure;
+use crate::sink::text::Screen;
+
+/// How standard output is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    pub json: bool,
+    pub color: bool,
+    pub is_terminal: bool,
+}
+
+impl Output {
+    /// Columns of the terminal; `None` for a pipe or file, where nothing is cut.
+    pub fn width(self) -> Option<usize> {
+        self.size().map(|(columns, _)| columns)
+    }
+
+    /// Columns and rows of the terminal.
+    pub fn size(self) -> Option<(usize, usize)> {
+        let (columns, rows) = crossterm::terminal::size()
+            .ok()
+            .filter(|_| self.is_terminal)?;
+        // A terminal that does not know its size says zero.
+        (columns > 0 && rows > 0).then_some((columns.into(), rows.into()))
+    }
+
+    /// Where text goes.
+    pub fn screen(self) -> Screen {
+        Screen {
+            width: self.width(),
+            color: self.color,
+        }
+    }
+
+    /// Writes text. True if somebody reads; a reader that closed its end ends a command, and is no
+    /// failure.
+    ///
+    /// # Errors
+    /// It can't be written, for another reason.
+    pub fn write(self, text: &str) -> Result<bool, Failure> {
+        write(text.as_bytes()).map_err(Failure::Output)
+    }
+}
+
+/// Writes bytes to standard output. False if nobody reads any more.
+///
+/// # Errors
+/// They can't be written, for another reason.
+pub fn write(bytes: &[u8]) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,106 @@
+//! `flow top`: a table, refreshed.
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::{
+    End, Ending, Failure,
+    engine::{Engine, Plan},
+};
+use crate::{
+    cli::Top,
+    model::snapshot::Snapshot,
+    query::{
+        names::Names,
+        table::Table,
+        view::{Sort, View},
+    },
+    sink::{clock::Clock, json::top_line, text::render_top},
+};
+
+/// How long what ended is shown.
+const HISTORY: std::time::Duration = std::time::Duration::from_secs(10);
+/// Rows where nothing says how many fit.
+const ROWS: usize = 40;
+/// Lines of a page that are not rows of the table: header, totals, the ledger's first line.
+const LINES_AROUND: usize = 8;
+/// Home, and clear to the end of the screen.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Runs the command.
+///
+/// # Errors
+/// The kernel side fails, or standard output can't be written.
+pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Failure> {
+    let sort = options.sort.as_deref();
+    let sort = sort.map(|text| Sort::parse(options.by, text)).transpose()?;
+    let period = options.delay.unwrap_or(plan.interval);
+    let count = if options.once { Some(1) } else { options.count };
+    let mut page = Page {
+        view: View {
+            by: options.by,
+            filter: plan.filter,
+            sort,
+            rows: None,
+        },
+        rows: options.rows,
+        output: plan.output,
+        host: plan.host,
+        first: true,
+    };
+    let mut ending = Ending::listen()?;
+    let mut engine = Engine::start(plan.kernel, HISTORY)?;
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = 0;
+    let end = loop {
+        tokio::select! {
+            biased;
+            end = ending.wait() => break end,
+            _ = ticks.tick() => {
+                engine.tick();
+                drop(engine.changes());
+                let text = page.render(&engine.snapshot(), engine.clock(), names);
+                shown += 1;
+                if !plan.output.write(&text)? || Some(shown) == count {
+                    break End::Done;
+                }
+            }
+            heard = engine.next() => heard?,
+        }
+    };
+    engine.stop();
+    Ok(end)
+}
+
+/// What one refresh needs to know.
+struct Page {
+    view: View,
+    rows: Option<usize>,
+    output: super::Output,
+    host: crate::sink::Host,
+    first: bool,
+}
+
+impl Page {
+    fn render(&mut self, snapshot: &Snapshot, clock: Clock, names: &dyn Names) -> String {
+        let lines = self.output.size().map(|(_, lines)| lines);
+        let interfaces = snapshot.interfaces.len();
+        let fitting = |lines: usize| lines.saturating_sub(LINES_AROUND + interfaces).max(1);
+        self.view.rows = self
+            .rows
+            .or_else(|| (!self.output.json).then(|| lines.map_or(ROWS, fitting)));
+        let table = Table::build(snapshot, &self.view, names);
+        if self.output.json {
+            let mut line = top_line(&table, snapshot, clock);
+            line.push('\n');
+            return line;
+        }
+        let text = render_top(&table, snapshot, &self.host, self.output.screen());
+        let is_first = std::mem::replace(&mut self.first, false);
+        match (self.output.is_terminal, is_first) {
+            (true, _) => format!("{CLEAR}{text}"),
+            (false, true) => text,
+            (false, false) => format!("\n{text}"),
+        }
+    }
+}
