@@ -70,7 +70,7 @@ impl FlowTable {
             return;
         }
         let (mut scene, sockets) = self.scene(time, processes, changes);
-        socket(sockets, fact.socket, time).app(fact, &mut scene);
+        socket(sockets, fact.socket).app(fact, &mut scene);
     }
 
     /// A socket is new or changed. `interface` is the name of the interface of its last packet.
@@ -89,7 +89,7 @@ impl FlowTable {
         let listener = self.listener_of(&fact);
         let before = self.listening(cookie);
         let (mut scene, sockets) = self.scene(time, processes, changes);
-        socket(sockets, cookie, time).learn(fact, interface, listener, &mut scene);
+        socket(sockets, cookie).learn(fact, interface, listener, &mut scene);
         let after = self.listening(cookie);
         if before != after {
             self.stop_listening(cookie, before);
@@ -114,7 +114,7 @@ impl FlowTable {
         let listening = self.listening(cookie);
         self.stop_listening(cookie, listening);
         let (mut scene, sockets) = self.scene(time, processes, changes);
-        let socket = socket(sockets, cookie, time);
+        let socket = socket(sockets, cookie);
         if socket.closed.is_none() {
             socket.close(reason, &mut scene);
             self.closed.push_back((time, cookie));
@@ -284,12 +284,8 @@ impl FlowTable {
     }
 }
 
-fn socket(
-    sockets: &mut BTreeMap<SocketCookie, Box<Socket>>,
-    cookie: SocketCookie,
-    time: Instant,
-) -> &mut Socket {
+fn socket(sockets: &mut BTreeMap<SocketCookie, Box<Socket>>, cookie: SocketCookie) -> &mut Socket {
     sockets
         .entry(cookie)
-        .or_insert_with(|| Box::new(Socket::new(cookie, time)))
+        .or_insert_with(|| Box::new(Socket::new(cookie)))
 }

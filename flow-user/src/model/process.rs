@@ -4,12 +4,15 @@
 //! only those with traffic or a flow are shown. A process is dropped once it exited, its last flow
 //! left the history and the history has passed; its bytes then stay in the grand total.
 
+mod life;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
+use self::life::Dropped;
 use super::{
     rate::Meter,
     snapshot::{Process, Rate},
@@ -20,10 +23,6 @@ use crate::event::{AppFact, AppTotals, CgroupId, Instant, ProcessFact, ProcessId
 
 /// Ancestors kept for each process.
 const LINEAGE: usize = 32;
-/// How long an exited process without traffic is kept, in case its bytes are told late.
-const GRACE: Duration = Duration::from_secs(1);
-/// Exited processes kept at most, so that a storm of short processes cannot fill memory.
-const EXITED: usize = 16_384;
 /// Known paths of cgroups above which those without a process are dropped.
 const CGROUPS: usize = 4_096;
 
@@ -63,12 +62,6 @@ struct Entry {
     queued: bool,
     meter: Meter,
     moving: bool,
-}
-
-#[derive(Debug)]
-struct Dropped {
-    exited: Instant,
-    overflow: AppTotals,
 }
 
 impl ProcessTable {
@@ -182,19 +175,6 @@ impl ProcessTable {
         );
     }
 
-    /// A process ended. Returns its row the first time this is told.
-    pub(super) fn exit(&mut self, id: ProcessId, time: Instant) -> Option<Arc<Process>> {
-        if self.dropped.contains(&id) {
-            return None;
-        }
-        let entry = self.ensure(id, time);
-        if entry.row.exited.is_some() {
-            return None;
-        }
-        self.set_exited(id, time);
-        self.row(id)
-    }
-
     /// A cgroup's path is known.
     pub(super) fn cgroup(&mut self, id: CgroupId, path: Arc<str>) {
         if self.cgroups.get(&id) == Some(&path) {
@@ -273,31 +253,6 @@ impl ProcessTable {
         }
     }
 
-    /// Something refers to this process: it stays until that is [released](Self::release).
-    pub(super) fn acquire(&mut self, id: ProcessId, time: Instant) {
-        let entry = self.ensure(id, time);
-        let first = !entry.is_shown();
-        entry.references += 1;
-        if first {
-            self.trace(id);
-        }
-    }
-
-    pub(super) fn release(&mut self, id: ProcessId, time: Instant) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.references = entry.references.saturating_sub(1);
-            if entry.references == 0
-                && !self.drop_if_due(id, time)
-                && let Some(entry) = self.entries.get_mut(&id)
-                && let Some(exited) = entry.row.exited
-                && !entry.queued
-            {
-                entry.queued = true;
-                self.exited.push_back((exited, id));
-            }
-        }
-    }
-
     pub(super) fn flow_opened(&mut self, id: ProcessId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             Arc::make_mut(&mut entry.row).open_flows += 1;
@@ -332,14 +287,6 @@ impl ProcessTable {
         self.renamed.clear();
     }
 
-    /// Whether a process is known to have ended.
-    pub(super) fn has_exited(&self, id: ProcessId) -> bool {
-        match self.entries.get(&id) {
-            Some(entry) => entry.row.exited.is_some(),
-            None => self.dropped.contains(&id),
-        }
-    }
-
     /// App bytes of all processes ever, dropped ones included.
     pub(super) fn total(&self) -> AppTotals {
         self.total
@@ -362,76 +309,6 @@ impl ProcessTable {
             entry.moving = rate != Rate::default();
             entry.moving
         });
-    }
-
-    /// Drops the processes whose time has come.
-    pub(super) fn expire(&mut self, now: Instant) {
-        let grace = GRACE.min(self.history);
-        while let Some(&(exited, id)) = self.grace.front() {
-            if now.since(exited) < grace {
-                break;
-            }
-            self.grace.pop_front();
-            if !self.drop_if_due(id, now) {
-                self.exited.push_back((exited, id));
-            }
-        }
-        while let Some(&(exited, id)) = self.exited.front() {
-            if now.since(exited) < self.history && self.exited.len() <= EXITED {
-                break;
-            }
-            self.exited.pop_front();
-            // One that is still referred to is looked at again when it is released.
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.queued = false;
-                if entry.references == 0 {
-                    self.remove(id, now);
-                }
-            }
-        }
-        self.dropped.expire(now);
-    }
-
-    /// The entry of a process, made if need be. One that was dropped comes back as exited.
-    fn ensure(&mut self, id: ProcessId, time: Instant) -> &mut Entry {
-        if !self.entries.contains_key(&id) {
-            let dropped = self.dropped.dig_up(&id);
-            self.entries.insert(
-                id,
-                Entry::new(
-                    id,
-                    dropped
-                        .as_ref()
-                        .map_or_else(AppTotals::default, |d| d.overflow),
-                ),
-            );
-            let newest = self.newest.entry(id.pid).or_insert(id.start);
-            if let Some(dropped) = dropped {
-                self.set_exited(id, dropped.exited);
-            } else if *newest > id.start {
-                self.set_exited(id, time);
-            } else if *newest < id.start {
-                let superseded = ProcessId {
-                    start: *newest,
-                    ..id
-                };
-                *newest = id.start;
-                self.set_exited(superseded, time);
-            }
-        }
-        self.entries
-            .get_mut(&id)
-            .expect("the entry was made above if it was missing")
-    }
-
-    fn set_exited(&mut self, id: ProcessId, time: Instant) {
-        if let Some(entry) = self.entries.get_mut(&id)
-            && entry.row.exited.is_none()
-        {
-            entry.queued = true;
-            self.grace.push_back((time, id));
-            self.identify(id, |row| row.exited = Some(time));
-        }
     }
 
     fn set_cgroup(&mut self, id: ProcessId, cgroup: Option<CgroupId>) {
@@ -491,37 +368,6 @@ impl ProcessTable {
         if entry.references > 0 {
             self.renamed.insert(id);
         }
-    }
-
-    fn drop_if_due(&mut self, id: ProcessId, now: Instant) -> bool {
-        let due = self.entries.get(&id).is_some_and(|entry| {
-            let keep = if moved(&entry.row.totals) {
-                self.history
-            } else {
-                GRACE.min(self.history)
-            };
-            let exited = entry.row.exited;
-            entry.references == 0 && exited.is_some_and(|exited| now.since(exited) >= keep)
-        });
-        if due {
-            self.remove(id, now);
-        }
-        due
-    }
-
-    fn remove(&mut self, id: ProcessId, now: Instant) {
-        let Some(entry) = self.entries.remove(&id) else {
-            return;
-        };
-        self.renamed.remove(&id);
-        if self.newest.get(&id.pid) == Some(&id.start) {
-            self.newest.remove(&id.pid);
-        }
-        let dropped = Dropped {
-            exited: entry.row.exited.unwrap_or(now),
-            overflow: entry.overflow,
-        };
-        self.dropped.bury(id, dropped, now);
     }
 }
 

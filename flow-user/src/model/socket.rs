@@ -20,15 +20,18 @@
 //! - A row is told at once when it is sure whose it is; else at the next tick, so that a connection
 //!   which is accepted promptly is told once, as its acceptor's.
 
+mod row;
+
 use std::{net::SocketAddr, sync::Arc};
 
+use self::row::{Row, Told};
 use super::{
     change::{Change, Changes},
     fact::{Learned, is_meaningful, merge},
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
-    snapshot::{Flow, FlowKey, Rate},
+    snapshot::Rate,
     totals::{moved, raise_app},
 };
 use crate::event::{
@@ -71,31 +74,8 @@ pub(super) type Counters = Keyed<CounterKey, Counter>;
 pub(super) struct Counter {
     /// The most that was reported.
     total: AppTotals,
-    /// Part of it that is in no row yet.
-    held: Option<AppTotals>,
-}
-
-#[derive(Debug)]
-struct Row {
-    app: AppTotals,
-    meter: Meter,
-    rate: Rate,
-    opened: Instant,
-    told: Told,
-    /// Something changed since it was last told.
-    changed: bool,
-    /// It stands in [`Work::untold`], in [`Work::moving`].
-    listed: bool,
-    moving: bool,
-    /// The row as last shown, and the socket's version then.
-    shown: Option<(u32, Arc<Flow>)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    Opened,
-    Closed,
+    /// Part of it that is in no row yet, and since when.
+    held: Option<(Instant, AppTotals)>,
 }
 
 /// A socket.
@@ -108,8 +88,6 @@ pub(super) struct Socket {
     fact_time: Instant,
     /// Name of the interface of its last packet.
     interface: Option<Arc<str>>,
-    /// When it was first heard of.
-    seen: Instant,
     /// Direction of the first app bytes.
     first_app: Option<Direction>,
     counters: Counters,
@@ -124,13 +102,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(cookie: SocketCookie, seen: Instant) -> Self {
+    pub(super) fn new(cookie: SocketCookie) -> Self {
         Self {
             cookie,
             fact: None,
             fact_time: Instant::default(),
             interface: None,
-            seen,
             first_app: None,
             counters: Keyed::default(),
             rows: Keyed::default(),
@@ -177,7 +154,7 @@ impl Socket {
             self.version += 1;
         }
         match self.route(fact.remote) {
-            Some(remote) => self.add(fact.process, remote, growth, scene),
+            Some(remote) => self.add((fact.process, remote), growth, scene.time, scene),
             None => self.hold(fact, growth, scene),
         }
     }
@@ -263,37 +240,6 @@ impl Socket {
         counters.all(|((process, _), _)| processes.has_exited(*process))
     }
 
-    /// Tells what changed of a row since it was last told.
-    pub(super) fn tell(&mut self, at: usize, scene: &mut Scene<'_>) {
-        self.touched = false;
-        let row = self.rows.at_mut(at);
-        row.listed = false;
-        if !std::mem::take(&mut row.changed) {
-            return;
-        }
-        match row.told {
-            Told::Nothing => self.tell_open(at, scene),
-            Told::Opened => {
-                if let Some(flow) = self.current(at, scene.processes) {
-                    scene.changes.tell(scene.time, Change::FlowUpdated(flow));
-                }
-            }
-            Told::Closed => {}
-        }
-    }
-
-    /// Takes a row's rate since the last tick; returns whether it moves.
-    pub(super) fn rate(&mut self, at: usize, elapsed: std::time::Duration) -> bool {
-        let row = self.rows.at_mut(at);
-        let rate = row.meter.tick(row.app.tx_bytes, row.app.rx_bytes, elapsed);
-        if rate != row.rate {
-            row.rate = rate;
-            row.shown = None;
-        }
-        row.moving = rate != Rate::default();
-        row.moving
-    }
-
     /// Gives up its references, and leaves its counters.
     pub(super) fn bury(self, scene: &mut Scene<'_>) -> Counters {
         scene.work.closed_rows -= self.rows.len();
@@ -314,63 +260,6 @@ impl Socket {
         self.rows.len()
     }
 
-    /// A row for a snapshot: the same object as last time if nothing changed in it but the numbers
-    /// of its process. Most rows' processes move bytes over other rows; it would cost too much to
-    /// draw them all again.
-    pub(super) fn row(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
-        if let Some((version, flow)) = &self.rows.at(at).shown
-            && *version == self.version
-            && !flow.key.process.is_some_and(|id| processes.is_renamed(id))
-        {
-            return Some(flow.clone());
-        }
-        self.current(at, processes)
-    }
-
-    /// A row as it stands now, its process too.
-    fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
-        let process = self.rows.key(at).0.and_then(|id| processes.row(id));
-        let flow = Arc::new(self.draw(at, process, self.closed)?);
-        self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
-        Some(flow)
-    }
-
-    fn draw(
-        &self,
-        at: usize,
-        process: Option<Arc<super::snapshot::Process>>,
-        closed: Option<(Instant, CloseReason)>,
-    ) -> Option<Flow> {
-        let fact = self.fact.as_ref()?;
-        let (owner, remote) = self.rows.key(at);
-        let row = self.rows.at(at);
-        let by_first_app = if fact.protocol.has_tcp_states() {
-            None
-        } else {
-            self.first_app
-        };
-        Some(Flow {
-            key: FlowKey {
-                socket: self.cookie,
-                process: owner,
-                remote,
-            },
-            process,
-            protocol: fact.protocol,
-            local: fact.local,
-            state: fact.state,
-            direction: fact.direction.or(by_first_app),
-            netns: fact.netns,
-            interface: self.interface.clone(),
-            app: row.app,
-            wire: fact.wire,
-            tcp: fact.tcp,
-            rate: row.rate,
-            opened: row.opened,
-            closed,
-        })
-    }
-
     /// The remote of the row that bytes to or from `remote` belong to; `None` if that is not known
     /// yet.
     fn route(&self, remote: Option<SocketAddr>) -> Option<Option<SocketAddr>> {
@@ -389,7 +278,7 @@ impl Socket {
             if held.is_none() {
                 scene.processes.acquire(fact.process, scene.time);
             }
-            *held.get_or_insert_default() += growth;
+            held.get_or_insert((scene.time, AppTotals::default())).1 += growth;
             scene.work.holding.insert(self.cookie);
         }
     }
@@ -412,8 +301,8 @@ impl Socket {
                 none_left = false;
                 continue;
             };
-            if let Some(held) = self.counters.at_mut(at).held.take() {
-                self.add(process, remote, held, scene);
+            if let Some((since, held)) = self.counters.at_mut(at).held.take() {
+                self.add((process, remote), held, since, scene);
                 scene.processes.release(process, scene.time);
             }
         }
@@ -423,12 +312,12 @@ impl Socket {
         none_left
     }
 
-    /// Adds bytes to the row they belong to, and makes it if need be.
+    /// Adds bytes that began to move at `since` to the row they belong to, and makes it if need be.
     fn add(
         &mut self,
-        process: ProcessId,
-        remote: Option<SocketAddr>,
+        (process, remote): CounterKey,
         growth: AppTotals,
+        since: Instant,
         scene: &mut Scene<'_>,
     ) {
         let key = (Some(process), remote);
@@ -438,7 +327,7 @@ impl Socket {
                 self.rekey(at, key, scene);
                 at
             }
-            (None, _) => self.push(key, scene),
+            (None, _) => self.push(key, since, scene),
         };
         if self.provisional == Some(at) {
             self.provisional = None;
@@ -473,7 +362,7 @@ impl Socket {
         let (owner, remote) = (fact.owner, fact.remote);
         match self.provisional {
             None if self.rows.is_empty() && is_meaningful(fact) => {
-                let at = self.push((owner.or(listener), remote), scene);
+                let at = self.push((owner.or(listener), remote), scene.time, scene);
                 self.provisional = Some(at);
             }
             Some(at) if self.closed.is_none() => {
@@ -487,7 +376,7 @@ impl Socket {
         }
     }
 
-    fn push(&mut self, key: RowKey, scene: &mut Scene<'_>) -> usize {
+    fn push(&mut self, key: RowKey, opened: Instant, scene: &mut Scene<'_>) -> usize {
         if let Some(process) = key.0 {
             scene.processes.acquire(process, scene.time);
         }
@@ -503,11 +392,7 @@ impl Socket {
             app: AppTotals::default(),
             meter: Meter::default(),
             rate: Rate::default(),
-            opened: if self.rows.is_empty() {
-                self.seen
-            } else {
-                scene.time
-            },
+            opened,
             told: Told::Nothing,
             changed: false,
             listed: false,
@@ -548,57 +433,5 @@ impl Socket {
         self.rows.rekey(at, key);
         self.rows.at_mut(at).shown = None;
         self.touch(at, scene);
-    }
-
-    /// Marks a row as changed.
-    fn touch(&mut self, at: usize, scene: &mut Scene<'_>) {
-        self.touched = true;
-        let row = self.rows.at_mut(at);
-        row.changed = true;
-        if !row.listed {
-            row.listed = true;
-            scene.work.untold.push((self.cookie, at));
-        }
-    }
-
-    /// Tells a new row at once if there is no doubt whose it is; else the next tick does.
-    fn open_if_sure(&mut self, at: usize, scene: &mut Scene<'_>) {
-        let Some(fact) = &self.fact else { return };
-        let (process, remote) = self.rows.key(at);
-        let row = self.rows.at(at);
-        let owned = process.is_some() && process == fact.owner;
-        let steady = remote.is_some() || fact.protocol.has_tcp_states();
-        let sure = moved(&row.app) || (owned && steady) || self.closed.is_some();
-        if sure && row.told == Told::Nothing {
-            self.tell_open(at, scene);
-        }
-    }
-
-    /// Tells a row as opened; if its socket has ended since, also as closed.
-    fn tell_open(&mut self, at: usize, scene: &mut Scene<'_>) {
-        let row = self.rows.at_mut(at);
-        row.told = Told::Opened;
-        row.changed = false;
-        let flow = if self.closed.is_none() {
-            self.current(at, scene.processes)
-        } else {
-            let process = self.rows.key(at).0.and_then(|id| scene.processes.row(id));
-            self.draw(at, process, None).map(Arc::new)
-        };
-        if let Some(flow) = flow {
-            scene.changes.tell(scene.time, Change::FlowOpened(flow));
-        }
-        if self.closed.is_some() {
-            self.tell_close(at, scene);
-        }
-    }
-
-    fn tell_close(&mut self, at: usize, scene: &mut Scene<'_>) {
-        let row = self.rows.at_mut(at);
-        row.told = Told::Closed;
-        row.changed = false;
-        if let Some(flow) = self.current(at, scene.processes) {
-            scene.changes.tell(scene.time, Change::FlowClosed(flow));
-        }
     }
 }

@@ -1,0 +1,186 @@
+//! How a row is shown in snapshots, and when the stream of changes is told of it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Scene, Socket};
+use crate::{
+    event::{AppTotals, CloseReason, Instant},
+    model::{
+        change::Change,
+        process::ProcessTable,
+        rate::Meter,
+        snapshot::{Flow, FlowKey, Process, Rate},
+        totals::moved,
+    },
+};
+
+/// A process's part of the socket's traffic, or the socket itself while nobody used it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) app: AppTotals,
+    pub(super) meter: Meter,
+    pub(super) rate: Rate,
+    pub(super) opened: Instant,
+    pub(super) told: Told,
+    /// Something changed since it was last told.
+    pub(super) changed: bool,
+    /// It stands in [`untold`](super::Work::untold), in [`moving`](super::Work::moving).
+    pub(super) listed: bool,
+    pub(super) moving: bool,
+    /// The row as last shown, and the socket's version then.
+    pub(super) shown: Option<(u32, Arc<Flow>)>,
+}
+
+/// What the stream of changes was told of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    Opened,
+    Closed,
+}
+
+impl Socket {
+    /// A row for a snapshot: the same object as last time if nothing changed in it but the numbers
+    /// of its process. Most rows' processes move bytes over other rows; it would cost too much to
+    /// draw them all again.
+    pub(in crate::model) fn row(
+        &mut self,
+        at: usize,
+        processes: &ProcessTable,
+    ) -> Option<Arc<Flow>> {
+        if let Some((version, flow)) = &self.rows.at(at).shown
+            && *version == self.version
+            && !flow.key.process.is_some_and(|id| processes.is_renamed(id))
+        {
+            return Some(flow.clone());
+        }
+        self.current(at, processes)
+    }
+
+    /// A row as it stands now, its process too.
+    fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
+        let process = self.rows.key(at).0.and_then(|id| processes.row(id));
+        let flow = Arc::new(self.draw(at, process, self.closed)?);
+        self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
+        Some(flow)
+    }
+
+    pub(super) fn draw(
+        &self,
+        at: usize,
+        process: Option<Arc<Process>>,
+        closed: Option<(Instant, CloseReason)>,
+    ) -> Option<Flow> {
+        let fact = self.fact.as_ref()?;
+        let (owner, remote) = self.rows.key(at);
+        let row = self.rows.at(at);
+        let by_first_app = if fact.protocol.has_tcp_states() {
+            None
+        } else {
+            self.first_app
+        };
+        Some(Flow {
+            key: FlowKey {
+                socket: self.cookie,
+                process: owner,
+                remote,
+            },
+            process,
+            protocol: fact.protocol,
+            local: fact.local,
+            state: fact.state,
+            direction: fact.direction.or(by_first_app),
+            netns: fact.netns,
+            interface: self.interface.clone(),
+            app: row.app,
+            wire: fact.wire,
+            tcp: fact.tcp,
+            rate: row.rate,
+            opened: row.opened,
+            closed,
+        })
+    }
+
+    /// Tells what changed of a row since it was last told.
+    pub(in crate::model) fn tell(&mut self, at: usize, scene: &mut Scene<'_>) {
+        self.touched = false;
+        let row = self.rows.at_mut(at);
+        row.listed = false;
+        if !std::mem::take(&mut row.changed) {
+            return;
+        }
+        match row.told {
+            Told::Nothing => self.tell_open(at, scene),
+            Told::Opened => {
+                if let Some(flow) = self.current(at, scene.processes) {
+                    scene.changes.tell(scene.time, Change::FlowUpdated(flow));
+                }
+            }
+            Told::Closed => {}
+        }
+    }
+
+    /// Takes a row's rate since the last tick; returns whether it moves.
+    pub(in crate::model) fn rate(&mut self, at: usize, elapsed: Duration) -> bool {
+        let row = self.rows.at_mut(at);
+        let rate = row.meter.tick(row.app.tx_bytes, row.app.rx_bytes, elapsed);
+        if rate != row.rate {
+            row.rate = rate;
+            row.shown = None;
+        }
+        row.moving = rate != Rate::default();
+        row.moving
+    }
+
+    /// Marks a row as changed.
+    pub(super) fn touch(&mut self, at: usize, scene: &mut Scene<'_>) {
+        self.touched = true;
+        let row = self.rows.at_mut(at);
+        row.changed = true;
+        if !row.listed {
+            row.listed = true;
+            scene.work.untold.push((self.cookie, at));
+        }
+    }
+
+    /// Tells a new row at once if there is no doubt whose it is; else the next tick does.
+    pub(super) fn open_if_sure(&mut self, at: usize, scene: &mut Scene<'_>) {
+        let Some(fact) = &self.fact else { return };
+        let (process, remote) = self.rows.key(at);
+        let row = self.rows.at(at);
+        let owned = process.is_some() && process == fact.owner;
+        let steady = remote.is_some() || fact.protocol.has_tcp_states();
+        let sure = moved(&row.app) || (owned && steady) || self.closed.is_some();
+        if sure && row.told == Told::Nothing {
+            self.tell_open(at, scene);
+        }
+    }
+
+    /// Tells a row as opened; if its socket has ended since, also as closed.
+    pub(super) fn tell_open(&mut self, at: usize, scene: &mut Scene<'_>) {
+        let row = self.rows.at_mut(at);
+        row.told = Told::Opened;
+        row.changed = false;
+        let flow = if self.closed.is_none() {
+            self.current(at, scene.processes)
+        } else {
+            let process = self.rows.key(at).0.and_then(|id| scene.processes.row(id));
+            self.draw(at, process, None).map(Arc::new)
+        };
+        if let Some(flow) = flow {
+            scene.changes.tell(scene.time, Change::FlowOpened(flow));
+        }
+        if self.closed.is_some() {
+            self.tell_close(at, scene);
+        }
+    }
+
+    pub(super) fn tell_close(&mut self, at: usize, scene: &mut Scene<'_>) {
+        let row = self.rows.at_mut(at);
+        row.told = Told::Closed;
+        row.changed = false;
+        if let Some(flow) = self.current(at, scene.processes) {
+            scene.changes.tell(scene.time, Change::FlowClosed(flow));
+        }
+    }
+}
