@@ -40,7 +40,7 @@ pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
     tcp::send(&mut stream, options.bytes, tally)?;
     stream.shutdown(Shutdown::Write)?;
     must_fail(stream.write(&ZEROS[..10]), "a write after shutdown")?;
-    tcp::finish(stream, tally)
+    Ok(tcp::receive(&mut stream, tally)?)
 }
 
 pub fn opened_before(options: &Options, tally: &Tally) -> Result<()> {
