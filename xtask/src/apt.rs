@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
@@ -41,7 +41,9 @@ impl Apt {
                 "--no-install-recommends",
                 "-qq",
             ])
-            .args(packages);
+            .args(packages)
+            // A line for each of hundreds of packages; what goes wrong is on standard error.
+            .stdout(Stdio::null());
         succeed(&mut command)
     }
 

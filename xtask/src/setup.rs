@@ -168,6 +168,7 @@ fn test_programs(apt: Option<&mut Apt>) -> Result<()> {
             );
         };
         let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+        packages.sort_unstable();
         packages.dedup();
         apt.install(&packages)?;
     }

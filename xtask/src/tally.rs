@@ -23,9 +23,9 @@ impl Tally {
                     _ => {}
                 }
             }
-        } else if let Some(name) = line
+        } else if let Some((name, _)) = line
             .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+            .and_then(|rest| rest.split_once(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
         }
@@ -40,10 +40,11 @@ mod tests {
     fn sums_up_what_several_programs_printed() {
         let mut tally = Tally::default();
         for line in [
-            "running 3 tests",
+            "running 4 tests",
             "test one ... ok",
             "test two words ... FAILED",
-            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.01s",
+            "test three ... FAILED (1.3 s)",
+            "test result: FAILED. 2 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.01s",
             "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 12.50s",
             "the test result: 99 passed",
         ] {
@@ -51,9 +52,9 @@ mod tests {
         }
         let expected = Tally {
             passed: 9,
-            failed: 1,
+            failed: 2,
             ignored: 1,
-            failures: vec!["two words".to_owned()],
+            failures: vec!["two words".to_owned(), "three".to_owned()],
         };
         assert_eq!(tally, expected);
     }

@@ -85,6 +85,9 @@ pub fn watch(command: &mut Command, limit: Duration, mut on_line: impl FnMut(&st
         }
         if Instant::now() >= deadline {
             end(&mut child)?;
+            while let Ok(line) = lines.try_recv() {
+                on_line(&line);
+            }
             return Ok(End::TimedOut);
         }
     }
