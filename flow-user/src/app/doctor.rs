@@ -93,7 +93,7 @@ impl Page {
         let best_works = report
             .capability(capability::APP_BYTES)
             .and_then(|app| app.candidates.first())
-            .is_some_and(|best| best.status == Status::Available);
+            .is_some_and(|best| matches!(best.status, Status::Available | Status::Untried));
         if best_works && advice.is_empty() {
             self.line("  Nothing is missing.");
         } else if advice.is_empty() {
@@ -290,14 +290,16 @@ mod tests {
                 ..Environment::default()
             },
             ring_buffer: Outcome::Works,
-            fexit: Outcome::Refused {
+            fexit: Some(Outcome::Refused {
                 step: "BPF programs of type tracing".into(),
                 errno: libc::EPERM,
-            },
-            kprobe: Outcome::Absent("the kernel has no kprobes (CONFIG_KPROBES)".into()),
-            byte_tracepoints: Outcome::Works,
+            }),
+            kprobe: Some(Outcome::Absent(
+                "the kernel has no kprobes (CONFIG_KPROBES)".into(),
+            )),
+            byte_tracepoints: Some(Outcome::Works),
             cgroup_sockets: Outcome::Works,
-            state_tracepoint: Outcome::Works,
+            state_tracepoint: None,
             cgroup_packets: Outcome::Works,
             tcx: Outcome::Works,
             clsact: None,
@@ -332,7 +334,7 @@ Flow on web-3, kernel 6.18.44, x86_64
             step: "x".into(),
             errno: libc::EPERM,
         };
-        findings.byte_tracepoints = refused();
+        findings.byte_tracepoints = Some(refused());
         findings.tcx = refused();
         findings.clsact = Some(refused());
         let text = render(&Report::new(findings, None), 100);
@@ -344,12 +346,12 @@ Flow on web-3, kernel 6.18.44, x86_64
     #[test]
     fn a_better_backend_that_was_not_asked_for_is_said_to_work() {
         let mut findings = hardened();
-        findings.fexit = Outcome::Works;
+        findings.fexit = Some(Outcome::Works);
         let report = Report::new(findings, Some(AppBackend::Tracepoint));
         assert!(render(&report, 100).contains("works, and another was asked for"));
         let everything = Report::new(
             Findings {
-                fexit: Outcome::Works,
+                fexit: Some(Outcome::Works),
                 ..hardened()
             },
             None,

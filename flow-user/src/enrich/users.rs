@@ -42,8 +42,9 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let mut users = Users::default();
-        users.names = (0..MAX_NAMES as u32).map(|uid| (uid, None)).collect();
+        let mut users = Users {
+            names: (0..MAX_NAMES as u32).map(|uid| (uid, None)).collect(),
+        };
         users.name(4_294_000_000);
         assert_eq!(users.names.len(), 1);
     }

@@ -158,15 +158,34 @@ impl Monitor {
                 netlink.notifications(|message| waiting.extend(change(message)))
             });
             match heard {
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.waiting.push_back(LinkChange::Relist);
-                }
+                Ok(Err(error)) if is_overrun(&error) => self.forget(),
                 Ok(Err(error)) => return Err(error),
                 // Heard something, or woken for nothing.
                 Ok(Ok(())) | Err(_) => {}
             }
         }
     }
+}
+
+impl Monitor {
+    /// Throws away what is older than the loss: a list made from now on is newer than all of it,
+    /// and what contradicts it may be among what was lost.
+    fn forget(&mut self) {
+        let netlink = self.netlink.get_mut();
+        loop {
+            match netlink.notifications(|_| ()) {
+                Ok(()) => {}
+                Err(error) if is_overrun(&error) => {}
+                Err(_) => break,
+            }
+        }
+        self.waiting.clear();
+        self.waiting.push_back(LinkChange::Relist);
+    }
+}
+
+fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 const RTMGRP_LINK: u32 = 1;

@@ -127,42 +127,59 @@ pub fn probe(forced: Option<AppBackend>) -> Report {
 
 /// As [`probe`], with BTF that was read already.
 pub fn probe_with(forced: Option<AppBackend>, btf: Option<&Btf>) -> Report {
-    Report::new(Findings::gather(btf), forced)
+    Report::new(Findings::gather(btf, forced), forced)
 }
 
-/// How each trial ended.
+/// How each trial ended. Absent where a better backend works, so that there was no need to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
     pub environment: Environment,
     pub ring_buffer: Outcome,
-    pub fexit: Outcome,
-    pub kprobe: Outcome,
-    pub byte_tracepoints: Outcome,
+    pub fexit: Option<Outcome>,
+    pub kprobe: Option<Outcome>,
+    pub byte_tracepoints: Option<Outcome>,
     pub cgroup_sockets: Outcome,
-    pub state_tracepoint: Outcome,
+    pub state_tracepoint: Option<Outcome>,
     pub cgroup_packets: Outcome,
     pub tcx: Outcome,
-    /// Absent when TCX made it unnecessary to try.
     pub clsact: Option<Outcome>,
     pub process_tracepoints: Outcome,
     pub sock_diag: Outcome,
 }
 
 impl Findings {
-    /// Runs every trial.
-    pub fn gather(btf: Option<&Btf>) -> Self {
+    /// Runs the trials that are needed. Each costs some milliseconds of a start, the ones of
+    /// functions' returns most; if a forced backend works, no other is tried.
+    pub fn gather(btf: Option<&Btf>, forced: Option<AppBackend>) -> Self {
         let environment = Environment::read();
         let root = environment.cgroup_v2.as_deref();
+        let [mut fexit, mut kprobe, mut byte_tracepoints] = [const { None }; 3];
+        let mut order = AppBackend::ALL;
+        order.sort_by_key(|backend| forced != Some(*backend));
+        for backend in order {
+            let (slot, outcome) = match backend {
+                AppBackend::Fexit => (&mut fexit, trial::fexit(btf)),
+                AppBackend::Kprobe => (&mut kprobe, trial::kprobe(btf)),
+                AppBackend::Tracepoint => (&mut byte_tracepoints, trial::byte_tracepoints(btf)),
+            };
+            let enough = outcome == Outcome::Works;
+            *slot = Some(outcome);
+            if enough && forced.is_none_or(|forced| forced == backend) {
+                break;
+            }
+        }
+        let cgroup_sockets = trial::cgroup_sockets(root);
         let tcx = trial::tcx();
+        let failed = |outcome: &Outcome| *outcome != Outcome::Works;
         Self {
             ring_buffer: trial::ring_buffer(),
-            fexit: trial::fexit(btf),
-            kprobe: trial::kprobe(btf),
-            byte_tracepoints: trial::byte_tracepoints(btf),
-            cgroup_sockets: trial::cgroup_sockets(root),
-            state_tracepoint: trial::state_tracepoint(btf),
+            fexit,
+            kprobe,
+            byte_tracepoints,
+            state_tracepoint: failed(&cgroup_sockets).then(|| trial::state_tracepoint(btf)),
+            cgroup_sockets,
             cgroup_packets: trial::cgroup_packets(root),
-            clsact: (tcx != Outcome::Works).then(trial::clsact),
+            clsact: failed(&tcx).then(trial::clsact),
             tcx,
             process_tracepoints: trial::process_tracepoints(btf),
             sock_diag: trial::sock_diag(),
@@ -224,16 +241,16 @@ impl Report {
             capability(
                 capability::APP_BYTES,
                 &[
-                    (Backend::Fexit, Some(&fexit)),
-                    (Backend::Kprobe, Some(&kprobe)),
-                    (Backend::Tracepoint, Some(&byte_tracepoints)),
+                    (Backend::Fexit, fexit.as_ref()),
+                    (Backend::Kprobe, kprobe.as_ref()),
+                    (Backend::Tracepoint, byte_tracepoints.as_ref()),
                 ],
             ),
             capability(
                 capability::SOCKETS,
                 &[
                     (Backend::CgroupSockets, Some(&cgroup_sockets)),
-                    (Backend::StateTracepoint, Some(&state_tracepoint)),
+                    (Backend::StateTracepoint, state_tracepoint.as_ref()),
                 ],
             ),
             capability(
@@ -650,11 +667,11 @@ mod tests {
                 ..Environment::default()
             },
             ring_buffer: Outcome::Works,
-            fexit: Outcome::Works,
-            kprobe: Outcome::Works,
-            byte_tracepoints: Outcome::Works,
+            fexit: Some(Outcome::Works),
+            kprobe: Some(Outcome::Works),
+            byte_tracepoints: Some(Outcome::Works),
             cgroup_sockets: Outcome::Works,
-            state_tracepoint: Outcome::Works,
+            state_tracepoint: Some(Outcome::Works),
             cgroup_packets: Outcome::Works,
             tcx: Outcome::Works,
             clsact: None,
@@ -665,8 +682,8 @@ mod tests {
 
     fn hardened() -> Findings {
         Findings {
-            fexit: refused("BPF programs of type tracing", libc::EPERM),
-            kprobe: absent("the kernel has no kprobes (CONFIG_KPROBES)"),
+            fexit: Some(refused("BPF programs of type tracing", libc::EPERM)),
+            kprobe: Some(absent("the kernel has no kprobes (CONFIG_KPROBES)")),
             ..ideal()
         }
     }
@@ -679,11 +696,11 @@ mod tests {
                 ..ideal().environment
             },
             ring_buffer: no(),
-            fexit: no(),
-            kprobe: no(),
-            byte_tracepoints: no(),
+            fexit: Some(no()),
+            kprobe: Some(no()),
+            byte_tracepoints: Some(no()),
             cgroup_sockets: no(),
-            state_tracepoint: no(),
+            state_tracepoint: Some(no()),
             cgroup_packets: no(),
             tcx: no(),
             clsact: Some(no()),
@@ -755,7 +772,7 @@ mod tests {
         let mut findings = ideal();
         findings.environment.cgroup_v2 = None;
         findings.environment.lockdown = Some("confidentiality".into());
-        findings.fexit = refused("BPF programs of type tracing", libc::EINVAL);
+        findings.fexit = Some(refused("BPF programs of type tracing", libc::EINVAL));
         findings.cgroup_packets = absent("the cgroup v2 tree is not mounted");
         findings.tcx = absent("the kernel has no TCX links");
         findings.clsact = Some(absent("the kernel module sch_ingress is not there"));
@@ -785,7 +802,7 @@ mod tests {
     #[test]
     fn errors_that_only_the_kernel_knows_have_names() {
         let findings = Findings {
-            fexit: refused("attaching to a function's return", ENOTSUPP),
+            fexit: Some(refused("attaching to a function's return", ENOTSUPP)),
             ..ideal()
         };
         let report = Report::new(findings, Some(AppBackend::Fexit));
