@@ -1,4 +1,4 @@
-//! What people and machines read: text, JSON lines, report files. Pure, but for [`file`].
+//! What people and machines read: text, JSON lines, report files. Pure, but for [`mod@file`].
 
 pub mod backlog;
 pub mod clock;

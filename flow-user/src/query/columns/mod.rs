@@ -113,7 +113,7 @@ static PROCESS: &[Column] = &[
 
 static FLOW: &[Column] = &[
     left("protocol", "PROTO", Show::Both(2), protocol),
-    left("local", "LOCAL", Show::Both(1), local),
+    left("local", "LOCAL", Show::Both(3), local),
     left("direction", "", Show::Json, |entry, _| {
         match direction(entry) {
             Some(Direction::Outbound) => Value::Text("outbound".to_owned()),
@@ -346,10 +346,10 @@ const RX_RATE: Column = number("rx_rate", "RECEIVED/s", Show::Both(1), |entry, _
 const TX_RATE: Column = number("tx_rate", "SENT/s", Show::Both(1), |entry, _| {
     Value::Rate(entry.rate.tx)
 });
-const RX_BYTES: Column = number("rx_bytes", "RECEIVED", Show::Both(2), |entry, _| {
+const RX_BYTES: Column = number("rx_bytes", "RECEIVED", Show::Both(1), |entry, _| {
     Value::Bytes(entry.app.rx_bytes)
 });
-const TX_BYTES: Column = number("tx_bytes", "SENT", Show::Both(2), |entry, _| {
+const TX_BYTES: Column = number("tx_bytes", "SENT", Show::Both(1), |entry, _| {
     Value::Bytes(entry.app.tx_bytes)
 });
 const RATE: Column = number("rate", "", Show::Sort, |entry, _| {

@@ -21,7 +21,7 @@ const GAP: &str = "  ";
 /// Columns of text that room is kept for before other columns go: in a column that names the row,
 /// and in another.
 const NAME_LEAST: usize = 24;
-const LEFT_LEAST: usize = 12;
+const LEFT_LEAST: usize = 16;
 /// Columns that text may take while other columns are short of room.
 const LEFT_MOST: usize = 48;
 /// Interfaces whose ledger is shown; the others' frames are told in one sum.
