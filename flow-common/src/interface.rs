@@ -20,6 +20,23 @@ pub struct InterfaceKey {
 const _: () = assert!(size_of::<InterfaceKey>() == 8);
 plain!(InterfaceKey);
 
+/// What the classifiers must know of an interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkLayout {
+    /// Bytes of its link header; 0 for one that carries IP packets only.
+    pub header: u32,
+    /// A buffer of this many bytes, link header included, or more is cut into its segments before
+    /// the interface sees it (`gso_features_check` in net/core/dev.c).
+    pub gso_max_size: u32,
+    /// The same, for IPv4 packets.
+    pub gso_ipv4_max_size: u32,
+    /// A buffer of more segments is cut as well.
+    pub gso_max_segments: u32,
+}
+const _: () = assert!(size_of::<LinkLayout>() == 16);
+plain!(LinkLayout);
+
 /// What a packet on an interface was. The discriminant is the index into [`InterfaceCounters`].
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +73,8 @@ impl Class {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketCount {
-    /// Buffers as the network stack handed them over; a GSO/GRO buffer is one.
+    /// Buffers as the network stack handed them to the interface, or got them from it; a GSO/GRO
+    /// buffer is one.
     pub packets: u64,
     /// Their bytes, link header included.
     pub bytes: u64,

@@ -202,7 +202,7 @@ pub fn frame(ifindex: u32, direction: Direction, classes: &[Class], packet: &Pac
             let count = (&raw mut (*counters).classes)
                 .cast::<flow_common::PacketCount>()
                 .add(*class as usize);
-            atomic::add(&raw mut (*count).packets, 1);
+            atomic::add(&raw mut (*count).packets, packet.buffers);
             atomic::add(&raw mut (*count).bytes, packet.bytes);
             atomic::add(&raw mut (*count).frames, packet.frames);
             atomic::add(&raw mut (*count).header_bytes, packet.header_bytes);

@@ -4,16 +4,17 @@ use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
 };
-use flow_common::Class;
+use flow_common::{Class, LinkLayout};
 
 use crate::{
     kernel::{AF_PACKET, is_inet},
-    maps::{LINK_HEADERS, SOCKETS},
+    maps::{LINKS, SOCKETS},
+    packet::Packet,
+    socket::SOCK_RAW,
 };
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
-const SOCK_RAW: u32 = 3;
 
 /// Whether a packet is IPv4 or IPv6.
 #[inline(always)]
@@ -23,11 +24,33 @@ pub fn is_ip(skb: *mut __sk_buff) -> bool {
     protocol == ETH_P_IP.to_be() >> 16 || protocol == ETH_P_IPV6.to_be() >> 16
 }
 
-/// Bytes of an interface's link header; 0 for one that has none.
+/// What the loader knows of an interface.
 #[inline(always)]
-pub fn link_header(ifindex: u32) -> u32 {
-    // SAFETY: the loader writes it once.
-    unsafe { LINK_HEADERS.get(ifindex) }.copied().unwrap_or(0)
+pub fn layout(ifindex: u32) -> LinkLayout {
+    const UNKNOWN: LinkLayout = LinkLayout {
+        header: 0,
+        gso_max_size: u32::MAX,
+        gso_ipv4_max_size: u32::MAX,
+        gso_max_segments: u32::MAX,
+    };
+    // SAFETY: the loader may write it meanwhile; each member is whole.
+    unsafe { LINKS.get(ifindex) }.copied().unwrap_or(UNKNOWN)
+}
+
+/// Whether the stack cuts a packet of several segments before its interface gets it.
+#[inline(always)]
+pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
+    if packet.frames == 1 {
+        return false;
+    }
+    // SAFETY: a field that every skb program may read.
+    let is_ipv4 = unsafe { (*skb).protocol } == ETH_P_IP.to_be() >> 16;
+    let max_size = if is_ipv4 {
+        link.gso_ipv4_max_size
+    } else {
+        link.gso_max_size
+    };
+    packet.bytes >= u64::from(max_size) || packet.frames > u64::from(link.gso_max_segments)
 }
 
 /// The class of a packet that leaves.

@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use flow_common::{
-    AppCounters, AppKey, InterfaceCounters, InterfaceKey, Loss, ProcessKey, SocketState, limits,
-    record::ExecRecord,
+    AppCounters, AppKey, InterfaceCounters, InterfaceKey, LinkLayout, Loss, ProcessKey,
+    SocketState, limits, record::ExecRecord,
 };
 
 use crate::{account::Call, atomic};
@@ -31,9 +31,9 @@ pub static SOCKETS: HashMap<u64, SocketState> =
 pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
     PerCpuHashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
 
-/// Bytes of the link header of the interfaces that have one.
+/// What the loader knows of the interfaces, by index.
 #[map]
-pub static LINK_HEADERS: HashMap<u32, u32> =
+pub static LINKS: HashMap<u32, LinkLayout> =
     HashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
 
 /// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`).

@@ -22,6 +22,7 @@ use crate::{
 pub const IPPROTO_TCP: u16 = 6;
 const IPPROTO_SCTP: u16 = 132;
 const IPPROTO_MPTCP: u16 = 262;
+pub const SOCK_RAW: u32 = 3;
 
 /// States of `include/net/tcp_states.h`.
 pub mod state {
@@ -296,20 +297,35 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
     Some(())
 }
 
+/// Why a packet's socket has no entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum NoEntry {
+    /// It is the kernel's own: no process made it.
+    Kernel,
+    /// The map is full.
+    Full,
+}
+
 /// The entry for a packet's socket, made from the packet's view of it if it is new.
 #[inline(always)]
-pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Option<*mut SocketState> {
+pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut SocketState, NoEntry> {
     if let Some(entry) = SOCKETS.get_ptr_mut(id) {
         // SAFETY: a live map value.
         unsafe { (*entry).ifindex = ifindex };
-        return Some(entry);
+        return Ok(entry);
     }
     // SAFETY: the caller has checked that it is not null.
     let sock = unsafe { bpf_sk_fullsock(sock) };
-    if sock.is_null() {
-        return None; // cgroup_skb runs for full sockets only; the verifier does not know
+    // cgroup_skb runs for full sockets only; the verifier does not know. The kernel sends ICMP and
+    // neighbour discovery from raw sockets of its own. Those of processes have an entry since they
+    // were made, or since the first call.
+    // SAFETY: a full socket's field, after the check that there is one.
+    if sock.is_null() || unsafe { (*sock).type_ } == SOCK_RAW {
+        return Err(NoEntry::Kernel);
     }
-    let entry = entry(id)?;
+    let Some(entry) = entry(id) else {
+        return Err(NoEntry::Full);
+    };
     // SAFETY: a live map value and a full socket.
     unsafe {
         let family = (*sock).family as u16;
@@ -332,7 +348,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Option<*mut Sock
             (*entry).closed = 1;
         }
     }
-    Some(entry)
+    Ok(entry)
 }
 
 /// Tells of a packet's socket, once in an epoch.

@@ -209,7 +209,12 @@ fn run_cell(cell: Cell<'_>, limit: Duration, tests: &[String]) -> Row {
         Machine::Host => match (release("flow-live"), release("flow")) {
             (Ok(program), Ok(flow)) => {
                 let mut command = as_root(program);
-                command.args(live_arguments(cell.backend, &flow.to_string_lossy(), tests));
+                command.args(live_arguments(
+                    cell.backend,
+                    &flow.to_string_lossy(),
+                    &[],
+                    tests,
+                ));
                 counted(&name, &mut command, limit)
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -241,7 +246,12 @@ fn run_guest(
     let (initramfs, log) = (file("cpio"), file("log"));
 
     let mut command = vec!["/bin/flow-live".to_owned()];
-    command.extend(live_arguments(cell.backend, "/bin/flow", tests));
+    command.extend(live_arguments(
+        cell.backend,
+        "/bin/flow",
+        &IN_A_GUEST,
+        tests,
+    ));
     guest::write_initramfs(&initramfs, &unpacked, &command)?;
 
     let mut tally = Tally::default();
@@ -261,9 +271,22 @@ fn run_guest(
     Ok((tally, problem))
 }
 
-fn live_arguments(backend: &str, flow: &str, tests: &[String]) -> Vec<String> {
-    let fixed = ["run", "--backend", backend, "--flow", flow].map(str::to_owned);
-    fixed.into_iter().chain(tests.iter().cloned()).collect()
+/// What a guest's tests are told besides: the emulated machine is some twenty times slower, and a start of Flow takes seconds.
+const IN_A_GUEST: [&str; 4] = ["--scale", "20", "--sessions", "shared"];
+
+fn live_arguments<'a>(
+    backend: &'a str,
+    flow: &'a str,
+    more: &[&'a str],
+    tests: &'a [String],
+) -> Vec<String> {
+    ["run", "--backend", backend, "--flow", flow]
+        .iter()
+        .chain(more)
+        .copied()
+        .chain(tests.iter().map(String::as_str))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn heading(name: &str) {

@@ -15,7 +15,7 @@ use crate::{
     kernel::{HOST_NETNS, is_inet, mapped},
     maps::{CALLS, lose},
     packet, process,
-    socket::{self, address6},
+    socket::{self, NoEntry, address6},
 };
 
 /// A socket was created by the current process.
@@ -177,14 +177,18 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         return None;
     }
     let packet = packet::measure(skb, 0);
-    let Some(entry) = socket::of_packet(cookie, sock, ifindex) else {
-        let cause = if way == Way::Sent {
-            Loss::SocketFullTx
-        } else {
-            Loss::SocketFullRx
-        };
-        lose(cause, packet.bytes + packet.header_bytes);
-        return None;
+    let entry = match socket::of_packet(cookie, sock, ifindex) {
+        Ok(entry) => entry,
+        Err(NoEntry::Kernel) => return None,
+        Err(NoEntry::Full) => {
+            let cause = if way == Way::Sent {
+                Loss::SocketFullTx
+            } else {
+                Loss::SocketFullRx
+            };
+            lose(cause, packet.bytes + packet.header_bytes);
+            return None;
+        }
     };
     account::wire(entry, way, &packet);
     // SAFETY: a live map value.

@@ -5,8 +5,8 @@ use flow_common::interface::{Class, Direction};
 
 use crate::{
     account,
-    interface::{egress_class, is_ip, link_header},
-    packet::{self, Packet},
+    interface::{self, egress_class, is_ip},
+    packet,
 };
 
 /// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
@@ -15,7 +15,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
-    let packet = packet::measure(skb, link_header(ifindex));
+    let packet = packet::measure(skb, interface::layout(ifindex).header);
     account::frame(ifindex, Direction::Ingress, &[Class::Total], &packet);
     if !is_ip(skb) {
         account::frame(ifindex, Direction::Ingress, &[Class::NotIp], &packet);
@@ -29,19 +29,19 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: fields that a TC program may read.
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    let link = link_header(ifindex);
-    let packet = packet::measure(skb, link);
+    let link = interface::layout(ifindex);
+    let packet = packet::measure(skb, link.header);
     let class = egress_class(skb);
-    account::frame(ifindex, Direction::Egress, &[Class::Total, class], &packet);
+    let classes = [Class::Total, class];
+    if interface::is_cut(skb, &packet, &link) {
+        account::frame(ifindex, Direction::Egress, &classes, &packet.cut());
+    } else {
+        account::frame(ifindex, Direction::Egress, &classes, &packet);
+    }
     if class == Class::Forwarded {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
-        let repeated = (packet.frames - 1) * u64::from(link);
-        let packet = Packet {
-            bytes: packet.bytes.saturating_sub(u64::from(link)),
-            frames: packet.frames,
-            header_bytes: packet.header_bytes.saturating_sub(repeated),
-        };
+        let packet = packet.without_link_header(link.header);
         account::frame(came_from, Direction::Ingress, &[Class::Forwarded], &packet);
     }
     TC_ACT_UNSPEC

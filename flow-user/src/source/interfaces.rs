@@ -6,6 +6,8 @@ use std::{collections::VecDeque, io, sync::Arc};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::netlink::{Message, Netlink, attributes, u16_at, u32_at, u64_at};
+use flow_common::LinkLayout;
+
 use crate::event::{Bytes, InterfaceSide};
 
 /// An interface.
@@ -22,7 +24,29 @@ pub struct Link {
     pub hardware: u16,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
+    pub gso: GsoLimits,
     pub counters: Counters,
+}
+
+/// Limits of the buffers that an interface takes whole; larger ones are cut before it gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GsoLimits {
+    /// Bytes.
+    pub max_size: u32,
+    /// Bytes, where IPv4 has a limit of its own.
+    pub ipv4_max_size: Option<u32>,
+    pub max_segments: u32,
+}
+
+impl Default for GsoLimits {
+    /// No limits.
+    fn default() -> Self {
+        Self {
+            max_size: u32::MAX,
+            ipv4_max_size: None,
+            max_segments: u32::MAX,
+        }
+    }
 }
 
 /// An interface's own 64-bit counters, as `ip -s link` shows them. Cumulative since it was made.
@@ -190,6 +214,7 @@ fn is_overrun(error: &io::Error) -> bool {
 
 const RTMGRP_LINK: u32 = 1;
 const RTM_GETSTATS: u16 = 94;
+const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
 const IFLA_STATS_LINK_64: u16 = 1;
 /// Bytes of `ifinfomsg` and `if_stats_msg`, after which attributes follow.
 const LINK_BYTES: usize = 16;
@@ -226,6 +251,7 @@ fn link(body: &[u8]) -> Option<Link> {
         kind: None,
         hardware: u16_at(body, 2)?,
         master: None,
+        gso: GsoLimits::default(),
         counters: Counters::default(),
     };
     for (kind, value) in attributes(body.get(LINK_BYTES..)?) {
@@ -237,11 +263,18 @@ fn link(body: &[u8]) -> Option<Link> {
                     .map(|(_, value)| text(value));
             }
             libc::IFLA_MASTER => found.master = u32_at(value, 0).filter(|master| *master != 0),
+            libc::IFLA_GSO_MAX_SIZE => limit(&mut found.gso.max_size, value),
+            libc::IFLA_GSO_MAX_SEGS => limit(&mut found.gso.max_segments, value),
+            IFLA_GSO_IPV4_MAX_SIZE => found.gso.ipv4_max_size = u32_at(value, 0),
             libc::IFLA_STATS64 => found.counters = counters(value).unwrap_or_default(),
             _ => {}
         }
     }
     Some(found)
+}
+
+fn limit(limit: &mut u32, value: &[u8]) {
+    *limit = u32_at(value, 0).unwrap_or(*limit);
 }
 
 /// Reads the first fields of `rtnl_link_stats64`.
@@ -264,12 +297,18 @@ const ETHERNET_LIKE: [u16; 2] = [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK];
 const ETHERNET_HEADER_BYTES: u32 = 14;
 
 impl Link {
-    /// Bytes of the header before the IP packet, as a classifier sees frames of this interface.
-    pub fn link_header(&self) -> u32 {
-        if ETHERNET_LIKE.contains(&self.hardware) {
-            ETHERNET_HEADER_BYTES
-        } else {
-            0
+    /// What a classifier must know of it.
+    pub fn layout(&self) -> LinkLayout {
+        let is_ethernet = ETHERNET_LIKE.contains(&self.hardware);
+        LinkLayout {
+            header: if is_ethernet {
+                ETHERNET_HEADER_BYTES
+            } else {
+                0
+            },
+            gso_max_size: self.gso.max_size,
+            gso_ipv4_max_size: self.gso.ipv4_max_size.unwrap_or(self.gso.max_size),
+            gso_max_segments: self.gso.max_segments,
         }
     }
 
@@ -309,6 +348,11 @@ mod tests {
         push_attribute(&mut body, libc::IFLA_IFNAME, b"eth\x1b0\0");
         push_attribute(&mut body, 999, b"unknown");
         push_attribute(&mut body, libc::IFLA_LINKINFO, &info);
+        push_attribute(
+            &mut body,
+            libc::IFLA_GSO_MAX_SIZE,
+            &65_536_u32.to_ne_bytes(),
+        );
         push_attribute(&mut body, libc::IFLA_STATS64, &stats);
         let link = link(&body).unwrap();
         assert_eq!((link.ifindex, link.up), (7, true));
@@ -316,6 +360,9 @@ mod tests {
             (&*link.name, link.kind.as_deref()),
             ("eth\x1b0", Some("veth"))
         );
+        assert_eq!(link.layout().gso_max_size, 65_536);
+        assert_eq!(link.layout().gso_ipv4_max_size, 65_536);
+        assert_eq!(link.layout().gso_max_segments, u32::MAX);
         assert_eq!(link.counters.rx_bytes, 3);
         assert_eq!(link.counters.egress().dropped, 8);
         assert_eq!(link.counters.ingress().bytes, Bytes(3));

@@ -11,7 +11,7 @@ use aya::{
     },
     util::nr_cpus,
 };
-use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey};
+use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout};
 
 use super::{
     programs::{AttachError, CLASSIFIERS, program, refused},
@@ -34,7 +34,7 @@ pub enum Way {
 /// The classifiers and the interfaces they are attached to.
 pub struct Classifiers {
     counters: PerCpuHashMap<MapData, InterfaceKey, InterfaceCounters>,
-    link_headers: aya::maps::HashMap<MapData, u32, u32>,
+    layouts: aya::maps::HashMap<MapData, u32, LinkLayout>,
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
@@ -57,8 +57,7 @@ struct Attached {
 pub struct Link<'a> {
     pub ifindex: u32,
     pub name: &'a str,
-    /// Bytes of its link header; 0 for one that carries IP packets only.
-    pub header: u32,
+    pub layout: LinkLayout,
     /// Whether its own counters leave the link header out.
     pub counts_without_header: bool,
 }
@@ -79,7 +78,7 @@ impl Classifiers {
         };
         Ok(Self {
             counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
-            link_headers: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINK_HEADERS")?)?,
+            layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
             attached: HashMap::new(),
             way,
             lock,
@@ -113,7 +112,7 @@ impl Classifiers {
     /// The interface is gone or refuses the programs.
     pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
         self.forget(link.ifindex);
-        self.link_headers.insert(link.ifindex, link.header, 0)?;
+        self.describe_link(link)?;
         for direction in [Direction::Ingress, Direction::Egress] {
             self.counters
                 .insert(key(link.ifindex, direction), zeroes()?, 0)?;
@@ -121,7 +120,7 @@ impl Classifiers {
         let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
         let mut attached = Attached {
             links: Vec::with_capacity(CLASSIFIERS.len()),
-            link_header: link.header,
+            link_header: link.layout.header,
             counts_without_header: link.counts_without_header,
             made_qdisc,
         };
@@ -137,6 +136,14 @@ impl Classifiers {
         }
         self.attached.insert(link.ifindex, attached);
         Ok(())
+    }
+
+    /// Tells the programs what an interface is, also when that changed.
+    ///
+    /// # Errors
+    /// The map is full.
+    pub fn describe_link(&mut self, link: Link<'_>) -> Result<(), MapError> {
+        self.layouts.insert(link.ifindex, link.layout, 0)
     }
 
     /// Makes the qdisc, and removes what a killed Flow left there. Whether the qdisc is ours.
@@ -163,7 +170,7 @@ impl Classifiers {
     pub fn forget(&mut self, ifindex: u32) {
         self.attached.remove(&ifindex);
         // They are there only if the interface was known.
-        let _ = self.link_headers.remove(&ifindex);
+        let _ = self.layouts.remove(&ifindex);
         for direction in [Direction::Ingress, Direction::Egress] {
             let _ = self.counters.remove(&key(ifindex, direction));
         }

@@ -124,6 +124,12 @@ impl Frames {
         }
         if let Some(known) = self.known.get_mut(&link.ifindex) {
             known.link = link;
+            if let Some(classifiers) = &mut self.classifiers
+                && classifiers.is_attached(known.link.ifindex)
+                && let Err(error) = classifiers.describe_link(known.described())
+            {
+                log::debug!("interface {}: {error}", known.link.name.escape_debug());
+            }
             return;
         }
         let mut known = Known {
@@ -172,13 +178,7 @@ impl Known {
         classifiers: &mut Classifiers,
         interfaces: &mut Interfaces,
     ) {
-        let link = classifier::Link {
-            ifindex: self.link.ifindex,
-            name: &self.link.name,
-            header: self.link.link_header(),
-            counts_without_header: self.link.counts_without_header(),
-        };
-        if let Err(error) = classifiers.attach(ebpf, link) {
+        if let Err(error) = classifiers.attach(ebpf, self.described()) {
             log::info!("interface {}: {error}", self.link.name.escape_debug());
             return;
         }
@@ -194,6 +194,15 @@ impl Known {
             let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
             self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
             self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
+        }
+    }
+
+    fn described(&self) -> classifier::Link<'_> {
+        classifier::Link {
+            ifindex: self.link.ifindex,
+            name: &self.link.name,
+            layout: self.link.layout(),
+            counts_without_header: self.link.counts_without_header(),
         }
     }
 
