@@ -18,6 +18,9 @@ use crate::truth::Tally;
 
 /// Largest datagram of IPv4.
 const LARGEST: usize = 65_507;
+/// How long chatter waits for an echo before it goes on without: kernels without TCX may drop what
+/// is sent at the moment in which Flow's qdisc comes or goes.
+const CHATTER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an echo may take, also on a slow emulated machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -101,9 +104,16 @@ pub fn mmsg(options: &Options, tally: &Tally) -> Result<()> {
 
 pub fn chatter(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
+    socket.set_read_timeout(Some(CHATTER_PATIENCE))?;
     let stdin = io::stdin();
+    let mut buffer = [0; 100];
     loop {
-        exchange(&socket, 100, tally)?;
+        tally.sent(socket.send(&ZEROS[..buffer.len()])?);
+        match socket.recv(&mut buffer) {
+            Ok(received) => tally.received(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("no echo"),
+        }
         let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         if nix::poll::poll(&mut input, 20_u8).context("poll")? > 0 {
             return Ok(());

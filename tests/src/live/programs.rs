@@ -51,16 +51,11 @@ pub const TESTS: &[Test] = &[
 
 /// Budget of a clean end.
 const DETACH: Duration = Duration::from_millis(100);
-/// How much longer that may take on a slow machine.
-const SLOWNESS: u32 = 10;
 
 /// Ends in time, with the right code, and leaves nothing on the interfaces.
 fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
-    let budget = if world.is_slow() {
-        DETACH * SLOWNESS
-    } else {
-        DETACH
-    };
+    // On a slow machine by as much longer as it is slower.
+    let budget = DETACH * u32::try_from(world.options.scale)?;
     let mut fastest = Duration::MAX;
     for attempt in 0..3 {
         let before = qdisc::read()?;

@@ -14,7 +14,7 @@ use aya::{
 use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout};
 
 use super::{
-    programs::{AttachError, CLASSIFIERS, program, refused},
+    programs::{AttachError, CLASSIFIERS, load, program, refused},
     qdisc,
 };
 use crate::event::{Bytes, ClassCount};
@@ -69,8 +69,7 @@ impl Classifiers {
     /// The kernel refuses a program, or the kernel side lacks a map.
     pub fn load(ebpf: &mut Ebpf, way: Way) -> Result<Self, AttachError> {
         for name in CLASSIFIERS {
-            let program: &mut SchedClassifier = program(ebpf, name)?;
-            refused(name, program.load())?;
+            load(ebpf, name)?;
         }
         let lock = match way {
             Way::Tcx => None,

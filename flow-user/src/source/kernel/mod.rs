@@ -112,7 +112,7 @@ impl Kernel {
     pub fn start(options: Options, out: &mut Vec<Timed>) -> Result<Self, StartError> {
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         let report = probe::probe_with(options.backend, Some(&btf));
-        report.app_backend()?;
+        let backend = report.app_backend()?;
         let mut coverage = report.coverage();
         let mut ebpf = loader::load(&btf)?;
         let mut maps = Maps::take(&mut ebpf)?;
@@ -120,6 +120,7 @@ impl Kernel {
         maps.set_epoch(epoch).map_err(AttachError::from)?;
         let ring = ring_buffer(&mut ebpf)?;
 
+        programs::prepare(&mut ebpf, backend, &btf);
         attach_around(&mut ebpf, &report, &mut coverage)?;
         attach_app(&mut ebpf, &btf, &report, &mut coverage)?;
         drop(btf);
@@ -238,7 +239,7 @@ impl Kernel {
         self.next_epoch();
         self.drain(out);
         let time = now();
-        self.tracker.tick(time, &mut self.maps, out);
+        self.tracker.tick(self.epoch, time, &mut self.maps, out);
         self.ticks += 1;
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.tracker.sweep(time, &mut self.maps, out);
@@ -291,7 +292,7 @@ impl Kernel {
         self.next_epoch();
         self.drain(out);
         let time = now();
-        self.tracker.finish(time, &mut self.maps, out);
+        self.tracker.finish(self.epoch, time, &mut self.maps, out);
         let interfaces = self.frames.read();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.losses(time, out);

@@ -5,8 +5,7 @@ use std::{fs::File, path::Path};
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FExit,
-        KProbe, Program, ProgramError, RawTracePoint, SockOps,
+        CgroupAttachMode, CgroupSkbAttachType, FExit, KProbe, Program, ProgramError, RawTracePoint,
     },
 };
 
@@ -119,6 +118,27 @@ fn describe(error: &ProgramError) -> String {
     }
 }
 
+/// Loads what is going to be attached, so that the attachments follow one another closely: of a process that runs
+/// meanwhile, some hooks see more than others. What is refused here is refused again, and told, when
+/// it is attached.
+pub fn prepare(ebpf: &mut Ebpf, backend: AppBackend, btf: &Btf) {
+    let names = [LIVES, SOCKETS, PACKETS, CLASSIFIERS].concat();
+    let app: Vec<&str> = match backend {
+        AppBackend::Fexit => {
+            // As said.
+            let _ = load_fexit(ebpf, btf);
+            Vec::new()
+        }
+        AppBackend::Kprobe => kprobes(btf)
+            .flat_map(|(entry, exit, _)| [entry, exit])
+            .collect(),
+        AppBackend::Tracepoint => [LENGTHS, PEERS].concat(),
+    };
+    for name in names.into_iter().chain(app) {
+        let _ = load(ebpf, name);
+    }
+}
+
 /// Attaches the programs that count app bytes.
 ///
 /// # Errors
@@ -177,32 +197,38 @@ pub fn attach_packets(ebpf: &mut Ebpf, cgroup_root: &Path) -> Result<(), AttachE
     attach_cgroup(ebpf, cgroup_root, PACKETS)
 }
 
-fn attach_fexit(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
+fn load_fexit(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
     let types = aya::Btf::from_sys_fs()?;
-    for (name, function, always) in FEXIT {
-        if !always && btf.function(function).is_none() {
-            continue;
-        }
-        let program: &mut FExit = program(ebpf, name)?;
-        refused(name, program.load(function, &types))?;
-        refused(name, program.attach())?;
+    for (name, function) in fexits(btf) {
+        refused(name, program::<FExit>(ebpf, name)?.load(function, &types))?;
     }
     Ok(())
 }
 
+fn attach_fexit(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
+    if !fexits(btf).all(|(name, _)| is_loaded(ebpf, name)) {
+        load_fexit(ebpf, btf)?;
+    }
+    for (name, _) in fexits(btf) {
+        refused(name, program::<FExit>(ebpf, name)?.attach())?;
+    }
+    Ok(())
+}
+
+/// The fexit programs whose function this kernel has, and those that every kernel must have.
+fn fexits(btf: &Btf) -> impl Iterator<Item = (&'static str, &'static str)> {
+    FEXIT
+        .iter()
+        .filter(|(_, function, always)| *always || btf.function(function).is_some())
+        .map(|(name, function, _)| (*name, *function))
+}
+
 fn attach_kprobe(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
-    for (entry, exit, functions) in KPROBE {
-        let functions: Vec<_> = functions
-            .iter()
-            .filter(|function| btf.function(function).is_some())
-            .collect();
-        if functions.is_empty() {
-            continue;
-        }
+    for (entry, exit, functions) in kprobes(btf) {
         // The return first: an entry without it would leave notes behind.
         for name in [exit, entry] {
+            load(ebpf, name)?;
             let program: &mut KProbe = program(ebpf, name)?;
-            refused(name, program.load())?;
             for function in &functions {
                 refused(name, program.attach(function, 0))?;
             }
@@ -211,9 +237,21 @@ fn attach_kprobe(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
     Ok(())
 }
 
+/// The pairs of entry and return programs of which this kernel has functions, with those functions.
+fn kprobes(btf: &Btf) -> impl Iterator<Item = (&'static str, &'static str, Vec<&'static str>)> {
+    KPROBE.iter().filter_map(|(entry, exit, functions)| {
+        let functions: Vec<_> = functions
+            .iter()
+            .copied()
+            .filter(|function| btf.function(function).is_some())
+            .collect();
+        (!functions.is_empty()).then_some((*entry, *exit, functions))
+    })
+}
+
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
+    load(ebpf, name)?;
     let program: &mut RawTracePoint = program(ebpf, name)?;
-    refused(name, program.load())?;
     refused(name, program.attach(name))?;
     Ok(())
 }
@@ -224,18 +262,16 @@ fn attach_cgroup(ebpf: &mut Ebpf, root: &Path, names: &[&str]) -> Result<(), Att
     // with EINVAL when a mode is given.
     let mode = CgroupAttachMode::Single;
     for name in names {
+        load(ebpf, name)?;
         let no_program = || AttachError::NoProgram((*name).to_owned());
         match ebpf.program_mut(name).ok_or_else(no_program)? {
             Program::CgroupSock(program) => {
-                refused(name, CgroupSock::load(program))?;
                 refused(name, program.attach(&root, mode).map(drop))?;
             }
             Program::CgroupSockAddr(program) => {
-                refused(name, CgroupSockAddr::load(program))?;
                 refused(name, program.attach(&root, mode).map(drop))?;
             }
             Program::SockOps(program) => {
-                refused(name, SockOps::load(program))?;
                 refused(name, program.attach(&root, mode).map(drop))?;
             }
             Program::CgroupSkb(program) => {
@@ -244,13 +280,36 @@ fn attach_cgroup(ebpf: &mut Ebpf, root: &Path, names: &[&str]) -> Result<(), Att
                 } else {
                     CgroupSkbAttachType::Egress
                 };
-                refused(name, CgroupSkb::load(program))?;
                 refused(name, program.attach(&root, direction, mode).map(drop))?;
             }
             _ => return Err(no_program()),
         }
     }
     Ok(())
+}
+
+/// Loads a program of a kind that needs no more than that; one that is loaded already stays.
+pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
+    let no_program = || AttachError::NoProgram(name.to_owned());
+    let result = match ebpf.program_mut(name).ok_or_else(no_program)? {
+        Program::KProbe(program) => program.load(),
+        Program::RawTracePoint(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Err(no_program()),
+    };
+    match result {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        result => refused(name, result),
+    }
+}
+
+fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
+    ebpf.program(name)
+        .is_some_and(|program| program.fd().is_ok())
 }
 
 /// The program of this name, as the kind it is.

@@ -46,10 +46,11 @@ pub trait Counters {
 pub struct Tracker {
     /// Keys of each socket that told.
     sockets: HashMap<u64, Vec<AppKey>>,
-    /// Keys that told since the last tick, by their process.
-    moved: HashMap<ProcessKey, Vec<AppKey>>,
-    /// Sockets that told since the last tick.
-    changed: HashSet<u64>,
+    /// Keys that told and are to be read at the next tick, by their process, with the epoch in which
+    /// they told.
+    moved: HashMap<ProcessKey, HashMap<AppKey, u32>>,
+    /// Sockets that told and are to be read at the next tick, with the epoch.
+    changed: HashMap<u64, u32>,
     ended: Vec<Ended>,
     /// Sockets that were found ended by the last sweep, without having told: the next one takes
     /// them, unless their record comes.
@@ -79,7 +80,7 @@ impl Tracker {
                     keys.push(record.key);
                 }
                 let moved = self.moved.entry(record.key.process()).or_default();
-                moved.push(record.key);
+                moved.insert(record.key, record.counters.epoch);
                 let time = Instant(record.header.time);
                 if let Some(fact) = facts::app(&record.key, &record.counters, Some(&record.comm)) {
                     out.push(timed(time, Event::App(fact)));
@@ -88,7 +89,7 @@ impl Tracker {
             Record::Socket { record, ended } => {
                 let time = Instant(record.header.time);
                 self.sockets.entry(record.cookie).or_default();
-                self.changed.insert(record.cookie);
+                self.changed.insert(record.cookie, record.socket.epoch);
                 if let Some(fact) = facts::socket(record.cookie, &record.socket) {
                     out.push(timed(time, Event::Socket(fact)));
                 }
@@ -114,8 +115,8 @@ impl Tracker {
             Record::Exit(exit) => {
                 let time = Instant(exit.header.time);
                 // What it moved since the last tick comes first: its totals are final then.
-                for key in self.moved.remove(&exit.process).unwrap_or_default() {
-                    tell_app(&key, time, counters, out);
+                for key in self.moved.remove(&exit.process).unwrap_or_default().keys() {
+                    tell_app(key, time, counters, out);
                 }
                 if let Some(id) = facts::process_id(exit.process) {
                     let status = exit.status;
@@ -125,15 +126,27 @@ impl Tracker {
         }
     }
 
-    /// Reads again what told since the last tick, and closes what ended. The epoch must have been
-    /// counted up, and the ring buffer drained, before: then what moves from here on tells again.
-    pub fn tick(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
-        for key in std::mem::take(&mut self.moved).into_values().flatten() {
-            tell_app(&key, now, counters, out);
-        }
-        for cookie in std::mem::take(&mut self.changed) {
-            tell_socket(cookie, now, counters, out);
-        }
+    /// Reads again what told, and closes what ended. Before, `epoch` must have begun and the ring
+    /// buffer been drained: what told in an earlier epoch tells again when it moves from here on.
+    /// What told in this one does not, and is read again at the next tick.
+    pub fn tick(
+        &mut self,
+        epoch: u32,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        self.moved.retain(|_, keys| {
+            keys.retain(|key, told| {
+                tell_app(key, now, counters, out);
+                *told == epoch
+            });
+            !keys.is_empty()
+        });
+        self.changed.retain(|cookie, told| {
+            tell_socket(*cookie, now, counters, out);
+            *told == epoch
+        });
         let is_due = |ended: &Ended| now.since(ended.time) >= GRACE;
         let (due, waiting) = std::mem::take(&mut self.ended)
             .into_iter()
@@ -247,8 +260,14 @@ impl Tracker {
     }
 
     /// Tells the last totals of everything, and closes what ended, without waiting.
-    pub fn finish(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
-        self.tick(now, counters, out);
+    pub fn finish(
+        &mut self,
+        epoch: u32,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        self.tick(epoch, now, counters, out);
         self.sweep(now, counters, out);
         for ended in std::mem::take(&mut self.ended) {
             self.close(ended.cookie, ended.time, counters, out);
@@ -402,7 +421,10 @@ mod tests {
         Record::App(AppRecord {
             header: header(),
             key: KEY,
-            counters: AppCounters::default(),
+            counters: AppCounters {
+                epoch: 1,
+                ..AppCounters::default()
+            },
             comm: [0; 16],
         })
     }
@@ -422,11 +444,25 @@ mod tests {
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
         tracker.record(app_record(), &maps, &mut out);
-        tracker.tick(Instant(10), &mut maps, &mut out);
+        tracker.tick(2, Instant(10), &mut maps, &mut out);
         assert_eq!(sent(&out), [0, 100]);
         out.clear();
-        tracker.tick(Instant(20), &mut maps, &mut out);
+        tracker.tick(3, Instant(20), &mut maps, &mut out);
         assert!(out.is_empty(), "nothing told, nothing read");
+    }
+
+    #[test]
+    fn what_told_in_the_new_epoch_is_read_at_the_next_tick_too() {
+        let mut maps = maps(100, tcp());
+        let mut tracker = Tracker::default();
+        let mut out = Vec::new();
+        // Its record came between the beginning of epoch 1 and the tick.
+        tracker.record(app_record(), &maps, &mut out);
+        tracker.tick(1, Instant(10), &mut maps, &mut out);
+        maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
+        out.clear();
+        tracker.tick(2, Instant(20), &mut maps, &mut out);
+        assert_eq!(sent(&out), [120]);
     }
 
     #[test]
@@ -462,11 +498,11 @@ mod tests {
             ended: true,
         };
         tracker.record(end, &maps, &mut out);
-        tracker.tick(Instant(10), &mut maps, &mut out);
+        tracker.tick(2, Instant(10), &mut maps, &mut out);
         assert!(!maps.sockets.is_empty(), "its grace is not over");
         maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
         out.clear();
-        tracker.tick(Instant(100_000_000), &mut maps, &mut out);
+        tracker.tick(3, Instant(100_000_000), &mut maps, &mut out);
         assert_eq!(sent(&out), [120]);
         assert!(matches!(
             out.last().unwrap().event,
