@@ -163,7 +163,7 @@ pub fn executed(task: Address, bprm: Address) -> Option<()> {
     record.header = header(RecordKind::Exec);
     record.process = key(task)?;
     record.parent = kernel::follow(task, &TASK_REAL_PARENT)
-        .and_then(|parent| key(parent))
+        .and_then(key)
         .unwrap_or_default();
     record.cgroup = current_cgroup();
     record.uid = current_uid();

@@ -392,10 +392,6 @@ pub struct Coverage {
 
 /// What a source says.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "events are passed on one by one; a box would cost an allocation for each"
-)]
 pub enum Event {
     /// How each capability is provided; first event of a source.
     Coverage(Vec<Coverage>),

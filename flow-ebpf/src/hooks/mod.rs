@@ -39,7 +39,7 @@ fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> O
         return;
     };
     let family = common.family();
-    if !is_inet(family) && !(family == AF_PACKET && way == Way::Sent) {
+    if !(is_inet(family) || family == AF_PACKET && way == Way::Sent) {
         return;
     }
     // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
