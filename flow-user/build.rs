@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use object::build::elf::{Builder, SectionData};
 use toolchain::{Compiler, Missing, RUSTC_VARIABLE, Toolchain};
 
 const HOW_TO_INSTALL: &str = "install it with: cargo xtask setup";
@@ -76,9 +77,28 @@ fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -
         bail!("the kernel side did not build, its compiler's messages stand above ({status})");
     }
     let built = target_folder.join(target).join("release/flow-ebpf");
-    fs::copy(&built, object)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), object.display()))?;
-    Ok(())
+    let stripped = without_debug_sections(&built)
+        .with_context(|| format!("cannot strip {}", built.display()))?;
+    fs::write(object, stripped).with_context(|| format!("cannot write {}", object.display()))
+}
+
+/// The object without its DWARF, most of its size. The kernel and the loader read BTF, which stays.
+fn without_debug_sections(built: &Path) -> Result<Vec<u8>> {
+    let object = fs::read(built)?;
+    let mut builder = Builder::read(&*object)?;
+    for section in &mut builder.sections {
+        let name = section.name.strip_prefix(b".rel").unwrap_or(&section.name);
+        section.delete = name.starts_with(b".debug_");
+    }
+    builder.delete_orphans();
+    // LLVM keeps the sections' names among the symbols'; the writer wants them by themselves.
+    let names = builder.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 fn write_empty(object: &Path, missing: &Missing) -> Result<()> {

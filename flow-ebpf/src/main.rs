@@ -17,6 +17,7 @@ mod atomic;
 mod hooks;
 mod interface;
 mod kernel;
+mod logging;
 mod maps;
 mod packet;
 mod process;
@@ -56,6 +57,7 @@ fexit_programs! {
     fexit_sock_common_recvmsg = "sock_common_recvmsg": recvmsg;
     fexit_tcp_splice_read = "tcp_splice_read": splice_read;
     fexit_mptcp_splice_read = "mptcp_splice_read": splice_read;
+    fexit_inet_csk_accept = "inet_csk_accept": accept;
 }
 
 /// Two programs for each function: its entry keeps the arguments, its return counts.
@@ -79,6 +81,12 @@ kprobe_programs! {
     kprobe_sendpage, kretprobe_sendpage: sendpage, Way::Sent;
     kprobe_recvmsg, kretprobe_recvmsg: recvmsg, Way::Received;
     kprobe_splice_read, kretprobe_splice_read: splice_read, Way::Received;
+}
+
+#[kretprobe]
+fn kretprobe_accept(ctx: RetProbeContext) -> u32 {
+    hooks::kprobe::accepted(&ctx);
+    0
 }
 
 #[raw_tracepoint(tracepoint = "sock_send_length")]

@@ -9,7 +9,7 @@ use flow_common::{
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{account::Call, atomic};
+use crate::{account::Call, atomic, logging};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -65,6 +65,7 @@ pub fn epoch() -> u32 {
 /// Counts a loss.
 #[inline(always)]
 pub fn lose(cause: Loss, amount: u64) {
+    logging::debug!("lost: cause {}, {}", cause as u32, amount);
     if let Some(counter) = LOSSES.get_ptr_mut(cause as u32) {
         // SAFETY: an element of the array lives as long as the program.
         unsafe { atomic::add(counter, amount) };

@@ -15,6 +15,7 @@ use crate::{
         self, AF_INET6, Address, SALT, SK_ERR, SK_PROTOCOL, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
         TCP_TOTAL_RETRANS, mapped,
     },
+    logging,
     maps::{RING, SOCKETS, epoch, lose},
     process,
 };
@@ -218,6 +219,28 @@ pub fn used(sk: Address, common: &SockCommon, id: u64, process: ProcessKey) {
     tell_new_or_update(id, entry, was_told);
 }
 
+/// The current process accepted a connection: from here on it is the owner, used or not.
+#[inline(always)]
+pub fn accepted(sk: Address) -> Option<()> {
+    if sk == 0 {
+        return None; // nothing was accepted
+    }
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let owner = process::current()?;
+    let id = id(sk, common);
+    let entry = entry(id)?;
+    refresh(sk, common, entry);
+    // SAFETY: a live map value.
+    let was_told = unsafe {
+        (*entry).owner = owner;
+        (*entry).direction = direction::INBOUND;
+        (*entry).epoch != 0
+    };
+    tell_new_or_update(id, entry, was_told);
+    Some(())
+}
+
 /// Copies what the kernel knows of a socket into its entry.
 #[inline(always)]
 fn refresh(sk: Address, common: &SockCommon, entry: *mut SocketState) {
@@ -259,6 +282,7 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
     let id = id(sk, common);
+    logging::debug!("socket {}: state {} to {}", id, old, new);
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
     refresh(sk, common, entry);

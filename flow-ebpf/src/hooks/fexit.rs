@@ -6,6 +6,7 @@ use super::{message_peer, moved, takes_nothing};
 use crate::{
     account::Way,
     kernel::{self, Address, SOCKET_SK},
+    socket,
 };
 
 /// `int inet_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)` and its kin.
@@ -48,6 +49,14 @@ pub fn sendpage(ctx: &FExitContext) -> Option<()> {
 #[inline(always)]
 pub fn splice_read(ctx: &FExitContext) -> Option<()> {
     stream(ctx, Way::Received)
+}
+
+/// `struct sock *inet_csk_accept(struct sock *sk, ...)`: its further arguments differ between
+/// kernels, and nobody needs them.
+#[inline(always)]
+pub fn accept(ctx: &FExitContext) -> Option<()> {
+    let accepted: u64 = ctx.ret().ok()?;
+    socket::accepted(accepted)
 }
 
 #[inline(always)]

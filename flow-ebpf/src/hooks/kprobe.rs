@@ -12,6 +12,7 @@ use crate::{
     account::{Call, Peer, Way},
     kernel::{self, SOCKET_SK},
     maps::{CALLS, lose},
+    socket,
 };
 
 /// Entry of a send with a `struct msghdr`.
@@ -81,4 +82,10 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
         message_peer(call.socket, call.message)
     });
     Some(())
+}
+
+/// Return of `inet_csk_accept`.
+#[inline(always)]
+pub fn accepted(ctx: &RetProbeContext) -> Option<()> {
+    socket::accepted(ctx.ret())
 }

@@ -46,6 +46,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A number of things: `1 flow`, `3 flows`.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// `number` with a prefix of SI and `unit`, with one decimal below `decimal_below`.
 fn scaled(number: f64, decimal_below: f64, unit: &str) -> String {
     const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];

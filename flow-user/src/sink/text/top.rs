@@ -16,6 +16,8 @@ use crate::{
     sink::{Host, json::LossCause},
 };
 
+/// How the capability begins whose limits stand in the header.
+const APP_BYTES: &str = "app bytes";
 /// What divides columns.
 const GAP: &str = "  ";
 /// Columns of text that room is kept for before other columns go: in a column that names the row,
@@ -73,7 +75,7 @@ fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
     let coverage = &snapshot.coverage;
     let accuracy = match coverage
         .iter()
-        .find(|it| it.capability.starts_with("app bytes"))
+        .find(|it| it.capability.starts_with(APP_BYTES))
     {
         Some(app) => match &app.backend {
             Some(backend) if app.limits.is_empty() => format!("exact ({})", escape(backend)),
@@ -85,28 +87,35 @@ fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
     let totals = &snapshot.totals;
     page.line(
         &format!(
-            "flow  {} · kernel {} · {accuracy}   ▲ {}  ▼ {}   {} processes  {} flows   {}",
+            "flow  {} · kernel {} · {accuracy}   ▲ {}  ▼ {}   {}  {}   {}",
             escape(&host.name),
             escape(&host.kernel),
             human::rate(totals.rate.tx),
             human::rate(totals.rate.rx),
-            totals.processes,
-            totals.open_flows,
+            human::count(totals.processes, "process", "processes"),
+            human::count(totals.open_flows, "flow", "flows"),
             human::duration(snapshot.running),
         ),
         Style::Accent,
     );
-    let mut unseen: Vec<String> = Vec::new();
-    for it in coverage.iter() {
-        let capability = escape(&it.capability);
-        match (&it.backend, it.limits.as_str()) {
-            (Some(_), "") => {}
-            (_, "") => unseen.push(capability.into_owned()),
-            (_, limits) => unseen.push(format!("{capability}: {}", escape(limits))),
+    // What is missing whole, and what the bytes of processes leave out; the rest is for the doctor.
+    let missing = coverage.iter().filter(|it| it.backend.is_none());
+    let mut unseen: Vec<String> = missing
+        .map(|it| escape(&it.capability).into_owned())
+        .collect();
+    let limited = coverage
+        .iter()
+        .filter(|it| it.backend.is_some() && !it.limits.is_empty());
+    for it in limited {
+        if it.capability.starts_with(APP_BYTES) {
+            unseen.push(escape(&it.limits).into_owned());
         }
     }
     if !unseen.is_empty() {
-        page.line(&format!("not seen: {}", unseen.join("; ")), Style::Plain);
+        page.line(
+            &format!("not seen (flow doctor says why): {}", unseen.join(", ")),
+            Style::Dim,
+        );
     }
 }
 
@@ -386,7 +395,7 @@ mod tests {
             render(&snapshot(), By::Process, Some(100)),
             "\
 flow  web-3 · kernel 6.18.44 · tracepoint   ▲ 2.2 MB/s  ▼ 61.2 MB/s   3 processes  0 flows   40 s
-not seen: app bytes by process: bytes read with splice() from a socket
+not seen (flow doctor says why): bytes read with splice() from a socket
 
   PID  PROCESS               USER  FLOWS  RECEIVED/s    SENT/s  RECEIVED    SENT  COMMAND
  8123  postgres              1000      3   61.2 MB/s  1.1 MB/s    6.1 GB  2.0 GB  postgres:…alsender

@@ -16,6 +16,10 @@ pub enum Blind {
     KernelReaders,
     /// More calls wait at once than the kernel keeps return probes for.
     ReturnProbesExhausted,
+    /// Calls that were in their function when the probe came: what they return is not counted.
+    CallsUnderWay,
+    /// Who accepted a connection, as long as nobody uses it.
+    Acceptors,
     /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
     UnaskedSenders,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
@@ -42,6 +46,8 @@ impl Blind {
             Self::ReturnProbesExhausted => {
                 "calls that return while more calls wait than the kernel keeps return probes for"
             }
+            Self::CallsUnderWay => "calls that were waiting when Flow started",
+            Self::Acceptors => "who accepted a connection that is not used yet",
             Self::UnaskedSenders => "senders of datagrams received without asking for them",
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
@@ -64,8 +70,13 @@ impl fmt::Display for Blind {
 /// What the backend cannot see; empty when it sees everything.
 pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
     match backend {
-        Backend::Fexit => &[Blind::ZerocopyReceive, Blind::KernelReaders],
+        Backend::Fexit => &[
+            Blind::CallsUnderWay,
+            Blind::ZerocopyReceive,
+            Blind::KernelReaders,
+        ],
         Backend::Kprobe => &[
+            Blind::CallsUnderWay,
             Blind::ReturnProbesExhausted,
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
@@ -75,6 +86,7 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
             Blind::UnaskedSenders,
+            Blind::Acceptors,
         ],
         Backend::CgroupSkb => &[Blind::SocketlessPackets],
         Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],

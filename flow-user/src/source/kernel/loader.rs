@@ -60,6 +60,10 @@ pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
     }
     loader.override_global("HOST_NETNS", &netns, true);
     loader.override_global("SALT", &salt, true);
+    #[cfg(feature = "kernel-log")]
+    let level = log::max_level() as u8;
+    #[cfg(feature = "kernel-log")]
+    loader.override_global("AYA_LOG_LEVEL", &level, true);
     Ok(loader.load(OBJECT)?)
 }
 

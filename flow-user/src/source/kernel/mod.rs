@@ -5,6 +5,8 @@ mod classifier;
 pub mod environment;
 mod facts;
 mod frames;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 pub mod limits;
 mod loader;
 mod maps;
@@ -119,6 +121,8 @@ impl Kernel {
         let epoch = 1;
         maps.set_epoch(epoch).map_err(AttachError::from)?;
         let ring = ring_buffer(&mut ebpf)?;
+        #[cfg(feature = "kernel-log")]
+        kernel_log::follow(&mut ebpf);
 
         programs::prepare(&mut ebpf, backend, &btf);
         attach_around(&mut ebpf, &report, &mut coverage)?;
@@ -158,18 +162,16 @@ impl Kernel {
     fn tell_beginning(&mut self, out: &mut Vec<Timed>) {
         let time = now();
         let tell = |event| Timed { time, event };
+        let mut proc = Proc::new();
+        let seed = seed::seed(&proc);
+        self.describe_seed(&seed);
         out.push(tell(Event::Coverage(self.coverage.clone())));
         out.extend(self.frames.read().into_iter().map(tell));
-        let mut proc = Proc::new();
         match proc.processes() {
             Ok(processes) => {
                 out.extend(processes.into_iter().map(Event::ProcessSeen).map(tell));
             }
             Err(error) => log::warn!("cannot list the processes that were there: {error}"),
-        }
-        let seed = seed::seed(&proc);
-        for unread in &seed.unread {
-            log::warn!("{unread}");
         }
         for socket in &seed.sockets {
             // The remains of a connection: no process has them, and they never end by a close.
@@ -187,6 +189,18 @@ impl Kernel {
                     out.push(tell(Event::Socket(socket.fact())));
                 }
                 Err(error) => log::warn!("a socket that was there: {error}"),
+            }
+        }
+    }
+
+    /// Adds what could not be read of the sockets that were there to what is not seen.
+    fn describe_seed(&mut self, seed: &seed::Seed) {
+        for entry in &mut self.coverage {
+            if entry.capability == capability::EXISTING {
+                for unread in &seed.unread {
+                    log::info!("{unread}");
+                    add_limit(&mut entry.limits, &unread.what);
+                }
             }
         }
     }
@@ -415,12 +429,16 @@ fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
             entry.limits = limits::words(Backend::Rtnetlink);
         } else if attached < present {
             let missing = format!("packets of {} of {present} interfaces", present - attached);
-            entry.limits = match entry.limits.as_str() {
-                "" => missing,
-                limits => format!("{limits}; {missing}"),
-            };
+            add_limit(&mut entry.limits, &missing);
         }
     }
+}
+
+fn add_limit(limits: &mut String, more: &str) {
+    if !limits.is_empty() {
+        limits.push_str(", ");
+    }
+    limits.push_str(more);
 }
 
 /// The network namespace whose interfaces are followed.

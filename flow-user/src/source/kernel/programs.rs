@@ -22,6 +22,7 @@ const FEXIT: &[(&str, &str, bool)] = &[
     ("fexit_sock_common_recvmsg", "sock_common_recvmsg", false),
     ("fexit_tcp_splice_read", "tcp_splice_read", false),
     ("fexit_mptcp_splice_read", "mptcp_splice_read", false),
+    ("fexit_inet_csk_accept", "inet_csk_accept", false),
 ];
 
 /// kprobe and kretprobe programs, and the functions they belong to.
@@ -43,6 +44,9 @@ const KPROBE: &[(&str, &str, &[&str])] = &[
         &["tcp_splice_read", "mptcp_splice_read"],
     ),
 ];
+
+/// The kretprobe program that tells who accepted a connection, and its function.
+const KPROBE_ACCEPT: (&str, &str) = ("kretprobe_accept", "inet_csk_accept");
 
 /// Raw tracepoints that tell lengths; program and tracepoint have one name.
 const LENGTHS: &[&str] = &["sock_send_length", "sock_recv_length"];
@@ -131,6 +135,7 @@ pub fn prepare(ebpf: &mut Ebpf, backend: AppBackend, btf: &Btf) {
         }
         AppBackend::Kprobe => kprobes(btf)
             .flat_map(|(entry, exit, _)| [entry, exit])
+            .chain([KPROBE_ACCEPT.0])
             .collect(),
         AppBackend::Tracepoint => [LENGTHS, PEERS].concat(),
     };
@@ -158,7 +163,10 @@ pub fn attach_app(
             .and_then(|()| cgroup_root.map_or(Ok(()), |root| attach_cgroup(ebpf, root, PEERS))),
     };
     if result.is_err() {
-        let kprobes = KPROBE.iter().flat_map(|(entry, exit, _)| [*entry, *exit]);
+        let kprobes = KPROBE
+            .iter()
+            .flat_map(|(entry, exit, _)| [*entry, *exit])
+            .chain([KPROBE_ACCEPT.0]);
         for name in FEXIT
             .iter()
             .map(|(program, ..)| *program)
@@ -233,6 +241,12 @@ fn attach_kprobe(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), AttachError> {
                 refused(name, program.attach(function, 0))?;
             }
         }
+    }
+    let (name, function) = KPROBE_ACCEPT;
+    if btf.function(function).is_some() {
+        load(ebpf, name)?;
+        let program: &mut KProbe = program(ebpf, name)?;
+        refused(name, program.attach(function, 0))?;
     }
     Ok(())
 }
