@@ -1,4 +1,4 @@
-//! Sizes of maps and buffers. The loader may override the map sizes; these are the defaults.
+//! Sizes of maps and buffers.
 
 /// Entries of the map of (socket, process, remote) counters.
 pub const APP_ENTRIES: u32 = 65_536;
@@ -6,6 +6,11 @@ pub const APP_ENTRIES: u32 = 65_536;
 pub const SOCKET_ENTRIES: u32 = 65_536;
 /// Entries of the map that takes a process's bytes once [`APP_ENTRIES`] are in use.
 pub const OVERFLOW_ENTRIES: u32 = 8_192;
+/// Remotes of one socket that are counted each by itself; bytes to and from others are counted
+/// together. A socket that answers the whole world would fill the map otherwise.
+pub const REMOTES_PER_SOCKET: u32 = 1_024;
+/// Sockets without a cookie of their own that are told apart.
+pub const ALIAS_ENTRIES: u32 = 8_192;
 /// Interfaces that can be counted at once.
 pub const INTERFACE_ENTRIES: u32 = 4_096;
 /// Calls in flight at once: notes passed from a function's entry, or a cgroup hook, to its return.

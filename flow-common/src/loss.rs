@@ -28,11 +28,14 @@ pub enum Loss {
     ReadFault = 9,
     /// The return of a function was not seen (a kretprobe was missed): a call was not counted.
     ReturnMissed = 10,
+    /// Runs of programs that the kernel left out, because the same program was at work on that CPU
+    /// already. The kernel itself counts them.
+    Recursion = 11,
 }
 
 impl Loss {
     /// Number of causes, and entries of the kernel's array.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
 
     /// Every cause, in order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -47,5 +50,6 @@ impl Loss {
         Self::CallFull,
         Self::ReadFault,
         Self::ReturnMissed,
+        Self::Recursion,
     ];
 }

@@ -78,7 +78,7 @@ pub struct SocketRecord {
     pub cookie: u64,
     pub socket: SocketState,
 }
-const _: () = assert!(size_of::<SocketRecord>() == 152);
+const _: () = assert!(size_of::<SocketRecord>() == 160);
 plain!(SocketRecord);
 
 /// A process became another program.

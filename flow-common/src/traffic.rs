@@ -17,7 +17,7 @@ plain!(ProcessKey);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AppKey {
-    /// Socket cookie.
+    /// Socket cookie; for a socket without one of its own a number with the highest bit set.
     pub cookie: u64,
     /// See [`ProcessKey::start`].
     pub start: u64,
@@ -105,6 +105,9 @@ pub struct SocketState {
     pub retransmits: u32,
     /// `sk_err` when it closed: an errno, 0 for an orderly close.
     pub error: u32,
+    /// Keys of the app counters that name a remote of this socket.
+    pub remotes: u32,
+    pub padding: u32,
     /// TCP state as in `include/net/tcp_states.h`; for other protocols 1 connected, 7 not.
     pub state: u8,
     /// See [`direction`].
@@ -114,5 +117,5 @@ pub struct SocketState {
     /// 1 once a TCP socket reached `TCP_CLOSE` after having been open.
     pub closed: u8,
 }
-const _: () = assert!(size_of::<SocketState>() == 128);
+const _: () = assert!(size_of::<SocketState>() == 136);
 plain!(SocketState);

@@ -1,6 +1,6 @@
 //! The only place that adds bytes.
 
-use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
     AppCounters, AppKey, InterfaceKey, Loss, ProcessKey, RecordKind, SocketState,
     interface::{Class, Direction},
@@ -44,7 +44,9 @@ pub struct Call {
     pub peer_known: u8,
     /// 1 if the call moves no bytes for good (`MSG_PEEK`) and must not count.
     pub skip: u8,
-    pub padding: [u8; 4],
+    /// 1 for a note of a send, 0 of a receive.
+    pub is_send: u8,
+    pub padding: [u8; 3],
 }
 
 static NO_APP: AppCounters = AppCounters {
@@ -59,12 +61,19 @@ static NO_APP: AppCounters = AppCounters {
 
 /// Adds what one call moved, for the current process. Call it in process context only.
 #[inline(always)]
-pub fn app(sk: Address, common: &SockCommon, way: Way, bytes: u64, peer: Option<Peer>) {
+pub fn app(
+    sk: Address,
+    common: &SockCommon,
+    protocol: u16,
+    way: Way,
+    bytes: u64,
+    peer: Option<Peer>,
+) {
     let Some(process) = process::current() else {
         lose(Loss::ReadFault, 1);
         return;
     };
-    let cookie = socket::id(sk, common);
+    let cookie = socket::id(sk, common, protocol);
     let mut key = AppKey {
         cookie,
         start: process.start,
@@ -84,6 +93,12 @@ pub fn app(sk: Address, common: &SockCommon, way: Way, bytes: u64, peer: Option<
     }
     let mut is_new = false;
     let mut entry = APP.get_ptr_mut(key);
+    if entry.is_none() && key.remote_known != 0 && !socket::takes_remote(cookie) {
+        key.remote = [0; 16];
+        key.remote_port = 0;
+        key.remote_known = 0;
+        entry = APP.get_ptr_mut(key);
+    }
     if entry.is_none() {
         // Another CPU may insert at the same moment: then its entry is the one to add to.
         is_new = APP.insert(key, &NO_APP, u64::from(BPF_NOEXIST)).is_ok();
@@ -104,7 +119,7 @@ pub fn app(sk: Address, common: &SockCommon, way: Way, bytes: u64, peer: Option<
             (*entry).uid = process::current_uid();
             (*entry).cgroup = process::current_cgroup();
         }
-        socket::used(sk, common, cookie, process);
+        socket::used(sk, common, protocol, cookie, process);
         tell(&key, entry, is_new);
     }
 }
@@ -133,10 +148,10 @@ fn tell(key: &AppKey, entry: *mut AppCounters, is_new: bool) {
         lose(Loss::RingTraffic, 1);
         return;
     };
-    let (kind, wakeup) = if is_new {
-        (RecordKind::AppNew, 0)
+    let kind = if is_new {
+        RecordKind::AppNew
     } else {
-        (RecordKind::AppUpdate, u64::from(BPF_RB_NO_WAKEUP))
+        RecordKind::AppUpdate
     };
     // SAFETY: the entry is a live map value, and the record has room for an AppRecord.
     unsafe {
@@ -146,7 +161,7 @@ fn tell(key: &AppKey, entry: *mut AppCounters, is_new: bool) {
         (*record).counters = *entry;
         (*record).comm = process::current_comm();
     }
-    record.submit(wakeup);
+    record.submit(0);
 }
 
 /// Adds to the process's own entry what found no entry of its flow.

@@ -39,10 +39,11 @@ pub fn layout(ifindex: u32) -> LinkLayout {
 
 /// Whether the stack cuts a packet of several segments before its interface gets it.
 #[inline(always)]
-pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
+pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, ifindex: u32) -> bool {
     if packet.frames == 1 {
         return false;
     }
+    let link = layout(ifindex);
     // SAFETY: a field that every skb program may read.
     let is_ipv4 = unsafe { (*skb).protocol } == ETH_P_IP.to_be() >> 16;
     let max_size = if is_ipv4 {

@@ -21,13 +21,14 @@ macro_rules! offsets {
 offsets! {
     SKC_FAMILY, SKC_STATE, SKC_DADDR, SKC_RCV_SADDR, SKC_DPORT, SKC_NUM, SKC_V6_DADDR,
     SKC_V6_RCV_SADDR, SKC_COOKIE, SKC_NET,
-    SK_PROTOCOL, SK_ERR,
+    SK_PROTOCOL, SK_ERR, SK_SOCKET,
     NET_INUM,
     TCP_SRTT_US, TCP_MIN_RTT, TCP_TOTAL_RETRANS,
     SOCKET_SK,
     MSGHDR_NAME,
     TASK_TGID, TASK_PID, TASK_GROUP_LEADER, TASK_START_BOOTTIME, TASK_REAL_PARENT, TASK_SIGNAL,
-    TASK_MM, TASK_EXIT_CODE, TASK_NSPROXY,
+    TASK_MM, TASK_EXIT_CODE, TASK_NSPROXY, TASK_CRED,
+    CRED_EUID,
     SIGNAL_LIVE,
     NSPROXY_NET,
     MM_ARG_START, MM_ARG_END,
@@ -37,10 +38,6 @@ offsets! {
 /// Inode number of the network namespace Flow runs in, whose interfaces it counts.
 #[unsafe(no_mangle)]
 pub static HOST_NETNS: Global<u32> = Global::new(0);
-
-/// A random number that hides kernel addresses in identities made from them.
-#[unsafe(no_mangle)]
-pub static SALT: Global<u64> = Global::new(0);
 
 /// The address of a kernel structure.
 pub type Address = u64;

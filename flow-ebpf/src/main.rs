@@ -165,25 +165,25 @@ fn connect6(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram4(&ctx);
+    hooks::cgroup::datagram4(&ctx, Way::Sent);
     1
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram6(&ctx);
+    hooks::cgroup::datagram6(&ctx, Way::Sent);
     1
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram4(&ctx);
+    hooks::cgroup::datagram4(&ctx, Way::Received);
     1
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram6(&ctx);
+    hooks::cgroup::datagram6(&ctx, Way::Received);
     1
 }
 

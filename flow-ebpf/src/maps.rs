@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use flow_common::{
     AppCounters, AppKey, InterfaceCounters, InterfaceKey, LinkLayout, Loss, ProcessKey,
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{account::Call, atomic, logging};
+use crate::{account::Call, atomic, logging, socket::Alias};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -24,6 +24,10 @@ pub static OVERFLOW: HashMap<ProcessKey, AppCounters> =
 #[map]
 pub static SOCKETS: HashMap<u64, SocketState> =
     HashMap::with_max_entries(limits::SOCKET_ENTRIES, 0);
+
+/// Identities of sockets that have no cookie of their own, by address.
+#[map]
+pub static ALIASES: LruHashMap<u64, Alias> = LruHashMap::with_max_entries(limits::ALIAS_ENTRIES, 0);
 
 /// Frames by interface and direction. The loader makes the entries, so that it decides which
 /// interfaces count.

@@ -21,9 +21,10 @@ pub struct Packet {
     pub header_bytes: u64,
 }
 
-/// Measures a packet whose network header begins `network` bytes into it.
+/// Measures a packet. `network` tells where its network header begins, and is asked of buffers of several
+/// segments only.
 #[inline(always)]
-pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
+pub fn measure(skb: *mut __sk_buff, network: impl FnOnce() -> u32) -> Packet {
     // SAFETY: fields that every skb program may read.
     let (len, size) = unsafe { ((*skb).len, (*skb).gso_size) };
     let mut packet = Packet {
@@ -35,6 +36,7 @@ pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
     if size == 0 {
         return packet;
     }
+    let network = network();
     let Some(Headers { length, jumbo }) = headers(skb, network) else {
         return packet;
     };

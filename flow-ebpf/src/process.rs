@@ -15,11 +15,11 @@ use flow_common::{
 
 use crate::{
     kernel::{
-        self, Address, BPRM_INTERP, MM_ARG_END, MM_ARG_START, NET_INUM, NSPROXY_NET, SIGNAL_LIVE,
-        TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM, TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT,
-        TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
+        self, Address, BPRM_INTERP, CRED_EUID, MM_ARG_END, MM_ARG_START, NET_INUM, NSPROXY_NET,
+        SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM, TASK_NSPROXY, TASK_PID,
+        TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
     },
-    maps::{EXEC_SCRATCH, RING, lose},
+    maps::{CALLS, EXEC_SCRATCH, RING, lose},
 };
 
 /// The process that runs. Call it in process context only.
@@ -37,7 +37,10 @@ pub fn current() -> Option<ProcessKey> {
 /// Effective user id of the current task.
 #[inline(always)]
 pub fn current_uid() -> u32 {
-    bpf_get_current_uid_gid() as u32
+    // The helper would tell the real one.
+    kernel::follow(task(), &TASK_CRED)
+        .and_then(|cred| kernel::read(cred, &CRED_EUID))
+        .unwrap_or(bpf_get_current_uid_gid() as u32)
 }
 
 /// cgroup v2 id of the current task.
@@ -131,6 +134,8 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
 /// The thread `task` ends; tells if it was its process's last.
 #[inline(always)]
 pub fn exited(task: Address) -> Option<()> {
+    // A call that did not come back leaves its note.
+    let _ = CALLS.remove(bpf_get_current_pid_tgid());
     let signal = kernel::follow(task, &TASK_SIGNAL)?;
     // do_exit() has counted this thread off before the tracepoint.
     let live: i32 = kernel::read(signal, &SIGNAL_LIVE)?;

@@ -3,24 +3,27 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock},
-    helpers::generated::bpf_sk_fullsock,
+    bindings::{BPF_NOEXIST, bpf_sock},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_sk_fullsock},
 };
 use flow_common::{
-    Loss, ProcessKey, RecordKind, SocketState, record::SocketRecord, traffic::direction,
+    Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET, record::SocketRecord,
+    traffic::direction,
 };
 
 use crate::{
     kernel::{
-        self, AF_INET6, Address, SALT, SK_ERR, SK_PROTOCOL, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
-        TCP_TOTAL_RETRANS, mapped,
+        self, AF_INET, AF_INET6, Address, SK_ERR, SK_PROTOCOL, SK_SOCKET, SKC_FAMILY, SockCommon,
+        TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS, mapped,
     },
     logging,
-    maps::{RING, SOCKETS, epoch, lose},
+    maps::{ALIASES, RING, SOCKETS, epoch, lose},
     process,
 };
 
-pub const IPPROTO_TCP: u16 = 6;
+const IPPROTO_TCP: u16 = 6;
+const IPPROTO_UDP: u16 = 17;
+const IPPROTO_UDPLITE: u16 = 136;
 const IPPROTO_SCTP: u16 = 132;
 const IPPROTO_MPTCP: u16 = 262;
 pub const SOCK_RAW: u32 = 3;
@@ -58,22 +61,73 @@ static NO_SOCKET: SocketState = SocketState {
     min_rtt_us: 0,
     retransmits: 0,
     error: 0,
+    remotes: 0,
+    padding: 0,
     state: state::CLOSE,
     direction: direction::UNKNOWN,
     released: 0,
     closed: 0,
 };
 
-/// The socket's identity: its cookie. A few sockets have none yet when they are first used (nobody
-/// asked for it, and tracing programs can't): those get a number made from their address, told
-/// apart by the highest bit.
+/// The identity of a socket that has no cookie of its own.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Alias {
+    id: u64,
+    /// 1 once the socket closed: what is at its address next is another one.
+    closed: u64,
+}
+
+/// Set in every alias, and in no cookie.
+const ALIAS_BIT: u64 = 1 << 63;
+
+/// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
+/// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
+/// (`mptcp_sk_clone_init` copies it). Those get an alias.
 #[inline(always)]
-pub fn id(sk: Address, common: &SockCommon) -> u64 {
+pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
     let cookie = common.cookie();
-    if cookie != 0 {
-        cookie
-    } else {
-        (sk ^ SALT.load()) | 1 << 63
+    if cookie != 0 && has_own_cookie(protocol) {
+        return cookie;
+    }
+    // SAFETY: the value is copied at once.
+    match unsafe { ALIASES.get(sk) } {
+        Some(alias) => alias.id,
+        None => new_alias(sk),
+    }
+}
+
+/// Whether a protocol's sockets have a cookie that no other socket has.
+#[inline(always)]
+pub fn has_own_cookie(protocol: u16) -> bool {
+    protocol != IPPROTO_MPTCP
+}
+
+#[inline(always)]
+fn new_alias(sk: Address) -> u64 {
+    // No CPU makes two in one nanosecond.
+    // SAFETY: no arguments.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    let id = ALIAS_BIT | process::now() << 10 | cpu & 0x3ff;
+    let alias = Alias { id, closed: 0 };
+    let _ = ALIASES.insert(sk, alias, u64::from(BPF_NOEXIST));
+    // Another CPU may have been first.
+    // SAFETY: the value is copied at once.
+    unsafe { ALIASES.get(sk) }.map_or(id, |alias| alias.id)
+}
+
+/// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
+/// a new connection.
+#[inline(always)]
+fn renew_alias(sk: Address, new_state: u8) {
+    let Some(alias) = ALIASES.get_ptr_mut(sk) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    if new_state == state::CLOSE {
+        unsafe { (*alias).closed = 1 };
+    } else if unsafe { (*alias).closed } != 0 {
+        let _ = ALIASES.remove(sk);
     }
 }
 
@@ -81,6 +135,21 @@ pub fn id(sk: Address, common: &SockCommon) -> u64 {
 #[inline(always)]
 fn has_states(protocol: u16) -> bool {
     protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP || protocol == IPPROTO_SCTP
+}
+
+/// Whether a socket's bytes have no boundaries between them.
+#[inline(always)]
+pub fn has_stream(protocol: u16) -> bool {
+    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
+}
+
+/// Whether a socket's protocol has a sendpage of its own, before 6.5: TCP, and UDP over IPv4. For others
+/// `inet_sendpage` goes on to `inet_sendmsg`, which counts.
+#[inline(always)]
+pub fn has_sendpage(sk: Address) -> bool {
+    let protocol = protocol(sk);
+    let is_udp = protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+    protocol == IPPROTO_TCP || is_udp && kernel::read(sk, &SKC_FAMILY) == Some(AF_INET)
 }
 
 /// The protocol of a socket.
@@ -195,15 +264,31 @@ pub fn released(id: u64) {
 #[inline(always)]
 fn end(id: u64, entry: *mut SocketState, was_told: bool) {
     if was_told {
-        tell(id, entry, RecordKind::SocketEnd, 0);
+        tell(id, entry, RecordKind::SocketEnd);
     } else {
         let _ = SOCKETS.remove(id);
     }
 }
 
+/// Whether a socket has a further remote counted by itself; notes that it has.
+#[inline(always)]
+pub fn takes_remote(id: u64) -> bool {
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        return true; // its first use: the entry comes next
+    };
+    // SAFETY: a live map value; a race lets in a few more.
+    unsafe {
+        let takes = (*entry).remotes < REMOTES_PER_SOCKET;
+        if takes {
+            (*entry).remotes += 1;
+        }
+        takes
+    }
+}
+
 /// A process used a socket: brings its entry up to date and tells it.
 #[inline(always)]
-pub fn used(sk: Address, common: &SockCommon, id: u64, process: ProcessKey) {
+pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) {
     let Some(entry) = entry(id) else {
         return;
     };
@@ -213,7 +298,7 @@ pub fn used(sk: Address, common: &SockCommon, id: u64, process: ProcessKey) {
             (*entry).owner = process;
         }
     }
-    refresh(sk, common, entry);
+    refresh(sk, common, protocol, entry);
     // SAFETY: as above.
     let was_told = unsafe { (*entry).epoch } != 0;
     tell_new_or_update(id, entry, was_told);
@@ -228,9 +313,10 @@ pub fn accepted(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
     let owner = process::current()?;
-    let id = id(sk, common);
+    let protocol = protocol(sk);
+    let id = id(sk, common, protocol);
     let entry = entry(id)?;
-    refresh(sk, common, entry);
+    refresh(sk, common, protocol, entry);
     // SAFETY: a live map value.
     let was_told = unsafe {
         (*entry).owner = owner;
@@ -243,19 +329,19 @@ pub fn accepted(sk: Address) -> Option<()> {
 
 /// Copies what the kernel knows of a socket into its entry.
 #[inline(always)]
-fn refresh(sk: Address, common: &SockCommon, entry: *mut SocketState) {
-    let protocol = protocol(sk);
+fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut SocketState) {
     // SAFETY: a live map value.
     unsafe {
         (*entry).family = common.family();
         (*entry).protocol = protocol;
         (*entry).state = common.state();
-        // After a close the kernel may have cleared the addresses; the last ones are the ones to keep.
+        // When a connection closes, the kernel may clear the addresses; the last ones are the ones to
+        // keep. A datagram socket that was disconnected has no peer any more.
         if common.local_port() != 0 {
             (*entry).local_port = common.local_port();
             (*entry).local = common.local();
         }
-        if common.remote_port() != 0 {
+        if common.remote_port() != 0 || !has_states(protocol) {
             (*entry).remote_port = common.remote_port();
             (*entry).remote = common.remote();
         }
@@ -281,13 +367,32 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
     if common.cookie() == 0 && protocol == IPPROTO_TCP {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
-    let id = id(sk, common);
+    if !has_own_cookie(protocol) || common.cookie() == 0 {
+        renew_alias(sk, new);
+    }
+    let id = id(sk, common, protocol);
     logging::debug!("socket {}: state {} to {}", id, old, new);
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
-    refresh(sk, common, entry);
+    refresh(sk, common, protocol, entry);
+    // Nobody has it: it was never accepted, or is the kernel's own; nothing will release it.
+    let is_orphan = new == state::CLOSE && kernel::follow(sk, &SK_SOCKET).is_none();
+    // These states begin in the call of a process.
+    let caller = if new == state::SYN_SENT || new == state::LISTEN {
+        process::current()
+    } else {
+        None
+    };
     // SAFETY: a live map value.
     let (released, was_told) = unsafe {
+        if let Some(caller) = caller
+            && (*entry).owner.tgid == 0
+        {
+            (*entry).owner = caller;
+        }
+        if is_orphan {
+            (*entry).released = 1;
+        }
         // The tracepoint comes before the new state is stored.
         (*entry).state = new;
         if new == state::SYN_SENT {
@@ -304,9 +409,9 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
             (*entry).closed = 1;
             (*entry).error = error;
         }
-        // One whose identity is its address can't be found when it is released.
+        // One with an alias can't be found when it is released.
         (
-            (*entry).released != 0 || common.cookie() == 0,
+            (*entry).released != 0 || id & ALIAS_BIT != 0,
             (*entry).epoch != 0,
         )
     };
@@ -386,7 +491,7 @@ pub fn tell_packet(id: u64, entry: *mut SocketState) {
         } else {
             RecordKind::SocketUpdate
         };
-        tell(id, entry, kind, u64::from(BPF_RB_NO_WAKEUP));
+        tell(id, entry, kind);
     }
 }
 
@@ -417,12 +522,12 @@ fn tell_new_or_update(id: u64, entry: *mut SocketState, was_told: bool) {
     } else {
         RecordKind::SocketNew
     };
-    tell(id, entry, kind, 0);
+    tell(id, entry, kind);
 }
 
 /// Sends a copy of an entry to user space.
 #[inline(always)]
-fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind, wakeup: u64) {
+fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind) {
     // SAFETY: a live map value. Marked first, so that what happens from here on is told again.
     unsafe { (*entry).epoch = epoch() };
     let Some(mut record) = RING.reserve::<SocketRecord>(0) else {
@@ -436,5 +541,5 @@ fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind, wakeup: u64) {
         (*record).cookie = cookie;
         (*record).socket = *entry;
     }
-    record.submit(wakeup);
+    record.submit(0);
 }

@@ -21,8 +21,7 @@ use crate::{
 /// A socket was created by the current process.
 #[inline(always)]
 pub fn sock_create(ctx: &SockContext) -> Option<()> {
-    let family = family(ctx);
-    if !is_inet(family) {
+    if !is_inet(family(ctx)) || !has_own_cookie(ctx) {
         return None;
     }
     // SAFETY: the program's context.
@@ -35,6 +34,9 @@ pub fn sock_create(ctx: &SockContext) -> Option<()> {
 /// A socket's last file descriptor was closed.
 #[inline(always)]
 pub fn sock_release(ctx: &SockContext) -> Option<()> {
+    if !has_own_cookie(ctx) {
+        return None;
+    }
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     socket::released(cookie);
@@ -59,6 +61,9 @@ pub fn post_bind6(ctx: &SockContext) -> Option<()> {
 
 #[inline(always)]
 fn post_bind(ctx: &SockContext, address: [u8; 16]) -> Option<()> {
+    if !has_own_cookie(ctx) {
+        return None;
+    }
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
@@ -72,6 +77,9 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     let (cookie, family) = addressed(ctx);
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
+    if !socket::has_own_cookie(protocol as u16) {
+        return None;
+    }
     let owner = process::current()?;
     socket::connecting(
         cookie,
@@ -85,23 +93,23 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
 
 /// The current process is sending a datagram to, or has received one from, an IPv4 address.
 #[inline(always)]
-pub fn datagram4(ctx: &SockAddrContext) {
+pub fn datagram4(ctx: &SockAddrContext, way: Way) {
     // SAFETY: a field of the context.
     let address = mapped(unsafe { (*ctx.sock_addr).user_ip4 });
-    note(ctx, address);
+    note(ctx, address, way);
 }
 
 /// As [`datagram4`], for IPv6.
 #[inline(always)]
-pub fn datagram6(ctx: &SockAddrContext) {
+pub fn datagram6(ctx: &SockAddrContext, way: Way) {
     // SAFETY: a field of the context.
     let address = unsafe { address6(&raw const (*ctx.sock_addr).user_ip6) };
-    note(ctx, address);
+    note(ctx, address, way);
 }
 
 /// Keeps the peer until the call returns.
 #[inline(always)]
-fn note(ctx: &SockAddrContext, address: [u8; 16]) {
+fn note(ctx: &SockAddrContext, address: [u8; 16], way: Way) {
     let (cookie, _) = addressed(ctx);
     // SAFETY: a field of the context.
     let port = unsafe { (*ctx.sock_addr).user_port };
@@ -114,7 +122,8 @@ fn note(ctx: &SockAddrContext, address: [u8; 16]) {
         },
         peer_known: 1,
         skip: 0,
-        padding: [0; 4],
+        is_send: u8::from(way == Way::Sent),
+        padding: [0; 3],
     };
     if CALLS
         .insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY))
@@ -140,6 +149,15 @@ fn addressed(ctx: &SockAddrContext) -> (u64, u16) {
 fn family(ctx: &SockContext) -> u16 {
     // SAFETY: a field of the context.
     unsafe { (*ctx.sock).family as u16 }
+}
+
+/// Whether no other socket has this one's cookie. Asking for one would give it to a listener's
+/// children as well.
+#[inline(always)]
+fn has_own_cookie(ctx: &SockContext) -> bool {
+    // SAFETY: a field of the context.
+    let protocol = unsafe { (*ctx.sock).protocol };
+    socket::has_own_cookie(protocol as u16)
 }
 
 /// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
@@ -176,7 +194,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     if sock.is_null() || cookie == 0 {
         return None;
     }
-    let packet = packet::measure(skb, 0);
+    let packet = packet::measure(skb, || 0);
     let entry = match socket::of_packet(cookie, sock, ifindex) {
         Ok(entry) => entry,
         Err(NoEntry::Kernel) => return None,

@@ -15,9 +15,7 @@ pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
     let message: u64 = ctx.arg(1);
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Sent, i64::from(result), |_| {
-        message_peer(sk, message)
-    });
+    moved(sk, Way::Sent, i64::from(result), |_| message_peer(message));
     Some(())
 }
 
@@ -32,7 +30,7 @@ pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
     }
     let result: i32 = ctx.ret().ok()?;
     moved(sk, Way::Received, i64::from(result), |_| {
-        message_peer(sk, message)
+        message_peer(message)
     });
     Some(())
 }
@@ -41,6 +39,9 @@ pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
 /// flags)`, before 6.5.
 #[inline(always)]
 pub fn sendpage(ctx: &FExitContext) -> Option<()> {
+    if !socket::has_sendpage(sk(ctx)?) {
+        return None;
+    }
     stream(ctx, Way::Sent)
 }
 

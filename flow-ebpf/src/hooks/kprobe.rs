@@ -31,6 +31,9 @@ pub fn recvmsg(ctx: &ProbeContext) -> Option<()> {
 /// Entry of `inet_sendpage`.
 #[inline(always)]
 pub fn sendpage(ctx: &ProbeContext) -> Option<()> {
+    if !socket::has_sendpage(kernel::follow(ctx.arg(0)?, &SOCKET_SK)?) {
+        return None;
+    }
     entered(ctx.arg(0)?, 0, false)
 }
 
@@ -58,7 +61,8 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
         },
         peer_known: 0,
         skip: u8::from(skip),
-        padding: [0; 4],
+        is_send: 0,
+        padding: [0; 3],
     };
     if CALLS.insert(thread, call, 0).is_err() {
         lose(Loss::CallFull, 1);
@@ -79,7 +83,7 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
     let result: i32 = ctx.ret();
     moved(call.socket, way, i64::from(result), |_| {
-        message_peer(call.socket, call.message)
+        message_peer(call.message)
     });
     Some(())
 }

@@ -27,7 +27,7 @@ fn takes_nothing(flags: i32) -> bool {
     flags & (MSG_PEEK | MSG_ERRQUEUE) != 0
 }
 
-/// Counts a call that returned `result`; `peer` finds the call's own peer.
+/// Counts a call that returned `result`; `peer` finds the call's own peer, where it is a datagram's.
 #[inline(always)]
 fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> Option<Peer>) {
     if result < 0 {
@@ -43,30 +43,27 @@ fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> O
         return;
     }
     // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
-    if result == 0 && has_stream(sk) {
+    let protocol = socket::protocol(sk);
+    let is_stream = is_inet(family) && socket::has_stream(protocol);
+    if result == 0 && is_stream {
         return;
     }
-    let peer = if is_inet(family) { peer(common) } else { None };
-    account::app(sk, common, way, result as u64, peer);
-}
-
-#[inline(always)]
-fn has_stream(sk: Address) -> bool {
-    let protocol = socket::protocol(sk);
-    protocol == socket::IPPROTO_TCP || protocol > 255
+    let peer = if is_inet(family) && !is_stream {
+        peer(common)
+    } else {
+        None
+    };
+    account::app(sk, common, protocol, way, result as u64, peer);
 }
 
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the
-/// destination, or the source it filled in. Streams leave the field as they found it.
+/// destination, or the source it filled in.
 #[inline(always)]
-fn message_peer(sk: Address, message: Address) -> Option<Peer> {
+fn message_peer(message: Address) -> Option<Peer> {
     if message == 0 {
         return None;
     }
     let name = kernel::follow(message, &MSGHDR_NAME)?;
-    if has_stream(sk) {
-        return None;
-    }
     /// `struct sockaddr_in6`; the first eight bytes of `sockaddr_in` have the same places.
     #[repr(C)]
     #[derive(Clone, Copy)]

@@ -15,7 +15,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
-    let packet = packet::measure(skb, interface::layout(ifindex).header);
+    let packet = packet::measure(skb, || interface::layout(ifindex).header);
     account::frame(ifindex, Direction::Ingress, &[Class::Total], &packet);
     if !is_ip(skb) {
         account::frame(ifindex, Direction::Ingress, &[Class::NotIp], &packet);
@@ -29,11 +29,10 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: fields that a TC program may read.
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    let link = interface::layout(ifindex);
-    let packet = packet::measure(skb, link.header);
+    let packet = packet::measure(skb, || interface::layout(ifindex).header);
     let class = egress_class(skb);
     let classes = [Class::Total, class];
-    if interface::is_cut(skb, &packet, &link) {
+    if interface::is_cut(skb, &packet, ifindex) {
         account::frame(ifindex, Direction::Egress, &classes, &packet.cut());
     } else {
         account::frame(ifindex, Direction::Egress, &classes, &packet);
@@ -41,7 +40,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     if class == Class::Forwarded {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
-        let packet = packet.without_link_header(link.header);
+        let packet = packet.without_link_header(interface::layout(ifindex).header);
         account::frame(came_from, Direction::Ingress, &[Class::Forwarded], &packet);
     }
     TC_ACT_UNSPEC

@@ -18,23 +18,25 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
     let result: i32 = ctx.arg(1);
     let flags: i32 = ctx.arg(2);
     // The flags of a send are not passed on by the kernel.
-    if way == Way::Received && takes_nothing(flags) {
+    if result < 0 || way == Way::Received && takes_nothing(flags) {
+        // Another call of this thread must not find its note.
+        if !socket::has_stream(socket::protocol(sk)) {
+            let _ = CALLS.remove(bpf_get_current_pid_tgid());
+        }
         return;
     }
-    moved(sk, way, i64::from(result), |common| noted_peer(sk, common));
+    moved(sk, way, i64::from(result), |common| noted_peer(common, way));
 }
 
 /// The peer that a cgroup hook noted while this call was under way.
 #[inline(always)]
-fn noted_peer(sk: u64, common: &SockCommon) -> Option<Peer> {
-    if super::has_stream(sk) {
-        return None;
-    }
+fn noted_peer(common: &SockCommon, way: Way) -> Option<Peer> {
     let thread = bpf_get_current_pid_tgid();
     // SAFETY: only this thread writes its entry.
     let note = unsafe { CALLS.get(thread) }.copied()?;
     let _ = CALLS.remove(thread);
-    (note.socket == common.cookie() && note.peer_known != 0).then_some(note.peer)
+    let is_its = note.socket == common.cookie() && (note.is_send != 0) == (way == Way::Sent);
+    (is_its && note.peer_known != 0).then_some(note.peer)
 }
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`.

@@ -321,6 +321,8 @@ loss_causes! {
     ReadFault = "read_fault",
     /// A call was not counted: its return was not seen.
     ReturnMissed = "return_missed",
+    /// A run of a program that the kernel left out: the same program was at work on that CPU already.
+    Recursion = "recursion",
     /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
     /// was slow. No bytes are lost: counters are cumulative.
     ReaderSlowCoalesced = "reader_slow_coalesced",
@@ -340,6 +342,7 @@ impl From<Loss> for LossCause {
             Loss::CallFull => Self::CallFull,
             Loss::ReadFault => Self::ReadFault,
             Loss::ReturnMissed => Self::ReturnMissed,
+            Loss::Recursion => Self::Recursion,
         }
     }
 }

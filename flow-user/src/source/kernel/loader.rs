@@ -52,14 +52,12 @@ pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
     }
     let offsets = offsets::resolve(btf)?;
     let netns = host_netns().map_err(LoadError::Netns)?;
-    let salt = salt();
     let mut loader = EbpfLoader::new();
     for (name, offset) in &offsets {
         // A program set without a reader of this member does not have the global.
         loader.override_global(name, offset, false);
     }
     loader.override_global("HOST_NETNS", &netns, true);
-    loader.override_global("SALT", &salt, true);
     #[cfg(feature = "kernel-log")]
     let level = log::max_level() as u8;
     #[cfg(feature = "kernel-log")]
@@ -84,10 +82,4 @@ pub fn host_netns() -> std::io::Result<u32> {
     let inode = fs::metadata(PathBuf::from("/proc/self/ns/net"))?.ino();
     // The kernel numbers namespaces with 32 bits.
     Ok(inode as u32)
-}
-
-/// A number that nobody outside can guess.
-fn salt() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0)
 }
