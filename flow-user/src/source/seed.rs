@@ -51,6 +51,8 @@ pub struct Seed {
 pub struct Unread {
     pub what: String,
     pub why: io::Error,
+    /// Whether sockets are missing from the list because of it, which another time may be there.
+    pub hides_sockets: bool,
 }
 
 impl SeedSocket {
@@ -75,6 +77,18 @@ impl SeedSocket {
 
 /// Lists the sockets of every network namespace, with the processes that hold them.
 pub fn seed(proc: &Proc) -> Seed {
+    let (mut seed, pids) = list_with_pids(proc);
+    seed.find_owners(proc, &pids);
+    tell_directions(&mut seed.sockets);
+    seed
+}
+
+/// Lists the sockets of every network namespace, without owners and directions.
+pub fn list(proc: &Proc) -> Seed {
+    list_with_pids(proc).0
+}
+
+fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
     let mut seed = Seed::default();
     let mut pids = proc.pids().unwrap_or_else(|why| {
         seed.cannot_read("/proc".into(), why);
@@ -103,9 +117,7 @@ pub fn seed(proc: &Proc) -> Seed {
         let what = format!("sockets of {} more network namespaces", namespaces.left_out);
         seed.cannot_read(what, io::Error::other("too many namespaces"));
     }
-    seed.find_owners(proc, &pids);
-    tell_directions(&mut seed.sockets);
-    seed
+    (seed, pids)
 }
 
 /// What one namespace answered: its sockets, and the kinds that could not be listed.
@@ -136,12 +148,17 @@ fn is_unknown(error: &io::Error) -> bool {
 
 impl Seed {
     fn cannot_read(&mut self, what: String, why: io::Error) {
-        self.unread.push(Unread { what, why });
+        self.unread.push(Unread {
+            what,
+            why,
+            hides_sockets: true,
+        });
     }
 
     fn add(&mut self, netns: Option<Netns>, (listed, failed): ListedHere) {
         for (name, why) in failed {
-            let what = if is_unknown(&why) {
+            let is_unknown = is_unknown(&why);
+            let what = if is_unknown {
                 // The same in every namespace, and so told once.
                 format!("{name} sockets, for want of a kernel module or option")
             } else {
@@ -149,7 +166,11 @@ impl Seed {
                 format!("{name} sockets of network namespace {place}")
             };
             if self.unread.iter().all(|unread| unread.what != what) {
-                self.cannot_read(what, why);
+                self.unread.push(Unread {
+                    what,
+                    why,
+                    hides_sockets: !is_unknown,
+                });
             }
         }
         self.sockets.extend(listed.into_iter().map(|socket| {
@@ -223,7 +244,11 @@ impl Seed {
             }
         }
         if let Some(why) = reason {
-            self.cannot_read(format!("descriptors of processes, {hidden} of them"), why);
+            self.unread.push(Unread {
+                what: format!("descriptors of processes, {hidden} of them"),
+                why,
+                hides_sockets: false,
+            });
         }
     }
 }

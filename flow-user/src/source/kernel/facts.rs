@@ -134,8 +134,17 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
             Some(Direction::Inbound) => direction::INBOUND,
             None => direction::UNKNOWN,
         },
+        // What no process holds was released before; its last state change ends it.
+        released: u8::from(socket.inode == 0 && is_closing(socket.state)),
         ..SocketState::default()
     }
+}
+
+const fn is_closing(state: State) -> bool {
+    matches!(
+        state,
+        State::FinWait1 | State::FinWait2 | State::LastAck | State::Closing
+    )
 }
 
 fn plain_endpoint(address: SocketAddr) -> ([u8; 16], u16) {

@@ -32,6 +32,8 @@ pub enum Blind {
     OtherThanTcp,
     /// ICMP echo ("ping") sockets.
     PingSockets,
+    /// MPTCP connections that nobody used since.
+    OldMptcp,
     /// TCP sockets that are bound but neither listen nor connect.
     BoundOnly,
 }
@@ -56,6 +58,7 @@ impl Blind {
             Self::FrameOwners => "whose the frames are",
             Self::OtherThanTcp => "sockets other than TCP's, and who opened them",
             Self::PingSockets => "ping sockets",
+            Self::OldMptcp => "MPTCP connections until they are used",
             Self::BoundOnly => "TCP sockets that are only bound",
         }
     }
@@ -92,7 +95,7 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
         Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],
         Backend::Rtnetlink => &[Blind::FrameOwners],
         Backend::StateTracepoint => &[Blind::OtherThanTcp],
-        Backend::SockDiag => &[Blind::PingSockets, Blind::BoundOnly],
+        Backend::SockDiag => &[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly],
         Backend::CgroupSockets | Backend::ProcessTracepoints => &[],
     }
 }

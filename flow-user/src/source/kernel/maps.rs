@@ -56,6 +56,12 @@ impl Maps {
         }
     }
 
+    /// Whether each socket got an entry so far.
+    pub fn has_every_socket(&self) -> bool {
+        let refused = self.losses.get(&(Loss::SocketFull as u32), 0);
+        refused.is_ok_and(|counts| counts.iter().sum::<u64>() == 0)
+    }
+
     /// What was lost since the programs were attached, by cause; those that never happened left out.
     pub fn losses(&self) -> Vec<(Loss, u64)> {
         Loss::ALL

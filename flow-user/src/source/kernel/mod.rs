@@ -26,7 +26,10 @@ use aya::{
 };
 use flow_common::Loss;
 use nix::time::{ClockId, clock_gettime};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time,
+};
 
 use self::{
     btf::Btf,
@@ -38,14 +41,19 @@ use self::{
     tracker::Tracker,
 };
 use super::{interfaces::LinkChange, mountinfo::CgroupLayout, proc::Proc, seed};
-use crate::event::{Coverage, Event, Instant, Netns, State, Timed};
+use crate::event::{Coverage, Event, Instant, Netns, Protocol, State, Timed};
 
 pub use self::loader::LoadError;
 
-/// Ticks between two sweeps.
-const SWEEP_TICKS: u32 = 10;
+/// Time between two sweeps.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Records taken from the ring buffer in one go, so that ticks and signals get their turn.
 const BATCH: usize = 4096;
+/// How long the ring buffer rests once it is empty. The kernel wakes its reader for each record that
+/// finds it empty: a busy host would wake Flow for each record.
+const REST: Duration = Duration::from_millis(20);
+/// More records than the ring buffer holds.
+const RING_RECORDS: usize = (flow_common::limits::RING_BYTES / 32) as usize;
 
 /// What to attach.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +108,11 @@ pub struct Kernel {
     tracker: Tracker,
     frames: Frames,
     epoch: u32,
-    ticks: u32,
+    /// When the ring buffer is to be read again.
+    rest_until: time::Instant,
+    next_sweep: time::Instant,
+    /// Runs of programs that the kernel left out.
+    recursions: u64,
     /// Sockets that were there before, until the first sweep has checked that they still are.
     seeded: HashSet<u64>,
     coverage: Vec<Coverage>,
@@ -145,7 +157,9 @@ impl Kernel {
             tracker: Tracker::default(),
             frames,
             epoch,
-            ticks: 0,
+            rest_until: time::Instant::now(),
+            next_sweep: time::Instant::now() + SWEEP,
+            recursions: 0,
             seeded: HashSet::new(),
             coverage,
         };
@@ -174,8 +188,11 @@ impl Kernel {
             Err(error) => log::warn!("cannot list the processes that were there: {error}"),
         }
         for socket in &seed.sockets {
-            // The remains of a connection: no process has them, and they never end by a close.
-            if matches!(socket.state, State::TimeWait | State::SynReceived) {
+            // The remains of a connection: no process has them, and they never end by a close. An
+            // MPTCP socket shares its cookie; it is told when it is used.
+            if matches!(socket.state, State::TimeWait | State::SynReceived)
+                || socket.protocol == Protocol::Mptcp
+            {
                 continue;
             }
             let cookie = socket.cookie.0;
@@ -184,7 +201,7 @@ impl Kernel {
                 .seed_socket(cookie, &facts::seed_state(socket, time))
             {
                 Ok(()) => {
-                    self.tracker.adopt(cookie);
+                    self.tracker.adopt(cookie, self.epoch);
                     self.seeded.insert(cookie);
                     out.push(tell(Event::Socket(socket.fact())));
                 }
@@ -211,26 +228,46 @@ impl Kernel {
     /// # Errors
     /// The kernel can't be waited for.
     pub async fn next(&mut self, out: &mut Vec<Timed>) -> io::Result<()> {
+        let chores = self.next_chores();
+        let rested = async {
+            time::sleep_until(self.rest_until).await;
+            self.ring.readable_mut().await
+        };
         tokio::select! {
-            ready = self.ring.readable_mut() => {
+            ready = rested => {
                 let mut ready = ready?;
-                let mut count = 0;
-                while let Some(item) = ready.get_inner_mut().next() {
-                    match ring::decode(&item) {
-                        Some(record) => self.tracker.record(record, &self.maps, out),
-                        None => log::warn!("a record of {} bytes that nobody knows", item.len()),
-                    }
-                    count += 1;
-                    if count == BATCH {
-                        // Still ready: the next call goes on.
-                        return Ok(());
-                    }
+                let ring = ready.get_inner_mut();
+                if take_records(ring, BATCH, &mut self.tracker, &mut self.maps, out) {
+                    ready.clear_ready();
+                    self.rest_until = time::Instant::now() + REST;
                 }
-                ready.clear_ready();
             }
             change = self.frames.next() => self.interface_changed(change?, out),
+            () = time::sleep_until(chores) => self.chores(out),
         }
         Ok(())
+    }
+
+    /// When there is something to do that no record asks for.
+    fn next_chores(&self) -> time::Instant {
+        match self.tracker.next_due(now()) {
+            // Several at once, where many end.
+            Some(wait) => (time::Instant::now() + wait.max(REST)).min(self.next_sweep),
+            None => self.next_sweep,
+        }
+    }
+
+    /// Closes what ended, and sweeps where it is time.
+    fn chores(&mut self, out: &mut Vec<Timed>) {
+        let time = now();
+        self.tracker.close_due(time, &mut self.maps, out);
+        if time::Instant::now() >= self.next_sweep {
+            let complete = self.maps.has_every_socket();
+            self.tracker.sweep(complete, time, &mut self.maps, out);
+            self.check_seeded(time, out);
+            self.recursions = programs::recursions(&self.ebpf);
+            self.next_sweep = time::Instant::now() + SWEEP;
+        }
     }
 
     fn interface_changed(&mut self, change: LinkChange, out: &mut Vec<Timed>) {
@@ -241,11 +278,8 @@ impl Kernel {
 
     /// Takes everything the ring buffer holds.
     fn drain(&mut self, out: &mut Vec<Timed>) {
-        while let Some(item) = self.ring.get_mut().next() {
-            if let Some(record) = ring::decode(&item) {
-                self.tracker.record(record, &self.maps, out);
-            }
-        }
+        let ring = self.ring.get_mut();
+        take_records(ring, RING_RECORDS, &mut self.tracker, &mut self.maps, out);
     }
 
     /// Brings every number up to this moment. To be called once in each interval.
@@ -254,11 +288,6 @@ impl Kernel {
         self.drain(out);
         let time = now();
         self.tracker.tick(self.epoch, time, &mut self.maps, out);
-        self.ticks += 1;
-        if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            self.tracker.sweep(time, &mut self.maps, out);
-            self.check_seeded(time, out);
-        }
         let interfaces = self.frames.read();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.losses(time, out);
@@ -280,17 +309,25 @@ impl Kernel {
             return;
         }
         let seeded = std::mem::take(&mut self.seeded);
-        let seed = seed::seed(&Proc::new());
-        if !seed.unread.is_empty() {
+        let listing = seed::list(&Proc::new());
+        if listing.unread.iter().any(|unread| unread.hides_sockets) {
             return;
         }
-        let present: HashSet<u64> = seed.sockets.iter().map(|socket| socket.cookie.0).collect();
+        let present: HashSet<u64> = listing
+            .sockets
+            .iter()
+            .map(|socket| socket.cookie.0)
+            .collect();
         let gone = seeded.difference(&present).copied();
         self.tracker.vanished(gone, now, &mut self.maps, out);
     }
 
     fn losses(&mut self, now: Instant, out: &mut Vec<Timed>) {
-        for (cause, count) in self.maps.losses() {
+        let mut losses = self.maps.losses();
+        if self.recursions > 0 {
+            losses.push((Loss::Recursion, self.recursions));
+        }
+        for (cause, count) in losses {
             if cause == Loss::AppFull {
                 self.tracker.overflow(now, &self.maps, out);
             }
@@ -301,17 +338,49 @@ impl Kernel {
         }
     }
 
-    /// Tells the last totals of everything, and detaches.
+    /// Detaches, and tells the last totals of everything.
     pub fn stop(mut self, out: &mut Vec<Timed>) {
-        self.next_epoch();
-        self.drain(out);
         let time = now();
-        self.tracker.finish(self.epoch, time, &mut self.maps, out);
         let interfaces = self.frames.read();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        self.recursions = programs::recursions(&self.ebpf);
+        self.frames.detach(&mut self.ebpf);
+        programs::detach(&mut self.ebpf);
+        // The maps stay as long as somebody holds them: what they have now is final.
+        self.drain(out);
+        let time = now();
+        let complete = self.maps.has_every_socket();
+        self.tracker
+            .finish(self.epoch, complete, time, &mut self.maps, out);
         self.losses(time, out);
+    }
+}
+
+impl Drop for Kernel {
+    /// Filters of a clsact qdisc would stay otherwise, when Flow gives up.
+    fn drop(&mut self) {
         self.frames.detach(&mut self.ebpf);
     }
+}
+
+/// Takes up to `most` records; whether the ring buffer is empty now.
+fn take_records(
+    ring: &mut RingBuf<MapData>,
+    most: usize,
+    tracker: &mut Tracker,
+    maps: &mut Maps,
+    out: &mut Vec<Timed>,
+) -> bool {
+    for _ in 0..most {
+        let Some(item) = ring.next() else {
+            return true;
+        };
+        match ring::decode(&item) {
+            Some(record) => tracker.record(record, maps, out),
+            None => log::warn!("a record of {} bytes that nobody knows", item.len()),
+        }
+    }
+    false
 }
 
 fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError> {

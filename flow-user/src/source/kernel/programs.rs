@@ -1,6 +1,10 @@
 //! The programs of the kernel side: which belong together, and how each is attached.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::{self, File},
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -302,6 +306,29 @@ fn attach_cgroup(ebpf: &mut Ebpf, root: &Path, names: &[&str]) -> Result<(), Att
     Ok(())
 }
 
+/// Detaches every program that [`prepare`] and its kin took care of, and gives it back.
+pub fn detach(ebpf: &mut Ebpf) {
+    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+    for name in names {
+        unload(ebpf, &name);
+    }
+}
+
+/// Runs of programs that the kernel left out, because the same program was at work on that CPU.
+pub fn recursions(ebpf: &Ebpf) -> u64 {
+    let misses = |program: &Program| -> Option<u64> {
+        let fd = program.fd().ok()?.as_fd().as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        line.trim().parse().ok()
+    };
+    ebpf.programs()
+        .filter_map(|(_, program)| misses(program))
+        .sum()
+}
+
 /// Loads a program of a kind that needs no more than that; one that is loaded already stays.
 pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
     let no_program = || AttachError::NoProgram(name.to_owned());
@@ -352,6 +379,9 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
         Some(Program::KProbe(program)) => program.unload(),
         Some(Program::RawTracePoint(program)) => program.unload(),
         Some(Program::CgroupSockAddr(program)) => program.unload(),
+        Some(Program::CgroupSock(program)) => program.unload(),
+        Some(Program::CgroupSkb(program)) => program.unload(),
+        Some(Program::SockOps(program)) => program.unload(),
         _ => Ok(()),
     };
 }

@@ -22,6 +22,9 @@ use crate::event::{CloseReason, Event, Instant, SocketCookie, Timed};
 
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
+/// How long a socket that is closed, and whose end did not tell, may stand still before it is taken
+/// for ended: the kernel's own sockets, and those that nobody accepted, are released by no hook.
+const STILL: Duration = Duration::from_secs(180);
 
 /// The kernel side's maps, as the tracker needs them.
 pub trait Counters {
@@ -45,10 +48,11 @@ pub trait Counters {
 #[derive(Debug, Default)]
 pub struct Tracker {
     /// Keys of each socket that told.
-    sockets: HashMap<u64, Vec<AppKey>>,
-    /// Keys that told and are to be read at the next tick, by their process, with the epoch in which
-    /// they told.
-    moved: HashMap<ProcessKey, HashMap<AppKey, u32>>,
+    sockets: HashMap<u64, HashSet<AppKey>>,
+    /// Keys of each process that told.
+    processes: HashMap<ProcessKey, HashSet<AppKey>>,
+    /// Keys that told and are to be read at the next tick, with the epoch in which they told.
+    moved: HashMap<AppKey, u32>,
     /// Sockets that told and are to be read at the next tick, with the epoch.
     changed: HashMap<u64, u32>,
     ended: Vec<Ended>,
@@ -57,6 +61,8 @@ pub struct Tracker {
     suspects: HashSet<u64>,
     /// Keys whose socket the last sweep did not find.
     orphans: HashSet<AppKey>,
+    /// Sockets that are closed or released but not both, what they had moved, and since when.
+    still: HashMap<u64, (u64, Instant)>,
 }
 
 #[derive(Debug)]
@@ -66,21 +72,29 @@ struct Ended {
 }
 
 impl Tracker {
-    /// Takes up a socket that the source put into the map itself.
-    pub fn adopt(&mut self, cookie: u64) {
+    /// Takes up a socket that the source put into the map itself, as if it had told in `epoch`.
+    pub fn adopt(&mut self, cookie: u64, epoch: u32) {
         self.sockets.entry(cookie).or_default();
+        self.changed.insert(cookie, epoch);
+    }
+
+    /// How long until the next ended socket is to be closed.
+    pub fn next_due(&self, now: Instant) -> Option<Duration> {
+        let first = self.ended.first()?;
+        Some(GRACE.saturating_sub(now.since(first.time)))
     }
 
     /// Takes a record; its events go to `out`.
-    pub fn record(&mut self, record: Record<'_>, counters: &impl Counters, out: &mut Vec<Timed>) {
+    pub fn record(
+        &mut self,
+        record: Record<'_>,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
         match record {
             Record::App(record) => {
-                let keys = self.sockets.entry(record.key.cookie).or_default();
-                if !keys.contains(&record.key) {
-                    keys.push(record.key);
-                }
-                let moved = self.moved.entry(record.key.process()).or_default();
-                moved.insert(record.key, record.counters.epoch);
+                self.know(record.key);
+                self.moved.insert(record.key, record.counters.epoch);
                 let time = Instant(record.header.time);
                 if let Some(fact) = facts::app(&record.key, &record.counters, Some(&record.comm)) {
                     out.push(timed(time, Event::App(fact)));
@@ -114,14 +128,44 @@ impl Tracker {
             }
             Record::Exit(exit) => {
                 let time = Instant(exit.header.time);
-                // What it moved since the last tick comes first: its totals are final then.
-                for key in self.moved.remove(&exit.process).unwrap_or_default().keys() {
-                    tell_app(key, time, counters, out);
-                }
+                // What it moved comes first: its totals are final then.
+                self.exited(exit.process, time, counters, out);
                 if let Some(id) = facts::process_id(exit.process) {
                     let status = exit.status;
                     out.push(timed(time, Event::ProcessExit { id, status }));
                 }
+            }
+        }
+    }
+
+    /// Keeps a key with its socket and its process.
+    fn know(&mut self, key: AppKey) {
+        self.sockets.entry(key.cookie).or_default().insert(key);
+        self.processes.entry(key.process()).or_default().insert(key);
+    }
+
+    /// Tells the last totals of a process, and deletes its keys: nobody else adds to them.
+    fn exited(
+        &mut self,
+        process: ProcessKey,
+        time: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        for key in self.processes.remove(&process).unwrap_or_default() {
+            tell_app(&key, time, counters, out);
+            counters.forget_app(&key);
+            self.moved.remove(&key);
+            let Some(keys) = self.sockets.get_mut(&key.cookie) else {
+                continue;
+            };
+            keys.remove(&key);
+            // No hook tells the end of a socket without a cookie of its own.
+            if keys.is_empty() && is_alias(key.cookie) {
+                self.ended.push(Ended {
+                    cookie: key.cookie,
+                    time,
+                });
             }
         }
     }
@@ -136,17 +180,19 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
-        self.moved.retain(|_, keys| {
-            keys.retain(|key, told| {
-                tell_app(key, now, counters, out);
-                *told == epoch
-            });
-            !keys.is_empty()
+        self.moved.retain(|key, told| {
+            tell_app(key, now, counters, out);
+            *told == epoch
         });
         self.changed.retain(|cookie, told| {
             tell_socket(*cookie, now, counters, out);
             *told == epoch
         });
+        self.close_due(now, counters, out);
+    }
+
+    /// Closes the ended sockets whose grace is over.
+    pub fn close_due(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
         let is_due = |ended: &Ended| now.since(ended.time) >= GRACE;
         let (due, waiting) = std::mem::take(&mut self.ended)
             .into_iter()
@@ -157,15 +203,22 @@ impl Tracker {
         }
     }
 
-    /// Reads every entry: what no record brought.
-    pub fn sweep(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+    /// Reads every entry: what no record brought. `complete` says that no socket was ever refused an
+    /// entry: otherwise one without an entry may be in use.
+    pub fn sweep(
+        &mut self,
+        complete: bool,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
         let sockets = counters.all_sockets();
         for (cookie, socket) in &sockets {
             // One that never told is of no interest: made, perhaps bound, never used.
             if socket.epoch == 0 {
                 continue;
             }
-            self.adopt(*cookie);
+            self.sockets.entry(*cookie).or_default();
             if let Some(fact) = facts::socket(*cookie, socket) {
                 out.push(timed(now, Event::Socket(fact)));
             }
@@ -176,20 +229,20 @@ impl Tracker {
             if let Some(fact) = facts::app(&key, &app, None) {
                 out.push(timed(now, Event::App(fact)));
             }
-            if known.contains(&key.cookie) {
-                let keys = self.sockets.entry(key.cookie).or_default();
-                if !keys.contains(&key) {
-                    keys.push(key);
-                }
-            } else if self.orphans.contains(&key) {
-                counters.forget_app(&key);
-            } else {
+            if known.contains(&key.cookie) || !complete {
+                self.know(key);
+            } else if !self.orphans.contains(&key) {
                 orphans.insert(key);
+            } else if counters.socket(key.cookie).is_none() {
+                counters.forget_app(&key);
             }
         }
         self.orphans = orphans;
         self.close_suspects(&sockets, now, counters, out);
-        self.close_vanished(&known, now, counters, out);
+        self.close_still(&sockets, now, counters, out);
+        if complete {
+            self.close_vanished(&known, now, counters, out);
+        }
         self.overflow(now, counters, out);
     }
 
@@ -214,6 +267,33 @@ impl Tracker {
             }
         }
         self.suspects = suspects;
+    }
+
+    /// Closes sockets that are half ended and stand still for long.
+    fn close_still(
+        &mut self,
+        sockets: &[(u64, SocketState)],
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        let mut still = HashMap::new();
+        for (cookie, socket) in sockets {
+            if socket.released == 0 && socket.closed == 0 {
+                continue;
+            }
+            let moved = socket.wire_tx_bytes.wrapping_add(socket.wire_rx_bytes);
+            let since = match self.still.get(cookie) {
+                Some((before, since)) if *before == moved => *since,
+                _ => now,
+            };
+            if now.since(since) >= STILL {
+                self.close(*cookie, now, counters, out);
+            } else {
+                still.insert(*cookie, (moved, since));
+            }
+        }
+        self.still = still;
     }
 
     /// Closes sockets that are in no map any more.
@@ -263,12 +343,13 @@ impl Tracker {
     pub fn finish(
         &mut self,
         epoch: u32,
+        complete: bool,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
         self.tick(epoch, now, counters, out);
-        self.sweep(now, counters, out);
+        self.sweep(complete, now, counters, out);
         for ended in std::mem::take(&mut self.ended) {
             self.close(ended.cookie, ended.time, counters, out);
         }
@@ -285,6 +366,13 @@ impl Tracker {
         for key in self.sockets.remove(&cookie).unwrap_or_default() {
             tell_app(&key, time, counters, out);
             counters.forget_app(&key);
+            self.moved.remove(&key);
+            if let Some(keys) = self.processes.get_mut(&key.process()) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.processes.remove(&key.process());
+                }
+            }
         }
         self.changed.remove(&cookie);
         let socket = counters.socket(cookie);
@@ -296,6 +384,11 @@ impl Tracker {
         let cookie = SocketCookie(cookie);
         out.push(timed(time, Event::SocketEnd { cookie, reason }));
     }
+}
+
+/// Whether a socket's identity is not a cookie; see `flow_common::AppKey::cookie`.
+const fn is_alias(cookie: u64) -> bool {
+    cookie >> 63 == 1
 }
 
 /// Whether nothing more can happen on a socket.
@@ -443,7 +536,7 @@ mod tests {
         let mut maps = maps(100, tcp());
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
-        tracker.record(app_record(), &maps, &mut out);
+        tracker.record(app_record(), &mut maps, &mut out);
         tracker.tick(2, Instant(10), &mut maps, &mut out);
         assert_eq!(sent(&out), [0, 100]);
         out.clear();
@@ -457,7 +550,7 @@ mod tests {
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
         // Its record came between the beginning of epoch 1 and the tick.
-        tracker.record(app_record(), &maps, &mut out);
+        tracker.record(app_record(), &mut maps, &mut out);
         tracker.tick(1, Instant(10), &mut maps, &mut out);
         maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
         out.clear();
@@ -467,10 +560,10 @@ mod tests {
 
     #[test]
     fn a_process_has_its_last_totals_before_its_exit() {
-        let maps = maps(100, tcp());
+        let mut maps = maps(100, tcp());
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
-        tracker.record(app_record(), &maps, &mut out);
+        tracker.record(app_record(), &mut maps, &mut out);
         out.clear();
         let exit = flow_common::record::ExitRecord {
             header: header(),
@@ -478,9 +571,53 @@ mod tests {
             status: 0,
             padding: 0,
         };
-        tracker.record(Record::Exit(exit), &maps, &mut out);
+        tracker.record(Record::Exit(exit), &mut maps, &mut out);
         assert_eq!(sent(&out), [100]);
         assert!(matches!(out[1].event, Event::ProcessExit { .. }));
+        assert!(maps.app.is_empty(), "nobody adds to it any more");
+        assert!(!maps.sockets.is_empty(), "another process may hold it");
+    }
+
+    #[test]
+    fn without_room_for_sockets_nothing_is_deleted() {
+        let mut maps = maps(100, tcp());
+        maps.sockets.clear();
+        let mut tracker = Tracker::default();
+        let mut out = Vec::new();
+        tracker.record(app_record(), &mut maps, &mut out);
+        for seconds in 0..4 {
+            tracker.sweep(
+                false,
+                Instant(seconds * 10_000_000_000),
+                &mut maps,
+                &mut out,
+            );
+        }
+        assert!(!maps.app.is_empty());
+        for seconds in 4..6 {
+            tracker.sweep(true, Instant(seconds * 10_000_000_000), &mut maps, &mut out);
+        }
+        assert!(maps.app.is_empty());
+    }
+
+    #[test]
+    fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
+        let closed = SocketState { closed: 1, ..tcp() };
+        let mut maps = maps(100, closed);
+        let mut tracker = Tracker::default();
+        let mut out = Vec::new();
+        for seconds in [0, 100] {
+            let now = Instant(seconds * 1_000_000_000);
+            tracker.sweep(true, now, &mut maps, &mut out);
+        }
+        maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
+        for seconds in [170, 180, 349] {
+            let now = Instant(seconds * 1_000_000_000);
+            tracker.sweep(true, now, &mut maps, &mut out);
+        }
+        assert!(!maps.sockets.is_empty());
+        tracker.sweep(true, Instant(350_000_000_000), &mut maps, &mut out);
+        assert!(maps.app.is_empty() && maps.sockets.is_empty());
     }
 
     #[test]
@@ -488,7 +625,7 @@ mod tests {
         let mut maps = maps(100, tcp());
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
-        tracker.record(app_record(), &maps, &mut out);
+        tracker.record(app_record(), &mut maps, &mut out);
         let end = Record::Socket {
             record: SocketRecord {
                 header: header(),
@@ -497,7 +634,7 @@ mod tests {
             },
             ended: true,
         };
-        tracker.record(end, &maps, &mut out);
+        tracker.record(end, &mut maps, &mut out);
         tracker.tick(2, Instant(10), &mut maps, &mut out);
         assert!(!maps.sockets.is_empty(), "its grace is not over");
         maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
@@ -524,9 +661,9 @@ mod tests {
         let mut maps = maps(100, ended);
         let mut tracker = Tracker::default();
         let mut out = Vec::new();
-        tracker.sweep(Instant(10), &mut maps, &mut out);
+        tracker.sweep(true, Instant(10), &mut maps, &mut out);
         assert_eq!(sent(&out), [100]);
-        tracker.sweep(Instant(20), &mut maps, &mut out);
+        tracker.sweep(true, Instant(20), &mut maps, &mut out);
         assert!(maps.app.is_empty() && maps.sockets.is_empty());
         assert_eq!(sent(&out).last(), Some(&Bytes(100).0));
     }
