@@ -7,12 +7,11 @@ use std::net::SocketAddr;
 pub use self::value::Value;
 use super::{
     group::{Cause, Entry, Subject},
-    human,
     names::Names,
     view::By,
 };
 use crate::{
-    event::{Bytes, Direction, Instant},
+    event::{Bytes, Direction},
     model::snapshot::{Flow, LedgerSide, Process},
 };
 
@@ -67,7 +66,6 @@ impl Show {
 /// What columns may ask besides the row.
 pub(super) struct Context<'a> {
     pub names: &'a dyn Names,
-    pub now: Instant,
 }
 
 /// The columns of a view, in order.
@@ -413,7 +411,7 @@ fn label(entry: &Entry<'_>) -> Value {
     }
 }
 
-fn process_name(entry: &Entry<'_>, context: &Context<'_>) -> Value {
+fn process_name(entry: &Entry<'_>, _: &Context<'_>) -> Value {
     let Some(process) = process_of(entry) else {
         return match &entry.subject {
             Subject::Flow(flow) => Value::Text(Cause::of_unowned(flow).label().to_owned()),
@@ -427,10 +425,7 @@ fn process_name(entry: &Entry<'_>, context: &Context<'_>) -> Value {
     };
     let label = match process.exited {
         _ if others > 1 => format!("{name} ×{others}"),
-        Some(exited) => {
-            let ago = human::duration(context.now.since(exited));
-            format!("{name} (exited {ago} ago)")
-        }
+        Some(_) => format!("{name} (exited)"),
         None => return Value::Text(name),
     };
     Value::Labelled { text: name, label }

@@ -4,10 +4,12 @@
 //! TIME           EVENT PROTO  USER     LOCAL ... REMOTE ... STATE  RECEIVED SENT  PID  EXE  COMMAND
 //! ```
 
+use std::borrow::Cow;
+
 use jiff::tz::TimeZone;
 
 use super::{
-    cell::{cut, cut_end, pad_left, pad_right},
+    cell::{cut, cut_end, pad_left, pad_right, width},
     escape, human, ledger,
     style::{Style, paint},
     top::Screen,
@@ -33,13 +35,15 @@ const STATE: usize = 12;
 const BYTES: usize = 8;
 const PID: usize = 7;
 const EXE: usize = 24;
+/// Columns that the executable has at least, before others go.
+const EXE_LEAST: usize = 12;
 /// Columns left to the command line before endpoints get more than the least.
 const COMMAND: usize = 30;
 /// Columns of an address and port of IPv4; more where the screen has room for IPv6.
 const ENDPOINT_LEAST: usize = 21;
 const ENDPOINT_MOST: usize = 47;
-/// Columns of everything but the two endpoints, the executable and the command line.
-const FIXED: usize = TIME + EVENT + PROTOCOL + USER + STATE + 2 * BYTES + PID + 11;
+/// Columns of what always stays, with the gaps: all but the columns that [`Layout`] tells of.
+const FIXED: usize = TIME + EVENT + PROTOCOL + STATE + PID + 6;
 
 /// How events become text.
 #[derive(Clone, Debug)]
@@ -197,30 +201,37 @@ impl EventText {
     /// All cells in their columns. What is too long for its column pushes the others on; the end
     /// of the line gives way.
     fn columns(&self, time: &str, cells: &Cells<'_>) -> String {
-        let endpoint = match self.screen.width {
-            Some(room) => (room.saturating_sub(FIXED + EXE + COMMAND) / 2)
-                .clamp(ENDPOINT_LEAST, ENDPOINT_MOST),
-            None => ENDPOINT_LEAST,
-        };
-        let exe = match self.screen.width {
-            Some(_) => cut(cells.exe, EXE),
-            None => cells.exe.into(),
-        };
-        [
+        let Layout {
+            user,
+            local,
+            bytes,
+            endpoint,
+            exe: exe_room,
+        } = Layout::of(self.screen.width);
+        let mut line = vec![
             pad_right(time, TIME),
             pad_right(cells.event, EVENT),
             pad_right(cells.protocol, PROTOCOL),
-            pad_right(&cut(cells.user, USER), USER),
-            pad_right(&cut(cells.local, ENDPOINT_MOST), endpoint),
-            pad_right(&cut(cells.remote, ENDPOINT_MOST), endpoint),
-            pad_right(cells.state, STATE),
-            pad_left(cells.received, BYTES),
-            pad_left(cells.sent, BYTES),
-            pad_left(cells.pid, PID),
-            pad_right(&exe, EXE),
-            cells.command.to_owned(),
-        ]
-        .join(" ")
+        ];
+        if user {
+            line.push(pad_right(&cut(cells.user, USER), USER));
+        }
+        if local {
+            line.push(pad_right(&cut(cells.local, ENDPOINT_MOST), endpoint));
+        }
+        line.push(pad_right(&cut(cells.remote, ENDPOINT_MOST), endpoint));
+        line.push(pad_right(cells.state, STATE));
+        if bytes {
+            line.push(pad_left(cells.received, BYTES));
+            line.push(pad_left(cells.sent, BYTES));
+        }
+        line.push(pad_left(cells.pid, PID));
+        line.push(match exe_room {
+            Some(room) => pad_right(&fit_path(cells.exe, room), room),
+            None => pad_right(cells.exe, EXE),
+        });
+        line.push(cells.command.to_owned());
+        line.join(" ")
     }
 
     /// `line`, cut at the screen's edge, in a style.
@@ -229,6 +240,70 @@ impl EventText {
         let shown = cut_end(line.trim_end(), room);
         paint(&shown, style, self.screen.color).into_owned()
     }
+}
+
+/// Which columns a line has, and the width of those that vary.
+struct Layout {
+    user: bool,
+    local: bool,
+    bytes: bool,
+    endpoint: usize,
+    /// `None` cuts nothing.
+    exe: Option<usize>,
+}
+
+impl Layout {
+    /// On a narrow screen the bytes go first, then the user, then the local endpoint.
+    fn of(width: Option<usize>) -> Self {
+        let mut layout = Self {
+            user: true,
+            local: true,
+            bytes: true,
+            endpoint: ENDPOINT_LEAST,
+            exe: None,
+        };
+        let Some(width) = width else {
+            return layout;
+        };
+        layout.bytes = layout.width() + EXE_LEAST < width;
+        layout.user = layout.width() + EXE_LEAST < width;
+        layout.local = layout.width() + EXE_LEAST < width;
+        let spare = width.saturating_sub(layout.width() + EXE + COMMAND);
+        layout.endpoint = (ENDPOINT_LEAST + spare / 2).min(ENDPOINT_MOST);
+        let room = width.saturating_sub(layout.width() + 1);
+        layout.exe = Some(room.min(EXE));
+        layout
+    }
+
+    /// Columns of all but the executable and the command line.
+    fn width(&self) -> usize {
+        let Self {
+            user,
+            local,
+            bytes,
+            endpoint,
+            exe: _,
+        } = self;
+        let mut width = FIXED + endpoint;
+        if *user {
+            width += USER + 1;
+        }
+        if *local {
+            width += endpoint + 1;
+        }
+        if *bytes {
+            width += 2 * (BYTES + 1);
+        }
+        width
+    }
+}
+
+/// A path where it fits, else its last part.
+fn fit_path(path: &str, room: usize) -> Cow<'_, str> {
+    if width(path) <= room {
+        return path.into();
+    }
+    cut(path.rsplit('/').next().unwrap_or(path), room)
 }
 
 fn user(process: Option<&Process>, names: &dyn Names) -> String {
