@@ -1,12 +1,14 @@
 //! The kernel side's maps.
 
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-};
-use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketState};
+use std::hash::Hash;
 
-use super::{loader::take, programs::AttachError, tracker::Counters};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, IterableMap, MapData, MapError, PerCpuArray},
+};
+use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketState, limits};
+
+use super::{batch, loader::take, programs::AttachError, tracker::Counters};
 
 /// The maps that hold the truth.
 pub struct Maps {
@@ -93,14 +95,24 @@ impl Counters for Maps {
     }
 
     fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
-        self.app.iter().flatten().collect()
+        all(&self.app)
     }
 
     fn all_sockets(&self) -> Vec<(u64, SocketState)> {
-        self.sockets.iter().flatten().collect()
+        all(&self.sockets)
     }
 
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)> {
-        self.overflow.iter().flatten().collect()
+        all(&self.overflow)
     }
+}
+
+/// Every entry of a map, as far as it can be read.
+fn all<K: Pod + Eq + Hash, V: Pod>(map: &HashMap<MapData, K, V>) -> Vec<(K, V)> {
+    // The largest map has as many. Twice, because entries that come and go may come twice.
+    const MOST: usize = 2 * limits::APP_ENTRIES as usize;
+    batch::entries(IterableMap::map(map), MOST).unwrap_or_else(|error| {
+        log::warn!("a map cannot be read at once: {error}");
+        map.iter().flatten().take(MOST).collect()
+    })
 }

@@ -1,5 +1,6 @@
 //! Where events come from when the kernel can run our programs.
 
+mod batch;
 pub mod btf;
 mod classifier;
 pub mod environment;

@@ -1,0 +1,98 @@
+//! Every entry of a hash map, with few system calls.
+
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::{Pod, maps::MapData};
+use aya_obj::generated::{bpf_attr, bpf_cmd};
+
+/// Entries asked for at once. A call gives whole buckets, so this must hold the fullest of them.
+const BATCH: u32 = 4_096;
+/// Kernels return this where a bucket has more entries than were asked for.
+const TOO_FEW: i32 = libc::ENOSPC;
+
+/// Every key of a hash map and its value, up to `most`. Entries that come and go meanwhile may be
+/// missing.
+///
+/// # Errors
+/// The kernel refuses it: before 5.6 it cannot.
+pub fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    let mut batch = Batch::<K, V>::new(BATCH);
+    let mut position = None;
+    while entries.len() < most {
+        match batch.read(map, position, &mut entries) {
+            Ok(None) => break,
+            Ok(next) => position = next,
+            Err(error) if error.raw_os_error() == Some(TOO_FEW) && batch.size < most as u32 => {
+                batch = Batch::new(batch.size.saturating_mul(4));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(entries)
+}
+
+/// Room for the answers.
+struct Batch<K, V> {
+    keys: Vec<MaybeUninit<K>>,
+    values: Vec<MaybeUninit<V>>,
+    size: u32,
+}
+
+impl<K: Pod, V: Pod> Batch<K, V> {
+    fn new(size: u32) -> Self {
+        let room = size as usize;
+        Self {
+            keys: vec![MaybeUninit::uninit(); room],
+            values: vec![MaybeUninit::uninit(); room],
+            size,
+        }
+    }
+
+    /// Adds the entries after a position, the first ones without. The position to go on from, if there
+    /// are more.
+    fn read(
+        &mut self,
+        map: &MapData,
+        position: Option<u32>,
+        entries: &mut Vec<(K, V)>,
+    ) -> io::Result<Option<u32>> {
+        let mut next = 0_u32;
+        // SAFETY: bpf_attr is a union of plain integers; all-zero is valid for each.
+        let mut attr: bpf_attr = unsafe { mem::zeroed() };
+        attr.batch.in_batch = position.as_ref().map_or(0, |at| &raw const *at as u64);
+        attr.batch.out_batch = &raw mut next as u64;
+        attr.batch.keys = self.keys.as_mut_ptr() as u64;
+        attr.batch.values = self.values.as_mut_ptr() as u64;
+        attr.batch.count = self.size;
+        attr.batch.map_fd = map.fd().as_fd().as_raw_fd() as u32;
+        // SAFETY: the attribute is of the size given, and its pointers lead to room for `size` keys
+        // and values, and for a position, all of which outlive the call.
+        let status = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                bpf_cmd::BPF_MAP_LOOKUP_BATCH as libc::c_long,
+                &raw mut attr,
+                size_of::<bpf_attr>(),
+            )
+        };
+        let error = io::Error::last_os_error();
+        // At the end the kernel says that there are no more, and has filled in the last ones.
+        let is_end = status < 0 && error.raw_os_error() == Some(libc::ENOENT);
+        if status < 0 && !is_end {
+            return Err(error);
+        }
+        // SAFETY: the kernel writes the number here, and nothing else.
+        let count = unsafe { attr.batch.count }.min(self.size) as usize;
+        let (keys, values) = (&self.keys[..count], &self.values[..count]);
+        entries.extend(keys.iter().zip(values).map(|(key, value)| {
+            // SAFETY: the kernel has filled in that many; any bytes are a valid `Pod`.
+            unsafe { (key.assume_init(), value.assume_init()) }
+        }));
+        Ok((!is_end).then_some(next))
+    }
+}
