@@ -17,8 +17,10 @@ pub const INTERFACE_ENTRIES: u32 = 4_096;
 pub const CALL_ENTRIES: u32 = 16_384;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 8 << 20;
-/// Bytes of a path to an executable carried in a process record; a longer one is marked cut.
-pub const EXE_BYTES: usize = 512;
+/// Bytes of a path to an executable that a process record has room for.
+pub const EXE_BYTES: usize = 1024;
+/// Bytes of a file's name with the zero byte that ends it, `NAME_MAX` + 1.
+pub const NAME_BYTES: usize = 256;
 /// Bytes of arguments carried in a process record; longer ones are marked cut.
 pub const ARGS_BYTES: usize = 4096;
 /// Bytes of a thread's name, as in the kernel's `TASK_COMM_LEN`.

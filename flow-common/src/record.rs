@@ -91,14 +91,15 @@ pub struct ExecRecord {
     /// cgroup v2 id.
     pub cgroup: u64,
     pub uid: u32,
-    /// Bytes used of `exe`, without a terminating zero.
+    /// Bytes used of `exe`; 0 where the path had no room.
     pub exe_len: u32,
     /// Bytes used of `args`.
     pub args_len: u32,
     /// Bytes the arguments really have; more than `args_len` when they were cut.
     pub args_total: u32,
     pub comm: [u8; COMM_BYTES],
-    /// Path of the program as the kernel opened it; may be relative to the working directory.
+    /// Names in the path of the program, its own first and then each directory's up to the root, each
+    /// ended by a zero byte.
     pub exe: [u8; EXE_BYTES],
     /// Arguments, each ended by a zero byte.
     pub args: [u8; ARGS_BYTES],

@@ -31,8 +31,11 @@ offsets! {
     CRED_EUID,
     SIGNAL_LIVE,
     NSPROXY_NET,
-    MM_ARG_START, MM_ARG_END,
-    BPRM_INTERP,
+    MM_ARG_START, MM_ARG_END, MM_EXE_FILE,
+    FILE_DENTRY, FILE_MNT,
+    DENTRY_NAME, DENTRY_PARENT,
+    VFSMOUNT_ROOT,
+    MOUNT_MNT, MOUNT_PARENT, MOUNT_MOUNTPOINT,
 }
 
 /// Inode number of the network namespace Flow runs in, whose interfaces it counts.

@@ -2,25 +2,31 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    bpf_probe_read_kernel_str_bytes,
     generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns, bpf_probe_read_user,
+        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns,
+        bpf_probe_read_kernel_str, bpf_probe_read_user,
     },
 };
 use flow_common::{
     Loss, ProcessKey, RecordHeader, RecordKind,
-    limits::{ARGS_BYTES, COMM_BYTES},
+    limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES, NAME_BYTES},
     record::{EXEC_FIXED_BYTES, ExecRecord, ExitRecord, ForkRecord},
 };
 
 use crate::{
     kernel::{
-        self, Address, BPRM_INTERP, CRED_EUID, MM_ARG_END, MM_ARG_START, NET_INUM, NSPROXY_NET,
-        SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM, TASK_NSPROXY, TASK_PID,
-        TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
+        self, Address, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END,
+        MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, NET_INUM,
+        NSPROXY_NET, SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM,
+        TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
+        VFSMOUNT_ROOT,
     },
     maps::{CALLS, EXEC_SCRATCH, RING, lose},
 };
+
+/// Names and mounts of a path that are followed at most.
+const PATH_STEPS: usize = 48;
+const _: () = assert!(EXE_BYTES.is_power_of_two());
 
 /// The process that runs. Call it in process context only.
 #[inline(always)]
@@ -158,9 +164,9 @@ pub fn exited(task: Address) -> Option<()> {
     Some(())
 }
 
-/// The current process, `task`, became the program in `bprm`.
+/// The current process, `task`, became another program.
 #[inline(always)]
-pub fn executed(task: Address, bprm: Address) -> Option<()> {
+pub fn executed(task: Address) -> Option<()> {
     let scratch = EXEC_SCRATCH.get_ptr_mut(0)?;
     // SAFETY: the element is this CPU's, and no other program uses it; sched_process_exec does not
     // nest on a CPU, since tracepoints run with preemption off.
@@ -176,18 +182,59 @@ pub fn executed(task: Address, bprm: Address) -> Option<()> {
     record.exe_len = 0;
     record.args_len = 0;
     record.args_total = 0;
-    // The interpreter of a script, else the program itself: what /proc/PID/exe will show.
-    if let Some(path) = kernel::follow(bprm, &BPRM_INTERP) {
-        // SAFETY: the helper checks the address.
-        let read = unsafe { bpf_probe_read_kernel_str_bytes(path as *const u8, &mut record.exe) };
-        if let Ok(exe) = read {
-            record.exe_len = exe.len() as u32;
-        }
+    if let Some(mm) = kernel::follow(task, &TASK_MM) {
+        record.exe_len = program_path(mm, record).unwrap_or(0);
     }
     let args_len = arguments(task, record).unwrap_or(0);
     record.args_len = args_len;
     send_exec(scratch, args_len);
     Some(())
+}
+
+/// Copies the names in the path of the program of `mm` into the record, from its own up to the root;
+/// their length. That is what /proc/PID/exe shows, whatever exec was given: a relative path, a
+/// link, a script. `None` if there is no room for it all.
+#[inline(always)]
+fn program_path(mm: Address, record: &mut ExecRecord) -> Option<u32> {
+    let file = kernel::follow(mm, &MM_EXE_FILE)?;
+    let mut dentry = kernel::follow(file, &FILE_DENTRY)?;
+    // The path has the public part of a `struct mount`.
+    let public = u64::from(MOUNT_MNT.load());
+    let mut mount = kernel::follow(file, &FILE_MNT)?.wrapping_sub(public);
+    let mut used = 0_u64;
+    for _ in 0..PATH_STEPS {
+        // One range, whichever way the last step went: else the verifier follows every combination of
+        // ways ("processed 1000001 insns").
+        used = core::hint::black_box(used) & (2 * EXE_BYTES as u64 - 1);
+        let root: u64 = kernel::read(mount.wrapping_add(public), &VFSMOUNT_ROOT)?;
+        if dentry == root {
+            let parent = kernel::follow(mount, &MOUNT_PARENT)?;
+            if parent == mount {
+                return Some(used as u32);
+            }
+            dentry = kernel::follow(mount, &MOUNT_MOUNTPOINT)?;
+            mount = parent;
+            continue;
+        }
+        if used > (EXE_BYTES - NAME_BYTES) as u64 {
+            return None;
+        }
+        let name = kernel::follow(dentry, &DENTRY_NAME)?;
+        // SAFETY: there is room for a whole name, and the helper checks the address.
+        let len = unsafe {
+            bpf_probe_read_kernel_str(
+                record.exe.as_mut_ptr().add(used as usize).cast(),
+                NAME_BYTES as u32,
+                name as *const _,
+            )
+        };
+        if len <= 0 {
+            return None;
+        }
+        used += len as u64;
+        dentry = kernel::follow(dentry, &DENTRY_PARENT)?;
+    }
+    None
 }
 
 /// Copies the arguments of the process into the record; their length.

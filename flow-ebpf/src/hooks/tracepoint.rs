@@ -51,7 +51,7 @@ pub fn set_state(ctx: &RawTracePointContext) {
 /// `sched_process_exec(task, old_pid, bprm)`.
 #[inline(always)]
 pub fn exec(ctx: &RawTracePointContext) {
-    process::executed(ctx.arg(0), ctx.arg(2));
+    process::executed(ctx.arg(0));
 }
 
 /// `sched_process_fork(parent, child)`.

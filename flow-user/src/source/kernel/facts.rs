@@ -248,8 +248,7 @@ pub fn close_reason(socket: &SocketState) -> CloseReason {
 
 /// A process that became another program.
 pub fn executed(exec: &Exec<'_>) -> Option<ProcessFact> {
-    let exe = (!exec.exe.is_empty() && !exec.exe_cut)
-        .then(|| Arc::new(PathBuf::from(OsStr::from_bytes(exec.exe))));
+    let exe = (!exec.exe.is_empty()).then(|| Arc::new(program_path(exec.exe)));
     let cmdline = (!exec.args.is_empty()).then(|| arguments(exec.args));
     Some(ProcessFact {
         id: process_id(exec.fixed.process)?,
@@ -263,6 +262,16 @@ pub fn executed(exec: &Exec<'_>) -> Option<ProcessFact> {
         uid: Some(exec.fixed.uid),
         cgroup: Some(CgroupId(exec.fixed.cgroup)),
     })
+}
+
+/// The path whose names are given from its end to the root, each ended by a zero byte.
+fn program_path(names: &[u8]) -> PathBuf {
+    let names = names.strip_suffix(b"\0").unwrap_or(names);
+    let mut path = PathBuf::from("/");
+    for name in names.rsplit(|byte| *byte == 0) {
+        path.push(OsStr::from_bytes(name));
+    }
+    path
 }
 
 /// A process that was made; its program is its parent's.
@@ -319,6 +328,13 @@ mod tests {
         let fact = socket(1, &state).expect("a TCP socket");
         assert_eq!(fact.local.to_string(), "0.0.0.0:80");
         assert_eq!(fact.remote, None);
+    }
+
+    #[test]
+    fn a_path_is_put_together_from_its_end() {
+        let path = |names: &[u8]| program_path(names).display().to_string();
+        assert_eq!(path(b"curl\0bin\0usr\0"), "/usr/bin/curl");
+        assert_eq!(path(b"memfd:x\0"), "/memfd:x");
     }
 
     #[test]

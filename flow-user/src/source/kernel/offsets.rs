@@ -44,7 +44,15 @@ const MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("NSPROXY_NET", "nsproxy", "net_ns", 8),
     ("MM_ARG_START", "mm_struct", "arg_start", 8),
     ("MM_ARG_END", "mm_struct", "arg_end", 8),
-    ("BPRM_INTERP", "linux_binprm", "interp", 8),
+    ("MM_EXE_FILE", "mm_struct", "exe_file", 8),
+    ("FILE_DENTRY", "file", "f_path.dentry", 8),
+    ("FILE_MNT", "file", "f_path.mnt", 8),
+    ("DENTRY_NAME", "dentry", "d_name.name", 8),
+    ("DENTRY_PARENT", "dentry", "d_parent", 8),
+    ("VFSMOUNT_ROOT", "vfsmount", "mnt_root", 8),
+    ("MOUNT_MNT", "mount", "mnt.mnt_root", 8),
+    ("MOUNT_PARENT", "mount", "mnt_parent", 8),
+    ("MOUNT_MOUNTPOINT", "mount", "mnt_mountpoint", 8),
 ];
 
 /// Bytes at the start of a `struct sock` that the programs copy in one read;

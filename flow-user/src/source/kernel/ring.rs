@@ -21,10 +21,9 @@ pub enum Record<'a> {
 #[derive(Debug)]
 pub struct Exec<'a> {
     pub fixed: ExecFixed,
-    /// Path of the program, as the kernel opened it.
+    /// Names in the path of the program, its own first, each ended by a zero byte; empty where the
+    /// path had no room.
     pub exe: &'a [u8],
-    /// Whether the path was too long for the record.
-    pub exe_cut: bool,
     /// Arguments, each ended by a zero byte.
     pub args: &'a [u8],
     /// Whether the arguments were too long for the record.
@@ -78,8 +77,6 @@ fn exec(bytes: &[u8]) -> Option<Exec<'_>> {
     Some(Exec {
         fixed,
         exe,
-        // The kernel's copy ends with a zero byte, which is not counted.
-        exe_cut: exe.len() + 1 >= room.len(),
         args,
         args_cut: fixed.args_total > fixed.args_len,
     })
@@ -122,14 +119,14 @@ mod tests {
             parent: ProcessKey::default(),
             cgroup: 1,
             uid: 1000,
-            exe_len: 7,
+            exe_len: 8,
             args_len: 8,
             args_total: 9000,
             comm: *b"cat\0\0\0\0\0\0\0\0\0\0\0\0\0",
             exe: [0; EXE_BYTES],
             args: [0; ARGS_BYTES],
         };
-        record.exe[..7].copy_from_slice(b"/bin/ca");
+        record.exe[..8].copy_from_slice(b"cat\0bin\0");
         record.args[..8].copy_from_slice(b"cat\0/etc");
         record
     }
@@ -141,8 +138,7 @@ mod tests {
             panic!("not an exec record");
         };
         assert_eq!(exec.fixed.process.tgid, 42);
-        assert_eq!(exec.exe, b"/bin/ca");
-        assert!(!exec.exe_cut);
+        assert_eq!(exec.exe, b"cat\0bin\0");
         assert_eq!(exec.args, b"cat\0/etc");
         assert!(exec.args_cut);
         assert!(decode(&bytes[..bytes.len() - 1]).is_none(), "cut short");

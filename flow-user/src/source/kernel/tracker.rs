@@ -417,12 +417,10 @@ fn tell_socket(cookie: u64, time: Instant, counters: &impl Counters, out: &mut V
     }
 }
 
-/// The fact of an exec record. A path that did not fit, or is relative, is asked of `/proc`, while
-/// the process lives.
+/// The fact of an exec record. A path that had no room is asked of `/proc`, while the process lives.
 fn executed(exec: &Exec<'_>) -> Option<crate::event::ProcessFact> {
     let mut fact = facts::executed(exec)?;
-    let is_absolute = |exe: &Arc<std::path::PathBuf>| exe.is_absolute();
-    if !fact.program.exe.as_ref().is_some_and(is_absolute)
+    if fact.program.exe.is_none()
         && let Ok(exe) = fs::read_link(format!("/proc/{}/exe", fact.id.pid))
     {
         fact.program.exe = Some(Arc::new(exe));
