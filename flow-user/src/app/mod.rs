@@ -40,15 +40,24 @@ enum End {
     Done,
     Interrupted,
     Terminated,
+    HungUp,
 }
 
 impl From<End> for ExitCode {
     fn from(end: End) -> Self {
-        Self::from(match end {
-            End::Done => 0,
-            End::Interrupted => 130,
-            End::Terminated => 143,
-        })
+        Self::from(end.code())
+    }
+}
+
+impl End {
+    /// As a shell shows it: 128 and the signal's number.
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::HungUp => 129,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
     }
 }
 
@@ -167,14 +176,27 @@ impl Ending {
         tokio::select! {
             _ = self.interrupt.recv() => End::Interrupted,
             _ = self.terminate.recv() => End::Terminated,
-            _ = self.hang_up.recv() => End::Terminated,
+            _ = self.hang_up.recv() => End::HungUp,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::Signal;
+
     use super::*;
+
+    #[test]
+    fn a_signal_s_exit_code_is_the_shell_s() {
+        for (end, signal) in [
+            (End::HungUp, Signal::SIGHUP),
+            (End::Interrupted, Signal::SIGINT),
+            (End::Terminated, Signal::SIGTERM),
+        ] {
+            assert_eq!(i32::from(end.code()), 128 + signal as i32);
+        }
+    }
 
     #[test]
     fn a_quoted_interface_is_one_word() {
