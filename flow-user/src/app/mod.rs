@@ -8,6 +8,7 @@ mod names;
 mod output;
 mod snapshot;
 mod top;
+mod writer;
 
 use std::process::ExitCode;
 
