@@ -20,7 +20,7 @@ use self::{engine::Plan, failure::Failure, names::Known};
 use crate::{
     cli::{Cli, Command, Top},
     query::filter::Filter,
-    sink::Host,
+    sink::{Host, text::escape},
     source::kernel::probe,
 };
 
@@ -29,10 +29,17 @@ pub fn run(cli: &Cli) -> ExitCode {
     match try_run(cli) {
         Ok(end) => end.into(),
         Err(failure) => {
-            eprintln!("flow: {failure}");
+            eprintln!("flow: {}", shown(&failure));
             failure.exit_code()
         }
     }
+}
+
+/// The message, of which names of interfaces and files may be a part, as a terminal may see it.
+fn shown(failure: &Failure) -> String {
+    let message = failure.to_string();
+    let lines: Vec<_> = message.lines().map(escape).collect();
+    lines.join("\n")
 }
 
 /// How a command ended that did not fail.
@@ -197,6 +204,16 @@ mod tests {
         ] {
             assert_eq!(i32::from(end.code()), 128 + signal as i32);
         }
+    }
+
+    #[test]
+    fn a_message_with_a_hostile_name_is_harmless() {
+        let failure = Failure::Start(crate::source::kernel::StartError::NoInterface {
+            name: "x\x1b[2J".into(),
+            present: "lo\u{202e}".into(),
+        });
+        let harmful = |c: char| crate::sink::text::is_hostile(c);
+        assert!(!shown(&failure).contains(harmful), "{:?}", shown(&failure));
     }
 
     #[test]
