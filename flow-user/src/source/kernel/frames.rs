@@ -186,11 +186,7 @@ impl Known {
         let Ok((ingress, egress)) = classifiers.counts(self.link.ifindex) else {
             return;
         };
-        let own = interfaces.stats().ok().and_then(|stats| {
-            let mut own = stats.into_iter();
-            own.find(|(ifindex, _)| *ifindex == self.link.ifindex)
-        });
-        if let Some((_, own)) = own {
+        if let Ok(Some(own)) = interfaces.stats_of(self.link.ifindex) {
             let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
             self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
             self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
