@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use aya::Ebpf;
 use flow_common::Class;
 
-use super::classifier::{self, Classifiers, Counts, Way};
+use super::{
+    classifier::{self, Classifiers, Counts, Way},
+    programs::AttachError,
+};
 use crate::{
     event::{Bytes, Event, InterfaceFact, InterfaceSide},
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
@@ -70,11 +73,6 @@ impl Frames {
         (way, count, self.known.len())
     }
 
-    /// Names of the interfaces that are followed.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.known.values().map(|known| &*known.link.name)
-    }
-
     /// Waits for an interface to come, change or go.
     ///
     /// # Errors
@@ -93,14 +91,7 @@ impl Frames {
                     return vec![known.event(self.classifiers.as_ref())];
                 }
             }
-            LinkChange::Gone { ifindex } => {
-                if let Some(classifiers) = &mut self.classifiers {
-                    classifiers.forget(ifindex);
-                }
-                if self.known.remove(&ifindex).is_some() {
-                    return vec![Event::InterfaceGone { ifindex }];
-                }
-            }
+            LinkChange::Gone { ifindex } => return self.gone(ebpf, ifindex).into_iter().collect(),
             LinkChange::Relist => {
                 if let Err(error) = self.list(ebpf) {
                     log::warn!("cannot list the interfaces: {error}");
@@ -117,19 +108,24 @@ impl Frames {
         Ok(())
     }
 
-    fn present(&mut self, ebpf: &mut Ebpf, link: Link) {
-        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
-        if !self.chosen.as_ref().is_none_or(is_chosen) {
-            return;
+    fn gone(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Option<Event> {
+        if let Some(classifiers) = &mut self.classifiers {
+            classifiers.forget(ebpf, ifindex);
         }
+        self.known.remove(&ifindex)?;
+        Some(Event::InterfaceGone { ifindex })
+    }
+
+    fn present(&mut self, ebpf: &mut Ebpf, link: Link) {
         if let Some(known) = self.known.get_mut(&link.ifindex) {
             known.link = link;
-            if let Some(classifiers) = &mut self.classifiers
-                && classifiers.is_attached(known.link.ifindex)
-                && let Err(error) = classifiers.describe_link(known.described())
-            {
-                log::debug!("interface {}: {error}", known.link.name.escape_debug());
+            if let Some(classifiers) = &mut self.classifiers {
+                known.renew(ebpf, classifiers);
             }
+            return;
+        }
+        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
+        if !self.chosen.as_ref().is_none_or(is_chosen) {
             return;
         }
         let mut known = Known {
@@ -190,6 +186,21 @@ impl Known {
             let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
             self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
             self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
+        }
+    }
+
+    /// The interface has changed: tells its classifiers, or attaches them if that failed before. What
+    /// it had counted by then stays unexplained.
+    fn renew(&self, ebpf: &mut Ebpf, classifiers: &mut Classifiers) {
+        let result = if classifiers.is_attached(self.link.ifindex) {
+            classifiers
+                .describe_link(self.described())
+                .map_err(AttachError::from)
+        } else {
+            classifiers.attach(ebpf, self.described())
+        };
+        if let Err(error) = result {
+            log::debug!("interface {}: {error}", self.link.name.escape_debug());
         }
     }
 
