@@ -1,6 +1,10 @@
 //! The interfaces of the host's namespace: which there are, and what each has counted.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use aya::Ebpf;
 use flow_common::Class;
@@ -92,20 +96,26 @@ impl Frames {
                 }
             }
             LinkChange::Gone { ifindex } => return self.gone(ebpf, ifindex).into_iter().collect(),
-            LinkChange::Relist => {
-                if let Err(error) = self.list(ebpf) {
-                    log::warn!("cannot list the interfaces: {error}");
-                }
-            }
+            LinkChange::Relist => match self.list(ebpf) {
+                Ok(gone) => return gone,
+                Err(error) => log::warn!("cannot list the interfaces: {error}"),
+            },
         }
         Vec::new()
     }
 
-    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<()> {
-        for link in self.interfaces.list()? {
+    /// Lists the interfaces. What it knew before and is no longer there is gone.
+    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<Vec<Event>> {
+        let links = self.interfaces.list()?;
+        let missing = missing(self.known.keys().copied(), &links);
+        let gone = missing.into_iter();
+        let gone = gone
+            .filter_map(|ifindex| self.gone(ebpf, ifindex))
+            .collect();
+        for link in links {
             self.present(ebpf, link);
         }
-        Ok(())
+        Ok(gone)
     }
 
     fn gone(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Option<Event> {
@@ -244,6 +254,12 @@ impl Known {
     }
 }
 
+/// Which of the interfaces known are not among those listed.
+fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
+    let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
+    known.filter(|ifindex| !listed.contains(ifindex)).collect()
+}
+
 /// What a port of a bridge or bond receives goes to its master, which counts it again: of what no
 /// socket took here, IP packets are forwarded.
 fn hand_to_master(ingress: &mut Counts) {
@@ -260,4 +276,19 @@ fn hand_to_master(ingress: &mut Counts) {
     let forwarded = &mut ingress[Class::Forwarded as usize];
     forwarded.bytes = bytes;
     forwarded.packets = packets;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone() {
+        let listed = Interfaces::open().unwrap().list().unwrap();
+        let present: Vec<u32> = listed.iter().map(|link| link.ifindex).collect();
+        // Indexes are positive numbers of type int.
+        let never = [u32::MAX, u32::MAX - 1];
+        let known = present.into_iter().chain(never);
+        assert_eq!(missing(known, &listed), never);
+    }
 }
