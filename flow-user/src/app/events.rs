@@ -27,7 +27,9 @@ use crate::{
     },
 };
 
-/// How long closed flows are kept; their close was told at once.
+/// How long closed flows are kept, though their close was told at once: bytes of another process or
+/// remote that are reported after it still become a flow of the stream. Once dropped, a socket's late
+/// bytes count for their process only.
 const HISTORY: Duration = Duration::from_secs(2);
 /// Bytes handed to the writer at once.
 const CHUNK_BYTES: usize = 64 << 10;

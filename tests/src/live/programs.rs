@@ -39,6 +39,7 @@ pub const TESTS: &[Test] = &[
     test("signal_hang_up",            |world| signal(world, Signal::SIGHUP, 129)),
     test("top_unread",                unread::top),
     test("events_unread",             unread::events),
+    test("last_event_unread",         unread::last_event),
     test("snapshot_unread",           unread::snapshot),
     test("interfaces_come_and_go",    interfaces::come_and_go),
     test("interface_renamed",         interfaces::renamed),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     process::{ChildStdout, Command, Stdio},
     thread,
     time::Duration,
@@ -19,6 +20,10 @@ use super::{World, flow::Flow, waiting};
 const PROMPT: Duration = Duration::from_secs(2);
 /// Longer than a clean end takes.
 const MEANWHILE: Duration = Duration::from_millis(500);
+/// Until what happened is told.
+const MOMENT: Duration = Duration::from_millis(200);
+/// A user of whom nothing else runs.
+const STRANGER: u32 = 54_321;
 /// The least that a pipe can hold.
 const PIPE_BYTES: i32 = 4096;
 
@@ -33,9 +38,28 @@ pub fn top(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The first signal waits for the reader, the second does not.
+/// The first signal waits for the reader, the second does not: while there is more to write than
+/// anybody reads,
 pub fn events(world: &World) -> Result<()> {
-    let (mut flow, pipe) = start(world, "events-unread", &["events", "--json"])?;
+    told_twice(world, "events-unread", &["events", "--json"])
+}
+
+/// and also once the last of it is being written.
+pub fn last_event(world: &World) -> Result<()> {
+    let stranger = format!("user {STRANGER}");
+    let arguments = [
+        "events",
+        "--json",
+        "--only",
+        "process.exec",
+        "--filter",
+        &stranger,
+    ];
+    told_twice(world, "last-event-unread", &arguments)
+}
+
+fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
+    let (mut flow, pipe) = start(world, name, arguments)?;
     flow.tell(Signal::SIGINT)?;
     thread::sleep(MEANWHILE * u32::try_from(world.options.scale)?);
     ensure!(flow.is_running()?, "what was not read yet is lost");
@@ -61,9 +85,15 @@ fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildSt
     let pipe = flow.take_stdout().context("no pipe")?;
     fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("making the pipe small")?;
     waiting::until(world.patience(), "flow to wait for its reader", || {
-        // Something to tell.
-        Command::new("true").status().context("running true")?;
-        Ok(is_writing(&flow)?.then_some(()))
+        if is_writing(&flow)? {
+            return Ok(Some(()));
+        }
+        // Something to tell, more than the pipe can hold.
+        let mut command = Command::new("true");
+        command.arg("x".repeat(2 * PIPE_BYTES as usize));
+        command.uid(STRANGER).status().context("running true")?;
+        thread::sleep(MOMENT);
+        Ok(None)
     })?;
     Ok((flow, pipe))
 }
