@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::source::kernel::{
-    environment::{Cap, Environment},
-    probe::{Backend, Capability, Report, Status, capability},
+use crate::{
+    sink::{json::to_pretty, text::escape},
+    source::kernel::{
+        environment::{Cap, Environment},
+        probe::{Backend, Capability, Report, Status, capability},
+    },
 };
 
 /// Columns of the names: capabilities, then backends and their status.
@@ -40,11 +43,11 @@ pub fn render(report: &Report, width: usize) -> String {
 /// The report as JSON, indented; a script finds everything that the text says.
 ///
 /// # Errors
-/// None that is known: every part of the report has a form in JSON.
+/// The path of the cgroup v2 tree is no text.
 pub fn to_json(report: &Report) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    Ok(text)
+    // The writer of safe JSON takes only what has a form in JSON.
+    serde_json::to_value(report)?;
+    Ok(to_pretty(report) + "\n")
 }
 
 struct Page {
@@ -139,8 +142,9 @@ impl Page {
         self.line(&line);
     }
 
+    /// Host name, paths and the names of modules come from outside, and may hold anything.
     fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
+        let _ = writeln!(self.text, "{}", escape(line.trim_end()));
     }
 }
 
@@ -315,7 +319,8 @@ mod tests {
 Flow on web-3, kernel 6.18.44, x86_64
   app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a socket, bytes received
                                              with TCP_ZEROCOPY_RECEIVE, bytes that the kernel itself reads, senders of
-                                             datagrams received without asking for them
+                                             datagrams received without asking for them, who accepted a connection that
+                                             is not used yet
     fexit                      refused       BPF programs of type tracing: EPERM (an LSM denies them)
     kprobe                     absent        the kernel has no kprobes (CONFIG_KPROBES)
   socket identity and life     cgroup hooks  on the cgroup v2 root, /sys/fs/cgroup/unified
@@ -357,6 +362,24 @@ Flow on web-3, kernel 6.18.44, x86_64
             None,
         );
         assert!(render(&everything, 80).ends_with("Nothing is missing.\n"));
+    }
+
+    #[test]
+    fn names_from_outside_reach_no_terminal_as_commands() {
+        let mut findings = hardened();
+        let hostile = "x\x1b[2J\u{9b}\u{202e}y\nz";
+        findings.environment.hostname = hostile.into();
+        findings.environment.kernel = hostile.into();
+        findings.environment.cgroup_v2 = Some(hostile.into());
+        findings.environment.lockdown = Some(hostile.into());
+        findings.environment.security_modules = Some(vec![hostile.into()]);
+        let report = Report::new(findings, None);
+        let texts = [render(&report, 80), to_json(&report).unwrap()];
+        for text in texts {
+            let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
+            assert!(!text.contains(hostile), "{text:?}");
+        }
+        assert!(render(&report, 80).starts_with("Flow on x\\x1b[2J"));
     }
 
     #[test]

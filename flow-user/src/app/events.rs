@@ -3,18 +3,15 @@
 //! A thread of its own writes, so that a slow reader never keeps the engine from listening. What the
 //! reader has not taken yet waits in a backlog.
 
-use std::{io, thread::JoinHandle, time::Duration};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
     End, Ending, Failure,
     engine::{Engine, Plan},
-    output,
+    writer::Writer,
 };
 use crate::{
     cli::Events,
@@ -30,7 +27,9 @@ use crate::{
     },
 };
 
-/// How long closed flows are kept; their close was told at once.
+/// How long closed flows are kept, though their close was told at once: bytes of another process or
+/// remote that are reported after it still become a flow of the stream. Once dropped, a socket's late
+/// bytes count for their process only.
 const HISTORY: Duration = Duration::from_secs(2);
 /// Bytes handed to the writer at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -51,30 +50,16 @@ pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End,
         format: Format::new(plan.output, &engine),
         names,
     };
-    let mut writer = Writer::start();
+    let writer = Writer::start();
     if let Some(header) = stream.format.header() {
         writer.send(header).await;
     }
-    let mut ticks = interval(plan.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let over = sleep(options.duration.unwrap_or(Duration::MAX));
-    tokio::pin!(over);
-    let end = loop {
-        stream.take(engine.changes())?;
-        tokio::select! {
-            biased;
-            end = ending.wait() => break end,
-            () = &mut over => break End::Done,
-            place = writer.place(), if !stream.backlog.is_empty() => match place {
-                Some(place) => place.send(stream.chunk()),
-                None => break End::Done,
-            },
-            _ = ticks.tick() => engine.tick(),
-            heard = engine.next() => heard?,
-        }
-    };
-    // Detached first: a reader that does not read keeps nothing in the kernel.
+    let end = stream
+        .follow(&mut engine, &writer, &mut ending, plan.interval, options)
+        .await;
+    // Detached first, also after a failure: a reader that does not read keeps nothing in the kernel.
     let (changes, _) = engine.stop();
+    let end = end?;
     stream.take(changes)?;
     while !stream.backlog.is_empty() {
         let chunk = stream.chunk();
@@ -84,8 +69,7 @@ pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End,
             end = ending.wait() => return Ok(end),
         }
     }
-    writer.finish().await?;
-    Ok(end)
+    writer.finish_unless_told(&mut ending, end).await
 }
 
 /// From changes to lines.
@@ -97,6 +81,35 @@ struct Stream<'a> {
 }
 
 impl Stream<'_> {
+    /// Hands what happens to the writer until something ends it.
+    async fn follow(
+        &mut self,
+        engine: &mut Engine,
+        writer: &Writer,
+        ending: &mut Ending,
+        period: Duration,
+        options: &Events,
+    ) -> Result<End, Failure> {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let over = sleep(options.duration.unwrap_or(Duration::MAX));
+        tokio::pin!(over);
+        loop {
+            self.take(engine.changes())?;
+            tokio::select! {
+                biased;
+                end = ending.wait() => return Ok(end),
+                () = &mut over => return Ok(End::Done),
+                place = writer.place(), if !self.backlog.is_empty() => match place {
+                    Some(place) => place.send(self.chunk()),
+                    None => return Ok(End::Done),
+                },
+                _ = ticks.tick() => engine.tick(),
+                heard = engine.next() => heard?,
+            }
+        }
+    }
+
     fn take(&mut self, changes: Vec<TimedChange>) -> Result<(), Failure> {
         for change in changes {
             if self.selection.wants(&change.change) {
@@ -155,49 +168,6 @@ impl Format {
             (Self::Text(text), Delivery::Coalesced { time, count }) => {
                 coalesced_line(text, *time, *count)
             }
-        }
-    }
-}
-
-/// The thread that writes, and the way to it.
-struct Writer {
-    chunks: mpsc::Sender<Vec<u8>>,
-    thread: JoinHandle<io::Result<()>>,
-}
-
-impl Writer {
-    fn start() -> Self {
-        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
-        let thread = std::thread::spawn(move || {
-            while let Some(chunk) = waiting.blocking_recv() {
-                if !output::write(&chunk)? {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        Self { chunks, thread }
-    }
-
-    /// Waits until the writer can take a chunk; `None` once nobody reads.
-    async fn place(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
-        self.chunks.reserve().await.ok()
-    }
-
-    /// Hands over a chunk; false once nobody reads.
-    async fn send(&mut self, chunk: Vec<u8>) -> bool {
-        self.chunks.send(chunk).await.is_ok()
-    }
-
-    /// Waits until everything is written.
-    async fn finish(self) -> Result<(), Failure> {
-        let Self { chunks, thread } = self;
-        drop(chunks);
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        match joined {
-            Ok(Ok(result)) => result.map_err(Failure::Output),
-            // Nothing there panics; if it did, its message is out.
-            Ok(Err(_)) | Err(_) => Err(Failure::Output(io::Error::other("the writer failed"))),
         }
     }
 }

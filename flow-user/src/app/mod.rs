@@ -8,6 +8,7 @@ mod names;
 mod output;
 mod snapshot;
 mod top;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ use self::{engine::Plan, failure::Failure, names::Known};
 use crate::{
     cli::{Cli, Command, Top},
     query::filter::Filter,
-    sink::Host,
+    sink::{Host, text::escape},
     source::kernel::probe,
 };
 
@@ -28,10 +29,17 @@ pub fn run(cli: &Cli) -> ExitCode {
     match try_run(cli) {
         Ok(end) => end.into(),
         Err(failure) => {
-            eprintln!("flow: {failure}");
+            eprintln!("flow: {}", shown(&failure));
             failure.exit_code()
         }
     }
+}
+
+/// The message, of which names of interfaces and files may be a part, as a terminal may see it.
+fn shown(failure: &Failure) -> String {
+    let message = failure.to_string();
+    let lines: Vec<_> = message.lines().map(escape).collect();
+    lines.join("\n")
 }
 
 /// How a command ended that did not fail.
@@ -40,15 +48,24 @@ enum End {
     Done,
     Interrupted,
     Terminated,
+    HungUp,
 }
 
 impl From<End> for ExitCode {
     fn from(end: End) -> Self {
-        Self::from(match end {
-            End::Done => 0,
-            End::Interrupted => 130,
-            End::Terminated => 143,
-        })
+        Self::from(end.code())
+    }
+}
+
+impl End {
+    /// As a shell shows it: 128 and the signal's number.
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::HungUp => 129,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
     }
 }
 
@@ -167,14 +184,37 @@ impl Ending {
         tokio::select! {
             _ = self.interrupt.recv() => End::Interrupted,
             _ = self.terminate.recv() => End::Terminated,
-            _ = self.hang_up.recv() => End::Terminated,
+            _ = self.hang_up.recv() => End::HungUp,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::Signal;
+
     use super::*;
+
+    #[test]
+    fn a_signal_s_exit_code_is_the_shell_s() {
+        for (end, signal) in [
+            (End::HungUp, Signal::SIGHUP),
+            (End::Interrupted, Signal::SIGINT),
+            (End::Terminated, Signal::SIGTERM),
+        ] {
+            assert_eq!(i32::from(end.code()), 128 + signal as i32);
+        }
+    }
+
+    #[test]
+    fn a_message_with_a_hostile_name_is_harmless() {
+        let failure = Failure::Start(crate::source::kernel::StartError::NoInterface {
+            name: "x\x1b[2J".into(),
+            present: "lo\u{202e}".into(),
+        });
+        let harmful = |c: char| crate::sink::text::is_hostile(c);
+        assert!(!shown(&failure).contains(harmful), "{:?}", shown(&failure));
+    }
 
     #[test]
     fn a_quoted_interface_is_one_word() {

@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{
     End, Ending, Failure,
     engine::{Engine, Plan},
+    writer::Writer,
 };
 use crate::{
     cli::Snapshot,
@@ -27,24 +28,11 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    let mut ticks = interval(plan.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let over = sleep(options.duration);
-    tokio::pin!(over);
-    let end = loop {
-        tokio::select! {
-            biased;
-            end = ending.wait() => break end,
-            () = &mut over => break End::Done,
-            _ = ticks.tick() => {
-                engine.tick();
-                drop(engine.changes());
-            }
-            heard = engine.next() => heard?,
-        }
-    };
+    let end = count(&mut engine, &mut ending, plan.interval, options.duration).await;
     let (started, clock) = (engine.started(), engine.clock());
+    // Also after a failure: nothing stays in the kernel.
     let (_, snapshot) = engine.stop();
+    let end = end?;
     let sources = Sources {
         host: &plan.host,
         flow_version: env!("CARGO_PKG_VERSION"),
@@ -55,9 +43,35 @@ pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<En
     };
     let text = Report::new(&snapshot, sources).to_json();
     if options.output == Path::new("-") {
-        plan.output.write(&text)?;
-    } else {
-        write_atomically(&options.output, text.as_bytes())?;
+        let writer = Writer::start();
+        writer.send(text.into_bytes()).await;
+        return writer.finish_unless_told(&mut ending, end).await;
     }
+    write_atomically(&options.output, text.as_bytes())?;
     Ok(end)
+}
+
+/// Counts until the time is over or a signal ends it.
+async fn count(
+    engine: &mut Engine,
+    ending: &mut Ending,
+    period: Duration,
+    duration: Duration,
+) -> Result<End, Failure> {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let over = sleep(duration);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            biased;
+            end = ending.wait() => return Ok(end),
+            () = &mut over => return Ok(End::Done),
+            _ = ticks.tick() => {
+                engine.tick();
+                drop(engine.changes());
+            }
+            heard = engine.next() => heard?,
+        }
+    }
 }

@@ -1,10 +1,15 @@
 //! `flow top`: a table, refreshed.
+//!
+//! While the reader is slow (a terminal that was stopped, a pager), whole pages are left out.
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::{
     End, Ending, Failure,
     engine::{Engine, Plan},
+    writer::Writer,
 };
 use crate::{
     cli::Top,
@@ -18,7 +23,9 @@ use crate::{
 };
 
 /// How long what ended is shown.
-const HISTORY: std::time::Duration = std::time::Duration::from_secs(10);
+const HISTORY: Duration = Duration::from_secs(10);
+/// How long a page on its way is waited for when a signal ends the command.
+const LAST_PAGE: Duration = Duration::from_millis(100);
 /// Rows where nothing says how many fit.
 const ROWS: usize = 40;
 /// Lines of a page that are not rows of the table: header, totals, the ledger's first line.
@@ -49,26 +56,18 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
     };
     let mut ending = Ending::listen()?;
     let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown = 0;
-    let end = loop {
-        tokio::select! {
-            biased;
-            end = ending.wait() => break end,
-            _ = ticks.tick() => {
-                engine.tick();
-                drop(engine.changes());
-                let text = page.render(&engine.snapshot(), engine.clock(), names);
-                shown += 1;
-                if !plan.output.write(&text)? || Some(shown) == count {
-                    break End::Done;
-                }
-            }
-            heard = engine.next() => heard?,
-        }
-    };
+    let writer = Writer::start();
+    let end = page
+        .refresh(&mut engine, &writer, &mut ending, (period, count), names)
+        .await;
+    // Also after a failure: nothing stays in the kernel.
     engine.stop();
+    let end = end?;
+    if end == End::Done {
+        return writer.finish_unless_told(&mut ending, end).await;
+    }
+    // Told to end: nobody cares for the rest of a page that the reader does not take at once.
+    let _ = timeout(LAST_PAGE, writer.finish()).await;
     Ok(end)
 }
 
@@ -82,6 +81,40 @@ struct Page {
 }
 
 impl Page {
+    /// Hands pages to the writer, one each `period`, until there were `count` or something ends it.
+    async fn refresh(
+        &mut self,
+        engine: &mut Engine,
+        writer: &Writer,
+        ending: &mut Ending,
+        (period, count): (Duration, Option<u64>),
+        names: &dyn Names,
+    ) -> Result<End, Failure> {
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shown = 0;
+        loop {
+            tokio::select! {
+                biased;
+                end = ending.wait() => return Ok(end),
+                () = writer.closed() => return Ok(End::Done),
+                _ = ticks.tick() => {
+                    engine.tick();
+                    drop(engine.changes());
+                    if let Some(place) = writer.place_now() {
+                        let page = self.render(&engine.snapshot(), engine.clock(), names);
+                        place.send(page.into_bytes());
+                        shown += 1;
+                    }
+                    if Some(shown) == count {
+                        return Ok(End::Done);
+                    }
+                }
+                heard = engine.next() => heard?,
+            }
+        }
+    }
+
     fn render(&mut self, snapshot: &Snapshot, clock: Clock, names: &dyn Names) -> String {
         let lines = self.output.size().map(|(_, lines)| lines);
         let interfaces = snapshot.interfaces.len();

@@ -34,6 +34,8 @@ pub(super) struct FlowTable {
     listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
     dropped: Tombstones<SocketCookie, Counters>,
+    /// Rows of dropped sockets.
+    dropped_rows: u64,
     work: Work,
 }
 
@@ -45,6 +47,7 @@ impl FlowTable {
             listeners: HashMap::new(),
             closed: VecDeque::new(),
             dropped: Tombstones::default(),
+            dropped_rows: 0,
             work: Work::default(),
         }
     }
@@ -193,7 +196,9 @@ impl FlowTable {
             self.closed.pop_front();
             let (mut scene, sockets) = self.scene(time, processes, changes);
             if let Some(socket) = sockets.remove(&cookie) {
+                let rows = socket.row_count() as u64;
                 let counters = socket.bury(&mut scene);
+                self.dropped_rows += rows;
                 self.work.holding.remove(&cookie);
                 self.dropped.bury(cookie, counters, time);
             }
@@ -212,6 +217,11 @@ impl FlowTable {
 
     pub(super) fn open_rows(&self) -> usize {
         self.work.open_rows
+    }
+
+    /// Rows that are no longer listed.
+    pub(super) fn dropped_count(&self) -> u64 {
+        self.dropped_rows
     }
 
     fn scene<'a>(

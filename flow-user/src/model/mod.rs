@@ -209,6 +209,8 @@ impl Model {
                 rate: self.rate,
                 open_flows: self.flows.open_rows(),
                 processes: processes.len(),
+                dropped_processes: self.processes.dropped_count(),
+                dropped_flows: self.flows.dropped_count(),
             },
             processes,
             flows: self.flows.rows(&self.processes),

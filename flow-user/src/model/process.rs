@@ -43,6 +43,8 @@ pub(super) struct ProcessTable {
     grace: VecDeque<(Instant, ProcessId)>,
     exited: VecDeque<(Instant, ProcessId)>,
     dropped: Tombstones<ProcessId, Dropped>,
+    /// Dropped processes that had traffic.
+    dropped_rows: u64,
     /// Processes of which something other than numbers changed since the last snapshot.
     renamed: HashSet<ProcessId>,
     total: AppTotals,
@@ -76,6 +78,7 @@ impl ProcessTable {
             grace: VecDeque::new(),
             exited: VecDeque::new(),
             dropped: Tombstones::default(),
+            dropped_rows: 0,
             renamed: HashSet::new(),
             total: AppTotals::default(),
         }
@@ -285,6 +288,11 @@ impl ProcessTable {
     /// A snapshot was taken.
     pub(super) fn forget_renamed(&mut self) {
         self.renamed.clear();
+    }
+
+    /// Processes with traffic that are no longer listed.
+    pub(super) fn dropped_count(&self) -> u64 {
+        self.dropped_rows
     }
 
     /// App bytes of all processes ever, dropped ones included.

@@ -137,6 +137,10 @@ pub struct Totals {
     pub rate: Rate,
     pub open_flows: usize,
     pub processes: usize,
+    /// Processes with traffic, and flows, that are no longer listed: what ended longer ago than the
+    /// history, and the oldest where more ended than are kept.
+    pub dropped_processes: u64,
+    pub dropped_flows: u64,
 }
 
 /// A picture of one moment.

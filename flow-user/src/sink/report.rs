@@ -52,6 +52,7 @@ pub struct Report<'a> {
     pub filter: Option<String>,
     pub coverage: &'a [Coverage],
     pub totals: TotalsRecord,
+    pub omitted: OmittedRecord,
     pub processes: Vec<ProcessEntry<'a>>,
     pub flows: Vec<FlowEntry<'a>>,
     pub remotes: Vec<RemoteEntry>,
@@ -65,12 +66,24 @@ pub struct TotalsRecord {
     pub app: AppRecord,
     pub processes: usize,
     pub open_flows: usize,
-    /// Part of `app` whose process is no longer listed; absent when every process is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub processes_not_listed: Option<AppRecord>,
-    /// Part of `app` whose flow is no longer listed or was never known; absent when every flow is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flows_not_listed: Option<AppRecord>,
+}
+
+/// What `processes` and `flows` leave out of the totals. Where there is no filter, the `app` of all
+/// rows of either list and the one here add up to that of `totals` exactly; what only the filter leaves
+/// out is not counted here.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OmittedRecord {
+    /// Processes that exited. The latest 16,384 or so are listed.
+    pub processes: OmittedRows,
+    /// Flows that ended. The latest 65,536 or so are listed. `app` holds the bytes besides whose flow
+    /// was never known, so it may be more than none where `count` is none.
+    pub flows: OmittedRows,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OmittedRows {
+    pub count: u64,
+    pub app: AppRecord,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -193,7 +206,12 @@ impl<'a> Report<'a> {
             duration_ns: nanoseconds(snapshot.time.since(started)),
             filter: (!filter.is_all()).then(|| filter.to_string()),
             coverage: &snapshot.coverage,
-            totals: totals(snapshot),
+            totals: TotalsRecord {
+                app: snapshot.totals.app.into(),
+                processes: snapshot.totals.processes,
+                open_flows: snapshot.totals.open_flows,
+            },
+            omitted: omitted(snapshot),
             processes: snapshot
                 .processes
                 .iter()
@@ -265,18 +283,19 @@ impl<'a> FlowEntry<'a> {
     }
 }
 
-fn totals(snapshot: &Snapshot) -> TotalsRecord {
+fn omitted(snapshot: &Snapshot) -> OmittedRecord {
+    let totals = &snapshot.totals;
     let processes = snapshot.processes.iter().map(|process| process.totals);
-    let owned = snapshot.flows.iter().filter(|flow| flow.process.is_some());
-    TotalsRecord {
-        app: snapshot.totals.app.into(),
-        processes: snapshot.totals.processes,
-        open_flows: snapshot.totals.open_flows,
-        processes_not_listed: AppRecord::unless_zero(rest(snapshot.totals.app, processes)),
-        flows_not_listed: AppRecord::unless_zero(rest(
-            snapshot.totals.app,
-            owned.map(|flow| flow.app),
-        )),
+    let flows = snapshot.flows.iter().map(|flow| flow.app);
+    OmittedRecord {
+        processes: OmittedRows {
+            count: totals.dropped_processes,
+            app: rest(totals.app, processes).into(),
+        },
+        flows: OmittedRows {
+            count: totals.dropped_flows,
+            app: rest(totals.app, flows).into(),
+        },
     }
 }
 
@@ -320,11 +339,17 @@ fn remotes(flows: &[&Flow], names: &dyn Names) -> Vec<RemoteEntry> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
     use crate::{
-        event::Loss,
+        event::{
+            AppFact, Event, Loss, ProcessId, Protocol, SocketCookie, SocketFact, State, Timed,
+        },
+        model::{Config, Model},
         query::{fixture, names::NoNames},
     };
 
@@ -343,6 +368,20 @@ mod tests {
         let interfaces = vec![fixture::interface("eth0", 10, 10)];
         let mut snapshot = fixture::snapshot(vec![curl], flows, interfaces);
         snapshot.losses = vec![(Loss::AppFull, 1), (Loss::CallFull, 0)];
+        let text = write(&snapshot, filter);
+        assert!(!text.contains("null") && !text.contains('\u{9b}'), "{text}");
+        let value = serde_json::from_str(&text).unwrap();
+        let schema = schema();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let errors: Vec<_> = validator
+            .iter_errors(&value)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        value
+    }
+
+    fn write(snapshot: &Snapshot, filter: &str) -> String {
         let host = Host {
             name: "web-3".to_owned(),
             kernel: "6.1".to_owned(),
@@ -358,17 +397,134 @@ mod tests {
             filter: &filter,
             names: &NoNames,
         };
-        let text = Report::new(&snapshot, sources).to_json();
-        assert!(!text.contains("null") && !text.contains('\u{9b}'), "{text}");
-        let value = serde_json::from_str(&text).unwrap();
-        let schema = schema();
-        let validator = jsonschema::validator_for(&schema).unwrap();
-        let errors: Vec<_> = validator
-            .iter_errors(&value)
-            .map(|error| error.to_string())
-            .collect();
-        assert!(errors.is_empty(), "{errors:?}");
-        value
+        Report::new(snapshot, sources).to_json()
+    }
+
+    /// What happens to a few sockets and processes.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Socket(u64),
+        /// Socket, pid, and by how much each direction grows.
+        Moved(u64, u32, u64, u64),
+        Overflow(u32, u64),
+        End(u64),
+        Exit(u32),
+        Tick,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (socket, pid) = (1..6_u64, 1..4_u32);
+        prop_oneof![
+            socket.clone().prop_map(Step::Socket),
+            (socket.clone(), pid.clone(), 0..9_u64, 0..9_u64)
+                .prop_map(|(socket, pid, tx, rx)| Step::Moved(socket, pid, tx, rx)),
+            (pid.clone(), 0..9_u64).prop_map(|(pid, tx)| Step::Overflow(pid, tx)),
+            socket.prop_map(Step::End),
+            pid.prop_map(Step::Exit),
+            Just(Step::Tick),
+        ]
+    }
+
+    /// A model to which that happened; it keeps what ended until the next tick.
+    fn model_after(steps: &[Step]) -> Model {
+        let process = |pid| ProcessId {
+            pid,
+            start: Instant(u64::from(pid)),
+        };
+        let config = Config {
+            history: Duration::ZERO,
+            host_netns: None,
+        };
+        let mut model = Model::new(config, Instant(0));
+        let mut moved = HashMap::<_, AppTotals>::new();
+        let mut overflow = HashMap::<_, AppTotals>::new();
+        for (time, step) in (1_000..).step_by(1_000).map(Instant).zip(steps) {
+            let event = match *step {
+                Step::Socket(cookie) => Event::Socket(SocketFact {
+                    cookie: SocketCookie(cookie),
+                    protocol: Protocol::Tcp,
+                    local: "10.0.0.1:1".parse().unwrap(),
+                    remote: Some("10.0.0.2:2".parse().unwrap()),
+                    state: State::Established,
+                    direction: None,
+                    netns: None,
+                    ifindex: None,
+                    owner: None,
+                    wire: None,
+                    tcp: None,
+                }),
+                Step::Moved(socket, pid, tx, rx) => {
+                    let totals = moved.entry((socket, pid)).or_default();
+                    *totals += fixture::totals(tx, rx);
+                    Event::App(AppFact {
+                        socket: SocketCookie(socket),
+                        process: process(pid),
+                        remote: None,
+                        totals: *totals,
+                        uid: None,
+                        cgroup: None,
+                        comm: None,
+                    })
+                }
+                Step::Overflow(pid, tx) => {
+                    let totals = overflow.entry(pid).or_default();
+                    *totals += fixture::totals(tx, 0);
+                    Event::Overflow {
+                        process: process(pid),
+                        totals: *totals,
+                    }
+                }
+                Step::End(socket) => Event::SocketEnd {
+                    cookie: SocketCookie(socket),
+                    reason: CloseReason::Closed,
+                },
+                Step::Exit(pid) => Event::ProcessExit {
+                    id: process(pid),
+                    status: 0,
+                },
+                Step::Tick => {
+                    model.tick(time);
+                    continue;
+                }
+            };
+            model.apply(Timed { time, event });
+        }
+        model
+    }
+
+    proptest! {
+        #[test]
+        fn rows_and_what_is_omitted_are_the_totals(steps in prop::collection::vec(step(), 0..60)) {
+            let text = write(&model_after(&steps).snapshot(), "");
+            let report: Value = serde_json::from_str(&text).unwrap();
+            for list in ["processes", "flows"] {
+                for field in ["tx_bytes", "rx_bytes", "tx_calls", "rx_calls"] {
+                    let of = |row: &Value| row["app"][field].as_u64().unwrap();
+                    let rows: u64 = report[list].as_array().unwrap().iter().map(of).sum();
+                    let sum = rows + of(&report["omitted"][list]);
+                    prop_assert_eq!(sum, of(&report["totals"]), "{} of {}", field, list);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_history_dropped_is_counted() {
+        let steps = [
+            Step::Socket(1),
+            Step::Moved(1, 1, 5, 6),
+            Step::End(1),
+            Step::Exit(1),
+            Step::Tick,
+            Step::Tick,
+        ];
+        let text = write(&model_after(&steps).snapshot(), "");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        for list in ["processes", "flows"] {
+            assert_eq!(report[list].as_array().unwrap().len(), 0);
+            assert_eq!(report["omitted"][list]["count"], 1);
+            assert_eq!(report["omitted"][list]["app"]["rx_bytes"], 6);
+        }
     }
 
     #[test]
@@ -378,8 +534,9 @@ mod tests {
         assert_eq!(report["ended"], "2026-05-01T14:01:00.000000000Z");
         assert_eq!(report["processes"][0]["app"]["tx_bytes"], 207);
         assert_eq!(report["processes"][0]["overflow"]["tx_bytes"], 7);
-        assert_eq!(report["totals"]["flows_not_listed"]["tx_bytes"], 7);
-        assert!(report["totals"].get("processes_not_listed").is_none());
+        assert_eq!(report["omitted"]["flows"]["app"]["tx_bytes"], 7);
+        assert_eq!(report["omitted"]["flows"]["count"], 0);
+        assert_eq!(report["omitted"]["processes"]["app"]["tx_bytes"], 0);
         assert_eq!(report["flows"][1]["reason"], "closed");
         assert_eq!(report["flows"][1]["duration_ns"], 1_000_000_000);
         assert_eq!(report["remotes"][0]["sockets"], 2);

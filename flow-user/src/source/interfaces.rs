@@ -129,13 +129,25 @@ impl Interfaces {
     /// # Errors
     /// What the kernel answered instead.
     pub fn stats(&mut self) -> io::Result<Vec<(u32, Counters)>> {
-        let mut request = vec![0; 8];
-        request.extend_from_slice(&(1_u32 << (IFLA_STATS_LINK_64 - 1)).to_ne_bytes());
-        self.netlink.dump(RTM_GETSTATS, &request, |message| {
-            let (_, value) = attributes(message.body.get(STATS_BYTES..)?)
-                .find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
-            Some((u32_at(message.body, 4)?, counters(value)?))
-        })
+        self.netlink
+            .dump(RTM_GETSTATS, &stats_request(0), |message| {
+                stats(message.body)
+            })
+    }
+
+    /// The counters of one interface.
+    ///
+    /// # Errors
+    /// What the kernel answered instead; `ENODEV` if there is none with this index.
+    pub fn stats_of(&mut self, ifindex: u32) -> io::Result<Option<Counters>> {
+        let answer = self
+            .netlink
+            .get(RTM_GETSTATS, &stats_request(ifindex), |message| {
+                stats(message.body)
+            })?;
+        Ok(answer
+            .filter(|(index, _)| *index == ifindex)
+            .map(|(_, counters)| counters))
     }
 }
 
@@ -219,6 +231,21 @@ const IFLA_STATS_LINK_64: u16 = 1;
 /// Bytes of `ifinfomsg` and `if_stats_msg`, after which attributes follow.
 const LINK_BYTES: usize = 16;
 const STATS_BYTES: usize = 12;
+
+/// An `if_stats_msg` that asks for the 64-bit counters.
+fn stats_request(ifindex: u32) -> [u8; STATS_BYTES] {
+    let mut request = [0; STATS_BYTES];
+    request[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    request[8..].copy_from_slice(&(1_u32 << (IFLA_STATS_LINK_64 - 1)).to_ne_bytes());
+    request
+}
+
+/// Reads an `if_stats_msg`: index and counters.
+fn stats(body: &[u8]) -> Option<(u32, Counters)> {
+    let (_, value) =
+        attributes(body.get(STATS_BYTES..)?).find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
+    Some((u32_at(body, 4)?, counters(value)?))
+}
 
 fn change(message: Message<'_>) -> Option<LinkChange> {
     match message.kind {
@@ -398,6 +425,12 @@ mod tests {
             .find(|(index, _)| *index == lo.ifindex)
             .unwrap();
         assert!(counters.rx_bytes >= lo.counters.rx_bytes);
+        let own = interfaces.stats_of(lo.ifindex).unwrap().unwrap();
+        assert!(own.rx_bytes >= counters.rx_bytes);
+        // The kernel's indexes are positive numbers of type int.
+        interfaces.stats_of(u32::MAX).unwrap_err();
+        // Nothing of that answer is left to disturb the next.
+        assert_eq!(interfaces.list().unwrap().len(), links.len());
     }
 
     #[tokio::test]
@@ -412,6 +445,7 @@ mod tests {
         fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
             let _ = link(&bytes);
             let _ = counters(&bytes);
+            let _ = stats(&bytes);
         }
     }
 }

@@ -100,6 +100,23 @@ impl Netlink {
         Ok(items)
     }
 
+    /// Asks for one thing, and keeps what `parse` makes of the answer.
+    ///
+    /// # Errors
+    /// What the kernel answered instead.
+    pub fn get<T>(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        mut parse: impl FnMut(Message<'_>) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let mut found = None;
+        // The verdict follows the answer, and ends the reading.
+        self.send(kind, libc::NLM_F_ACK as u16, body)?;
+        self.read_answer(|message| found = parse(message))?;
+        Ok(found)
+    }
+
     /// Sends a request and waits for the kernel's verdict.
     ///
     /// # Errors

@@ -109,12 +109,21 @@ impl Flow {
 
     /// Sends a signal and waits for the end.
     pub fn stop(mut self, signal: Signal) -> Result<Ended> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        self.tell(signal)?;
+        self.wait()
+    }
+
+    /// Sends a signal.
+    pub fn tell(&mut self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
         if let Some(status) = self.child.try_wait()? {
             bail!("flow ended early, {status}: {}", self.complaint());
         }
-        kill(pid, signal).context("sending flow a signal")?;
-        self.wait()
+        kill(pid, signal).context("sending flow a signal")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the end.

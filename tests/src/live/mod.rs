@@ -5,6 +5,7 @@ pub mod check;
 mod counters;
 mod flow;
 mod generator;
+mod interfaces;
 mod outputs;
 mod peer;
 mod programs;
@@ -12,6 +13,7 @@ mod qdisc;
 mod report;
 mod session;
 pub mod stream;
+mod unread;
 mod waiting;
 
 use std::{fs, path::PathBuf, time::Duration};

@@ -17,7 +17,8 @@ use super::waiting;
 /// Where `ip netns` keeps its names.
 const NAMESPACES: &str = "/run/netns";
 const NAMESPACE_PREFIX: &str = "flow-test-";
-const LINK_PREFIX: &str = "ft";
+/// Interfaces of this prefix, with a pid and a number, are removed once that process is gone.
+pub const LINK_PREFIX: &str = "ft";
 
 /// A network namespace and the way there. Goes with the value, also when the test panics.
 #[derive(Debug)]
@@ -130,7 +131,8 @@ fn free_subnet() -> Result<u8> {
         .context("every network 10.200.x.0/24 is in use")
 }
 
-fn ip(arguments: &str) -> Result<()> {
+/// Runs `ip`.
+pub fn ip(arguments: &str) -> Result<()> {
     let output = Command::new("ip")
         .args(arguments.split(' '))
         .stdin(Stdio::null())

@@ -17,7 +17,7 @@ use super::{
     World, cases,
     flow::{Ended, Flow},
     generator::Generator,
-    outputs, qdisc, session,
+    interfaces, outputs, qdisc, session, unread,
 };
 
 /// A test of the program.
@@ -36,6 +36,14 @@ const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
 pub const TESTS: &[Test] = &[
     test("signal_interrupt",          |world| signal(world, Signal::SIGINT, 130)),
     test("signal_terminate",          |world| signal(world, Signal::SIGTERM, 143)),
+    test("signal_hang_up",            |world| signal(world, Signal::SIGHUP, 129)),
+    test("top_unread",                unread::top),
+    test("events_unread",             unread::events),
+    test("last_event_unread",         unread::last_event),
+    test("snapshot_unread",           unread::snapshot),
+    test("interfaces_come_and_go",    interfaces::come_and_go),
+    test("interface_renamed",         interfaces::renamed),
+    test("interface_missing",         interfaces::missing),
     test("killed_then_started",       killed_then_started),
     test("stdout_closed",             stdout_closed),
     test("stdout_full",               stdout_full),

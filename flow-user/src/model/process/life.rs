@@ -160,6 +160,7 @@ impl ProcessTable {
         let Some(entry) = self.entries.remove(&id) else {
             return;
         };
+        self.dropped_rows += u64::from(moved(&entry.row.totals));
         self.renamed.remove(&id);
         if self.newest.get(&id.pid) == Some(&id.start) {
             self.newest.remove(&id.pid);

@@ -306,6 +306,28 @@ fn a_late_report_adds_to_a_closed_row_and_to_one_that_was_dropped() {
     assert_eq!(play.process(10).map(|p| p.totals), Some(totals(105, 0)));
 }
 
+/// Why the event stream keeps what ended for a while, though its end was told at once.
+#[test]
+fn bytes_of_another_process_told_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
+    for (history, told) in [
+        (
+            2,
+            &["open 1 11 10.0.0.9:443 5 0", "close 1 11 10.0.0.9:443 5 0"][..],
+        ),
+        (0, &[]),
+    ] {
+        let mut play = Play::with_history(history);
+        play.apply(Event::Socket(connection(1, Some(10))));
+        play.end(1);
+        play.tick(1);
+        play.told();
+        play.app(1, 11, None, 5, 0);
+        play.tick(0);
+        assert_eq!(play.told(), told, "history of {history} s");
+        assert_eq!(play.total(), totals(5, 0));
+    }
+}
+
 #[test]
 fn an_older_fact_fills_but_does_not_turn_back() {
     let mut play = Play::new();

@@ -25,6 +25,8 @@ fn closed_flows_and_exited_processes_leave_nothing_behind() {
     play.tick(2);
     let snapshot = play.model.snapshot();
     assert!(snapshot.flows.is_empty() && snapshot.processes.is_empty());
+    assert_eq!(snapshot.totals.dropped_flows, 5000);
+    assert_eq!(snapshot.totals.dropped_processes, 5000);
     assert_eq!(snapshot.totals.app.tx_bytes, Bytes(5000));
 }
 
@@ -41,6 +43,7 @@ fn the_history_holds_a_bounded_number_of_flows() {
     let snapshot = play.model.snapshot();
     assert_eq!(snapshot.flows.len(), 65_536);
     assert_eq!(snapshot.flows[0].key.socket.0, 70_000 - 65_536);
+    assert_eq!(snapshot.totals.dropped_flows, 69_999 - 65_536);
     assert_eq!(snapshot.totals.app.tx_bytes, Bytes(69_999));
 }
 

@@ -12,6 +12,7 @@ use aya::{
     util::nr_cpus,
 };
 use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout};
+use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
     programs::{AttachError, CLASSIFIERS, load, program, refused},
@@ -108,21 +109,36 @@ impl Classifiers {
     /// Attaches both programs to an interface. Its counters start at zero.
     ///
     /// # Errors
-    /// The interface is gone or refuses the programs.
+    /// The interface is gone or refuses the programs; then nothing is left on it.
     pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
-        self.forget(link.ifindex);
+        self.forget(ebpf, link.ifindex);
+        let result = self.try_attach(ebpf, link);
+        if result.is_err() {
+            self.forget(ebpf, link.ifindex);
+        }
+        result
+    }
+
+    fn try_attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
+        // aya attaches by name, and what was told may have been renamed since.
+        let name = current_name(link.ifindex)?;
+        let link = Link {
+            name: &name,
+            ..link
+        };
         self.describe_link(link)?;
         for direction in [Direction::Ingress, Direction::Egress] {
             self.counters
                 .insert(key(link.ifindex, direction), zeroes()?, 0)?;
         }
         let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
-        let mut attached = Attached {
+        // Written down before anything is attached: whatever fails below, this is taken away again.
+        let attached = self.attached.entry(link.ifindex).or_insert(Attached {
             links: Vec::with_capacity(CLASSIFIERS.len()),
             link_header: link.layout.header,
             counts_without_header: link.counts_without_header,
             made_qdisc,
-        };
+        });
         let sides = [TcAttachType::Ingress, TcAttachType::Egress];
         for (name, side) in CLASSIFIERS.iter().copied().zip(sides) {
             let program: &mut SchedClassifier = program(ebpf, name)?;
@@ -133,7 +149,10 @@ impl Classifiers {
             let id = refused(name, program.attach_with_options(link.name, side, options))?;
             attached.links.push((name, id));
         }
-        self.attached.insert(link.ifindex, attached);
+        if current_name(link.ifindex)? != name {
+            // The programs may be on the one that has the name now.
+            return Err(interface_error(Errno::EAGAIN));
+        }
         Ok(())
     }
 
@@ -165,9 +184,11 @@ impl Classifiers {
         }
     }
 
-    /// Forgets an interface that is gone; the kernel has removed the programs with it.
-    pub fn forget(&mut self, ifindex: u32) {
-        self.attached.remove(&ifindex);
+    /// Forgets an interface, which may be gone; what is left on it is taken away.
+    pub fn forget(&mut self, ebpf: &mut Ebpf, ifindex: u32) {
+        if let Some(attached) = self.attached.remove(&ifindex) {
+            detach(ebpf, ifindex, attached);
+        }
         // They are there only if the interface was known.
         let _ = self.layouts.remove(&ifindex);
         for direction in [Direction::Ingress, Direction::Egress] {
@@ -215,19 +236,40 @@ impl Classifiers {
     /// Takes the programs off every interface, and the qdiscs that were made for them.
     pub fn detach(&mut self, ebpf: &mut Ebpf) {
         for (ifindex, attached) in self.attached.drain() {
-            for (name, id) in attached.links {
-                let detached = program::<SchedClassifier>(ebpf, name)
-                    .and_then(|program| refused(name, program.detach(id)));
-                if let Err(error) = detached {
-                    log::debug!("interface {ifindex}: {error}");
-                }
-            }
-            if attached.made_qdisc
-                && let Err(error) = qdisc::remove_if_empty(ifindex)
-            {
-                log::debug!("clsact of interface {ifindex}: {error}");
-            }
+            detach(ebpf, ifindex, attached);
         }
+    }
+}
+
+/// Takes the programs off an interface. One that is gone took them with it; then this gives back the
+/// descriptors, which aya keeps as long as nobody detaches.
+fn detach(ebpf: &mut Ebpf, ifindex: u32, attached: Attached) {
+    for (name, id) in attached.links {
+        let detached = program::<SchedClassifier>(ebpf, name)
+            .and_then(|program| refused(name, program.detach(id)));
+        if let Err(error) = detached {
+            log::debug!("interface {ifindex}: {error}");
+        }
+    }
+    if attached.made_qdisc
+        && let Err(error) = qdisc::remove_if_empty(ifindex)
+    {
+        log::debug!("clsact of interface {ifindex}: {error}");
+    }
+}
+
+/// The name that an interface has now.
+fn current_name(ifindex: u32) -> Result<String, AttachError> {
+    let name = if_indextoname(ifindex).map_err(interface_error)?;
+    // aya takes names as text only.
+    name.into_string()
+        .map_err(|_| interface_error(Errno::EILSEQ))
+}
+
+fn interface_error(errno: Errno) -> AttachError {
+    AttachError::Refused {
+        name: CLASSIFIERS.join(", "),
+        source: TcError::IoError(errno.into()).into(),
     }
 }
 

@@ -1,11 +1,18 @@
 //! The interfaces of the host's namespace: which there are, and what each has counted.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use aya::Ebpf;
 use flow_common::Class;
 
-use super::classifier::{self, Classifiers, Counts, Way};
+use super::{
+    classifier::{self, Classifiers, Counts, Way},
+    programs::AttachError,
+};
 use crate::{
     event::{Bytes, Event, InterfaceFact, InterfaceSide},
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
@@ -70,11 +77,6 @@ impl Frames {
         (way, count, self.known.len())
     }
 
-    /// Names of the interfaces that are followed.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.known.values().map(|known| &*known.link.name)
-    }
-
     /// Waits for an interface to come, change or go.
     ///
     /// # Errors
@@ -93,43 +95,47 @@ impl Frames {
                     return vec![known.event(self.classifiers.as_ref())];
                 }
             }
-            LinkChange::Gone { ifindex } => {
-                if let Some(classifiers) = &mut self.classifiers {
-                    classifiers.forget(ifindex);
-                }
-                if self.known.remove(&ifindex).is_some() {
-                    return vec![Event::InterfaceGone { ifindex }];
-                }
-            }
-            LinkChange::Relist => {
-                if let Err(error) = self.list(ebpf) {
-                    log::warn!("cannot list the interfaces: {error}");
-                }
-            }
+            LinkChange::Gone { ifindex } => return self.gone(ebpf, ifindex).into_iter().collect(),
+            LinkChange::Relist => match self.list(ebpf) {
+                Ok(gone) => return gone,
+                Err(error) => log::warn!("cannot list the interfaces: {error}"),
+            },
         }
         Vec::new()
     }
 
-    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<()> {
-        for link in self.interfaces.list()? {
+    /// Lists the interfaces. What it knew before and is no longer there is gone.
+    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<Vec<Event>> {
+        let links = self.interfaces.list()?;
+        let missing = missing(self.known.keys().copied(), &links);
+        let gone = missing.into_iter();
+        let gone = gone
+            .filter_map(|ifindex| self.gone(ebpf, ifindex))
+            .collect();
+        for link in links {
             self.present(ebpf, link);
         }
-        Ok(())
+        Ok(gone)
+    }
+
+    fn gone(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Option<Event> {
+        if let Some(classifiers) = &mut self.classifiers {
+            classifiers.forget(ebpf, ifindex);
+        }
+        self.known.remove(&ifindex)?;
+        Some(Event::InterfaceGone { ifindex })
     }
 
     fn present(&mut self, ebpf: &mut Ebpf, link: Link) {
-        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
-        if !self.chosen.as_ref().is_none_or(is_chosen) {
-            return;
-        }
         if let Some(known) = self.known.get_mut(&link.ifindex) {
             known.link = link;
-            if let Some(classifiers) = &mut self.classifiers
-                && classifiers.is_attached(known.link.ifindex)
-                && let Err(error) = classifiers.describe_link(known.described())
-            {
-                log::debug!("interface {}: {error}", known.link.name.escape_debug());
+            if let Some(classifiers) = &mut self.classifiers {
+                known.renew(ebpf, classifiers);
             }
+            return;
+        }
+        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
+        if !self.chosen.as_ref().is_none_or(is_chosen) {
             return;
         }
         let mut known = Known {
@@ -186,14 +192,25 @@ impl Known {
         let Ok((ingress, egress)) = classifiers.counts(self.link.ifindex) else {
             return;
         };
-        let own = interfaces.stats().ok().and_then(|stats| {
-            let mut own = stats.into_iter();
-            own.find(|(ifindex, _)| *ifindex == self.link.ifindex)
-        });
-        if let Some((_, own)) = own {
+        if let Ok(Some(own)) = interfaces.stats_of(self.link.ifindex) {
             let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
             self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
             self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
+        }
+    }
+
+    /// The interface has changed: tells its classifiers, or attaches them if that failed before. What
+    /// it had counted by then stays unexplained.
+    fn renew(&self, ebpf: &mut Ebpf, classifiers: &mut Classifiers) {
+        let result = if classifiers.is_attached(self.link.ifindex) {
+            classifiers
+                .describe_link(self.described())
+                .map_err(AttachError::from)
+        } else {
+            classifiers.attach(ebpf, self.described())
+        };
+        if let Err(error) = result {
+            log::debug!("interface {}: {error}", self.link.name.escape_debug());
         }
     }
 
@@ -237,6 +254,12 @@ impl Known {
     }
 }
 
+/// Which of the interfaces known are not among those listed.
+fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
+    let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
+    known.filter(|ifindex| !listed.contains(ifindex)).collect()
+}
+
 /// What a port of a bridge or bond receives goes to its master, which counts it again: of what no
 /// socket took here, IP packets are forwarded.
 fn hand_to_master(ingress: &mut Counts) {
@@ -253,4 +276,19 @@ fn hand_to_master(ingress: &mut Counts) {
     let forwarded = &mut ingress[Class::Forwarded as usize];
     forwarded.bytes = bytes;
     forwarded.packets = packets;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone() {
+        let listed = Interfaces::open().unwrap().list().unwrap();
+        let present: Vec<u32> = listed.iter().map(|link| link.ifindex).collect();
+        // Indexes are positive numbers of type int.
+        let never = [u32::MAX, u32::MAX - 1];
+        let known = present.into_iter().chain(never);
+        assert_eq!(missing(known, &listed), never);
+    }
 }

@@ -41,7 +41,12 @@ use self::{
     programs::AttachError,
     tracker::Tracker,
 };
-use super::{interfaces::LinkChange, mountinfo::CgroupLayout, proc::Proc, seed};
+use super::{
+    interfaces::{Interfaces, LinkChange},
+    mountinfo::CgroupLayout,
+    proc::Proc,
+    seed,
+};
 use crate::event::{Coverage, Event, Instant, Netns, Protocol, State, Timed};
 
 pub use self::loader::LoadError;
@@ -126,6 +131,7 @@ impl Kernel {
     /// The kernel refuses something that there is no substitute for.
     pub fn start(options: Options, out: &mut Vec<Timed>) -> Result<Self, StartError> {
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
+        check_interfaces(options.interfaces.as_deref())?;
         let report = probe::probe_with(options.backend, Some(&btf));
         let backend = report.app_backend()?;
         let mut coverage = report.coverage();
@@ -148,7 +154,6 @@ impl Kernel {
         };
         let frames = Frames::start(&mut ebpf, way, options.interfaces.clone())
             .map_err(StartError::Interfaces)?;
-        check_interfaces(&frames, options.interfaces.as_deref())?;
         describe_frames(&frames, &mut coverage);
 
         let mut kernel = Self {
@@ -464,27 +469,21 @@ fn attach_app(
     }
 }
 
-fn check_interfaces(frames: &Frames, chosen: Option<&[String]>) -> Result<(), StartError> {
-    let present: Vec<&str> = frames.names().collect();
-    let missing = chosen
-        .unwrap_or_default()
-        .iter()
-        .find(|name| !present.contains(&name.as_str()));
-    match missing {
+/// Before anything is attached: the interfaces asked for are there.
+fn check_interfaces(chosen: Option<&[String]>) -> Result<(), StartError> {
+    let Some(chosen) = chosen else {
+        return Ok(());
+    };
+    let links = Interfaces::open().and_then(|mut interfaces| interfaces.list());
+    let links = links.map_err(StartError::Interfaces)?;
+    let present: Vec<&str> = links.iter().map(|link| &*link.name).collect();
+    match chosen.iter().find(|name| !present.contains(&name.as_str())) {
         Some(name) => Err(StartError::NoInterface {
             name: name.clone(),
-            present: match interface_names() {
-                Ok(names) => names.join(", "),
-                Err(error) => format!("none that could be listed: {error}"),
-            },
+            present: present.join(", "),
         }),
         None => Ok(()),
     }
-}
-
-fn interface_names() -> io::Result<Vec<String>> {
-    let links = super::interfaces::Interfaces::open()?.list()?;
-    Ok(links.iter().map(|link| link.name.to_string()).collect())
 }
 
 /// Says on how many interfaces packets are classified.

@@ -1,13 +1,27 @@
 //! The clsact qdisc that kernels without TCX need: what is on it, and taking it away.
 
-use std::{fs::File, io};
+use std::{
+    fs::{File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::geteuid,
+};
 
 use crate::source::netlink::{Netlink, attributes};
 
 /// Taken by each running Flow that has filters on a clsact qdisc.
 const LOCK_FILE: &str = "/run/flow-classifiers.lock";
+/// Nobody else may open it: whoever can may also lock it.
+const LOCK_MODE: u32 = 0o600;
+/// How long another Flow's start is waited for, and how often it is asked for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// `TC_H_CLSACT`, and its ingress and egress sides.
 const CLSACT: u32 = 0xffff_fff1;
@@ -19,37 +33,50 @@ const TCA_KIND: u16 = 1;
 /// filters that bear our programs' names left behind by a killed Flow.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    /// Absent if somebody kept it alone for longer than any start takes.
+    file: Option<Flock<File>>,
     /// Whether no other Flow runs.
     pub alone: bool,
 }
 
 impl Lock {
-    /// Takes the lock.
+    /// Takes the lock. If somebody keeps it, Flow goes on without: it cleans nothing then.
     ///
     /// # Errors
-    /// The file cannot be made or locked.
+    /// The file cannot be made, or is somebody else's.
     pub fn take() -> io::Result<Self> {
-        let file = File::create(LOCK_FILE)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self {
-                _file: file,
-                alone: true,
-            }),
-            Err((file, _)) => Flock::lock(file, FlockArg::LockSharedNonblock)
-                .map(|file| Self {
-                    _file: file,
+        Self::take_from(Path::new(LOCK_FILE), LOCK_PATIENCE)
+    }
+
+    fn take_from(path: &Path, patience: Duration) -> io::Result<Self> {
+        let mut file = open(path)?;
+        let started = Instant::now();
+        loop {
+            for (how, alone) in [
+                (FlockArg::LockExclusiveNonblock, true),
+                (FlockArg::LockSharedNonblock, false),
+            ] {
+                match Flock::lock(file, how) {
+                    Ok(file) => {
+                        let file = Some(file);
+                        return Ok(Self { file, alone });
+                    }
+                    Err((back, _)) => file = back,
+                }
+            }
+            // The first one holds it alone for the moments of its start, no longer.
+            if started.elapsed() >= patience {
+                log::warn!(
+                    "{} has been locked for {patience:?}: what a killed Flow left on interfaces stays there, \
+                     and another Flow may take this one's filters for such",
+                    path.display()
+                );
+                return Ok(Self {
+                    file: None,
                     alone: false,
-                })
-                .or_else(|(file, _)| {
-                    // The first one still holds it alone, for the moments of its start.
-                    Flock::lock(file, FlockArg::LockShared)
-                        .map(|file| Self {
-                            _file: file,
-                            alone: false,
-                        })
-                        .map_err(|(_, errno)| errno.into())
-                }),
+                });
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
     }
 
@@ -59,10 +86,35 @@ impl Lock {
     /// The kernel refuses the lock.
     pub fn share(&mut self) -> io::Result<()> {
         self.alone = false;
-        self._file
-            .relock(FlockArg::LockSharedNonblock)
-            .map_err(io::Error::from)
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        Ok(file.relock(FlockArg::LockSharedNonblock)?)
     }
+}
+
+/// Opens the lock's file so that nobody else can, whoever made it before.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(LOCK_MODE)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+        let message = format!(
+            "{} is not a file of this user; remove it: rm {0}",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if metadata.mode() & 0o7777 != LOCK_MODE {
+        file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
+    }
+    Ok(file)
 }
 
 /// Whether an interface has a clsact qdisc.
@@ -101,4 +153,63 @@ fn request(ifindex: u32, parent: u32) -> [u8; 20] {
     message[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     message[12..16].copy_from_slice(&parent.to_ne_bytes());
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_alone_until_it_shares() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let take = || Lock::take_from(&path, Duration::ZERO).unwrap();
+        let mut first = take();
+        assert!(first.alone);
+        // As long as that one starts, another goes on without the lock.
+        assert!(take().file.is_none());
+        first.share().unwrap();
+        let second = take();
+        assert!(second.file.is_some() && !second.alone);
+        drop((first, second));
+        assert!(take().alone);
+    }
+
+    #[test]
+    fn a_lock_that_somebody_keeps_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let kept = Flock::lock(File::create(&path).unwrap(), FlockArg::LockExclusive).unwrap();
+        let started = Instant::now();
+        let lock = Lock::take_from(&path, Duration::from_millis(50)).unwrap();
+        assert!(!lock.alone);
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        drop(kept);
+    }
+
+    #[test]
+    fn nobody_else_can_open_the_file_even_if_it_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o7777;
+        drop(Lock::take_from(&path, Duration::ZERO).unwrap());
+        assert_eq!(mode(), LOCK_MODE);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        drop(Lock::take_from(&path, Duration::ZERO).unwrap());
+        assert_eq!(mode(), LOCK_MODE);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_or_a_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("lock"), folder.path().join("link"));
+        File::create(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        Lock::take_from(&link, Duration::ZERO).unwrap_err();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            let error = Lock::take_from(&path, Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
 }

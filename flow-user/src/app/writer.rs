@@ -1,0 +1,144 @@
+//! The thread that writes to standard output, so that a slow reader never keeps the engine from
+//! listening, nor a signal from being obeyed.
+
+use std::io;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{End, Ending, Failure, output};
+
+/// The way to the thread. It ends once everything is written and the value is gone, or nobody reads.
+///
+/// Nobody joins it: in a write that its reader never takes it ends with the program.
+pub struct Writer {
+    chunks: mpsc::Sender<Vec<u8>>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. One chunk at most waits while another is being written.
+    pub fn start() -> Self {
+        Self::to(output::write)
+    }
+
+    /// As [`Self::start`]; `write` says whether anybody reads.
+    fn to(mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static) -> Self {
+        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
+        let (told, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut all = || {
+                while let Some(chunk) = waiting.blocking_recv() {
+                    if !write(&chunk)? {
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            let result = all();
+            // The program may have ended meanwhile.
+            let _ = told.send(result);
+        });
+        Self { chunks, ended }
+    }
+
+    /// Waits until the writer can take a chunk; `None` once nobody reads.
+    pub async fn place(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+        self.chunks.reserve().await.ok()
+    }
+
+    /// A place for a chunk if there is one now.
+    pub fn place_now(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+        self.chunks.try_reserve().ok()
+    }
+
+    /// Waits until nobody reads, or writing failed; [`Self::finish`] says which.
+    pub async fn closed(&self) {
+        self.chunks.closed().await;
+    }
+
+    /// Hands over a chunk; false once nobody reads.
+    pub async fn send(&self, chunk: Vec<u8>) -> bool {
+        self.chunks.send(chunk).await.is_ok()
+    }
+
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// It could not be.
+    pub async fn finish(self) -> Result<(), Failure> {
+        let Self { chunks, ended } = self;
+        drop(chunks);
+        let result = ended.await;
+        // Nothing there panics; if it did, its message is out.
+        let lost = |_| Err(io::Error::other("the writer failed"));
+        result.unwrap_or_else(lost).map_err(Failure::Output)
+    }
+
+    /// As [`Self::finish`], for a command that ends with `end`; told to end once more, it does not
+    /// wait for a reader that does not read.
+    ///
+    /// # Errors
+    /// Not everything could be written.
+    pub async fn finish_unless_told(self, ending: &mut Ending, end: End) -> Result<End, Failure> {
+        tokio::select! {
+            result = self.finish() => result.map(|()| end),
+            end = ending.wait() => Ok(end),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex, mpsc as blocking},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_one_chunk_is_written_one_waits_and_more_find_no_place() {
+        let (go, went) = blocking::channel::<()>();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&written);
+        let writer = Writer::to(move |chunk| {
+            let _ = went.recv();
+            copy.lock().unwrap().push(chunk.to_vec());
+            Ok(true)
+        });
+        writer.place().await.unwrap().send(vec![1]);
+        // Once there is a place again, the first is with the thread.
+        writer.place().await.unwrap().send(vec![2]);
+        assert!(writer.place_now().is_none());
+        drop(go);
+        writer.finish().await.unwrap();
+        assert_eq!(*written.lock().unwrap(), [[1], [2]]);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_waited_for_when_told_to_end_again() {
+        let writer = Writer::to(|_| {
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok(true)
+        });
+        writer.send(vec![1]).await;
+        let mut ending = Ending::listen().unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
+        let end = writer.finish_unless_told(&mut ending, End::Interrupted);
+        let end = tokio::time::timeout(Duration::from_secs(60), end).await;
+        assert_eq!(end.unwrap().unwrap(), End::HungUp);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_reading_is_told_and_no_failure() {
+        let writer = Writer::to(|_| Ok(false));
+        writer.send(vec![1]).await;
+        writer.closed().await;
+        assert!(writer.place_now().is_none());
+        writer.finish().await.unwrap();
+        let writer = Writer::to(|_| Err(io::ErrorKind::StorageFull.into()));
+        writer.send(vec![1]).await;
+        writer.closed().await;
+        assert!(matches!(writer.finish().await, Err(Failure::Output(_))));
+    }
+}

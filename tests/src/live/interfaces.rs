@@ -1,0 +1,115 @@
+//! The tests of interfaces that come, are renamed and go while `flow` looks.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{
+    World,
+    flow::Flow,
+    peer::{LINK_PREFIX, ip},
+    programs, qdisc, waiting,
+};
+
+/// Nothing is kept of interfaces that are gone.
+pub fn come_and_go(world: &World) -> Result<()> {
+    let flow = Flow::events(world, "come-and-go")?;
+    let before = descriptors(&flow)?;
+    let rounds = world.scaled(30);
+    for round in 0..rounds {
+        let pair = Pair::new(2 * round, 2 * round + 1)?;
+        // The last one is certainly seen, and with it that all before it are gone.
+        if round + 1 == rounds {
+            classified(world, &flow, &pair.near)?;
+        }
+    }
+    waiting::until(
+        world.patience(),
+        &format!("flow to have {before} descriptors again"),
+        || Ok((descriptors(&flow)? <= before).then_some(())),
+    )?;
+    flow.stop(Signal::SIGINT)?.expect_code(130)
+}
+
+/// As udev does it: an interface has another name before anybody can look at it.
+pub fn renamed(world: &World) -> Result<()> {
+    let flow = Flow::events(world, "renamed")?;
+    for round in 0..5 {
+        let [old, far, new] = [0, 1, 2].map(|end| name(3 * round + end));
+        let batch = world.scratch.join("renamed.batch");
+        fs::write(
+            &batch,
+            format!("link add {old} type veth peer name {far}\nlink set {old} name {new}\n"),
+        )?;
+        let _gone = Pair { near: new.clone() };
+        let status = Command::new("ip").arg("-batch").arg(&batch).status()?;
+        ensure!(status.success(), "ip -batch: {status}");
+        classified(world, &flow, &new)?;
+    }
+    flow.stop(Signal::SIGINT)?.expect_code(130)
+}
+
+/// A name that is not there ends it before the one that is was touched.
+pub fn missing(world: &World) -> Result<()> {
+    let before = qdisc::read()?;
+    let arguments = ["events", "--interface", "lo", "--interface", "no-such-if0"];
+    programs::run(world, "missing", &arguments)?.expect_complaint(2)?;
+    let after = qdisc::read()?;
+    ensure!(
+        after == before,
+        "left on the interfaces: {after:?}, before: {before:?}"
+    );
+    Ok(())
+}
+
+/// Waits until the ledger of an interface is told with its packets classified.
+fn classified(world: &World, flow: &Flow, name: &str) -> Result<()> {
+    let what = format!("{name} to be classified");
+    waiting::until(world.patience(), &what, || {
+        let output = flow.output()?;
+        let mut lines = output
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
+            .map(|line| serde_json::from_slice::<Value>(line).context("a line of flow"));
+        let found = lines.try_fold(false, |found, line| {
+            let ledger = &line?["interface"];
+            Ok::<_, anyhow::Error>(
+                found || (ledger["name"] == name && ledger["classified"] == true),
+            )
+        })?;
+        Ok(found.then_some(()))
+    })
+}
+
+fn descriptors(flow: &Flow) -> Result<usize> {
+    let folder = format!("/proc/{}/fd", flow.pid());
+    Ok(fs::read_dir(&folder).context(folder)?.count())
+}
+
+/// A name that [`super::peer::remove_stale`] knows; at most 15 bytes.
+fn name(number: u64) -> String {
+    // Above the numbers that peers of this process have.
+    format!("{LINK_PREFIX}{}-{}", std::process::id(), 1000 + number)
+}
+
+/// A pair of veth interfaces. Goes with the value.
+struct Pair {
+    near: String,
+}
+
+impl Pair {
+    fn new(near: u64, far: u64) -> Result<Self> {
+        let (near, far) = (name(near), name(far));
+        ip(&format!("link add {near} type veth peer name {far}"))?;
+        Ok(Self { near })
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        // It takes the other end with it; if it stays, the next run removes it.
+        let _ = ip(&format!("link del {}", self.near));
+    }
+}

@@ -1,0 +1,124 @@
+//! The tests of a reader that does not read: signals end `flow` all the same.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    process::{ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::signal::Signal,
+};
+
+use super::{World, flow::Flow, waiting};
+
+/// How long an end may take that waits for nobody.
+const PROMPT: Duration = Duration::from_secs(2);
+/// Longer than a clean end takes.
+const MEANWHILE: Duration = Duration::from_millis(500);
+/// Until what happened is told.
+const MOMENT: Duration = Duration::from_millis(200);
+/// A user of whom nothing else runs.
+const STRANGER: u32 = 54_321;
+/// The least that a pipe can hold.
+const PIPE_BYTES: i32 = 4096;
+
+/// One signal is enough: of a page, nobody needs the rest.
+pub fn top(world: &World) -> Result<()> {
+    let (mut flow, pipe) = start(world, "top-unread", &["top", "-d", "0.1", "-n", "1000"])?;
+    // It goes on refreshing.
+    thread::sleep(MEANWHILE);
+    flow.tell(Signal::SIGTERM)?;
+    ends(world, &mut flow, 143)?;
+    drop(pipe);
+    Ok(())
+}
+
+/// The first signal waits for the reader, the second does not: while there is more to write than
+/// anybody reads,
+pub fn events(world: &World) -> Result<()> {
+    told_twice(world, "events-unread", &["events", "--json"])
+}
+
+/// and also once the last of it is being written.
+pub fn last_event(world: &World) -> Result<()> {
+    let stranger = format!("user {STRANGER}");
+    let arguments = [
+        "events",
+        "--json",
+        "--only",
+        "process.exec",
+        "--filter",
+        &stranger,
+    ];
+    told_twice(world, "last-event-unread", &arguments)
+}
+
+fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
+    let (mut flow, pipe) = start(world, name, arguments)?;
+    flow.tell(Signal::SIGINT)?;
+    thread::sleep(MEANWHILE * u32::try_from(world.options.scale)?);
+    ensure!(flow.is_running()?, "what was not read yet is lost");
+    flow.tell(Signal::SIGTERM)?;
+    ends(world, &mut flow, 143)?;
+    drop(pipe);
+    Ok(())
+}
+
+/// A report is written when all is over, and then a signal ends it.
+pub fn snapshot(world: &World) -> Result<()> {
+    let arguments = ["snapshot", "--duration", "100ms", "--output", "-"];
+    let (mut flow, pipe) = start(world, "snapshot-unread", &arguments)?;
+    flow.tell(Signal::SIGINT)?;
+    ends(world, &mut flow, 130)?;
+    drop(pipe);
+    Ok(())
+}
+
+/// Starts flow with a small pipe for its standard output, and waits until it can write no more.
+fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildStdout)> {
+    let mut flow = Flow::spawn(world, name, arguments, Stdio::piped(), |_| ())?;
+    let pipe = flow.take_stdout().context("no pipe")?;
+    fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("making the pipe small")?;
+    waiting::until(world.patience(), "flow to wait for its reader", || {
+        if is_writing(&flow)? {
+            return Ok(Some(()));
+        }
+        // Something to tell, more than the pipe can hold.
+        let mut command = Command::new("true");
+        command.arg("x".repeat(2 * PIPE_BYTES as usize));
+        command.uid(STRANGER).status().context("running true")?;
+        thread::sleep(MOMENT);
+        Ok(None)
+    })?;
+    Ok((flow, pipe))
+}
+
+/// Whether a thread waits in a write to standard output.
+fn is_writing(flow: &Flow) -> Result<bool> {
+    let write = format!("{} 0x1 ", libc::SYS_write);
+    for task in fs::read_dir(format!("/proc/{}/task", flow.pid()))? {
+        // A thread may end meanwhile.
+        let call = fs::read_to_string(task?.path().join("syscall")).unwrap_or_default();
+        if call.starts_with(&write) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn ends(world: &World, flow: &mut Flow, code: i32) -> Result<()> {
+    let ended = flow.wait()?;
+    ended.expect_code(code)?;
+    let limit = PROMPT * u32::try_from(world.options.scale)?;
+    ensure!(
+        ended.took <= limit,
+        "took {:?} to end, at most {limit:?} is allowed",
+        ended.took
+    );
+    Ok(())
+}
