@@ -124,9 +124,10 @@ fn renew_alias(sk: Address, new_state: u8) {
         return;
     };
     // SAFETY: a live map value.
+    let alias = unsafe { &mut *alias };
     if new_state == state::CLOSE {
-        unsafe { (*alias).closed = 1 };
-    } else if unsafe { (*alias).closed } != 0 {
+        alias.closed = 1;
+    } else if alias.closed != 0 {
         let _ = ALIASES.remove(sk);
     }
 }

@@ -21,9 +21,11 @@ impl Output {
 
     /// Columns and rows of the terminal.
     pub fn size(self) -> Option<(usize, usize)> {
-        let (columns, rows) = crossterm::terminal::size()
-            .ok()
-            .filter(|_| self.is_terminal)?;
+        // Asked of a pipe, crossterm would run tput.
+        if !self.is_terminal {
+            return None;
+        }
+        let (columns, rows) = crossterm::terminal::size().ok()?;
         // A terminal that does not know its size says zero.
         (columns > 0 && rows > 0).then_some((columns.into(), rows.into()))
     }

@@ -344,21 +344,21 @@ impl Kernel {
         }
     }
 
-    /// Detaches, and tells the last totals of everything.
+    /// Tells the last totals of everything, and detaches. In this order: programs go one after the
+    /// other, and of what moves meanwhile some see more than others.
     pub fn stop(mut self, out: &mut Vec<Timed>) {
-        let time = now();
-        let interfaces = self.frames.read();
-        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
-        self.recursions = programs::recursions(&self.ebpf);
-        self.frames.detach(&mut self.ebpf);
-        programs::detach(&mut self.ebpf);
-        // The maps stay as long as somebody holds them: what they have now is final.
+        self.next_epoch();
         self.drain(out);
         let time = now();
         let complete = self.maps.has_every_socket();
         self.tracker
             .finish(self.epoch, complete, time, &mut self.maps, out);
+        let interfaces = self.frames.read();
+        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        self.recursions = programs::recursions(&self.ebpf);
         self.losses(time, out);
+        self.frames.detach(&mut self.ebpf);
+        programs::detach(&mut self.ebpf);
     }
 }
 
