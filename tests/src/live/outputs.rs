@@ -156,6 +156,36 @@ pub fn snapshot_full_disk(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// What passed while flow attached is in no ledger: with the same traffic all the time, nothing is
+/// unexplained and nothing the kernel's from the first tick on, but for what passes between two
+/// readings.
+pub fn ledger_begins_clean(world: &World) -> Result<()> {
+    let arguments = ["events", "--json", "--only", "ledger", "--duration", "4s"];
+    for _ in 0..2 {
+        let (ended, _) = under_chatter(world, "ledger", &arguments)?;
+        let mut seen = Vec::new();
+        for line in ended.stdout.split(|byte| *byte == b'\n') {
+            let Ok(record) = serde_json::from_slice::<Value>(line) else {
+                continue;
+            };
+            if record["type"] == "ledger" && record["interface"]["name"] == "lo" {
+                let part = |side: &str, part: &str| record[side][part].as_i64();
+                seen.push([
+                    part("ingress", "unexplained"),
+                    part("ingress", "kernel"),
+                    part("egress", "unexplained"),
+                    part("egress", "kernel"),
+                ]);
+            }
+        }
+        ensure!(
+            seen.contains(&[Some(0); 4]),
+            "ingress unexplained, kernel, egress unexplained, kernel: {seen:?}"
+        );
+    }
+    Ok(())
+}
+
 /// Runs flow while a process talks all the time; what that moved in the end.
 fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended, Truth)> {
     let (far, address) = loopback_server(world, name)?;

@@ -53,6 +53,7 @@ pub const TESTS: &[Test] = &[
     test("top_once_json",             outputs::top_once_json),
     test("top_once_text",             outputs::top_once_text),
     test("events_text_is_harmless",   outputs::events_text_is_harmless),
+    test("ledger_begins_clean",       outputs::ledger_begins_clean),
     test("snapshot_totals",           outputs::snapshot_totals),
     test("snapshot_full_disk",        outputs::snapshot_full_disk),
 ];

@@ -18,6 +18,9 @@ use crate::{
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
 };
 
+/// How often a ledger's beginning is looked for at which nothing passes.
+const BEGINNINGS: usize = 5;
+
 /// Follows the interfaces, with classifiers on each where the kernel takes them.
 pub struct Frames {
     interfaces: Interfaces,
@@ -31,9 +34,15 @@ pub struct Frames {
 /// An interface that is followed.
 struct Known {
     link: Link,
-    /// What its own counters had counted when the classifiers began.
-    rx_before: u64,
-    tx_before: u64,
+    before: Before,
+}
+
+/// What was counted when an interface's ledger began: by itself, and by its classifiers.
+#[derive(Default)]
+struct Before {
+    own: Counters,
+    ingress: Counts,
+    egress: Counts,
 }
 
 impl Frames {
@@ -66,6 +75,16 @@ impl Frames {
             classifiers.settled();
         }
         Ok(frames)
+    }
+
+    /// Begins the ledgers anew. To be called once everything is attached that counts for them: what
+    /// passed before, some hooks have seen and others have not.
+    pub fn begin(&mut self) {
+        if let Some(classifiers) = &self.classifiers {
+            for known in self.known.values_mut() {
+                known.begin(classifiers, &mut self.interfaces);
+            }
+        }
     }
 
     /// How classifiers are attached, to how many of how many interfaces.
@@ -139,8 +158,10 @@ impl Frames {
             return;
         }
         let mut known = Known {
-            rx_before: link.counters.rx_bytes,
-            tx_before: link.counters.tx_bytes,
+            before: Before {
+                own: link.counters,
+                ..Before::default()
+            },
             link,
         };
         if let Some(classifiers) = &mut self.classifiers {
@@ -188,14 +209,30 @@ impl Known {
             log::info!("interface {}: {error}", self.link.name.escape_debug());
             return;
         }
-        // What passed between the attachment and this reading is in both counts.
-        let Ok((ingress, egress)) = classifiers.counts(self.link.ifindex) else {
-            return;
-        };
-        if let Ok(Some(own)) = interfaces.stats_of(self.link.ifindex) {
-            let total = |counts: &Counts| counts[Class::Total as usize].bytes.0;
-            self.rx_before = own.rx_bytes.saturating_sub(total(&ingress));
-            self.tx_before = own.tx_bytes.saturating_sub(total(&egress));
+        self.begin(classifiers, interfaces);
+    }
+
+    /// Begins its ledger, if possible at a moment when nothing passes.
+    fn begin(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
+        let ifindex = self.link.ifindex;
+        for _ in 0..BEGINNINGS {
+            let Ok(Some(own)) = interfaces.stats_of(ifindex) else {
+                return;
+            };
+            let Ok((ingress, egress)) = classifiers.counts(ifindex) else {
+                return;
+            };
+            self.before = Before {
+                own,
+                ingress,
+                egress,
+            };
+            if interfaces
+                .stats_of(ifindex)
+                .is_ok_and(|now| now == Some(own))
+            {
+                return;
+            }
         }
     }
 
@@ -231,11 +268,11 @@ impl Known {
             up: self.link.up,
             classified: false,
             ingress: InterfaceSide {
-                bytes_at_attach: Bytes(self.rx_before),
+                bytes_at_attach: Bytes(self.before.own.rx_bytes),
                 ..counters.ingress()
             },
             egress: InterfaceSide {
-                bytes_at_attach: Bytes(self.tx_before),
+                bytes_at_attach: Bytes(self.before.own.tx_bytes),
                 ..counters.egress()
             },
         };
@@ -244,8 +281,8 @@ impl Known {
             .and_then(|classifiers| classifiers.counts(self.link.ifindex).ok());
         if let Some((ingress, egress)) = counts {
             fact.classified = true;
-            fact.ingress.classes = ingress;
-            fact.egress.classes = egress;
+            fact.ingress.classes = since(ingress, &self.before.ingress);
+            fact.egress.classes = since(egress, &self.before.egress);
             if self.link.master.is_some() {
                 hand_to_master(&mut fact.ingress.classes);
             }
@@ -258,6 +295,17 @@ impl Known {
 fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
     let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
     known.filter(|ifindex| !listed.contains(ifindex)).collect()
+}
+
+/// What was counted after `before`.
+fn since(mut counts: Counts, before: &Counts) -> Counts {
+    for (count, before) in counts.iter_mut().zip(before) {
+        count.packets = count.packets.saturating_sub(before.packets);
+        count.bytes = count.bytes.since(before.bytes);
+        count.frames = count.frames.saturating_sub(before.frames);
+        count.header_bytes = count.header_bytes.since(before.header_bytes);
+    }
+    counts
 }
 
 /// What a port of a bridge or bond receives goes to its master, which counts it again: of what no

@@ -45,7 +45,7 @@ use super::{
     interfaces::{Interfaces, LinkChange},
     mountinfo::CgroupLayout,
     proc::Proc,
-    seed,
+    seed::{self, Seed, SeedSocket},
 };
 use crate::event::{Coverage, Event, Instant, Netns, Protocol, State, Timed};
 
@@ -119,8 +119,6 @@ pub struct Kernel {
     next_sweep: time::Instant,
     /// Runs of programs that the kernel left out.
     recursions: u64,
-    /// Sockets that were there before, until the first sweep has checked that they still are.
-    seeded: HashSet<u64>,
     coverage: Vec<Coverage>,
 }
 
@@ -144,6 +142,12 @@ impl Kernel {
         kernel_log::follow(&mut ebpf);
 
         programs::prepare(&mut ebpf, backend, &btf);
+        // Before anything is attached: of a socket whose first packet comes before its entry nobody
+        // knows the network namespace.
+        let seed = seed::seed(&Proc::new());
+        for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
+            put_in(&mut maps, socket);
+        }
         attach_around(&mut ebpf, &report, &mut coverage)?;
         attach_app(&mut ebpf, &btf, &report, &mut coverage)?;
         drop(btf);
@@ -155,6 +159,7 @@ impl Kernel {
         let frames = Frames::start(&mut ebpf, way, options.interfaces.clone())
             .map_err(StartError::Interfaces)?;
         describe_frames(&frames, &mut coverage);
+        describe_seed(&seed, &mut coverage);
 
         let mut kernel = Self {
             ebpf,
@@ -166,10 +171,10 @@ impl Kernel {
             rest_until: time::Instant::now(),
             next_sweep: time::Instant::now() + SWEEP,
             recursions: 0,
-            seeded: HashSet::new(),
             coverage,
         };
-        kernel.tell_beginning(out);
+        kernel.frames.begin();
+        kernel.tell_beginning(&seed, out);
         Ok(kernel)
     }
 
@@ -179,52 +184,50 @@ impl Kernel {
     }
 
     /// Tells what there is: how it is seen, the interfaces, the processes, the sockets.
-    fn tell_beginning(&mut self, out: &mut Vec<Timed>) {
+    fn tell_beginning(&mut self, seed: &Seed, out: &mut Vec<Timed>) {
         let time = now();
         let tell = |event| Timed { time, event };
-        let mut proc = Proc::new();
-        let seed = seed::seed(&proc);
-        self.describe_seed(&seed);
         out.push(tell(Event::Coverage(self.coverage.clone())));
         out.extend(self.frames.read().into_iter().map(tell));
+        let mut proc = Proc::new();
         match proc.processes() {
             Ok(processes) => {
                 out.extend(processes.into_iter().map(Event::ProcessSeen).map(tell));
             }
             Err(error) => log::warn!("cannot list the processes that were there: {error}"),
         }
-        for socket in &seed.sockets {
-            // The remains of a connection: no process has them, and they never end by a close. An
-            // MPTCP socket shares its cookie; it is told when it is used.
-            if matches!(socket.state, State::TimeWait | State::SynReceived)
-                || socket.protocol == Protocol::Mptcp
-            {
-                continue;
-            }
-            let cookie = socket.cookie.0;
-            match self
-                .maps
-                .seed_socket(cookie, &facts::seed_state(socket, time))
-            {
-                Ok(()) => {
-                    self.tracker.adopt(cookie, self.epoch);
-                    self.seeded.insert(cookie);
-                    out.push(tell(Event::Socket(socket.fact())));
-                }
-                Err(error) => log::warn!("a socket that was there: {error}"),
-            }
+        for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
+            self.tracker.adopt(socket.cookie.0, self.epoch);
+            out.push(tell(Event::Socket(socket.fact())));
         }
+        self.check_seed(seed, time, out);
     }
 
-    /// Adds what could not be read of the sockets that were there to what is not seen.
-    fn describe_seed(&mut self, seed: &seed::Seed) {
-        for entry in &mut self.coverage {
-            if entry.capability == capability::EXISTING {
-                for unread in &seed.unread {
-                    log::info!("{unread}");
-                    add_limit(&mut entry.limits, &unread.what);
+    /// What came and went between the listing and the attachment: no hook has told of it.
+    fn check_seed(&mut self, seed: &Seed, time: Instant, out: &mut Vec<Timed>) {
+        let cookies = |seed: &Seed| -> HashSet<u64> {
+            let sockets = seed.sockets.iter().filter(|socket| is_seeded(socket));
+            sockets.map(|socket| socket.cookie.0).collect()
+        };
+        let before = cookies(seed);
+        let mut listing = seed::list(&Proc::new());
+        if !cookies(&listing).is_subset(&before) {
+            // Once more, with their owners.
+            listing = seed::seed(&Proc::new());
+            for socket in &listing.sockets {
+                let cookie = socket.cookie.0;
+                if is_seeded(socket) && !before.contains(&cookie) {
+                    put_in(&mut self.maps, socket);
+                    self.tracker.adopt(cookie, self.epoch);
+                    let event = Event::Socket(socket.fact());
+                    out.push(Timed { time, event });
                 }
             }
+        }
+        if !listing.unread.iter().any(|unread| unread.hides_sockets) {
+            let after = cookies(&listing);
+            let gone = before.difference(&after).copied();
+            self.tracker.vanished(gone, time, &mut self.maps, out);
         }
     }
 
@@ -270,7 +273,6 @@ impl Kernel {
         if time::Instant::now() >= self.next_sweep {
             let complete = self.maps.has_every_socket();
             self.tracker.sweep(complete, time, &mut self.maps, out);
-            self.check_seeded(time, out);
             self.recursions = programs::recursions(&self.ebpf);
             self.next_sweep = time::Instant::now() + SWEEP;
         }
@@ -306,26 +308,6 @@ impl Kernel {
         if let Err(error) = self.maps.set_epoch(self.epoch) {
             log::error!("cannot count the epoch up, updates come late: {error}");
         }
-    }
-
-    /// Once: closes sockets that went between the listing and their entry in the map, whose end
-    /// nothing tells.
-    fn check_seeded(&mut self, now: Instant, out: &mut Vec<Timed>) {
-        if self.seeded.is_empty() {
-            return;
-        }
-        let seeded = std::mem::take(&mut self.seeded);
-        let listing = seed::list(&Proc::new());
-        if listing.unread.iter().any(|unread| unread.hides_sockets) {
-            return;
-        }
-        let present: HashSet<u64> = listing
-            .sockets
-            .iter()
-            .map(|socket| socket.cookie.0)
-            .collect();
-        let gone = seeded.difference(&present).copied();
-        self.tracker.vanished(gone, now, &mut self.maps, out);
     }
 
     fn losses(&mut self, now: Instant, out: &mut Vec<Timed>) {
@@ -387,6 +369,21 @@ fn take_records(
         }
     }
     false
+}
+
+/// Whether a listed socket is told and followed. The remains of a connection are not: no process has
+/// them, and they never end by a close. An MPTCP socket shares its cookie; it is told when it is
+/// used.
+fn is_seeded(socket: &SeedSocket) -> bool {
+    let remains = matches!(socket.state, State::TimeWait | State::SynReceived);
+    !remains && socket.protocol != Protocol::Mptcp
+}
+
+/// Makes the entry of a listed socket.
+fn put_in(maps: &mut Maps, socket: &SeedSocket) {
+    if let Err(error) = maps.seed_socket(socket.cookie.0, &facts::seed_state(socket, now())) {
+        log::warn!("a socket that was there: {error}");
+    }
 }
 
 fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError> {
@@ -499,6 +496,17 @@ fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
         } else if attached < present {
             let missing = format!("packets of {} of {present} interfaces", present - attached);
             add_limit(&mut entry.limits, &missing);
+        }
+    }
+}
+
+/// Adds what could not be read of the sockets that were there to what is not seen.
+fn describe_seed(seed: &Seed, coverage: &mut [Coverage]) {
+    let existing = |entry: &&mut Coverage| entry.capability == capability::EXISTING;
+    for entry in coverage.iter_mut().filter(existing) {
+        for unread in &seed.unread {
+            log::info!("{unread}");
+            add_limit(&mut entry.limits, &unread.what);
         }
     }
 }
