@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
+    io::{self, Write as _},
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     process::{ChildStdout, Command, Stdio},
     thread,
     time::Duration,
@@ -84,18 +85,36 @@ fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildSt
     let mut flow = Flow::spawn(world, name, arguments, Stdio::piped(), |_| ())?;
     let pipe = flow.take_stdout().context("no pipe")?;
     fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("making the pipe small")?;
+    fill(&flow)?;
     waiting::until(world.patience(), "flow to wait for its reader", || {
         if is_writing(&flow)? {
             return Ok(Some(()));
         }
-        // Something to tell, more than the pipe can hold.
-        let mut command = Command::new("true");
-        command.arg("x".repeat(2 * PIPE_BYTES as usize));
-        command.uid(STRANGER).status().context("running true")?;
+        // Something to tell.
+        Command::new("true")
+            .uid(STRANGER)
+            .status()
+            .context("running true")?;
         thread::sleep(MOMENT);
         Ok(None)
     })?;
     Ok((flow, pipe))
+}
+
+/// Leaves no room in the pipe that is flow's standard output.
+fn fill(flow: &Flow) -> Result<()> {
+    let mut pipe = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/{}/fd/1", flow.pid()))
+        .context("opening flow's standard output")?;
+    loop {
+        match pipe.write(&[b'\n'; PIPE_BYTES as usize]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error).context("filling the pipe"),
+        }
+    }
 }
 
 /// Whether a thread waits in a write to standard output.

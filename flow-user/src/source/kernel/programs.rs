@@ -177,7 +177,9 @@ pub fn attach_app(
             .chain(kprobes)
             .chain(LENGTHS.iter().chain(PEERS).copied())
         {
-            unload(ebpf, name);
+            if let Some(program) = ebpf.program_mut(name) {
+                unload(program);
+            }
         }
     }
     result
@@ -306,11 +308,10 @@ fn attach_cgroup(ebpf: &mut Ebpf, root: &Path, names: &[&str]) -> Result<(), Att
     Ok(())
 }
 
-/// Detaches every program that [`prepare`] and its kin took care of, and gives it back.
+/// Detaches every program, and gives it back.
 pub fn detach(ebpf: &mut Ebpf) {
-    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-    for name in names {
-        unload(ebpf, &name);
+    for (_, program) in ebpf.programs_mut() {
+        unload(program);
     }
 }
 
@@ -373,15 +374,15 @@ pub fn refused<T>(name: &str, result: Result<T, ProgramError>) -> Result<T, Atta
 }
 
 /// Gives back a program; one that was never loaded has nothing to give.
-fn unload(ebpf: &mut Ebpf, name: &str) {
-    let _ = match ebpf.program_mut(name) {
-        Some(Program::FExit(program)) => program.unload(),
-        Some(Program::KProbe(program)) => program.unload(),
-        Some(Program::RawTracePoint(program)) => program.unload(),
-        Some(Program::CgroupSockAddr(program)) => program.unload(),
-        Some(Program::CgroupSock(program)) => program.unload(),
-        Some(Program::CgroupSkb(program)) => program.unload(),
-        Some(Program::SockOps(program)) => program.unload(),
+fn unload(program: &mut Program) {
+    let _ = match program {
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        Program::RawTracePoint(program) => program.unload(),
+        Program::CgroupSockAddr(program) => program.unload(),
+        Program::CgroupSock(program) => program.unload(),
+        Program::CgroupSkb(program) => program.unload(),
+        Program::SockOps(program) => program.unload(),
         _ => Ok(()),
     };
 }
