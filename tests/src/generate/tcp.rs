@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     thread,
 };
@@ -221,6 +221,36 @@ fn send_slice(stream: &mut impl Write, slice: &[u8], tally: &Tally) -> io::Resul
         let sent = stream.write(rest)?;
         tally.sent(sent);
         rest = &rest[sent..];
+    }
+    Ok(())
+}
+
+/// Two ends of a connection on loopback.
+pub fn pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Moves `bytes` bytes between two ends that this process has.
+pub fn pass(mut from: &TcpStream, to: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    thread::scope(|scope| {
+        let sender = scope.spawn(move || Ok(send(&mut from, bytes, tally)?));
+        receive_exactly(to, bytes, tally)?;
+        join(sender)
+    })
+}
+
+/// Reads `bytes` bytes; an error if the end comes before.
+pub fn receive_exactly(mut stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    let (mut left, mut buffer) = (bytes, vec![0; CHUNK]);
+    while left > 0 {
+        let wanted = left.min(CHUNK as u64) as usize;
+        let received = stream.read(&mut buffer[..wanted])?;
+        ensure!(received > 0, "the connection ended");
+        tally.received(received);
+        left -= received as u64;
     }
     Ok(())
 }

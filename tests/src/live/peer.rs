@@ -17,7 +17,8 @@ use super::waiting;
 /// Where `ip netns` keeps its names.
 const NAMESPACES: &str = "/run/netns";
 const NAMESPACE_PREFIX: &str = "flow-test-";
-const LINK_PREFIX: &str = "ft";
+/// How the near ends of all veth pairs begin.
+pub const LINK_PREFIX: &str = "ft";
 
 /// A network namespace and the way there. Goes with the value, also when the test panics.
 #[derive(Debug)]
