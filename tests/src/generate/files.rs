@@ -1,18 +1,12 @@
 //! Modes where bytes pass between a socket and a file or pipe without visiting the process.
 
-use std::{
-    fs::File,
-    io::Write,
-    os::fd::AsFd,
-    process::{Command, Stdio},
-    thread,
-};
+use std::{fs::File, io::Write, os::fd::AsFd, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{SpliceFFlags, splice};
 
 use super::{
-    Options, mptcp, raw,
+    Options, mptcp,
     tcp::{self, Request, ZEROS},
     udp,
 };
@@ -50,15 +44,6 @@ pub fn sendfile_udp(options: &Options, tally: &Tally) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub fn sendfile_udp_copying(options: &Options, tally: &Tally) -> Result<()> {
-    let link = raw::interface_towards(options.peer()?)?;
-    let mut ethtool = Command::new("ethtool");
-    ethtool.args(["-K", &link, "sg", "off"]);
-    let status = ethtool.stdout(Stdio::null()).status().context("ethtool")?;
-    ensure!(status.success(), "ethtool: {status}");
-    sendfile_udp(options, tally)
 }
 
 fn send_file(socket: &impl AsFd, bytes: u64, tally: &Tally) -> Result<()> {

@@ -121,7 +121,6 @@ pub const MODES: &[Mode] = &[
     mode("first-thread-exits", sharing::first_thread_exits, "a first thread that ends before the others"),
     mode("sendfile-mptcp",   files::sendfile_mptcp,       "a file into an MPTCP socket"),
     mode("sendfile-udp",     files::sendfile_udp,         "files into a UDP socket, echoed"),
-    mode("sendfile-udp-copying", files::sendfile_udp_copying, "the same on an interface without scatter-gather"),
     mode("sendfile",         files::sendfile,             "a file into a socket"),
     mode("splice-out",       files::splice_out,           "a pipe into a socket"),
     mode("splice-in",        files::splice_in,            "a socket into a pipe"),

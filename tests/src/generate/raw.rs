@@ -165,7 +165,7 @@ fn echo_request(sequence: u16, size: usize) -> Vec<u8> {
 }
 
 /// Name of the interface that leads to `peer`.
-pub fn interface_towards(peer: SocketAddr) -> Result<String> {
+fn interface_towards(peer: SocketAddr) -> Result<String> {
     let own = own_address_towards(peer)?;
     getifaddrs()?
         .find(|address| {

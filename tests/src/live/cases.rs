@@ -107,7 +107,6 @@ pub const CASES: &[Case] = &[
     case("sendfile_mptcp",       "sendfile-mptcp",     Net::Alone).bytes(5 * MB).also(all_closed),
     case("sendfile_udp",         "sendfile-udp",       Net::Peer4),
     case("sendfile_udp6",        "sendfile-udp",       Net::Peer6),
-    case("sendfile_udp_copying", "sendfile-udp-copying", Net::Peer4),
     case("io_uring",             "io-uring",           Net::Peer4).bytes(10 * MB),
     case("socket_handed_over",   "handed-over",        Net::Peer4).bytes(5 * MB),
     case("reuseport_workers",    "reuseport",          Net::Alone).bytes(100 * KB).count(200),
