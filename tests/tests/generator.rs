@@ -82,16 +82,18 @@ fn run(mode: &str, more: &[&str]) -> Vec<Truth> {
 }
 
 /// Modes that need root, whose bytes do not all arrive, or that others start.
-const UNEVEN: [&str; 12] = [
+const UNEVEN: [&str; 14] = [
     "accepted-idle",
     "exec-rest",
     "icmp-ping",
     "icmp-raw",
+    "icmp6-raw",
     "ip-protocol",
     "never-accepted",
     "packets",
     "serve",
     "tcp-reset",
+    "tcp-fast-open",
     "two-namespaces",
     "udp-error-queue",
     "udp-truncated",

@@ -1,8 +1,10 @@
 //! Modes of TCP with options and flags that change how a call's bytes travel.
 
 use std::{
+    fs,
     io::{ErrorKind, Write as _},
-    os::fd::AsRawFd as _,
+    net::{Ipv4Addr, TcpListener},
+    os::fd::{AsFd, AsRawFd as _},
     thread,
     time::Duration,
 };
@@ -11,12 +13,14 @@ use anyhow::{Context as _, Result, ensure};
 use nix::{
     errno::Errno,
     poll::PollFlags,
+    sched::{CloneFlags, unshare},
     sys::socket::{MsgFlags, recv, send, setsockopt, sockopt},
 };
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Options,
+    raw::loopback_up,
     tcp::{self, Request, ZEROS},
 };
 use crate::truth::Tally;
@@ -26,7 +30,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(10);
 
 pub fn zerocopy(options: &Options, tally: &Tally) -> Result<()> {
     let stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
-    set_zerocopy(&stream)?;
+    set(&stream, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1).context("SO_ZEROCOPY")?;
     let socket = stream.as_raw_fd();
     let mut left = options.bytes as usize;
     while left > 0 {
@@ -110,6 +114,27 @@ pub fn partial(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
+pub fn fast_open(options: &Options, tally: &Tally) -> Result<()> {
+    const BOTH_ENDS: &str = "3";
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
+    loopback_up()?;
+    let path = "/proc/sys/net/ipv4/tcp_fastopen";
+    fs::write(path, BOTH_ENDS).with_context(|| format!("writing {path}"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    set(&listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16).context("TCP_FASTOPEN")?;
+    let address = listener.local_addr()?.into();
+    // The first gets a cookie; the others' bytes go with the SYN.
+    for _ in 0..options.count {
+        let near = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let sent = near.send_to_with_flags(&ZEROS[..500], &address, libc::MSG_FASTOPEN)?;
+        tally.sent(sent);
+        let (far, _) = listener.accept()?;
+        tcp::receive_exactly(&far, sent as u64, tally)?;
+        tcp::pass(&far, &near.into(), 700, tally)?;
+    }
+    Ok(())
+}
+
 pub fn many_connections(options: &Options, tally: &Tally) -> Result<()> {
     let peer = options.peer()?;
     for number in 0..options.count {
@@ -139,18 +164,16 @@ pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
     })
 }
 
-fn set_zerocopy(stream: &std::net::TcpStream) -> Result<()> {
-    let on: libc::c_int = 1;
+fn set(socket: &impl AsFd, level: i32, option: i32, value: libc::c_int) -> nix::Result<()> {
     // SAFETY: the option's value is as long as it is said to be.
     let result = unsafe {
         libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ZEROCOPY,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
-    Errno::result(result).context("SO_ZEROCOPY")?;
-    Ok(())
+    Errno::result(result).map(drop)
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     ifaddrs::getifaddrs,
     net::if_::if_nametoindex,
@@ -27,7 +27,12 @@ const ETH_P_IP: u16 = 0x0800;
 
 pub fn icmp_raw(options: &Options, tally: &Tally) -> Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
-    echoes(&socket, options, IPV4_HEADER, tally)
+    echoes(&socket, options, &ICMP, IPV4_HEADER, tally)
+}
+
+pub fn icmp6_raw(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    echoes(&socket, options, &ICMPV6, 0, tally)
 }
 
 pub fn icmp_ping(options: &Options, tally: &Tally) -> Result<()> {
@@ -41,7 +46,7 @@ pub fn icmp_ping(options: &Options, tally: &Tally) -> Result<()> {
         peer: Some((Ipv4Addr::LOCALHOST, 0).into()),
         ..Options::clone(options)
     };
-    echoes(&socket, &own, 0, tally)
+    echoes(&socket, &own, &ICMP, 0, tally)
 }
 
 pub fn ip_protocol(options: &Options, tally: &Tally) -> Result<()> {
@@ -122,17 +127,34 @@ pub fn sctp(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Sends echo requests and takes the replies, each `header` bytes longer.
-fn echoes(socket: &Socket, options: &Options, header: usize, tally: &Tally) -> Result<()> {
-    let peer = SocketAddr::new(options.peer()?.ip(), 0);
-    let SocketAddr::V4(_) = peer else {
-        bail!("only for IPv4");
-    };
+/// Types of the messages of an echo.
+struct Echo {
+    request: u8,
+    reply: u8,
+}
+
+const ICMP: Echo = Echo {
+    request: 8,
+    reply: 0,
+};
+const ICMPV6: Echo = Echo {
+    request: 128,
+    reply: 129,
+};
+
+/// Sends echo requests and takes whatever comes until the reply, which is `header` bytes longer.
+fn echoes(
+    socket: &Socket,
+    options: &Options,
+    types: &Echo,
+    header: usize,
+    tally: &Tally,
+) -> Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect(&peer.into())?;
+    socket.connect(&SocketAddr::new(options.peer()?.ip(), 0).into())?;
     let mut buffer = [MaybeUninit::uninit(); 2000];
     for number in 0..options.count as usize {
-        let request = echo_request(number as u16, 20 + number % 1000);
+        let request = echo_request(types.request, number as u16, 20 + number % 1000);
         let sent = socket.send(&request)?;
         tally.sent(sent);
         loop {
@@ -140,7 +162,7 @@ fn echoes(socket: &Socket, options: &Options, header: usize, tally: &Tally) -> R
             tally.received(received);
             // SAFETY: one byte that was just received, if there are that many.
             let kind = (received > header).then(|| unsafe { buffer[header].assume_init() });
-            if kind == Some(0) && received == sent + header {
+            if kind == Some(types.reply) && received == sent + header {
                 break;
             }
         }
@@ -148,16 +170,16 @@ fn echoes(socket: &Socket, options: &Options, header: usize, tally: &Tally) -> R
     Ok(())
 }
 
-/// An ICMP echo request with `size` bytes of data, all zero.
-fn echo_request(sequence: u16, size: usize) -> Vec<u8> {
-    const ECHO: u8 = 8;
+/// An echo request with `size` bytes of data, all zero.
+fn echo_request(kind: u8, sequence: u16, size: usize) -> Vec<u8> {
     // A ping socket sets an identifier of its own.
     let identifier = std::process::id() as u16;
     let mut message = vec![0; 8 + size];
-    message[0] = ECHO;
+    message[0] = kind;
     message[4..6].copy_from_slice(&identifier.to_be_bytes());
     message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    let sum = u32::from(ECHO) * 256 + u32::from(identifier) + u32::from(sequence);
+    // Of IPv4's; the kernel makes that of IPv6.
+    let sum = u32::from(kind) * 256 + u32::from(identifier) + u32::from(sequence);
     let folded = (sum & 0xffff) + (sum >> 16);
     let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
     message[2..4].copy_from_slice(&checksum.to_be_bytes());

@@ -18,6 +18,8 @@ use crate::truth::Tally;
 
 /// Most bytes moved by one call of the plain modes.
 const CHUNK: usize = 128 << 10;
+/// So few bytes find room in any socket's buffers, whether somebody reads or not.
+const FITS_BUFFERS: u64 = 1000;
 /// What every mode sends; the content does not matter.
 pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
@@ -276,6 +278,11 @@ pub fn finish(mut stream: TcpStream, tally: &Tally) -> Result<()> {
 
 /// Sends `bytes` bytes and reads until the end, both at once.
 pub fn send_and_drain(stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    if bytes <= FITS_BUFFERS {
+        send(&mut { stream }, bytes, tally)?;
+        stream.shutdown(Shutdown::Write)?;
+        return Ok(receive(&mut { stream }, tally)?);
+    }
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             send(&mut { stream }, bytes, tally)?;

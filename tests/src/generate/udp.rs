@@ -206,6 +206,27 @@ pub fn corked(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
+pub fn segments(options: &Options, tally: &Tally) -> Result<()> {
+    const SEGMENTS: usize = 10;
+    let socket = connect(options.peer()?)?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &500).context("UDP_SEGMENT")?;
+    setsockopt(&socket, sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
+    let mut buffer = vec![0; 1 << 16];
+    for _ in 0..options.count {
+        // One call, many datagrams; the echoes may come together again.
+        tally.sent(socket.send(&ZEROS[..SEGMENTS * 500])?);
+        let mut left = SEGMENTS * 500;
+        while left > 0 {
+            let received = socket.recv(&mut buffer).context("no echo")?;
+            tally.received(received);
+            left = left
+                .checked_sub(received)
+                .context("more came back than was sent")?;
+        }
+    }
+    Ok(())
+}
+
 pub fn many_remotes(_: &Options, tally: &Tally) -> Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

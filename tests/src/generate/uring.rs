@@ -1,11 +1,12 @@
 //! Modes of io_uring: the kernel sends and receives when the call that asked for it may be over.
 
 use std::{
+    io,
     net::Shutdown,
     os::fd::{AsRawFd as _, RawFd},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use io_uring::{IoUring, cqueue, opcode, squeue, types::Fd};
 
 use super::{
@@ -21,21 +22,20 @@ pub fn tcp(options: &Options, tally: &Tally) -> Result<()> {
     let stream = tcp::connect(options.peer()?, Request::Source(options.bytes), tally)?;
     let mut ring = IoUring::new(8).context("io_uring_setup")?;
     let socket = stream.as_raw_fd();
-    // Some run while they are submitted, some in a worker thread of the kernel's.
-    let mut by_worker = [squeue::Flags::empty(), squeue::Flags::ASYNC]
+    let mut ways = [Way::AtOnce, Way::ByWorker, Way::ZeroCopy]
         .into_iter()
         .cycle();
     let mut left = options.bytes as usize;
     while left > 0 {
-        let flags = by_worker.next().unwrap_or(squeue::Flags::empty());
-        let sent = send(&mut ring, socket, left.min(CHUNK), flags)?;
+        let way = ways.next().unwrap_or(Way::AtOnce);
+        let sent = send(&mut ring, socket, left.min(CHUNK), way)?;
         tally.sent(sent);
         left -= sent;
     }
     stream.shutdown(Shutdown::Write)?;
     loop {
-        let flags = by_worker.next().unwrap_or(squeue::Flags::empty());
-        let received = receive(&mut ring, socket, flags)?;
+        let way = ways.next().unwrap_or(Way::AtOnce);
+        let received = receive(&mut ring, socket, way)?;
         tally.received(received);
         if received == 0 {
             return Ok(());
@@ -43,17 +43,41 @@ pub fn tcp(options: &Options, tally: &Tally) -> Result<()> {
     }
 }
 
-fn send(ring: &mut IoUring, socket: RawFd, bytes: usize, flags: squeue::Flags) -> Result<usize> {
-    let operation = opcode::Send::new(Fd(socket), ZEROS.as_ptr(), bytes as u32);
-    // SAFETY: what it sends is static.
-    unsafe { run(ring, operation.build().flags(flags)) }.context("a send of io_uring")
+/// How an operation runs.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// While it is submitted.
+    AtOnce,
+    /// In a worker thread of the kernel's.
+    ByWorker,
+    /// From the buffer itself; a receive copies all the same.
+    ZeroCopy,
 }
 
-fn receive(ring: &mut IoUring, socket: RawFd, flags: squeue::Flags) -> Result<usize> {
+impl Way {
+    fn flags(self) -> squeue::Flags {
+        match self {
+            Self::ByWorker => squeue::Flags::ASYNC,
+            Self::AtOnce | Self::ZeroCopy => squeue::Flags::empty(),
+        }
+    }
+}
+
+fn send(ring: &mut IoUring, socket: RawFd, bytes: usize, way: Way) -> Result<usize> {
+    let (socket, data, bytes) = (Fd(socket), ZEROS.as_ptr(), bytes as u32);
+    let operation = match way {
+        Way::ZeroCopy => opcode::SendZc::new(socket, data, bytes).build(),
+        Way::AtOnce | Way::ByWorker => opcode::Send::new(socket, data, bytes).build(),
+    };
+    // SAFETY: what it sends is static.
+    unsafe { run(ring, operation.flags(way.flags())) }.context("a send of io_uring")
+}
+
+fn receive(ring: &mut IoUring, socket: RawFd, way: Way) -> Result<usize> {
     let mut buffer = vec![0; CHUNK];
-    let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), CHUNK as u32);
+    let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), CHUNK as u32).build();
     // SAFETY: the buffer outlives the operation, which is over when the call returns.
-    unsafe { run(ring, operation.build().flags(flags)) }.context("a receive of io_uring")
+    unsafe { run(ring, operation.flags(way.flags())) }.context("a receive of io_uring")
 }
 
 /// Runs one operation to its end; what it returned.
@@ -63,15 +87,18 @@ fn receive(ring: &mut IoUring, socket: RawFd, flags: squeue::Flags) -> Result<us
 unsafe fn run(ring: &mut IoUring, operation: squeue::Entry) -> Result<usize> {
     // SAFETY: the caller's promise.
     unsafe { ring.submission().push(&operation) }.context("no room in the queue")?;
-    ring.submit_and_wait(1).context("io_uring_enter")?;
-    let done: Vec<_> = ring
-        .completion()
-        .map(|entry: cqueue::Entry| entry.result())
-        .collect();
-    ensure!(done.len() == 1, "{} operations ended", done.len());
-    let result = nix::errno::Errno::result(done[0].max(-1));
-    match result {
-        Ok(bytes) => Ok(usize::try_from(bytes)?),
-        Err(_) => Err(std::io::Error::from_raw_os_error(-done[0]).into()),
+    let mut result = None;
+    let mut is_over = false;
+    while !is_over {
+        ring.submit_and_wait(1).context("io_uring_enter")?;
+        for entry in ring.completion() {
+            // After the result of a send without a copy comes a notice that the buffer is free.
+            if !cqueue::notif(entry.flags()) {
+                result = Some(entry.result());
+            }
+            is_over = !cqueue::more(entry.flags());
+        }
     }
+    let result = result.context("an operation without a result")?;
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result).into())
 }

@@ -219,3 +219,60 @@ fn show(flow: &Flow) -> String {
         text(&flow.remote)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's connection and its other end, which the process `acceptor` has.
+    fn stream(acceptor: &str, second_kind: &str) -> Stream {
+        let record = |seq: u32, kind: &str, id: &str, local: u16, remote: u16, process: &str| {
+            format!(
+                r#"{{"v":1,"seq":{seq},"time":"t","type":"{kind}","flow":{{"id":"{id}","local":{{"ip":"127.0.0.1","port":{local}}},"remote":{{"ip":"127.0.0.1","port":{remote}}}}}{process}}}"#
+            ) + "\n"
+        };
+        let process = |pid: &str| format!(r#","process":{{"pid":{pid},"start_time":1}}"#);
+        let (near, far) = (process("7"), process(acceptor));
+        let text = [
+            record(0, "flow.open", "a", 1000, 80, &near),
+            record(1, "flow.open", "b", 80, 1000, &far),
+            record(2, "flow.close", "a", 1000, 80, &near),
+            record(3, second_kind, "b", 80, 1000, &far),
+        ];
+        Stream::parse(text.concat().as_bytes())
+    }
+
+    fn truths() -> Vec<Truth> {
+        [(7, "client"), (8, "acceptor"), (9, "accepted-idle")]
+            .map(|(pid, mode)| Truth {
+                pid,
+                mode: mode.to_owned(),
+                ..Truth::default()
+            })
+            .into()
+    }
+
+    #[test]
+    fn a_flow_that_stays_open_is_found_at_either_end() {
+        let client = &truths()[..1];
+        let closed = stream("8", "flow.close");
+        assert_eq!(all_closed(&closed, client, Backend::Fexit), []);
+        let open = stream("8", "flow.update");
+        assert_eq!(all_closed(&open, client, Backend::Fexit).len(), 1);
+        assert_eq!(
+            all_closed(&Stream::default(), client, Backend::Fexit).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn only_the_acceptor_will_do_where_it_is_seen() {
+        let check = |acceptor: &str, backend| {
+            acceptor_named(&stream(acceptor, "flow.close"), &truths(), backend).len()
+        };
+        assert_eq!(check("8", Backend::Fexit), 0);
+        assert_eq!(check("9", Backend::Fexit), 1);
+        assert_eq!(check("9", Backend::Tracepoint), 0);
+        assert_eq!(check("7", Backend::Tracepoint), 1);
+    }
+}
