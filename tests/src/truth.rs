@@ -7,7 +7,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -48,7 +48,7 @@ pub struct Truth {
     pub pid: u32,
     pub ppid: u32,
     pub mode: String,
-    /// Target of `/proc/self/exe`, invalid UTF-8 replaced.
+    /// Its program's path, invalid UTF-8 replaced.
     pub exe: String,
     /// The kernel's name of its first thread.
     pub comm: String,
@@ -64,6 +64,9 @@ pub struct Truth {
     /// What `moved` holds of datagrams, by remote endpoint; empty where the mode does not tell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<String, Moved>,
+    /// This kernel lacks it; so the mode moved nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Feature>,
 }
 
 /// Sums of what calls returned.
@@ -93,6 +96,15 @@ pub enum Way {
     SpliceFromSocket,
     /// A call that had been waiting in the kernel since before Flow started.
     WaitingAtStart,
+    /// A connection that was accepted and then neither read nor written.
+    AcceptedIdle,
+}
+
+/// What a kernel may have been built without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    Sctp,
 }
 
 /// Counts one process's calls; its threads share it.
@@ -104,6 +116,7 @@ pub struct Tally {
     rx_calls: AtomicU64,
     ways: Mutex<BTreeMap<Way, Moved>>,
     remotes: Mutex<BTreeMap<SocketAddr, Moved>>,
+    lacks: OnceLock<Feature>,
 }
 
 impl Tally {
@@ -137,6 +150,16 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
+    /// Nothing moved to or from this remote.
+    pub fn nothing_with(&self, remote: SocketAddr) {
+        lock(&self.remotes).entry(remote).or_default();
+    }
+
+    /// This kernel has no such thing.
+    pub fn lacks(&self, feature: Feature) {
+        self.lacks.get_or_init(|| feature);
+    }
+
     /// As [`Self::received`], by a way that not every backend sees.
     pub fn received_by(&self, way: Way, bytes: usize) {
         self.received(bytes);
@@ -148,14 +171,16 @@ impl Tally {
 
     /// What was counted so far, and who this process is.
     pub fn truth(&self, mode: &str) -> Result<Truth> {
-        let arguments = fs::read("/proc/self/cmdline").context("reading /proc/self/cmdline")?;
+        // Of the thread: once a process's first thread has ended, `self` shows neither.
+        let (arguments, exe) = ("/proc/thread-self/cmdline", "/proc/thread-self/exe");
+        let arguments = fs::read(arguments).with_context(|| format!("reading {arguments}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Truth {
             pid: std::process::id(),
             ppid: std::os::unix::process::parent_id(),
             mode: mode.to_owned(),
-            exe: fs::read_link("/proc/self/exe")
-                .context("reading the link /proc/self/exe")?
+            exe: fs::read_link(exe)
+                .with_context(|| format!("reading the link {exe}"))?
                 .to_string_lossy()
                 .into_owned(),
             comm: fs::read("/proc/self/comm")
@@ -179,6 +204,7 @@ impl Tally {
                 .iter()
                 .map(|(remote, moved)| (canonical(*remote).to_string(), *moved))
                 .collect(),
+            lacks: self.lacks.get().copied(),
         })
     }
 

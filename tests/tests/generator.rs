@@ -81,17 +81,35 @@ fn run(mode: &str, more: &[&str]) -> Vec<Truth> {
     truths
 }
 
+/// Modes that need root, whose bytes do not all arrive, or that others start.
+const UNEVEN: [&str; 14] = [
+    "accepted-idle",
+    "exec-rest",
+    "icmp-ping",
+    "icmp-raw",
+    "icmp6-raw",
+    "ip-protocol",
+    "never-accepted",
+    "packets",
+    "serve",
+    "tcp-reset",
+    "tcp-fast-open",
+    "two-namespaces",
+    "udp-error-queue",
+    "udp-truncated",
+];
+
 #[test]
 fn every_byte_sent_is_received() {
-    // These end with bytes on the way; the others are started by a mode, not by hand.
-    let lossy = ["tcp-reset", "serve", "exec-rest"];
-    for mode in MODES.iter().filter(|mode| !lossy.contains(&mode.name)) {
+    for mode in MODES.iter().filter(|mode| !UNEVEN.contains(&mode.name)) {
         let truths = run(mode.name, &[]);
         let sum = |field: fn(&Truth) -> u64| truths.iter().map(field).sum::<u64>();
         let sent = sum(|truth| truth.moved.tx_bytes);
         let received = sum(|truth| truth.moved.rx_bytes);
         assert_eq!(sent, received, "{}: {truths:?}", mode.name);
-        assert_eq!(sent == 0, mode.name == "tcp-refused", "{}", mode.name);
+        let nothing = truths.iter().any(|truth| truth.lacks.is_some());
+        let expected = nothing || mode.name == "tcp-refused";
+        assert_eq!(sent == 0, expected, "{}", mode.name);
     }
 }
 

@@ -1,34 +1,68 @@
 //! Modes where bytes pass between a socket and a file or pipe without visiting the process.
 
-use std::{fs::File, io::Write, os::fd::AsFd};
+use std::{fs::File, io::Write, os::fd::AsFd, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{SpliceFFlags, splice};
 
 use super::{
-    Options,
+    Options, mptcp,
     tcp::{self, Request, ZEROS},
+    udp,
 };
 use crate::truth::{Tally, Way};
 
 pub fn sendfile(options: &Options, tally: &Tally) -> Result<()> {
+    let stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
+    send_file(&stream, options.bytes, tally)?;
+    tcp::finish(stream, tally)
+}
+
+pub fn sendfile_mptcp(options: &Options, tally: &Tally) -> Result<()> {
+    let (near, far) = mptcp::pair()?;
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| tcp::receive_exactly(&far, options.bytes, tally));
+        send_file(&near, options.bytes, tally)?;
+        tcp::join(receiver)
+    })
+}
+
+pub fn sendfile_udp(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = udp::connect(options.peer()?)?;
+    let mut buffer = vec![0; 1 << 16];
+    for size in [1, 1000, 5000, 12_000] {
+        send_file(&socket, size, tally)?;
+        // Whether a call makes one datagram or several is the kernel's affair.
+        let mut left = size as usize;
+        while left > 0 {
+            let received = socket.recv(&mut buffer).context("no echo")?;
+            ensure!(received > 0, "an empty datagram");
+            tally.received(received);
+            left = left
+                .checked_sub(received)
+                .context("more came back than was sent")?;
+        }
+    }
+    Ok(())
+}
+
+fn send_file(socket: &impl AsFd, bytes: u64, tally: &Tally) -> Result<()> {
     let mut file = tempfile::tempfile()?;
     // Sent again and again, so that a small machine can hold it; no multiple of a page.
-    let size = options.bytes.min(1_000_003);
+    let size = bytes.min(1_000_003);
     for start in (0..size).step_by(ZEROS.len()) {
         file.write_all(&ZEROS[..(size - start).min(ZEROS.len() as u64) as usize])?;
     }
-    let stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
-    let mut left = options.bytes;
+    let mut left = bytes;
     while left > 0 {
         let (mut offset, wanted) = (0, left.min(size) as usize);
-        let sent = nix::sys::sendfile::sendfile(&stream, &file, Some(&mut offset), wanted)
+        let sent = nix::sys::sendfile::sendfile(socket, &file, Some(&mut offset), wanted)
             .context("sendfile")?;
         ensure!(sent > 0, "sendfile sent nothing");
         tally.sent(sent);
         left -= sent as u64;
     }
-    tcp::finish(stream, tally)
+    Ok(())
 }
 
 pub fn splice_out(options: &Options, tally: &Tally) -> Result<()> {

@@ -4,12 +4,18 @@
 //! To add a mode, write a function `fn(&Options, &Tally) -> Result<()>` and name it in [`MODES`].
 //! A mode that makes further processes lets each of them print its own line.
 
+mod accepts;
 mod files;
+mod flags;
+mod mptcp;
 mod odd;
 mod processes;
+mod raw;
 mod serve;
+mod sharing;
 mod tcp;
 mod udp;
+mod uring;
 
 use std::{ffi::OsString, io, net::SocketAddr};
 
@@ -18,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::truth::{Line, Tally};
 
 /// Command line of `flow-live generate`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// Which traffic; an unknown mode lists them all
     pub mode: String,
@@ -85,6 +91,39 @@ pub const MODES: &[Mode] = &[
     mode("udp-sizes",        udp::sizes,                  "datagrams from none to 65507 bytes, echoed"),
     mode("udp-mmsg",         udp::mmsg,                   "sendmmsg(2) and recvmmsg(2)"),
     mode("udp-chatter",      udp::chatter,                "small datagrams, echoed, until standard input ends"),
+    mode("udp-failed-send",  udp::failed_send,            "a send that fails, then a receive without an address"),
+    mode("udp-disconnect",   udp::disconnected,           "a socket that was connected and is no longer"),
+    mode("udp-error-queue",  udp::error_queue,            "datagrams that come back as errors"),
+    mode("udp-truncated",    udp::truncated,              "datagrams longer than the buffer, with and without MSG_TRUNC"),
+    mode("udp-corked",       udp::corked,                 "datagrams of several sends (MSG_MORE), echoed"),
+    mode("udp-segments",     udp::segments,               "one call for many datagrams (UDP_SEGMENT, UDP_GRO), echoed"),
+    mode("udp-remotes",      udp::many_remotes,           "one socket and more remotes than Flow counts one by one"),
+    mode("tcp-zerocopy",     flags::zerocopy,             "sends with MSG_ZEROCOPY"),
+    mode("tcp-cork",         flags::cork,                 "small sends under TCP_CORK"),
+    mode("tcp-urgent",       flags::urgent,               "bytes out of band (MSG_OOB)"),
+    mode("tcp-partial",      flags::partial,              "blocking sends that move a part before they time out"),
+    mode("tcp-truncated",    flags::truncated,            "bytes received to be thrown away (MSG_TRUNC)"),
+    mode("tcp-fast-open",    flags::fast_open,            "bytes that go with the SYN, in a network namespace of its own"),
+    mode("tcp-connections",  flags::many_connections,     "COUNT connections of a few bytes, one after the other"),
+    mode("io-uring",         uring::tcp,                  "operations of io_uring, some by a worker of the kernel's"),
+    mode("mptcp",            mptcp::both,                 "MPTCP, both ways"),
+    mode("mptcp-two",        mptcp::two_connections,      "two connections of one MPTCP listener, one of which ends early"),
+    mode("icmp-raw",         raw::icmp_raw,               "COUNT echo requests through a raw socket"),
+    mode("icmp6-raw",        raw::icmp6_raw,              "the same over IPv6"),
+    mode("icmp-ping",        raw::icmp_ping,              "COUNT echo requests through a ping socket, in a network namespace of its own"),
+    mode("ip-protocol",      raw::ip_protocol,            "raw IP of protocol 253"),
+    mode("packets",          raw::packets,                "COUNT frames through a packet socket"),
+    mode("sctp",             raw::sctp,                   "SCTP, both ways"),
+    mode("accepted-idle",    accepts::idle,               "a connection that is accepted and not used"),
+    mode("never-accepted",   accepts::never,              "COUNT connections that nobody accepts before the listener closes"),
+    mode("reuseport",        accepts::reuseport,          "workers that each listen at the same address"),
+    mode("udp-workers",      accepts::udp_workers,        "workers that share a UDP socket"),
+    mode("handed-over",      sharing::handed_over,        "a socket that another process gets and goes on using"),
+    mode("two-namespaces",   sharing::two_namespaces,     "connections with the same addresses and ports in two network namespaces"),
+    mode("thread-exits",     sharing::thread_exits,       "COUNT threads that end before their process"),
+    mode("first-thread-exits", sharing::first_thread_exits, "a first thread that ends before the others"),
+    mode("sendfile-mptcp",   files::sendfile_mptcp,       "a file into an MPTCP socket"),
+    mode("sendfile-udp",     files::sendfile_udp,         "files into a UDP socket, echoed"),
     mode("sendfile",         files::sendfile,             "a file into a socket"),
     mode("splice-out",       files::splice_out,           "a pipe into a socket"),
     mode("splice-in",        files::splice_in,            "a socket into a pipe"),

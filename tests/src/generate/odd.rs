@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
@@ -44,14 +44,14 @@ pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 pub fn opened_before(options: &Options, tally: &Tally) -> Result<()> {
-    let (mut near, mut far) = tcp_pair()?;
+    let (near, far) = tcp::pair()?;
     let (one, other) = udp_pair()?;
     let uncounted = Tally::default();
-    both_ways(&mut near, &mut far, 1000, &uncounted)?;
+    both_ways(&near, &far, 1000, &uncounted)?;
     datagrams(&one, &other, 3, &uncounted)?;
 
     wait_for_go()?;
-    both_ways(&mut near, &mut far, options.bytes, tally)?;
+    both_ways(&near, &far, options.bytes, tally)?;
     datagrams(&one, &other, options.count, tally)
 }
 
@@ -73,7 +73,7 @@ pub fn opened_before_peer(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 pub fn waiting_reader(options: &Options, tally: &Tally) -> Result<()> {
-    let (mut near, mut far) = tcp_pair()?;
+    let (mut near, mut far) = tcp::pair()?;
     thread::scope(|scope| {
         let (tell, told) = std::sync::mpsc::channel();
         let reader = scope.spawn(move || {
@@ -103,13 +103,6 @@ fn must_fail(result: std::io::Result<usize>, what: &str) -> Result<()> {
     }
 }
 
-fn tcp_pair() -> Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let near = TcpStream::connect(listener.local_addr()?)?;
-    let (far, _) = listener.accept()?;
-    Ok((near, far))
-}
-
 /// Two sockets that know each other; the second is not connected.
 fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
     let one = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -118,21 +111,9 @@ fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
     Ok((one, other))
 }
 
-fn both_ways(near: &mut TcpStream, far: &mut TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
-    for (from, to) in [(&*near, &*far), (&*far, &*near)] {
-        thread::scope(|scope| {
-            let sender = scope.spawn(|| Ok(tcp::send(&mut { from }, bytes, tally)?));
-            let (mut left, mut buffer) = (bytes, vec![0; ZEROS.len()]);
-            while left > 0 {
-                let received = { to }.read(&mut buffer)?;
-                ensure!(received > 0, "the connection ended");
-                tally.received(received);
-                left -= received as u64;
-            }
-            tcp::join(sender)
-        })?;
-    }
-    Ok(())
+fn both_ways(near: &TcpStream, far: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    tcp::pass(near, far, bytes, tally)?;
+    tcp::pass(far, near, bytes, tally)
 }
 
 fn datagrams(one: &UdpSocket, other: &UdpSocket, count: u64, tally: &Tally) -> Result<()> {

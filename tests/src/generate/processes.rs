@@ -28,7 +28,7 @@ use crate::truth::Tally;
 /// Processes of `short` that run at the same time.
 const AT_ONCE: usize = 8;
 /// Workers of the forked modes.
-const WORKERS: u64 = 4;
+pub const WORKERS: u64 = 4;
 
 pub fn short(options: &Options, _: &Tally) -> Result<()> {
     let peer = options.peer()?.to_string();
@@ -143,23 +143,30 @@ fn work(listener: &TcpListener, tally: &Tally) -> Result<()> {
 }
 
 /// Runs `job` in a child process with a count of its own, which the child prints.
-fn in_child(mode: &str, job: impl FnOnce(&Tally) -> Result<()>) -> Result<Pid> {
+pub fn in_child(mode: &str, job: impl FnOnce(&Tally) -> Result<()>) -> Result<Pid> {
     // SAFETY: the process has one thread, so the child may do whatever the parent may.
     match unsafe { fork() }.context("fork")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let tally = Tally::default();
-            let result = job(&tally).and_then(|()| tally.print(mode));
-            if let Err(error) = &result {
-                eprintln!("flow-live: child of mode {mode}: {error:#}");
-            }
-            // SAFETY: ends the process without running what belongs to the parent.
-            unsafe { libc::_exit(i32::from(result.is_err())) }
+            let result = job(&tally);
+            end_child(mode, &tally, result)
         }
     }
 }
 
-fn wait_for(child: Pid) -> Result<()> {
+/// Prints what a child counted, and ends it.
+pub fn end_child(mode: &str, tally: &Tally, result: Result<()>) -> ! {
+    let result = result.and_then(|()| tally.print(mode));
+    if let Err(error) = &result {
+        eprintln!("flow-live: child of mode {mode}: {error:#}");
+    }
+    // SAFETY: ends the process without running what belongs to the parent.
+    unsafe { libc::_exit(i32::from(result.is_err())) }
+}
+
+/// Waits for a child, which must not fail.
+pub fn wait_for(child: Pid) -> Result<()> {
     match waitpid(child, None).context("waitpid")? {
         WaitStatus::Exited(_, 0) => Ok(()),
         other => bail!("a child failed: {other:?}"),

@@ -32,17 +32,29 @@ pub fn serve(options: &Options, tally: &Tally) -> Result<()> {
 
     let stdin = io::stdin();
     thread::scope(|scope| {
+        let echoes = datagrams
+            .iter()
+            .map(|socket| scope.spawn(|| echo(socket, stdin.as_fd(), tally)))
+            .collect::<Vec<_>>();
+        accept_until(&listener, stdin.as_fd(), tally)?;
+        echoes.into_iter().try_for_each(tcp::join)
+    })
+}
+
+/// Answers connections until `stop` is readable or has ended, then finishes what is open.
+pub fn accept_until(listener: &TcpListener, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    thread::scope(|scope| {
         let mut threads = Vec::new();
-        for socket in &datagrams {
-            let stop = stdin.as_fd();
-            threads.push(scope.spawn(move || echo(socket, stop, tally)));
-        }
-        listener.set_nonblocking(true)?;
         loop {
-            let stop = wait_for(listener.as_fd(), stdin.as_fd())?;
+            let stop = wait_for(listener.as_fd(), stop)?;
             // Also when told to stop: take what is in the queue already.
-            while let Some(stream) = accept(&listener)? {
+            while let Some(stream) = accept(listener)? {
                 threads.push(scope.spawn(move || answer(stream, tally)));
+            }
+            // A thread that nobody has joined keeps its stack.
+            for ended in threads.extract_if(.., |thread| thread.is_finished()) {
+                tcp::join(ended)?;
             }
             if stop {
                 break;
@@ -53,7 +65,7 @@ pub fn serve(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 /// Does what the connection's request says. A connection that was reset is finished too.
-pub fn answer(mut stream: TcpStream, tally: &Tally) -> Result<()> {
+fn answer(mut stream: TcpStream, tally: &Tally) -> Result<()> {
     // A call that waited since before Flow started may not be seen; that is a test of its own.
     tcp::wait(&stream, PollFlags::POLLIN)?;
     let result = match Request::read(&mut stream, tally) {
@@ -79,7 +91,7 @@ fn is_reset(error: &anyhow::Error) -> bool {
 }
 
 /// Sends every datagram back to where it came from.
-fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
+pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
     socket.set_nonblocking(true)?;
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     thread,
 };
@@ -18,6 +18,8 @@ use crate::truth::Tally;
 
 /// Most bytes moved by one call of the plain modes.
 const CHUNK: usize = 128 << 10;
+/// So few bytes find room in any socket's buffers, whether somebody reads or not.
+const FITS_BUFFERS: u64 = 1000;
 /// What every mode sends; the content does not matter.
 pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
@@ -225,6 +227,36 @@ fn send_slice(stream: &mut impl Write, slice: &[u8], tally: &Tally) -> io::Resul
     Ok(())
 }
 
+/// Two ends of a connection on loopback.
+pub fn pair() -> Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Moves `bytes` bytes between two ends that this process has.
+pub fn pass(mut from: &TcpStream, to: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    thread::scope(|scope| {
+        let sender = scope.spawn(move || Ok(send(&mut from, bytes, tally)?));
+        receive_exactly(to, bytes, tally)?;
+        join(sender)
+    })
+}
+
+/// Reads `bytes` bytes; an error if the end comes before.
+pub fn receive_exactly(mut stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    let (mut left, mut buffer) = (bytes, vec![0; CHUNK]);
+    while left > 0 {
+        let wanted = left.min(CHUNK as u64) as usize;
+        let received = stream.read(&mut buffer[..wanted])?;
+        ensure!(received > 0, "the connection ended");
+        tally.received(received);
+        left -= received as u64;
+    }
+    Ok(())
+}
+
 /// Reads until the end.
 pub fn receive(stream: &mut impl Read, tally: &Tally) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
@@ -246,6 +278,11 @@ pub fn finish(mut stream: TcpStream, tally: &Tally) -> Result<()> {
 
 /// Sends `bytes` bytes and reads until the end, both at once.
 pub fn send_and_drain(stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+    if bytes <= FITS_BUFFERS {
+        send(&mut { stream }, bytes, tally)?;
+        stream.shutdown(Shutdown::Write)?;
+        return Ok(receive(&mut { stream }, tally)?);
+    }
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             send(&mut { stream }, bytes, tally)?;

@@ -7,22 +7,30 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     poll::{PollFd, PollFlags},
-    sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg},
+    sys::socket::{
+        MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
+    },
 };
 
-use super::{Options, serve::UDP_PORTS, tcp::ZEROS};
+use super::{
+    Options,
+    serve::UDP_PORTS,
+    tcp::{self, ZEROS},
+};
 use crate::truth::Tally;
 
 /// Largest datagram of IPv4.
 const LARGEST: usize = 65_507;
+/// More than Flow counts one by one for a socket.
+const REMOTES: u16 = 3000;
 /// How long chatter waits for an echo before it goes on without: kernels without TCX may drop what
 /// is sent at the moment in which Flow's qdisc comes or goes.
 const CHATTER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an echo may take, also on a slow emulated machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn connected(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
@@ -102,6 +110,137 @@ pub fn mmsg(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
+pub fn failed_send(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = socket.local_addr()?;
+    let broadcast = (Ipv4Addr::new(127, 255, 255, 255), 9).into();
+    let mut buffer = [0; 1000];
+    for _ in 0..options.count {
+        tally.sent_to(address, other.send_to(&ZEROS[..300], address)?);
+        match socket.send_to(&ZEROS[..100], broadcast) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => bail!("a broadcast without SO_BROADCAST returned {other:?}"),
+        }
+        // Without an address, so that only the failed call named one.
+        tally.received(socket.recv(&mut buffer)?);
+    }
+    tally.nothing_with(broadcast);
+    Ok(())
+}
+
+pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
+    let first = options.peer()?;
+    let second = SocketAddr::new(first.ip(), first.port() + 1);
+    let third = SocketAddr::new(first.ip(), first.port() + 2);
+    let socket = bind_for(first)?;
+    let mut buffer = [0; 1000];
+    for _ in 0..options.count {
+        socket.connect(first)?;
+        tally.sent_to(first, socket.send(&ZEROS[..100])?);
+        tally.received_from(first, socket.recv(&mut buffer).context("no echo")?);
+        disconnect(&socket)?;
+        for (remote, size) in [(first, 200), (second, 300)] {
+            tally.sent_to(remote, socket.send_to(&ZEROS[..size], remote)?);
+            let (received, from) = socket.recv_from(&mut buffer).context("no echo")?;
+            ensure!(from == remote, "echo of {remote} came from {from}");
+            tally.received_from(remote, received);
+        }
+        // Without an address nobody can tell where it came from; not from the first.
+        tally.sent_to(third, socket.send_to(&ZEROS[..400], third)?);
+        tally.received(socket.recv(&mut buffer).context("no echo")?);
+    }
+    Ok(())
+}
+
+pub fn error_queue(options: &Options, tally: &Tally) -> Result<()> {
+    let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let socket = connect(closed)?;
+    setsockopt(&socket, sockopt::Ipv4RecvErr, &true).context("IP_RECVERR")?;
+    let mut buffer = [0; 1000];
+    for _ in 0..options.count {
+        tally.sent(socket.send(&ZEROS[..200])?);
+        tcp::wait(&socket, PollFlags::POLLERR)?;
+        // What was sent comes back with the error: no bytes that anybody else sent.
+        let returned = nix::sys::socket::recv(
+            socket.as_raw_fd(),
+            &mut buffer,
+            MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT,
+        );
+        let returned = returned.context("recv of the error queue")?;
+        ensure!(returned == 200, "the error queue gave {returned} bytes");
+    }
+    Ok(())
+}
+
+pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connect(options.peer()?)?;
+    let mut buffer = [0; 100];
+    for round in 0..options.count {
+        tally.sent(socket.send(&ZEROS[..1000])?);
+        tcp::wait(&socket, PollFlags::POLLIN)?;
+        // With the flag the call returns the datagram's length, not the buffer's.
+        let (flags, expected) = match round % 2 {
+            0 => (MsgFlags::MSG_TRUNC, 1000),
+            _ => (MsgFlags::empty(), 100),
+        };
+        let received = nix::sys::socket::recv(socket.as_raw_fd(), &mut buffer, flags);
+        let received = received.context("recv")?;
+        ensure!(received == expected, "recv returned {received}");
+        tally.received(received);
+    }
+    Ok(())
+}
+
+pub fn corked(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connect(options.peer()?)?;
+    let mut buffer = [0; 2000];
+    for _ in 0..options.count {
+        let more = MsgFlags::from_bits_retain(libc::MSG_MORE);
+        for flags in [more, more, MsgFlags::empty()] {
+            let sent = nix::sys::socket::send(socket.as_raw_fd(), &ZEROS[..250], flags);
+            tally.sent(sent.context("send")?);
+        }
+        tally.received(socket.recv(&mut buffer).context("no echo")?);
+    }
+    Ok(())
+}
+
+pub fn segments(options: &Options, tally: &Tally) -> Result<()> {
+    const SEGMENTS: usize = 10;
+    let socket = connect(options.peer()?)?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &500).context("UDP_SEGMENT")?;
+    setsockopt(&socket, sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
+    let mut buffer = vec![0; 1 << 16];
+    for _ in 0..options.count {
+        // One call, many datagrams; the echoes may come together again.
+        tally.sent(socket.send(&ZEROS[..SEGMENTS * 500])?);
+        let mut left = SEGMENTS * 500;
+        while left > 0 {
+            let received = socket.recv(&mut buffer).context("no echo")?;
+            tally.received(received);
+            left = left
+                .checked_sub(received)
+                .context("more came back than was sent")?;
+        }
+    }
+    Ok(())
+}
+
+pub fn many_remotes(_: &Options, tally: &Tally) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let port = receiver.local_addr()?.port();
+    let mut buffer = [0; 1000];
+    for number in 0..REMOTES {
+        let [high, low] = number.to_be_bytes();
+        let remote = (Ipv4Addr::new(127, 1, high, low), port);
+        tally.sent(socket.send_to(&ZEROS[..100], remote)?);
+        tally.received(receiver.recv(&mut buffer)?);
+    }
+    Ok(())
+}
+
 pub fn chatter(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
     socket.set_read_timeout(Some(CHATTER_PATIENCE))?;
@@ -138,6 +277,17 @@ pub fn exchange(socket: &UdpSocket, size: usize, tally: &Tally) -> Result<()> {
     let received = socket.recv(&mut buffer).context("no echo")?;
     tally.received(received);
     ensure!(received == size, "{size} bytes came back as {received}");
+    Ok(())
+}
+
+/// Takes a connected socket its remote.
+fn disconnect(socket: &UdpSocket) -> Result<()> {
+    // SAFETY: an address of zeros is one, of the family AF_UNSPEC.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: the address is as long as it is said to be.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &nobody, length) };
+    nix::errno::Errno::result(result).context("connecting to nobody")?;
     Ok(())
 }
 

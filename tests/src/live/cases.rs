@@ -2,17 +2,21 @@
 //!
 //! A new one is a line in [`CASES`]; if it needs other traffic, a mode in [`crate::generate`].
 
+mod also;
+
 use super::{
-    check::{Difference, Precision, difference},
-    stream::{Flow, Stream, Wire},
+    Backend,
+    check::{Difference, Precision},
+    stream::Stream,
 };
-use crate::truth::Truth;
+use crate::truth::{Feature, Truth};
+use also::{
+    acceptor_named, all_closed, datagrams, directions, further_remotes, nothing_else,
+    packet_sockets, refused, reset,
+};
 
 const MB: u64 = 1_000_000;
 const KB: u64 = 1_000;
-/// Bytes of the headers of a datagram.
-const IPV4_UDP_HEADERS: u64 = 28;
-const IPV6_UDP_HEADERS: u64 = 48;
 
 /// A test: a mode of the generator, where its far end is, and how much it moves.
 #[derive(Debug)]
@@ -29,9 +33,14 @@ pub struct Case {
     pub late: bool,
     /// Whether its bytes are checked against the interface's as well.
     pub interface: Precision,
+    /// What a kernel may lack, so that the case can't run there; the guests' kernels lack nothing.
+    pub needs: Option<Feature>,
     /// Whatever else must be true.
-    pub also: fn(&Stream, &[Truth]) -> Vec<Difference>,
+    pub also: Also,
 }
+
+/// Looks at what the stream says of a case's processes.
+pub type Also = fn(&Stream, &[Truth], Backend) -> Vec<Difference>;
 
 /// Where the far end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +97,44 @@ pub const CASES: &[Case] = &[
     case("forked_sender",        "forked-sender",      Net::Peer4).bytes(5 * MB),
     case("hostile_names",        "hostile",            Net::Peer4).bytes(20 * KB),
     case("exec_with_socket",     "exec",               Net::Peer4).bytes(5 * MB),
+    case("mptcp",                "mptcp",              Net::Alone).bytes(5 * MB).also(all_closed),
+    case("mptcp_two",            "mptcp-two",          Net::Alone).also(all_closed),
+    case("udp_failed_send",      "udp-failed-send",    Net::Alone),
+    case("udp_disconnected",     "udp-disconnect",     Net::Peer4),
+    case("udp6_disconnected",    "udp-disconnect",     Net::Peer6),
+    case("accepted_idle",        "accepted-idle",      Net::Alone).also(acceptor_named),
+    case("never_accepted",       "never-accepted",     Net::Alone).count(1000).also(all_closed),
+    case("sendfile_mptcp",       "sendfile-mptcp",     Net::Alone).bytes(5 * MB).also(all_closed),
+    case("sendfile_udp",         "sendfile-udp",       Net::Peer4),
+    case("sendfile_udp6",        "sendfile-udp",       Net::Peer6),
+    case("io_uring",             "io-uring",           Net::Peer4).bytes(10 * MB),
+    case("socket_handed_over",   "handed-over",        Net::Peer4).bytes(5 * MB),
+    case("reuseport_workers",    "reuseport",          Net::Alone).bytes(100 * KB).count(200),
+    case("udp_workers",          "udp-workers",        Net::Alone).count(2000),
+    case("icmp_raw",             "icmp-raw",           Net::Peer4).count(200),
+    case("icmp6_raw",            "icmp6-raw",          Net::Peer6).count(200),
+    case("icmp_ping",            "icmp-ping",          Net::Alone).count(200),
+    case("ip_protocol",          "ip-protocol",        Net::Alone).count(200),
+    case("packet_socket",        "packets",            Net::Peer4).count(200).also(packet_sockets),
+    case("sctp",                 "sctp",               Net::Alone).bytes(MB).needs(Feature::Sctp),
+    case("tcp_zerocopy",         "tcp-zerocopy",       Net::Peer4).bytes(20 * MB),
+    case("tcp_cork",             "tcp-cork",           Net::Peer4).bytes(5 * MB),
+    case("tcp_urgent",           "tcp-urgent",         Net::Alone),
+    case("tcp_partial",          "tcp-partial",        Net::Alone).bytes(2 * MB),
+    case("tcp_truncated",        "tcp-truncated",      Net::Alone).bytes(5 * MB),
+    case("tcp_fast_open",        "tcp-fast-open",      Net::Alone),
+    case("udp_segments",         "udp-segments",       Net::Peer4).count(200),
+    case("udp6_segments",        "udp-segments",       Net::Peer6).count(200),
+    case("udp_truncated",        "udp-truncated",      Net::Peer4),
+    case("udp_corked",           "udp-corked",         Net::Peer4),
+    case("udp_error_queue",      "udp-error-queue",    Net::Alone),
+    case("udp_3000_remotes",     "udp-remotes",        Net::Alone).also(further_remotes),
+    case("processes_2000",       "short-processes",    Net::Peer4).bytes(2 * KB).count(2000),
+    case("connections_20000",    "tcp-connections",    Net::Peer4).count(20_000),
+    case("bulk_streams_64",      "tcp-threads",        Net::Peer4).bytes(10 * MB).count(64).interface(Precision::Bounds),
+    case("two_namespaces",       "two-namespaces",     Net::Alone).bytes(MB),
+    case("thread_exits",         "thread-exits",       Net::Peer4),
+    case("first_thread_exits",   "first-thread-exits", Net::Peer4),
 ];
 
 const fn case(name: &'static str, mode: &'static str, net: Net) -> Case {
@@ -100,6 +147,7 @@ const fn case(name: &'static str, mode: &'static str, net: Net) -> Case {
         before: false,
         late: false,
         interface: Precision::Unchecked,
+        needs: None,
         also: nothing_else,
     }
 }
@@ -130,104 +178,13 @@ impl Case {
         self
     }
 
-    const fn also(mut self, check: fn(&Stream, &[Truth]) -> Vec<Difference>) -> Self {
+    const fn needs(mut self, feature: Feature) -> Self {
+        self.needs = Some(feature);
+        self
+    }
+
+    const fn also(mut self, check: Also) -> Self {
         self.also = check;
         self
     }
-}
-
-fn nothing_else(_: &Stream, _: &[Truth]) -> Vec<Difference> {
-    Vec::new()
-}
-
-/// The near end opened the connection, the far end (`serve`) did not.
-fn directions(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    for truth in truths {
-        let expected = if truth.mode == "serve" {
-            "inbound"
-        } else {
-            "outbound"
-        };
-        for flow in flows(stream, truth.pid) {
-            if flow.app.tx_bytes + flow.app.rx_bytes == 0 {
-                continue;
-            }
-            let seen = flow.direction.as_deref().unwrap_or("none");
-            if seen != expected {
-                differences.push(difference(&truth.mode, "direction", expected, seen));
-            }
-        }
-    }
-    differences
-}
-
-/// Datagrams that fit a packet each: the near end's wire bytes follow from its calls.
-fn datagrams(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    for truth in truths.iter().filter(|truth| truth.mode != "serve") {
-        let headers = if truth.argv.iter().any(|argument| argument.contains('[')) {
-            IPV6_UDP_HEADERS
-        } else {
-            IPV4_UDP_HEADERS
-        };
-        let expected = Wire {
-            tx_bytes: truth.moved.tx_bytes + headers * truth.moved.tx_calls,
-            rx_bytes: truth.moved.rx_bytes + headers * truth.moved.rx_calls,
-            tx_packets: truth.moved.tx_calls,
-            rx_packets: truth.moved.rx_calls,
-        };
-        for flow in flows(stream, truth.pid) {
-            if flow.wire != expected {
-                let (expected, seen) = (format!("{expected:?}"), format!("{:?}", flow.wire));
-                differences.push(difference(&truth.mode, "wire", expected, seen));
-            }
-        }
-    }
-    differences
-}
-
-fn reset(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
-    let near = truths.iter().find(|truth| truth.mode != "serve");
-    closed_for("reset", 1, stream, near)
-}
-
-fn refused(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
-    closed_for("refused", 1, stream, truths.first())
-}
-
-/// At least so many flows of the process were closed for this reason.
-fn closed_for(
-    reason: &str,
-    least: usize,
-    stream: &Stream,
-    truth: Option<&Truth>,
-) -> Vec<Difference> {
-    let flows = truth
-        .map(|truth| flows(stream, truth.pid))
-        .unwrap_or_default();
-    let reasons: Vec<_> = flows
-        .iter()
-        .filter_map(|flow| flow.reason.as_deref())
-        .collect();
-    if reasons.iter().filter(|seen| **seen == reason).count() >= least {
-        return Vec::new();
-    }
-    vec![difference(
-        "flow.close",
-        "reason",
-        reason,
-        reasons.join(", "),
-    )]
-}
-
-fn flows(stream: &Stream, pid: u32) -> Vec<&Flow> {
-    let of_process =
-        |process: &Option<(u32, String)>| process.as_ref().is_some_and(|(id, _)| *id == pid);
-    stream
-        .flows
-        .iter()
-        .filter(|((_, process), _)| of_process(process))
-        .map(|(_, flow)| flow)
-        .collect()
 }

@@ -28,6 +28,8 @@ const UNSEEN: &[(Backend, Way)] = &[
     // A call that entered its function before a probe was there leaves it unseen.
     (Backend::Fexit, Way::WaitingAtStart),
     (Backend::Kprobe, Way::WaitingAtStart),
+    // Only the functions of the socket layer tell who accepts; until there are bytes it is the listener's owner.
+    (Backend::Tracepoint, Way::AcceptedIdle),
 ];
 
 /// Bytes of arguments that Flow carries for a process; longer ones it may cut.
@@ -193,11 +195,16 @@ pub enum Precision {
     Exact,
 }
 
+/// Whether the backend is expected to see what goes this way.
+pub fn sees(backend: Backend, way: Way) -> bool {
+    !UNSEEN.contains(&(backend, way))
+}
+
 /// What the backend must show of a process.
 pub fn visible(truth: &Truth, backend: Backend) -> Moved {
     let mut moved = truth.moved;
     for (way, part) in &truth.ways {
-        if UNSEEN.contains(&(backend, *way)) {
+        if !sees(backend, *way) {
             moved.tx_bytes -= part.tx_bytes;
             moved.rx_bytes -= part.rx_bytes;
             moved.tx_calls -= part.tx_calls;

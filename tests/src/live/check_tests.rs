@@ -250,3 +250,10 @@ fn a_process_that_became_another_program_is_one() {
     let parsed = Stream::parse(GOOD.as_bytes());
     assert_eq!(processes(&parsed, &[first, second], Backend::Fexit), []);
 }
+
+#[test]
+fn an_idle_acceptor_is_unseen_only_by_the_tracepoint() {
+    assert!(!sees(Backend::Tracepoint, Way::AcceptedIdle));
+    assert!(sees(Backend::Fexit, Way::AcceptedIdle));
+    assert!(sees(Backend::Kprobe, Way::AcceptedIdle));
+}

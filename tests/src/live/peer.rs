@@ -17,7 +17,8 @@ use super::waiting;
 /// Where `ip netns` keeps its names.
 const NAMESPACES: &str = "/run/netns";
 const NAMESPACE_PREFIX: &str = "flow-test-";
-/// Interfaces of this prefix, with a pid and a number, are removed once that process is gone.
+/// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
+/// that process is gone.
 pub const LINK_PREFIX: &str = "ft";
 
 /// A network namespace and the way there. Goes with the value, also when the test panics.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -21,7 +22,10 @@ use super::{
     stream::Stream,
     waiting,
 };
-use crate::truth::Truth;
+use crate::{
+    guest,
+    truth::{Feature, Truth},
+};
 
 /// Runs a case under a Flow of its own.
 pub fn single(world: &World, case: &Case) -> Result<()> {
@@ -225,8 +229,13 @@ impl Session {
     }
 
     fn of_case(&self, world: &World, case: &Case, truths: &[Truth]) -> Vec<Difference> {
-        let mut differences = check::processes(&self.stream, truths, self.backend(world));
-        differences.extend((case.also)(&self.stream, truths));
+        let lacking = truths.iter().find_map(|truth| truth.lacks);
+        if let Some(feature) = lacking {
+            return lacks(case, feature).into_iter().collect();
+        }
+        let backend = self.backend(world);
+        let mut differences = check::processes(&self.stream, truths, backend);
+        differences.extend((case.also)(&self.stream, truths, backend));
         differences
     }
 
@@ -238,4 +247,16 @@ impl Session {
             .find(|backend| said.contains(backend.name()))
             .unwrap_or(world.options.backend)
     }
+}
+
+/// What is wrong with a case that could not run: all, unless the table says that kernels may lack what it needs.
+/// The guests' kernels lack nothing.
+fn lacks(case: &Case, feature: Feature) -> Option<Difference> {
+    let is_guest = Path::new(guest::MODULES).exists();
+    if case.needs == Some(feature) && !is_guest {
+        eprintln!("{}: not here, this kernel has no {feature:?}", case.name);
+        return None;
+    }
+    let expected = format!("{feature:?}");
+    Some(difference("kernel", "has", expected, "it has not"))
 }

@@ -35,6 +35,7 @@ pub struct Stream {
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
     pub socket: String,
+    pub local: Option<String>,
     pub remote: Option<String>,
     pub direction: Option<String>,
     pub interface: Option<String>,
@@ -183,6 +184,7 @@ impl Stream {
         keep(&mut flow.interface, text(&facts["interface"]));
         keep(&mut flow.direction, text(&facts["direction"]));
         keep(&mut flow.protocol, text(&facts["protocol"]));
+        keep(&mut flow.local, endpoint(&facts["local"]));
         keep(&mut flow.remote, endpoint(&facts["remote"]));
         keep(
             &mut flow.reason,

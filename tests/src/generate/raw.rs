@@ -1,0 +1,219 @@
+//! Modes of sockets under TCP and UDP, and of SCTP.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::if_nametoindex,
+    sched::{CloneFlags, unshare},
+};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+use super::{Options, tcp::ZEROS, udp::PATIENCE};
+use crate::truth::{Feature, Tally};
+
+const IPV4_HEADER: usize = 20;
+/// For experiments (RFC 3692).
+const EXPERIMENT: i32 = 253;
+/// EtherType of IPv4.
+const ETH_P_IP: u16 = 0x0800;
+
+pub fn icmp_raw(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+    echoes(&socket, options, &ICMP, IPV4_HEADER, tally)
+}
+
+pub fn icmp6_raw(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    echoes(&socket, options, &ICMPV6, 0, tally)
+}
+
+pub fn icmp_ping(options: &Options, tally: &Tally) -> Result<()> {
+    // Groups that may use such sockets are listed for each network namespace; most list none.
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
+    loopback_up()?;
+    let (path, everyone) = ("/proc/sys/net/ipv4/ping_group_range", "0 65535");
+    fs::write(path, everyone).with_context(|| format!("writing {path}"))?;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4))?;
+    let own = Options {
+        peer: Some((Ipv4Addr::LOCALHOST, 0).into()),
+        ..Options::clone(options)
+    };
+    echoes(&socket, &own, &ICMP, 0, tally)
+}
+
+pub fn ip_protocol(options: &Options, tally: &Tally) -> Result<()> {
+    let ends = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
+    let open = |own: usize| -> Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(EXPERIMENT.into()))?;
+        socket.bind(&SocketAddr::from((ends[own], 0)).into())?;
+        socket.connect(&SocketAddr::from((ends[1 - own], 0)).into())?;
+        Ok(socket)
+    };
+    let sockets = [open(0)?, open(1)?];
+    for number in 0..options.count as usize {
+        let (from, to) = (&sockets[number % 2], &sockets[1 - number % 2]);
+        let size = 10 + number % 1000;
+        tally.sent(from.send(&ZEROS[..size])?);
+        let received = { to }.read(&mut [0; 2000])?;
+        ensure!(received == size + IPV4_HEADER, "received {received} bytes");
+        tally.received(received);
+    }
+    Ok(())
+}
+
+pub fn packets(options: &Options, tally: &Tally) -> Result<()> {
+    let peer = options.peer()?;
+    let index = if_nametoindex(interface_towards(peer)?.as_str())?;
+    // Without a protocol, so that it receives nothing.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    // SAFETY: zeros are a storage.
+    let mut storage: SockAddrStorage = unsafe { std::mem::zeroed() };
+    // SAFETY: the storage has room for any address, and zeros are one of this kind too.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = index as i32;
+    // SAFETY: it was filled above, and is as long as it is said to be.
+    let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as u32) };
+    for number in 0..options.count as usize {
+        // To a station that does not exist, so that nobody answers.
+        let mut frame = vec![0; 60 + number % 1000];
+        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+        frame[12..14].copy_from_slice(&ETH_P_IP.to_be_bytes());
+        frame[14] = 0x45;
+        tally.sent(socket.send_to(&frame, &address)?);
+    }
+    Ok(())
+}
+
+pub fn sctp(options: &Options, tally: &Tally) -> Result<()> {
+    const MESSAGE: usize = 8000;
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::SCTP));
+    let listener = match new() {
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => {
+            tally.lacks(Feature::Sctp);
+            return Ok(());
+        }
+        other => other?,
+    };
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    listener.listen(1)?;
+    let near = new()?;
+    near.connect(&listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    let mut buffer = vec![0; 2 * MESSAGE];
+    for (from, to, bytes) in [
+        (&near, &far, options.bytes),
+        (&far, &near, options.bytes / 2),
+    ] {
+        let mut left = bytes as usize;
+        while left > 0 {
+            let sent = from.send(&ZEROS[..left.min(MESSAGE)])?;
+            tally.sent(sent);
+            left -= sent;
+            let received = { to }.read(&mut buffer)?;
+            tally.received(received);
+            ensure!(received == sent, "{sent} bytes came as {received}");
+        }
+    }
+    Ok(())
+}
+
+/// Types of the messages of an echo.
+struct Echo {
+    request: u8,
+    reply: u8,
+}
+
+const ICMP: Echo = Echo {
+    request: 8,
+    reply: 0,
+};
+const ICMPV6: Echo = Echo {
+    request: 128,
+    reply: 129,
+};
+
+/// Sends echo requests and takes whatever comes until the reply, which is `header` bytes longer.
+fn echoes(
+    socket: &Socket,
+    options: &Options,
+    types: &Echo,
+    header: usize,
+    tally: &Tally,
+) -> Result<()> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&SocketAddr::new(options.peer()?.ip(), 0).into())?;
+    let mut buffer = [MaybeUninit::uninit(); 2000];
+    for number in 0..options.count as usize {
+        let request = echo_request(types.request, number as u16, 20 + number % 1000);
+        let sent = socket.send(&request)?;
+        tally.sent(sent);
+        loop {
+            let received = socket.recv(&mut buffer).context("no echo reply")?;
+            tally.received(received);
+            // SAFETY: one byte that was just received, if there are that many.
+            let kind = (received > header).then(|| unsafe { buffer[header].assume_init() });
+            if kind == Some(types.reply) && received == sent + header {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An echo request with `size` bytes of data, all zero.
+fn echo_request(kind: u8, sequence: u16, size: usize) -> Vec<u8> {
+    // A ping socket sets an identifier of its own.
+    let identifier = std::process::id() as u16;
+    let mut message = vec![0; 8 + size];
+    message[0] = kind;
+    message[4..6].copy_from_slice(&identifier.to_be_bytes());
+    message[6..8].copy_from_slice(&sequence.to_be_bytes());
+    // Of IPv4's; the kernel makes that of IPv6.
+    let sum = u32::from(kind) * 256 + u32::from(identifier) + u32::from(sequence);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    message
+}
+
+/// Name of the interface that leads to `peer`.
+fn interface_towards(peer: SocketAddr) -> Result<String> {
+    let own = own_address_towards(peer)?;
+    getifaddrs()?
+        .find(|address| {
+            let address = address.address.as_ref();
+            let ip = address
+                .and_then(|address| address.as_sockaddr_in())
+                .map(|address| address.ip());
+            ip.map(IpAddr::V4) == Some(own)
+        })
+        .map(|address| address.interface_name)
+        .with_context(|| format!("no interface has the address {own}"))
+}
+
+fn own_address_towards(peer: SocketAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // Sends nothing.
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// In a new network namespace it is down.
+pub fn loopback_up() -> Result<()> {
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status();
+    let status = status.context("running ip, of iproute2")?;
+    ensure!(status.success(), "ip link set lo up: {status}");
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Modes where it takes care to tell whose a socket or its bytes are.
+
+use std::{
+    fs,
+    io::{IoSlice, IoSliceMut, Read as _, pipe},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    cmsg_space,
+    sched::{CloneFlags, unshare},
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
+};
+use socket2::{Domain, Socket, Type};
+
+use super::{
+    Options,
+    processes::{end_child, in_child, wait_for},
+    raw::loopback_up,
+    tcp::{self, Request},
+};
+use crate::truth::Tally;
+
+/// Both ports of the connection that is there twice.
+const SAME_PORTS: (u16, u16) = (40_000, 40_001);
+
+pub fn handed_over(options: &Options, tally: &Tally) -> Result<()> {
+    let (giver, taker) = UnixStream::pair()?;
+    let heir = in_child("heir", |tally| {
+        let mut stream = take(&taker)?;
+        tcp::send(&mut stream, options.bytes / 2, tally)?;
+        tcp::finish(stream, tally)
+    })?;
+    let mut stream = tcp::connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    tcp::send(&mut stream, options.bytes, tally)?;
+    tcp::receive_exactly(&stream, options.bytes / 3, tally)?;
+    give(&giver, &stream)?;
+    drop(stream);
+    wait_for(heir)
+}
+
+pub fn two_namespaces(options: &Options, _: &Tally) -> Result<()> {
+    let (go_read, go_write) = pipe()?;
+    let mut children = Vec::new();
+    for number in 1..=2 {
+        let (open_read, open_write) = pipe()?;
+        children.push(in_child("namespace", |tally| {
+            unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
+            loopback_up()?;
+            let (near, far) = same_connection()?;
+            nix::unistd::write(&open_write, b"!")?;
+            { &go_read }.read_exact(&mut [0])?;
+            tcp::pass(&near, &far, number * options.bytes, tally)?;
+            tcp::pass(&far, &near, number * options.bytes / 3, tally)
+        })?);
+        drop(open_write);
+        let open = { &open_read }.read(&mut [0])?;
+        ensure!(open == 1, "a child ended early");
+    }
+    nix::unistd::write(&go_write, b"!!")?;
+    children.into_iter().try_for_each(wait_for)
+}
+
+pub fn thread_exits(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
+    for _ in 0..options.count {
+        let brief = || Ok(tcp::send(&mut &stream, 1000, tally)?);
+        thread::scope(|scope| tcp::join(scope.spawn(brief)))?;
+        tcp::send(&mut stream, options.bytes, tally)?;
+    }
+    tcp::finish(stream, tally)
+}
+
+pub fn first_thread_exits(options: &Options, _: &Tally) -> Result<()> {
+    const MODE: &str = "leaderless";
+    let peer = options.peer()?;
+    let child = in_child(MODE, |tally| {
+        let mut stream = tcp::connect(peer, Request::Sink, tally)?;
+        tcp::send(&mut stream, 1000, tally)?;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let result = wait_until_alone().and_then(|()| {
+                    tcp::send(&mut stream, options.bytes, tally)?;
+                    tcp::finish(stream, tally)
+                });
+                end_child(MODE, tally, result)
+            });
+            // SAFETY: ends this thread and nothing else: its stack, which the other one uses, stays.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            unreachable!("exit does not return")
+        })
+    })?;
+    wait_for(child)
+}
+
+/// Waits until the process's first thread has ended.
+fn wait_until_alone() -> Result<()> {
+    let path = "/proc/thread-self/../../stat";
+    loop {
+        let stat = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        if stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+        {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A connection on loopback between ports that are the same each time.
+fn same_connection() -> Result<(TcpStream, TcpStream)> {
+    let (listening, connecting) = SAME_PORTS;
+    let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None);
+    let (listener, near) = (new()?, new()?);
+    listener.bind(&address(listening))?;
+    listener.listen(1)?;
+    near.bind(&address(connecting))?;
+    near.connect(&address(listening))?;
+    let (far, _) = listener.accept()?;
+    Ok((near.into(), far.into()))
+}
+
+/// Hands a socket to whoever has the other end.
+fn give(to: &UnixStream, socket: &TcpStream) -> Result<()> {
+    let sockets = [socket.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&sockets)];
+    let data = [IoSlice::new(b"!")];
+    sendmsg::<()>(to.as_raw_fd(), &data, &rights, MsgFlags::empty(), None).context("sendmsg")?;
+    Ok(())
+}
+
+fn take(from: &UnixStream) -> Result<TcpStream> {
+    let mut data = [0];
+    let mut slices = [IoSliceMut::new(&mut data)];
+    let mut space = cmsg_space!(RawFd);
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(from.as_raw_fd(), &mut slices, Some(&mut space), flags);
+    for control in message.context("recvmsg")?.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(sockets) = control
+            && let [socket] = sockets.as_slice()
+        {
+            // SAFETY: the kernel has just made the descriptor for this process.
+            return Ok(unsafe { OwnedFd::from_raw_fd(*socket) }.into());
+        }
+    }
+    bail!("a message without a socket")
+}

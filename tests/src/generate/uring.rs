@@ -1,0 +1,104 @@
+//! Modes of io_uring: the kernel sends and receives when the call that asked for it may be over.
+
+use std::{
+    io,
+    net::Shutdown,
+    os::fd::{AsRawFd as _, RawFd},
+};
+
+use anyhow::{Context as _, Result};
+use io_uring::{IoUring, cqueue, opcode, squeue, types::Fd};
+
+use super::{
+    Options,
+    tcp::{self, Request, ZEROS},
+};
+use crate::truth::Tally;
+
+/// Most bytes of one operation.
+const CHUNK: usize = 64 << 10;
+
+pub fn tcp(options: &Options, tally: &Tally) -> Result<()> {
+    let stream = tcp::connect(options.peer()?, Request::Source(options.bytes), tally)?;
+    let mut ring = IoUring::new(8).context("io_uring_setup")?;
+    let socket = stream.as_raw_fd();
+    let mut ways = [Way::AtOnce, Way::ByWorker, Way::ZeroCopy]
+        .into_iter()
+        .cycle();
+    let mut left = options.bytes as usize;
+    while left > 0 {
+        let way = ways.next().unwrap_or(Way::AtOnce);
+        let sent = send(&mut ring, socket, left.min(CHUNK), way)?;
+        tally.sent(sent);
+        left -= sent;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    loop {
+        let way = ways.next().unwrap_or(Way::AtOnce);
+        let received = receive(&mut ring, socket, way)?;
+        tally.received(received);
+        if received == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// How an operation runs.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// While it is submitted.
+    AtOnce,
+    /// In a worker thread of the kernel's.
+    ByWorker,
+    /// From the buffer itself; a receive copies all the same.
+    ZeroCopy,
+}
+
+impl Way {
+    fn flags(self) -> squeue::Flags {
+        match self {
+            Self::ByWorker => squeue::Flags::ASYNC,
+            Self::AtOnce | Self::ZeroCopy => squeue::Flags::empty(),
+        }
+    }
+}
+
+fn send(ring: &mut IoUring, socket: RawFd, bytes: usize, way: Way) -> Result<usize> {
+    let (socket, data, bytes) = (Fd(socket), ZEROS.as_ptr(), bytes as u32);
+    let operation = match way {
+        Way::ZeroCopy => opcode::SendZc::new(socket, data, bytes).build(),
+        Way::AtOnce | Way::ByWorker => opcode::Send::new(socket, data, bytes).build(),
+    };
+    // SAFETY: what it sends is static.
+    unsafe { run(ring, operation.flags(way.flags())) }.context("a send of io_uring")
+}
+
+fn receive(ring: &mut IoUring, socket: RawFd, way: Way) -> Result<usize> {
+    let mut buffer = vec![0; CHUNK];
+    let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), CHUNK as u32).build();
+    // SAFETY: the buffer outlives the operation, which is over when the call returns.
+    unsafe { run(ring, operation.flags(way.flags())) }.context("a receive of io_uring")
+}
+
+/// Runs one operation to its end; what it returned.
+///
+/// # Safety
+/// What the operation points to must live until then.
+unsafe fn run(ring: &mut IoUring, operation: squeue::Entry) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { ring.submission().push(&operation) }.context("no room in the queue")?;
+    let mut result = None;
+    let mut is_over = false;
+    while !is_over {
+        ring.submit_and_wait(1).context("io_uring_enter")?;
+        for entry in ring.completion() {
+            // After the result of a send without a copy comes a notice that the buffer is free.
+            if !cqueue::notif(entry.flags()) {
+                result = Some(entry.result());
+            }
+            is_over = !cqueue::more(entry.flags());
+        }
+    }
+    let result = result.context("an operation without a result")?;
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result).into())
+}
