@@ -125,6 +125,7 @@ pub const CASES: &[Case] = &[
     case("tcp_fast_open",        "tcp-fast-open",      Net::Alone),
     case("udp_segments",         "udp-segments",       Net::Peer4).count(200),
     case("udp6_segments",        "udp-segments",       Net::Peer6).count(200),
+    case("udp_segments_loopback", "udp-segments",      Net::Loopback4).count(200),
     case("udp_truncated",        "udp-truncated",      Net::Peer4),
     case("udp_corked",           "udp-corked",         Net::Peer4),
     case("udp_error_queue",      "udp-error-queue",    Net::Alone),
