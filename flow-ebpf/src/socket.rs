@@ -13,8 +13,8 @@ use flow_common::{
 
 use crate::{
     kernel::{
-        self, AF_INET, AF_INET6, Address, SK_ERR, SK_PROTOCOL, SK_SOCKET, SKC_FAMILY, SockCommon,
-        TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS, mapped,
+        self, AF_INET, AF_INET6, Address, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT, SK_PROTOCOL,
+        SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS, mapped,
     },
     logging,
     maps::{ALIASES, RING, SOCKETS, epoch, lose},
@@ -376,8 +376,7 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
     refresh(sk, common, protocol, entry);
-    // Nobody has it: it was never accepted, or is the kernel's own; nothing will release it.
-    let is_orphan = new == state::CLOSE && kernel::follow(sk, &SK_SOCKET).is_none();
+    let is_orphan = new == state::CLOSE && has_no_release(sk);
     // These states begin in the call of a process.
     let caller = if new == state::SYN_SENT || new == state::LISTEN {
         process::current()
@@ -434,6 +433,15 @@ pub enum NoEntry {
     Kernel,
     /// The map is full.
     Full,
+}
+
+/// Whether no hook tells the release of a socket: nobody has it, because it was never accepted, or it
+/// is the kernel's own, such as a path of an MPTCP connection (`inet_release`).
+#[inline(always)]
+fn has_no_release(sk: Address) -> bool {
+    let flags: u8 = kernel::read(sk, &SK_KERN_SOCK).unwrap_or(0);
+    let is_kernels = flags >> (SK_KERN_SOCK_BIT.load() & 7) & 1 != 0;
+    is_kernels || kernel::follow(sk, &SK_SOCKET).is_none()
 }
 
 /// The entry for a packet's socket, made from the packet's view of it if it is new.

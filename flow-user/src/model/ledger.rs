@@ -25,7 +25,7 @@ pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
-    let [socket, forwarded, packet_socket, not_ip] = [
+    let [mut socket, forwarded, packet_socket, not_ip] = [
         bytes(Class::Socket),
         bytes(Class::Forwarded),
         bytes(Class::PacketSocket),
@@ -38,6 +38,10 @@ pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
             bytes(Class::Total).since(taken)
         }
     };
+    if way == Way::Ingress {
+        let taken = [Class::Socket, Class::Forwarded, Class::NotIp].map(class);
+        socket = socket.since(split(class(Class::Total), &taken));
+    }
     let offload = offload(frames, class(Class::Total));
     let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
     let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
@@ -56,6 +60,21 @@ pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
             i64::MAX
         }),
     }
+}
+
+/// Bytes of headers that the stack repeated on the way from the interface to the sockets: a buffer of
+/// datagrams is cut for a socket that did not ask for it whole (`udp_rcv_segment`). The buffer was
+/// counted with one set of headers, the datagrams at their socket with one each.
+fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
+    let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
+        taken
+            .iter()
+            .map(part)
+            .fold(Bytes(0), |sum, part| sum + part)
+    };
+    let excess = sum(|count| count.bytes).since(total.bytes);
+    let repeated = total.header_bytes.since(sum(|count| count.header_bytes));
+    Bytes(excess.0.min(repeated.0))
 }
 
 /// Bytes of repeated headers, if the interface counts them.
@@ -160,6 +179,15 @@ mod tests {
             assert_eq!(ledger.offload, Bytes(offload), "own counter {own}");
             assert_eq!(ledger.unexplained, unexplained, "own counter {own}");
         }
+    }
+
+    #[test]
+    fn headers_repeated_for_a_socket_are_not_the_interfaces() {
+        // Ten datagrams of 100 bytes in one buffer, cut before their socket.
+        let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
+        let ledger = side(&sides(1028, &classes), Bytes(0), Way::Ingress);
+        assert_eq!(ledger.socket, Bytes(1028));
+        assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
 
     #[test]

@@ -55,6 +55,10 @@ const MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("MOUNT_MOUNTPOINT", "mount", "mnt_mountpoint", 8),
 ];
 
+/// A bit of a structure: the global for its byte, the one for its number in that byte, the structure,
+/// the member.
+const BIT: (&str, &str, &str, &str) = ("SK_KERN_SOCK", "SK_KERN_SOCK_BIT", "sock", "sk_kern_sock");
+
 /// Bytes at the start of a `struct sock` that the programs copy in one read;
 /// `SOCK_COMMON_BYTES` of the kernel side.
 const SOCK_COMMON_BYTES: u32 = 96;
@@ -80,7 +84,7 @@ pub enum OffsetError {
 /// # Errors
 /// A member is missing on this kernel, or has another size or place than the programs can read.
 pub fn resolve(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    MEMBERS
+    let mut offsets = MEMBERS
         .iter()
         .map(|&(global, structure, path, size)| {
             let member = btf
@@ -99,7 +103,26 @@ pub fn resolve(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
                     found: member,
                 })
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    offsets.extend(bit(btf)?);
+    Ok(offsets)
+}
+
+fn bit(btf: &Btf) -> Result<[(&'static str, u16); 2], OffsetError> {
+    let (byte, bit, structure, path) = BIT;
+    let member = btf
+        .member(structure, path)
+        .ok_or(OffsetError::Missing { structure, path })?;
+    match u16::try_from(member.bit_offset / 8) {
+        Ok(offset) if member.bit_size == 1 => {
+            Ok([(byte, offset), (bit, (member.bit_offset % 8) as u16)])
+        }
+        _ => Err(OffsetError::Unexpected {
+            structure,
+            path,
+            found: member,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +133,7 @@ mod tests {
     fn every_member_is_found_in_the_running_kernel() {
         let btf = Btf::from_kernel().expect("the kernel's BTF");
         let offsets = resolve(&btf).expect("offsets");
-        assert_eq!(offsets.len(), MEMBERS.len());
+        assert_eq!(offsets.len(), MEMBERS.len() + 2);
         assert!(offsets.contains(&("SKC_FAMILY", 16)), "{offsets:?}");
     }
 }
