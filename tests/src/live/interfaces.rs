@@ -16,7 +16,7 @@ use super::{
 /// Nothing is kept of interfaces that are gone.
 pub fn come_and_go(world: &World) -> Result<()> {
     let flow = Flow::events(world, "come-and-go")?;
-    let before = descriptors(&flow)?;
+    let before = kept(&flow)?;
     let rounds = world.scaled(30);
     for round in 0..rounds {
         let pair = Pair::new(2 * round, 2 * round + 1)?;
@@ -27,8 +27,8 @@ pub fn come_and_go(world: &World) -> Result<()> {
     }
     waiting::until(
         world.patience(),
-        &format!("flow to have {before} descriptors again"),
-        || Ok((descriptors(&flow)? <= before).then_some(())),
+        &format!("flow to keep {before} descriptors and links again"),
+        || Ok((kept(&flow)? <= before).then_some(())),
     )?;
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
@@ -48,6 +48,17 @@ pub fn renamed(world: &World) -> Result<()> {
         ensure!(status.success(), "ip -batch: {status}");
         classified(world, &flow, &new)?;
     }
+    flow.stop(Signal::SIGINT)?.expect_code(130)
+}
+
+/// One that was down at the start has its classifiers once it is up.
+pub fn down_then_up(world: &World) -> Result<()> {
+    let pair = Pair::new(0, 1)?;
+    let flow = Flow::events(world, "down-then-up")?;
+    for end in [0, 1] {
+        ip(&format!("link set {} up", name(end)))?;
+    }
+    classified(world, &flow, &pair.near)?;
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
@@ -83,9 +94,19 @@ fn classified(world: &World, flow: &Flow, name: &str) -> Result<()> {
     })
 }
 
-fn descriptors(flow: &Flow) -> Result<usize> {
+/// Descriptors of `flow`, and files of its own BPF file system, each of which holds a link.
+fn kept(flow: &Flow) -> Result<usize> {
     let folder = format!("/proc/{}/fd", flow.pid());
-    Ok(fs::read_dir(&folder).context(folder)?.count())
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).context(folder)? {
+        let path = entry?.path();
+        // One that is closed meanwhile is none.
+        if path.is_dir() {
+            count += fs::read_dir(&path).map_or(0, Iterator::count);
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// A name that [`super::peer::remove_stale`] knows; at most 15 bytes.

@@ -17,7 +17,7 @@ use super::{
     World, cases,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, outputs, qdisc, session, unread,
+    interfaces, outputs, qdisc, session, unread, waiting,
 };
 
 /// A test of the program.
@@ -43,6 +43,7 @@ pub const TESTS: &[Test] = &[
     test("snapshot_unread",           unread::snapshot),
     test("interfaces_come_and_go",    interfaces::come_and_go),
     test("interface_renamed",         interfaces::renamed),
+    test("interface_down_then_up",    interfaces::down_then_up),
     test("interface_missing",         interfaces::missing),
     test("killed_then_started",       killed_then_started),
     test("stdout_closed",             stdout_closed),
@@ -61,7 +62,7 @@ pub const TESTS: &[Test] = &[
 /// Budget of a clean end.
 const DETACH: Duration = Duration::from_millis(100);
 
-/// Ends in time, with the right code, and leaves nothing on the interfaces.
+/// Ends in time, with the right code, and leaves nothing on the interfaces or in the kernel.
 fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
     // On a slow machine by as much longer as it is slower.
     let budget = DETACH * u32::try_from(world.options.scale)?;
@@ -69,8 +70,10 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
     for attempt in 0..3 {
         let before = qdisc::read()?;
         let flow = Flow::events(world, &format!("{signal}-{attempt}"))?;
+        ensure!(loaded()? > 0, "flow runs without programs");
         let ended = flow.stop(signal)?;
         ended.expect_code(code)?;
+        none_loaded(world)?;
         let after = qdisc::read()?;
         ensure!(
             after == before,
@@ -83,6 +86,36 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
         }
     }
     bail!("took {fastest:?} to end, at most {budget:?} is allowed");
+}
+
+/// Waits for the kernel to have removed the last of Flow's programs: those of interfaces follow a little later.
+fn none_loaded(world: &World) -> Result<()> {
+    waiting::until(
+        world.patience(),
+        "the kernel to have no program of flow",
+        || Ok((loaded()? == 0).then_some(())),
+    )
+}
+
+/// How many of Flow's programs are in the kernel. Of each kind one.
+fn loaded() -> Result<usize> {
+    let mut count = 0;
+    for program in aya::programs::loaded_programs() {
+        // One that goes while it is looked at.
+        let Ok(program) = program else { continue };
+        let kinds = [
+            "tc_ingress",
+            "cgroup_egress",
+            "sched_process_e",
+            "sock_release",
+        ];
+        count += usize::from(
+            program
+                .name_as_str()
+                .is_some_and(|name| kinds.contains(&name)),
+        );
+    }
+    Ok(count)
 }
 
 fn killed_then_started(world: &World) -> Result<()> {

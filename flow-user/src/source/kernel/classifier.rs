@@ -7,7 +7,7 @@ use aya::{
     maps::{MapData, MapError, PerCpuHashMap, PerCpuValues},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcError},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
     },
     util::nr_cpus,
 };
@@ -15,6 +15,7 @@ use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout}
 use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
+    pins::{Pin, Pins},
     programs::{AttachError, CLASSIFIERS, load, program, refused},
     qdisc,
 };
@@ -39,18 +40,27 @@ pub struct Classifiers {
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
+    /// Where TCX links are held, if the kernel lets us.
+    pins: Option<Pins>,
 }
 
 /// An interface with classifiers.
 #[derive(Debug)]
 struct Attached {
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    links: Vec<Hold>,
     /// Bytes of the link header, as the classifiers see it.
     link_header: u32,
     /// Whether the interface's own counters leave it out.
     counts_without_header: bool,
     /// Whether the clsact qdisc was ours to make, and is ours to remove.
     made_qdisc: bool,
+}
+
+/// What keeps a program attached until it is dropped.
+#[derive(Debug)]
+enum Hold {
+    Link(#[expect(dead_code, reason = "dropped in time")] SchedClassifierLink),
+    Pin(#[expect(dead_code, reason = "dropped in time")] Pin),
 }
 
 /// What an interface is, for the classifiers.
@@ -76,18 +86,24 @@ impl Classifiers {
             Way::Tcx => None,
             Way::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
         };
+        let pins = (way == Way::Tcx).then(Pins::open).transpose();
+        let pins = pins.unwrap_or_else(|error| {
+            log::debug!("no BPF file system of its own: {error}");
+            None
+        });
         Ok(Self {
             counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
             layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
             attached: HashMap::new(),
             way,
             lock,
+            pins,
         })
     }
 
-    /// How they are attached, and to how many interfaces.
-    pub fn describe(&self) -> (Way, usize) {
-        (self.way, self.attached.len())
+    /// How they are attached.
+    pub fn way(&self) -> Way {
+        self.way
     }
 
     /// Whether an interface has them.
@@ -111,10 +127,16 @@ impl Classifiers {
     /// # Errors
     /// The interface is gone or refuses the programs; then nothing is left on it.
     pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
-        self.forget(ebpf, link.ifindex);
-        let result = self.try_attach(ebpf, link);
+        self.forget(link.ifindex);
+        let mut result = self.try_attach(ebpf, link);
+        if let Err(AttachError::Pin(error)) = &result {
+            log::debug!("links are held by descriptors: {error}");
+            self.forget(link.ifindex);
+            self.pins = None;
+            result = self.try_attach(ebpf, link);
+        }
         if result.is_err() {
-            self.forget(ebpf, link.ifindex);
+            self.forget(link.ifindex);
         }
         result
     }
@@ -147,7 +169,11 @@ impl Classifiers {
                 Way::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
             };
             let id = refused(name, program.attach_with_options(link.name, side, options))?;
-            attached.links.push((name, id));
+            let link = refused(name, program.take_link(id))?;
+            attached.links.push(match &mut self.pins {
+                None => Hold::Link(link),
+                Some(pins) => Hold::Pin(pins.hold(link.try_into()?)?),
+            });
         }
         if current_name(link.ifindex)? != name {
             // The programs may be on the one that has the name now.
@@ -185,9 +211,9 @@ impl Classifiers {
     }
 
     /// Forgets an interface, which may be gone; what is left on it is taken away.
-    pub fn forget(&mut self, ebpf: &mut Ebpf, ifindex: u32) {
+    pub fn forget(&mut self, ifindex: u32) {
         if let Some(attached) = self.attached.remove(&ifindex) {
-            detach(ebpf, ifindex, attached);
+            detach(ifindex, attached);
         }
         // They are there only if the interface was known.
         let _ = self.layouts.remove(&ifindex);
@@ -234,23 +260,16 @@ impl Classifiers {
     }
 
     /// Takes the programs off every interface, and the qdiscs that were made for them.
-    pub fn detach(&mut self, ebpf: &mut Ebpf) {
+    pub fn detach(&mut self) {
         for (ifindex, attached) in self.attached.drain() {
-            detach(ebpf, ifindex, attached);
+            detach(ifindex, attached);
         }
     }
 }
 
-/// Takes the programs off an interface. One that is gone took them with it; then this gives back the
-/// descriptors, which aya keeps as long as nobody detaches.
-fn detach(ebpf: &mut Ebpf, ifindex: u32, attached: Attached) {
-    for (name, id) in attached.links {
-        let detached = program::<SchedClassifier>(ebpf, name)
-            .and_then(|program| refused(name, program.detach(id)));
-        if let Err(error) = detached {
-            log::debug!("interface {ifindex}: {error}");
-        }
-    }
+/// Takes the programs off an interface, which may be gone.
+fn detach(ifindex: u32, attached: Attached) {
+    drop(attached.links);
     if attached.made_qdisc
         && let Err(error) = qdisc::remove_if_empty(ifindex)
     {

@@ -9,10 +9,7 @@ use std::{
 use aya::Ebpf;
 use flow_common::Class;
 
-use super::{
-    classifier::{self, Classifiers, Counts, Way},
-    programs::AttachError,
-};
+use super::classifier::{self, Classifiers, Counts, Way};
 use crate::{
     event::{Bytes, Event, InterfaceFact, InterfaceSide},
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
@@ -31,9 +28,20 @@ pub struct Frames {
     chosen: Option<Vec<String>>,
 }
 
+/// When an interface gets its classifiers. Each takes the kernel some 20 ms to attach and 16 to
+/// detach, also where no packet will ever pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attaching {
+    /// One that has just appeared, so that they are there before it is up.
+    AtOnce,
+    /// One that was there before, which may stay down for good.
+    WhenUp,
+}
+
 /// An interface that is followed.
 struct Known {
     link: Link,
+    attaching: Attaching,
     before: Before,
 }
 
@@ -87,13 +95,16 @@ impl Frames {
         }
     }
 
-    /// How classifiers are attached, to how many of how many interfaces.
+    /// How classifiers are attached, how many of the interfaces that are up lack them, and how many
+    /// are up.
     pub fn attached(&self) -> (Option<Way>, usize, usize) {
-        let (way, count) = self.classifiers.as_ref().map_or((None, 0), |classifiers| {
-            let (way, count) = classifiers.describe();
-            (Some(way), count)
-        });
-        (way, count, self.known.len())
+        let classifiers = self.classifiers.as_ref();
+        let lacks = |known: &&Known| {
+            classifiers.is_none_or(|classifiers| !classifiers.is_attached(known.link.ifindex))
+        };
+        let up = self.known.values().filter(|known| known.link.up);
+        let lacking = up.clone().filter(lacks).count();
+        (classifiers.map(Classifiers::way), lacking, up.count())
     }
 
     /// Waits for an interface to come, change or go.
@@ -109,12 +120,12 @@ impl Frames {
         match change {
             LinkChange::Present(link) => {
                 let ifindex = link.ifindex;
-                self.present(ebpf, link);
+                self.present(ebpf, link, Attaching::AtOnce);
                 if let Some(known) = self.known.get(&ifindex) {
                     return vec![known.event(self.classifiers.as_ref())];
                 }
             }
-            LinkChange::Gone { ifindex } => return self.gone(ebpf, ifindex).into_iter().collect(),
+            LinkChange::Gone { ifindex } => return self.gone(ifindex).into_iter().collect(),
             LinkChange::Relist => match self.list(ebpf) {
                 Ok(gone) => return gone,
                 Err(error) => log::warn!("cannot list the interfaces: {error}"),
@@ -128,28 +139,26 @@ impl Frames {
         let links = self.interfaces.list()?;
         let missing = missing(self.known.keys().copied(), &links);
         let gone = missing.into_iter();
-        let gone = gone
-            .filter_map(|ifindex| self.gone(ebpf, ifindex))
-            .collect();
+        let gone = gone.filter_map(|ifindex| self.gone(ifindex)).collect();
         for link in links {
-            self.present(ebpf, link);
+            self.present(ebpf, link, Attaching::WhenUp);
         }
         Ok(gone)
     }
 
-    fn gone(&mut self, ebpf: &mut Ebpf, ifindex: u32) -> Option<Event> {
+    fn gone(&mut self, ifindex: u32) -> Option<Event> {
         if let Some(classifiers) = &mut self.classifiers {
-            classifiers.forget(ebpf, ifindex);
+            classifiers.forget(ifindex);
         }
         self.known.remove(&ifindex)?;
         Some(Event::InterfaceGone { ifindex })
     }
 
-    fn present(&mut self, ebpf: &mut Ebpf, link: Link) {
+    fn present(&mut self, ebpf: &mut Ebpf, link: Link, attaching: Attaching) {
         if let Some(known) = self.known.get_mut(&link.ifindex) {
             known.link = link;
             if let Some(classifiers) = &mut self.classifiers {
-                known.renew(ebpf, classifiers);
+                known.renew(ebpf, classifiers, &mut self.interfaces);
             }
             return;
         }
@@ -163,9 +172,10 @@ impl Frames {
                 ..Before::default()
             },
             link,
+            attaching,
         };
         if let Some(classifiers) = &mut self.classifiers {
-            known.attach(ebpf, classifiers, &mut self.interfaces);
+            known.renew(ebpf, classifiers, &mut self.interfaces);
         }
         self.known.insert(known.link.ifindex, known);
     }
@@ -191,9 +201,9 @@ impl Frames {
     }
 
     /// Takes the classifiers off every interface.
-    pub fn detach(&mut self, ebpf: &mut Ebpf) {
+    pub fn detach(&mut self) {
         if let Some(classifiers) = &mut self.classifiers {
-            classifiers.detach(ebpf);
+            classifiers.detach();
         }
     }
 }
@@ -236,17 +246,19 @@ impl Known {
         }
     }
 
-    /// The interface has changed: tells its classifiers, or attaches them if that failed before. What
-    /// it had counted by then stays unexplained.
-    fn renew(&self, ebpf: &mut Ebpf, classifiers: &mut Classifiers) {
-        let result = if classifiers.is_attached(self.link.ifindex) {
-            classifiers
-                .describe_link(self.described())
-                .map_err(AttachError::from)
-        } else {
-            classifiers.attach(ebpf, self.described())
-        };
-        if let Err(error) = result {
+    /// The interface is new or has changed: tells its classifiers, or attaches them if it is time, also
+    /// if that failed before. Its ledger begins then.
+    fn renew(
+        &mut self,
+        ebpf: &mut Ebpf,
+        classifiers: &mut Classifiers,
+        interfaces: &mut Interfaces,
+    ) {
+        if !classifiers.is_attached(self.link.ifindex) {
+            if self.link.up || self.attaching == Attaching::AtOnce {
+                self.attach(ebpf, classifiers, interfaces);
+            }
+        } else if let Err(error) = classifiers.describe_link(self.described()) {
             log::debug!("interface {}: {error}", self.link.name.escape_debug());
         }
     }

@@ -12,6 +12,7 @@ pub mod limits;
 mod loader;
 mod maps;
 mod offsets;
+mod pins;
 pub mod probe;
 mod programs;
 mod qdisc;
@@ -339,7 +340,7 @@ impl Kernel {
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.recursions = programs::recursions(&self.ebpf);
         self.losses(time, out);
-        self.frames.detach(&mut self.ebpf);
+        self.frames.detach();
         programs::detach(&mut self.ebpf);
     }
 }
@@ -347,7 +348,7 @@ impl Kernel {
 impl Drop for Kernel {
     /// Filters of a clsact qdisc would stay otherwise, when Flow gives up.
     fn drop(&mut self) {
-        self.frames.detach(&mut self.ebpf);
+        self.frames.detach();
     }
 }
 
@@ -485,7 +486,7 @@ fn check_interfaces(chosen: Option<&[String]>) -> Result<(), StartError> {
 
 /// Says on how many interfaces packets are classified.
 fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
-    let (way, attached, present) = frames.attached();
+    let (way, lacking, up) = frames.attached();
     for entry in coverage {
         if entry.capability != capability::INTERFACES {
             continue;
@@ -493,8 +494,8 @@ fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
         if way.is_none() {
             entry.backend = Some(Backend::Rtnetlink.to_string());
             entry.limits = limits::words(Backend::Rtnetlink);
-        } else if attached < present {
-            let missing = format!("packets of {} of {present} interfaces", present - attached);
+        } else if lacking > 0 {
+            let missing = format!("packets of {lacking} of {up} interfaces");
             add_limit(&mut entry.limits, &missing);
         }
     }

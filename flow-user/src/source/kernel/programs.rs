@@ -100,6 +100,10 @@ pub enum AttachError {
     Cpus(std::io::Error),
     #[error("cannot lock the classifiers: {0}")]
     Lock(std::io::Error),
+    #[error("{0}")]
+    Link(#[from] aya::programs::links::LinkError),
+    #[error("cannot hold a link: {0}")]
+    Pin(#[from] aya::pin::PinError),
     #[error("cannot read the interface's qdiscs: {0}")]
     Qdisc(std::io::Error),
 }
