@@ -3,9 +3,11 @@
 //!
 //! - [`generate`]: the modes of traffic; one function each.
 //! - [`truth`]: what a process of the generator prints.
+//! - [`bench`]: what Flow costs; one line of a table for each part.
 //! - [`live`]: the tests; one line of a table each.
 //! - [`guest`]: the init of a virtual machine that runs them under another kernel.
 
+pub mod bench;
 pub mod generate;
 pub mod guest;
 pub mod live;

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool talks there")]
 
 mod apt;
+mod bench;
 mod cells;
 mod check;
 mod cpio;
@@ -29,7 +30,7 @@ use crate::kernels::Kernel;
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "Build, run and test Flow"
+    about = "Build, run, test and measure Flow"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -57,6 +58,14 @@ enum Command {
         /// No virtual machines
         #[arg(long)]
         host_only: bool,
+    },
+    /// What Flow costs, and what other tools do on the same traffic; writes the figures into docs/benchmarks.md
+    Bench {
+        /// Fewer and shorter rounds, under three minutes
+        #[arg(long)]
+        quick: bool,
+        /// Only these parts, the document stays as it is: hooks, throughput, footprint, moments, beside
+        parts: Vec<String>,
     },
     /// Live tests in a virtual machine: the cells of the kernel matrix that match
     Vm {
@@ -95,6 +104,7 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Run { arguments } => run::run(&arguments),
         Command::Check => Ok(suite::conclude(&check::check())),
         Command::Test { host_only } => suite::test(host_only),
+        Command::Bench { quick, parts } => bench::bench(quick, &parts),
         Command::Vm {
             kernel,
             backend,

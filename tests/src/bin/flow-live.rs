@@ -1,10 +1,11 @@
-//! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it.
+//! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it,
+//! `flow-live bench` measures what Flow costs.
 //! As the first process of a machine it is the init of a test guest.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flow_tests::{generate, guest, live};
+use flow_tests::{bench, generate, guest, live};
 
 /// Traffic generator and live tests of Flow.
 #[derive(Parser)]
@@ -20,6 +21,11 @@ enum Command {
     Generate(generate::Options),
     /// Runs the live tests; exits with 1 if one fails
     Run(live::Options),
+    /// Measures what Flow costs and prints the figures; exits with 1 if something could not be measured
+    Bench(bench::Options),
+    /// Makes traffic by time or by rate, for the benchmark
+    #[command(subcommand)]
+    Load(bench::load::Load),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +36,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(options) => generate::run(&options).map(|()| true),
         Command::Run(options) => live::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Load(load) => bench::load::run(&load).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -7,14 +7,14 @@ mod flow;
 mod generator;
 mod interfaces;
 mod outputs;
-mod peer;
+pub(crate) mod peer;
 mod programs;
 mod qdisc;
 mod report;
 mod session;
 pub mod stream;
 mod unread;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::{fs, path::PathBuf, time::Duration};
 

@@ -1,0 +1,248 @@
+//! Flow, nethogs and bandwhich, one after the other on the same traffic: a bulk sender and many short processes.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{
+    Bench, Output, Process, Section,
+    bulk::{any_port, listening},
+    figures::{Table, mebibytes, number},
+};
+use crate::{
+    live::peer::Peer,
+    truth::{Line, Truth},
+};
+
+const BULK_BYTES: &str = "2000000000";
+const SHORT_PROCESSES: &str = "500";
+const SHORT_BYTES: &str = "20000";
+/// So that a tool that looks once a second has looked before and after.
+const SETTLING: Duration = Duration::from_millis(2500);
+
+/// What a tool said: bytes of both directions, by process.
+type Said = BTreeMap<Who, u64>;
+
+/// How a tool names a process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Pid(u32),
+    /// bandwhich prints no pid.
+    Name(String),
+}
+
+struct Tool<'a> {
+    name: &'static str,
+    program: Option<&'a Path>,
+    arguments: Vec<&'a str>,
+    read: fn(&str) -> Said,
+}
+
+pub fn measure(bench: &Bench) -> Result<Section> {
+    let peer = bench.peer()?;
+    let link = peer.link.as_str();
+    let options = &bench.options;
+    let tools = [
+        Tool {
+            name: "flow events",
+            program: Some(&options.flow),
+            arguments: vec!["events", "--json", "--backend", options.backend.name()],
+            read: read_flow,
+        },
+        Tool {
+            name: "nethogs",
+            program: options.nethogs.as_deref(),
+            arguments: vec!["-t", "-v", "2", "-d", "1", link],
+            read: read_nethogs,
+        },
+        Tool {
+            name: "bandwhich",
+            program: options.bandwhich.as_deref(),
+            arguments: vec!["--raw", "--no-resolve", "--processes", "--interface", link],
+            read: read_bandwhich,
+        },
+    ];
+    let mut table = Table::new(&[
+        "",
+        "bulk bytes",
+        "short processes named",
+        "their bytes",
+        "CPU",
+        "peak RSS",
+    ]);
+    for tool in &tools {
+        eprintln!("    {}", tool.name);
+        let cells = match tool.program {
+            None => vec!["could not be installed here".to_owned()],
+            Some(program) => run(bench, &peer, tool, program)
+                .unwrap_or_else(|error| vec![format!("failed: {error:#}")]),
+        };
+        bench.check()?;
+        let mut row = vec![tool.name.to_owned()];
+        row.extend(cells);
+        row.resize(6, "-".to_owned());
+        table.row(row);
+    }
+    Ok(Section {
+        tables: vec![table],
+        notes: vec![format!(
+            "Each tool alone, on the same traffic over a veth pair: one process sends {BULK_BYTES} bytes by TCP, then \
+             {SHORT_PROCESSES} processes with a name each send and receive {SHORT_BYTES} bytes. Percentages are of what the \
+             processes' calls returned; tools that count packets count headers too, and may come out above 100. A process is \
+             named if the tool told bytes for its pid or, where it tells no pids, for its name. CPU is user and system time \
+             of the tool from its start to the end of the traffic."
+        )],
+        verdicts: Vec::new(),
+    })
+}
+
+fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Vec<String>> {
+    let listen = any_port(peer.far4);
+    let arguments = ["generate", "serve", "--listen", &listen];
+    let generate = |arguments: &[&str], peer| {
+        let program = &bench.generator;
+        Process::start(bench, "generate", program, arguments, peer, Output::Lines)
+    };
+    let mut server = generate(&arguments, Some(peer))?;
+    let address = listening(bench, &mut server)?.to_string();
+    let watcher = Process::start(
+        bench,
+        tool.name.split(' ').next().unwrap_or(tool.name),
+        program,
+        &tool.arguments,
+        None,
+        Output::File,
+    )?;
+    bench.pause(SETTLING)?;
+
+    let send = |mode, bytes, count| -> Result<Vec<Truth>> {
+        let mut arguments = vec!["generate", mode, "--peer", &address];
+        arguments.extend(["--bytes", bytes, "--count", count]);
+        truths(generate(&arguments, None)?)
+    };
+    let bulk = send("tcp-up", BULK_BYTES, "1")?;
+    let mut short = send("short-processes", SHORT_BYTES, SHORT_PROCESSES)?;
+    // The one that starts the others moves nothing.
+    short.retain(|truth| truth.moved.tx_bytes > 0);
+    bench.pause(SETTLING)?;
+
+    let usage = watcher.usage().context("it ended early")?;
+    let (_, text) = watcher.interrupt()?;
+    server.close()?;
+    let said = (tool.read)(&text);
+    let told = |truth: &Truth| {
+        let by_pid = said.get(&Who::Pid(truth.pid));
+        by_pid.or_else(|| said.get(&Who::Name(truth.comm.clone())))
+    };
+    let share = |truths: &[Truth]| {
+        let moved: u64 = truths.iter().map(total).sum();
+        let attributed: u64 = truths.iter().filter_map(told).sum();
+        format!("{:.2} %", 100.0 * attributed as f64 / moved.max(1) as f64)
+    };
+    let named = short.iter().filter(|truth| told(truth).is_some()).count();
+    Ok(vec![
+        share(&bulk),
+        format!("{named} of {}", short.len()),
+        share(&short),
+        format!("{} s", number(usage.cpu.as_secs_f64())),
+        mebibytes(usage.peak),
+    ])
+}
+
+fn total(truth: &Truth) -> u64 {
+    truth.moved.tx_bytes + truth.moved.rx_bytes
+}
+
+/// What the generator's processes moved.
+fn truths(generator: Process) -> Result<Vec<Truth>> {
+    let text = generator.output_to_end()?;
+    text.lines()
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| format!("the generator said {line:?}"))
+        })
+        .filter_map(|line| match line {
+            Ok(Line::Moved(truth)) => Some(Ok(truth)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}
+
+/// The ends of processes carry their totals.
+fn read_flow(text: &str) -> Said {
+    text.lines()
+        .filter(|line| line.contains(r#""type":"process.exit""#))
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|event| {
+            let pid = u32::try_from(event["process"]["pid"].as_u64()?).ok()?;
+            let app = &event["app"];
+            let bytes = app["tx_bytes"].as_u64()? + app["rx_bytes"].as_u64()?;
+            (bytes > 0).then_some((Who::Pid(pid), bytes))
+        })
+        .collect()
+}
+
+/// Lines `PROGRAM/PID/UID<tab>SENT<tab>RECEIVED`, totals; those of what it cannot name have pid 0.
+fn read_nethogs(text: &str) -> Said {
+    let mut said = Said::new();
+    for line in text.lines() {
+        let mut columns = line.rsplit('\t');
+        let mut next = || columns.next();
+        let (Some(received), Some(sent), Some(program)) = (next(), next(), next()) else {
+            continue;
+        };
+        let pid = program.rsplit('/').nth(1).and_then(|pid| pid.parse().ok());
+        let sum =
+            |one: &str, other: &str| Some(one.parse::<f64>().ok()? + other.parse::<f64>().ok()?);
+        if let (Some(pid @ 1..), Some(bytes)) = (pid, sum(sent, received)) {
+            let most = said.entry(Who::Pid(pid)).or_default();
+            *most = (*most).max(bytes as u64);
+        }
+    }
+    said.retain(|_, bytes| *bytes > 0);
+    said
+}
+
+/// Lines `process: <TIME> "NAME" up/down Bps: UP/DOWN ...`, once a second.
+fn read_bandwhich(text: &str) -> Said {
+    let mut said = Said::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("process: ") else {
+            continue;
+        };
+        let rate = || {
+            let (_, rate) = rest.split_once("Bps: ")?;
+            let (up, down) = rate.split(' ').next()?.split_once('/')?;
+            Some(up.parse::<u64>().ok()? + down.parse::<u64>().ok()?)
+        };
+        if let (Some(name), Some(rate @ 1..)) = (rest.split('"').nth(1), rate()) {
+            *said.entry(Who::Name(name.to_owned())).or_default() += rate;
+        }
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nethogs_totals_are_the_last_and_unnamed_ones_are_left_out() {
+        let text = "Refreshing:\n/usr/bin/a b/12/0\t10\t5\nunknown TCP/0/0\t9\t9\n\nRefreshing:\n/usr/bin/a b/12/0\t30\t6\n";
+        assert_eq!(read_nethogs(text), Said::from([(Who::Pid(12), 36)]));
+    }
+
+    #[test]
+    fn bandwhich_rates_are_added() {
+        let line = "process: <17> \"curl\" up/down Bps: 10/5 connections: 1\n";
+        let said = read_bandwhich(&format!("Refreshing:\n{line}{line}"));
+        assert_eq!(said, Said::from([(Who::Name("curl".to_owned()), 30)]));
+    }
+
+    #[test]
+    fn flow_tells_totals_when_a_process_ends() {
+        let text = "{\"type\":\"process.exit\",\"process\":{\"pid\":7},\"app\":{\"tx_bytes\":1,\"rx_bytes\":2}}\n";
+        assert_eq!(read_flow(text), Said::from([(Who::Pid(7), 3)]));
+    }
+}

@@ -1,0 +1,321 @@
+//! `flow-live load KIND`: traffic by time or by rate, for measuring. What it moves is printed, one JSON line; the modes of
+//! `flow-live generate` move a given amount instead, to be compared byte for byte.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Subcommand;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::truth::Line;
+
+/// Most bytes moved by one call.
+const CHUNK: usize = 128 << 10;
+/// Calls between two looks at the clock.
+const BATCH: u32 = 64;
+/// Listeners of `hold`: one alone has too few ports for its closed connections' TIME_WAIT.
+const LISTENERS: usize = 16;
+/// Bytes that a held connection moves each way when it is opened, and when it talks.
+const WORD: usize = 100;
+
+/// A kind of load.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Load {
+    /// Takes whatever comes by TCP and UDP, until standard input ends
+    Sink {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Asks who sent each datagram
+        #[arg(long)]
+        ask: bool,
+    },
+    /// Sends by TCP, as much as goes
+    Tcp {
+        #[arg(long)]
+        peer: SocketAddr,
+        #[arg(long, default_value_t = 1)]
+        streams: usize,
+        /// Bytes of one call
+        #[arg(long, default_value_t = CHUNK)]
+        size: usize,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Sends datagrams, as many as go
+    Udp {
+        #[arg(long)]
+        peer: SocketAddr,
+        /// Names the destination in each call, instead of connecting
+        #[arg(long)]
+        to: bool,
+        #[arg(long, default_value_t = 64)]
+        size: usize,
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Keeps connections to itself open, until standard input ends; both ends are its own
+    Hold {
+        /// Where it listens
+        #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+        ip: Ipv4Addr,
+        #[arg(long)]
+        connections: usize,
+        /// New connections a second; for each the oldest ends
+        #[arg(long, default_value_t = 0)]
+        rate: u64,
+        /// Every connection moves bytes once a second
+        #[arg(long)]
+        talk: bool,
+    },
+}
+
+/// What a load did.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    pub bytes: u64,
+    pub calls: u64,
+    /// Connections opened at the given rate.
+    pub opened: u64,
+    pub seconds: f64,
+}
+
+/// Runs it and prints what it did.
+pub fn run(load: &Load) -> Result<()> {
+    let started = Instant::now();
+    let mut done = match *load {
+        Load::Sink { listen, ask } => sink(listen, ask)?,
+        Load::Tcp {
+            peer,
+            streams,
+            size,
+            seconds,
+        } => tcp(peer, streams, size, Duration::from_secs_f64(seconds))?,
+        Load::Udp {
+            peer,
+            to,
+            size,
+            seconds,
+        } => udp(peer, to, size, Duration::from_secs_f64(seconds))?,
+        Load::Hold {
+            ip,
+            connections,
+            rate,
+            talk,
+        } => hold(ip, connections, rate, talk)?,
+    };
+    if done.seconds == 0.0 {
+        done.seconds = started.elapsed().as_secs_f64();
+    }
+    println_json(&done)
+}
+
+/// Connections that one process can hold with both their ends.
+pub fn most_held() -> usize {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(hard).map_or(500, |hard| hard.saturating_sub(200) / 2)
+}
+
+/// One system call, so that a reader never sees half a line.
+fn println_json(done: &Done) -> Result<()> {
+    let mut line = serde_json::to_vec(done)?;
+    line.push(b'\n');
+    io::stdout().write_all(&line).context("writing to stdout")
+}
+
+fn sink(listen: SocketAddr, ask: bool) -> Result<Done> {
+    let listener = TcpListener::bind(listen)?;
+    let address = listener.local_addr()?;
+    let socket = UdpSocket::bind(address)?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    Line::Listening { address }.print()?;
+
+    let (bytes, calls) = (AtomicU64::new(0), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 2048];
+            loop {
+                let received = if ask {
+                    socket.recv_from(&mut buffer).map(|(received, _)| received)
+                } else {
+                    socket.recv(&mut buffer)
+                };
+                match received {
+                    Ok(received) => {
+                        bytes.fetch_add(received as u64, Relaxed);
+                        calls.fetch_add(1, Relaxed);
+                    }
+                    // Nothing came for a while: the queue is empty.
+                    Err(_) if stop.load(Relaxed) => return,
+                    Err(_) => {}
+                }
+            }
+        });
+        loop {
+            let stdin = io::stdin();
+            let mut fds = [
+                PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            ];
+            nix::poll::poll(&mut fds, PollTimeout::NONE).context("poll")?;
+            if fds[1].any() == Some(true) {
+                stop.store(true, Relaxed);
+                return Ok::<_, anyhow::Error>(());
+            }
+            let (mut stream, _) = listener.accept()?;
+            let (bytes, calls) = (&bytes, &calls);
+            scope.spawn(move || {
+                let mut buffer = vec![0; CHUNK];
+                while let Ok(received @ 1..) = stream.read(&mut buffer) {
+                    bytes.fetch_add(received as u64, Relaxed);
+                    calls.fetch_add(1, Relaxed);
+                }
+            });
+        }
+    })?;
+    Ok(Done {
+        bytes: bytes.into_inner(),
+        calls: calls.into_inner(),
+        ..Done::default()
+    })
+}
+
+fn tcp(peer: SocketAddr, streams: usize, size: usize, time: Duration) -> Result<Done> {
+    let connections = (0..streams)
+        .map(|_| TcpStream::connect(peer).context("connecting"))
+        .collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    let (bytes, calls) = thread::scope(|scope| {
+        let threads: Vec<_> = connections
+            .into_iter()
+            .map(|stream| scope.spawn(move || send(stream, size, started + time)))
+            .collect();
+        let mut sum = (0, 0);
+        for thread in threads {
+            let (bytes, calls) = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            sum = (sum.0 + bytes, sum.1 + calls);
+        }
+        Ok::<_, anyhow::Error>(sum)
+    })?;
+    Ok(Done {
+        bytes,
+        calls,
+        opened: 0,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Sends until `end`, then waits until the far end has read everything.
+fn send(mut stream: TcpStream, size: usize, end: Instant) -> Result<(u64, u64)> {
+    let buffer = vec![0; size];
+    let (mut bytes, mut calls) = (0, 0);
+    // Large calls take long enough to look at the clock after each.
+    let batch = if size < CHUNK { BATCH } else { 1 };
+    while Instant::now() < end {
+        for _ in 0..batch {
+            bytes += stream.write(&buffer)? as u64;
+            calls += 1;
+        }
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let answer = stream.read(&mut [0])?;
+    ensure!(answer == 0, "the far end sent something");
+    Ok((bytes, calls))
+}
+
+fn udp(peer: SocketAddr, to: bool, size: usize, time: Duration) -> Result<Done> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    if !to {
+        socket.connect(peer)?;
+    }
+    let buffer = vec![0; size];
+    let started = Instant::now();
+    let mut done = Done::default();
+    while started.elapsed() < time {
+        for _ in 0..BATCH {
+            let sent = if to {
+                socket.send_to(&buffer, peer)
+            } else {
+                socket.send(&buffer)
+            };
+            done.bytes += sent? as u64;
+            done.calls += 1;
+        }
+    }
+    done.seconds = started.elapsed().as_secs_f64();
+    Ok(done)
+}
+
+fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool) -> Result<Done> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("setrlimit")?;
+    let listeners = (0..LISTENERS)
+        .map(|_| TcpListener::bind((IpAddr::from(ip), 0)).context("listening"))
+        .collect::<Result<Vec<_>>>()?;
+    let mut next = listeners.iter().cycle();
+    let mut open = || -> Result<Pair> {
+        let listener = next.next().context("no listener")?;
+        let near = TcpStream::connect(listener.local_addr()?).context("connecting")?;
+        let (far, _) = listener.accept().context("accepting")?;
+        let mut pair = Pair { near, far };
+        pair.talk()?;
+        Ok(pair)
+    };
+    let mut held = (0..connections)
+        .map(|_| open())
+        .collect::<Result<VecDeque<_>>>()?;
+    Line::Ready.print()?;
+
+    let started = Instant::now();
+    let mut done = Done::default();
+    let (mut talked, mut speaker) = (0, 0);
+    let stdin = io::stdin();
+    loop {
+        let elapsed = started.elapsed().as_secs_f64();
+        while done.opened < (elapsed * rate as f64) as u64 {
+            held.push_back(open()?);
+            held.pop_front();
+            done.opened += 1;
+        }
+        while talk && talked < (elapsed * connections as f64) as u64 {
+            held[speaker].talk()?;
+            speaker = (speaker + 1) % held.len();
+            talked += 1;
+        }
+        let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if nix::poll::poll(&mut input, 10_u8).context("poll")? > 0 {
+            done.seconds = started.elapsed().as_secs_f64();
+            return Ok(done);
+        }
+    }
+}
+
+/// Both ends of a connection.
+struct Pair {
+    near: TcpStream,
+    far: TcpStream,
+}
+
+impl Pair {
+    fn talk(&mut self) -> io::Result<()> {
+        let mut buffer = [0; WORD];
+        self.near.write_all(&buffer)?;
+        self.far.read_exact(&mut buffer)?;
+        self.far.write_all(&buffer)?;
+        self.near.read_exact(&mut buffer)
+    }
+}

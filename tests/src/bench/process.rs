@@ -1,0 +1,305 @@
+//! A process under measurement: its output as it comes, its CPU time, its memory.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sched::CloneFlags,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::de::DeserializeOwned;
+
+use super::Bench;
+use crate::live::{peer::Peer, waiting};
+
+/// For everything that takes a moment: a start, a first line, an end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where standard output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To this program, line by line.
+    Lines,
+    /// To a file, to be read at the end: reading it meanwhile would take CPU from what is measured.
+    File,
+}
+
+/// A child. Ends with the value.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    started: Instant,
+    stdin: Option<ChildStdin>,
+    lines: Option<Receiver<(Instant, String)>>,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time together.
+    pub cpu: Duration,
+    /// Share of it in the kernel, in clock ticks.
+    pub user_ticks: u64,
+    pub system_ticks: u64,
+    /// Resident memory now and at most, in bytes.
+    pub resident: u64,
+    pub peak: u64,
+}
+
+impl Process {
+    /// Starts a program, in the peer's network namespace or in this one. Its standard input stays open until [`Self::finish`].
+    pub fn start<S: AsRef<OsStr>>(
+        bench: &Bench,
+        name: &str,
+        program: &Path,
+        arguments: &[S],
+        peer: Option<&Peer>,
+        output: Output,
+    ) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        bench.check()?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = |kind: &str| bench.scratch.join(format!("{number}-{name}.{kind}"));
+        let (out, errors) = (file("out"), file("err"));
+        let netns = peer.map(Peer::netns).transpose()?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(match output {
+                Output::Lines => Stdio::piped(),
+                Output::File => File::create(&out).context("making a file")?.into(),
+            })
+            .stderr(File::create(&errors).context("making a file")?);
+        // SAFETY: only system calls that are safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                if let Some(netns) = &netns {
+                    nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?;
+                }
+                Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+            });
+        }
+        let started = Instant::now();
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            started,
+            stdin: child.stdin.take(),
+            lines: child.stdout.take().map(read_lines),
+            child,
+            output: out,
+            errors,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line, with the time from the start until it came.
+    pub fn line(&mut self, bench: &Bench) -> Result<(Duration, String)> {
+        let lines = self.lines.as_ref().context("its output goes to a file")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            bench.check()?;
+            match lines.recv_timeout(Duration::from_millis(50)) {
+                Ok((when, line)) => return Ok((when - self.started, line)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => bail!("{} said nothing more: {}", self.name, self.complaint()),
+            }
+        }
+    }
+
+    /// The next line, read as JSON.
+    pub fn json<T: DeserializeOwned>(&mut self, bench: &Bench) -> Result<T> {
+        let (_, line) = self.line(bench)?;
+        serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))
+    }
+
+    /// Waits until it has written something.
+    pub fn first_output(&mut self, bench: &Bench) -> Result<()> {
+        if self.lines.is_some() {
+            return self.line(bench).map(|_| ());
+        }
+        let what = format!("the first output of {}", self.name);
+        waiting::until(PATIENCE, &what, || {
+            bench.check()?;
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended early, {status}: {}", self.name, self.complaint());
+            }
+            Ok((fs::metadata(&self.output)?.len() > 0).then_some(()))
+        })
+    }
+
+    /// Ends its standard input; what it says last, read as JSON.
+    pub fn finish<T: DeserializeOwned>(mut self, bench: &Bench) -> Result<T> {
+        self.stdin = None;
+        self.json(bench)
+    }
+
+    /// Ends its standard input and waits until it has ended well.
+    pub fn close(mut self) -> Result<()> {
+        self.stdin = None;
+        self.join()
+    }
+
+    /// Waits until it has ended well.
+    pub fn join(&mut self) -> Result<()> {
+        let status = waiting::for_exit(&mut self.child, 2 * PATIENCE, &self.name)?;
+        ensure!(
+            status.success(),
+            "{} failed, {status}: {}",
+            self.name,
+            self.complaint()
+        );
+        Ok(())
+    }
+
+    /// Everything it writes until it has ended well.
+    pub fn output_to_end(mut self) -> Result<String> {
+        self.join()?;
+        self.text()
+    }
+
+    /// Tells it to end with SIGINT and waits; how long that took, and what it wrote to its file.
+    pub fn interrupt(mut self) -> Result<(Duration, String)> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended early, {status}: {}", self.name, self.complaint());
+        }
+        let told = Instant::now();
+        kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)
+            .with_context(|| format!("ending {}", self.name))?;
+        waiting::for_exit(&mut self.child, PATIENCE, &self.name)?;
+        let took = told.elapsed();
+        Ok((took, self.text()?))
+    }
+
+    pub fn usage(&self) -> Result<Usage> {
+        usage(self.pid())
+    }
+
+    /// What it wrote and nobody has taken, up to the end of its output.
+    fn text(&self) -> Result<String> {
+        Ok(match &self.lines {
+            Some(lines) => lines.iter().map(|(_, line)| line + "\n").collect(),
+            None => String::from_utf8_lossy(&fs::read(&self.output)?).into_owned(),
+        })
+    }
+
+    fn complaint(&self) -> String {
+        let text = fs::read(&self.errors).unwrap_or_default();
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        waiting::end(&mut self.child);
+        let _ = fs::remove_file(&self.output);
+        let _ = fs::remove_file(&self.errors);
+    }
+}
+
+/// What a process has used until now.
+fn usage(pid: u32) -> Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (user_ticks, system_ticks) = ticks(&stat).context("reading /proc/PID/stat")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(Usage {
+        cpu: cpu_clock(pid)?,
+        user_ticks,
+        system_ticks,
+        resident: kibibytes(&status, "VmRSS:").context("VmRSS in /proc/PID/status")? << 10,
+        peak: kibibytes(&status, "VmHWM:").context("VmHWM in /proc/PID/status")? << 10,
+    })
+}
+
+/// The process's CPU clock: what `/proc/PID/stat` tells in ticks of 10 ms, to the nanosecond.
+fn cpu_clock(pid: u32) -> Result<Duration> {
+    let mut clock = 0;
+    // SAFETY: the pointer is to a clockid_t that lives until after the call.
+    let code = unsafe { libc::clock_getcpuclockid(pid.try_into()?, &raw mut clock) };
+    ensure!(code == 0, "no CPU clock of process {pid}");
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: as above, for a timespec.
+    let code = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    ensure!(code == 0, "the CPU clock of process {pid} cannot be read");
+    Ok(Duration::new(
+        time.tv_sec.try_into()?,
+        time.tv_nsec.try_into()?,
+    ))
+}
+
+/// utime and stime, the 14th and 15th field; the second, the name, is in parentheses and may hold anything.
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ').skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn read_lines(stdout: std::process::ChildStdout) -> Receiver<(Instant, String)> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send((Instant::now(), text)).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_whatever_the_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 12 34 0 0 20 0 1";
+        assert_eq!(ticks(stat), Some((12, 34)));
+        let status = "Name:\tx\nVmHWM:\t   12 kB\nVmRSS:\t    7 kB\n";
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(7));
+        assert_eq!(kibibytes(status, "VmHWM:"), Some(12));
+    }
+
+    #[test]
+    fn a_process_has_used_something() {
+        let usage = usage(std::process::id()).unwrap();
+        assert!(usage.resident > 0 && usage.peak >= usage.resident);
+    }
+}

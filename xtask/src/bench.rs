@@ -1,0 +1,145 @@
+//! `cargo xtask bench`: builds, measures as root, prints the figures and writes them into docs/benchmarks.md.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    apt::Apt,
+    run::release,
+    setup,
+    toolchain::Toolchain,
+    tools::{as_root, cargo, find_program, root, succeed, target},
+    watch::{End, watch},
+};
+
+/// What the figures stand between in the document.
+const BEGIN: &str = "<!-- figures: begin; written by cargo xtask bench -->";
+const END: &str = "<!-- figures: end -->";
+
+/// The program itself ends before; this is for one that hangs.
+const TIME_LIMIT: Duration = Duration::from_secs(780);
+
+const BANDWHICH_VERSION: &str = "0.23.1";
+
+/// Measures; of a run of some parts only, the figures are printed and the document stays as it is. Whether everything could be
+/// measured, budgets met or not.
+///
+/// # Errors
+/// When Flow does not build, or the benchmark cannot be started.
+pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
+    if Toolchain::find(setup::bpf_target()).is_err() {
+        setup::setup(true)?;
+    }
+    succeed(&mut cargo([
+        "build",
+        "--release",
+        "--package",
+        "flow-user",
+        "--package",
+        "flow-tests",
+        "--bins",
+    ]))?;
+    let mut command = as_root(release("flow-live")?);
+    command.arg("bench").arg("--flow").arg(release("flow")?);
+    if quick {
+        command.arg("--quick");
+    }
+    if parts.is_empty() || parts.iter().any(|part| part == "beside") {
+        for (name, find) in [("nethogs", nethogs as fn() -> _), ("bandwhich", bandwhich)] {
+            match find() {
+                Ok(program) => {
+                    command.arg(format!("--{name}")).arg(program);
+                }
+                Err(error) => eprintln!("without {name}: {error:#}"),
+            }
+        }
+    }
+    command.args(parts);
+
+    let mut figures = String::new();
+    let end = watch(&mut command, TIME_LIMIT, |line| {
+        println!("{line}");
+        figures.push_str(line);
+        figures.push('\n');
+    })?;
+    let complete = match end {
+        End::Exited(status) => status.success(),
+        End::TimedOut => bail!("stopped after {} s", TIME_LIMIT.as_secs()),
+    };
+    ensure!(!figures.is_empty(), "nothing was measured");
+    if parts.is_empty() {
+        let document = root().join("docs/benchmarks.md");
+        write(&document, &figures)?;
+        println!("\nwritten to {}", document.display());
+    }
+    Ok(complete)
+}
+
+/// nethogs, from the distribution.
+fn nethogs() -> Result<PathBuf> {
+    if let Some(program) = find_program("nethogs") {
+        return Ok(program);
+    }
+    Apt::find()
+        .context("this system has no apt to install it with")?
+        .install(&["nethogs"])?;
+    find_program("nethogs").context("it is not where programs are")
+}
+
+/// bandwhich, built once into the target folder.
+fn bandwhich() -> Result<PathBuf> {
+    if let Some(program) = find_program("bandwhich") {
+        return Ok(program);
+    }
+    let folder = target()?.join("bench-tools");
+    let program = folder.join("bin/bandwhich");
+    if !program.is_file() {
+        let mut install = cargo(["install", "bandwhich", "--locked", "--version"]);
+        install.arg(BANDWHICH_VERSION).arg("--root").arg(&folder);
+        succeed(&mut install)?;
+    }
+    Ok(program)
+}
+
+fn write(document: &Path, figures: &str) -> Result<()> {
+    let name = document.display();
+    let text = fs::read_to_string(document).with_context(|| format!("cannot read {name}"))?;
+    let text = with_figures(&text, figures)
+        .with_context(|| format!("{name} has lost the lines {BEGIN} and {END}"))?;
+    fs::write(document, text).with_context(|| format!("cannot write {name}"))
+}
+
+/// The document with other figures.
+fn with_figures(text: &str, figures: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!(
+        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
+        figures.trim()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_marks_changes() {
+        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let once = with_figures(&text, "new\n").unwrap();
+        assert_eq!(once, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
+        assert_eq!(with_figures(&once, "new\n").unwrap(), once);
+        assert_eq!(with_figures("no marks", "new"), None);
+    }
+
+    #[test]
+    fn the_document_has_the_marks() {
+        let text = fs::read_to_string(root().join("docs/benchmarks.md")).unwrap();
+        assert!(with_figures(&text, "").is_some());
+    }
+}
