@@ -41,7 +41,8 @@ plain!(LinkLayout);
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Every packet the classifier saw, of whatever class; the sum the others must explain.
+    /// Every packet the classifier saw, of whatever class; the sum the others must explain. The kernel
+    /// side counts it for [`Direction::Ingress`] only: packets that leave have one class each.
     Total = 0,
     /// Sent by, or delivered to, a socket that Flow knows.
     Socket = 1,
@@ -78,8 +79,8 @@ pub struct PacketCount {
     pub packets: u64,
     /// Their bytes, link header included.
     pub bytes: u64,
-    /// Frames on the wire: a GSO/GRO buffer counts each of its segments.
-    pub frames: u64,
+    /// Frames on the wire beyond one for each buffer: a GSO/GRO buffer counts its further segments.
+    pub more_frames: u64,
     /// Bytes of the headers that segmentation repeats: `bytes + header_bytes` is what the wire carried.
     pub header_bytes: u64,
 }

@@ -26,7 +26,7 @@ pub mod traffic;
 pub use interface::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount};
 pub use loss::Loss;
 pub use record::{RecordHeader, RecordKind};
-pub use traffic::{AppCounters, AppKey, ProcessKey, SocketState};
+pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketState};
 
 /// A type that may be copied to and from the kernel byte by byte.
 ///

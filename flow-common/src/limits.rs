@@ -13,8 +13,8 @@ pub const REMOTES_PER_SOCKET: u32 = 1_024;
 pub const ALIAS_ENTRIES: u32 = 8_192;
 /// Interfaces that can be counted at once.
 pub const INTERFACE_ENTRIES: u32 = 4_096;
-/// Calls in flight at once: notes passed from a function's entry, or a cgroup hook, to its return.
-pub const CALL_ENTRIES: u32 = 16_384;
+/// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
+pub const CALL_ENTRIES: u32 = 32_768;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 8 << 20;
 /// Bytes of a path to an executable that a process record has room for.

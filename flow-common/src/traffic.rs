@@ -13,6 +13,45 @@ pub struct ProcessKey {
 const _: () = assert!(size_of::<ProcessKey>() == 16);
 plain!(ProcessKey);
 
+/// An IP address, IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`): the bytes as on the wire, in two words, so
+/// that programs move it with two instructions.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct IpAddress([u64; 2]);
+
+impl IpAddress {
+    /// All zeroes: none.
+    pub const NONE: Self = Self([0; 2]);
+
+    /// From its words, each in native byte order.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        Self(words)
+    }
+
+    /// The v4-mapped form of an IPv4 address in network byte order.
+    #[inline(always)]
+    pub const fn mapped(address: u32) -> Self {
+        // The upper half of the second word, as the bytes stand in memory.
+        let [a, b, c, d] = address.to_ne_bytes();
+        Self([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])])
+    }
+
+    pub const fn from_octets(octets: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        Self([
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        ])
+    }
+
+    pub const fn octets(self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = self.0[0].to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.0[1].to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+}
+
 /// Key of the app counters: who moved bytes over which socket to or from whom.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,8 +66,7 @@ pub struct AppKey {
     pub remote_port: u16,
     /// 1 when `remote` and `remote_port` are known, else 0 and both are zero.
     pub remote_known: u16,
-    /// Remote address; IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`).
-    pub remote: [u8; 16],
+    pub remote: IpAddress,
 }
 const _: () = assert!(size_of::<AppKey>() == 40);
 plain!(AppKey);
@@ -58,9 +96,22 @@ pub struct AppCounters {
     pub uid: u32,
     /// Epoch of the last record sent for this entry: one record per entry and epoch.
     pub epoch: u32,
+    /// See [`app_kind`].
+    pub kind: u32,
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<AppCounters>() == 48);
+const _: () = assert!(size_of::<AppCounters>() == 56);
 plain!(AppCounters);
+
+/// What the kernel side need not ask of a socket at the next call. Values of [`AppCounters::kind`].
+pub mod app_kind {
+    /// Everything is to be asked.
+    pub const UNKNOWN: u32 = 0;
+    /// Its bytes have no boundaries, and one peer.
+    pub const STREAM: u32 = 1;
+    /// Each call may have a peer of its own.
+    pub const DATAGRAM: u32 = 2;
+}
 
 /// Who opened a connection. Values of [`SocketState::direction`].
 pub mod direction {
@@ -82,9 +133,8 @@ pub struct SocketState {
     pub seen: u64,
     /// Process that created, connected or accepted it; tgid 0 when nobody did yet.
     pub owner: ProcessKey,
-    /// Addresses; IPv4 as v4-mapped IPv6.
-    pub local: [u8; 16],
-    pub remote: [u8; 16],
+    pub local: IpAddress,
+    pub remote: IpAddress,
     /// Ports, host byte order.
     pub local_port: u16,
     pub remote_port: u16,

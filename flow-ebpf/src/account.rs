@@ -1,15 +1,18 @@
 //! The only place that adds bytes.
 
+use core::ptr;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
-    AppCounters, AppKey, InterfaceKey, Loss, ProcessKey, RecordKind, SocketState,
+    AppCounters, AppKey, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind, SocketState,
     interface::{Class, Direction},
     record::AppRecord,
+    traffic::app_kind,
 };
 
 use crate::{
     atomic,
-    kernel::{Address, SockCommon},
+    kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
     process, socket,
@@ -26,27 +29,10 @@ pub enum Way {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Peer {
-    pub address: [u8; 16],
+    pub address: IpAddress,
     /// Host byte order.
     pub port: u16,
-}
-
-/// A call between its entry and its return.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Call {
-    /// The socket: its address, or its cookie in the notes of the cgroup hooks.
-    pub socket: u64,
-    /// Address of the `struct msghdr`, or 0.
-    pub message: u64,
-    pub peer: Peer,
-    /// 1 if `peer` is known.
-    pub peer_known: u8,
-    /// 1 if the call moves no bytes for good (`MSG_PEEK`) and must not count.
-    pub skip: u8,
-    /// 1 for a note of a send, 0 of a receive.
-    pub is_send: u8,
-    pub padding: [u8; 3],
+    pub padding: [u16; 3],
 }
 
 static NO_APP: AppCounters = AppCounters {
@@ -57,71 +43,151 @@ static NO_APP: AppCounters = AppCounters {
     cgroup: 0,
     uid: 0,
     epoch: 0,
+    kind: app_kind::UNKNOWN,
+    padding: 0,
 };
 
-/// Adds what one call moved, for the current process. Call it in process context only.
+/// Adds what one call returned, for the current process. `peer` finds the call's own peer, where it is a
+/// datagram's. Call it in process context only, and for sockets that have a place in [`APP`].
+///
+/// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more than
+/// all the arithmetic between two of them, so what the entry tells is not asked of the socket again.
 #[inline(always)]
 pub fn app(
     sk: Address,
     common: &SockCommon,
-    protocol: u16,
     way: Way,
     bytes: u64,
-    peer: Option<Peer>,
+    peer: impl Fn(&SockCommon) -> Option<Peer>,
 ) {
     let Some(process) = process::current() else {
         lose(Loss::ReadFault, 1);
         return;
     };
-    let cookie = socket::id(sk, common, protocol);
+    let cookie = common.cookie();
+    let mut key = key(cookie, process, common);
+    let mut entry = ptr::null_mut();
+    let mut is_new = false;
+    let mut asked = false;
+    if cookie != 0 {
+        // Of a stream this may be nonsense; then nothing is found.
+        if key.remote_known == 0 {
+            name_remote(&mut key, peer(common));
+            asked = true;
+        }
+        entry = look_up(&key);
+        if !asked && kind(entry) == app_kind::DATAGRAM {
+            if name_remote(&mut key, peer(common)) {
+                entry = look_up(&key);
+            }
+            asked = true;
+        }
+    }
+    match kind(entry) {
+        // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
+        app_kind::STREAM if bytes == 0 => return,
+        app_kind::STREAM | app_kind::DATAGRAM => {}
+        _ => {
+            let protocol = socket::protocol(sk);
+            let is_inet = is_inet(common.family());
+            if is_inet && socket::has_stream(protocol) {
+                if bytes == 0 {
+                    return;
+                }
+                set_remote(&mut key, common);
+            } else if is_inet && !asked {
+                name_remote(&mut key, peer(common));
+            }
+            key.cookie = socket::id(sk, common, protocol);
+            (entry, is_new) = find(&mut key);
+        }
+    }
+    if entry.is_null() {
+        lose(Loss::AppFull, 1);
+        overflow(process, way, bytes);
+        return;
+    }
+    add(entry, way, bytes);
+    // SAFETY: the entry is live.
+    if unsafe { (*entry).epoch } != epoch() {
+        tell(sk, common, &key, entry, is_new);
+    }
+}
+
+/// The entry, or null. Not an `Option`: the verifier does not know that its pointer is not read where
+/// there is none.
+#[inline(always)]
+fn look_up(key: &AppKey) -> *mut AppCounters {
+    APP.get_ptr_mut(key).unwrap_or(ptr::null_mut())
+}
+
+/// What an entry says of its socket.
+#[inline(always)]
+fn kind(entry: *const AppCounters) -> u32 {
+    if entry.is_null() {
+        app_kind::UNKNOWN
+    } else {
+        // SAFETY: the entry is live.
+        unsafe { (*entry).kind }
+    }
+}
+
+/// Finds the entry, or makes it; null if there is no room. The second is whether it was made.
+#[inline(always)]
+fn find(key: &mut AppKey) -> (*mut AppCounters, bool) {
+    let mut entry = look_up(key);
+    if entry.is_null() && key.remote_known != 0 && !socket::takes_remote(key.cookie) {
+        key.remote = IpAddress::NONE;
+        key.remote_port = 0;
+        key.remote_known = 0;
+        entry = look_up(key);
+    }
+    if !entry.is_null() {
+        return (entry, false);
+    }
+    // Another CPU may insert at the same moment: then its entry is the one to add to.
+    let is_new = APP.insert(*key, &NO_APP, u64::from(BPF_NOEXIST)).is_ok();
+    (look_up(key), is_new)
+}
+
+/// The key of what `process` moves between a socket and its peer, if it has one.
+#[inline(always)]
+fn key(cookie: u64, process: ProcessKey, common: &SockCommon) -> AppKey {
     let mut key = AppKey {
         cookie,
         start: process.start,
         tgid: process.tgid,
         remote_port: 0,
         remote_known: 0,
-        remote: [0; 16],
+        remote: IpAddress::NONE,
     };
-    if let Some(peer) = peer {
-        key.remote = peer.address;
-        key.remote_port = peer.port;
-        key.remote_known = 1;
-    } else if common.remote_port() != 0 {
+    set_remote(&mut key, common);
+    key
+}
+
+/// The socket's own peer.
+#[inline(always)]
+fn set_remote(key: &mut AppKey, common: &SockCommon) {
+    key.remote_port = common.remote_port();
+    if key.remote_port != 0 {
         key.remote = common.remote();
-        key.remote_port = common.remote_port();
         key.remote_known = 1;
-    }
-    let mut is_new = false;
-    let mut entry = APP.get_ptr_mut(key);
-    if entry.is_none() && key.remote_known != 0 && !socket::takes_remote(cookie) {
-        key.remote = [0; 16];
-        key.remote_port = 0;
+    } else {
+        key.remote = IpAddress::NONE;
         key.remote_known = 0;
-        entry = APP.get_ptr_mut(key);
     }
-    if entry.is_none() {
-        // Another CPU may insert at the same moment: then its entry is the one to add to.
-        is_new = APP.insert(key, &NO_APP, u64::from(BPF_NOEXIST)).is_ok();
-        entry = APP.get_ptr_mut(key);
-    }
-    let Some(entry) = entry else {
-        lose(Loss::AppFull, 1);
-        overflow(process, way, bytes);
-        return;
+}
+
+/// The call's own peer, if it has one.
+#[inline(always)]
+fn name_remote(key: &mut AppKey, peer: Option<Peer>) -> bool {
+    let Some(peer) = peer else {
+        return false;
     };
-    add(entry, way, bytes);
-    let now = epoch();
-    // SAFETY: the entry is live; a race on its epoch costs one more or one fewer record.
-    if unsafe { (*entry).epoch } != now {
-        // SAFETY: as above.
-        unsafe {
-            (*entry).epoch = now;
-            (*entry).uid = process::current_uid();
-            (*entry).cgroup = process::current_cgroup();
-        }
-        socket::used(sk, common, protocol, cookie, process);
-        tell(&key, entry, is_new);
-    }
+    key.remote = peer.address;
+    key.remote_port = peer.port;
+    key.remote_known = 1;
+    true
 }
 
 #[inline(always)]
@@ -141,9 +207,25 @@ fn add(entry: *mut AppCounters, way: Way, bytes: u64) {
     }
 }
 
-/// Sends a copy of an entry to user space.
+/// Brings an entry and its socket's up to date, and sends copies of both to user space.
 #[inline(always)]
-fn tell(key: &AppKey, entry: *mut AppCounters, is_new: bool) {
+fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters, is_new: bool) {
+    let protocol = socket::protocol(sk);
+    let kind = if !is_inet(common.family()) || key.cookie != common.cookie() {
+        app_kind::UNKNOWN
+    } else if socket::has_stream(protocol) {
+        app_kind::STREAM
+    } else {
+        app_kind::DATAGRAM
+    };
+    // SAFETY: the entry is live; a race on its epoch costs one more or one fewer record.
+    unsafe {
+        (*entry).epoch = epoch();
+        (*entry).uid = process::current_uid();
+        (*entry).cgroup = process::current_cgroup();
+        (*entry).kind = kind;
+    }
+    socket::used(sk, common, protocol, key.cookie, key.process());
     let Some(mut record) = RING.reserve::<AppRecord>(0) else {
         lose(Loss::RingTraffic, 1);
         return;
@@ -199,10 +281,10 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
     }
 }
 
-/// Adds a packet to an interface's counters of the given classes. Packets of interfaces that the
-/// loader did not choose are not counted.
+/// Adds a packet to an interface's counters of a class. Packets of interfaces that the loader did not
+/// choose are not counted.
 #[inline(always)]
-pub fn frame(ifindex: u32, direction: Direction, classes: &[Class], packet: &Packet) {
+pub fn frame(ifindex: u32, direction: Direction, class: Class, packet: &Packet) {
     let key = InterfaceKey {
         ifindex,
         direction: direction as u32,
@@ -210,16 +292,17 @@ pub fn frame(ifindex: u32, direction: Direction, classes: &[Class], packet: &Pac
     let Some(counters) = INTERFACES.get_ptr_mut(key) else {
         return;
     };
-    for class in classes {
-        // SAFETY: a class is an index into the array. Atomic, because a packet in a softirq may
-        // interrupt the count of one sent in process context.
-        unsafe {
-            let count = (&raw mut (*counters).classes)
-                .cast::<flow_common::PacketCount>()
-                .add(*class as usize);
-            atomic::add(&raw mut (*count).packets, packet.buffers);
-            atomic::add(&raw mut (*count).bytes, packet.bytes);
-            atomic::add(&raw mut (*count).frames, packet.frames);
+    // SAFETY: a class is an index into the array. Atomic, because a packet in a softirq may
+    // interrupt the count of one sent in process context.
+    unsafe {
+        let count = (&raw mut (*counters).classes)
+            .cast::<flow_common::PacketCount>()
+            .add(class as usize);
+        atomic::add(&raw mut (*count).packets, packet.buffers);
+        atomic::add(&raw mut (*count).bytes, packet.bytes);
+        let more_frames = packet.frames - packet.buffers;
+        if more_frames != 0 {
+            atomic::add(&raw mut (*count).more_frames, more_frames);
             atomic::add(&raw mut (*count).header_bytes, packet.header_bytes);
         }
     }

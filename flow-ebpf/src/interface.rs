@@ -1,7 +1,7 @@
 //! What a packet on an interface is.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, bpf_sock},
     helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
 };
 use flow_common::{Class, LinkLayout};
@@ -10,7 +10,7 @@ use crate::{
     kernel::{AF_PACKET, is_inet},
     maps::{LINKS, SOCKETS},
     packet::Packet,
-    socket::SOCK_RAW,
+    socket::{SOCK_RAW, state},
 };
 
 const ETH_P_IP: u32 = 0x0800;
@@ -60,23 +60,24 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
     // SAFETY: fields that a TC program may read.
     let (sk, came_from) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ingress_ifindex) };
     if !sk.is_null() {
-        // SAFETY: not null; a field of the common part.
-        if unsafe { (*sk).family } == u32::from(AF_PACKET) {
+        // SAFETY: not null; fields of the common part.
+        let (family, state) = unsafe { ((*sk).family as u16, (*sk).state as u8) };
+        if family == AF_PACKET {
             return Class::PacketSocket;
         }
-        // SAFETY: not null.
-        let full = unsafe { bpf_sk_fullsock(sk) };
-        if full.is_null() {
-            return Class::Kernel; // a connection request, or TIME_WAIT
-        }
-        // SAFETY: a full socket's fields.
-        let (family, kind) = unsafe { ((*full).family, (*full).type_) };
-        if is_inet(family as u16) {
-            // The kernel's own replies (RST, ICMP) come from raw sockets of its own.
-            if kind == SOCK_RAW && !is_known(skb) {
-                return Class::Kernel;
-            }
-            return Class::Socket;
+        if is_inet(family) {
+            let is_kernels = match state {
+                // No full sockets (`sk_fullsock`).
+                state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE => true,
+                // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
+                state::CLOSE => is_raw(sk) && !is_known(skb),
+                _ => false,
+            };
+            return if is_kernels {
+                Class::Kernel
+            } else {
+                Class::Socket
+            };
         }
     }
     if !is_ip(skb) {
@@ -86,6 +87,14 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
     } else {
         Class::Kernel
     }
+}
+
+#[inline(always)]
+fn is_raw(sk: *mut bpf_sock) -> bool {
+    // SAFETY: not null.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    // SAFETY: a full socket's field.
+    !full.is_null() && unsafe { (*full).type_ } == SOCK_RAW
 }
 
 /// Whether the packet's socket is one that Flow saw a process make or use.

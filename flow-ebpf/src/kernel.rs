@@ -8,6 +8,7 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_probe_read_kernel, generated},
 };
+use flow_common::IpAddress;
 
 macro_rules! offsets {
     ($($name:ident),* $(,)?) => {$(
@@ -41,6 +42,11 @@ offsets! {
 /// Inode number of the network namespace Flow runs in, whose interfaces it counts.
 #[unsafe(no_mangle)]
 pub static HOST_NETNS: Global<u32> = Global::new(0);
+
+/// 1 if this kernel gives a task as a typed pointer (`bpf_get_current_task_btf`, from 5.11), whose
+/// members programs read without a call.
+#[unsafe(no_mangle)]
+pub static TYPED_TASK: Global<u8> = Global::new(0);
 
 /// The address of a kernel structure.
 pub type Address = u64;
@@ -118,23 +124,21 @@ impl SockCommon {
     }
 
     #[inline(always)]
-    pub fn remote(&self) -> [u8; 16] {
+    pub fn remote(&self) -> IpAddress {
         self.address(&SKC_DADDR, &SKC_V6_DADDR)
     }
 
     #[inline(always)]
-    pub fn local(&self) -> [u8; 16] {
+    pub fn local(&self) -> IpAddress {
         self.address(&SKC_RCV_SADDR, &SKC_V6_RCV_SADDR)
     }
 
     #[inline(always)]
-    fn address(&self, v4: &Global<u16>, v6: &Global<u16>) -> [u8; 16] {
+    fn address(&self, v4: &Global<u16>, v6: &Global<u16>) -> IpAddress {
         if self.family() == AF_INET6 {
-            let halves: [u64; 2] = self.member(v6);
-            // SAFETY: sixteen bytes of integers are sixteen bytes.
-            unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(halves) }
+            IpAddress::from_words(self.member(v6))
         } else {
-            mapped(self.member(v4))
+            IpAddress::mapped(self.member(v4))
         }
     }
 
@@ -149,15 +153,6 @@ impl SockCommon {
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const AF_PACKET: u16 = 17;
-
-/// The v4-mapped form of an IPv4 address in network byte order.
-#[inline(always)]
-pub fn mapped(address: u32) -> [u8; 16] {
-    let bytes = address.to_ne_bytes();
-    [
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3],
-    ]
-}
 
 /// Whether a family has ports and addresses that Flow knows.
 #[inline(always)]

@@ -14,6 +14,7 @@
 
 mod account;
 mod atomic;
+mod calls;
 mod hooks;
 mod interface;
 mod kernel;

@@ -9,7 +9,7 @@ use flow_common::{
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{account::Call, atomic, logging, socket::Alias};
+use crate::{atomic, calls::Call, logging, socket::Alias};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -40,7 +40,8 @@ pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
 pub static LINKS: HashMap<u32, LinkLayout> =
     HashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
 
-/// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`).
+/// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`). See
+/// [`crate::calls`].
 #[map]
 pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(limits::CALL_ENTRIES, 0);
 

@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns,
-        bpf_probe_read_kernel_str, bpf_probe_read_user,
+        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+        bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_probe_read_user,
     },
 };
 use flow_common::{
@@ -14,14 +14,15 @@ use flow_common::{
 };
 
 use crate::{
+    calls,
     kernel::{
         self, Address, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END,
         MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, NET_INUM,
         NSPROXY_NET, SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM,
         TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
-        VFSMOUNT_ROOT,
+        TYPED_TASK, VFSMOUNT_ROOT,
     },
-    maps::{CALLS, EXEC_SCRATCH, RING, lose},
+    maps::{EXEC_SCRATCH, RING, lose},
 };
 
 /// Names and mounts of a path that are followed at most.
@@ -31,11 +32,12 @@ const _: () = assert!(EXE_BYTES.is_power_of_two());
 /// The process that runs. Call it in process context only.
 #[inline(always)]
 pub fn current() -> Option<ProcessKey> {
-    let start = start_time(task())?;
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if TYPED_TASK.load() != 0 {
+        return Some(typed_current());
+    }
     Some(ProcessKey {
-        start,
-        tgid,
+        start: start_time(task())?,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
         padding: 0,
     })
 }
@@ -102,6 +104,28 @@ fn start_time(task: Address) -> Option<u64> {
     kernel::read(leader, &TASK_START_BOOTTIME)
 }
 
+/// [`key`] of the current task, with one call instead of three.
+#[inline(always)]
+fn typed_current() -> ProcessKey {
+    // SAFETY: the verifier knows the pointer's type, and that such a member is at each offset; the kernel
+    // reads 0 where an address is bad. Volatile, so that the reads stay as they are.
+    unsafe {
+        let task = bpf_get_current_task_btf().cast::<u8>();
+        let leader = task
+            .add(usize::from(TASK_GROUP_LEADER.load()))
+            .cast::<*const u8>();
+        let start = leader
+            .read_volatile()
+            .add(usize::from(TASK_START_BOOTTIME.load()));
+        let tgid = task.add(usize::from(TASK_TGID.load()));
+        ProcessKey {
+            start: start.cast::<u64>().read_volatile(),
+            tgid: tgid.cast::<u32>().read_volatile(),
+            padding: 0,
+        }
+    }
+}
+
 #[inline(always)]
 fn key(task: Address) -> Option<ProcessKey> {
     Some(ProcessKey {
@@ -141,7 +165,7 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
 #[inline(always)]
 pub fn exited(task: Address) -> Option<()> {
     // A call that did not come back leaves its note.
-    let _ = CALLS.remove(bpf_get_current_pid_tgid());
+    calls::forget(bpf_get_current_pid_tgid());
     let signal = kernel::follow(task, &TASK_SIGNAL)?;
     // do_exit() has counted this thread off before the tracepoint.
     let live: i32 = kernel::read(signal, &SIGNAL_LIVE)?;

@@ -7,14 +7,14 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_smp_processor_id, bpf_sk_fullsock},
 };
 use flow_common::{
-    Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET, record::SocketRecord,
-    traffic::direction,
+    IpAddress, Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET,
+    record::SocketRecord, traffic::direction,
 };
 
 use crate::{
     kernel::{
         self, AF_INET, AF_INET6, Address, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT, SK_PROTOCOL,
-        SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS, mapped,
+        SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
     },
     logging,
     maps::{ALIASES, RING, SOCKETS, epoch, lose},
@@ -33,8 +33,11 @@ pub mod state {
     pub const ESTABLISHED: u8 = 1;
     pub const SYN_SENT: u8 = 2;
     pub const SYN_RECV: u8 = 3;
+    pub const TIME_WAIT: u8 = 6;
     pub const CLOSE: u8 = 7;
     pub const LISTEN: u8 = 10;
+    pub const NEW_SYN_RECV: u8 = 12;
+    pub const BOUND_INACTIVE: u8 = 13;
 }
 
 static NO_SOCKET: SocketState = SocketState {
@@ -48,8 +51,8 @@ static NO_SOCKET: SocketState = SocketState {
         tgid: 0,
         padding: 0,
     },
-    local: [0; 16],
-    remote: [0; 16],
+    local: IpAddress::NONE,
+    remote: IpAddress::NONE,
     local_port: 0,
     remote_port: 0,
     family: 0,
@@ -215,7 +218,7 @@ pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns:
 
 /// A socket got its local address. Told for datagram sockets; TCP tells when it listens or connects.
 #[inline(always)]
-pub fn bound(id: u64, sock: *const bpf_sock, address: [u8; 16], owner: ProcessKey, netns: u32) {
+pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey, netns: u32) {
     let Some(entry) = entry(id) else {
         return;
     };
@@ -477,8 +480,8 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
             (*entry).local = address6(&raw const (*sock).src_ip6);
             (*entry).remote = address6(&raw const (*sock).dst_ip6);
         } else {
-            (*entry).local = mapped((*sock).src_ip4);
-            (*entry).remote = mapped((*sock).dst_ip4);
+            (*entry).local = IpAddress::mapped((*sock).src_ip4);
+            (*entry).remote = IpAddress::mapped((*sock).dst_ip4);
         }
         if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
             // The last packet of a socket that was deleted: nothing else will end it.
@@ -509,7 +512,7 @@ pub fn tell_packet(id: u64, entry: *mut SocketState) {
 /// # Safety
 /// `words` points into a context where it may be read.
 #[inline(always)]
-pub unsafe fn address6(words: *const [u32; 4]) -> [u8; 16] {
+pub unsafe fn address6(words: *const [u32; 4]) -> IpAddress {
     let words = words.cast::<u32>();
     // SAFETY: the caller's promise. Volatile, or the compiler would merge two words into one read.
     let address = unsafe {
@@ -521,7 +524,7 @@ pub unsafe fn address6(words: *const [u32; 4]) -> [u8; 16] {
         ]
     };
     // SAFETY: sixteen bytes of integers are sixteen bytes.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) }
+    unsafe { core::mem::transmute::<[u32; 4], IpAddress>(address) }
 }
 
 #[inline(always)]

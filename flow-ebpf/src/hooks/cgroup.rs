@@ -1,19 +1,20 @@
 //! Programs of the cgroup v2 root: life of sockets, peers of datagrams, packets of sockets.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, bpf_sock_addr},
+    bindings::bpf_sock_addr,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
 use flow_common::{
-    Loss,
+    IpAddress, Loss,
     interface::{Class, Direction},
 };
 
 use crate::{
-    account::{self, Call, Peer, Way},
-    kernel::{HOST_NETNS, is_inet, mapped},
-    maps::{CALLS, lose},
+    account::{self, Peer, Way},
+    calls::{self, Call},
+    kernel::{HOST_NETNS, is_inet},
+    maps::lose,
     packet, process,
     socket::{self, NoEntry, address6},
 };
@@ -47,7 +48,7 @@ pub fn sock_release(ctx: &SockContext) -> Option<()> {
 #[inline(always)]
 pub fn post_bind4(ctx: &SockContext) -> Option<()> {
     // SAFETY: the program's context, whose IPv4 address post_bind4 may read.
-    let address = mapped(unsafe { (*ctx.sock).src_ip4 });
+    let address = IpAddress::mapped(unsafe { (*ctx.sock).src_ip4 });
     post_bind(ctx, address)
 }
 
@@ -60,7 +61,7 @@ pub fn post_bind6(ctx: &SockContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn post_bind(ctx: &SockContext, address: [u8; 16]) -> Option<()> {
+fn post_bind(ctx: &SockContext, address: IpAddress) -> Option<()> {
     if !has_own_cookie(ctx) {
         return None;
     }
@@ -95,7 +96,7 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
 #[inline(always)]
 pub fn datagram4(ctx: &SockAddrContext, way: Way) {
     // SAFETY: a field of the context.
-    let address = mapped(unsafe { (*ctx.sock_addr).user_ip4 });
+    let address = IpAddress::mapped(unsafe { (*ctx.sock_addr).user_ip4 });
     note(ctx, address, way);
 }
 
@@ -109,7 +110,7 @@ pub fn datagram6(ctx: &SockAddrContext, way: Way) {
 
 /// Keeps the peer until the call returns.
 #[inline(always)]
-fn note(ctx: &SockAddrContext, address: [u8; 16], way: Way) {
+fn note(ctx: &SockAddrContext, address: IpAddress, way: Way) {
     let (cookie, _) = addressed(ctx);
     // SAFETY: a field of the context.
     let port = unsafe { (*ctx.sock_addr).user_port };
@@ -119,18 +120,15 @@ fn note(ctx: &SockAddrContext, address: [u8; 16], way: Way) {
         peer: Peer {
             address,
             port: u16::from_be(port as u16),
+            padding: [0; 3],
         },
         peer_known: 1,
         skip: 0,
         is_send: u8::from(way == Way::Sent),
-        padding: [0; 3],
+        under_way: 1,
+        padding: [0; 2],
     };
-    if CALLS
-        .insert(bpf_get_current_pid_tgid(), call, u64::from(BPF_ANY))
-        .is_err()
-    {
-        lose(Loss::CallFull, 1);
-    }
+    calls::note(bpf_get_current_pid_tgid(), &call);
 }
 
 #[inline(always)]
@@ -212,7 +210,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     // SAFETY: a live map value.
     if way == Way::Received && unsafe { (*entry).netns } == HOST_NETNS.load() {
         // TC ingress does not know the socket yet; egress is counted there.
-        account::frame(ifindex, Direction::Ingress, &[Class::Socket], &packet);
+        account::frame(ifindex, Direction::Ingress, Class::Socket, &packet);
     }
     socket::tell_packet(cookie, entry);
     Some(())

@@ -5,13 +5,14 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     programs::{ProbeContext, RetProbeContext},
 };
-use flow_common::Loss;
+use flow_common::{IpAddress, Loss};
 
 use super::{message_peer, moved, takes_nothing};
 use crate::{
-    account::{Call, Peer, Way},
+    account::{Peer, Way},
+    calls::{self, Call},
     kernel::{self, SOCKET_SK},
-    maps::{CALLS, lose},
+    maps::lose,
     socket,
 };
 
@@ -47,7 +48,7 @@ pub fn splice_read(ctx: &ProbeContext) -> Option<()> {
 fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
     let sk = kernel::follow(socket, &SOCKET_SK)?;
     let thread = bpf_get_current_pid_tgid();
-    if CALLS.get_ptr(thread).is_some() {
+    if calls::is_noted(thread) {
         // These functions don't nest: the return of this thread's last call was missed, because
         // more calls were under way than the kernel keeps kretprobe instances for.
         lose(Loss::ReturnMissed, 1);
@@ -56,17 +57,17 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
         socket: sk,
         message,
         peer: Peer {
-            address: [0; 16],
+            address: IpAddress::NONE,
             port: 0,
+            padding: [0; 3],
         },
         peer_known: 0,
         skip: u8::from(skip),
         is_send: 0,
-        padding: [0; 3],
+        under_way: 1,
+        padding: [0; 2],
     };
-    if CALLS.insert(thread, call, 0).is_err() {
-        lose(Loss::CallFull, 1);
-    }
+    calls::note(thread, &call);
     Some(())
 }
 
@@ -74,9 +75,7 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
 #[inline(always)]
 pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     let thread = bpf_get_current_pid_tgid();
-    // SAFETY: only this thread writes its entry.
-    let call = unsafe { CALLS.get(thread) }.copied()?;
-    let _ = CALLS.remove(thread);
+    let call = calls::take(thread)?;
     if call.skip != 0 {
         return None;
     }

@@ -10,13 +10,10 @@ use core::mem::MaybeUninit;
 
 use crate::{
     account::{self, Peer, Way},
-    kernel::{
-        self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet, mapped,
-    },
-    socket,
+    kernel::{self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet},
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use flow_common::Loss;
+use flow_common::{IpAddress, Loss};
 
 const MSG_PEEK: i32 = 0x2;
 const MSG_ERRQUEUE: i32 = 0x2000;
@@ -29,7 +26,7 @@ fn takes_nothing(flags: i32) -> bool {
 
 /// Counts a call that returned `result`; `peer` finds the call's own peer, where it is a datagram's.
 #[inline(always)]
-fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> Option<Peer>) {
+fn moved(sk: Address, way: Way, result: i64, peer: impl Fn(&SockCommon) -> Option<Peer>) {
     if result < 0 {
         return;
     }
@@ -42,18 +39,7 @@ fn moved(sk: Address, way: Way, result: i64, peer: impl FnOnce(&SockCommon) -> O
     if !(is_inet(family) || family == AF_PACKET && way == Way::Sent) {
         return;
     }
-    // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
-    let protocol = socket::protocol(sk);
-    let is_stream = is_inet(family) && socket::has_stream(protocol);
-    if result == 0 && is_stream {
-        return;
-    }
-    let peer = if is_inet(family) && !is_stream {
-        peer(common)
-    } else {
-        None
-    };
-    account::app(sk, common, protocol, way, result as u64, peer);
+    account::app(sk, common, way, result as u64, peer);
 }
 
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the
@@ -77,13 +63,18 @@ fn message_peer(message: Address) -> Option<Peer> {
     let port = u16::from_be(start.port);
     match start.family {
         AF_INET => Some(Peer {
-            address: mapped(start.v4_or_flow),
+            address: IpAddress::mapped(start.v4_or_flow),
             port,
+            padding: [0; 3],
         }),
         AF_INET6 => {
             // SAFETY: as above.
-            let address = unsafe { bpf_probe_read_kernel((name + 8) as *const [u8; 16]) }.ok()?;
-            Some(Peer { address, port })
+            let address = unsafe { bpf_probe_read_kernel((name + 8) as *const IpAddress) }.ok()?;
+            Some(Peer {
+                address,
+                port,
+                padding: [0; 3],
+            })
         }
         _ => None,
     }

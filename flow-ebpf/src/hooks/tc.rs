@@ -16,9 +16,9 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
     let packet = packet::measure(skb, || interface::layout(ifindex).header);
-    account::frame(ifindex, Direction::Ingress, &[Class::Total], &packet);
+    account::frame(ifindex, Direction::Ingress, Class::Total, &packet);
     if !is_ip(skb) {
-        account::frame(ifindex, Direction::Ingress, &[Class::NotIp], &packet);
+        account::frame(ifindex, Direction::Ingress, Class::NotIp, &packet);
     }
     TC_ACT_UNSPEC
 }
@@ -31,17 +31,16 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
     let packet = packet::measure(skb, || interface::layout(ifindex).header);
     let class = egress_class(skb);
-    let classes = [Class::Total, class];
     if interface::is_cut(skb, &packet, ifindex) {
-        account::frame(ifindex, Direction::Egress, &classes, &packet.cut());
+        account::frame(ifindex, Direction::Egress, class, &packet.cut());
     } else {
-        account::frame(ifindex, Direction::Egress, &classes, &packet);
+        account::frame(ifindex, Direction::Egress, class, &packet);
     }
     if class == Class::Forwarded {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
         let packet = packet.without_link_header(interface::layout(ifindex).header);
-        account::frame(came_from, Direction::Ingress, &[Class::Forwarded], &packet);
+        account::frame(came_from, Direction::Ingress, Class::Forwarded, &packet);
     }
     TC_ACT_UNSPEC
 }

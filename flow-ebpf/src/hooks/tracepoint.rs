@@ -5,8 +5,8 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext
 use super::{moved, takes_nothing};
 use crate::{
     account::{Peer, Way},
+    calls,
     kernel::SockCommon,
-    maps::CALLS,
     process, socket,
 };
 
@@ -21,7 +21,7 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
     if result < 0 || way == Way::Received && takes_nothing(flags) {
         // Another call of this thread must not find its note.
         if !socket::has_stream(socket::protocol(sk)) {
-            let _ = CALLS.remove(bpf_get_current_pid_tgid());
+            calls::take(bpf_get_current_pid_tgid());
         }
         return;
     }
@@ -31,10 +31,7 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
 /// The peer that a cgroup hook noted while this call was under way.
 #[inline(always)]
 fn noted_peer(common: &SockCommon, way: Way) -> Option<Peer> {
-    let thread = bpf_get_current_pid_tgid();
-    // SAFETY: only this thread writes its entry.
-    let note = unsafe { CALLS.get(thread) }.copied()?;
-    let _ = CALLS.remove(thread);
+    let note = calls::take(bpf_get_current_pid_tgid())?;
     let is_its = note.socket == common.cookie() && (note.is_send != 0) == (way == Way::Sent);
     (is_its && note.peer_known != 0).then_some(note.peer)
 }

@@ -11,7 +11,7 @@ use aya::{
     },
     util::nr_cpus,
 };
-use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout};
+use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount};
 use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
@@ -249,11 +249,11 @@ impl Classifiers {
         let values = self.counters.get(&key(ifindex, direction), 0)?;
         let mut counts = Counts::default();
         for value in values.iter() {
-            for (sum, part) in counts.iter_mut().zip(&value.classes) {
-                sum.packets += part.packets;
-                sum.bytes += Bytes(part.bytes);
-                sum.frames += part.frames;
-                sum.header_bytes += Bytes(part.header_bytes);
+            for (class, part) in value.classes.iter().enumerate() {
+                add(&mut counts[class], part);
+                if direction == Direction::Egress {
+                    add(&mut counts[Class::Total as usize], part);
+                }
             }
         }
         Ok(counts)
@@ -290,6 +290,13 @@ fn interface_error(errno: Errno) -> AttachError {
         name: CLASSIFIERS.join(", "),
         source: TcError::IoError(errno.into()).into(),
     }
+}
+
+fn add(sum: &mut ClassCount, part: &PacketCount) {
+    sum.packets += part.packets;
+    sum.bytes += Bytes(part.bytes);
+    sum.frames += part.packets + part.more_frames;
+    sum.header_bytes += Bytes(part.header_bytes);
 }
 
 /// Adds a link header to each buffer, and to each segment that repeats it.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flow_common::{
-    AppCounters, AppKey, ProcessKey, SocketState, record::ForkRecord, traffic::direction,
+    AppCounters, AppKey, IpAddress, ProcessKey, SocketState, record::ForkRecord, traffic::direction,
 };
 
 use super::ring::Exec;
@@ -31,8 +31,8 @@ pub fn process_id(key: ProcessKey) -> Option<ProcessId> {
 }
 
 /// An address of the kernel's one form: IPv4 is v4-mapped there.
-pub fn endpoint(address: [u8; 16], port: u16) -> SocketAddr {
-    let v6 = Ipv6Addr::from(address);
+pub fn endpoint(address: IpAddress, port: u16) -> SocketAddr {
+    let v6 = Ipv6Addr::from(address.octets());
     let address = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
     SocketAddr::new(address, port)
 }
@@ -64,7 +64,7 @@ pub fn app_totals(counters: &AppCounters) -> AppTotals {
 pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
     let protocol = protocol(socket)?;
     let has_remote = socket.remote_port != 0;
-    let local = if i32::from(socket.family) == libc::AF_INET && socket.local == [0; 16] {
+    let local = if i32::from(socket.family) == libc::AF_INET && socket.local == IpAddress::NONE {
         SocketAddr::new(IpAddr::V4([0; 4].into()), socket.local_port)
     } else {
         endpoint(socket.local, socket.local_port)
@@ -101,7 +101,7 @@ pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
 /// The entry for a socket that was there before.
 pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
     let (local, local_port) = plain_endpoint(socket.local);
-    let (remote, remote_port) = socket.remote.map_or(([0; 16], 0), plain_endpoint);
+    let (remote, remote_port) = socket.remote.map_or((IpAddress::NONE, 0), plain_endpoint);
     let family = match (socket.protocol, socket.local) {
         (Protocol::Packet, _) => libc::AF_PACKET,
         (_, SocketAddr::V4(_)) => libc::AF_INET,
@@ -147,12 +147,12 @@ const fn is_closing(state: State) -> bool {
     )
 }
 
-fn plain_endpoint(address: SocketAddr) -> ([u8; 16], u16) {
+fn plain_endpoint(address: SocketAddr) -> (IpAddress, u16) {
     let ip = match address.ip() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };
-    (ip.octets(), address.port())
+    (IpAddress::from_octets(ip.octets()), address.port())
 }
 
 fn microseconds(value: u32) -> Option<Duration> {
@@ -312,9 +312,12 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_is_shown_as_such() {
-        let mut mapped = [0; 16];
-        mapped[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
-        assert_eq!(endpoint(mapped, 80).to_string(), "192.0.2.1:80");
+        let address = IpAddress::mapped(u32::from_ne_bytes([192, 0, 2, 1]));
+        assert_eq!(endpoint(address, 80).to_string(), "192.0.2.1:80");
+        let mut octets = [0; 16];
+        octets[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+        assert_eq!(IpAddress::from_octets(octets), address);
+        assert_eq!(address.octets(), octets);
     }
 
     #[test]

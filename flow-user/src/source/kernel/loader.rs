@@ -58,6 +58,8 @@ pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
         loader.override_global(name, offset, false);
     }
     loader.override_global("HOST_NETNS", &netns, true);
+    let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
+    loader.override_global("TYPED_TASK", &typed_task, true);
     #[cfg(feature = "kernel-log")]
     let level = log::max_level() as u8;
     #[cfg(feature = "kernel-log")]

@@ -434,7 +434,7 @@ fn timed(time: Instant, event: Event) -> Timed {
 
 #[cfg(test)]
 mod tests {
-    use flow_common::{RecordHeader, record::AppRecord, record::SocketRecord};
+    use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
 
     use super::*;
     use crate::event::Bytes;
@@ -475,7 +475,7 @@ mod tests {
         tgid: 7,
         remote_port: 0,
         remote_known: 0,
-        remote: [0; 16],
+        remote: IpAddress::NONE,
     };
 
     fn maps(bytes: u64, socket: SocketState) -> Maps {

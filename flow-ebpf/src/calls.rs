@@ -1,0 +1,69 @@
+//! Notes from a function's entry, or a cgroup hook, to the same call's return.
+//!
+//! A thread's note stays in the map when it was taken, and the next one is written over it: to insert and
+//! to delete would cost more than all the rest of a call. It goes with its thread.
+
+use flow_common::Loss;
+
+use crate::{
+    account::Peer,
+    maps::{CALLS, lose},
+};
+
+/// A call under way.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Call {
+    /// The socket: its address, or its cookie in the notes of the cgroup hooks.
+    pub socket: u64,
+    /// Address of the `struct msghdr`, or 0.
+    pub message: u64,
+    pub peer: Peer,
+    /// 1 if `peer` is known.
+    pub peer_known: u8,
+    /// 1 if the call moves no bytes for good (`MSG_PEEK`) and must not count.
+    pub skip: u8,
+    /// 1 for a note of a send, 0 of a receive.
+    pub is_send: u8,
+    /// 1 until the note is taken.
+    pub under_way: u8,
+    pub padding: [u8; 2],
+}
+
+/// Keeps a note of the thread's call.
+#[inline(always)]
+pub fn note(thread: u64, call: &Call) {
+    if let Some(entry) = CALLS.get_ptr_mut(thread) {
+        // SAFETY: a live map value, which only this thread writes.
+        unsafe { *entry = *call };
+    } else if CALLS.insert(thread, call, 0).is_err() {
+        lose(Loss::CallFull, 1);
+    }
+}
+
+/// Whether the thread has a note that was not taken.
+#[inline(always)]
+pub fn is_noted(thread: u64) -> bool {
+    // SAFETY: only this thread writes its entry.
+    unsafe { CALLS.get(thread) }.is_some_and(|call| call.under_way != 0)
+}
+
+/// Takes the thread's note; it is good until the next one.
+#[inline(always)]
+pub fn take<'a>(thread: u64) -> Option<&'a Call> {
+    let entry = CALLS.get_ptr_mut(thread)?;
+    // SAFETY: a live map value, which only this thread writes, and which stays as long as its thread.
+    let call = unsafe { &mut *entry };
+    if call.under_way == 0 {
+        return None;
+    }
+    call.under_way = 0;
+    Some(call)
+}
+
+/// The thread ends.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    // Most threads have none.
+    let _ = CALLS.remove(thread);
+}
