@@ -371,6 +371,11 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
     if common.cookie() == 0 && protocol == IPPROTO_TCP {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
+    if old == state::SYN_RECV && new == state::CLOSE && has_no_release(sk) {
+        // Two CPUs may each make a child of one request, with the request's cookie, and the second one
+        // is thrown away (`inet_ehash_nolisten`): the first goes on.
+        return None;
+    }
     if !has_own_cookie(protocol) || common.cookie() == 0 {
         renew_alias(sk, new);
     }

@@ -1,11 +1,11 @@
 //! fexit programs on the functions of the socket layer: arguments and return value at once.
 
-use aya_ebpf::programs::FExitContext;
+use aya_ebpf::{Global, programs::FExitContext};
 
-use super::{message_peer, moved, takes_nothing};
+use super::{moved, peer_in_name, takes_nothing};
 use crate::{
-    account::Way,
-    kernel::{self, Address, SOCKET_SK},
+    account::{Peer, Way},
+    kernel::{Address, MSGHDR_NAME, SOCKET_SK},
     socket,
 };
 
@@ -13,9 +13,8 @@ use crate::{
 #[inline(always)]
 pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
-    let message: u64 = ctx.arg(1);
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Sent, i64::from(result), |_| message_peer(message));
+    moved(sk, Way::Sent, i64::from(result), |_| peer(ctx));
     Some(())
 }
 
@@ -23,15 +22,12 @@ pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
 #[inline(always)]
 pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
-    let message: u64 = ctx.arg(1);
     let flags: i32 = ctx.arg(3);
     if takes_nothing(flags) {
         return None;
     }
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Received, i64::from(result), |_| {
-        message_peer(message)
-    });
+    moved(sk, Way::Received, i64::from(result), |_| peer(ctx));
     Some(())
 }
 
@@ -68,7 +64,28 @@ fn stream(ctx: &FExitContext, way: Way) -> Option<()> {
     Some(())
 }
 
+/// The `struct sock` of the call's socket.
 #[inline(always)]
 fn sk(ctx: &FExitContext) -> Option<Address> {
-    kernel::follow(ctx.arg(0), &SOCKET_SK)
+    let sk = typed_member(ctx.arg(0), &SOCKET_SK);
+    (sk != 0).then_some(sk)
+}
+
+/// The peer in the call's message.
+#[inline(always)]
+fn peer(ctx: &FExitContext) -> Option<Peer> {
+    peer_in_name(typed_member(ctx.arg(1), &MSGHDR_NAME))
+}
+
+/// A pointer in a structure that is an argument of the function. Its type is known to the verifier, so
+/// that it needs no call.
+#[inline(always)]
+fn typed_member(structure: *const u8, offset: &Global<u16>) -> Address {
+    // SAFETY: the verifier knows that such a member is there; the kernel reads 0 where the address is bad.
+    unsafe {
+        structure
+            .add(usize::from(offset.load()))
+            .cast::<u64>()
+            .read_volatile()
+    }
 }

@@ -7,11 +7,11 @@ use aya_ebpf::{
 };
 use flow_common::{IpAddress, Loss};
 
-use super::{message_peer, moved, takes_nothing};
+use super::{moved, peer_in_name, takes_nothing};
 use crate::{
     account::{Peer, Way},
     calls::{self, Call},
-    kernel::{self, SOCKET_SK},
+    kernel::{self, MSGHDR_NAME, SOCKET_SK},
     maps::lose,
     socket,
 };
@@ -82,7 +82,9 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
     let result: i32 = ctx.ret();
     moved(call.socket, way, i64::from(result), |_| {
-        message_peer(call.message)
+        // A call without a message has no peer of its own.
+        let message = Some(call.message).filter(|message| *message != 0)?;
+        peer_in_name(kernel::follow(message, &MSGHDR_NAME)?)
     });
     Some(())
 }

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 
 use crate::{
     account::{self, Peer, Way},
-    kernel::{self, AF_INET, AF_INET6, AF_PACKET, Address, MSGHDR_NAME, SockCommon, is_inet},
+    kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet},
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use flow_common::{IpAddress, Loss};
@@ -45,11 +45,10 @@ fn moved(sk: Address, way: Way, result: i64, peer: impl Fn(&SockCommon) -> Optio
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the
 /// destination, or the source it filled in.
 #[inline(always)]
-fn message_peer(message: Address) -> Option<Peer> {
-    if message == 0 {
+fn peer_in_name(name: Address) -> Option<Peer> {
+    if name == 0 {
         return None;
     }
-    let name = kernel::follow(message, &MSGHDR_NAME)?;
     /// `struct sockaddr_in6`; the first eight bytes of `sockaddr_in` have the same places.
     #[repr(C)]
     #[derive(Clone, Copy)]

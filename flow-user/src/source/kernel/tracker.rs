@@ -23,7 +23,8 @@ use crate::event::{CloseReason, Event, Instant, SocketCookie, Timed};
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
 /// How long a socket that is closed, and whose end did not tell, may stand still before it is taken
-/// for ended: the kernel's own sockets, and those that nobody accepted, are released by no hook.
+/// for ended: the kernel's own sockets, and those that nobody accepted, are released by no hook. The
+/// same for one in its handshake, whose end is not told at all.
 const STILL: Duration = Duration::from_secs(180);
 
 /// The kernel side's maps, as the tracker needs them.
@@ -279,7 +280,7 @@ impl Tracker {
     ) {
         let mut still = HashMap::new();
         for (cookie, socket) in sockets {
-            if socket.released == 0 && socket.closed == 0 {
+            if socket.released == 0 && socket.closed == 0 && socket.state != SYN_RECV {
                 continue;
             }
             let moved = socket.wire_tx_bytes.wrapping_add(socket.wire_rx_bytes);
@@ -390,6 +391,9 @@ impl Tracker {
 const fn is_alias(cookie: u64) -> bool {
     cookie >> 63 == 1
 }
+
+/// The state of a connection in its handshake, as the kernel numbers it.
+const SYN_RECV: u8 = 3;
 
 /// Whether nothing more can happen on a socket.
 fn has_ended(socket: &SocketState) -> bool {
@@ -601,21 +605,27 @@ mod tests {
     #[test]
     fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
         let closed = SocketState { closed: 1, ..tcp() };
-        let mut maps = maps(100, closed);
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        for seconds in [0, 100] {
-            let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(true, now, &mut maps, &mut out);
+        let in_handshake = SocketState {
+            state: SYN_RECV,
+            ..tcp()
+        };
+        for socket in [closed, in_handshake] {
+            let mut maps = maps(100, socket);
+            let mut tracker = Tracker::default();
+            let mut out = Vec::new();
+            for seconds in [0, 100] {
+                let now = Instant(seconds * 1_000_000_000);
+                tracker.sweep(true, now, &mut maps, &mut out);
+            }
+            maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
+            for seconds in [170, 180, 349] {
+                let now = Instant(seconds * 1_000_000_000);
+                tracker.sweep(true, now, &mut maps, &mut out);
+            }
+            assert!(!maps.sockets.is_empty());
+            tracker.sweep(true, Instant(350_000_000_000), &mut maps, &mut out);
+            assert!(maps.app.is_empty() && maps.sockets.is_empty());
         }
-        maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
-        for seconds in [170, 180, 349] {
-            let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(true, now, &mut maps, &mut out);
-        }
-        assert!(!maps.sockets.is_empty());
-        tracker.sweep(true, Instant(350_000_000_000), &mut maps, &mut out);
-        assert!(maps.app.is_empty() && maps.sockets.is_empty());
     }
 
     #[test]
