@@ -1,4 +1,5 @@
-//! Sizes of maps and buffers.
+//! Sizes of maps and buffers. Those of `APP`, `SOCKETS`, `OVERFLOW` and `RING` are what the loader makes them when
+//! nobody asks for others (`flow-user/src/source/kernel/sizes.rs`).
 
 /// Entries of the map of (socket, process, remote) counters.
 pub const APP_ENTRIES: u32 = 65_536;
@@ -16,7 +17,7 @@ pub const INTERFACE_ENTRIES: u32 = 4_096;
 /// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
 pub const CALL_ENTRIES: u32 = 32_768;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
-pub const RING_BYTES: u32 = 8 << 20;
+pub const RING_BYTES: u32 = 4 << 20;
 /// Bytes of a path to an executable that a process record has room for.
 pub const EXE_BYTES: usize = 1024;
 /// Bytes of a file's name with the zero byte that ends it, `NAME_MAX` + 1.

@@ -16,7 +16,7 @@ plain!(ProcessKey);
 /// An IP address, IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`): the bytes as on the wire, in two words, so
 /// that programs move it with two instructions.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpAddress([u64; 2]);
 
 impl IpAddress {
@@ -54,7 +54,7 @@ impl IpAddress {
 
 /// Key of the app counters: who moved bytes over which socket to or from whom.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppKey {
     /// Socket cookie; for a socket without one of its own a number with the highest bit set.
     pub cookie: u64,

@@ -11,7 +11,7 @@ use flow_common::{
 };
 
 use crate::{
-    atomic,
+    atomic, identity,
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
@@ -98,7 +98,7 @@ pub fn app(
             } else if is_inet && !asked {
                 name_remote(&mut key, peer(common));
             }
-            key.cookie = socket::id(sk, common, protocol);
+            key.cookie = identity::id(sk, common, protocol);
             (entry, is_new) = find(&mut key);
         }
     }

@@ -61,9 +61,16 @@ pub fn take<'a>(thread: u64) -> Option<&'a Call> {
     Some(call)
 }
 
-/// The thread ends.
+/// The thread ends: drops its note. Whether the return of its last call was missed.
 #[inline(always)]
-pub fn forget(thread: u64) {
+pub fn forget(thread: u64) -> bool {
     // Most threads have none.
+    // SAFETY: only this thread writes its entry.
+    let Some(call) = (unsafe { CALLS.get(thread) }) else {
+        return false;
+    };
+    // Those of the cgroup hooks may be left behind, by calls that failed. Only addresses of the kernel's have the highest bit.
+    let is_missed = call.under_way != 0 && call.socket >> 63 != 0;
     let _ = CALLS.remove(thread);
+    is_missed
 }

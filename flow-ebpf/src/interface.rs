@@ -15,6 +15,16 @@ use crate::{
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+/// The highest number of an IP protocol.
+const LAST_PROTOCOL: u32 = 255;
+
+/// An interface that the loader did not describe: nothing is cut.
+const UNKNOWN: LinkLayout = LinkLayout {
+    header: 0,
+    gso_max_size: u32::MAX,
+    gso_ipv4_max_size: u32::MAX,
+    gso_max_segments: u32::MAX,
+};
 
 /// Whether a packet is IPv4 or IPv6.
 #[inline(always)]
@@ -24,26 +34,28 @@ pub fn is_ip(skb: *mut __sk_buff) -> bool {
     protocol == ETH_P_IP.to_be() >> 16 || protocol == ETH_P_IPV6.to_be() >> 16
 }
 
+/// What the loader knows of a packet's interface, for [`crate::packet::measure`] and [`is_cut`]: of a packet of one segment
+/// they need nothing, and it is not looked for.
+#[inline(always)]
+pub fn layout_for(skb: *mut __sk_buff) -> LinkLayout {
+    // SAFETY: fields that a TC program may read.
+    let (size, ifindex) = unsafe { ((*skb).gso_size, (*skb).ifindex) };
+    if size == 0 { UNKNOWN } else { layout(ifindex) }
+}
+
 /// What the loader knows of an interface.
 #[inline(always)]
 pub fn layout(ifindex: u32) -> LinkLayout {
-    const UNKNOWN: LinkLayout = LinkLayout {
-        header: 0,
-        gso_max_size: u32::MAX,
-        gso_ipv4_max_size: u32::MAX,
-        gso_max_segments: u32::MAX,
-    };
     // SAFETY: the loader may write it meanwhile; each member is whole.
     unsafe { LINKS.get(ifindex) }.copied().unwrap_or(UNKNOWN)
 }
 
 /// Whether the stack cuts a packet of several segments before its interface gets it.
 #[inline(always)]
-pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, ifindex: u32) -> bool {
+pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
     if packet.frames == 1 {
         return false;
     }
-    let link = layout(ifindex);
     // SAFETY: a field that every skb program may read.
     let is_ipv4 = unsafe { (*skb).protocol } == ETH_P_IP.to_be() >> 16;
     let max_size = if is_ipv4 {
@@ -70,7 +82,7 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
                 // No full sockets (`sk_fullsock`).
                 state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE => true,
                 // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
-                state::CLOSE => is_raw(sk) && !is_known(skb),
+                state::CLOSE => may_be_raw(sk) && is_raw(sk) && !is_known(skb),
                 _ => false,
             };
             return if is_kernels {
@@ -87,6 +99,13 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
     } else {
         Class::Kernel
     }
+}
+
+/// A raw socket's port is its protocol. To look here first spares the datagrams of others a call.
+#[inline(always)]
+fn may_be_raw(sk: *const bpf_sock) -> bool {
+    // SAFETY: not null; a field of the common part.
+    unsafe { (*sk).src_port <= LAST_PROTOCOL }
 }
 
 #[inline(always)]

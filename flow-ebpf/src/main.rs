@@ -16,6 +16,7 @@ mod account;
 mod atomic;
 mod calls;
 mod hooks;
+mod identity;
 mod interface;
 mod kernel;
 mod logging;
@@ -105,6 +106,12 @@ fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     hooks::tracepoint::set_state(&ctx);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn set_state_nested(ctx: RawTracePointContext) -> i32 {
+    hooks::tracepoint::set_state_nested(&ctx);
     0
 }
 
@@ -207,12 +214,12 @@ fn cgroup_egress(ctx: SkBuffContext) -> i32 {
 }
 
 #[classifier]
-fn tc_ingress(ctx: TcContext) -> i32 {
+fn flow_tc_ingress(ctx: TcContext) -> i32 {
     hooks::tc::ingress(&ctx)
 }
 
 #[classifier]
-fn tc_egress(ctx: TcContext) -> i32 {
+fn flow_tc_egress(ctx: TcContext) -> i32 {
     hooks::tc::egress(&ctx)
 }
 

@@ -9,7 +9,7 @@ use flow_common::{
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{atomic, calls::Call, logging, socket::Alias};
+use crate::{atomic, calls::Call, identity::Alias, logging, socket::StateChange};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -56,6 +56,10 @@ pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 /// Counters by [`Loss`].
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
+
+/// One element: the last change that the first program of states took up.
+#[map]
+pub static LAST_STATE_CHANGE: PerCpuArray<StateChange> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where an exec record is put together; it is larger than the stack.
 #[map]

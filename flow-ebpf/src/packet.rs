@@ -8,6 +8,11 @@ const IPV6_HEADER: u32 = 40;
 /// The hop-by-hop options. Among buffers of several segments only the large ones have them.
 const NEXTHDR_HOP: u8 = 0;
 const JUMBO_HEADER: u32 = 8;
+/// Bytes of IPv4's header and of TCP's, without options.
+const SHORTEST_HEADER: usize = 20;
+/// Where the last header begins at most: behind those of the link and of IPv4 with options, or of IPv6 with one extension.
+/// All ones, as a mask that the verifier understands.
+const HEADERS_WITHIN: u32 = 0xff;
 
 /// The size of a packet. A GSO/GRO buffer holds several segments with one set of headers.
 pub struct Packet {
@@ -21,10 +26,9 @@ pub struct Packet {
     pub header_bytes: u64,
 }
 
-/// Measures a packet. `network` tells where its network header begins, and is asked of buffers of several
-/// segments only.
+/// Measures a packet. Its network header begins at `network`; that matters for buffers of several segments only.
 #[inline(always)]
-pub fn measure(skb: *mut __sk_buff, network: impl FnOnce() -> u32) -> Packet {
+pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
     // SAFETY: fields that every skb program may read.
     let (len, size) = unsafe { ((*skb).len, (*skb).gso_size) };
     let mut packet = Packet {
@@ -36,7 +40,6 @@ pub fn measure(skb: *mut __sk_buff, network: impl FnOnce() -> u32) -> Packet {
     if size == 0 {
         return packet;
     }
-    let network = network();
     let Some(Headers { length, jumbo }) = headers(skb, network) else {
         return packet;
     };
@@ -86,19 +89,19 @@ struct Headers {
 /// Finds the headers of a packet. `None` if they can't be read.
 #[inline(always)]
 fn headers(skb: *mut __sk_buff, network: u32) -> Option<Headers> {
-    let first = byte(skb, network)?;
+    let first = byte(skb, network, 0)?;
     let (length, mut protocol) = match first >> 4 {
-        4 => (u32::from(first & 0xf) * 4, byte(skb, network + 9)?),
-        6 => (IPV6_HEADER, byte(skb, network + 6)?),
+        4 => (u32::from(first & 0xf) * 4, byte(skb, network, 9)?),
+        6 => (IPV6_HEADER, byte(skb, network, 6)?),
         _ => return None,
     };
     let mut jumbo = 0;
     if first >> 4 == 6 && protocol == NEXTHDR_HOP {
-        protocol = byte(skb, network + IPV6_HEADER)?;
+        protocol = byte(skb, network + IPV6_HEADER, 0)?;
         jumbo = JUMBO_HEADER;
     }
     let transport = if protocol == IPPROTO_TCP {
-        let offset = byte(skb, network + length + jumbo + 12)? >> 4;
+        let offset = byte(skb, network + length + jumbo, 12)? >> 4;
         u32::from(offset) * 4
     } else {
         UDP_HEADER
@@ -109,14 +112,22 @@ fn headers(skb: *mut __sk_buff, network: u32) -> Option<Headers> {
     })
 }
 
+/// A header's byte. Where the whole header may be read without a call, as nearly always, it is.
 #[inline(always)]
-fn byte(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
+fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
+    // SAFETY: fields that the programs of the cgroup and the classifier may read.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let at = start + (header & HEADERS_WITHIN) as usize;
+    if header <= HEADERS_WITHIN && at + SHORTEST_HEADER <= end {
+        // SAFETY: the verifier has seen the comparison.
+        return Some(unsafe { *((at + index as usize) as *const u8) });
+    }
     let mut value = 0u8;
     // SAFETY: the helper checks the offset; one byte fits.
     let status = unsafe {
         bpf_skb_load_bytes(
             skb.cast::<core::ffi::c_void>(),
-            offset,
+            header + index,
             (&raw mut value).cast(),
             1,
         )

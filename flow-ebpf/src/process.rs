@@ -164,8 +164,9 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
 /// The thread `task` ends; tells if it was its process's last.
 #[inline(always)]
 pub fn exited(task: Address) -> Option<()> {
-    // A call that did not come back leaves its note.
-    calls::forget(bpf_get_current_pid_tgid());
+    if calls::forget(bpf_get_current_pid_tgid()) {
+        lose(Loss::ReturnMissed, 1);
+    }
     let signal = kernel::follow(task, &TASK_SIGNAL)?;
     // do_exit() has counted this thread off before the tracepoint.
     let live: i32 = kernel::read(signal, &SIGNAL_LIVE)?;

@@ -1,10 +1,10 @@
-//! Identity and life of sockets.
+//! Lives of sockets, and what is known of them.
 
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_sock},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_sk_fullsock},
+    helpers::generated::bpf_sk_fullsock,
 };
 use flow_common::{
     IpAddress, Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET,
@@ -12,12 +12,13 @@ use flow_common::{
 };
 
 use crate::{
+    identity::{has_own_cookie, id, is_alias, renew_alias},
     kernel::{
         self, AF_INET, AF_INET6, Address, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT, SK_PROTOCOL,
         SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
     },
     logging,
-    maps::{ALIASES, RING, SOCKETS, epoch, lose},
+    maps::{RING, SOCKETS, epoch, lose},
     process,
 };
 
@@ -25,7 +26,7 @@ const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
 const IPPROTO_UDPLITE: u16 = 136;
 const IPPROTO_SCTP: u16 = 132;
-const IPPROTO_MPTCP: u16 = 262;
+pub const IPPROTO_MPTCP: u16 = 262;
 pub const SOCK_RAW: u32 = 3;
 
 /// States of `include/net/tcp_states.h`.
@@ -71,69 +72,6 @@ static NO_SOCKET: SocketState = SocketState {
     released: 0,
     closed: 0,
 };
-
-/// The identity of a socket that has no cookie of its own.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Alias {
-    id: u64,
-    /// 1 once the socket closed: what is at its address next is another one.
-    closed: u64,
-}
-
-/// Set in every alias, and in no cookie.
-const ALIAS_BIT: u64 = 1 << 63;
-
-/// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
-/// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
-/// (`mptcp_sk_clone_init` copies it). Those get an alias.
-#[inline(always)]
-pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
-    let cookie = common.cookie();
-    if cookie != 0 && has_own_cookie(protocol) {
-        return cookie;
-    }
-    // SAFETY: the value is copied at once.
-    match unsafe { ALIASES.get(sk) } {
-        Some(alias) => alias.id,
-        None => new_alias(sk),
-    }
-}
-
-/// Whether a protocol's sockets have a cookie that no other socket has.
-#[inline(always)]
-pub fn has_own_cookie(protocol: u16) -> bool {
-    protocol != IPPROTO_MPTCP
-}
-
-#[inline(always)]
-fn new_alias(sk: Address) -> u64 {
-    // No CPU makes two in one nanosecond.
-    // SAFETY: no arguments.
-    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    let id = ALIAS_BIT | process::now() << 10 | cpu & 0x3ff;
-    let alias = Alias { id, closed: 0 };
-    let _ = ALIASES.insert(sk, alias, u64::from(BPF_NOEXIST));
-    // Another CPU may have been first.
-    // SAFETY: the value is copied at once.
-    unsafe { ALIASES.get(sk) }.map_or(id, |alias| alias.id)
-}
-
-/// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
-/// a new connection.
-#[inline(always)]
-fn renew_alias(sk: Address, new_state: u8) {
-    let Some(alias) = ALIASES.get_ptr_mut(sk) else {
-        return;
-    };
-    // SAFETY: a live map value.
-    let alias = unsafe { &mut *alias };
-    if new_state == state::CLOSE {
-        alias.closed = 1;
-    } else if alias.closed != 0 {
-        let _ = ALIASES.remove(sk);
-    }
-}
 
 /// Whether a protocol's sockets go through TCP's states before they are gone.
 #[inline(always)]
@@ -361,10 +299,24 @@ fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut SocketSt
     }
 }
 
+/// A change of a connection-oriented socket's state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StateChange {
+    pub socket: Address,
+    pub old: u8,
+    pub new: u8,
+}
+
 /// A connection-oriented socket changed its state. May run in a softirq: the current task is not
-/// the socket's.
+/// the socket's. `again` says that the change may have been taken up already; then only one that its entry does not
+/// show is.
 #[inline(always)]
-pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
+pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
+    let StateChange {
+        socket: sk,
+        old,
+        new,
+    } = change;
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
     let protocol = protocol(sk);
@@ -380,6 +332,9 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
         renew_alias(sk, new);
     }
     let id = id(sk, common, protocol);
+    if again && has_state(id, new) {
+        return None;
+    }
     logging::debug!("socket {}: state {} to {}", id, old, new);
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
@@ -418,10 +373,7 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
             (*entry).error = error;
         }
         // One with an alias can't be found when it is released.
-        (
-            (*entry).released != 0 || id & ALIAS_BIT != 0,
-            (*entry).epoch != 0,
-        )
+        ((*entry).released != 0 || is_alias(id), (*entry).epoch != 0)
     };
     match new {
         state::CLOSE if released => end(id, entry, was_told),
@@ -432,6 +384,17 @@ pub fn state_changed(sk: Address, old: u8, new: u8) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// Whether a socket's entry shows a state; one without an entry has nothing to close.
+#[inline(always)]
+fn has_state(id: u64, state: u8) -> bool {
+    let entry = SOCKETS.get_ptr(id);
+    // SAFETY: a live map value.
+    entry.map_or(
+        state == state::CLOSE,
+        |entry| unsafe { (*entry).state } == state,
+    )
 }
 
 /// Why a packet's socket has no entry.
@@ -455,13 +418,27 @@ fn has_no_release(sk: Address) -> bool {
 /// The entry for a packet's socket, made from the packet's view of it if it is new.
 #[inline(always)]
 pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut SocketState, NoEntry> {
-    if let Some(entry) = SOCKETS.get_ptr_mut(id) {
+    let known = SOCKETS.get_ptr_mut(id);
+    if let Some(entry) = known {
         // SAFETY: a live map value.
-        unsafe { (*entry).ifindex = ifindex };
-        return Ok(entry);
+        let was_told = unsafe {
+            (*entry).ifindex = ifindex;
+            (*entry).epoch != 0
+        };
+        if was_told {
+            return Ok(entry);
+        }
     }
     // SAFETY: the caller has checked that it is not null.
     let sock = unsafe { bpf_sk_fullsock(sock) };
+    if let Some(entry) = known {
+        if !sock.is_null() {
+            // Its first packet tells it, before its call returns: with the addresses it has by now.
+            // SAFETY: a live map value and a full socket.
+            unsafe { identify(entry, sock) };
+        }
+        return Ok(entry);
+    }
     // cgroup_skb runs for full sockets only; the verifier does not know. The kernel sends ICMP and
     // neighbour discovery from raw sockets of its own. Those of processes have an entry since they
     // were made, or since the first call.
@@ -474,8 +451,26 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
     };
     // SAFETY: a live map value and a full socket.
     unsafe {
-        let family = (*sock).family as u16;
         (*entry).ifindex = ifindex;
+        identify(entry, sock);
+        if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
+            // The last packet of a socket that was deleted: nothing else will end it.
+            (*entry).released = 1;
+            (*entry).closed = 1;
+        }
+    }
+    Ok(entry)
+}
+
+/// Copies what a packet's program sees of its socket.
+///
+/// # Safety
+/// `entry` is a live map value, `sock` a full socket.
+#[inline(always)]
+unsafe fn identify(entry: *mut SocketState, sock: *const bpf_sock) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let family = (*sock).family as u16;
         (*entry).family = family;
         (*entry).protocol = (*sock).protocol as u16;
         (*entry).state = (*sock).state as u8;
@@ -488,13 +483,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
             (*entry).local = IpAddress::mapped((*sock).src_ip4);
             (*entry).remote = IpAddress::mapped((*sock).dst_ip4);
         }
-        if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
-            // The last packet of a socket that was deleted: nothing else will end it.
-            (*entry).released = 1;
-            (*entry).closed = 1;
-        }
     }
-    Ok(entry)
 }
 
 /// Tells of a packet's socket, once in an epoch.

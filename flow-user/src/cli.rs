@@ -2,12 +2,23 @@
 
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::ErrorKind, parser::ValueSource,
+};
 
 use crate::{
     app::{self, Output},
+    config::{
+        INTERVAL, Overrides,
+        time::{duration, milliseconds, seconds},
+    },
     query::{selection::EventTypes, view::By},
-    source::kernel::probe::AppBackend,
+    source::kernel::{
+        probe::AppBackend,
+        sizes::{self, Sizes},
+    },
+    tui::{Theme, terminal::Messages, views::ViewId},
 };
 
 /// Per-process network monitor for Linux: who is talking on this machine, to the byte.
@@ -16,11 +27,13 @@ use crate::{
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    #[command(flatten)]
+    pub screen: Screen,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-const EXIT_CODES: &str = "Without a command: flow top.\n\n\
+const EXIT_CODES: &str = "Without a command: the full-screen view; ? there shows its keys. `flow config` shows what can be configured.\n\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 130 ended with Ctrl-C, 143 with SIGTERM.";
 
 /// Options of every command.
@@ -32,12 +45,21 @@ pub struct Global {
     /// Show only traffic of this interface; may be repeated
     #[arg(long, global = true, value_name = "IF")]
     pub interface: Vec<String>,
-    /// Time between two looks at the counters, such as 500ms or 2s
-    #[arg(long, global = true, default_value = "1s", value_parser = interval)]
-    pub interval: Duration,
+    /// Time between two looks at the counters, such as 500ms or 2s; a number alone is milliseconds [default: 1s]
+    #[arg(short, long, global = true, value_parser = milliseconds)]
+    pub interval: Option<Duration>,
     /// How to count the bytes of processes; auto takes the best that works here
     #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", value_parser = backend)]
     pub backend: BackendChoice,
+    /// Sockets, and flows of them, that can be counted at once; each takes 360 bytes of kernel memory
+    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().sockets, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::SOCKETS.start())..=i64::from(*sizes::SOCKETS.end())))]
+    pub max_sockets: u32,
+    /// Processes that can be counted once the table of flows is full; each takes 130 bytes
+    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().processes, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::PROCESSES.start())..=i64::from(*sizes::PROCESSES.end())))]
+    pub max_processes: u32,
+    /// Size of the buffer in which the kernel tells what happens: a power of two, such as 4M
+    #[arg(long, global = true, value_name = "SIZE", default_value = "4M", value_parser = ring_size)]
+    pub ring_size: u32,
     /// Write JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -47,6 +69,20 @@ pub struct Global {
     /// When to use colour; auto obeys NO_COLOR
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
     pub color: ColorChoice,
+}
+
+/// Options of the full-screen view. What is not typed is as the configuration says, see `flow config`.
+#[derive(Args, Clone, Debug)]
+pub struct Screen {
+    /// View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names, events
+    #[arg(long, value_name = "VIEW")]
+    pub view: Option<ViewId>,
+    /// Colours: dark, light, contrast, colour-blind, mono; without colour mono
+    #[arg(long, value_name = "THEME")]
+    pub theme: Option<Theme>,
+    /// How long closed flows and exited processes stay [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub history_ttl: Option<Duration>,
 }
 
 /// A backend, or the best there is.
@@ -63,6 +99,8 @@ pub enum Command {
     Snapshot(Snapshot),
     /// What works on this machine, and why not more
     Doctor,
+    /// The configuration of the full-screen view (TOML): what it is, and where each part of it comes from
+    Config,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -89,19 +127,6 @@ pub struct Top {
     /// Column to sort by; COLUMN:reverse for the other way round
     #[arg(long, value_name = "COLUMN")]
     pub sort: Option<String>,
-}
-
-impl Default for Top {
-    fn default() -> Self {
-        Self {
-            once: false,
-            rows: None,
-            delay: None,
-            count: None,
-            by: By::Process,
-            sort: None,
-        }
-    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -132,8 +157,11 @@ pub fn main() -> ExitCode {
         command = command.color(ColorChoice::Never);
     }
     let cli = command
-        .try_get_matches_from(arguments)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| {
+            check_screen_options(&mut command, &matches)?;
+            Cli::from_arg_matches(&matches)
+        });
     let cli = match cli {
         Ok(cli) => cli,
         Err(error) => {
@@ -144,8 +172,29 @@ pub fn main() -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("FLOW_LOG", "warn"))
         .format_timestamp(None)
+        .target(env_logger::Target::Pipe(Box::new(Messages)))
         .init();
     app::run(&cli)
+}
+
+/// Options of the full-screen view say nothing to a command.
+fn check_screen_options(
+    command: &mut clap::Command,
+    matches: &ArgMatches,
+) -> Result<(), clap::Error> {
+    // What would be in effect with them can be asked for.
+    let Some(given) = matches.subcommand_name().filter(|it| *it != "config") else {
+        return Ok(());
+    };
+    let typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    match ["view", "theme", "history_ttl"].into_iter().find(typed) {
+        None => Ok(()),
+        Some(id) => {
+            let option = id.replace('_', "-");
+            let text = format!("--{option} is for the full-screen view, not for `flow {given}`");
+            Err(command.error(ErrorKind::ArgumentConflict, text))
+        }
+    }
 }
 
 /// Whether to colour an output, by the option, the environment and what it is.
@@ -159,7 +208,33 @@ pub fn color_wanted(choice: ColorChoice, is_terminal: bool) -> bool {
     }
 }
 
+impl Cli {
+    /// What was typed of what can be configured.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            view: self.screen.view,
+            theme: self.screen.theme,
+            interval: self.global.interval,
+            history_ttl: self.screen.history_ttl,
+        }
+    }
+}
+
 impl Global {
+    /// The time between two looks, whatever the configuration of the full-screen view says.
+    pub fn interval(&self) -> Duration {
+        self.interval.unwrap_or(INTERVAL)
+    }
+
+    /// How large the kernel side's maps are to be.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            sockets: self.max_sockets,
+            processes: self.max_processes,
+            ring: self.ring_size,
+        }
+    }
+
     /// How standard output is to be written.
     pub fn output(&self) -> Output {
         let is_terminal = std::io::stdout().is_terminal();
@@ -171,44 +246,30 @@ impl Global {
     }
 }
 
-/// Reads a time with its unit: `250ms`, `10s`, `1.5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit() && character != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("expected a number and ms, s, m or h, such as 30s".into()),
+/// Reads a size of the ring buffer: `64K`, `8M`, `1G`.
+fn ring_size(text: &str) -> Result<u32, String> {
+    // A ring buffer is a whole number of pages, some of which are larger than the least size.
+    let least = sizes::page_bytes().max(*sizes::RING.start());
+    let expected = || {
+        format!(
+            "expected a power of two from {}K to {}G, such as 8M",
+            least >> 10,
+            sizes::RING.end() >> 30
+        )
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected a number and ms, s, m or h, such as 30s".to_owned())?;
-    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
-}
-
-/// The least and the longest time between two looks.
-const INTERVALS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(50)..=Duration::from_secs(3600);
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = duration(text)?;
-    if INTERVALS.contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("expected a time from 50ms to 1h".into())
-    }
-}
-
-/// As [`interval`]; a number without a unit is seconds, as other tops take it.
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(_) => interval(&format!("{text}s")),
-        Err(_) => interval(text),
-    }
+    let (number, shift) = match text.char_indices().next_back() {
+        Some((end, 'K' | 'k')) => (&text[..end], 10),
+        Some((end, 'M' | 'm')) => (&text[..end], 20),
+        Some((end, 'G' | 'g')) => (&text[..end], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let bytes = number
+        .checked_mul(1 << shift)
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or_else(expected)?;
+    let fits = bytes.is_power_of_two() && (least..=*sizes::RING.end()).contains(&bytes);
+    fits.then_some(bytes).ok_or_else(expected)
 }
 
 fn backend(text: &str) -> Result<BackendChoice, String> {
@@ -230,13 +291,69 @@ mod tests {
     }
 
     #[test]
-    fn times_need_a_unit() {
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        for bad in ["", "5", "s", "5 s", "-1s", "1e300h", "5d"] {
-            assert!(duration(bad).is_err(), "{bad}");
+    fn options_of_the_screen_are_not_for_commands() {
+        let check = |line: &[&str]| {
+            let mut command = Cli::command();
+            let matches = command.try_get_matches_from_mut(line).unwrap();
+            check_screen_options(&mut command, &matches).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&["flow", "--view", "flows", "-i", "500"]), Ok(()));
+        assert_eq!(check(&["flow", "-i", "500", "top"]), Ok(()));
+        assert_eq!(check(&["flow", "--theme", "light", "config"]), Ok(()));
+        let error = check(&["flow", "--history-ttl", "5s", "top"]).unwrap_err();
+        assert!(error.contains("--history-ttl is for"), "{error}");
+    }
+
+    #[test]
+    fn the_ring_is_a_power_of_two_within_its_bounds() {
+        assert_eq!(ring_size("8M"), Ok(8 << 20));
+        assert_eq!(ring_size("65536"), Ok(64 << 10));
+        assert_eq!(ring_size("1g"), Ok(1 << 30));
+        for bad in [
+            "",
+            "M",
+            "8MB",
+            "-8M",
+            "3M",
+            "1K",
+            "2G",
+            "8.5M",
+            "99999999999999999999G",
+        ] {
+            assert!(
+                ring_size(bad).unwrap_err().contains("power of two"),
+                "{bad}"
+            );
         }
-        assert!(interval("1ms").is_err());
-        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn sizes_of_maps_have_bounds_and_defaults() {
+        let sizes = |arguments: &[&str]| {
+            let line = ["flow", "events"].iter().chain(arguments);
+            Cli::try_parse_from(line).map(|cli| cli.global.sizes())
+        };
+        assert_eq!(sizes(&[]).unwrap(), Sizes::default());
+        let small = sizes(&[
+            "--max-sockets",
+            "16",
+            "--max-processes",
+            "20",
+            "--ring-size",
+            "64K",
+        ]);
+        let expected = Sizes {
+            sockets: 16,
+            processes: 20,
+            ring: 64 << 10,
+        };
+        assert_eq!(small.unwrap(), expected);
+        for bad in [
+            ["--max-sockets", "0"],
+            ["--max-sockets", "9999999"],
+            ["--max-processes", "1"],
+        ] {
+            assert!(sizes(&bad).is_err(), "{bad:?}");
+        }
     }
 }

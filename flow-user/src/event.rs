@@ -239,6 +239,21 @@ pub enum CloseReason {
     Vanished,
 }
 
+impl CloseReason {
+    /// Name as it stands in outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Aborted => "aborted",
+            Self::Vanished => "vanished",
+        }
+    }
+}
+
 /// What send and receive calls returned. Cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppTotals {
@@ -282,6 +297,25 @@ pub struct TcpFacts {
     pub rtt: Option<Duration>,
     pub min_rtt: Option<Duration>,
     pub retransmits: u32,
+}
+
+/// Connections that wait at a listening socket to be accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many wait.
+    pub waiting: u32,
+    /// How many may, as `listen(2)` was told.
+    pub limit: u32,
+    /// Connections that it refused or dropped since it listens.
+    pub drops: u32,
+}
+
+impl std::ops::AddAssign for Backlog {
+    fn add_assign(&mut self, other: Self) {
+        self.waiting = self.waiting.saturating_add(other.waiting);
+        self.limit = self.limit.saturating_add(other.limit);
+        self.drops = self.drops.saturating_add(other.drops);
+    }
 }
 
 /// What is known of a process's program. Absent means unknown.
@@ -404,12 +438,20 @@ pub enum Event {
     /// The last thread of a process ended; `status` as `wait(2)` reports it. All its totals were
     /// told before.
     ProcessExit { id: ProcessId, status: u32 },
+    /// Every process that there is, because records of processes were lost. One that began before this and is
+    /// not among them has ended. All its totals were told before.
+    ProcessesListed(Vec<ProcessFact>),
     /// A socket is new or changed.
     Socket(SocketFact),
     /// A socket is gone. Its last totals were told before.
     SocketEnd {
         cookie: SocketCookie,
         reason: CloseReason,
+    },
+    /// What waits at a listening socket now.
+    Listening {
+        cookie: SocketCookie,
+        backlog: Backlog,
     },
     /// A process moved bytes.
     App(AppFact),

@@ -4,9 +4,13 @@
 
 pub mod app;
 pub mod cli;
+pub mod config;
 pub mod enrich;
 pub mod event;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod model;
 pub mod query;
 pub mod sink;
 pub mod source;
+pub mod tui;

@@ -15,6 +15,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+/// What a backend does not see: the table that `flow doctor` prints.
+pub use flow_user::source::kernel::limits::Blind;
+
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -25,7 +28,7 @@ pub enum Line {
     /// lets it go on.
     Ready,
     /// The process is done.
-    Moved(Truth),
+    Moved(Box<Truth>),
 }
 
 impl Line {
@@ -46,6 +49,8 @@ impl Line {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truth {
     pub pid: u32,
+    /// When it started, in ticks since boot: a pid may be used again.
+    pub start: u64,
     pub ppid: u32,
     pub mode: String,
     /// Its program's path, invalid UTF-8 replaced.
@@ -58,15 +63,34 @@ pub struct Truth {
     pub argv_bytes: usize,
     #[serde(flatten)]
     pub moved: Moved,
-    /// Parts of `moved` that went ways which not every backend sees.
+    /// Parts of `moved` that not every backend sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub ways: BTreeMap<Way, Moved>,
+    pub blind: BTreeMap<Blind, Moved>,
     /// What `moved` holds of datagrams, by remote endpoint; empty where the mode does not tell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<String, Moved>,
+    /// As `remotes`, of datagrams received by calls that did not ask whom they came from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unasked: BTreeMap<String, Moved>,
+    /// Sockets from before Flow started that nobody used since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<Idle>,
     /// This kernel lacks it; so the mode moved nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Feature>,
+}
+
+impl Truth {
+    /// Whether something in it is of this kind.
+    pub fn has(&self, blind: Blind) -> bool {
+        match blind {
+            Blind::UnaskedSenders => !self.unasked.is_empty(),
+            _ => {
+                self.blind.contains_key(&blind)
+                    || self.idle.iter().any(|socket| socket.blind == Some(blind))
+            }
+        }
+    }
 }
 
 /// Sums of what calls returned.
@@ -88,16 +112,24 @@ impl std::ops::AddAssign for Moved {
     }
 }
 
-/// A way of moving bytes that not every backend sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Way {
-    /// `splice(2)` from a socket into a pipe.
-    SpliceFromSocket,
-    /// A call that had been waiting in the kernel since before Flow started.
-    WaitingAtStart,
-    /// A connection that was accepted and then neither read nor written.
-    AcceptedIdle,
+/// A socket that is open, and moved nothing while Flow looked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idle {
+    pub protocol: String,
+    pub local: SocketAddr,
+    /// Why a list of sockets may not hold it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<Blind>,
+}
+
+impl Idle {
+    pub fn new(protocol: &str, local: SocketAddr, blind: Option<Blind>) -> Self {
+        Self {
+            protocol: protocol.to_owned(),
+            local,
+            blind,
+        }
+    }
 }
 
 /// What a kernel may have been built without.
@@ -105,6 +137,7 @@ pub enum Way {
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
     Sctp,
+    Ktls,
 }
 
 /// Counts one process's calls; its threads share it.
@@ -114,8 +147,10 @@ pub struct Tally {
     rx_bytes: AtomicU64,
     tx_calls: AtomicU64,
     rx_calls: AtomicU64,
-    ways: Mutex<BTreeMap<Way, Moved>>,
+    blind: Mutex<BTreeMap<Blind, Moved>>,
     remotes: Mutex<BTreeMap<SocketAddr, Moved>>,
+    unasked: Mutex<BTreeMap<SocketAddr, Moved>>,
+    idle: Mutex<Vec<Idle>>,
     lacks: OnceLock<Feature>,
 }
 
@@ -155,16 +190,30 @@ impl Tally {
         lock(&self.remotes).entry(remote).or_default();
     }
 
+    /// These sockets were open and moved nothing.
+    pub fn idle(&self, sockets: Vec<Idle>) {
+        lock(&self.idle).extend(sockets);
+    }
+
     /// This kernel has no such thing.
     pub fn lacks(&self, feature: Feature) {
         self.lacks.get_or_init(|| feature);
     }
 
-    /// As [`Self::received`], by a way that not every backend sees.
-    pub fn received_by(&self, way: Way, bytes: usize) {
+    /// As [`Self::received_from`], by a call that did not ask for the remote.
+    pub fn received_unasked(&self, remote: SocketAddr, bytes: usize) {
         self.received(bytes);
-        let mut ways = lock(&self.ways);
-        let moved = ways.entry(way).or_default();
+        let mut unasked = lock(&self.unasked);
+        let moved = unasked.entry(remote).or_default();
+        moved.rx_bytes += bytes as u64;
+        moved.rx_calls += 1;
+    }
+
+    /// As [`Self::received`], in a way that not every backend sees.
+    pub fn received_unseen(&self, blind: Blind, bytes: usize) {
+        self.received(bytes);
+        let mut parts = lock(&self.blind);
+        let moved = parts.entry(blind).or_default();
         moved.rx_bytes += bytes as u64;
         moved.rx_calls += 1;
     }
@@ -177,6 +226,7 @@ impl Tally {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Truth {
             pid: std::process::id(),
+            start: start()?,
             ppid: std::os::unix::process::parent_id(),
             mode: mode.to_owned(),
             exe: fs::read_link(exe)
@@ -199,19 +249,37 @@ impl Tally {
                 tx_calls: self.tx_calls.load(Relaxed),
                 rx_calls: self.rx_calls.load(Relaxed),
             },
-            ways: lock(&self.ways).clone(),
-            remotes: lock(&self.remotes)
-                .iter()
-                .map(|(remote, moved)| (canonical(*remote).to_string(), *moved))
-                .collect(),
+            blind: lock(&self.blind).clone(),
+            remotes: by_name(&self.remotes),
+            unasked: by_name(&self.unasked),
+            idle: lock(&self.idle).clone(),
             lacks: self.lacks.get().copied(),
         })
     }
 
     /// Prints it.
     pub fn print(&self, mode: &str) -> Result<()> {
-        Line::Moved(self.truth(mode)?).print()
+        Line::Moved(Box::new(self.truth(mode)?)).print()
     }
+}
+
+/// When this process started, in ticks since boot.
+pub fn start() -> Result<u64> {
+    let path = "/proc/self/stat";
+    let stat = fs::read(path).with_context(|| format!("reading {path}"))?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name, in parentheses, may hold anything; the start is the 22nd field, the state the third.
+    let start = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(22 - 3)?.parse().ok());
+    start.with_context(|| format!("no start in {path}"))
+}
+
+fn by_name(remotes: &Mutex<BTreeMap<SocketAddr, Moved>>) -> BTreeMap<String, Moved> {
+    lock(remotes)
+        .iter()
+        .map(|(remote, moved)| (canonical(*remote).to_string(), *moved))
+        .collect()
 }
 
 /// A v4-mapped address is the IPv4 address it stands for.
@@ -232,15 +300,15 @@ mod tests {
     fn a_line_survives_its_json() {
         let tally = Tally::default();
         tally.sent_to("10.0.0.1:5".parse().unwrap(), 7);
-        tally.received_by(Way::SpliceFromSocket, 9);
+        tally.received_unseen(Blind::SpliceFromSocket, 9);
         let truth = tally.truth("tcp-up").unwrap();
         assert_eq!(truth.moved.tx_bytes, 7);
         assert_eq!(truth.moved.rx_bytes, 9);
-        assert_eq!(truth.ways[&Way::SpliceFromSocket].rx_bytes, 9);
-        let json = serde_json::to_string(&Line::Moved(truth.clone())).unwrap();
+        assert_eq!(truth.blind[&Blind::SpliceFromSocket].rx_bytes, 9);
+        let json = serde_json::to_string(&Line::Moved(Box::new(truth.clone()))).unwrap();
         let Line::Moved(read) = serde_json::from_str(&json).unwrap() else {
             panic!("{json}");
         };
-        assert_eq!(read, truth);
+        assert_eq!(*read, truth);
     }
 }

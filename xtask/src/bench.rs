@@ -10,9 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     apt::Apt,
-    run::release,
+    run::{build_release, release},
     setup,
-    toolchain::Toolchain,
     tools::{as_root, cargo, find_program, root, succeed, target},
     watch::{End, watch},
 };
@@ -22,7 +21,7 @@ const BEGIN: &str = "<!-- figures: begin; written by cargo xtask bench -->";
 const END: &str = "<!-- figures: end -->";
 
 /// The program itself ends before; this is for one that hangs.
-const TIME_LIMIT: Duration = Duration::from_secs(780);
+const TIME_LIMIT: Duration = Duration::from_secs(920);
 
 const BANDWHICH_VERSION: &str = "0.23.1";
 
@@ -32,18 +31,8 @@ const BANDWHICH_VERSION: &str = "0.23.1";
 /// # Errors
 /// When Flow does not build, or the benchmark cannot be started.
 pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
-    if Toolchain::find(setup::bpf_target()).is_err() {
-        setup::setup(true)?;
-    }
-    succeed(&mut cargo([
-        "build",
-        "--release",
-        "--package",
-        "flow-user",
-        "--package",
-        "flow-tests",
-        "--bins",
-    ]))?;
+    setup::if_needed()?;
+    build_release()?;
     let mut command = as_root(release("flow-live")?);
     command.arg("bench").arg("--flow").arg(release("flow")?);
     if quick {

@@ -28,14 +28,17 @@ const PROGRAMS: [&str; 2] = ["flow", "flow-live"];
 const TOOLS: [&str; 7] = ["busybox", "ethtool", "ip", "nft", "sh", "ss", "tc"];
 
 /// Modules that flow or its tests use; one that a kernel has built in is fine. Those they need come along.
-const MODULES: [&str; 36] = [
+const MODULES: [&str; 41] = [
     "8021q",
     "act_mirred",
     "af_packet_diag",
     "bridge",
     "cls_bpf",
     "cls_matchall",
+    "ctr",
     "dummy",
+    "gcm",
+    "ghash_generic",
     "inet_diag",
     "ipvlan",
     "macvlan",
@@ -57,6 +60,7 @@ const MODULES: [&str; 36] = [
     "sch_fq",
     "sch_ingress",
     "sch_netem",
+    "sch_tbf",
     "sctp",
     "sctp_diag",
     "tcp_diag",
@@ -65,6 +69,7 @@ const MODULES: [&str; 36] = [
     "udp_diag",
     "unix_diag",
     "veth",
+    "vxlan",
 ];
 
 /// The module brings one interface of its own, under the name that a test would take first.

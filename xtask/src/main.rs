@@ -7,8 +7,10 @@ mod bench;
 mod cells;
 mod check;
 mod cpio;
+mod fuzz;
 mod guest;
 mod kernels;
+mod matrix;
 mod run;
 mod setup;
 mod suite;
@@ -19,7 +21,7 @@ mod tools;
 mod vm;
 mod watch;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,7 +47,7 @@ enum Command {
         #[arg(long)]
         build_only: bool,
     },
-    /// Build flow in release and run it as root: cargo xtask run -- top
+    /// Build flow in release and run it as root: cargo xtask run [-- top]
     Run {
         /// Arguments of flow
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -53,19 +55,37 @@ enum Command {
     },
     /// Formatting, lints of both sides, unit tests
     Check,
-    /// Setup, check, live tests on this host and in every cell of the kernel matrix
+    /// Setup, check, a short run of each fuzz target, live tests on this host and in every cell of the kernel matrix
     Test {
         /// No virtual machines
         #[arg(long)]
         host_only: bool,
+        /// Write the results of the matrix into docs/kernels.md, instead of comparing with what it says
+        #[arg(long, conflicts_with = "host_only")]
+        write_docs: bool,
     },
     /// What Flow costs, and what other tools do on the same traffic; writes the figures into docs/benchmarks.md
     Bench {
-        /// Fewer and shorter rounds, under three minutes
+        /// Fewer and shorter rounds, under four minutes
         #[arg(long)]
         quick: bool,
         /// Only these parts, the document stays as it is: hooks, throughput, footprint, moments, beside
         parts: Vec<String>,
+    },
+    /// Break a parser: coverage-guided, until something breaks or the time is over
+    Fuzz {
+        /// Which parser
+        #[arg(required_unless_present = "list")]
+        target: Option<String>,
+        /// Name the parsers
+        #[arg(long)]
+        list: bool,
+        /// How long to try
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        seconds: u64,
+        /// Run this input and no other: one that broke something
+        #[arg(long, value_name = "FILE")]
+        input: Option<PathBuf>,
     },
     /// Live tests in a virtual machine: the cells of the kernel matrix that match
     Vm {
@@ -103,8 +123,18 @@ fn dispatch(command: Command) -> Result<bool> {
         Command::Setup { build_only } => setup::setup(build_only).map(|()| true),
         Command::Run { arguments } => run::run(&arguments),
         Command::Check => Ok(suite::conclude(&check::check())),
-        Command::Test { host_only } => suite::test(host_only),
+        Command::Test {
+            host_only,
+            write_docs,
+        } => suite::test(host_only, write_docs),
         Command::Bench { quick, parts } => bench::bench(quick, &parts),
+        Command::Fuzz {
+            target: Some(target),
+            seconds,
+            input,
+            ..
+        } => fuzz::fuzz(&target, Duration::from_secs(seconds), input.as_deref()),
+        Command::Fuzz { target: None, .. } => fuzz::list().map(|()| true),
         Command::Vm {
             kernel,
             backend,

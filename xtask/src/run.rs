@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     setup,
-    toolchain::Toolchain,
     tools::{as_root, cargo, succeed, target},
 };
 
@@ -15,9 +14,7 @@ use crate::{
 /// # Errors
 /// When setup or the build fails, or flow cannot be started.
 pub fn run(arguments: &[OsString]) -> Result<bool> {
-    if Toolchain::find(setup::bpf_target()).is_err() {
-        setup::setup(true)?;
-    }
+    setup::if_needed()?;
     succeed(&mut cargo([
         "build",
         "--release",
@@ -34,6 +31,22 @@ pub fn run(arguments: &[OsString]) -> Result<bool> {
             flow.display()
         )
     })
+}
+
+/// Builds flow and its tests in release.
+///
+/// # Errors
+/// When they do not build.
+pub fn build_release() -> Result<()> {
+    succeed(&mut cargo([
+        "build",
+        "--release",
+        "--package",
+        "flow-user",
+        "--package",
+        "flow-tests",
+        "--bins",
+    ]))
 }
 
 /// A program of the release build.

@@ -26,9 +26,13 @@ const LINKER_PACKAGES: [&str; 5] = [
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const LINKER_VERSION: &str = "0.13.0";
 
+/// What the fuzzing engine is built with.
+const CXX: (&str, &str) = ("c++", "g++");
+
 /// Programs that only the tests need, and the packages they are in.
-const TEST_PROGRAMS: [(&str, &str); 10] = [
+const TEST_PROGRAMS: [(&str, &str); 12] = [
     ("busybox", "busybox-static"),
+    CXX,
     ("depmod", "kmod"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
@@ -36,9 +40,21 @@ const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("nft", "nftables"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("tc", "iproute2"),
+    ("tmux", "tmux"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
 ];
+
+/// Finds or installs what a build needs, unless it is there.
+///
+/// # Errors
+/// As [`setup`].
+pub fn if_needed() -> Result<()> {
+    if Toolchain::find(bpf_target()).is_err() {
+        setup(true)?;
+    }
+    Ok(())
+}
 
 /// Finds or installs everything; for `build_only`, only what `cargo build --release` needs.
 ///
@@ -51,7 +67,8 @@ pub fn setup(build_only: bool) -> Result<()> {
         return Ok(());
     }
     components()?;
-    test_programs(apt.as_mut())?;
+    programs(&TEST_PROGRAMS, apt.as_mut())?;
+    println!("programs for the tests: ok");
     kernel_side_lints(apt.as_mut())?;
     for kernel in Kernel::ALL {
         match &mut apt {
@@ -62,6 +79,14 @@ pub fn setup(build_only: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Finds or installs what the fuzz targets are built with, besides Rust.
+///
+/// # Errors
+/// When it is missing and cannot be installed here.
+pub fn fuzzing() -> Result<()> {
+    programs(&[CXX], Apt::find().as_mut())
 }
 
 /// The BPF target of this host.
@@ -154,9 +179,9 @@ fn components() -> Result<()> {
     Ok(())
 }
 
-fn test_programs(apt: Option<&mut Apt>) -> Result<()> {
-    let missing: Vec<_> = TEST_PROGRAMS
-        .into_iter()
+fn programs(wanted: &[(&str, &str)], apt: Option<&mut Apt>) -> Result<()> {
+    let missing: Vec<_> = wanted
+        .iter()
         .filter(|(program, _)| find_program(program).is_none())
         .collect();
     if !missing.is_empty() {
@@ -172,7 +197,6 @@ fn test_programs(apt: Option<&mut Apt>) -> Result<()> {
         packages.dedup();
         apt.install(&packages)?;
     }
-    println!("programs for the tests: ok");
     Ok(())
 }
 

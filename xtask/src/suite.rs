@@ -3,19 +3,25 @@
 use std::{
     fs,
     process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{
     cells::{self, Cell, MATRIX, Machine},
-    check, guest, kernels,
+    check, fuzz, guest, kernels,
     kernels::Kernel,
-    run::release,
+    matrix,
+    run::{build_release, release},
     setup,
-    tally::Tally,
-    tools::{as_root, cargo, succeed, target},
+    tally::{Tally, Told},
+    tools::{as_root, target},
     vm::{self, Verdict},
     watch::{End, watch},
 };
@@ -29,37 +35,52 @@ pub struct Row {
     pub duration: Duration,
     /// What went wrong, apart from tests that failed, and the names of those.
     pub problems: Vec<String>,
+    /// Of the kernel, where this was a cell of the matrix.
+    pub told: Told,
 }
 
-/// Setup, check, the live tests on this host and in the guests. Whether all passed; prints the table.
+/// Setup, check, short runs of the fuzz targets, the tests of the full-screen view, the live tests on this host and in
+/// the guests, and whether docs/kernels.md says the same. Whether all passed; prints the table.
 ///
 /// # Errors
 /// When setup fails, and nothing can be tested.
-pub fn test(host_only: bool) -> Result<bool> {
+pub fn test(host_only: bool, write_docs: bool) -> Result<bool> {
     heading("setup");
     setup::setup(false)?;
     let mut rows = check::check();
+    rows.push(fuzz::short());
     let build = step("release build", build_release);
     let built = build.failed == 0;
     rows.push(build);
-    for cell in MATRIX {
-        if host_only && cell.machine != Machine::Host {
-            continue;
-        }
-        rows.push(if built {
-            run_cell(cell, cells::TIME_LIMIT, &[])
-        } else {
-            Row::from_error(
-                cell.to_string(),
-                Duration::ZERO,
-                "not run: there is no release build".to_owned(),
-            )
-        });
+    rows.push(if built {
+        run_live("terminal", |flow| {
+            let tests = ["run", "--terminal", "--flow", flow];
+            tests.map(str::to_owned).into()
+        })
+    } else {
+        not_run("terminal".to_owned())
+    });
+    let first = rows.len();
+    let wanted = |cell: &Cell<'_>| !host_only || cell.machine == Machine::Host;
+    let cells = MATRIX.into_iter().filter(wanted);
+    if built {
+        let (host, guests): (Vec<_>, Vec<_>) =
+            cells.partition(|cell| cell.machine == Machine::Host);
+        rows.extend(host.into_iter().map(run_host));
+        rows.extend(run_guests(&guests, cells::TIME_LIMIT, &[], true));
+    } else {
+        rows.extend(cells.map(|cell| not_run(cell.to_string())));
+    }
+    if !host_only {
+        let cells = &rows[first..];
+        rows.push(step("recorded results", || {
+            matrix::record(cells, write_docs)
+        }));
     }
     Ok(conclude(&rows))
 }
 
-/// The guest cells that match, one after the other. Whether all passed; prints the table.
+/// The guest cells that match. Whether all passed; prints the table.
 ///
 /// # Errors
 /// When there is no such cell, or flow does not build.
@@ -76,16 +97,7 @@ pub fn vm(
         "no cell of the matrix has this backend; to try it anyway, name a kernel too"
     );
     build_release()?;
-    let mut rows = Vec::new();
-    for cell in cells {
-        let row = run_cell(cell, limit, tests);
-        let failed = row.failed > 0;
-        rows.push(row);
-        if failed && !keep_going {
-            break;
-        }
-    }
-    Ok(conclude(&rows))
+    Ok(conclude(&run_guests(&cells, limit, tests, keep_going)))
 }
 
 /// Runs something that passes or fails as a whole.
@@ -99,6 +111,7 @@ pub fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Row {
             failed: 0,
             duration: started.elapsed(),
             problems: Vec::new(),
+            told: Told::default(),
         },
         Err(error) => Row::from_error(name.to_owned(), started.elapsed(), format!("{error:#}")),
     }
@@ -131,6 +144,7 @@ pub fn conclude(rows: &[Row]) -> bool {
         failed,
         duration,
         problems,
+        told: _,
     } in rows
     {
         println!(
@@ -148,23 +162,31 @@ pub fn conclude(rows: &[Row]) -> bool {
 }
 
 impl Row {
-    fn from_error(name: String, duration: Duration, problem: String) -> Self {
+    /// Something that could not run.
+    pub fn from_error(name: String, duration: Duration, problem: String) -> Self {
         Self {
             name,
             passed: 0,
             failed: 1,
             duration,
             problems: vec![problem],
+            told: Told::default(),
         }
     }
 
     /// A test that was ignored, no test at all, or a program that failed otherwise: each counts as a failure.
-    fn from_tally(name: String, duration: Duration, tally: Tally, problem: Option<String>) -> Self {
+    pub fn from_tally(
+        name: String,
+        duration: Duration,
+        tally: Tally,
+        problem: Option<String>,
+    ) -> Self {
         let Tally {
             passed,
             mut failed,
             ignored,
             failures,
+            told,
         } = tally;
         let mut problems: Vec<String> = failures
             .into_iter()
@@ -187,53 +209,75 @@ impl Row {
             failed,
             duration,
             problems,
+            told,
         }
     }
 }
 
-fn build_release() -> Result<()> {
-    succeed(&mut cargo([
-        "build",
-        "--release",
-        "--package",
-        "flow-user",
-        "--package",
-        "flow-tests",
-        "--bins",
-    ]))
+fn not_run(name: String) -> Row {
+    let problem = "not run: there is no release build".to_owned();
+    Row::from_error(name, Duration::ZERO, problem)
 }
 
-fn run_cell(cell: Cell<'_>, limit: Duration, tests: &[String]) -> Row {
-    let name = cell.to_string();
-    match cell.machine {
-        Machine::Host => match (release("flow-live"), release("flow")) {
-            (Ok(program), Ok(flow)) => {
-                let mut command = as_root(program);
-                command.args(live_arguments(
-                    cell.backend,
-                    &flow.to_string_lossy(),
-                    &[],
-                    tests,
-                ));
-                counted(&name, &mut command, limit)
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                Row::from_error(name, Duration::ZERO, format!("{error:#}"))
-            }
-        },
-        Machine::Guest(kernel) => {
-            heading(&name);
-            let started = Instant::now();
-            run_guest(kernel, cell, limit, tests).map_or_else(
-                |error| Row::from_error(name.clone(), started.elapsed(), format!("{error:#}")),
-                |(tally, problem)| Row::from_tally(name.clone(), started.elapsed(), tally, problem),
-            )
+fn run_host(cell: Cell<'_>) -> Row {
+    run_live(&cell.to_string(), |flow| {
+        live_arguments(cell.backend, flow, &[], &[])
+    })
+}
+
+/// Runs live tests on this host, with the arguments that `of` makes for the program under test.
+fn run_live(name: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
+    match (release("flow-live"), release("flow")) {
+        (Ok(program), Ok(flow)) => {
+            let mut command = as_root(program);
+            command.args(of(&flow.to_string_lossy()));
+            counted(name, &mut command, cells::TIME_LIMIT)
         }
+        (Err(error), _) | (_, Err(error)) => {
+            Row::from_error(name.to_owned(), Duration::ZERO, format!("{error:#}"))
+        }
+    }
+}
+
+/// Runs these cells, each in a guest, as many at a time as this machine bears. Without `keep_going`, none is begun after one has
+/// failed. The rows come in the order of the cells.
+fn run_guests(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going: bool) -> Vec<Row> {
+    let rows: Vec<OnceLock<Row>> = cells.iter().map(|_| OnceLock::new()).collect();
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = || {
+        while keep_going || !has_failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(cell), Some(row)) = (cells.get(number), rows.get(number)) else {
+                return;
+            };
+            let done = row.get_or_init(|| run_guest(*cell, limit, tests));
+            has_failed.fetch_or(done.failed > 0, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..vm::at_once().min(cells.len()) {
+            scope.spawn(work);
+        }
+    });
+    rows.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
+fn run_guest(cell: Cell<'_>, limit: Duration, tests: &[String]) -> Row {
+    let name = cell.to_string();
+    heading(&name);
+    let started = Instant::now();
+    let outcome = match cell.machine {
+        Machine::Guest(kernel) => boot(kernel, cell, limit, tests),
+        Machine::Host => Err(anyhow!("this is no guest")),
+    };
+    match outcome {
+        Ok((tally, problem)) => Row::from_tally(name, started.elapsed(), tally, problem),
+        Err(error) => Row::from_error(name, started.elapsed(), format!("{error:#}")),
     }
 }
 
 /// Counts the tests of a guest, and says what else went wrong.
-fn run_guest(
+fn boot(
     kernel: Kernel,
     cell: Cell<'_>,
     limit: Duration,
@@ -256,7 +300,8 @@ fn run_guest(
 
     let mut tally = Tally::default();
     let verdict = vm::boot(&unpacked.image, &initramfs, &log, limit, |line| {
-        println!("{line}");
+        // Guests run beside each other.
+        println!("{cell}: {line}");
         tally.line(line);
     })?;
     let problem = match verdict {
@@ -289,7 +334,8 @@ fn live_arguments<'a>(
         .collect()
 }
 
-fn heading(name: &str) {
+/// Tells what runs next.
+pub fn heading(name: &str) {
     println!("\n=== {name}");
 }
 
@@ -314,6 +360,7 @@ mod tests {
             failed,
             ignored,
             failures: Vec::new(),
+            told: Told::default(),
         };
         assert_eq!(row(tally(3, 0, 0), None), (3, 0, vec![]));
         assert_eq!(

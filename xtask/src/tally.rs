@@ -1,5 +1,16 @@
 //! Counts tests by what libtest, or a program that prints like it, says of them.
 
+use std::collections::BTreeMap;
+
+/// What the tests told of the kernel they ran on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its release; empty if they did not tell.
+    pub kernel: String,
+    /// Instructions that its verifier went through, by program. Names are cut, so several may share one.
+    pub programs: BTreeMap<String, Vec<u64>>,
+}
+
 /// Tests counted so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -8,6 +19,7 @@ pub struct Tally {
     pub ignored: u64,
     /// Names of those that failed.
     pub failures: Vec<String>,
+    pub told: Told,
 }
 
 impl Tally {
@@ -23,11 +35,27 @@ impl Tally {
                     _ => {}
                 }
             }
+        } else if let Some(told) = line.strip_prefix("matrix ") {
+            self.told.line(told);
         } else if let Some((name, _)) = line
             .strip_prefix("test ")
             .and_then(|rest| rest.split_once(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
+        }
+    }
+}
+
+impl Told {
+    fn line(&mut self, line: &str) {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["kernel", release] => release.clone_into(&mut self.kernel),
+            ["program", name, count] => {
+                let counts = self.programs.entry(name.to_owned()).or_default();
+                counts.extend(count.parse::<u64>());
+                counts.sort_unstable();
+            }
+            _ => {}
         }
     }
 }
@@ -47,6 +75,9 @@ mod tests {
             "test result: FAILED. 2 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.01s",
             "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 12.50s",
             "the test result: 99 passed",
+            "matrix kernel 6.1.0-1",
+            "matrix program one 70",
+            "matrix program one 60",
         ] {
             tally.line(line);
         }
@@ -55,6 +86,10 @@ mod tests {
             failed: 2,
             ignored: 1,
             failures: vec!["two words".to_owned(), "three".to_owned()],
+            told: Told {
+                kernel: "6.1.0-1".to_owned(),
+                programs: [("one".to_owned(), vec![60, 70])].into(),
+            },
         };
         assert_eq!(tally, expected);
     }

@@ -3,8 +3,10 @@
 use std::{
     env::consts::ARCH,
     fs::{self, OpenOptions},
+    num::NonZero,
     path::Path,
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -14,6 +16,9 @@ use crate::watch::{End, watch};
 
 /// What the guest writes last; `tests/src/guest.rs` has the same words.
 const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
+
+/// Processors of a guest.
+const PROCESSORS: usize = 2;
 
 /// How a guest ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +56,8 @@ pub fn boot(
         "-cpu",
         "max",
     ])
-    .args(["-accel", accelerator(), "-smp", "2", "-m", "2048"])
+    .args(["-accel", accelerator(), "-m", "2048"])
+    .args(["-smp", &PROCESSORS.to_string()])
     .arg("-kernel")
     .arg(image)
     .arg("-initrd")
@@ -76,6 +82,14 @@ pub fn boot(
     })
 }
 
+/// How many guests may run at a time.
+pub fn at_once() -> usize {
+    const MOST: usize = 4;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let per_guest = if has_virtualization() { PROCESSORS } else { 1 };
+    (processors / per_guest).clamp(1, MOST)
+}
+
 /// What the kernel said last, as the end of a sentence.
 pub fn last_words(log: &Path) -> String {
     const LINES: usize = 30;
@@ -98,8 +112,20 @@ pub fn last_words(log: &Path) -> String {
 
 /// The processor's own virtualization where this machine can lend it, else emulation.
 ///
-/// The device alone says little: inside some virtual machines it is there, and guests that use it stop in mid-boot.
+/// Emulated processors take turns in one thread. In threads of their own, one may still run an instruction that another
+/// has replaced, and a kernel that changes its own code, as it does for each program attached to a tracepoint, panics over it.
 fn accelerator() -> &'static str {
+    if has_virtualization() {
+        "kvm"
+    } else {
+        "tcg,thread=single"
+    }
+}
+
+/// Whether this machine can lend its processor's virtualization.
+///
+/// The device alone says little: inside some virtual machines it is there, and guests that use it stop in mid-boot.
+fn has_virtualization() -> bool {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let able = processor
         .split_whitespace()
@@ -109,5 +135,5 @@ fn accelerator() -> &'static str {
         .write(true)
         .open("/dev/kvm")
         .is_ok();
-    if able && allowed { "kvm" } else { "tcg" }
+    able && allowed
 }

@@ -30,8 +30,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs `command` for at most `limit`. Standard input is empty; standard output comes line by line, without line ends.
 ///
-/// The program ends with this one, however this one ends. Call it from the main thread: the kernel ties the child's life to
-/// the thread that started it.
+/// The program ends with this one, however this one ends: the kernel ties its life to the thread that started it, which
+/// waits here.
 ///
 /// # Errors
 /// When the program cannot be started.

@@ -13,6 +13,7 @@ use flow_common::{
 use crate::{
     account::{self, Peer, Way},
     calls::{self, Call},
+    identity,
     kernel::{HOST_NETNS, is_inet},
     maps::lose,
     packet, process,
@@ -78,7 +79,7 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     let (cookie, family) = addressed(ctx);
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
-    if !socket::has_own_cookie(protocol as u16) {
+    if !identity::has_own_cookie(protocol as u16) {
         return None;
     }
     let owner = process::current()?;
@@ -155,7 +156,7 @@ fn family(ctx: &SockContext) -> u16 {
 fn has_own_cookie(ctx: &SockContext) -> bool {
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock).protocol };
-    socket::has_own_cookie(protocol as u16)
+    identity::has_own_cookie(protocol as u16)
 }
 
 /// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
@@ -192,7 +193,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     if sock.is_null() || cookie == 0 {
         return None;
     }
-    let packet = packet::measure(skb, || 0);
+    let packet = packet::measure(skb, 0);
     let entry = match socket::of_packet(cookie, sock, ifindex) {
         Ok(entry) => entry,
         Err(NoEntry::Kernel) => return None,

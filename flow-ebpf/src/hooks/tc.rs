@@ -15,7 +15,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
-    let packet = packet::measure(skb, || interface::layout(ifindex).header);
+    let packet = packet::measure(skb, interface::layout_for(skb).header);
     account::frame(ifindex, Direction::Ingress, Class::Total, &packet);
     if !is_ip(skb) {
         account::frame(ifindex, Direction::Ingress, Class::NotIp, &packet);
@@ -29,9 +29,10 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: fields that a TC program may read.
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    let packet = packet::measure(skb, || interface::layout(ifindex).header);
+    let link = interface::layout_for(skb);
+    let packet = packet::measure(skb, link.header);
     let class = egress_class(skb);
-    if interface::is_cut(skb, &packet, ifindex) {
+    if interface::is_cut(skb, &packet, &link) {
         account::frame(ifindex, Direction::Egress, class, &packet.cut());
     } else {
         account::frame(ifindex, Direction::Egress, class, &packet);

@@ -7,7 +7,9 @@ use crate::{
     account::{Peer, Way},
     calls,
     kernel::SockCommon,
-    process, socket,
+    maps::LAST_STATE_CHANGE,
+    process,
+    socket::{self, StateChange},
 };
 
 /// `sock_send_length(sk, ret, flags)` and `sock_recv_length(sk, ret, flags)`: every call of the
@@ -39,10 +41,36 @@ fn noted_peer(common: &SockCommon, way: Way) -> Option<Peer> {
 /// `inet_sock_set_state(sk, oldstate, newstate)`.
 #[inline(always)]
 pub fn set_state(ctx: &RawTracePointContext) {
-    let sk: u64 = ctx.arg(0);
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
-    socket::state_changed(sk, old as u8, new as u8);
+    let change = StateChange::of(ctx);
+    if let Some(last) = LAST_STATE_CHANGE.get_ptr_mut(0) {
+        // SAFETY: this CPU's element, written by nobody else: no interrupt runs this program while it is at work.
+        unsafe { *last = change };
+    }
+    socket::state_changed(change, false);
+}
+
+/// The same event, for the second program. A connection changes its state in a call and in a softirq, and the kernel
+/// leaves out a program that an interrupt finds at work on this CPU: then this one takes its place.
+#[inline(always)]
+pub fn set_state_nested(ctx: &RawTracePointContext) {
+    let change = StateChange::of(ctx);
+    let last = LAST_STATE_CHANGE.get(0);
+    if last.is_none_or(|last| *last != change) {
+        // Another interrupt may have come between the first program and this one.
+        socket::state_changed(change, true);
+    }
+}
+
+impl StateChange {
+    #[inline(always)]
+    fn of(ctx: &RawTracePointContext) -> Self {
+        let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+        Self {
+            socket: ctx.arg(0),
+            old: old as u8,
+            new: new as u8,
+        }
+    }
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`.

@@ -175,6 +175,7 @@ fn surroundings(environment: &Environment) -> Vec<(&'static str, String, String)
         kernel: _,
         machine: _,
         capabilities,
+        seccomp,
         user_namespace,
         pid_namespace,
         lockdown,
@@ -241,6 +242,13 @@ fn surroundings(environment: &Environment) -> Vec<(&'static str, String, String)
             "namespaces",
             "inside".into(),
             format!("a {which} of its own: the host's processes have other ids, or none"),
+        ));
+    }
+    if *seccomp {
+        rows.push((
+            "seccomp",
+            "filtered".into(),
+            "a filter may refuse system calls that Flow needs: bpf, perf_event_open".into(),
         ));
     }
     let setting = |value: &Option<i32>| value.map_or_else(unknown, |value| value.to_string());
@@ -319,8 +327,8 @@ mod tests {
 Flow on web-3, kernel 6.18.44, x86_64
   app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a socket, bytes received
                                              with TCP_ZEROCOPY_RECEIVE, bytes that the kernel itself reads, senders of
-                                             datagrams received without asking for them, who accepted a connection that
-                                             is not used yet
+                                             datagrams received without asking for them, who opened an MPTCP connection
+                                             that was accepted, who accepted a connection that is not used yet
     fexit                      refused       BPF programs of type tracing: EPERM (an LSM denies them)
     kprobe                     absent        the kernel has no kprobes (CONFIG_KPROBES)
   socket identity and life     cgroup hooks  on the cgroup v2 root, /sys/fs/cgroup/unified

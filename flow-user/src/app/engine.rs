@@ -17,6 +17,9 @@ use crate::{
 /// Ids of cgroups whose path was asked for are remembered up to this number.
 const MAX_CGROUPS: usize = 65_536;
 
+/// Events that there is always room for.
+const HEARD: usize = 1_024;
+
 /// What a command is to do with what the engine knows.
 #[derive(Debug)]
 pub struct Plan {
@@ -142,6 +145,8 @@ impl State {
             }
             self.model.apply(timed);
         }
+        // After a burst.
+        heard.shrink_to(HEARD);
     }
 
     /// Asks for the path of a cgroup that is new: later it may be gone.

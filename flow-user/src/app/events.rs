@@ -40,13 +40,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The kernel side fails, standard output can't be written, or its reader stalls.
 pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
+    let sockets = plan.kernel.sizes.sockets as usize;
     let mut engine = Engine::start(plan.kernel, HISTORY)?;
     let mut stream = Stream {
         selection: Selection {
             filter: plan.filter,
             types: options.only.clone().unwrap_or_else(EventTypes::all),
         },
-        backlog: Backlog::default(),
+        backlog: Backlog::for_sockets(sockets),
         format: Format::new(plan.output, &engine),
         names,
     };

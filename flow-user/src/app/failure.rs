@@ -3,9 +3,11 @@
 use std::{io, process::ExitCode};
 
 use crate::{
+    config::{Place, Unusable},
     query::{filter::FilterError, view::UnknownColumn},
     sink::{backlog::ReaderStalled, file::WriteError},
     source::kernel::{StartError, probe::AS_ROOT},
+    tui::terminal::NoScreen,
 };
 
 /// Why a command failed.
@@ -25,6 +27,10 @@ pub enum Failure {
     Report(#[from] WriteError),
     #[error("{0}")]
     Stalled(#[from] ReaderStalled),
+    #[error("{0}")]
+    Screen(NoScreen),
+    #[error("{place}: {problem}")]
+    Config { place: Place, problem: Unusable },
     #[error("cannot start: {0}")]
     Runtime(io::Error),
     #[error("cannot write JSON: {0}")]
@@ -44,7 +50,10 @@ impl Failure {
     /// The exit code: 2 wrong usage, 3 not permitted, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Filter(_) | Self::Column(_) | Self::Start(StartError::NoInterface { .. }) => 2,
+            Self::Filter(_)
+            | Self::Column(_)
+            | Self::Screen(_)
+            | Self::Start(StartError::NoInterface { .. }) => 2,
             Self::Start(error) if error.is_not_permitted() => 3,
             _ => 1,
         })

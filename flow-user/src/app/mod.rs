@@ -1,5 +1,6 @@
 //! Wiring: what each command does.
 
+mod config;
 pub mod doctor;
 mod engine;
 mod events;
@@ -8,9 +9,10 @@ mod names;
 mod output;
 mod snapshot;
 mod top;
+mod tui;
 mod writer;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub use self::output::Output;
 use self::{engine::Plan, failure::Failure, names::Known};
 use crate::{
-    cli::{Cli, Command, Top},
+    cli::{Cli, Command},
     query::filter::Filter,
     sink::{Host, text::escape},
     source::kernel::probe,
@@ -71,34 +73,38 @@ impl End {
 
 fn try_run(cli: &Cli) -> Result<End, Failure> {
     let output = cli.global.output();
-    let names = Known::new(!cli.global.no_resolve);
+    let names = Arc::new(Known::new(!cli.global.no_resolve));
     let filter = filter(cli, &names)?;
-    let default_top = Command::Top(Top::default());
-    let command = cli.command.as_ref().unwrap_or(&default_top);
-    if let Command::Doctor = command {
+    if let Some(Command::Doctor) = &cli.command {
         return doctor(cli, output);
+    }
+    if let Some(Command::Config) = &cli.command {
+        return config::run(config::load(cli.overrides()), output);
     }
     let plan = Plan {
         kernel: crate::source::kernel::Options {
             backend: cli.global.backend.0,
             interfaces: (!cli.global.interface.is_empty()).then(|| cli.global.interface.clone()),
+            sizes: cli.global.sizes(),
         },
-        interval: cli.global.interval,
+        interval: cli.global.interval(),
         host: host(),
         filter,
         output,
     };
     raise_limits();
+    return_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
     runtime.block_on(async {
-        match command {
-            Command::Top(options) => top::run(plan, options, &names).await,
-            Command::Events(options) => events::run(plan, options, &names).await,
-            Command::Snapshot(options) => snapshot::run(plan, options, &names).await,
-            Command::Doctor => Ok(End::Done),
+        match &cli.command {
+            None => tui::run(plan, config::load(cli.overrides()), asked(cli), names).await,
+            Some(Command::Top(options)) => top::run(plan, options, &*names).await,
+            Some(Command::Events(options)) => events::run(plan, options, &*names).await,
+            Some(Command::Snapshot(options)) => snapshot::run(plan, options, &*names).await,
+            Some(Command::Doctor | Command::Config) => Ok(End::Done),
         }
     })
 }
@@ -119,27 +125,15 @@ fn filter(cli: &Cli, names: &Known) -> Result<Filter, Failure> {
     let uid_of = |name: &str| names.uid(name);
     let asked = cli.global.filter.as_deref().unwrap_or_default();
     let filter = Filter::parse(asked, &uid_of)?;
-    let interfaces: Vec<String> = cli
-        .global
-        .interface
-        .iter()
-        .map(|name| format!("interface {}", quoted(name)))
-        .collect();
-    if interfaces.is_empty() {
-        return Ok(filter);
-    }
-    let of_interfaces = interfaces.join(" or ");
-    let narrowed = if filter.is_all() {
-        of_interfaces
-    } else {
-        format!("({filter}) and ({of_interfaces})")
-    };
-    Ok(Filter::parse(&narrowed, &uid_of)?)
+    Ok(filter.on_interfaces(cli.global.interface.iter().cloned()))
 }
 
-/// A word as the filter language quotes it.
-fn quoted(word: &str) -> String {
-    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+fn asked(cli: &Cli) -> tui::Asked {
+    tui::Asked {
+        filter: cli.global.filter.clone().unwrap_or_default(),
+        interfaces: cli.global.interface.clone(),
+        color: cli.global.output().color,
+    }
 }
 
 fn host() -> Host {
@@ -151,6 +145,21 @@ fn host() -> Host {
             kernel: text(name.release()),
         },
     )
+}
+
+/// Makes the allocator give large buffers back when they are freed. By itself it takes the first such as a sign that there will be
+/// more, and keeps all that come after it: what a burst needed once would stay for good. What one thread frees another may take, which
+/// it would not if each had a heap of its own.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: libc::c_int = 256 << 10;
+        // SAFETY: sets numbers of the allocator's, before there is another thread.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
+    }
 }
 
 /// Takes what the system allows: a descriptor for each program on each interface, and, before
@@ -214,13 +223,5 @@ mod tests {
         });
         let harmful = |c: char| crate::sink::text::is_hostile(c);
         assert!(!shown(&failure).contains(harmful), "{:?}", shown(&failure));
-    }
-
-    #[test]
-    fn a_quoted_interface_is_one_word() {
-        for name in ["eth0", "a b", "x\"y", "back\\slash", "or"] {
-            let text = format!("interface {}", quoted(name));
-            Filter::parse(&text, &|_| None).unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! Names of users, asked for when they are shown.
 
-use std::{cell::RefCell, net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use nix::unistd::User;
 
@@ -9,14 +12,14 @@ use crate::{enrich::users::Users, query::names::Names};
 /// Knows the system's users, unless numbers are to be shown.
 #[derive(Debug)]
 pub struct Known {
-    users: Option<RefCell<Users>>,
+    users: Option<Mutex<Users>>,
 }
 
 impl Known {
     /// `resolve` says whether to show names at all.
     pub fn new(resolve: bool) -> Self {
         Self {
-            users: resolve.then(RefCell::default),
+            users: resolve.then(Mutex::default),
         }
     }
 
@@ -29,7 +32,8 @@ impl Known {
 
 impl Names for Known {
     fn user(&self, uid: u32) -> Option<Arc<str>> {
-        self.users.as_ref()?.borrow_mut().name(uid)
+        let users = self.users.as_ref()?.lock();
+        users.unwrap_or_else(PoisonError::into_inner).name(uid)
     }
 
     /// Nothing looks hosts up yet.

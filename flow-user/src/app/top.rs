@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long what ended is shown.
-const HISTORY: Duration = Duration::from_secs(10);
+const HISTORY: Duration = Duration::from_secs(5);
 /// How long a page on its way is waited for when a signal ends the command.
 const LAST_PAGE: Duration = Duration::from_millis(100);
 /// Rows where nothing says how many fit.
@@ -48,6 +48,7 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
             filter: plan.filter,
             sort,
             rows: None,
+            since: None,
         },
         rows: options.rows,
         output: plan.output,
@@ -93,6 +94,10 @@ impl Page {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shown = 0;
+        // Who is there is known at once; only rates take a period.
+        if count.is_none() && !self.output.json {
+            self.show(engine, writer, names);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -101,11 +106,7 @@ impl Page {
                 _ = ticks.tick() => {
                     engine.tick();
                     drop(engine.changes());
-                    if let Some(place) = writer.place_now() {
-                        let page = self.render(&engine.snapshot(), engine.clock(), names);
-                        place.send(page.into_bytes());
-                        shown += 1;
-                    }
+                    shown += u64::from(self.show(engine, writer, names));
                     if Some(shown) == count {
                         return Ok(End::Done);
                     }
@@ -113,6 +114,16 @@ impl Page {
                 heard = engine.next() => heard?,
             }
         }
+    }
+
+    /// Hands a page to the writer; false if it has no place for one.
+    fn show(&mut self, engine: &mut Engine, writer: &Writer, names: &dyn Names) -> bool {
+        let Some(place) = writer.place_now() else {
+            return false;
+        };
+        let page = self.render(&engine.snapshot(), engine.clock(), names);
+        place.send(page.into_bytes());
+        true
     }
 
     fn render(&mut self, snapshot: &Snapshot, clock: Clock, names: &dyn Names) -> String {

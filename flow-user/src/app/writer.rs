@@ -1,7 +1,11 @@
 //! The thread that writes to standard output, so that a slow reader never keeps the engine from
 //! listening, nor a signal from being obeyed.
 
-use std::io;
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,7 +16,7 @@ use super::{End, Ending, Failure, output};
 /// Nobody joins it: in a write that its reader never takes it ends with the program.
 pub struct Writer {
     chunks: mpsc::Sender<Vec<u8>>,
-    ended: oneshot::Receiver<io::Result<()>>,
+    ended: oneshot::Receiver<thread::Result<io::Result<()>>>,
 }
 
 impl Writer {
@@ -22,11 +26,11 @@ impl Writer {
     }
 
     /// As [`Self::start`]; `write` says whether anybody reads.
-    fn to(mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static) -> Self {
+    pub fn to(mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static) -> Self {
         let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
         let (told, ended) = oneshot::channel();
-        std::thread::spawn(move || {
-            let mut all = || {
+        thread::spawn(move || {
+            let all = || {
                 while let Some(chunk) = waiting.blocking_recv() {
                     if !write(&chunk)? {
                         break;
@@ -34,7 +38,8 @@ impl Writer {
                 }
                 Ok(())
             };
-            let result = all();
+            // What it wrote with is not used again.
+            let result = catch_unwind(AssertUnwindSafe(all));
             // The program may have ended meanwhile.
             let _ = told.send(result);
         });
@@ -65,13 +70,17 @@ impl Writer {
     ///
     /// # Errors
     /// It could not be.
+    ///
+    /// # Panics
+    /// The thread did: its panic goes on here.
     pub async fn finish(self) -> Result<(), Failure> {
         let Self { chunks, ended } = self;
         drop(chunks);
-        let result = ended.await;
-        // Nothing there panics; if it did, its message is out.
-        let lost = |_| Err(io::Error::other("the writer failed"));
-        result.unwrap_or_else(lost).map_err(Failure::Output)
+        let written = match ended.await {
+            Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => Err(io::Error::other("the writer is gone")),
+        };
+        written.map_err(Failure::Output)
     }
 
     /// As [`Self::finish`], for a command that ends with `end`; told to end once more, it does not
@@ -118,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_read_is_not_waited_for_when_told_to_end_again() {
         let writer = Writer::to(|_| {
-            std::thread::sleep(Duration::from_secs(3600));
+            thread::sleep(Duration::from_secs(3600));
             Ok(true)
         });
         writer.send(vec![1]).await;
@@ -140,5 +149,14 @@ mod tests {
         writer.send(vec![1]).await;
         writer.closed().await;
         assert!(matches!(writer.finish().await, Err(Failure::Output(_))));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "of the writer")]
+    async fn a_panic_ends_the_writing_and_goes_on_where_that_is_heard() {
+        let writer = Writer::to(|_| panic!("of the writer"));
+        writer.send(vec![1]).await;
+        writer.closed().await;
+        let _ = writer.finish().await;
     }
 }

@@ -18,7 +18,8 @@ pub enum Change {
     /// A process ended; its totals are final.
     ProcessExit {
         process: Arc<Process>,
-        status: u32,
+        /// As `wait(2)` reports it; absent where nobody told.
+        status: Option<u32>,
     },
     /// An interface's ledger, told at ticks.
     Ledger(Arc<Interface>),

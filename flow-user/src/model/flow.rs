@@ -4,21 +4,24 @@
 //! counters, see [`super::tombstone`]. What one socket's rows are is told in [`super::socket`].
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
+
+use foldhash::HashMap;
 
 use super::{
     change::Changes,
     process::ProcessTable,
     snapshot::Flow,
-    socket::{Counters, Scene, Socket, Work},
+    socket::{Buried, Scene, Socket, Work},
     tombstone::Tombstones,
     totals::moved,
 };
 use crate::event::{
-    AppFact, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie, SocketFact, State,
+    AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie, SocketFact,
+    State,
 };
 
 /// Rows of ended sockets kept at most, so that a storm of short connections cannot fill memory.
@@ -33,7 +36,7 @@ pub(super) struct FlowTable {
     sockets: BTreeMap<SocketCookie, Box<Socket>>,
     listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
-    dropped: Tombstones<SocketCookie, Counters>,
+    dropped: Tombstones<SocketCookie, Buried>,
     /// Rows of dropped sockets.
     dropped_rows: u64,
     work: Work,
@@ -44,7 +47,7 @@ impl FlowTable {
         Self {
             history,
             sockets: BTreeMap::new(),
-            listeners: HashMap::new(),
+            listeners: HashMap::default(),
             closed: VecDeque::new(),
             dropped: Tombstones::default(),
             dropped_rows: 0,
@@ -61,7 +64,7 @@ impl FlowTable {
         changes: &mut Changes,
     ) {
         if let Some(counters) = self.dropped.get_mut(&fact.socket) {
-            let growth = Socket::raise(counters, fact);
+            let growth = counters.raise(fact);
             if moved(&growth) {
                 processes.observe(fact, true, time);
                 processes.count(fact.process, growth, time);
@@ -99,6 +102,13 @@ impl FlowTable {
             if let Some(port) = after {
                 self.listeners.entry(port).or_default().push(cookie);
             }
+        }
+    }
+
+    /// What waits at a listening socket; one that is not known yet has none.
+    pub(super) fn listening_with(&mut self, cookie: SocketCookie, backlog: Backlog) {
+        if let Some(socket) = self.sockets.get_mut(&cookie) {
+            socket.listening_with(backlog);
         }
     }
 
@@ -200,7 +210,8 @@ impl FlowTable {
                 let counters = socket.bury(&mut scene);
                 self.dropped_rows += rows;
                 self.work.holding.remove(&cookie);
-                self.dropped.bury(cookie, counters, time);
+                // Late is what comes after the end, not after the history.
+                self.dropped.bury(cookie, counters, closed);
             }
         }
         self.dropped.expire(time);

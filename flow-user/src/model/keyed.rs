@@ -3,7 +3,9 @@
 //! Nearly every socket has one row and one counter, a UDP server has thousands: the list costs the
 //! first nothing, the index saves the second. Positions never change, so they serve as references.
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
+
+use foldhash::HashMap;
 
 /// Entries up to which a search of the list is faster than hashing.
 const LIST: usize = 12;

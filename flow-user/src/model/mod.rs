@@ -128,6 +128,13 @@ impl Model {
             Event::ProcessFork(fact) => processes.fork(fact, time),
             Event::ProcessExit { id, status } => {
                 if let Some(process) = processes.exit(id, time) {
+                    let status = Some(status);
+                    changes.tell(time, Change::ProcessExit { process, status });
+                }
+            }
+            Event::ProcessesListed(facts) => {
+                for process in processes.listed(facts, time) {
+                    let status = None;
                     changes.tell(time, Change::ProcessExit { process, status });
                 }
             }
@@ -140,6 +147,7 @@ impl Model {
             Event::SocketEnd { cookie, reason } => {
                 flows.end(cookie, reason, time, processes, changes);
             }
+            Event::Listening { cookie, backlog } => flows.listening_with(cookie, backlog),
             Event::App(fact) => flows.app(&fact, time, processes, changes),
             Event::Overflow { process, totals } => processes.overflow(process, totals, time),
             Event::Interface(fact) => {

@@ -7,10 +7,12 @@
 mod life;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
+
+use foldhash::{HashMap, HashSet};
 
 use self::life::Dropped;
 use super::{
@@ -53,6 +55,9 @@ pub(super) struct ProcessTable {
 #[derive(Debug)]
 struct Entry {
     row: Arc<Process>,
+    /// The row as it was when something other than numbers last changed, for the rows of its flows: they would each keep a copy
+    /// of its own otherwise.
+    face: Arc<Process>,
     /// The row's name, shared with the lineage of descendants.
     name: Arc<str>,
     exec: Option<Instant>,
@@ -62,6 +67,8 @@ struct Entry {
     references: usize,
     /// Whether it stands in `grace` or `exited`.
     queued: bool,
+    /// Whether its end was told; one that exited for the sake of a newer one with its pid was not.
+    exit_told: bool,
     meter: Meter,
     moving: bool,
 }
@@ -71,15 +78,15 @@ impl ProcessTable {
         Self {
             history,
             entries: BTreeMap::new(),
-            newest: HashMap::new(),
-            cgroups: HashMap::new(),
+            newest: HashMap::default(),
+            cgroups: HashMap::default(),
             cgroups_limit: CGROUPS,
             moving: Vec::new(),
             grace: VecDeque::new(),
             exited: VecDeque::new(),
             dropped: Tombstones::default(),
             dropped_rows: 0,
-            renamed: HashSet::new(),
+            renamed: HashSet::default(),
             total: AppTotals::default(),
         }
     }
@@ -116,6 +123,34 @@ impl ProcessTable {
             self.set_cgroup(id, cgroup);
         }
         self.trace(id);
+    }
+
+    /// Every process that there is. Returns the rows of those that have ended without having told.
+    pub(super) fn listed(&mut self, facts: Vec<ProcessFact>, time: Instant) -> Vec<Arc<Process>> {
+        let present: HashSet<ProcessId> = facts.iter().map(|fact| fact.id).collect();
+        for fact in facts {
+            let ProcessFact { id, program, .. } = &fact;
+            // Its exec may have been among what was lost.
+            let changed = |entry: &Entry| {
+                let known = &entry.row.program;
+                program.exe.is_some() && program.exe != known.exe
+            };
+            if self.entries.get(id).is_some_and(changed) {
+                let program = program.clone();
+                self.identify(*id, |row| row.program = program);
+            }
+            self.seen(fact, time);
+        }
+        let ended: Vec<ProcessId> = self
+            .entries
+            .iter()
+            .filter(|(id, entry)| {
+                entry.row.exited.is_none() && id.start < time && !present.contains(id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let rows = ended.into_iter().filter_map(|id| self.exit(id, time));
+        rows.collect()
     }
 
     /// A process became another program. Returns its row, unless this was told before or the
@@ -274,6 +309,11 @@ impl ProcessTable {
         self.entries.get(&id).map(|entry| entry.row.clone())
     }
 
+    /// The process as the rows of its flows show it, whose numbers are of an earlier moment.
+    pub(super) fn face(&self, id: ProcessId) -> Option<Arc<Process>> {
+        self.entries.get(&id).map(|entry| entry.face.clone())
+    }
+
     /// The processes that are shown: those with traffic or a flow.
     pub(super) fn shown(&self) -> impl Iterator<Item = &Arc<Process>> {
         let entries = self.entries.values();
@@ -373,6 +413,7 @@ impl ProcessTable {
             entry.name = row.name().into();
         }
         entry.row = Arc::new(row);
+        entry.face = entry.row.clone();
         if entry.references > 0 {
             self.renamed.insert(id);
         }
@@ -395,13 +436,17 @@ impl Entry {
             rate: Rate::default(),
             open_flows: 0,
         };
+        let name = row.name().into();
+        let row = Arc::new(row);
         Self {
-            name: row.name().into(),
-            row: Arc::new(row),
+            name,
+            face: row.clone(),
+            row,
             exec: None,
             overflow,
             references: 0,
             queued: false,
+            exit_told: false,
             meter: Meter::default(),
             moving: false,
         }

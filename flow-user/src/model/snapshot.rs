@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::event::{
-    AppTotals, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide, Loss,
-    Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
+    AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
+    Loss, Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
 };
 
 /// Bytes per second over the last tick.
@@ -74,8 +74,7 @@ impl Process {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
     pub key: FlowKey,
-    /// Its process. In a snapshot its totals, rates and counts are of when this row last changed;
-    /// [`Snapshot::processes`] has those of now.
+    /// Its process. Its totals, rates and counts are of an earlier moment; [`Snapshot::processes`] has those of now.
     pub process: Option<Arc<Process>>,
     pub protocol: Protocol,
     pub local: SocketAddr,
@@ -88,10 +87,21 @@ pub struct Flow {
     /// Counters of the *socket*: rows with the same `key.socket` show the same numbers.
     pub wire: Option<WireTotals>,
     pub tcp: Option<TcpFacts>,
+    /// What waits at it, if it listens in Flow's own network namespace.
+    pub backlog: Option<Backlog>,
     pub rate: Rate,
     pub opened: Instant,
     /// When and why it ended, if it did.
     pub closed: Option<(Instant, CloseReason)>,
+}
+
+impl Flow {
+    /// Its local address, if it has one: while a connection is being opened the kernel has yet to choose it, and packet
+    /// sockets never get one.
+    pub fn bound(&self) -> Option<SocketAddr> {
+        let has_one = self.local.port() != 0 || !self.local.ip().is_unspecified();
+        has_one.then_some(self.local)
+    }
 }
 
 /// One direction of an interface's ledger. `frames` is what the interface counted while Flow
@@ -144,7 +154,7 @@ pub struct Totals {
 }
 
 /// A picture of one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Grows by one with each snapshot.
     pub generation: u64,
@@ -158,4 +168,23 @@ pub struct Snapshot {
     pub totals: Totals,
     pub losses: Vec<(Loss, u64)>,
     pub coverage: Arc<[Coverage]>,
+}
+
+impl Snapshot {
+    /// Whether `other` lists the very same processes and flows: none moved anything, came or went between the two.
+    pub fn has_same_flows(&self, other: &Self) -> bool {
+        self.totals == other.totals
+            && are_same(&self.processes, &other.processes)
+            && are_same(&self.flows, &other.flows)
+    }
+
+    /// Whether `other` lists the very same interfaces.
+    pub fn has_same_interfaces(&self, other: &Self) -> bool {
+        are_same(&self.interfaces, &other.interfaces)
+    }
+}
+
+/// What did not change is not copied from one snapshot to the next.
+fn are_same<T>(some: &[Arc<T>], others: &[Arc<T>]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
 }

@@ -35,8 +35,8 @@ use super::{
     totals::{moved, raise_app},
 };
 use crate::event::{
-    AppFact, AppTotals, CloseReason, Direction, Instant, ProcessId, Protocol, SocketCookie,
-    SocketFact, State,
+    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, ProcessId, Protocol,
+    SocketCookie, SocketFact, State,
 };
 
 /// What the tables share while an event is applied.
@@ -66,12 +66,13 @@ pub(super) type RowRef = (SocketCookie, usize);
 type CounterKey = (ProcessId, Option<SocketAddr>);
 type RowKey = (Option<ProcessId>, Option<SocketAddr>);
 
-/// Counters of a socket. Kept when the socket itself is dropped, see [`super::tombstone`].
-pub(super) type Counters = Keyed<CounterKey, Counter>;
+/// Counters of a dropped socket, which late reports are compared with; see [`super::tombstone`].
+#[derive(Debug)]
+pub(super) struct Buried(Box<[(CounterKey, AppTotals)]>);
 
 /// One counter.
 #[derive(Debug, Default)]
-pub(super) struct Counter {
+struct Counter {
     /// The most that was reported.
     total: AppTotals,
     /// Part of it that is in no row yet, and since when.
@@ -88,9 +89,11 @@ pub(super) struct Socket {
     fact_time: Instant,
     /// Name of the interface of its last packet.
     interface: Option<Arc<str>>,
+    /// What waits at it, if it listens.
+    backlog: Option<Backlog>,
     /// Direction of the first app bytes.
     first_app: Option<Direction>,
-    counters: Counters,
+    counters: Keyed<CounterKey, Counter>,
     rows: Keyed<RowKey, Row>,
     /// The row without bytes that stands for the whole socket.
     provisional: Option<usize>,
@@ -101,6 +104,23 @@ pub(super) struct Socket {
     pub(super) closed: Option<(Instant, CloseReason)>,
 }
 
+impl Buried {
+    /// Raises a counter; returns by how much it grew.
+    pub(super) fn raise(&mut self, fact: &AppFact) -> AppTotals {
+        let key = (fact.process, fact.remote);
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, total)) => raise_app(total, &fact.totals),
+            None if moved(&fact.totals) => {
+                let mut counters = std::mem::take(&mut self.0).into_vec();
+                counters.push((key, fact.totals));
+                self.0 = counters.into();
+                fact.totals
+            }
+            None => AppTotals::default(),
+        }
+    }
+}
+
 impl Socket {
     pub(super) fn new(cookie: SocketCookie) -> Self {
         Self {
@@ -108,6 +128,7 @@ impl Socket {
             fact: None,
             fact_time: Instant::default(),
             interface: None,
+            backlog: None,
             first_app: None,
             counters: Keyed::default(),
             rows: Keyed::default(),
@@ -119,16 +140,16 @@ impl Socket {
     }
 
     /// Raises a counter; returns by how much it grew.
-    pub(super) fn raise(counters: &mut Counters, fact: &AppFact) -> AppTotals {
+    fn raise(&mut self, fact: &AppFact) -> AppTotals {
         let key = (fact.process, fact.remote);
-        match counters.position(&key) {
-            Some(at) => raise_app(&mut counters.at_mut(at).total, &fact.totals),
+        match self.counters.position(&key) {
+            Some(at) => raise_app(&mut self.counters.at_mut(at).total, &fact.totals),
             None if moved(&fact.totals) => {
                 let counter = Counter {
                     total: fact.totals,
                     held: None,
                 };
-                counters.push(key, counter);
+                self.counters.push(key, counter);
                 fact.totals
             }
             None => AppTotals::default(),
@@ -137,7 +158,7 @@ impl Socket {
 
     /// A process moved bytes.
     pub(super) fn app(&mut self, fact: &AppFact, scene: &mut Scene<'_>) {
-        let growth = Self::raise(&mut self.counters, fact);
+        let growth = self.raise(fact);
         let grew = moved(&growth);
         scene.processes.observe(fact, grew, scene.time);
         if !grew {
@@ -209,6 +230,13 @@ impl Socket {
         self.version += 1;
     }
 
+    /// What waits at it to be accepted.
+    pub(super) fn listening_with(&mut self, backlog: Backlog) {
+        if self.backlog.replace(backlog) != Some(backlog) {
+            self.version += 1;
+        }
+    }
+
     /// The socket is gone.
     pub(super) fn close(&mut self, reason: CloseReason, scene: &mut Scene<'_>) {
         self.place(true, scene);
@@ -241,7 +269,7 @@ impl Socket {
     }
 
     /// Gives up its references, and leaves its counters.
-    pub(super) fn bury(self, scene: &mut Scene<'_>) -> Counters {
+    pub(super) fn bury(self, scene: &mut Scene<'_>) -> Buried {
         scene.work.closed_rows -= self.rows.len();
         for ((process, _), _) in self.rows.into_iter() {
             if let Some(process) = process {
@@ -253,7 +281,12 @@ impl Socket {
                 scene.processes.release(*process, scene.time);
             }
         }
-        self.counters
+        let counters = self.counters.into_iter();
+        Buried(
+            counters
+                .map(|(key, counter)| (key, counter.total))
+                .collect(),
+        )
     }
 
     pub(super) fn row_count(&self) -> usize {
@@ -417,7 +450,7 @@ impl Socket {
             }
         }
         if self.rows.at(at).told == Told::Opened {
-            let process = old.and_then(|id| scene.processes.row(id));
+            let process = old.and_then(|id| scene.processes.face(id));
             let closed = Some((scene.time, CloseReason::Closed));
             if let Some(flow) = self.draw(at, process, closed) {
                 let change = Change::FlowClosed(Arc::new(flow));

@@ -2,20 +2,18 @@
 //! cumulative total adds only what is new and brings nobody back to life.
 //!
 //! Cookies and process ids (with their start time) are never reused, so a tombstone can be wrong
-//! only by being forgotten. Reports come late by a sweep at most, a matter of seconds; a tombstone
-//! is kept for [`AGE`] after it was last needed, and at most [`COUNT`] are kept. A report still
-//! later than that counts as new.
+//! only by being forgotten. Reports come late by two sweeps at most; a tombstone is kept for [`AGE`]
+//! after it was last needed, and at most [`COUNT`] are kept. A report still later than that counts
+//! as new.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-    time::Duration,
-};
+use std::{collections::VecDeque, hash::Hash, time::Duration};
+
+use foldhash::HashMap;
 
 use crate::event::Instant;
 
-/// How long a tombstone is kept after it was last needed.
-const AGE: Duration = Duration::from_secs(60);
+/// How long a tombstone is kept after it was last needed: two sweeps, and a machine that is busy.
+pub(super) const AGE: Duration = Duration::from_secs(25);
 /// How many are kept: as many as the kernel's map holds entries that a sweep could still report.
 const COUNT: usize = flow_common::limits::APP_ENTRIES as usize;
 
@@ -31,7 +29,7 @@ pub(super) struct Tombstones<K, V> {
 impl<K, V> Default for Tombstones<K, V> {
     fn default() -> Self {
         Self {
-            stones: HashMap::new(),
+            stones: HashMap::default(),
             queue: VecDeque::new(),
         }
     }
@@ -91,13 +89,13 @@ mod tests {
         let mut stones = Tombstones::default();
         stones.bury(1, "a", at(0));
         stones.bury(2, "b", at(0));
-        stones.renew(2, at(30));
-        stones.expire(at(59));
+        stones.renew(2, at(10));
+        stones.expire(at(24));
         assert!(stones.contains(&1));
-        stones.expire(at(60));
+        stones.expire(at(25));
         assert!(!stones.contains(&1));
         assert!(stones.contains(&2));
-        stones.expire(at(90));
+        stones.expire(at(35));
         assert!(!stones.contains(&2));
     }
 
@@ -106,8 +104,8 @@ mod tests {
         let mut stones = Tombstones::default();
         stones.bury(1, "a", at(0));
         assert_eq!(stones.dig_up(&1), Some("a"));
-        stones.bury(1, "b", at(50));
-        stones.expire(at(70));
+        stones.bury(1, "b", at(20));
+        stones.expire(at(30));
         assert!(stones.contains(&1));
     }
 

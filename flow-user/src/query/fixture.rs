@@ -82,6 +82,7 @@ pub(crate) fn flow(cookie: u64, process: &Arc<Process>, local: &str, remote: Opt
             rx_packets: 3,
         }),
         tcp: None,
+        backlog: None,
         rate: Rate {
             tx: 10.0,
             rx: 100.0,

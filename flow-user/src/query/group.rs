@@ -3,178 +3,110 @@
 //! Bytes are conserved here too: without a filter the rows of a view add up to the snapshot's
 //! totals, because whatever has no row of its own gets one that names the cause.
 
+mod listener;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
 };
 
+use self::listener::by_listener;
+pub(super) use self::listener::{accepted_at, listening};
 use super::{
+    baseline::app_since,
+    entry::{Cause, Entry, Id, Ledger, Subject},
     filter::Filter,
     view::{By, View},
 };
 use crate::{
-    event::{
-        AppTotals, Bytes, Direction, Netns, ProcessId, Protocol, SocketCookie, State, WireTotals,
-    },
-    model::snapshot::{Flow, Interface, LedgerSide, Process, Rate, Snapshot},
+    event::{AppTotals, Bytes, ProcessId, SocketCookie},
+    model::snapshot::{Flow, LedgerSide, Process, Rate, Snapshot},
 };
 
-/// What a row stands for.
-#[derive(Clone, Debug)]
-pub(super) enum Subject<'a> {
-    Process(&'a Process),
-    Flow(&'a Flow),
-    /// Bytes of a process whose flow is not known.
-    Overflow(&'a Process),
-    Remote(IpAddr),
-    Listener(Listener<'a>),
-    Interface(&'a Interface),
-    User(u32),
-    Cgroup(&'a str),
-    /// Bytes without a row of their own.
-    Cause(Cause),
-    Total,
-}
-
-/// A listening address and port, and who listens there.
-#[derive(Clone, Debug)]
-pub(super) struct Listener<'a> {
-    pub protocol: Protocol,
-    pub local: SocketAddr,
-    /// Distinct, by pid.
-    pub processes: Vec<&'a Process>,
-}
-
-/// Why bytes have no row of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cause {
-    NotAccepted,
-    Left,
-    NoProcess,
-    TableFull,
-    NoRemote,
-    NoUser,
-    NoCgroup,
-    EndedProcesses,
-    EndedFlows,
-}
-
-impl Cause {
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NotAccepted => "(not accepted yet)",
-            Self::Left => "(left by its process)",
-            Self::NoProcess => "(no process seen)",
-            Self::TableFull => "(table full)",
-            Self::NoRemote => "(remote not told)",
-            Self::NoUser => "(user not known)",
-            Self::NoCgroup => "(cgroup not known)",
-            Self::EndedProcesses => "(processes that ended)",
-            Self::EndedFlows => "(flows that ended)",
-        }
-    }
-
-    /// Why nobody owns `flow`.
-    pub const fn of_unowned(flow: &Flow) -> Self {
-        match (flow.state, flow.direction) {
-            _ if flow.closed.is_some() => Self::Left,
-            (
-                State::FinWait1
-                | State::FinWait2
-                | State::TimeWait
-                | State::LastAck
-                | State::Closing
-                | State::Closed,
-                _,
-            ) => Self::Left,
-            (
-                State::SynReceived | State::Established | State::CloseWait,
-                Some(Direction::Inbound),
-            ) => Self::NotAccepted,
-            _ => Self::NoProcess,
-        }
-    }
-}
-
-/// A row before it has columns.
-#[derive(Clone, Debug)]
-pub(super) struct Entry<'a> {
-    pub subject: Subject<'a>,
-    pub app: AppTotals,
-    /// Of its sockets, each once; only in the view by flow.
-    pub wire: Option<WireTotals>,
-    pub rate: Rate,
-    /// Open flows.
-    pub flows: u64,
-    pub processes: u64,
-    /// Only in the view by interface.
-    pub ingress: LedgerSide,
-    pub egress: LedgerSide,
-}
-
-impl<'a> Entry<'a> {
-    fn new(subject: Subject<'a>) -> Self {
-        Self {
-            subject,
-            app: AppTotals::default(),
-            wire: None,
-            rate: Rate::default(),
-            flows: 0,
-            processes: 0,
-            ingress: LedgerSide::default(),
-            egress: LedgerSide::default(),
-        }
-    }
-
-    fn add(&mut self, app: AppTotals, rate: Rate) {
-        self.app += app;
-        self.rate.tx += rate.tx;
-        self.rate.rx += rate.rx;
-    }
-
-    /// Bytes both ways: what the default order goes by, after the rate.
-    pub fn total(&self) -> u64 {
-        let Bytes(app) = self.app.tx_bytes + self.app.rx_bytes;
-        let Bytes(frames) = self.ingress.frames + self.egress.frames;
-        app.saturating_add(frames)
-    }
-}
-
 /// The rows of `view`, in no particular order.
-pub(super) fn entries<'a>(snapshot: &'a Snapshot, view: &View) -> Vec<Entry<'a>> {
-    let filter = &view.filter;
-    match view.by {
-        By::Process => by_process(snapshot, filter, Subject::Process),
-        By::User => by_process(snapshot, filter, |process| match process.uid {
+pub(crate) fn entries(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    entries_by(snapshot, view, view.by)
+}
+
+/// The rows of `view`, but with what `by` says in each, in no particular order.
+pub(crate) fn entries_by(snapshot: &Snapshot, view: &View, by: By) -> Vec<Entry> {
+    match by {
+        By::Process => by_process(snapshot, view, |process| {
+            Subject::Process(Arc::clone(process))
+        }),
+        By::User => by_process(snapshot, view, |process| match process.uid {
             Some(uid) => Subject::User(uid),
             None => Subject::Cause(Cause::NoUser),
         }),
-        By::Cgroup => by_process(snapshot, filter, |process| match &process.cgroup_path {
-            Some(path) => Subject::Cgroup(path),
+        By::Cgroup => by_process(snapshot, view, |process| match &process.cgroup_path {
+            Some(path) => Subject::Cgroup(Arc::clone(path)),
             None => Subject::Cause(Cause::NoCgroup),
         }),
-        By::Flow => by_flow(snapshot, filter),
-        By::Remote => by_remote(snapshot, filter),
-        By::Listener => by_listener(snapshot, filter),
-        By::Interface => by_interface(snapshot, filter),
+        By::Flow => by_flow(snapshot, view),
+        By::Remote => by_remote(snapshot, view, Subject::Remote),
+        By::Listener => by_listener(snapshot, view),
+        By::Interface => by_interface(snapshot, view),
+    }
+}
+
+/// The rows of the view by remote, with neighbours together: addresses of IPv4 by their first 24 bits, of
+/// IPv6 by their first 48.
+pub(crate) fn by_network(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    by_remote(snapshot, view, |address| {
+        let (address, prefix) = network(address);
+        Subject::Network(address, prefix)
+    })
+}
+
+/// A row for each protocol that moved something.
+pub(crate) fn by_protocol(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    by_part(snapshot, view, |flow| {
+        let counts = flow.key.remote.is_some() || moved(view.app(flow));
+        counts.then_some(Subject::Protocol(flow.protocol))
+    })
+}
+
+/// A row for each process that has a part in a flow, with what it moved there.
+pub(crate) fn by_part_owner(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    by_part(snapshot, view, |flow| {
+        Some(match &flow.process {
+            Some(process) => Subject::Process(Arc::clone(process)),
+            None => Subject::Cause(Cause::of_unowned(flow)),
+        })
+    })
+}
+
+/// The block that an address belongs to: its first address and the bits of its prefix.
+pub(crate) fn network(address: IpAddr) -> (IpAddr, u8) {
+    match address {
+        IpAddr::V4(v4) => (IpAddr::V4((v4.to_bits() & !0xff).into()), 24),
+        IpAddr::V6(v6) => (IpAddr::V6((v6.to_bits() >> 80 << 80).into()), 48),
     }
 }
 
 /// The sum of `entries`, for the last line.
-pub(super) fn total<'a>(snapshot: &Snapshot, view: &View, entries: &[Entry<'a>]) -> Entry<'a> {
+pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entry {
     let mut total = Entry::new(Subject::Total);
-    let mut sockets = HashSet::new();
+    let mut ledger = Ledger::default();
+    // Where several processes share a socket, its wire bytes stand in each of their rows. Those are neighbours.
+    let mut before = None;
     for entry in entries {
         total.add(entry.app, entry.rate);
         total.flows += entry.flows;
         total.processes += entry.processes;
-        add_ledger(&mut total.ingress, &entry.ingress);
-        add_ledger(&mut total.egress, &entry.egress);
+        if let Some(part) = entry.ledger.as_deref() {
+            add_ledger(&mut ledger.ingress, &part.ingress);
+            add_ledger(&mut ledger.egress, &part.egress);
+        }
         if let (Subject::Flow(flow), Some(wire)) = (&entry.subject, entry.wire)
-            && sockets.insert(flow.key.socket)
+            && before.replace(flow.key.socket) != Some(flow.key.socket)
         {
             *total.wire.get_or_insert_default() += wire;
         }
+    }
+    if view.by == By::Interface {
+        total.ledger = Some(Box::new(ledger));
     }
     if view.filter.is_all() && matches!(view.by, By::Flow | By::Remote) {
         // A process's rows and a flow's remotes overlap; the model has counted them once.
@@ -183,40 +115,33 @@ pub(super) fn total<'a>(snapshot: &Snapshot, view: &View, entries: &[Entry<'a>])
     total
 }
 
-/// Identity of a group of processes.
-#[derive(PartialEq, Eq, Hash)]
-enum GroupKey<'a> {
-    Process(ProcessId),
-    User(u32),
-    Cgroup(&'a str),
-    Cause(&'static str),
-}
-
-fn by_process<'a>(
-    snapshot: &'a Snapshot,
-    filter: &Filter,
-    subject_of: impl Fn(&'a Process) -> Subject<'a>,
-) -> Vec<Entry<'a>> {
+fn by_process(
+    snapshot: &Snapshot,
+    view: &View,
+    subject_of: impl Fn(&Arc<Process>) -> Subject,
+) -> Vec<Entry> {
+    let filter = &view.filter;
     let mut groups = Groups::default();
-    let mut rest = snapshot.totals.app;
+    let mut rest = view.total(snapshot);
     let flows = if filter.is_all() {
         HashMap::new()
     } else {
         flows_by_process(snapshot)
     };
     for process in &snapshot.processes {
-        subtract(&mut rest, process.totals);
+        let totals = view.totals(process);
+        subtract(&mut rest, totals);
         let (app, rate, open) = match filter.process_verdict(process) {
             Some(false) => continue,
-            Some(true) => (process.totals, process.rate, process.open_flows as u64),
+            Some(true) => (totals, process.rate, process.open_flows as u64),
             // It depends on the flows: then only those that match are counted.
             None => {
-                let mut sum = Entry::new(Subject::Process(process));
+                let mut sum = Entry::new(Subject::Total);
                 let own = flows.get(&process.id).map_or(&[][..], Vec::as_slice);
                 let mut any = false;
                 for flow in own.iter().filter(|flow| filter.matches_flow(flow)) {
                     any = true;
-                    sum.add(flow.app, flow.rate);
+                    sum.add(view.app(flow), flow.rate);
                     sum.flows += u64::from(flow.closed.is_none());
                 }
                 if !any {
@@ -232,7 +157,7 @@ fn by_process<'a>(
     }
     for flow in unowned(snapshot, filter) {
         let entry = groups.get(Subject::Cause(Cause::of_unowned(flow)));
-        entry.add(flow.app, flow.rate);
+        entry.add(view.app(flow), flow.rate);
         entry.flows += u64::from(flow.closed.is_none());
     }
     if filter.is_all() && moved(rest) {
@@ -243,32 +168,22 @@ fn by_process<'a>(
     groups.entries
 }
 
-fn by_flow<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
-    let mut entries = Vec::new();
-    let mut rest = snapshot.totals.app;
+fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    let filter = &view.filter;
+    let mut entries = Vec::with_capacity(snapshot.flows.len());
+    let mut rest = view.total(snapshot);
     for flow in &snapshot.flows {
+        let entry = flow_entry(flow, view);
         if flow.process.is_some() {
-            subtract(&mut rest, flow.app);
+            subtract(&mut rest, entry.app);
         }
         if filter.matches_flow(flow) {
-            let mut entry = Entry::new(Subject::Flow(flow));
-            entry.add(flow.app, flow.rate);
-            entry.wire = flow.wire;
-            entry.flows = u64::from(flow.closed.is_none());
             entries.push(entry);
         }
     }
-    for process in snapshot
-        .processes
-        .iter()
-        .filter(|process| moved(process.overflow))
-    {
-        subtract(&mut rest, process.overflow);
-        if filter.process_verdict(process) == Some(true) {
-            let mut entry = Entry::new(Subject::Overflow(process));
-            entry.add(process.overflow, Rate::default());
-            entries.push(entry);
-        }
+    for process in &snapshot.processes {
+        subtract(&mut rest, view.overflow(process));
+        entries.extend(overflow_entry(process, view));
     }
     if filter.is_all() && moved(rest) {
         let mut entry = Entry::new(Subject::Cause(Cause::EndedFlows));
@@ -278,50 +193,61 @@ fn by_flow<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
     entries
 }
 
-fn by_remote<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
+fn by_remote(
+    snapshot: &Snapshot,
+    view: &View,
+    subject_of: impl Fn(IpAddr) -> Subject,
+) -> Vec<Entry> {
+    by_part(snapshot, view, |flow| match flow.key.remote {
+        Some(remote) => Some(subject_of(remote.ip().to_canonical())),
+        None => moved(view.app(flow)).then_some(Subject::Cause(Cause::NoRemote)),
+    })
+}
+
+/// Flows added up by what `subject_of` says, without those of which it says nothing; bytes without a flow by their
+/// cause.
+fn by_part(
+    snapshot: &Snapshot,
+    view: &View,
+    subject_of: impl Fn(&Flow) -> Option<Subject>,
+) -> Vec<Entry> {
     #[derive(Default)]
-    struct Remote {
-        app: AppTotals,
-        rate: Rate,
+    struct Part {
         sockets: HashSet<SocketCookie>,
         processes: HashSet<ProcessId>,
     }
-    let mut remotes: BTreeMap<Option<IpAddr>, Remote> = BTreeMap::new();
-    let mut rest = snapshot.totals.app;
+    let filter = &view.filter;
+    let mut groups = Groups::default();
+    let mut parts: Vec<Part> = Vec::new();
+    let mut rest = view.total(snapshot);
     for flow in &snapshot.flows {
+        let app = view.app(flow);
         if flow.process.is_some() {
-            subtract(&mut rest, flow.app);
+            subtract(&mut rest, app);
         }
-        if (flow.key.remote.is_none() && !moved(flow.app)) || !filter.matches_flow(flow) {
+        let Some(subject) = subject_of(flow).filter(|_| filter.matches_flow(flow)) else {
             continue;
+        };
+        let place = groups.place(subject);
+        groups.entries[place].add(app, flow.rate);
+        if parts.len() == place {
+            parts.push(Part::default());
         }
-        let address = flow.key.remote.map(|remote| remote.ip().to_canonical());
-        let remote = remotes.entry(address).or_default();
-        remote.app += flow.app;
-        remote.rate.tx += flow.rate.tx;
-        remote.rate.rx += flow.rate.rx;
-        remote.processes.extend(flow.key.process);
+        let part = &mut parts[place];
+        part.processes.extend(flow.key.process);
         if flow.closed.is_none() {
-            remote.sockets.insert(flow.key.socket);
+            part.sockets.insert(flow.key.socket);
         }
     }
-    let mut entries: Vec<_> = remotes
-        .into_iter()
-        .map(|(address, remote)| {
-            let mut entry = Entry::new(match address {
-                Some(address) => Subject::Remote(address),
-                None => Subject::Cause(Cause::NoRemote),
-            });
-            entry.add(remote.app, remote.rate);
-            entry.flows = remote.sockets.len() as u64;
-            entry.processes = remote.processes.len() as u64;
-            entry
-        })
-        .collect();
+    let mut entries = groups.entries;
+    for (entry, part) in entries.iter_mut().zip(parts) {
+        entry.flows = part.sockets.len() as u64;
+        entry.processes = part.processes.len() as u64;
+    }
     if filter.is_all() {
         let mut overflow = AppTotals::default();
         for process in &snapshot.processes {
-            overflow += process.overflow;
+            overflow += view.overflow(process);
         }
         subtract(&mut rest, overflow);
         for (cause, app) in [(Cause::TableFull, overflow), (Cause::EndedFlows, rest)] {
@@ -335,97 +261,46 @@ fn by_remote<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
     entries
 }
 
-/// One row for each listening address and port, however many sockets and processes share it. An
-/// inbound flow belongs to the listener of its own address, else to one of any address.
-fn by_listener<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
-    type Key = (Option<Netns>, Protocol, SocketAddr);
-    #[derive(Default)]
-    struct Group<'a> {
-        matches: bool,
-        processes: BTreeMap<ProcessId, &'a Process>,
-        sockets: HashSet<SocketCookie>,
-        app: AppTotals,
-        rate: Rate,
-    }
-    let mut groups: BTreeMap<Key, Group<'a>> = BTreeMap::new();
-    let listeners = snapshot
-        .flows
-        .iter()
-        .filter(|flow| flow.state == State::Listen && flow.closed.is_none());
-    for flow in listeners {
-        let group = groups
-            .entry((flow.netns, flow.protocol, flow.local))
-            .or_default();
-        group.matches |= filter.matches_flow(flow);
-        if let Some(process) = flow.process.as_deref() {
-            group.processes.insert(process.id, process);
-        }
-    }
-    let known: BTreeSet<Key> = groups.keys().copied().collect();
-    for flow in &snapshot.flows {
-        if flow.direction != Some(Direction::Inbound) || flow.state == State::Listen {
-            continue;
-        }
-        let Some(group) = listener_of(flow)
-            .find(|key| known.contains(key))
-            .and_then(|key| groups.get_mut(&key))
-        else {
-            continue;
-        };
-        // Of a listener that passes all flows count, else only those that pass themselves.
-        if group.matches || filter.matches_flow(flow) {
-            group.app += flow.app;
-            group.rate.tx += flow.rate.tx;
-            group.rate.rx += flow.rate.rx;
-            group.sockets.insert(flow.key.socket);
-        }
-    }
-    groups
-        .into_iter()
-        .filter(|(_, group)| group.matches || !group.sockets.is_empty())
-        .map(|((_, protocol, local), group)| {
-            let mut entry = Entry::new(Subject::Listener(Listener {
-                protocol,
-                local,
-                processes: group.processes.values().copied().collect(),
-            }));
-            entry.add(group.app, group.rate);
-            entry.flows = group.sockets.len() as u64;
-            entry.processes = group.processes.len() as u64;
-            entry
-        })
-        .collect()
+/// The row of a flow.
+pub(super) fn flow_entry(flow: &Arc<Flow>, view: &View) -> Entry {
+    let mut entry = Entry::new(Subject::Flow(Arc::clone(flow)));
+    let (app, wire) = match &view.since {
+        None => (flow.app, flow.wire),
+        Some(since) => since.flow(flow),
+    };
+    entry.app = app;
+    entry.rate = flow.rate;
+    entry.wire = wire;
+    entry.flows = u64::from(flow.closed.is_none());
+    entry
 }
 
-/// Where the listener of an inbound flow may listen, the closest first.
-fn listener_of(flow: &Flow) -> impl Iterator<Item = (Option<Netns>, Protocol, SocketAddr)> {
-    let port = flow.local.port();
-    let canonical = flow.local.ip().to_canonical();
-    let any = match canonical {
-        IpAddr::V4(_) => IpAddr::from([0; 4]),
-        IpAddr::V6(_) => IpAddr::from([0; 16]),
-    };
-    let addresses = [flow.local.ip(), canonical, any, IpAddr::from([0; 16])];
-    // Where a client of an MPTCP listener speaks plain TCP, so does the accepted socket.
-    let protocols = [flow.protocol, Protocol::Mptcp];
-    let netns = flow.netns;
-    protocols.into_iter().flat_map(move |protocol| {
-        addresses
-            .into_iter()
-            .map(move |address| (netns, protocol, SocketAddr::new(address, port)))
+/// The row of a process's bytes whose flow is not known, if there are any and the process passes.
+pub(super) fn overflow_entry(process: &Arc<Process>, view: &View) -> Option<Entry> {
+    let overflow = view.overflow(process);
+    let passes = moved(overflow) && view.filter.process_verdict(process) == Some(true);
+    passes.then(|| {
+        let mut entry = Entry::new(Subject::Overflow(Arc::clone(process)));
+        entry.add(overflow, Rate::default());
+        entry
     })
 }
 
-fn by_interface<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
+fn by_interface(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     snapshot
         .interfaces
         .iter()
-        .filter(|interface| filter.matches_interface(interface))
+        .filter(|interface| view.filter.matches_interface(interface))
         .map(|interface| {
-            let mut entry = Entry::new(Subject::Interface(interface));
+            let mut entry = Entry::new(Subject::Interface(Arc::clone(interface)));
             entry.rate = interface.rate;
-            entry.ingress = interface.ingress_ledger;
-            entry.egress = interface.egress_ledger;
+            entry.ledger = Some(Box::new(match &view.since {
+                None => Ledger {
+                    ingress: interface.ingress_ledger,
+                    egress: interface.egress_ledger,
+                },
+                Some(since) => since.interface(interface),
+            }));
             entry
         })
         .collect()
@@ -433,30 +308,22 @@ fn by_interface<'a>(snapshot: &'a Snapshot, filter: &Filter) -> Vec<Entry<'a>> {
 
 /// Groups in the order they were met.
 #[derive(Default)]
-struct Groups<'a> {
-    entries: Vec<Entry<'a>>,
-    places: HashMap<GroupKey<'a>, usize>,
+struct Groups {
+    entries: Vec<Entry>,
+    places: HashMap<Id, usize>,
 }
 
-impl<'a> Groups<'a> {
-    fn get(&mut self, subject: Subject<'a>) -> &mut Entry<'a> {
-        let key = match &subject {
-            Subject::Process(process) => GroupKey::Process(process.id),
-            Subject::User(uid) => GroupKey::User(*uid),
-            Subject::Cgroup(path) => GroupKey::Cgroup(path),
-            Subject::Cause(cause) => GroupKey::Cause(cause.label()),
-            Subject::Flow(_)
-            | Subject::Overflow(_)
-            | Subject::Remote(_)
-            | Subject::Listener(_)
-            | Subject::Interface(_)
-            | Subject::Total => GroupKey::Cause(""),
-        };
-        let place = *self.places.entry(key).or_insert_with(|| {
+impl Groups {
+    fn get(&mut self, subject: Subject) -> &mut Entry {
+        let place = self.place(subject);
+        &mut self.entries[place]
+    }
+
+    fn place(&mut self, subject: Subject) -> usize {
+        *self.places.entry(subject.id()).or_insert_with(|| {
             self.entries.push(Entry::new(subject));
             self.entries.len() - 1
-        });
-        &mut self.entries[place]
+        })
     }
 }
 
@@ -483,10 +350,7 @@ fn moved(totals: AppTotals) -> bool {
 }
 
 fn subtract(rest: &mut AppTotals, part: AppTotals) {
-    rest.tx_bytes = rest.tx_bytes.since(part.tx_bytes);
-    rest.rx_bytes = rest.rx_bytes.since(part.rx_bytes);
-    rest.tx_calls = rest.tx_calls.saturating_sub(part.tx_calls);
-    rest.rx_calls = rest.rx_calls.saturating_sub(part.rx_calls);
+    *rest = app_since(*rest, part);
 }
 
 fn add_ledger(sum: &mut LedgerSide, side: &LedgerSide) {

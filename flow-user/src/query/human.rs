@@ -2,9 +2,53 @@
 
 use std::time::Duration;
 
+use crate::event::Loss;
+
+/// In what quantities are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Units {
+    /// Bits instead of bytes.
+    pub bits: bool,
+    /// Prefixes of 1024 instead of 1000.
+    pub binary: bool,
+}
+
+impl Units {
+    /// Each, with its name in the configuration.
+    pub const ALL: [(&str, Self); 4] = [
+        ("bytes", Self::new(false, false)),
+        ("binary", Self::new(false, true)),
+        ("bits", Self::new(true, false)),
+        ("binary-bits", Self::new(true, true)),
+    ];
+
+    const fn new(bits: bool, binary: bool) -> Self {
+        Self { bits, binary }
+    }
+
+    /// Bytes in these units: `3.9 GB`, `3.6 GiB`, `31 Gbit`.
+    pub fn bytes(self, bytes: u64) -> String {
+        self.scaled(bytes as f64, 10.0, ["B", "bit"])
+    }
+
+    /// Bytes per second in these units.
+    pub fn rate(self, bytes_per_second: f64) -> String {
+        self.scaled(bytes_per_second, 100.0, ["B/s", "bit/s"])
+    }
+
+    fn scaled(self, bytes: f64, decimal_below: f64, [byte, bit]: [&str; 2]) -> String {
+        let base = if self.binary { 1024.0 } else { 1000.0 };
+        if self.bits {
+            scaled(bytes * 8.0, base, decimal_below, bit)
+        } else {
+            scaled(bytes, base, decimal_below, byte)
+        }
+    }
+}
+
 /// Bytes: `0`, `96 B`, `3.9 GB`, `212 GB`.
 pub fn bytes(bytes: u64) -> String {
-    scaled(bytes as f64, 10.0, "B")
+    Units::default().bytes(bytes)
 }
 
 /// Bytes that may be negative.
@@ -15,7 +59,7 @@ pub fn signed_bytes(number: i64) -> String {
 
 /// Bytes per second: `0`, `96 B/s`, `61.2 MB/s`, `402 kB/s`.
 pub fn rate(bytes_per_second: f64) -> String {
-    scaled(bytes_per_second, 100.0, "B/s")
+    Units::default().rate(bytes_per_second)
 }
 
 /// A part of a whole in percent: `0 %`, `99.2 %`. Nothing is rounded to `0 %` that is more, nor to
@@ -34,6 +78,21 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// What a whole has over `part` of it, in percent of that: `+4.6 %`, `-0.2 %`, `+230 %`; `None` where one of them is
+/// nothing.
+pub fn overhead(part: u64, whole: u64) -> Option<String> {
+    if part == 0 || whole == 0 {
+        return None;
+    }
+    let more = whole as f64 / part as f64 * 100.0 - 100.0;
+    // Below, a decimal tells something.
+    Some(if more.abs() < 99.95 {
+        format!("{more:+.1} %")
+    } else {
+        format!("{more:+.0} %")
+    })
+}
+
 /// A duration, its largest unit only: `850 ms`, `12 s`, `5 min`, `3 h`, `4 d`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -46,14 +105,60 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A short time: `35 µs`, `0.4 ms`, `12.0 ms`.
+pub fn milliseconds(time: Duration) -> String {
+    match time.as_micros() {
+        micros @ 1..100 => format!("{micros} µs"),
+        _ => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+    }
+}
+
 /// A number of things: `1 flow`, `3 flows`.
 pub fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// `number` with a prefix of SI and `unit`, with one decimal below `decimal_below`.
-fn scaled(number: f64, decimal_below: f64, unit: &str) -> String {
+/// A number of things in at most four characters: `812`, `1.2k`, `31k`.
+pub fn short_count(number: usize) -> String {
+    if number < 1000 {
+        return number.to_string();
+    }
+    scaled(number as f64, 1000.0, 10.0, "").replace(' ', "")
+}
+
+/// How a process ended, from what `wait(2)` says: `code 0`, `signal 9`.
+pub fn exit_status(status: Option<u32>) -> String {
+    let Some(status) = status else {
+        return "unknown how".to_owned();
+    };
+    match status & 0x7f {
+        0 => format!("code {}", status >> 8 & 0xff),
+        signal => format!("signal {signal}"),
+    }
+}
+
+/// What was lost.
+pub const fn loss(cause: Loss) -> &'static str {
+    match cause {
+        Loss::RingTraffic => "records of traffic, made up later",
+        Loss::RingProcess => "records of processes",
+        Loss::AppFull => "calls without a flow: table full",
+        Loss::OverflowFullTx => "bytes sent without a process",
+        Loss::OverflowFullRx => "bytes received without a process",
+        Loss::SocketFull => "packets: table of sockets full",
+        Loss::SocketFullTx => "wire bytes sent without a socket",
+        Loss::SocketFullRx => "wire bytes received without a socket",
+        Loss::CallFull => "calls: too many at once",
+        Loss::ReadFault => "calls that could not be read",
+        Loss::ReturnMissed => "calls whose return was not seen",
+        Loss::Recursion => "runs of programs left out by the kernel",
+    }
+}
+
+/// `number` with a prefix and `unit`, with one decimal below `decimal_below`.
+fn scaled(number: f64, base: f64, decimal_below: f64, unit: &str) -> String {
     const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+    const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     if number.is_nan() || number < 0.5 {
         return "0".to_owned();
     }
@@ -61,10 +166,11 @@ fn scaled(number: f64, decimal_below: f64, unit: &str) -> String {
     let mut prefix = 0;
     // 999.5 would be shown as 1000.
     while number >= 999.5 && prefix + 1 < PREFIXES.len() {
-        number /= 1000.0;
+        number /= base;
         prefix += 1;
     }
-    let prefix_text = PREFIXES[prefix];
+    let prefixes = if base > 1000.0 { BINARY } else { PREFIXES };
+    let prefix_text = prefixes[prefix];
     // 9.96 would be shown as 10.0.
     if prefix > 0 && number < decimal_below - 0.05 {
         format!("{number:.1} {prefix_text}{unit}")
@@ -114,12 +220,43 @@ mod tests {
     }
 
     #[test]
+    fn units_of_every_kind() {
+        let units = |bits, binary| Units { bits, binary };
+        assert_eq!(units(true, false).rate(1_000_000.0), "8.0 Mbit/s");
+        assert_eq!(units(false, true).bytes(3 << 30), "3.0 GiB");
+        assert_eq!(units(true, true).bytes(128), "1.0 Kibit");
+        assert_eq!(units(false, true).bytes(1023), "1.0 KiB");
+        let counts = [999, 1_234, 31_400, 2_000_000].map(short_count);
+        assert_eq!(counts, ["999", "1.2k", "31k", "2.0M"]);
+    }
+
+    #[test]
     fn a_share_is_never_rounded_to_all_or_nothing() {
         assert_eq!(share(0, 0), "0 %");
         assert_eq!(share(1, 1_000_000), "<0.1 %");
         assert_eq!(share(999_999, 1_000_000), "99.9 %");
         assert_eq!(share(7, 7), "100 %");
         assert_eq!(share(u64::MAX - 1, u64::MAX), "99.9 %");
+    }
+
+    #[test]
+    fn overheads() {
+        assert_eq!((overhead(0, 100), overhead(100, 0)), (None, None));
+        assert_eq!(overhead(1000, 1046).as_deref(), Some("+4.6 %"));
+        assert_eq!(overhead(1000, 998).as_deref(), Some("-0.2 %"));
+        assert_eq!(overhead(100, 330).as_deref(), Some("+230 %"));
+        assert_eq!(overhead(7, 7).as_deref(), Some("+0.0 %"));
+    }
+
+    #[test]
+    fn short_times_are_never_nothing() {
+        let text = |micros| milliseconds(Duration::from_micros(micros));
+        assert_eq!((text(1), text(99)), ("1 µs".into(), "99 µs".into()));
+        assert_eq!(
+            (text(100), text(12_000)),
+            ("0.1 ms".into(), "12.0 ms".into())
+        );
+        assert_eq!(text(0), "0.0 ms");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use super::{
     columns::{self, Column, Context, Value},
-    group::{self, Entry, Subject},
+    entry::Entry,
+    group,
     names::Names,
-    view::{By, Sort, View},
+    order,
+    view::{By, View},
 };
 use crate::model::snapshot::Snapshot;
 
@@ -34,16 +36,18 @@ impl Table {
     /// A process that passes the filter by itself is counted whole. Where the filter asks for its
     /// flows only those that pass are counted, as far as the snapshot still lists them.
     pub fn build(snapshot: &Snapshot, view: &View, names: &dyn Names) -> Self {
-        let context = Context { names };
+        let context = Context::new(names);
         let columns = columns::of(view.by);
-        let mut entries = group::entries(snapshot, view);
+        let entries = group::entries(snapshot, view);
         let total = row(&group::total(snapshot, view, &entries), columns, &context);
-        sort(&mut entries, columns, view.sort.as_ref(), &context);
+        let sort = view.sort.as_ref().and_then(|sort| {
+            let column = columns.iter().find(|column| column.name == sort.column())?;
+            Some((column, sort.reverse()))
+        });
         let all = entries.len();
-        entries.truncate(view.rows.unwrap_or(all));
-        let rows: Vec<Row> = entries
-            .iter()
-            .map(|entry| row(entry, columns, &context))
+        let rows: Vec<Row> = order::first(view.rows.unwrap_or(all), &entries, sort, &context)
+            .into_iter()
+            .map(|at| row(&entries[at as usize], columns, &context))
             .collect();
         Self {
             by: view.by,
@@ -55,69 +59,13 @@ impl Table {
     }
 }
 
-fn row(entry: &Entry<'_>, columns: &[Column], context: &Context<'_>) -> Row {
+fn row(entry: &Entry, columns: &[Column], context: &Context<'_>) -> Row {
     Row {
         cells: columns
             .iter()
             .map(|column| (column.value)(entry, context))
             .collect(),
-        over: match &entry.subject {
-            Subject::Process(process) => process.exited.is_some(),
-            Subject::Flow(flow) => flow.closed.is_some(),
-            Subject::Interface(interface) => interface.gone.is_some(),
-            _ => false,
-        },
-    }
-}
-
-fn sort(
-    entries: &mut Vec<Entry<'_>>,
-    columns: &[Column],
-    sort: Option<&Sort>,
-    context: &Context<'_>,
-) {
-    let by_default = |a: &Entry<'_>, b: &Entry<'_>| {
-        let rate = |entry: &Entry<'_>| entry.rate.rx + entry.rate.tx;
-        rate(b)
-            .total_cmp(&rate(a))
-            .then_with(|| b.total().cmp(&a.total()))
-            .then_with(|| identity(a).cmp(&identity(b)))
-    };
-    let column = sort.and_then(|sort| columns.iter().find(|column| column.name == sort.column()));
-    let Some((sort, column)) = sort.zip(column) else {
-        entries.sort_by(by_default);
-        return;
-    };
-    // The values are made once, not at each comparison.
-    let mut keyed: Vec<(Value, Entry<'_>)> = entries
-        .drain(..)
-        .map(|entry| ((column.value)(&entry, context), entry))
-        .collect();
-    keyed.sort_by(|(a, a_entry), (b, b_entry)| {
-        let absent = |value: &Value| *value == Value::Absent;
-        let order = match a.order(b) {
-            // What is absent stays last either way.
-            order if sort.reverse() && !absent(a) && !absent(b) => order.reverse(),
-            order => order,
-        };
-        order.then_with(|| by_default(a_entry, b_entry))
-    });
-    entries.extend(keyed.into_iter().map(|(_, entry)| entry));
-}
-
-/// What makes the order of equals the same in every refresh.
-fn identity<'a>(entry: &'a Entry<'_>) -> impl Ord + use<'a> {
-    match &entry.subject {
-        Subject::Process(process) | Subject::Overflow(process) => {
-            (u64::from(process.id.pid), process.id.start.0, "")
-        }
-        Subject::Flow(flow) => (flow.key.socket.0, 0, ""),
-        Subject::Interface(interface) => (u64::from(interface.ifindex), 0, ""),
-        Subject::User(uid) => (u64::from(*uid), 0, ""),
-        Subject::Cgroup(path) => (0, 0, *path),
-        Subject::Cause(cause) => (u64::MAX, 0, cause.label()),
-        // Grouped in order of their addresses, and the sort is stable.
-        Subject::Remote(_) | Subject::Listener(_) | Subject::Total => (0, 0, ""),
+        over: entry.subject.is_over(),
     }
 }
 
@@ -127,9 +75,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Direction, Instant, State},
+        event::{CloseReason, Direction, Instant, State},
         model::snapshot::{Flow, Process, Rate},
-        query::{filter::Filter, fixture, names::NoNames},
+        query::{filter::Filter, fixture, names::NoNames, view::Sort},
     };
 
     fn table(snapshot: &Snapshot, by: By, filter: &str, sort: Option<&str>) -> Table {
@@ -138,6 +86,7 @@ mod tests {
             filter: Filter::parse(filter, &|_| None).unwrap(),
             sort: sort.map(|sort| Sort::parse(by, sort).unwrap()),
             rows: None,
+            since: None,
         };
         Table::build(snapshot, &view, &NoNames)
     }
@@ -304,6 +253,19 @@ mod tests {
         assert_eq!(column(&all, "rx_bytes"), ["1.0 kB", "1.0 kB"]);
         let one = table(&busy(), By::Listener, "port 4001", None);
         assert_eq!(column(&one, "flows"), ["1", "1"]);
+        // What has ended is no flow any more; what it moved counts.
+        let mut ended = busy();
+        for flow in &mut ended.flows {
+            if flow.key.remote.is_some_and(|remote| remote.port() == 4001) {
+                let closed = (ended.time, CloseReason::Closed);
+                Arc::make_mut(flow).closed = Some(closed);
+            }
+        }
+        let after = table(&ended, By::Listener, "", None);
+        assert_eq!(column(&after, "flows"), ["1", "1"]);
+        assert_eq!(column(&after, "rx_bytes"), ["1.0 kB", "1.0 kB"]);
+        let one = table(&ended, By::Listener, "port 4001", None);
+        assert_eq!(column(&one, "flows"), ["0", "0"]);
         assert!(
             table(&busy(), By::Listener, "port 22", None)
                 .rows
@@ -353,5 +315,19 @@ mod tests {
         assert_eq!(column(&sorted, "pid"), ["20", "10", "", "", ""]);
         let sorted = table(&busy(), By::Process, "", Some("pid"));
         assert_eq!(column(&sorted, "pid"), ["10", "20", "", "", ""]);
+    }
+
+    #[test]
+    fn a_local_address_that_is_not_chosen_yet_is_not_told() {
+        let curl = fixture::process(10, "/usr/bin/curl", &[]);
+        let flows = ["0.0.0.0:0", "[::]:0", "0.0.0.0:80"]
+            .map(|local| fixture::flow(1, &curl, local, Some("192.0.2.1:443")));
+        let table = table(
+            &fixture::snapshot(vec![curl], flows.into(), Vec::new()),
+            By::Flow,
+            "",
+            Some("local"),
+        );
+        assert_eq!(column(&table, "local"), ["0.0.0.0:80", "", "", ""]);
     }
 }

@@ -1,8 +1,12 @@
 //! What a table is asked to show: grouping, filter, order, number of rows.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use super::{columns, filter::Filter};
+use super::{baseline::Baseline, columns, filter::Filter};
+use crate::{
+    event::AppTotals,
+    model::snapshot::{Flow, Process, Snapshot},
+};
 
 /// What a row stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -132,6 +136,39 @@ pub struct View {
     pub sort: Option<Sort>,
     /// The most rows to show; `None` shows all.
     pub rows: Option<usize>,
+    /// Count only what moved since then.
+    pub since: Option<Arc<Baseline>>,
+}
+
+/// Numbers as the view counts them.
+impl View {
+    pub(super) fn total(&self, snapshot: &Snapshot) -> AppTotals {
+        match &self.since {
+            None => snapshot.totals.app,
+            Some(since) => since.total(snapshot),
+        }
+    }
+
+    pub(super) fn totals(&self, process: &Process) -> AppTotals {
+        match &self.since {
+            None => process.totals,
+            Some(since) => since.process(process),
+        }
+    }
+
+    pub(super) fn overflow(&self, process: &Process) -> AppTotals {
+        match &self.since {
+            None => process.overflow,
+            Some(since) => since.overflow(process),
+        }
+    }
+
+    pub(super) fn app(&self, flow: &Flow) -> AppTotals {
+        match &self.since {
+            None => flow.app,
+            Some(since) => since.flow(flow).0,
+        }
+    }
 }
 
 #[cfg(test)]

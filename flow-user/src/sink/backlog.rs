@@ -5,7 +5,7 @@
 //! of its older self that still waits, and the reader is told how often that happened.
 //!
 //! **Memory.** Of updates at most one waits for each flow, ledger and loss cause the model has, so they are
-//! bounded by the model itself. What may not be dropped is bounded by [`Backlog::new`]'s limit; past it
+//! bounded by the model itself. What may not be dropped is bounded by [`Backlog::for_sockets`]'s limit; past it
 //! [`Backlog::push`] refuses. Then the stream has to end with an error, which the reader sees, rather
 //! than with a gap, which it might not. A waiting change is an [`Arc`](std::sync::Arc) to a row, some
 //! 600 bytes with its place here, and a process's rows share the process.
@@ -20,8 +20,11 @@ use crate::{
     },
 };
 
-/// What may not be dropped and still wait, by default: some 40 MB when all is new rows.
-pub const LIMIT: usize = 65_536;
+/// What may not be dropped and still wait, besides what one look at the kernel's tables can bring: some
+/// 40 MB when all is new rows.
+const LIMIT: usize = 65_536;
+/// What such a look brings of a socket at most, once records were lost: that it was opened and closed.
+const CHANGES_PER_SOCKET: usize = 2;
 /// A reader that never catches up is told of merged updates after this many changes.
 const TELL_EVERY: u64 = 1024;
 
@@ -75,8 +78,13 @@ enum Subject {
 }
 
 impl Backlog {
+    /// An empty backlog for what happens to so many sockets at once.
+    pub fn for_sockets(sockets: usize) -> Self {
+        Self::new(LIMIT + CHANGES_PER_SOCKET * sockets)
+    }
+
     /// An empty backlog, in which at most `limit` changes may wait that must not be dropped.
-    pub fn new(limit: usize) -> Self {
+    fn new(limit: usize) -> Self {
         Self {
             queue: VecDeque::new(),
             first: 0,
@@ -193,12 +201,6 @@ impl Backlog {
     }
 }
 
-impl Default for Backlog {
-    fn default() -> Self {
-        Self::new(LIMIT)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -267,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_newer_update_takes_the_place_of_the_older() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::for_sockets(0);
         for (time, change) in [
             Change::FlowOpened(flow(1, 0)),
             Change::FlowUpdated(flow(1, 10)),
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_quick_reader_gets_every_change_and_is_told_nothing() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::for_sockets(0);
         for bytes in 0..5_000 {
             let change = Change::FlowUpdated(flow(1, bytes));
             backlog.push(timed(change, bytes)).unwrap();
@@ -319,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_catches_up_is_told_too() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::for_sockets(0);
         let mut told = 0;
         for round in 0..3_000 {
             for cookie in 0..2 {
@@ -339,7 +341,7 @@ mod tests {
         /// for each flow the newest totals at the end.
         #[test]
         fn nothing_that_matters_is_lost(steps in prop::collection::vec(step(), 0..200)) {
-            let mut backlog = Backlog::default();
+            let mut backlog = Backlog::for_sockets(0);
             let (mut pushed, mut read) = (Vec::new(), Vec::new());
             let mut updates = 0_u64;
             for (time, step) in steps.into_iter().enumerate() {

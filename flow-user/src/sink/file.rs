@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::NamedTempFile;
+
 /// Why a file could not be written. Nothing is left behind, and an older file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -27,6 +29,8 @@ pub enum WriteError {
         path = shown(path)
     )]
     NotPermitted { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}: it is there already", path = shown(path))]
+    Exists { path: PathBuf },
     #[error("cannot write {path}: {step}: {source}", path = shown(path))]
     Other {
         path: PathBuf,
@@ -41,24 +45,7 @@ pub enum WriteError {
 /// A link is followed; the permissions of an older file are kept. What is not a plain file, such as
 /// a pipe or `/dev/null`, is written to and not replaced.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    let fail = |step: &'static str| {
-        move |source: io::Error| match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => WriteError::DiskFull {
-                path: path.to_owned(),
-            },
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                WriteError::NotPermitted {
-                    path: path.to_owned(),
-                    source,
-                }
-            }
-            _ => WriteError::Other {
-                path: path.to_owned(),
-                step,
-                source,
-            },
-        }
-    };
+    let fail = |step| failure(path, step);
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let older = fs::metadata(&target).ok();
     match &older {
@@ -76,18 +63,49 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         }
         _ => {}
     }
-    let folder = match target.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let mode = older.map_or(NEW, |older| older.permissions().mode() & 0o777);
+    let file = beside(path, &target, mode, bytes)?;
+    file.persist(&target)
+        .map_err(|error| fail("rename")(error.error))?;
+    sync_folder(&target);
+    Ok(())
+}
+
+/// Writes `bytes` to `path`, where nothing is yet: either all of it is there afterwards, or nothing is.
+///
+/// # Errors
+/// [`WriteError::Exists`] where something is, a link that leads nowhere among it.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let file = beside(path, path, NEW, bytes)?;
+    file.persist_noclobber(path)
+        .map_err(|error| match error.error.kind() {
+            ErrorKind::AlreadyExists => WriteError::Exists {
+                path: path.to_owned(),
+            },
+            _ => failure(path, "rename")(error.error),
+        })?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// Permissions as a shell's redirection would make them: what the umask leaves of rw-rw-rw-.
+const NEW: u32 = 0o666;
+
+/// All of `bytes` in a temporary file beside `target`, which gets the name later.
+fn beside(
+    path: &Path,
+    target: &Path,
+    mode: u32,
+    bytes: &[u8],
+) -> Result<NamedTempFile, WriteError> {
+    let fail = |step| failure(path, step);
+    let folder = folder_of(target);
     if !folder.is_dir() {
         return Err(WriteError::NoFolder {
             path: path.to_owned(),
             folder: folder.to_owned(),
         });
     }
-    // As a shell's redirection would make it: what the umask leaves of rw-rw-rw-.
-    let mode = older.map_or(0o666, |older| older.permissions().mode() & 0o777);
     let mut file = tempfile::Builder::new()
         .prefix(".flow-")
         .permissions(Permissions::from_mode(mode))
@@ -95,14 +113,38 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         .map_err(fail("create a temporary file beside it"))?;
     file.write_all(bytes).map_err(fail("write"))?;
     file.as_file().sync_all().map_err(fail("fsync"))?;
-    file.persist(&target)
-        .map_err(|error| fail("rename")(error.error))?;
-    // The name is on disk only once the folder is. Some filesystems cannot sync a folder; the file
-    // is whole all the same.
-    if let Ok(folder) = File::open(folder) {
+    Ok(file)
+}
+
+/// The name is on disk only once the folder is. Some filesystems cannot sync a folder; the file is whole all the same.
+fn sync_folder(target: &Path) {
+    if let Ok(folder) = File::open(folder_of(target)) {
         let _unsupported = folder.sync_all();
     }
-    Ok(())
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn failure(path: &Path, step: &'static str) -> impl Fn(io::Error) -> WriteError {
+    move |source| match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => WriteError::DiskFull {
+            path: path.to_owned(),
+        },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => WriteError::NotPermitted {
+            path: path.to_owned(),
+            source,
+        },
+        _ => WriteError::Other {
+            path: path.to_owned(),
+            step,
+            source,
+        },
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -133,6 +175,22 @@ mod tests {
             0o600
         );
         assert_eq!(names(folder.path()), ["report.json"]);
+    }
+
+    #[test]
+    fn what_is_there_is_not_written_over_where_only_new_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link] = ["a.csv", "link"].map(|name| folder.path().join(name));
+        write_new(&path, b"one").unwrap();
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        for taken in [&path, &link] {
+            let error = write_new(taken, b"two").unwrap_err();
+            assert!(matches!(error, WriteError::Exists { .. }), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(names(folder.path()).len(), 2, "something was left behind");
+        let error = write_new(&folder.path().join("no/x"), b"x").unwrap_err();
+        assert!(error.to_string().contains("mkdir -p"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod backlog;
 pub mod clock;
+pub mod export;
 pub mod file;
 pub mod json;
 pub mod report;

@@ -241,13 +241,14 @@ fn stats_request(ifindex: u32) -> [u8; STATS_BYTES] {
 }
 
 /// Reads an `if_stats_msg`: index and counters.
-fn stats(body: &[u8]) -> Option<(u32, Counters)> {
+pub(crate) fn stats(body: &[u8]) -> Option<(u32, Counters)> {
     let (_, value) =
         attributes(body.get(STATS_BYTES..)?).find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
     Some((u32_at(body, 4)?, counters(value)?))
 }
 
-fn change(message: Message<'_>) -> Option<LinkChange> {
+/// What a notification tells of an interface.
+pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
     match message.kind {
         libc::RTM_NEWLINK => link(message.body).map(LinkChange::Present),
         libc::RTM_DELLINK if is_interface(message.body) => Some(LinkChange::Gone {
@@ -264,7 +265,7 @@ fn is_interface(body: &[u8]) -> bool {
 }
 
 /// Reads an `ifinfomsg` with its attributes.
-fn link(body: &[u8]) -> Option<Link> {
+pub(crate) fn link(body: &[u8]) -> Option<Link> {
     if !is_interface(body) {
         return None;
     }
@@ -339,10 +340,12 @@ impl Link {
         }
     }
 
-    /// Whether the interface's own counters leave that header out: `loopback_xmit` takes it off
-    /// before it counts.
+    /// Whether the interface's own counters leave that header out. `loopback_xmit` takes it off
+    /// before it counts; these tunnels count from layer 3 on (`iptunnel_xmit`, `vxlan_rcv`,
+    /// `geneve_rx`).
     pub fn counts_without_header(&self) -> bool {
         self.hardware == libc::ARPHRD_LOOPBACK
+            || matches!(self.kind.as_deref(), Some("vxlan" | "geneve"))
     }
 }
 
@@ -446,6 +449,9 @@ mod tests {
             let _ = link(&bytes);
             let _ = counters(&bytes);
             let _ = stats(&bytes);
+            for kind in [libc::RTM_NEWLINK, libc::RTM_DELLINK, RTM_GETSTATS] {
+                let _ = change(Message { kind, flags: 0, sequence: 0, body: &bytes });
+            }
         }
     }
 }

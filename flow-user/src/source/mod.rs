@@ -7,4 +7,5 @@ pub mod netlink;
 pub mod netns;
 pub mod proc;
 pub mod seed;
+pub mod sock_destroy;
 pub mod sock_diag;

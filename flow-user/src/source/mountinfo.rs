@@ -55,7 +55,7 @@ impl CgroupLayout {
 }
 
 /// Lines are `id parent major:minor root point options [tags] - type source options`.
-fn parse(text: &[u8]) -> Vec<Mount> {
+pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|byte| *byte == b' ');
@@ -96,6 +96,10 @@ fn unescape(field: &[u8]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -129,5 +133,23 @@ mod tests {
             }]
         );
         assert_eq!(CgroupLayout::of(&mounts).v2_root, None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_comes_back_as_it_was(path in prop::collection::vec(1..=u8::MAX, 1..60)) {
+            // As the kernel's `mangle` writes it.
+            let escaped: Vec<u8> = path
+                .iter()
+                .flat_map(|byte| match byte {
+                    b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+                    other => vec![*other],
+                })
+                .collect();
+            let line = [b"1 2 0:4 / ", &*escaped, b" rw - nsfs nsfs rw"].concat();
+            let mounts = parse(&line);
+            prop_assert_eq!(mounts.len(), 1);
+            prop_assert_eq!(mounts[0].point.as_os_str().as_bytes(), path);
+        }
     }
 }

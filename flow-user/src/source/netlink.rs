@@ -261,7 +261,8 @@ pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes))
 }
 
-fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+/// The messages of one datagram. Ends at the first that does not fit.
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     chunks(bytes, HEADER_BYTES, |head| {
         u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize
     })
@@ -323,6 +324,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_attributes_come_back(
+            list in prop::collection::vec((0..0x4000_u16, prop::collection::vec(any::<u8>(), 0..40)), 0..8)
+        ) {
+            let mut bytes = Vec::new();
+            for (kind, value) in &list {
+                push_attribute(&mut bytes, *kind, value);
+            }
+            let read: Vec<_> = attributes(&bytes).map(|(kind, value)| (kind, value.to_vec())).collect();
+            prop_assert_eq!(read, list);
+        }
+
         #[test]
         fn nothing_received_panics(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             for message in messages(&bytes) {

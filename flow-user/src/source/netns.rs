@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt as _,
+    panic::resume_unwind,
     path::PathBuf,
     thread,
 };
@@ -90,9 +91,7 @@ pub fn inside<T: Send>(
                     })
                     .collect()
             })?;
-        worker
-            .join()
-            .map_err(|_| io::Error::other("the thread that visits network namespaces died"))
+        Ok(worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
 

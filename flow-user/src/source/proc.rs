@@ -81,8 +81,41 @@ impl Proc {
         let pids = self.pids()?;
         Ok(pids
             .into_iter()
-            .filter_map(|pid| self.read(pid).ok())
+            .filter_map(|pid| Some(self.read(pid).ok()?.0))
             .collect())
+    }
+
+    /// Every process that has not ended, to compare with: one that is not among them has.
+    ///
+    /// # Errors
+    /// `/proc`, or what it says of a process, cannot be read for another reason than that the process ended.
+    pub fn living(&mut self) -> io::Result<Vec<ProcessFact>> {
+        self.cgroups.clear();
+        let mut living = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match self.read(pid) {
+                Ok((_, Life::Ended)) => {}
+                Ok((fact, Life::Lives)) => living.push(fact),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(living)
+    }
+
+    /// Whether this `/proc` is that of the initial PID namespace, and hides nobody's processes: a process
+    /// that is not in it has ended.
+    pub fn shows_every_process(&self) -> bool {
+        const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+        let namespace = fs::read_link(self.root.join("self/ns/pid"));
+        let is_initial = namespace.is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE);
+        // Whom `hidepid` hides processes from does not see the first one either, unless it is that user's.
+        let may_see = |pid: &str| fs::read_dir(self.root.join(pid).join("task")).is_ok();
+        is_initial && nix::unistd::geteuid().is_root() && may_see("1")
     }
 
     /// A process by its id. What may not be read of it is absent.
@@ -91,10 +124,10 @@ impl Proc {
     /// There is no such process, or it is hidden.
     pub fn process(&mut self, pid: u32) -> io::Result<ProcessFact> {
         self.cgroups.clear();
-        self.read(pid)
+        Ok(self.read(pid)?.0)
     }
 
-    fn read(&mut self, pid: u32) -> io::Result<ProcessFact> {
+    fn read(&mut self, pid: u32) -> io::Result<(ProcessFact, Life)> {
         let directory = self.root.join(pid.to_string());
         let stat = Stat::read(&directory)?;
         let parent = (stat.parent != 0)
@@ -104,7 +137,7 @@ impl Proc {
         let cmdline_cut = cmdline
             .as_ref()
             .is_ok_and(|cmdline| cmdline.len() > ARGS_BYTES);
-        Ok(ProcessFact {
+        let fact = ProcessFact {
             id: stat.id(pid),
             parent,
             program: Program {
@@ -120,7 +153,8 @@ impl Proc {
                 .ok()
                 .and_then(|status| effective_user(&status)),
             cgroup: self.cgroup(&directory),
-        })
+        };
+        Ok((fact, stat.life))
     }
 
     /// The identity of a process, which costs the reading of one file.
@@ -163,10 +197,7 @@ impl Proc {
     fn cgroup(&mut self, directory: &Path) -> Option<CgroupId> {
         let root = self.cgroup_root.as_ref()?;
         let lines = read_bounded(&directory.join("cgroup"), MAX_FILE_BYTES).ok()?;
-        let path = lines
-            .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"0::/"))?;
-        let path = root.join(OsStr::from_bytes(path));
+        let path = root.join(OsStr::from_bytes(cgroup_path(&lines)?));
         *self.cgroups.entry(path).or_insert_with_key(|path| {
             // The id of a cgroup is the inode number of its directory.
             Some(CgroupId(fs::metadata(path).ok()?.ino()))
@@ -175,17 +206,31 @@ impl Proc {
 }
 
 /// The number in a link such as `socket:[4711]`, where `prefix` is all before the number.
-pub(super) fn inode_of(link: &Path, prefix: &str) -> Option<u32> {
+pub(crate) fn inode_of(link: &Path, prefix: &str) -> Option<u32> {
     let name = link.as_os_str().to_str()?;
     name.strip_prefix(prefix)?.strip_suffix(']')?.parse().ok()
 }
 
+/// Whether a process that `/proc` shows has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Lives,
+    /// Its parent has not asked for its status yet.
+    Ended,
+}
+
+/// Whether the process of a file in `/proc` is no more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
 /// What Flow takes from `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    comm: Vec<u8>,
-    parent: u32,
-    start_ticks: u64,
+pub(crate) struct Stat {
+    pub comm: Vec<u8>,
+    pub parent: u32,
+    pub life: Life,
+    pub start_ticks: u64,
 }
 
 impl Stat {
@@ -195,18 +240,23 @@ impl Stat {
     }
 
     /// `pid (comm) state ppid ...`; the name may hold anything, parentheses too.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let open = text.iter().position(|byte| *byte == b'(')?;
         let close = text.iter().rposition(|byte| *byte == b')')?;
         let comm = text.get(open + 1..close)?.to_vec();
         // The state is field 3.
         let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
-        let parent = fields.nth(1)?.parse().ok()?;
-        let start_ticks = fields.nth(17)?.parse().ok()?;
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let threads: i64 = fields.nth(15)?.parse().ok()?;
+        let start_ticks = fields.nth(1)?.parse().ok()?;
+        // A process whose first thread has ended shows that thread's state while others run.
+        let has_ended = matches!(state, "Z" | "X") && threads <= 1;
         Some(Self {
             comm,
             parent,
+            life: if has_ended { Life::Ended } else { Life::Lives },
             start_ticks,
         })
     }
@@ -225,8 +275,15 @@ fn read_bounded(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The path in the v2 tree, without the slash before it, from the lines of `/proc/PID/cgroup`.
+pub(crate) fn cgroup_path(lines: &[u8]) -> Option<&[u8]> {
+    lines
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::/"))
+}
+
 /// Second of the four ids: real, effective, saved, file system.
-fn effective_user(status: &[u8]) -> Option<u32> {
+pub(crate) fn effective_user(status: &[u8]) -> Option<u32> {
     let line = status
         .split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(b"Uid:"))?;
@@ -243,7 +300,8 @@ fn executable(link: PathBuf) -> Arc<PathBuf> {
     Arc::new(std::ffi::OsString::from_vec(bytes).into())
 }
 
-fn arguments(cmdline: &[u8]) -> Arc<[String]> {
+/// Arguments that each end with a zero byte, bounded as the kernel side bounds them.
+pub(crate) fn arguments(cmdline: &[u8]) -> Arc<[String]> {
     let bounded = &cmdline[..cmdline.len().min(ARGS_BYTES)];
     let ended = bounded.strip_suffix(&[0]).unwrap_or(bounded);
     ended
@@ -254,6 +312,8 @@ fn arguments(cmdline: &[u8]) -> Arc<[String]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -264,6 +324,42 @@ mod tests {
     }
 
     #[test]
+    fn a_process_has_ended_when_all_its_threads_have() {
+        let life = |state: &str, threads: u32| {
+            let stat = format!(
+                "7 (a) {state} 41 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 98765 1 2\n"
+            );
+            Stat::parse(stat.as_bytes()).map(|stat| stat.life)
+        };
+        assert_eq!(life("S", 1), Some(Life::Lives));
+        assert_eq!(life("Z", 2), Some(Life::Lives));
+        assert_eq!(life("Z", 1), Some(Life::Ended));
+        assert_eq!(life("X", 0), Some(Life::Ended));
+    }
+
+    #[test]
+    fn those_that_live_are_listed_and_those_waited_for_are_not() {
+        let mut ended = std::process::Command::new("true")
+            .spawn()
+            .expect("the program true");
+        let pid = ended.id();
+        let is_listed = || {
+            let living = Proc::new().living().expect("/proc can be read");
+            living.iter().any(|process| process.id.pid == pid)
+        };
+        // Until it has ended, and no further.
+        let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid as i32));
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(id, flags).expect("its end");
+        assert!(!is_listed(), "a zombie has ended");
+        assert!(Proc::new().process(pid).is_ok(), "it is still there");
+        ended.wait().expect("its status");
+        let own = std::process::id();
+        let living = Proc::new().living().expect("/proc can be read");
+        assert!(living.iter().any(|process| process.id.pid == own));
+    }
+
+    #[test]
     fn a_name_with_parentheses_and_newlines_shifts_no_field() {
         let stat = b"7 (a) (\n S 9) R 41 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2\n";
         assert_eq!(
@@ -271,6 +367,7 @@ mod tests {
             Some(Stat {
                 comm: b"a) (\n S 9".to_vec(),
                 parent: 41,
+                life: Life::Lives,
                 start_ticks: 98765,
             })
         );
@@ -321,6 +418,29 @@ mod tests {
         assert_eq!(process_start(this.id.start.0), this.id.start);
         assert!(!proc.socket_inodes(pid).unwrap().is_empty());
         drop(listener);
+    }
+
+    #[test]
+    fn the_cgroup_of_the_v2_tree_is_the_one_without_controllers() {
+        let lines = b"12:cpu:/x\n1:name=systemd:/init\n0::/user.slice/a b\n";
+        assert_eq!(cgroup_path(lines), Some(&b"user.slice/a b"[..]));
+        assert_eq!(cgroup_path(b"0::/\n"), Some(&b""[..]));
+        assert_eq!(cgroup_path(b"12:cpu:/0::/x\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_shifts_a_field(comm in prop::collection::vec(any::<u8>(), 0..40), parent: u32, start_ticks: u64) {
+            let after = format!(") R {parent} {} {start_ticks} 1 2\n", "-1 ".repeat(17));
+            let text = [b"7 (", &*comm, after.as_bytes()].concat();
+            prop_assert_eq!(Stat::parse(&text), Some(Stat { comm, parent, life: Life::Lives, start_ticks }));
+        }
+
+        #[test]
+        fn no_file_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _read = (Stat::parse(&bytes), effective_user(&bytes), cgroup_path(&bytes));
+            let _read = inode_of(Path::new(OsStr::from_bytes(&bytes)), "socket:[");
+        }
     }
 
     #[test]

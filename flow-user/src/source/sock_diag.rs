@@ -3,11 +3,12 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     time::Duration,
 };
 
 use super::netlink::{Netlink, attributes, push_attribute, u32_at};
-use crate::event::{Protocol, SocketCookie, State, TcpFacts};
+use crate::event::{Backlog, Protocol, SocketCookie, State, TcpFacts};
 
 /// A socket as the kernel lists it. Its cookie is the one that programs in the kernel see; listing
 /// a socket is what gives it one.
@@ -33,7 +34,7 @@ pub struct Listed {
 pub struct Kind {
     pub name: &'static str,
     family: u8,
-    protocol: u16,
+    pub(crate) protocol: u16,
     /// Whether every kernel has it, so that its absence is worth telling.
     pub usual: bool,
 }
@@ -89,25 +90,71 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
             packet_socket(message.body)
         })
     } else {
-        let request = inet_request(kind, !(1 << TCP_TIME_WAIT));
+        let request = inet_request(kind, OWNED);
         netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
             inet_socket(kind.protocol, message.body)
         })
     }
 }
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// What waits at the TCP sockets that listen.
+///
+/// # Errors
+/// What the kernel answered instead.
+pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)>> {
+    let mut found = Vec::new();
+    for kind in [KINDS[0], KINDS[1]] {
+        let mut request = inet_request(kind, 1 << TCP_LISTEN);
+        request[EXTENSIONS] |= 1 << (INET_DIAG_SKMEMINFO - 1);
+        let listed = netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
+            backlog(message.body)
+        });
+        match listed {
+            Ok(listed) => found.extend(listed),
+            // A kernel without IPv6.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Reads an `inet_diag_msg` of a listening socket; `None` when it is cut.
+fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
+    let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
+    let memory =
+        attributes(body.get(INET_DIAG_BYTES..)?).find(|(kind, _)| *kind == INET_DIAG_SKMEMINFO);
+    let drops = memory.and_then(|(_, memory)| u32_at(memory, 4 * SK_MEMINFO_DROPS));
+    let backlog = Backlog {
+        waiting: u32_at(fixed, 56)?,
+        limit: u32_at(fixed, 60)?,
+        drops: drops.unwrap_or(0),
+    };
+    Some((cookie(u32_at(fixed, 44)?, u32_at(fixed, 48)?), backlog))
+}
+
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const PACKET_SHOW_INFO: u32 = 1;
 const IPPROTO_MPTCP: i32 = 262;
 const TCP_TIME_WAIT: u32 = 6;
+const TCP_LISTEN: u32 = 10;
+/// States of sockets that somebody may own.
+pub(super) const OWNED: u32 = !(1 << TCP_TIME_WAIT);
 /// Attribute of a request: the protocol, where eight bits are too few for it.
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
 const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
+/// Attribute of an answer: counters of a socket's memory, and the place of its drops among them.
+const INET_DIAG_SKMEMINFO: u16 = 7;
+const SK_MEMINFO_DROPS: usize = 8;
+/// Where an `inet_diag_req_v2` says which attributes the answer shall have.
+const EXTENSIONS: usize = 2;
 /// Bytes of `inet_diag_msg` and `packet_diag_msg`, after which attributes follow.
 const INET_DIAG_BYTES: usize = 72;
 const PACKET_DIAG_BYTES: usize = 16;
+/// Where `inet_diag_sockid` stands in an `inet_diag_msg`: what names a socket, its cookie last.
+pub(super) const INET_ID: Range<usize> = 4..52;
 /// Attributes of a packet socket: `packet_diag_info`, whose first field is the interface; its user.
 const PACKET_DIAG_INFO: u16 = 0;
 const PACKET_DIAG_UID: u16 = 5;
@@ -122,7 +169,7 @@ const fn ip(name: &'static str, family: i32, protocol: i32, usual: bool) -> Kind
 }
 
 /// `inet_diag_req_v2` for any addresses, in the states of the mask.
-fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
+pub(super) fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
     let protocol = u8::try_from(kind.protocol);
     let wants_tcp_info = i32::from(kind.protocol) == libc::IPPROTO_TCP;
     let extensions = if wants_tcp_info {
@@ -144,7 +191,7 @@ fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
 }
 
 /// Reads an `inet_diag_msg`. `None` when it is cut or says what Flow does not know.
-fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
+pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
     let attributes = || attributes(body.get(INET_DIAG_BYTES..).unwrap_or_default());
     let attribute = |kind| attributes().find(|(other, _)| *other == kind);
     let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
@@ -184,7 +231,7 @@ fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
 }
 
 /// Reads a `packet_diag_msg`.
-fn packet_socket(body: &[u8]) -> Option<Listed> {
+pub(crate) fn packet_socket(body: &[u8]) -> Option<Listed> {
     let attribute = |kind| {
         attributes(body.get(PACKET_DIAG_BYTES..)?)
             .find(|(other, _)| *other == kind)
@@ -279,7 +326,7 @@ fn tcp_facts(info: &[u8]) -> TcpFacts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
 
@@ -292,7 +339,7 @@ mod tests {
         list(&mut open().unwrap(), kind).unwrap()
     }
 
-    fn cookie_of(socket: &impl AsRawFd) -> SocketCookie {
+    pub(in crate::source) fn cookie_of(socket: &impl AsRawFd) -> SocketCookie {
         let mut cookie = 0_u64;
         let mut length = size_of::<u64>() as libc::socklen_t;
         // SAFETY: the value and its length live through the call and belong together.
@@ -307,6 +354,28 @@ mod tests {
         };
         assert_eq!(result, 0);
         SocketCookie(cookie)
+    }
+
+    #[test]
+    fn what_waits_at_a_listener_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let of_it = || {
+            let all = backlogs(&mut open().unwrap()).unwrap();
+            let cookie = cookie_of(&listener);
+            all.into_iter().find(|(it, _)| *it == cookie).unwrap().1
+        };
+        let empty = of_it();
+        assert_eq!(empty.waiting, 0);
+        assert!(empty.limit > 0, "{empty:?}");
+        let address = listener.local_addr().unwrap();
+        let _clients: [TcpStream; 2] = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        let two = Backlog {
+            waiting: 2,
+            ..empty
+        };
+        assert_eq!(of_it(), two);
+        listener.accept().unwrap();
+        assert_eq!(of_it().waiting, 1);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn truths(generator: Process) -> Result<Vec<Truth>> {
             serde_json::from_str(line).with_context(|| format!("the generator said {line:?}"))
         })
         .filter_map(|line| match line {
-            Ok(Line::Moved(truth)) => Some(Ok(truth)),
+            Ok(Line::Moved(truth)) => Some(Ok(*truth)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         })

@@ -14,19 +14,27 @@ use super::{
 /// What an operator leaves running, and what a script reads.
 const TOP: &[&str] = &["top", "-n", "20"];
 const EVENTS: &[&str] = &["events", "--json"];
+/// With room for more flows than there is without being asked for it.
+const WIDE_TOP: &[&str] = &["top", "-n", "20", "--max-sockets", "131072"];
 
 /// From the load's or Flow's start until both run evenly.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// Flow under a load of connections with both ends on this machine: each is two flows.
+/// Connections with both ends on this machine: each is two flows.
+#[derive(Clone, Copy)]
+pub(super) struct Crowd {
+    pub flows: usize,
+    /// New flows a second; for each the oldest ends.
+    pub rate: usize,
+    /// Every flow moves bytes each second.
+    pub talk: bool,
+}
+
+/// Flow under a load.
 struct Situation {
     title: &'static str,
     command: &'static [&'static str],
-    flows: usize,
-    /// New flows a second; for each the oldest ends.
-    rate: usize,
-    /// Every flow moves bytes each second.
-    talk: bool,
+    crowd: Crowd,
     when: When,
     budget: Budget,
 }
@@ -58,9 +66,7 @@ const fn situation(
     Situation {
         title,
         command,
-        flows,
-        rate,
-        talk,
+        crowd: Crowd { flows, rate, talk },
         when,
         budget,
     }
@@ -68,26 +74,28 @@ const fn situation(
 
 #[rustfmt::skip]
 const SITUATIONS: [Situation; 8] = [
-    situation("flow top, idle",                               TOP,    (0, 0, false),             When::Always, Budget::Idle),
-    situation("flow events, idle",                            EVENTS, (0, 0, false),             When::Full,   Budget::Idle),
-    situation("flow top, 10,000 flows, 1,000 new/s",          TOP,    (10_000, 1_000, false),    When::Always, Budget::Live),
-    situation("flow events, 10,000 flows, 1,000 new/s",       EVENTS, (10_000, 1_000, false),    When::Always, Budget::Live),
-    situation("flow top, the same, each talks every second",  TOP,    (10_000, 1_000, true),     When::Full,   Budget::None),
-    situation("flow top, 20,000 flows, 2,000 new/s",          TOP,    (20_000, 2_000, false),    When::Full,   Budget::None),
-    situation("flow top, 20,000 flows",                       TOP,    (20_000, 0, false),        When::Quick,  Budget::Further),
-    situation("flow top, 100,000 flows",                      TOP,    (100_000, 0, false),       When::Full,   Budget::Further),
+    situation("flow top, idle",                                         TOP,      (0, 0, false),             When::Always, Budget::Idle),
+    situation("flow events, idle",                                      EVENTS,   (0, 0, false),             When::Full,   Budget::Idle),
+    situation("flow top, 10,000 flows, 1,000 new/s",                    TOP,      (10_000, 1_000, false),    When::Always, Budget::Live),
+    situation("flow events, 10,000 flows, 1,000 new/s",                 EVENTS,   (10_000, 1_000, false),    When::Always, Budget::Live),
+    situation("flow top, the same, each talks every second",            TOP,      (10_000, 1_000, true),     When::Full,   Budget::None),
+    situation("flow top, 20,000 flows, 2,000 new/s",                    TOP,      (20_000, 2_000, false),    When::Full,   Budget::None),
+    situation("flow top, 20,000 flows",                                 TOP,      (20_000, 0, false),        When::Quick,  Budget::Further),
+    situation("flow top --max-sockets 131072, 100,000 flows",           WIDE_TOP, (100_000, 0, false),       When::Full,   Budget::Further),
 ];
 
 /// What was seen of a situation.
-struct Seen {
+pub(super) struct Seen {
     /// Of one core, in percent.
-    cpu: f64,
+    pub cpu: f64,
     /// Share of it in the kernel, in percent.
-    system: f64,
-    usage: Usage,
+    pub system: f64,
+    pub usage: Usage,
     maps: u64,
     /// New flows a second, as made.
-    rate: f64,
+    pub rate: f64,
+    /// Bytes of output a second.
+    pub written: f64,
     /// Flows in the header of the last table; absent for `flow events`.
     shown: Option<u64>,
     /// What Flow said it lost.
@@ -117,7 +125,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
             continue;
         }
         eprintln!("    {}", situation.title);
-        let seen = observe(bench, situation)?;
+        let seen = observe(bench, situation.command, Output::File, situation.crowd)?;
         table.row(vec![
             situation.title.to_owned(),
             format!("{} %", number(seen.cpu)),
@@ -144,19 +152,25 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-fn window(bench: &Bench) -> Duration {
+pub(super) fn window(bench: &Bench) -> Duration {
     bench.seconds(20.0, 6.0)
 }
 
-fn observe(bench: &Bench, situation: &Situation) -> Result<Seen> {
-    let mut flow = bench.flow(situation.command, Output::File)?;
+pub(super) fn observe(
+    bench: &Bench,
+    command: &[&str],
+    output: Output,
+    crowd: Crowd,
+) -> Result<Seen> {
+    let mut flow = bench.flow(command, output)?;
     flow.first_output(bench)?;
-    let holders = hold(bench, situation)?;
+    let holders = hold(bench, crowd)?;
     bench.pause(SETTLING)?;
-    let before = flow.usage()?;
+    let (before, written) = (flow.usage()?, flow.written()?);
     let started = std::time::Instant::now();
     bench.pause(window(bench))?;
     let (after, took) = (flow.usage()?, started.elapsed());
+    let written = flow.written()? - written;
     let maps = bpf::map_bytes_of(flow.pid())?;
     let mut opened = 0.0;
     for holder in holders {
@@ -173,23 +187,24 @@ fn observe(bench: &Bench, situation: &Situation) -> Result<Seen> {
         usage: after,
         maps,
         rate: opened,
+        written: written as f64 / took.as_secs_f64(),
         shown: most_shown(&text),
         lost: loss(&text),
     })
 }
 
 /// Opens the flows, in as many processes as their limits of descriptors make necessary.
-fn hold(bench: &Bench, situation: &Situation) -> Result<Vec<Process>> {
-    let connections = situation.flows / 2;
+fn hold(bench: &Bench, crowd: Crowd) -> Result<Vec<Process>> {
+    let connections = crowd.flows / 2;
     let processes = connections.div_ceil(load::most_held());
     let mut holders = Vec::new();
     for number in 0..processes {
         let ip = Ipv4Addr::new(127, 77, u8::try_from(number)?, 1).to_string();
         let share = |all: usize| (all / processes).to_string();
-        let (connections, rate) = (share(connections), share(situation.rate / 2));
+        let (connections, rate) = (share(connections), share(crowd.rate / 2));
         let mut arguments = vec!["hold", "--ip", &ip, "--connections", &connections];
         arguments.extend(["--rate", &rate]);
-        arguments.extend(situation.talk.then_some("--talk"));
+        arguments.extend(crowd.talk.then_some("--talk"));
         let mut holder = bench.load(&arguments, None)?;
         holder.first_output(bench)?;
         holders.push(holder);
@@ -229,12 +244,12 @@ fn judge(
                 40.0,
                 "MiB",
             ));
-            base.get_or_insert((situation.flows, seen.usage.resident));
+            base.get_or_insert((situation.crowd.flows, seen.usage.resident));
         }
         Budget::Further => {
             if let Some((flows, resident)) = *base {
                 let more = seen.usage.resident.saturating_sub(resident) as f64 / 1024.0;
-                let each = more / (situation.flows - flows) as f64;
+                let each = more / (situation.crowd.flows - flows) as f64;
                 verdicts.push(Verdict::at_most(
                     "RSS for each further flow",
                     each,

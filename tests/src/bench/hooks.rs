@@ -21,7 +21,7 @@ use super::{
 use crate::live::peer::Peer;
 
 /// A program that ran less often in a round says nothing.
-const FEWEST_RUNS: u64 = 200;
+const FEWEST_RUNS: u64 = 1_000;
 
 /// What a packet or call costs Flow in one round, by program.
 type Round = BTreeMap<String, Cost>;
@@ -364,7 +364,7 @@ mod tests {
         let round = Round::from([
             ("sock_send_lengt".to_owned(), cost(100, 150.0, Hook::Send)),
             ("sendmsg4".to_owned(), cost(50, 90.0, Hook::Send)),
-            ("tc_egress".to_owned(), cost(10, 80.0, Hook::TcEgress)),
+            ("flow_tc_egress".to_owned(), cost(10, 80.0, Hook::TcEgress)),
         ]);
         assert_eq!(added(&round, Hook::Send), Some(120.0));
         assert_eq!(added(&round, Hook::TcEgress), Some(30.0));

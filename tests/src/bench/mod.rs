@@ -8,11 +8,13 @@ mod bpf;
 mod bulk;
 mod figures;
 mod footprint;
+mod frames;
 mod hooks;
 pub mod load;
 mod machine;
 mod moments;
 mod process;
+mod screen;
 
 use std::{
     path::PathBuf,
@@ -37,7 +39,7 @@ pub struct Options {
     /// What Flow is told to count app bytes with
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Fewer and shorter rounds: under three minutes instead of under twelve
+    /// Fewer and shorter rounds: under four minutes instead of under fourteen
     #[arg(long)]
     pub quick: bool,
     /// nethogs, to measure beside Flow
@@ -67,13 +69,14 @@ const PARTS: &[Part] = &[
     part("hooks",      "Nanoseconds in the kernel",                 hooks::measure),
     part("throughput", "Throughput with Flow and without",          bulk::measure),
     part("footprint",  "CPU and memory of the flow process",        footprint::measure),
+    part("screen",     "The full-screen view",                      screen::measure),
     part("moments",    "Start and stop",                            moments::measure),
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
 ];
 
 /// How long everything may take. What is not measured then is told as missing.
-const FULL: Duration = Duration::from_secs(690);
-const QUICK: Duration = Duration::from_secs(170);
+const FULL: Duration = Duration::from_secs(830);
+const QUICK: Duration = Duration::from_secs(230);
 
 /// Set by SIGINT, SIGTERM and SIGHUP: every wait ends with an error, so that what was made is removed.
 static STOPPED: AtomicBool = AtomicBool::new(false);

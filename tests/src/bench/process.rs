@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    pty::{OpenptyResult, Winsize, openpty},
     sched::CloneFlags,
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -36,7 +37,16 @@ pub enum Output {
     Lines,
     /// To a file, to be read at the end: reading it meanwhile would take CPU from what is measured.
     File,
+    /// To a terminal of its own, of 120 columns and 40 rows, which its standard input is too; on to a file from there.
+    Terminal,
 }
+
+const TERMINAL: Winsize = Winsize {
+    ws_col: 120,
+    ws_row: 40,
+    ws_xpixel: 0,
+    ws_ypixel: 0,
+};
 
 /// A child. Ends with the value.
 #[derive(Debug)]
@@ -83,14 +93,31 @@ impl Process {
         command
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(match output {
-                Output::Lines => Stdio::piped(),
-                Output::File => File::create(&out).context("making a file")?.into(),
-            })
             .stderr(File::create(&errors).context("making a file")?);
+        match output {
+            Output::Lines => command.stdout(Stdio::piped()),
+            Output::File => command.stdout(File::create(&out).context("making a file")?),
+            Output::Terminal => {
+                let OpenptyResult { master, slave } =
+                    openpty(&TERMINAL, None).context("making a terminal")?;
+                copy(master.into(), File::create(&out).context("making a file")?);
+                command
+                    .stdin(slave.try_clone().context("dup")?)
+                    .stdout(slave)
+                    .env("TERM", "xterm-256color")
+                    // Not as this user likes it.
+                    .env("XDG_CONFIG_HOME", &bench.scratch)
+            }
+        };
         // SAFETY: only system calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
+                if output == Output::Terminal {
+                    nix::unistd::setsid()?;
+                    if libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) != 0 {
+                        return Err(io::Error::last_os_error());
+                    }
+                }
                 if let Some(netns) = &netns {
                     nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)?;
                 }
@@ -147,7 +174,7 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended early, {status}: {}", self.name, self.complaint());
             }
-            Ok((fs::metadata(&self.output)?.len() > 0).then_some(()))
+            Ok((self.written()? > 0).then_some(()))
         })
     }
 
@@ -192,6 +219,11 @@ impl Process {
         waiting::for_exit(&mut self.child, PATIENCE, &self.name)?;
         let took = told.elapsed();
         Ok((took, self.text()?))
+    }
+
+    /// Bytes of its output so far, where that goes to a file.
+    pub fn written(&self) -> Result<u64> {
+        Ok(fs::metadata(&self.output)?.len())
     }
 
     pub fn usage(&self) -> Result<Usage> {
@@ -263,6 +295,11 @@ fn ticks(stat: &str) -> Option<(u64, u64)> {
 fn kibibytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// What is written to a terminal, until nobody has it open any more.
+fn copy(mut terminal: File, mut file: File) {
+    thread::spawn(move || io::copy(&mut terminal, &mut file));
 }
 
 fn read_lines(stdout: std::process::ChildStdout) -> Receiver<(Instant, String)> {

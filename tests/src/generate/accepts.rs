@@ -17,14 +17,14 @@ use super::{
     tcp::{self, Request},
     udp,
 };
-use crate::truth::{Tally, Way};
+use crate::truth::{Blind, Tally};
 
 pub fn idle(options: &Options, _: &Tally) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let acceptor = in_child("acceptor", |tally| {
         let (stream, _) = listener.accept()?;
-        tally.received_by(Way::AcceptedIdle, 0);
+        tally.received_unseen(Blind::Acceptors, 0);
         tcp::wait(&stream, PollFlags::from_bits_retain(libc::POLLRDHUP))
     })?;
     let client = in_child("client", |tally| {

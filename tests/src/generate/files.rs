@@ -10,7 +10,7 @@ use super::{
     tcp::{self, Request, ZEROS},
     udp,
 };
-use crate::truth::{Tally, Way};
+use crate::truth::{Blind, Tally};
 
 pub fn sendfile(options: &Options, tally: &Tally) -> Result<()> {
     let stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
@@ -24,7 +24,8 @@ pub fn sendfile_mptcp(options: &Options, tally: &Tally) -> Result<()> {
         let receiver = scope.spawn(|| tcp::receive_exactly(&far, options.bytes, tally));
         send_file(&near, options.bytes, tally)?;
         tcp::join(receiver)
-    })
+    })?;
+    mptcp::close(near, far)
 }
 
 pub fn sendfile_udp(options: &Options, tally: &Tally) -> Result<()> {
@@ -99,7 +100,7 @@ pub fn splice_in(options: &Options, tally: &Tally) -> Result<()> {
     loop {
         let received = splice(&stream, None, &write, None, 65_536, SpliceFFlags::empty())
             .context("splice from the socket")?;
-        tally.received_by(Way::SpliceFromSocket, received);
+        tally.received_unseen(Blind::SpliceFromSocket, received);
         if received == 0 {
             return Ok(());
         }

@@ -164,7 +164,8 @@ pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
     })
 }
 
-fn set(socket: &impl AsFd, level: i32, option: i32, value: libc::c_int) -> nix::Result<()> {
+/// Sets an option of one number.
+pub fn set(socket: &impl AsFd, level: i32, option: i32, value: libc::c_int) -> nix::Result<()> {
     // SAFETY: the option's value is as long as it is said to be.
     let result = unsafe {
         libc::setsockopt(

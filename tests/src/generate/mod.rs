@@ -5,17 +5,23 @@
 //! A mode that makes further processes lets each of them print its own line.
 
 mod accepts;
+mod before;
+mod crowds;
 mod files;
 mod flags;
 mod mptcp;
 mod odd;
 mod processes;
 mod raw;
+mod reuse;
 mod serve;
 mod sharing;
 mod tcp;
 mod udp;
+mod unseen;
 mod uring;
+
+pub use udp::{DROPPED_ON_ARRIVAL, ECHOED, TOO_LARGE};
 
 use std::{ffi::OsString, io, net::SocketAddr};
 
@@ -98,6 +104,9 @@ pub const MODES: &[Mode] = &[
     mode("udp-corked",       udp::corked,                 "datagrams of several sends (MSG_MORE), echoed"),
     mode("udp-segments",     udp::segments,               "one call for many datagrams (UDP_SEGMENT, UDP_GRO), echoed"),
     mode("udp-remotes",      udp::many_remotes,           "one socket and more remotes than Flow counts one by one"),
+    mode("udp-peers",        udp::peers,                  "one socket and 200 remotes, each of which answers"),
+    mode("udp-peek",         udp::peek,                   "each datagram is looked at with MSG_PEEK before it is read"),
+    mode("drip",             tcp::drip,                   "a few bytes a second, COUNT times"),
     mode("tcp-zerocopy",     flags::zerocopy,             "sends with MSG_ZEROCOPY"),
     mode("tcp-cork",         flags::cork,                 "small sends under TCP_CORK"),
     mode("tcp-urgent",       flags::urgent,               "bytes out of band (MSG_OOB)"),
@@ -127,6 +136,15 @@ pub const MODES: &[Mode] = &[
     mode("sendfile",         files::sendfile,             "a file into a socket"),
     mode("splice-out",       files::splice_out,           "a pipe into a socket"),
     mode("splice-in",        files::splice_in,            "a socket into a pipe"),
+    mode("zerocopy-receive", unseen::zerocopy_receive,    "receives with TCP_ZEROCOPY_RECEIVE"),
+    mode("many-waiting",     unseen::many_waiting,        "64 threads that wait in a receive at once"),
+    mode("ktls",             unseen::ktls,                "kTLS both ways, and splice from it"),
+    mode("kernel-reader",    unseen::kernel_reader,       "a socket that the kernel itself reads (sockmap)"),
+    mode("same-pid",         reuse::same_pid,             "processes that have the same id one after the other"),
+    mode("kinds-before",     before::every_kind,          "sockets of every kind that were opened before Flow started, in three network namespaces"),
+    mode("idle-before",      before::idle,                "the same, and nobody uses them"),
+    mode("udp-dropped",      udp::dropped,                "datagrams of three sizes, of which one is echoed"),
+    mode("knock",            odd::knock,                  "COUNT packets of each kind that the far end's kernel answers by itself"),
     mode("failing",          odd::failing,                "calls that fail in every way, and a few that do not"),
     mode("opened-before",    odd::opened_before,          "sockets that talked before Flow started: TCP and UDP on loopback"),
     mode("opened-before-peer", odd::opened_before_peer,   "sockets that were opened before Flow started: TCP and UDP to the far end"),
@@ -136,6 +154,10 @@ pub const MODES: &[Mode] = &[
     mode("forked-sender",    processes::forked_sender,    "processes that send through one connection"),
     mode("hostile",          processes::hostile,          "a program with a hostile file name and hostile arguments"),
     mode("exec",             processes::exec,             "a process that becomes another program with a socket open"),
+    mode("crowd",            crowds::crowd,               "COUNT processes with a UDP socket each, all there at once"),
+    mode("storm",            crowds::storm,               "short connections on loopback, as many as go, until standard input ends"),
+    mode("churn",            crowds::churn,               "processes that come and go, and connections, until standard input ends"),
+    mode("stubborn",         crowds::stubborn,            "datagrams until standard input ends, whatever fails"),
     mode("exec-rest",        processes::exec_rest,        "what `exec` becomes"),
 ];
 

@@ -1,16 +1,17 @@
 //! Modes of MPTCP: connections that share what their listener had, its cookie among it.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Options, tcp};
-use crate::truth::Tally;
+use super::{Options, tcp, udp::PATIENCE};
+use crate::truth::{Blind, Tally};
 
 /// Longer than Flow keeps what it was told that a socket ended.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(400);
@@ -26,13 +27,40 @@ pub fn two_connections(_: &Options, tally: &Tally) -> Result<()> {
     // Nothing tells this process when Flow has put the second connection away.
     thread::sleep(FORGOTTEN_AFTER);
     tcp::pass(&far, &near, 500, tally)?;
-    tcp::pass(&near, &far, 501, tally)
+    tcp::pass(&near, &far, 501, tally)?;
+    close(near, far)
 }
 
 pub fn both(options: &Options, tally: &Tally) -> Result<()> {
     let (near, far) = pair()?;
+    tally.received_unseen(Blind::MptcpDirection, 0);
     tcp::pass(&near, &far, options.bytes, tally)?;
-    tcp::pass(&far, &near, options.bytes, tally)
+    tcp::pass(&far, &near, options.bytes, tally)?;
+    close(near, far)
+}
+
+/// Closes both ends and waits until the kernel, which does that later, has closed the paths between them.
+pub fn close(near: TcpStream, far: TcpStream) -> Result<()> {
+    const TIME_WAIT: &str = "06";
+    let ports = [near.local_addr()?, far.local_addr()?];
+    let ends = ports.map(|end| format!("0100007F:{:04X}", end.port()));
+    drop((near, far));
+    let path = "/proc/net/tcp";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sockets = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        let is_open = sockets.lines().any(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().take(4).collect();
+            matches!(fields[..], [_, local, remote, state]
+                if state != TIME_WAIT && ends.iter().any(|end| end == local)
+                    && ends.iter().any(|end| end == remote))
+        });
+        if !is_open {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "paths of MPTCP stay open");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Two ends of a connection on loopback.

@@ -2,20 +2,22 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 
 use super::{
-    Options, tcp,
+    Options, flags, raw, tcp,
     tcp::{Request, ZEROS},
     udp, wait_for_go,
 };
-use crate::truth::{Tally, Way};
+use crate::truth::{Blind, Tally};
 
 pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
     let mut buffer = [0; 100];
@@ -27,13 +29,27 @@ pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
     )?;
     let too_long = unconnected.send_to(&[0; 70_000], (Ipv4Addr::LOCALHOST, 9));
     must_fail(too_long, "a datagram that is too long")?;
+    must_fail(send_unmapped(&unconnected), "a datagram from nowhere")?;
+    let peer = options.peer()?;
+    // On loopback there is room for all.
+    if !peer.ip().is_loopback() {
+        let whole = udp::connect(peer)?;
+        let never_cut = libc::IP_PMTUDISC_DO;
+        flags::set(&whole, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never_cut)?;
+        let larger = whole.send(&ZEROS[..3000]);
+        must_fail(larger, "a datagram larger than the way")?;
+    }
     unconnected.set_nonblocking(true)?;
     must_fail(
         unconnected.recv(&mut buffer),
         "a receive without a datagram",
     )?;
 
-    let mut stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
+    let mut nowhere = TcpStream::from(Socket::new(Domain::IPV4, Type::STREAM, None)?);
+    must_fail(nowhere.write(&ZEROS[..10]), "a write before connect")?;
+
+    let mut stream = tcp::connect(peer, Request::Sink, tally)?;
+    must_fail(send_unmapped(&stream), "a write from nowhere")?;
     stream.set_nonblocking(true)?;
     must_fail(stream.read(&mut buffer), "a read with nothing to read")?;
     stream.set_nonblocking(false)?;
@@ -80,7 +96,7 @@ pub fn waiting_reader(options: &Options, tally: &Tally) -> Result<()> {
             tell.send(nix::unistd::gettid())?;
             let mut buffer = [0; 1000];
             let received = far.read(&mut buffer)?;
-            tally.received_by(Way::WaitingAtStart, received);
+            tally.received_unseen(Blind::CallsUnderWay, received);
             tcp::receive(&mut far, tally)?;
             Ok(())
         });
@@ -96,6 +112,28 @@ pub fn waiting_reader(options: &Options, tally: &Tally) -> Result<()> {
     })
 }
 
+/// The far end's kernel refuses connections and datagrams, and answers echo requests.
+pub fn knock(options: &Options, tally: &Tally) -> Result<()> {
+    let closed = options.peer()?;
+    for _ in 0..options.count {
+        match TcpStream::connect(closed) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            other => bail!("expected the connection to be refused, got {other:?}"),
+        }
+        let socket = udp::connect(closed)?;
+        tally.sent(socket.send(&ZEROS[..100])?);
+    }
+    raw::icmp_raw(options, tally)
+}
+
+/// A send of bytes at an address where nothing is.
+fn send_unmapped(socket: &impl AsRawFd) -> std::io::Result<usize> {
+    // SAFETY: the kernel refuses the address, and nothing else reads it.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), std::ptr::dangling(), 100, 0) };
+    nix::errno::Errno::result(sent)?;
+    Ok(sent.unsigned_abs())
+}
+
 fn must_fail(result: std::io::Result<usize>, what: &str) -> Result<()> {
     match result {
         Err(_) => Ok(()),
@@ -104,19 +142,19 @@ fn must_fail(result: std::io::Result<usize>, what: &str) -> Result<()> {
 }
 
 /// Two sockets that know each other; the second is not connected.
-fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
+pub fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
     let one = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     one.connect(other.local_addr()?)?;
     Ok((one, other))
 }
 
-fn both_ways(near: &TcpStream, far: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
+pub fn both_ways(near: &TcpStream, far: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
     tcp::pass(near, far, bytes, tally)?;
     tcp::pass(far, near, bytes, tally)
 }
 
-fn datagrams(one: &UdpSocket, other: &UdpSocket, count: u64, tally: &Tally) -> Result<()> {
+pub fn datagrams(one: &UdpSocket, other: &UdpSocket, count: u64, tally: &Tally) -> Result<()> {
     let mut buffer = [0; 1000];
     for _ in 0..count {
         tally.sent(one.send(&ZEROS[..300])?);
@@ -129,7 +167,7 @@ fn datagrams(one: &UdpSocket, other: &UdpSocket, count: u64, tally: &Tally) -> R
 }
 
 /// Waits until the thread sleeps in the kernel.
-fn wait_until_asleep(thread: i32) -> Result<()> {
+pub fn wait_until_asleep(thread: i32) -> Result<()> {
     loop {
         let path = format!("/proc/self/task/{thread}/stat");
         let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;

@@ -36,29 +36,48 @@ pub fn icmp6_raw(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 pub fn icmp_ping(options: &Options, tally: &Tally) -> Result<()> {
-    // Groups that may use such sockets are listed for each network namespace; most list none.
     unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
     loopback_up()?;
+    ping(&ping_socket()?, options, tally)
+}
+
+/// A ping socket. Groups that may have one are listed for each network namespace, and most list
+/// none: this one, which must be the caller's own, lists all from now on.
+pub fn ping_socket() -> Result<Socket> {
     let (path, everyone) = ("/proc/sys/net/ipv4/ping_group_range", "0 65535");
     fs::write(path, everyone).with_context(|| format!("writing {path}"))?;
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4))?;
+    Ok(socket)
+}
+
+/// Echoes of this machine to itself.
+pub fn ping(socket: &Socket, options: &Options, tally: &Tally) -> Result<()> {
     let own = Options {
         peer: Some((Ipv4Addr::LOCALHOST, 0).into()),
         ..Options::clone(options)
     };
-    echoes(&socket, &own, &ICMP, 0, tally)
+    echoes(socket, &own, &ICMP, 0, tally)
 }
 
 pub fn ip_protocol(options: &Options, tally: &Tally) -> Result<()> {
+    ip_exchange(&ip_pair(EXPERIMENT)?, options.count, tally)
+}
+
+/// Two raw sockets of a protocol on loopback that are connected to each other.
+pub fn ip_pair(protocol: i32) -> Result<[Socket; 2]> {
     let ends = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
     let open = |own: usize| -> Result<Socket> {
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(EXPERIMENT.into()))?;
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol.into()))?;
         socket.bind(&SocketAddr::from((ends[own], 0)).into())?;
         socket.connect(&SocketAddr::from((ends[1 - own], 0)).into())?;
         Ok(socket)
     };
-    let sockets = [open(0)?, open(1)?];
-    for number in 0..options.count as usize {
+    Ok([open(0)?, open(1)?])
+}
+
+/// Sends `count` packets, in turn from either end.
+pub fn ip_exchange(sockets: &[Socket; 2], count: u64, tally: &Tally) -> Result<()> {
+    for number in 0..count as usize {
         let (from, to) = (&sockets[number % 2], &sockets[1 - number % 2]);
         let size = 10 + number % 1000;
         tally.sent(from.send(&ZEROS[..size])?);
@@ -70,38 +89,60 @@ pub fn ip_protocol(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 pub fn packets(options: &Options, tally: &Tally) -> Result<()> {
-    let peer = options.peer()?;
-    let index = if_nametoindex(interface_towards(peer)?.as_str())?;
-    // Without a protocol, so that it receives nothing.
-    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-    // SAFETY: zeros are a storage.
-    let mut storage: SockAddrStorage = unsafe { std::mem::zeroed() };
-    // SAFETY: the storage has room for any address, and zeros are one of this kind too.
-    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = index as i32;
-    // SAFETY: it was filled above, and is as long as it is said to be.
-    let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as u32) };
-    for number in 0..options.count as usize {
-        // To a station that does not exist, so that nobody answers.
-        let mut frame = vec![0; 60 + number % 1000];
-        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
-        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
-        frame[12..14].copy_from_slice(&ETH_P_IP.to_be_bytes());
-        frame[14] = 0x45;
-        tally.sent(socket.send_to(&frame, &address)?);
+    let sender = FrameSender::new(&interface_towards(options.peer()?)?)?;
+    sender.send(options.count, tally)
+}
+
+/// A packet socket that sends to an interface and receives nothing.
+pub struct FrameSender {
+    socket: Socket,
+    address: SockAddr,
+}
+
+impl FrameSender {
+    pub fn new(interface: &str) -> Result<Self> {
+        let index = if_nametoindex(interface)?;
+        // Without a protocol, so that it receives nothing.
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+        // SAFETY: zeros are a storage.
+        let mut storage: SockAddrStorage = unsafe { std::mem::zeroed() };
+        // SAFETY: the storage has room for any address, and zeros are one of this kind too.
+        let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = index as i32;
+        // SAFETY: it was filled above, and is as long as it is said to be.
+        let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as u32) };
+        Ok(Self { socket, address })
     }
-    Ok(())
+
+    /// Sends `count` frames to a station that does not exist, so that nobody answers.
+    pub fn send(&self, count: u64, tally: &Tally) -> Result<()> {
+        for number in 0..count as usize {
+            let mut frame = vec![0; 60 + number % 1000];
+            frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+            frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+            frame[12..14].copy_from_slice(&ETH_P_IP.to_be_bytes());
+            frame[14] = 0x45;
+            tally.sent(self.socket.send_to(&frame, &self.address)?);
+        }
+        Ok(())
+    }
 }
 
 pub fn sctp(options: &Options, tally: &Tally) -> Result<()> {
-    const MESSAGE: usize = 8000;
+    let Some((near, far)) = sctp_pair()? else {
+        tally.lacks(Feature::Sctp);
+        return Ok(());
+    };
+    sctp_pass(&near, &far, options.bytes, tally)?;
+    sctp_pass(&far, &near, options.bytes / 2, tally)
+}
+
+/// Two ends of an association on loopback; none where the kernel has no SCTP.
+pub fn sctp_pair() -> Result<Option<(Socket, Socket)>> {
     let new = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::SCTP));
     let listener = match new() {
-        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => {
-            tally.lacks(Feature::Sctp);
-            return Ok(());
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
         other => other?,
     };
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -109,20 +150,21 @@ pub fn sctp(options: &Options, tally: &Tally) -> Result<()> {
     let near = new()?;
     near.connect(&listener.local_addr()?)?;
     let (far, _) = listener.accept()?;
+    Ok(Some((near, far)))
+}
+
+/// Moves `bytes` bytes between two ends that this process has.
+pub fn sctp_pass(from: &Socket, to: &Socket, bytes: u64, tally: &Tally) -> Result<()> {
+    const MESSAGE: usize = 8000;
     let mut buffer = vec![0; 2 * MESSAGE];
-    for (from, to, bytes) in [
-        (&near, &far, options.bytes),
-        (&far, &near, options.bytes / 2),
-    ] {
-        let mut left = bytes as usize;
-        while left > 0 {
-            let sent = from.send(&ZEROS[..left.min(MESSAGE)])?;
-            tally.sent(sent);
-            left -= sent;
-            let received = { to }.read(&mut buffer)?;
-            tally.received(received);
-            ensure!(received == sent, "{sent} bytes came as {received}");
-        }
+    let mut left = bytes as usize;
+    while left > 0 {
+        let sent = from.send(&ZEROS[..left.min(MESSAGE)])?;
+        tally.sent(sent);
+        left -= sent;
+        let received = { to }.read(&mut buffer)?;
+        tally.received(received);
+        ensure!(received == sent, "{sent} bytes came as {received}");
     }
     Ok(())
 }

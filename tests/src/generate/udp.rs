@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, AsRawFd as _},
     time::Duration,
 };
@@ -22,10 +22,17 @@ use super::{
 };
 use crate::truth::Tally;
 
+/// `dropped`: bytes of a datagram that comes back; of one whose echo does not arrive; of one that does not leave.
+pub const ECHOED: usize = 100;
+pub const DROPPED_ON_ARRIVAL: usize = 900;
+pub const TOO_LARGE: usize = 1300;
+
 /// Largest datagram of IPv4.
 const LARGEST: usize = 65_507;
 /// More than Flow counts one by one for a socket.
 const REMOTES: u16 = 3000;
+/// Remotes of one socket, each of which answers.
+const PEERS: usize = 200;
 /// How long chatter waits for an echo before it goes on without: kernels without TCX may drop what
 /// is sent at the moment in which Flow's qdisc comes or goes.
 const CHATTER_PATIENCE: Duration = Duration::from_secs(1);
@@ -123,7 +130,7 @@ pub fn failed_send(options: &Options, tally: &Tally) -> Result<()> {
             other => bail!("a broadcast without SO_BROADCAST returned {other:?}"),
         }
         // Without an address, so that only the failed call named one.
-        tally.received(socket.recv(&mut buffer)?);
+        tally.received_unasked(other.local_addr()?, socket.recv(&mut buffer)?);
     }
     tally.nothing_with(broadcast);
     Ok(())
@@ -133,7 +140,10 @@ pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
     let first = options.peer()?;
     let second = SocketAddr::new(first.ip(), first.port() + 1);
     let third = SocketAddr::new(first.ip(), first.port() + 2);
-    let socket = bind_for(first)?;
+    // At a port that was asked for, which it keeps when its remote is taken.
+    let own = bind_for(first)?.local_addr()?;
+    let socket = UdpSocket::bind(own)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = [0; 1000];
     for _ in 0..options.count {
         socket.connect(first)?;
@@ -148,7 +158,8 @@ pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
         }
         // Without an address nobody can tell where it came from; not from the first.
         tally.sent_to(third, socket.send_to(&ZEROS[..400], third)?);
-        tally.received(socket.recv(&mut buffer).context("no echo")?);
+        let received = socket.recv(&mut buffer).context("no echo")?;
+        tally.received_unasked(third, received);
     }
     Ok(())
 }
@@ -239,6 +250,62 @@ pub fn many_remotes(_: &Options, tally: &Tally) -> Result<()> {
         tally.received(receiver.recv(&mut buffer)?);
     }
     Ok(())
+}
+
+pub fn peers(options: &Options, tally: &Tally) -> Result<()> {
+    for any in [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ] {
+        let socket = UdpSocket::bind((any, 0))?;
+        let own = socket.local_addr()?;
+        let peers = (0..PEERS)
+            .map(|_| UdpSocket::bind((any, 0)))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mut buffer = [0; 2000];
+        for (number, peer) in (0..options.count).flat_map(|_| peers.iter().enumerate()) {
+            let remote = peer.local_addr()?;
+            tally.sent_to(remote, socket.send_to(&ZEROS[..100 + number], remote)?);
+            let (received, from) = peer.recv_from(&mut buffer)?;
+            tally.received_from(from, received);
+            tally.sent_to(own, peer.send_to(&ZEROS[..2 * received], from)?);
+            let (received, from) = socket.recv_from(&mut buffer)?;
+            tally.received_from(from, received);
+            ensure!(from == remote, "an answer of {remote} came from {from}");
+        }
+    }
+    Ok(())
+}
+
+pub fn peek(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connect(options.peer()?)?;
+    let mut buffer = [0; 1000];
+    for number in 0..options.count as usize {
+        let size = 100 + number % 800;
+        tally.sent(socket.send(&ZEROS[..size])?);
+        // What a peek returns is not moved, so it is not counted.
+        let seen = socket.peek(&mut buffer).context("no echo")?;
+        socket.peek_from(&mut buffer[..size / 2])?;
+        let (received, _) = socket.recv_from(&mut buffer)?;
+        ensure!(
+            received == seen && seen == size,
+            "{size} bytes came back as {received}"
+        );
+        tally.received(received);
+    }
+    Ok(())
+}
+
+pub fn dropped(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connect(options.peer()?)?;
+    for _ in 0..options.count {
+        exchange(&socket, ECHOED, tally)?;
+        for size in [TOO_LARGE, DROPPED_ON_ARRIVAL] {
+            tally.sent(socket.send(&ZEROS[..size])?);
+        }
+    }
+    // The echo of this one comes after all the others.
+    exchange(&socket, ECHOED, tally)
 }
 
 pub fn chatter(options: &Options, tally: &Tally) -> Result<()> {

@@ -9,10 +9,10 @@ use super::{
     check::{Difference, Precision},
     stream::Stream,
 };
-use crate::truth::{Feature, Truth};
+use crate::truth::{Blind, Feature, Truth};
 use also::{
-    acceptor_named, all_closed, datagrams, directions, further_remotes, nothing_else,
-    packet_sockets, refused, reset,
+    acceptor_named, all_closed, datagrams, directions, further_remotes, idle, mptcp_directions,
+    nothing_else, packet_sockets, refused, reset,
 };
 
 const MB: u64 = 1_000_000;
@@ -31,10 +31,14 @@ pub struct Case {
     pub before: bool,
     /// Its veth pair is made after Flow started.
     pub late: bool,
+    /// Neither end makes buffers of several segments.
+    pub whole: bool,
     /// Whether its bytes are checked against the interface's as well.
     pub interface: Precision,
     /// What a kernel may lack, so that the case can't run there; the guests' kernels lack nothing.
     pub needs: Option<Feature>,
+    /// What it does that some backends are said not to see.
+    pub proves: &'static [Blind],
     /// Whatever else must be true.
     pub also: Also,
 }
@@ -68,6 +72,9 @@ pub const CASES: &[Case] = &[
     case("tcp_loopback",         "tcp-both",           Net::Loopback4).bytes(100 * MB),
     case("tcp6_loopback",        "tcp-both",           Net::Loopback6).bytes(10 * MB),
     case("interface_appears",    "tcp-both",           Net::Peer4).bytes(5 * MB).late(),
+    case("tcp_segments",         "tcp-both",           Net::Peer4).bytes(5 * MB).whole(),
+    case("tcp6_segments",        "tcp-both",           Net::Peer6).bytes(2 * MB).whole(),
+    case("udp_whole",            "udp-many",           Net::Peer4).count(500).whole(),
     case("tcp_vectored",         "tcp-vectored",       Net::Peer4).bytes(5 * MB),
     case("tcp_peek",             "tcp-peek",           Net::Peer4).bytes(5 * MB),
     case("tcp_nonblocking",      "tcp-nonblocking",    Net::Peer4).bytes(20 * MB),
@@ -87,22 +94,32 @@ pub const CASES: &[Case] = &[
     case("udp_loopback",         "udp-many",           Net::Loopback4).count(500),
     case("sendfile",             "sendfile",           Net::Peer4).bytes(50 * MB),
     case("splice_to_socket",     "splice-out",         Net::Peer4).bytes(20 * MB),
-    case("splice_from_socket",   "splice-in",          Net::Peer4).bytes(20 * MB),
+    case("splice_from_socket",   "splice-in",          Net::Peer4).bytes(20 * MB).proves(&[Blind::SpliceFromSocket]),
     case("failing_calls",        "failing",            Net::Peer4).bytes(MB),
     case("opened_before",        "opened-before",      Net::Alone).bytes(10 * MB).count(100).before(),
     case("opened_before_peer",   "opened-before-peer", Net::Peer4).bytes(10 * MB).count(100).before(),
-    case("waiting_reader",       "waiting-reader",     Net::Alone).bytes(MB).before(),
+    case("kinds_before",         "kinds-before",       Net::Alone).bytes(MB).count(100).before(),
+    case("idle_before",          "idle-before",        Net::Alone).before().also(idle).proves(&[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly]),
+    case("drip",                 "drip",               Net::Peer4).count(60),
+    case("same_pid",             "same-pid",           Net::Peer4).bytes(50 * KB),
+    case("udp_200_peers",        "udp-peers",          Net::Alone).count(20),
+    case("udp_peek",             "udp-peek",           Net::Peer4).count(200),
+    case("zerocopy_receive",     "zerocopy-receive",   Net::Alone).count(100).proves(&[Blind::ZerocopyReceive]),
+    case("many_waiting",         "many-waiting",       Net::Alone).proves(&[Blind::ReturnProbesExhausted]),
+    case("ktls",                 "ktls",               Net::Alone).bytes(MB).needs(Feature::Ktls).proves(&[Blind::SpliceFromTls]),
+    case("kernel_reader",        "kernel-reader",      Net::Alone).count(100).proves(&[Blind::KernelReaders]),
+    case("waiting_reader",       "waiting-reader",     Net::Alone).bytes(MB).before().proves(&[Blind::CallsUnderWay]),
     case("short_processes",      "short-processes",    Net::Peer4).bytes(20 * KB).count(500),
     case("forked_listener",      "forked-listener",    Net::Alone).bytes(100 * KB).count(100),
     case("forked_sender",        "forked-sender",      Net::Peer4).bytes(5 * MB),
     case("hostile_names",        "hostile",            Net::Peer4).bytes(20 * KB),
     case("exec_with_socket",     "exec",               Net::Peer4).bytes(5 * MB),
-    case("mptcp",                "mptcp",              Net::Alone).bytes(5 * MB).also(all_closed),
+    case("mptcp",                "mptcp",              Net::Alone).bytes(5 * MB).also(mptcp_directions).proves(&[Blind::MptcpDirection]),
     case("mptcp_two",            "mptcp-two",          Net::Alone).also(all_closed),
     case("udp_failed_send",      "udp-failed-send",    Net::Alone),
-    case("udp_disconnected",     "udp-disconnect",     Net::Peer4),
+    case("udp_disconnected",     "udp-disconnect",     Net::Peer4).proves(&[Blind::UnaskedSenders]),
     case("udp6_disconnected",    "udp-disconnect",     Net::Peer6),
-    case("accepted_idle",        "accepted-idle",      Net::Alone).also(acceptor_named),
+    case("accepted_idle",        "accepted-idle",      Net::Alone).also(acceptor_named).proves(&[Blind::Acceptors]),
     case("never_accepted",       "never-accepted",     Net::Alone).count(1000).also(all_closed),
     case("sendfile_mptcp",       "sendfile-mptcp",     Net::Alone).bytes(5 * MB).also(all_closed),
     case("sendfile_udp",         "sendfile-udp",       Net::Peer4),
@@ -147,8 +164,10 @@ const fn case(name: &'static str, mode: &'static str, net: Net) -> Case {
         count: 10,
         before: false,
         late: false,
+        whole: false,
         interface: Precision::Unchecked,
         needs: None,
+        proves: &[],
         also: nothing_else,
     }
 }
@@ -174,6 +193,11 @@ impl Case {
         self
     }
 
+    const fn whole(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     const fn interface(mut self, precision: Precision) -> Self {
         self.interface = precision;
         self
@@ -184,8 +208,38 @@ impl Case {
         self
     }
 
+    const fn proves(mut self, blind: &'static [Blind]) -> Self {
+        self.proves = blind;
+        self
+    }
+
     const fn also(mut self, check: Also) -> Self {
         self.also = check;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow_user::source::kernel::{limits::blind_spots, probe::Backend};
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_said_not_to_be_seen_is_proved_by_a_case() {
+        for backend in [
+            Backend::Fexit,
+            Backend::Kprobe,
+            Backend::Tracepoint,
+            Backend::SockDiag,
+        ] {
+            for blind in blind_spots(backend) {
+                let proved = CASES.iter().any(|case| case.proves.contains(blind));
+                assert!(
+                    proved,
+                    "{backend}: no case proves that it does not see {blind}"
+                );
+            }
+        }
     }
 }

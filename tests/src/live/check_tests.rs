@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     live::counters::Counter,
-    truth::{Moved, Truth},
+    truth::{Blind, Moved, Truth},
 };
 
 const GOOD: &str = r#"{"v":1,"seq":0,"time":"2025-01-01T00:00:00.000000000Z","type":"status","coverage":[{"capability":"app bytes by process","backend":"tracepoint","limits":"splice"}]}
@@ -47,7 +47,7 @@ fn readings() -> Readings {
 /// All differences of a stream.
 fn all(text: &str) -> Vec<Difference> {
     let parsed = Stream::parse(text.as_bytes());
-    let mut found = stream(&parsed);
+    let mut found = stream(&parsed, false);
     found.extend(processes(&parsed, &[truth()], Backend::Fexit));
     found.extend(ledgers(&parsed, &readings(), &["veth0"]));
     found.extend(interface(&parsed, "veth0", Precision::Bounds));
@@ -118,6 +118,18 @@ fn loss_is_found() {
 }
 
 #[test]
+fn returns_are_missed_exactly_where_that_is_expected() {
+    let lost = GOOD.replace(
+        r#""type":"status""#,
+        r#""type":"lost","cause":"return_missed""#,
+    );
+    let found = |text: &str, misses| stream(&Stream::parse(text.as_bytes()), misses).len();
+    assert_eq!(found(&lost, true), 0);
+    assert_eq!(found(&lost, false), 1);
+    assert_eq!(found(GOOD, true), 1);
+}
+
+#[test]
 fn a_wrong_or_missing_name_is_found() {
     assert_eq!(broken(r#""name":"gen""#, r#""name":"ge""#), ["name"]);
     assert_eq!(broken(r#""exe":"/x/gen""#, r#""exe":"/y/gen""#), ["exe"]);
@@ -178,6 +190,7 @@ fn traffic_while_starting_may_be_unexplained() {
     let text = GOOD.replace(r#""frames":64,"socket":64"#, r#""frames":65,"socket":64"#);
     let text = text.replacen(r#""unexplained":0"#, r#""unexplained":1"#, 1);
     let parsed = Stream::parse(text.as_bytes());
+    assert_eq!(ledgers(&parsed, &readings(), &["veth0"]).len(), 2);
     let mut readings = readings();
     readings.before_start.get_mut("veth0").unwrap().ingress = 99;
     assert_eq!(ledgers(&parsed, &readings, &["veth0"]), []);
@@ -207,9 +220,9 @@ fn what_a_backend_cannot_see_is_not_expected_of_it() {
         ..Moved::default()
     };
     truth.moved.rx_bytes += 5;
-    truth.ways.insert(Way::SpliceFromSocket, spliced);
-    assert_eq!(visible(&truth, Backend::Tracepoint).rx_bytes, 10);
-    assert_eq!(visible(&truth, Backend::Fexit).rx_bytes, 15);
+    truth.blind.insert(Blind::SpliceFromSocket, spliced);
+    assert_eq!(visible(&truth, Backend::Tracepoint).most.rx_bytes, 10);
+    assert_eq!(visible(&truth, Backend::Fexit).least.rx_bytes, 15);
     let parsed = Stream::parse(GOOD.as_bytes());
     assert_eq!(
         processes(&parsed, &[truth.clone()], Backend::Tracepoint),
@@ -252,8 +265,60 @@ fn a_process_that_became_another_program_is_one() {
 }
 
 #[test]
-fn an_idle_acceptor_is_unseen_only_by_the_tracepoint() {
-    assert!(!sees(Backend::Tracepoint, Way::AcceptedIdle));
-    assert!(sees(Backend::Fexit, Way::AcceptedIdle));
-    assert!(sees(Backend::Kprobe, Way::AcceptedIdle));
+fn what_a_backend_is_said_not_to_see_it_must_not_show() {
+    let mut truth = truth();
+    let spliced = Moved {
+        rx_bytes: 5,
+        ..Moved::default()
+    };
+    truth.blind.insert(Blind::SpliceFromSocket, spliced);
+    let parsed = Stream::parse(GOOD.as_bytes());
+    let found = processes(&parsed, &[truth], Backend::Tracepoint);
+    assert_eq!(found[0].what, "app.rx_bytes");
+}
+
+#[test]
+fn some_returns_are_missed_where_probes_run_out_but_not_none() {
+    let mut truth = truth();
+    let waiting = |rx_bytes| Moved {
+        rx_bytes,
+        ..Moved::default()
+    };
+    let found = |truth: &Truth, backend| {
+        let parsed = Stream::parse(GOOD.as_bytes());
+        processes(&parsed, std::slice::from_ref(truth), backend).len()
+    };
+    truth.blind.insert(Blind::ReturnProbesExhausted, waiting(4));
+    assert_eq!(found(&truth, Backend::Kprobe), 1, "all were seen");
+    truth.moved.rx_bytes = 12;
+    assert_eq!(found(&truth, Backend::Kprobe), 0);
+    assert_eq!(found(&truth, Backend::Fexit), 1);
+    truth.moved.rx_bytes = 15;
+    assert_eq!(
+        found(&truth, Backend::Kprobe),
+        1,
+        "more than those were missed"
+    );
+}
+
+#[test]
+fn processes_that_shared_a_pid_are_told_apart() {
+    let second = r#"{"v":1,"seq":8,"time":"t","type":"process.exec","process":{"pid":7,"start_time":9,"name":"gen","exe":"/x/gen","cmdline":["/x/gen","tcp-up"]}}
+{"v":1,"seq":9,"time":"t","type":"flow.open","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":9},"app":{"tx_bytes":3,"rx_bytes":0,"tx_calls":1,"rx_calls":0}}
+{"v":1,"seq":10,"time":"t","type":"process.exit","process":{"pid":7,"start_time":9},"app":{"tx_bytes":3,"rx_bytes":0,"tx_calls":1,"rx_calls":0}}
+"#;
+    let (mut younger, text) = (truth(), format!("{GOOD}{second}"));
+    younger.start = 1;
+    younger.moved = Moved {
+        tx_bytes: 3,
+        ..Moved::default()
+    };
+    let found = |text: &str, truths: &[Truth]| {
+        processes(&Stream::parse(text.as_bytes()), truths, Backend::Fexit)
+    };
+    let both = [younger.clone(), truth()];
+    assert_eq!(found(&text, &both), []);
+    assert_eq!(found(GOOD, &both)[0].what, "processes with this id");
+    younger.moved.tx_bytes = 4;
+    assert_eq!(found(&text, &[younger, truth()])[0].what, "app.tx_bytes");
 }

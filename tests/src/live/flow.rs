@@ -74,17 +74,52 @@ impl Flow {
         })
     }
 
-    /// Starts the event stream, and waits until it says that Flow is attached.
+    /// Starts the event stream, and waits until it says that Flow is attached, to every interface as well.
     pub fn events(world: &World, name: &str) -> Result<Self> {
+        Self::events_with(world, name, &[])
+    }
+
+    /// As [`Self::events`], with more arguments.
+    pub fn events_with(world: &World, name: &str, more: &[&str]) -> Result<Self> {
+        let mut flow = Self::starting(world, name, more)?;
+        flow.attached()?;
+        let what = "every interface to have its classifiers";
+        waiting::until(flow.patience, what, || {
+            let text = flow.output()?;
+            let whole = text.split_inclusive(|byte| *byte == b'\n');
+            let status = whole
+                .filter(|line| line.ends_with(b"\n"))
+                .map(String::from_utf8_lossy)
+                .rfind(|line| line.contains("\"type\":\"status\""));
+            let settled = status.is_some_and(|line| !line.contains("being attached"));
+            Ok(settled.then_some(()))
+        })?;
+        Ok(flow)
+    }
+
+    /// Starts the event stream with whatever `change` does, and waits until it says that Flow is attached.
+    pub fn events_changed(
+        world: &World,
+        name: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let arguments = [
             "events",
             "--json",
             "--backend",
             world.options.backend.name(),
         ];
-        let mut flow = Self::start(world, name, &arguments)?;
+        let stdout = appending(&world.scratch.join(format!("{name}.flow.out")))?;
+        let mut flow = Self::spawn(world, name, &arguments, stdout.into(), change)?;
         flow.attached()?;
         Ok(flow)
+    }
+
+    /// Starts the event stream; it is not attached yet.
+    pub fn starting(world: &World, name: &str, more: &[&str]) -> Result<Self> {
+        let backend = world.options.backend.name();
+        let arguments = [&["events", "--json", "--backend", backend], more].concat();
+        Self::start(world, name, &arguments)
     }
 
     /// Waits for the first line of the event stream, its status.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -67,6 +67,10 @@ impl Generator {
         })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where the mode `serve` listens.
     pub fn listening(&mut self) -> Result<SocketAddr> {
         self.first("its address", |line| match line {
@@ -94,10 +98,20 @@ impl Generator {
         self.join()
     }
 
+    /// Whether it still is there.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits for it to end by itself, or by whatever somebody else does to it.
+    pub fn end(&mut self) -> Result<ExitStatus> {
+        let status = waiting::for_exit(&mut self.child, self.patience, &self.name);
+        status.with_context(|| self.complaint())
+    }
+
     /// Waits for it and returns what its processes moved.
     pub fn join(&mut self) -> Result<Vec<Truth>> {
-        let status = waiting::for_exit(&mut self.child, self.patience, &self.name);
-        let status = status.with_context(|| self.complaint())?;
+        let status = self.end()?;
         ensure!(
             status.success(),
             "{} failed, {status}: {}",
@@ -108,7 +122,7 @@ impl Generator {
         Ok(lines
             .into_iter()
             .filter_map(|line| match line {
-                Line::Moved(truth) => Some(truth),
+                Line::Moved(truth) => Some(*truth),
                 Line::Listening { .. } | Line::Ready => None,
             })
             .collect())

@@ -1,20 +1,27 @@
 //! `flow-live run`: starts Flow, lets the generator move bytes, and compares what both say.
 
 mod cases;
+mod causes;
 pub mod check;
 mod counters;
+mod degraded;
+mod expected;
+mod faults;
 mod flow;
 mod generator;
 mod interfaces;
 mod outputs;
+mod overload;
 pub(crate) mod peer;
 mod programs;
 mod qdisc;
 mod report;
 mod session;
 pub mod stream;
+mod terminal;
 mod unread;
 pub(crate) mod waiting;
+mod wire;
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -38,6 +45,9 @@ pub struct Options {
     /// One start of Flow for each test, or one for all tests that only move bytes
     #[arg(long, value_enum, default_value_t = Sessions::Each)]
     pub sessions: Sessions,
+    /// Runs the tests of the full-screen view instead; they need tmux
+    #[arg(long)]
+    pub terminal: bool,
     /// Prints the names of the tests and ends
     #[arg(long)]
     pub list: bool,
@@ -89,7 +99,19 @@ struct World {
 impl World {
     /// How long to wait for something that takes a moment on a real machine.
     fn patience(&self) -> Duration {
-        Duration::from_secs(if self.is_slow() { 300 } else { 30 })
+        Duration::from_secs(if self.is_slow() { 300 } else { 120 })
+    }
+
+    /// The same with another backend.
+    fn with_backend(&self, backend: Backend) -> Self {
+        Self {
+            options: Options {
+                backend,
+                ..self.options.clone()
+            },
+            generator: self.generator.clone(),
+            scratch: self.scratch.clone(),
+        }
     }
 
     fn is_slow(&self) -> bool {
@@ -107,11 +129,12 @@ pub fn run(options: &Options) -> Result<bool> {
     let wanted = |name: &str| {
         options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))
     };
-    let cases: Vec<_> = cases::CASES
-        .iter()
-        .filter(|case| wanted(case.name))
-        .collect();
-    let programs: Vec<_> = programs::TESTS
+    let (all_cases, all_programs) = match options.terminal {
+        true => (&[][..], terminal::TESTS),
+        false => (cases::CASES, programs::TESTS),
+    };
+    let cases: Vec<_> = all_cases.iter().filter(|case| wanted(case.name)).collect();
+    let programs: Vec<_> = all_programs
         .iter()
         .filter(|test| wanted(test.name))
         .collect();
@@ -142,7 +165,7 @@ pub fn run(options: &Options) -> Result<bool> {
         scratch,
     };
 
-    let skipped = cases::CASES.len() + programs::TESTS.len() - cases.len() - programs.len();
+    let skipped = all_cases.len() + all_programs.len() - cases.len() - programs.len();
     let shared = options.sessions == Sessions::Shared && cases.len() > 1;
     let tests = cases.len() + programs.len() + usize::from(shared);
     let mut report = Report::start(tests, skipped)?;

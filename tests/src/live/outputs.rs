@@ -205,7 +205,7 @@ fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended
     Ok((ended, truth))
 }
 
-fn loopback_server(world: &World, name: &str) -> Result<(Generator, SocketAddr)> {
+pub fn loopback_server(world: &World, name: &str) -> Result<(Generator, SocketAddr)> {
     let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
     let mut far = Generator::start(world, &format!("{name}.far"), "serve", &listen, None)?;
     let address = far.listening()?;

@@ -12,19 +12,20 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
-use super::waiting;
+use super::{waiting, wire};
 
 /// Where `ip netns` keeps its names.
-const NAMESPACES: &str = "/run/netns";
-const NAMESPACE_PREFIX: &str = "flow-test-";
+pub const NAMESPACES: &str = "/run/netns";
+/// How names of namespaces begin, with the same after it as those of links.
+pub const NAMESPACE_PREFIX: &str = "flow-test-";
 /// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
 /// that process is gone.
 pub const LINK_PREFIX: &str = "ft";
 
-/// A network namespace and the way there. Goes with the value, also when the test panics.
+/// A network namespace and the way there, with counters of what passes. Goes with the value, also when the test panics.
 #[derive(Debug)]
 pub struct Peer {
-    namespace: String,
+    pub namespace: String,
     /// The end of the veth pair in the test's own namespace.
     pub link: String,
     pub far4: IpAddr,
@@ -42,7 +43,7 @@ impl Peer {
             far4: Ipv4Addr::new(10, 200, subnet, 2).into(),
             far6: Ipv6Addr::new(0xfd00, 0x200, subnet.into(), 0, 0, 0, 0, 2).into(),
         };
-        let (namespace, link, far) = (&peer.namespace, &peer.link, "far0");
+        let (namespace, link, far) = (&peer.namespace, &peer.link, wire::FAR);
         let near6 = Ipv6Addr::new(0xfd00, 0x200, subnet.into(), 0, 0, 0, 0, 1);
         ip(&format!("netns add {namespace}"))?;
         ip(&format!(
@@ -58,6 +59,7 @@ impl Peer {
             "-n {namespace} addr add {}/64 dev {far} nodad",
             peer.far6
         ))?;
+        wire::install(namespace)?;
         ip(&format!("-n {namespace} link set lo up"))?;
         ip(&format!("-n {namespace} link set {far} up"))?;
         ip(&format!("link set {link} up"))?;
@@ -71,10 +73,42 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Lets neither end make buffers of several segments: each packet passes by itself.
+    pub fn keep_whole(&self) -> Result<()> {
+        let off = "tso off gso off gro off tx-udp-segmentation off";
+        let (namespace, link, far) = (&self.namespace, &self.link, wire::FAR);
+        run(&format!("ethtool -K {link} {off}"))?;
+        run(&format!("ip netns exec {namespace} ethtool -K {far} {off}"))?;
+        // TCP makes them all the same, to be cut before the device.
+        ip(&format!("link set {link} gso_max_segs 1"))?;
+        ip(&format!("-n {namespace} link set {far} gso_max_segs 1"))
+    }
+
     /// The namespace, for `setns(2)`.
     pub fn netns(&self) -> Result<File> {
         let path = Path::new(NAMESPACES).join(&self.namespace);
         File::open(&path).with_context(|| format!("opening {}", path.display()))
+    }
+
+    /// The near end's address.
+    pub fn near4(&self) -> IpAddr {
+        match self.far4 {
+            IpAddr::V4(far) => {
+                let [a, b, c, _] = far.octets();
+                Ipv4Addr::new(a, b, c, 1).into()
+            }
+            far @ IpAddr::V6(_) => far,
+        }
+    }
+
+    /// Deletes the veth pair.
+    pub fn delete_link(&self) -> Result<()> {
+        ip(&format!("link del {}", self.link))
+    }
+
+    /// Takes the namespace's name away; it ends with its last process.
+    pub fn delete_namespace(&self) -> Result<()> {
+        ip(&format!("netns del {}", self.namespace))
     }
 }
 
@@ -134,16 +168,21 @@ fn free_subnet() -> Result<u8> {
 
 /// Runs `ip`.
 pub fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
+    run(&format!("ip {arguments}"))
+}
+
+/// Runs a program with the arguments after it, separated by single spaces.
+pub fn run(command: &str) -> Result<()> {
+    let mut words = command.split(' ');
+    let program = words.next().context("no program")?;
+    let output = Command::new(program)
+        .args(words)
         .stdin(Stdio::null())
         .output()
-        .context("running ip, of iproute2")?;
+        .with_context(|| format!("running {program}"))?;
     if !output.status.success() {
-        bail!(
-            "ip {arguments}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{command}: {}", error.trim());
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The tests of what `flow` does as a program: signals, closed and full outputs, bad input.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
@@ -14,10 +15,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    World, cases,
+    World, cases, causes, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, outputs, qdisc, session, unread, waiting,
+    interfaces, outputs, overload, qdisc, report, session, unread, waiting,
 };
 
 /// A test of the program.
@@ -27,7 +28,8 @@ pub struct Test {
     pub run: fn(&World) -> Result<()>,
 }
 
-const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
+/// Makes one.
+pub const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     Test { name, run }
 }
 
@@ -44,12 +46,28 @@ pub const TESTS: &[Test] = &[
     test("interfaces_come_and_go",    interfaces::come_and_go),
     test("interface_renamed",         interfaces::renamed),
     test("interface_down_then_up",    interfaces::down_then_up),
+    test("ledger_forwarded",          causes::forwarded),
+    test("ledger_kernel_replies",     causes::kernel_replies),
+    test("ledger_dropped",            causes::dropped),
+    test("ledger_tunnel",             causes::tunnel),
     test("interface_missing",         interfaces::missing),
+    test("bpffs_absent",              degraded::bpffs_absent),
+    test("cgroup_v1_only",            degraded::cgroup_v1_only),
+    test("processes_hidden",          degraded::processes_hidden),
+    test("bpf_refused",               degraded::bpf_refused),
+    test("btf_cut",                   degraded::btf_cut),
+    test("btf_absent",                degraded::btf_absent),
+    test("proc_absent",               degraded::proc_absent),
+    test("bare_surroundings",         degraded::bare_surroundings),
+    test("pid_namespace",             degraded::pid_namespace),
+    test("each_program_refused",      degraded::each_program_refused),
+    test("many_interfaces",           degraded::many_interfaces),
     test("killed_then_started",       killed_then_started),
     test("stdout_closed",             stdout_closed),
     test("stdout_full",               stdout_full),
     test("usage_errors",              usage_errors),
     test("without_privileges",        without_privileges),
+    test("programs_verified",         programs_verified),
     test("doctor_answers",            doctor_answers),
     test("top_once_json",             outputs::top_once_json),
     test("top_once_text",             outputs::top_once_text),
@@ -57,6 +75,17 @@ pub const TESTS: &[Test] = &[
     test("ledger_begins_clean",       outputs::ledger_begins_clean),
     test("snapshot_totals",           outputs::snapshot_totals),
     test("snapshot_full_disk",        outputs::snapshot_full_disk),
+    test("overload_ring",             overload::ring),
+    test("overload_sockets",          overload::sockets),
+    test("overload_processes",        overload::processes),
+    test("overload_stopped",          overload::stopped),
+    test("overload_interrupts",       overload::interrupts),
+    test("fault_interface_deleted",   faults::interface_deleted),
+    test("fault_namespace_removed",   faults::namespace_removed),
+    test("fault_cgroup_removed",      faults::cgroup_removed),
+    test("fault_two_flows",           faults::two_flows),
+    test("fault_attached_200_times",  faults::attached_often),
+    test("fault_killed_100_times",    faults::killed_often),
 ];
 
 /// Budget of a clean end.
@@ -73,7 +102,7 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
         ensure!(loaded()? > 0, "flow runs without programs");
         let ended = flow.stop(signal)?;
         ended.expect_code(code)?;
-        none_loaded(world)?;
+        none_loaded(world.patience())?;
         let after = qdisc::read()?;
         ensure!(
             after == before,
@@ -89,12 +118,10 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
 }
 
 /// Waits for the kernel to have removed the last of Flow's programs: those of interfaces follow a little later.
-fn none_loaded(world: &World) -> Result<()> {
-    waiting::until(
-        world.patience(),
-        "the kernel to have no program of flow",
-        || Ok((loaded()? == 0).then_some(())),
-    )
+pub fn none_loaded(patience: Duration) -> Result<()> {
+    waiting::until(patience, "the kernel to have no program of flow", || {
+        Ok((loaded()? == 0).then_some(()))
+    })
 }
 
 /// How many of Flow's programs are in the kernel. Of each kind one.
@@ -104,7 +131,7 @@ fn loaded() -> Result<usize> {
         // One that goes while it is looked at.
         let Ok(program) = program else { continue };
         let kinds = [
-            "tc_ingress",
+            "flow_tc_ingress",
             "cgroup_egress",
             "sched_process_e",
             "sock_release",
@@ -116,6 +143,58 @@ fn loaded() -> Result<usize> {
         );
     }
     Ok(count)
+}
+
+/// Tells the kernel and, of each of Flow's programs in it, how many instructions its verifier went through. `cargo xtask test` collects
+/// these lines.
+fn programs_verified(world: &World) -> Result<()> {
+    let mut flow = Flow::events(world, "verified")?;
+    let held = held_programs(flow.pid())?;
+    let mut lines = format!("matrix kernel {}\n", kernel_release()?);
+    let mut count = 0;
+    for program in aya::programs::loaded_programs() {
+        let Ok(program) = program else { continue };
+        if !held.contains(&program.id()) {
+            continue;
+        }
+        let name = program.name_as_str().context("a program without a name")?;
+        let verified = program.verified_instruction_count();
+        let verified = verified.context("the kernel does not tell")?;
+        lines.push_str(&format!("matrix program {name} {verified}\n"));
+        count += 1;
+    }
+    ensure!(
+        count == held.len() && count > 0,
+        "flow holds {} programs, the kernel told of {count}",
+        held.len()
+    );
+    flow.tell(Signal::SIGINT)?;
+    flow.wait()?.expect_code(130)?;
+    report::print(&lines)
+}
+
+/// Ids of the programs that a process holds.
+fn held_programs(pid: u32) -> Result<HashSet<u32>> {
+    let directory = format!("/proc/{pid}/fdinfo");
+    let mut ids = HashSet::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("reading {directory}"))? {
+        // A descriptor that was closed meanwhile.
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        // Links name their program too, but only this kind of descriptor its tag.
+        if text.contains("prog_tag:") {
+            let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
+            ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
+        }
+    }
+    Ok(ids)
+}
+
+fn kernel_release() -> Result<String> {
+    let path = "/proc/sys/kernel/osrelease";
+    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    Ok(text.trim().to_owned())
 }
 
 fn killed_then_started(world: &World) -> Result<()> {

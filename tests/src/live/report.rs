@@ -144,7 +144,8 @@ fn table(differences: &[Difference]) -> String {
     text
 }
 
-fn print(text: &str) -> Result<()> {
+/// Prints text as it is.
+pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)

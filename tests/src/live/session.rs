@@ -15,16 +15,17 @@ use super::{
     cases::{Case, Net},
     check::{self, Difference, difference},
     counters::{self, Counter, Readings},
+    expected::{limits, sees},
     flow::{Ended, Flow},
     generator::Generator,
     peer::Peer,
     report::{self, Report},
     stream::Stream,
-    waiting,
+    waiting, wire,
 };
 use crate::{
     guest,
-    truth::{Feature, Truth},
+    truth::{Blind, Feature, Truth},
 };
 
 /// Runs a case under a Flow of its own.
@@ -35,7 +36,11 @@ pub fn single(world: &World, case: &Case) -> Result<()> {
     differences.extend(observed.session.of_case(world, case, &truths?));
     let session = &observed.session;
     for link in &session.links {
-        differences.extend(check::interface(&session.stream, link, case.interface));
+        differences.extend(check::interface(
+            &session.stream,
+            &link.name,
+            case.interface,
+        ));
     }
     report::expect_none(&differences)
 }
@@ -137,14 +142,28 @@ struct Session {
     readings: Readings,
     ended: Ended,
     /// Near ends of veth pairs, where nothing else talks.
-    links: Vec<String>,
+    links: Vec<Link>,
+    /// Whether a case had more calls wait than every backend can follow.
+    had_many_waiting: bool,
+}
+
+/// The near end of a veth pair.
+struct Link {
+    name: String,
+    ports: wire::Ports,
+    is_whole: bool,
 }
 
 fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
-    let peer = new_peer(world)?;
+    // The second is for the cases whose packets must stay whole.
+    let mut peers = vec![new_peer(world)?];
+    if cases.iter().any(|case| case.whole) {
+        peers.push(new_peer(world)?);
+        peers[1].keep_whole()?;
+    }
     let mut before = Vec::new();
     for case in cases {
-        let ends = case.before.then(|| Ends::start(world, case, &peer));
+        let ends = case.before.then(|| Ends::start(world, case, &peers[0]));
         before.push(ends.transpose()?);
     }
     let mut readings = Readings {
@@ -153,18 +172,22 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     };
     let flow = Flow::events(world, name)?;
     readings.after_start = counters::read()?;
+    let ports = peers.iter().map(|peer| wire::ports(&peer.namespace));
+    let mut ports = ports.collect::<Result<Vec<_>>>()?;
     let mut traffic = Vec::new();
-    let mut peers = vec![peer];
     for (case, ends) in cases.iter().zip(before) {
         let started = Instant::now();
         let truths = report::catch(|| {
+            let mut peer = usize::from(case.whole);
             if case.late {
-                peers.insert(0, new_peer(world)?);
-                wait_until_seen(world, &flow, &peers[0], &mut readings)?;
+                peer = peers.len();
+                peers.push(new_peer(world)?);
+                ports.push(wire::Ports::default());
+                wait_until_seen(world, &flow, &peers[peer], &mut readings)?;
             }
             let ends = match ends {
                 Some(ends) => ends,
-                None => Ends::start(world, case, &peers[0])?,
+                None => Ends::start(world, case, &peers[peer])?,
             };
             ends.finish()
         });
@@ -173,11 +196,25 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     readings.before_stop = counters::read()?;
     let ended = flow.stop(Signal::SIGINT)?;
     readings.after_stop = counters::read()?;
+    let links = peers.iter().zip(&ports).enumerate();
+    let links = links.map(|(number, (peer, before))| {
+        Ok(Link {
+            name: peer.link.clone(),
+            ports: wire::ports(&peer.namespace)?.since(before),
+            is_whole: number == 1 && cases.iter().any(|case| case.whole),
+        })
+    });
+    let had_many_waiting = traffic
+        .iter()
+        .filter_map(|(_, truths): &(_, Result<Vec<Truth>>)| truths.as_ref().ok())
+        .flatten()
+        .any(|truth| truth.blind.contains_key(&Blind::ReturnProbesExhausted));
     let session = Session {
+        links: links.collect::<Result<_>>()?,
         stream: Stream::parse(&ended.stdout),
         readings,
         ended,
-        links: peers.iter().map(|peer| peer.link.clone()).collect(),
+        had_many_waiting,
     };
     Ok(Observed { session, traffic })
 }
@@ -208,10 +245,21 @@ pub fn new_peer(world: &World) -> Result<Peer> {
 impl Session {
     /// What is wrong with the run as a whole.
     fn differences(&self, world: &World) -> Vec<Difference> {
-        let mut differences = check::stream(&self.stream);
-        let mut quiet: Vec<_> = self.links.iter().map(String::as_str).collect();
+        let backend = self.backend(world);
+        let misses = self.had_many_waiting && !sees(backend, Blind::ReturnProbesExhausted);
+        let mut differences = check::stream(&self.stream, misses);
+        let mut quiet: Vec<_> = self.links.iter().map(|link| &*link.name).collect();
         quiet.push("lo");
         differences.extend(check::ledgers(&self.stream, &self.readings, &quiet));
+        for link in &self.links {
+            let Link {
+                name,
+                ports,
+                is_whole,
+            } = link;
+            let found = wire::differences(&self.stream, name, ports, *is_whole);
+            differences.extend(found);
+        }
         if let Err(error) = self.ended.expect_code(130) {
             differences.push(difference(
                 "flow",
@@ -219,6 +267,12 @@ impl Session {
                 "code 130",
                 format!("{error:#}"),
             ));
+        }
+        for blind in limits(backend) {
+            if !self.stream.limits.contains(blind.words()) {
+                let seen = &self.stream.limits;
+                differences.push(difference("status", "limits", blind, seen));
+            }
         }
         let asked = world.options.backend;
         if asked != Backend::Auto && self.backend(world) != asked {
@@ -236,6 +290,12 @@ impl Session {
         let backend = self.backend(world);
         let mut differences = check::processes(&self.stream, truths, backend);
         differences.extend((case.also)(&self.stream, truths, backend));
+        for blind in case.proves {
+            if !truths.iter().any(|truth| truth.has(*blind)) {
+                let what = format!("{blind:?}");
+                differences.push(difference(case.name, what, "some", "none"));
+            }
+        }
         differences
     }
 

@@ -3,7 +3,7 @@
 //! Only what the stream itself says is kept here; nothing is corrected. What breaks the stream's own rules (a
 //! line that is no JSON, a gap in `seq`, a counter that went down) is kept as a difference.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct Stream {
     pub records: u64,
     /// Name of what counts app bytes, from the first `status` record.
     pub backend: Option<String>,
+    /// What that does not see, in words.
+    pub limits: String,
     /// Where the stream breaks its own rules.
     pub faults: Vec<Difference>,
     next_seq: Option<u64>,
@@ -86,6 +88,20 @@ pub struct Side {
     pub unexplained: i128,
 }
 
+/// What the sockets of these flows moved, by socket. Each row shows all that its socket moved, until it is closed: the
+/// most is the newest.
+pub fn wires<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> BTreeMap<&'a str, Wire> {
+    let mut wires = BTreeMap::<&str, Wire>::new();
+    let packets = |wire: &Wire| wire.tx_packets + wire.rx_packets;
+    for flow in flows {
+        let newest = wires.entry(&flow.socket).or_default();
+        if packets(&flow.wire) > packets(newest) {
+            *newest = flow.wire;
+        }
+    }
+    wires
+}
+
 impl Stream {
     /// Reads a whole stream.
     pub fn parse(text: &[u8]) -> Self {
@@ -101,11 +117,19 @@ impl Stream {
         stream
     }
 
-    /// Everything the stream says of processes with this id, summed over their flows.
-    pub fn app_of(&self, pid: u32) -> Moved {
+    /// The processes with this id, in the order in which they started.
+    pub fn processes_of(&self, pid: u32) -> Vec<&Process> {
+        let mut found: Vec<_> = self.processes.keys().filter(|(id, _)| *id == pid).collect();
+        // Times in one notation, of one length.
+        found.sort();
+        found
+    }
+
+    /// Everything the stream says of these processes, summed over their flows.
+    pub fn app_of(&self, processes: &[&Process]) -> Moved {
         let mut sum = Moved::default();
         for ((_, process), flow) in &self.flows {
-            if process.as_ref().is_some_and(|(id, _)| *id == pid) {
+            if process.as_ref().is_some_and(|it| processes.contains(&it)) {
                 sum += flow.app;
             }
         }
@@ -148,8 +172,11 @@ impl Stream {
             "ledger" => self.ledger(&record),
             "lost" => self.lost.push(record),
             "status" => {
-                if self.backend.is_none() {
-                    self.backend = app_backend(&record);
+                if self.backend.is_none()
+                    && let Some((backend, limits)) = app_backend(&record)
+                {
+                    self.backend = Some(backend);
+                    self.limits = limits;
                 }
             }
             other => self.fault("type", "a known type", other),
@@ -179,8 +206,10 @@ impl Stream {
         let app = moved(&record["app"]);
         let flow = self.flows.entry((id.clone(), process)).or_default();
         let before = flow.app;
-        let reopened = kind == "flow.open" && flow.opened;
-        let after_close = flow.closed;
+        let opens = kind == "flow.open";
+        let reopened = opens && flow.opened && !flow.closed;
+        // A row without bytes may go to another process or remote and come back.
+        let after_close = flow.closed && (!opens || before != Moved::default());
         keep(&mut flow.interface, text(&facts["interface"]));
         keep(&mut flow.direction, text(&facts["direction"]));
         keep(&mut flow.protocol, text(&facts["protocol"]));
@@ -193,8 +222,8 @@ impl Stream {
         if let Some(socket) = text(&facts["socket"]) {
             flow.socket = socket;
         }
-        flow.opened |= kind == "flow.open";
-        flow.closed |= kind == "flow.close";
+        flow.opened |= opens;
+        flow.closed = kind == "flow.close" || (flow.closed && !opens);
         // Absent means unknown, not zero.
         if record["app"].is_object() {
             flow.app = app;
@@ -217,10 +246,16 @@ impl Stream {
             );
         }
         if reopened {
-            self.fault(&format!("flow {id}"), "one flow.open", "another");
+            let another = format!("another: {record}");
+            self.fault(
+                &format!("flow {id}"),
+                "flow.close before another flow.open",
+                &another,
+            );
         }
         if after_close {
-            self.fault(&format!("flow {id}"), "nothing after flow.close", kind);
+            let more = record.to_string();
+            self.fault(&format!("flow {id}"), "nothing after flow.close", &more);
         }
     }
 
@@ -314,8 +349,8 @@ fn side(value: &Value) -> Side {
     }
 }
 
-/// The backend of app bytes, wherever in the record the capabilities stand.
-fn app_backend(value: &Value) -> Option<String> {
+/// The backend of app bytes and what it does not see, wherever in the record the capabilities stand.
+fn app_backend(value: &Value) -> Option<(String, String)> {
     match value {
         Value::Object(fields) => {
             let is_app = fields
@@ -323,7 +358,10 @@ fn app_backend(value: &Value) -> Option<String> {
                 .and_then(Value::as_str)
                 .is_some_and(|name| name.starts_with("app"));
             match fields.get("backend").and_then(text) {
-                Some(backend) if is_app => Some(backend),
+                Some(backend) if is_app => {
+                    let limits = fields.get("limits").and_then(text);
+                    Some((backend, limits.unwrap_or_default()))
+                }
                 _ => fields.values().find_map(app_backend),
             }
         }

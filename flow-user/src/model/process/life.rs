@@ -29,8 +29,10 @@ impl ProcessTable {
         if self.dropped.contains(&id) {
             return None;
         }
+        // A newer process with its pid may have been seen first, in /proc: then it has exited, and
+        // nobody was told.
         let entry = self.ensure(id, time);
-        if entry.row.exited.is_some() {
+        if std::mem::replace(&mut entry.exit_told, true) {
             return None;
         }
         self.set_exited(id, time);
@@ -114,6 +116,9 @@ impl ProcessTable {
             let newest = self.newest.entry(id.pid).or_insert(id.start);
             if let Some(dropped) = dropped {
                 self.set_exited(id, dropped.exited);
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.exit_told = true;
+                }
             } else if *newest > id.start {
                 self.set_exited(id, time);
             } else if *newest < id.start {

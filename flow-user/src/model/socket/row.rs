@@ -59,7 +59,7 @@ impl Socket {
 
     /// A row as it stands now, its process too.
     fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
-        let process = self.rows.key(at).0.and_then(|id| processes.row(id));
+        let process = self.rows.key(at).0.and_then(|id| processes.face(id));
         let flow = Arc::new(self.draw(at, process, self.closed)?);
         self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
         Some(flow)
@@ -95,6 +95,7 @@ impl Socket {
             app: row.app,
             wire: fact.wire,
             tcp: fact.tcp,
+            backlog: self.backlog,
             rate: row.rate,
             opened: row.opened,
             closed,
@@ -164,7 +165,7 @@ impl Socket {
         let flow = if self.closed.is_none() {
             self.current(at, scene.processes)
         } else {
-            let process = self.rows.key(at).0.and_then(|id| scene.processes.row(id));
+            let process = self.rows.key(at).0.and_then(|id| scene.processes.face(id));
             self.draw(at, process, None).map(Arc::new)
         };
         if let Some(flow) = flow {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::snapshot::FlowKey;
+use crate::model::{snapshot::FlowKey, tombstone};
 
 /// A step of a script.
 #[derive(Clone, Debug)]
@@ -79,13 +79,13 @@ fn script() -> impl Strategy<Value = Vec<Step>> {
         1 => (event(), 0..3000_u64).prop_map(|(event, late)| Step::Late(event, late)),
         2 => (0..4_u64).prop_map(Step::Tick),
     ];
-    // At most 25 ticks of 3 seconds in all would outlast a tombstone; these stay below.
+    // What comes after a tombstone was forgotten counts as new.
     prop::collection::vec(step, 0..60).prop_filter("no longer than a tombstone", |script| {
         let ticks = script.iter().map(|step| match step {
             Step::Tick(seconds) => *seconds,
             _ => 0,
         });
-        ticks.sum::<u64>() < 60
+        ticks.sum::<u64>() < tombstone::AGE.as_secs()
     })
 }
 

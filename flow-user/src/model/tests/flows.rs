@@ -1,7 +1,10 @@
 //! Rows of flows: when they appear, whose they are, how they end.
 
 use super::*;
-use crate::{event::InterfaceFact, model::snapshot::Rate};
+use crate::{
+    event::{Backlog, InterfaceFact},
+    model::snapshot::Rate,
+};
 
 const PEER: &str = "10.0.0.9:443";
 
@@ -46,6 +49,28 @@ fn a_listener_is_told_at_once() {
     let mut play = Play::new();
     play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
     assert_eq!(play.told(), ["open 1 10 * 0 0"]);
+}
+
+#[test]
+fn what_waits_at_a_listener_stands_in_its_row_and_tells_no_update() {
+    let mut play = Play::new();
+    let backlog = Backlog {
+        waiting: 3,
+        limit: 128,
+        drops: 1,
+    };
+    let waits = Event::Listening {
+        cookie: SocketCookie(1),
+        backlog,
+    };
+    play.apply(waits.clone());
+    play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
+    play.told();
+    assert_eq!(play.model.snapshot().flows[0].backlog, None);
+    play.apply(waits);
+    assert_eq!(play.model.snapshot().flows[0].backlog, Some(backlog));
+    play.tick(1);
+    assert_eq!(play.told(), Vec::<String>::new());
 }
 
 #[test]
@@ -177,8 +202,8 @@ fn a_udp_server_keeps_its_endpoint_beside_its_remotes() {
     );
 }
 
-#[test]
-fn a_udp_endpoint_that_connects_becomes_that_flow() {
+/// A UDP socket that is told as an endpoint, and then connects.
+fn endpoint_that_connects() -> Play {
     let mut play = Play::new();
     play.apply(Event::Socket(udp(1, 10)));
     play.tick(1);
@@ -188,6 +213,12 @@ fn a_udp_endpoint_that_connects_becomes_that_flow() {
         ..udp(1, 10)
     };
     play.apply(Event::Socket(connected));
+    play
+}
+
+#[test]
+fn a_udp_endpoint_that_connects_becomes_that_flow() {
+    let mut play = endpoint_that_connects();
     assert_eq!(
         play.told(),
         [
@@ -198,6 +229,27 @@ fn a_udp_endpoint_that_connects_becomes_that_flow() {
     );
     play.app(1, 10, None, 9, 0);
     assert_eq!(play.rows(), ["1 10 10.0.0.9:443 9 0"]);
+}
+
+#[test]
+fn an_endpoint_that_was_closed_without_bytes_opens_again_when_it_moves_some() {
+    let mut play = endpoint_that_connects();
+    play.app(1, 10, Some(PEER), 9, 0);
+    play.tick(2);
+    let rest_of_old = play.told().split_off(3);
+    assert_eq!(rest_of_old, ["update 1 10 10.0.0.9:443 9 0"]);
+    // It gives up its remote; a call that does not ask where bytes come from counts for the endpoint.
+    play.apply(Event::Socket(udp(1, 10)));
+    play.app(1, 10, None, 0, 8);
+    play.end(1);
+    assert_eq!(
+        play.told(),
+        [
+            "open 1 10 * 0 8",
+            "close 1 10 10.0.0.9:443 9 0",
+            "close 1 10 * 0 8"
+        ]
+    );
 }
 
 #[test]

@@ -10,9 +10,10 @@ fn told(play: &mut Play) -> Vec<String> {
     let lines = changes.iter().filter_map(|timed| match &timed.change {
         Change::ProcessExec(process) => Some(format!("exec {} {}", process.id.pid, process.name())),
         Change::ProcessExit { process, status } => Some(format!(
-            "exit {} {} {status} {}",
+            "exit {} {} {} {}",
             process.id.pid,
             process.name(),
+            status.map_or("?".to_owned(), |status| status.to_string()),
             process.totals.tx_bytes.0
         )),
         _ => None,
@@ -25,6 +26,29 @@ fn exit(pid: u32) -> Event {
         id: process(pid),
         status: 0,
     }
+}
+
+#[test]
+fn a_list_of_processes_makes_up_for_lost_records() {
+    let mut play = Play::new();
+    let fact = |pid, name| process_fact(pid, None, program(name));
+    for (pid, name) in [(5, "bash"), (6, "bash"), (7, "bash")] {
+        play.apply(Event::ProcessSeen(fact(pid, name)));
+        play.app(pid.into(), pid, None, 3, 0);
+    }
+    // 5 has ended, 6 has become another program, 8 is new; 9 began after the list.
+    let list = vec![fact(6, "curl"), fact(7, "bash"), fact(8, "init")];
+    play.apply(Event::ProcessesListed(list.clone()));
+    play.app(8, 8, None, 1, 0);
+    let mut later = fact(9, "late");
+    later.id.start = Instant(u64::MAX);
+    play.apply(Event::ProcessFork(later));
+    play.apply(Event::ProcessesListed(list));
+    play.apply(exit(5));
+    assert_eq!(told(&mut play), ["exit 5 bash ? 3"]);
+    let program_of = |play: &mut Play, pid| play.process(pid).map(|row| row.program.clone());
+    assert_eq!(program_of(&mut play, 6), Some(program("curl")));
+    assert_eq!(program_of(&mut play, 8), Some(program("init")));
 }
 
 #[test]
@@ -220,6 +244,11 @@ fn a_newer_process_with_the_same_pid_means_the_older_has_exited() {
     assert_eq!(told(&mut play), Vec::<String>::new());
     let row = play.model.processes.row(newer).expect("it lives");
     assert_eq!(row.exited, None);
+    // The kernel's word of it comes later, and is told once.
+    play.apply(exit(10));
+    assert_eq!(told(&mut play).len(), 1);
+    play.apply(exit(10));
+    assert_eq!(told(&mut play), Vec::<String>::new());
 }
 
 #[test]

@@ -1,8 +1,14 @@
-//! What a cell holds, and how it reads: for people, for machines, and in order.
+//! What a cell holds, and how it reads: for people and for machines.
 
-use std::cmp::Ordering;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use crate::{event::Bytes, query::human};
+use crate::{
+    event::Bytes,
+    query::human::{self, Units},
+};
 
 /// What a cell holds. Text is as it came: it may hold anything.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +20,10 @@ pub enum Value {
     Labelled {
         text: String,
         label: String,
+    },
+    Address {
+        ip: IpAddr,
+        port: Option<u16>,
     },
     List(Vec<String>),
     Flag(bool),
@@ -30,30 +40,49 @@ pub enum Value {
         whole: Bytes,
     },
     Microseconds(u64),
+    /// What a whole is made of, by name.
+    Parts(Vec<(&'static str, u64)>),
 }
 
 impl Value {
     /// The cell as people read it.
     pub fn text(&self) -> String {
+        self.text_in(Units::default())
+    }
+
+    /// The cell as people read it who want other units.
+    pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
             Self::Text(text) | Self::Labelled { label: text, .. } => text.clone(),
+            Self::Address { ip, port } => address(*ip, *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::Id(number) | Self::Count(number) => number.to_string(),
-            Self::Bytes(Bytes(bytes)) => human::bytes(*bytes),
+            Self::Bytes(Bytes(bytes)) => units.bytes(*bytes),
             Self::SignedBytes(bytes) => human::signed_bytes(*bytes),
-            Self::Rate(rate) => human::rate(*rate),
+            Self::Rate(rate) => units.rate(*rate),
             Self::Share { part, whole } => human::share(part.0, whole.0),
-            Self::Microseconds(time) => format!("{:.1} ms", *time as f64 / 1000.0),
+            Self::Parts(parts) => {
+                let whole = parts
+                    .iter()
+                    .fold(0, |sum: u64, it| sum.saturating_add(it.1));
+                let present = parts.iter().filter(|(_, part)| *part > 0);
+                let texts: Vec<String> = present
+                    .map(|(name, part)| format!("{name} {}", human::share(*part, whole)))
+                    .collect();
+                texts.join("  ")
+            }
+            Self::Microseconds(time) => human::milliseconds(Duration::from_micros(*time)),
         }
     }
 
     /// The cell as machines read it; `None` where it is absent. Rates are whole bytes per second.
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
-            Self::Absent => return None,
+            Self::Absent | Self::Parts(_) => return None,
             Self::Text(text) | Self::Labelled { text, .. } => text.as_str().into(),
+            Self::Address { ip, port } => address(*ip, *port).into(),
             Self::List(parts) => parts.as_slice().into(),
             Self::Flag(flag) => (*flag).into(),
             Self::Id(number) | Self::Count(number) | Self::Microseconds(number) => (*number).into(),
@@ -79,53 +108,20 @@ impl Value {
             _ => false,
         }
     }
+}
 
-    /// Quantities from the largest, everything else from the smallest; what is absent last.
-    pub(in crate::query) fn order(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Absent, Self::Absent) => Ordering::Equal,
-            (Self::Absent, _) => Ordering::Greater,
-            (_, Self::Absent) => Ordering::Less,
-            (Self::Id(a), Self::Id(b)) => a.cmp(b),
-            (Self::SignedBytes(a), Self::SignedBytes(b)) => b.unsigned_abs().cmp(&a.unsigned_abs()),
-            (Self::Count(a), Self::Count(b)) | (Self::Microseconds(a), Self::Microseconds(b)) => {
-                b.cmp(a)
-            }
-            (Self::Bytes(a), Self::Bytes(b)) => b.cmp(a),
-            (Self::Rate(a), Self::Rate(b)) => b.total_cmp(a),
-            (Self::Share { part: a, whole: x }, Self::Share { part: b, whole: y }) => {
-                let product =
-                    |part: &Bytes, whole: &Bytes| u128::from(part.0) * u128::from(whole.0);
-                product(b, x).cmp(&product(a, y))
-            }
-            (Self::Flag(a), Self::Flag(b)) => b.cmp(a),
-            (a, b) => a.text().cmp(&b.text()),
+impl From<SocketAddr> for Value {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address {
+            ip: address.ip(),
+            port: Some(address.port()),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn order_of_values() {
-        let share = |part, whole| Value::Share {
-            part: Bytes(part),
-            whole: Bytes(whole),
-        };
-        let ordered = [
-            (Value::Bytes(Bytes(9)), Value::Bytes(Bytes(1))),
-            (Value::Rate(9.0), Value::Rate(1.0)),
-            (Value::Id(1), Value::Id(9)),
-            (Value::Text("a".to_owned()), Value::Text("b".to_owned())),
-            (share(u64::MAX, u64::MAX), share(1, 2)),
-            (Value::SignedBytes(-9), Value::SignedBytes(1)),
-            (Value::Count(0), Value::Absent),
-        ];
-        for (first, second) in ordered {
-            assert_eq!(first.order(&second), Ordering::Less, "{first:?} {second:?}");
-            assert_eq!(second.order(&first), Ordering::Greater);
-        }
+fn address(ip: IpAddr, port: Option<u16>) -> String {
+    match port {
+        Some(port) => SocketAddr::new(ip, port).to_string(),
+        None => ip.to_string(),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-use super::{lexer::quote, pattern::Pattern};
+use super::{
+    lexer::quote,
+    pattern::Pattern,
+    words::{WORDS, Word},
+};
 use crate::event::{Direction, Protocol, State};
 
 /// An expression.
@@ -27,16 +31,6 @@ pub(super) enum Side {
     Destination,
     Local,
     Remote,
-}
-
-impl Side {
-    /// The words that choose an end, and the end they choose.
-    pub const WORDS: [(&'static str, Self); 4] = [
-        ("src", Self::Source),
-        ("dst", Self::Destination),
-        ("local", Self::Local),
-        ("remote", Self::Remote),
-    ];
 }
 
 /// A block of addresses. The bits past the prefix are zero.
@@ -125,7 +119,7 @@ impl Expr {
 impl fmt::Display for Side {
     /// The word and a blank, or nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Self::WORDS.iter().find(|(_, side)| side == self) {
+        match WORDS.iter().find(|(_, word)| *word == Word::Side(*self)) {
             Some((word, _)) => write!(f, "{word} "),
             None => Ok(()),
         }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use crate::query::hostile::is_hostile;
+
 /// Columns of the expression shown on either side of the mistake.
 const CONTEXT: usize = 60;
 
@@ -65,7 +67,7 @@ impl std::error::Error for FilterError {}
 /// `text` with every character that a terminal might obey, or that has no width, replaced.
 fn printable(text: &str) -> String {
     let shown = |character: char| match character.width() {
-        Some(1..) => character,
+        Some(1..) if !is_hostile(character) => character,
         _ => char::REPLACEMENT_CHARACTER,
     };
     text.chars().map(shown).collect()
@@ -109,9 +111,9 @@ mod tests {
 
     #[test]
     fn control_characters_and_wide_ones_keep_the_caret_in_place() {
-        let error = FilterError::new("日\x1b[2J x", 7, "no");
+        let error = FilterError::new("日\x1b[2J\u{fff9}x", 7, "no");
         let text = error.to_string();
-        assert!(!text.contains('\x1b'));
+        assert!(!text.contains(['\x1b', '\u{fff9}']));
         let caret = text.lines().nth(2).map(|line| line.width());
         assert_eq!(caret, Some(2 + 2 + 1 + 3 + 1));
     }

@@ -1,6 +1,7 @@
 //! Filter text -> tokens: words, quoted strings, regular expressions, operators.
 
 use super::error::FilterError;
+use crate::query::hostile::is_hostile;
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,26 +45,57 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     }
 }
 
-/// Whether `word` reads back as one bare word, so that it needs no quotes.
+/// Where the word begins that reaches to the end of `text`: it may lack a closing quote. At the end, if there is none.
+pub(super) fn last_word(text: &str) -> usize {
+    let mut lexer = Lexer { text, at: 0 };
+    loop {
+        match lexer.next() {
+            Err(_) => return lexer.at,
+            Ok(Token { kind, start, end }) => {
+                let is_sign = matches!(text.get(start..end), Some("&&" | "||" | "!" | "(" | ")"));
+                if kind == Kind::End || (end == text.len() && !is_sign) {
+                    return start;
+                }
+            }
+        }
+    }
+}
+
+/// Whether `word` reads back as one bare word, whatever stands around it, so that it needs no quotes.
+///
+/// A slash at its start must find another within the word, or it could begin a regular expression
+/// that a later word seems to end; a slash at its end could end one that an earlier word begins.
 pub(super) fn is_bare(word: &str) -> bool {
     !matches!(word, "and" | "or" | "not")
+        && !word.contains('\\')
+        && !word.contains(is_hostile)
+        && word.strip_prefix('/').is_none_or(|rest| rest.contains('/'))
+        && !word.ends_with('/')
+        && !word.ends_with("/i")
         && matches!(
             tokens(word).as_deref(),
             Ok([Token { kind: Kind::Word(read), .. }, _]) if read == word
         )
 }
 
-/// `text` as a quoted string.
+/// `text` as a quoted string. No slash in it is one that could end a regular expression which an
+/// earlier word seems to begin.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
-    for character in text.chars() {
+    for (at, character) in text.char_indices() {
+        let rest = &text[at..];
+        let would_end = match rest {
+            "/" => true,
+            "i" => quoted.ends_with('/'),
+            _ => ends_word(rest) && (quoted.ends_with('/') || quoted.ends_with("/i")),
+        };
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
-            control if control.is_control() => {
-                quoted.push_str(&format!("\\u{{{:x}}}", u32::from(control)));
+            other if would_end || is_hostile(other) => {
+                quoted.push_str(&format!("\\u{{{:x}}}", u32::from(other)));
             }
             other => quoted.push(other),
         }
@@ -196,7 +228,8 @@ fn word(rest: &str) -> (Kind, usize) {
     (kind, length)
 }
 
-fn ends_word(rest: &str) -> bool {
+/// Whether a bare word ends before `rest`.
+pub(super) fn ends_word(rest: &str) -> bool {
     rest.starts_with("&&")
         || rest.starts_with("||")
         || rest

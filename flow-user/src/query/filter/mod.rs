@@ -1,27 +1,37 @@
 //! The language of `--filter`: which flows, processes and interfaces to show.
 //!
 //! pcap's words where pcap has them, and `and` binds tighter than `or`. For users it is described in
-//! `docs/filter.md`. To add a primitive: a variant of `ast::Primitive` with its spelling, a line
-//! in `parser`, a line in `eval`; the compiler names the places.
+//! `docs/filter.md`. To add a primitive: a variant of `ast::Primitive` with its spelling, its word in
+//! `words`, a line in `parser`, a line in `eval`; the compiler names the places.
 
 mod ast;
+mod complete;
 mod error;
 mod eval;
 mod lexer;
 mod parser;
 mod pattern;
+mod words;
 
 use std::fmt;
 
-pub use self::error::FilterError;
-use self::eval::{Subject, holds};
+use self::{
+    ast::{Expr, Primitive},
+    eval::{Subject, holds},
+    pattern::Pattern,
+};
+pub use self::{
+    complete::{Completion, complete},
+    error::FilterError,
+};
 use crate::model::snapshot::{Flow, Interface, Process};
 
-/// A filter. Displays as an expression that parses to the same filter.
+/// A filter. Displays as an expression that parses to the same filter, unless that is longer or
+/// deeper than an expression may be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// `None` lets everything pass.
-    expr: Option<ast::Expr>,
+    expr: Option<Expr>,
 }
 
 impl Filter {
@@ -35,6 +45,28 @@ impl Filter {
     pub fn parse(text: &str, uid_of: &dyn Fn(&str) -> Option<u32>) -> Result<Self, FilterError> {
         let expr = parser::parse(text, uid_of)?;
         Ok(Self { expr })
+    }
+
+    /// This filter, narrowed to what passed one of the interfaces, or was seen at one. Their names
+    /// stand for themselves, whatever they hold; without any the filter stays as it is.
+    pub fn on_interfaces(self, names: impl IntoIterator<Item = String>) -> Self {
+        let mut interfaces: Vec<Expr> = names
+            .into_iter()
+            .map(|name| Expr::Is(Primitive::Interface(Pattern::Exact(name))))
+            .collect();
+        let interfaces = match interfaces.pop() {
+            None => return self,
+            Some(only) if interfaces.is_empty() => only,
+            Some(last) => {
+                interfaces.push(last);
+                Expr::Or(interfaces)
+            }
+        };
+        let expr = match self.expr {
+            None => interfaces,
+            Some(asked) => Expr::And(vec![asked, interfaces]),
+        };
+        Self { expr: Some(expr) }
     }
 
     /// Whether it lets everything pass.
@@ -92,8 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        ast::{Expr, Net, Primitive, Side},
-        pattern::Pattern,
+        ast::{Net, Side},
         *,
     };
     use crate::{
@@ -177,6 +208,28 @@ mod tests {
             }
         }
         assert_eq!(read, 9);
+    }
+
+    #[test]
+    fn interfaces_narrow_a_filter_however_long_it_is() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let narrowed = |text: &str, interfaces: &[&str]| {
+            filter(text).on_interfaces(names(interfaces)).to_string()
+        };
+        assert_eq!(narrowed("", &[]), "");
+        assert_eq!(narrowed("tcp", &[]), "tcp");
+        assert_eq!(narrowed("", &["eth0"]), "interface eth0");
+        assert_eq!(
+            narrowed("tcp or udp", &["a b", "or"]),
+            r#"(tcp or udp) and (interface "a b" or interface "or")"#
+        );
+        let long = vec!["tcp"; 800].join("||");
+        assert!(!filter(&long).on_interfaces(names(&["eth0"])).is_all());
     }
 
     #[test]

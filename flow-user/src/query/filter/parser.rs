@@ -8,15 +8,15 @@
 //! endpoint  = [ "src" | "dst" | "local" | "remote" ] ( [ "host" ] ADDRESS | "net" CIDR | "port" PORTS )
 //! ```
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{fmt, net::IpAddr};
 
 use super::{
     ast::{Expr, Net, Primitive, Side},
     error::FilterError,
     lexer::{Kind, Token, tokens},
     pattern::Pattern,
+    words::{Expected, STATES, Word},
 };
-use crate::event::{Direction, Protocol, State};
 
 /// Bytes an expression may have.
 const LENGTH: usize = 4096;
@@ -24,36 +24,6 @@ const LENGTH: usize = 4096;
 const DEPTH: usize = 64;
 /// Regular expressions an expression may hold; with the bound on each, a bound on memory.
 const REGEXES: usize = 32;
-
-const STATES: [State; 12] = [
-    State::Established,
-    State::SynSent,
-    State::SynReceived,
-    State::FinWait1,
-    State::FinWait2,
-    State::TimeWait,
-    State::Closed,
-    State::CloseWait,
-    State::LastAck,
-    State::Listen,
-    State::Closing,
-    State::Unconnected,
-];
-
-const PROTOCOLS: [Protocol; 9] = [
-    Protocol::Tcp,
-    Protocol::Udp,
-    Protocol::Mptcp,
-    Protocol::Sctp,
-    Protocol::Udplite,
-    Protocol::Icmp,
-    Protocol::Icmp6,
-    Protocol::Raw,
-    Protocol::Packet,
-];
-
-const PRIMITIVE: &str = "expected host, net, port, src, dst, local, remote, a protocol, ip, ip6, process, pid, \
-                         user, cgroup, state, interface, inbound, outbound, not or (";
 
 /// The expression in `text`; `None` if that is blank.
 pub(super) fn parse(
@@ -65,22 +35,19 @@ pub(super) fn parse(
         return Err(FilterError::new(text, 0, message));
     }
     let tokens = tokens(text)?;
-    let mut parser = Parser {
-        text,
-        tokens: &tokens,
-        uid_of,
-        depth: 0,
-        regexes: 0,
+    Parser::new(text, &tokens, uid_of).whole()
+}
+
+/// What can come right after `text`; nothing if there is a mistake in it. All that can be read at all counts as a
+/// user's name.
+pub(super) fn can_follow(text: &str) -> Vec<Expected> {
+    let Ok(tokens) = tokens(text) else {
+        return Vec::new();
     };
-    if parser.peek() == &Kind::End {
-        return Ok(None);
-    }
-    let expr = parser.or()?;
-    match parser.peek() {
-        Kind::End => Ok(Some(expr)),
-        Kind::Close => Err(parser.error("this ) closes nothing")),
-        _ => Err(parser.error("expected `and`, `or` or the end")),
-    }
+    let mut parser = Parser::new(text, &tokens, &|_| Some(0));
+    // Usually it ends too early, which is no mistake of whoever is still typing.
+    let _outcome = parser.whole();
+    parser.next
 }
 
 struct Parser<'a> {
@@ -90,9 +57,51 @@ struct Parser<'a> {
     uid_of: &'a dyn Fn(&str) -> Option<u32>,
     depth: usize,
     regexes: usize,
+    /// What was looked for where the text ends.
+    next: Vec<Expected>,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str, tokens: &'a [Token], uid_of: &'a dyn Fn(&str) -> Option<u32>) -> Self {
+        Self {
+            text,
+            tokens,
+            uid_of,
+            depth: 0,
+            regexes: 0,
+            next: Vec::new(),
+        }
+    }
+
+    fn whole(&mut self) -> Result<Option<Expr>, FilterError> {
+        if self.peek() == &Kind::End {
+            self.looks_for(Expected::Primitive);
+            return Ok(None);
+        }
+        let expr = self.or()?;
+        match self.peek() {
+            Kind::End => Ok(Some(expr)),
+            Kind::Close => Err(self.error("this ) closes nothing")),
+            _ => Err(self.error(Expected::Operator)),
+        }
+    }
+
+    /// Whoever asks how the text can go on learns that this can come here, if the text ends here.
+    fn looks_for(&mut self, expected: Expected) {
+        if self.peek() == &Kind::End && !self.next.contains(&expected) {
+            self.next.push(expected);
+        }
+    }
+
+    /// The word of the language at hand, if it is one; notes what was looked for.
+    fn word(&mut self, expected: Expected) -> Option<Word> {
+        self.looks_for(expected);
+        match self.peek() {
+            Kind::Word(word) => Word::of(word),
+            _ => None,
+        }
+    }
+
     fn token(&self) -> &'a Token {
         &self.tokens[0]
     }
@@ -116,7 +125,7 @@ impl<'a> Parser<'a> {
     }
 
     /// What was expected, and what stands there.
-    fn error(&self, expected: &str) -> FilterError {
+    fn error(&self, expected: impl fmt::Display) -> FilterError {
         let token = self.token();
         let found = match self.text.get(token.start..token.end) {
             None | Some("") => "the end".to_owned(),
@@ -132,7 +141,7 @@ impl<'a> Parser<'a> {
     fn deeper(&mut self) -> Result<(), FilterError> {
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(self.error(&format!("at most {DEPTH} levels of ( ) and not")));
+            return Err(self.error(format_args!("at most {DEPTH} levels of ( ) and not")));
         }
         Ok(())
     }
@@ -142,6 +151,7 @@ impl<'a> Parser<'a> {
         while self.eat(&Kind::Or) {
             parts.push(self.and()?);
         }
+        self.looks_for(Expected::Operator);
         Ok(one_or(parts, Expr::Or))
     }
 
@@ -165,8 +175,9 @@ impl<'a> Parser<'a> {
             self.deeper()?;
             let inner = self.or()?;
             self.depth -= 1;
+            self.looks_for(Expected::Close);
             if !self.eat(&Kind::Close) {
-                return Err(self.error("expected `and`, `or` or )"));
+                return Err(self.error(Expected::Close));
             }
             return Ok(inner);
         }
@@ -174,116 +185,62 @@ impl<'a> Parser<'a> {
     }
 
     fn primitive(&mut self) -> Result<Expr, FilterError> {
-        let Kind::Word(word) = self.peek() else {
-            return Err(self.error(PRIMITIVE));
+        let Some(word) = self.word(Expected::Primitive) else {
+            return Err(self.error(Expected::Primitive));
         };
-        let protocol = PROTOCOLS.into_iter().find(|known| known.name() == word);
-        let qualifier = match (protocol, word.as_str()) {
-            (Some(protocol), _) => Some(Primitive::Protocol(protocol)),
-            (None, "ip") => Some(Primitive::Ip4),
-            (None, "ip6") => Some(Primitive::Ip6),
-            _ => None,
-        };
-        if let Some(qualifier) = qualifier {
-            self.advance();
-            let qualifier = Expr::Is(qualifier);
-            // As in pcap, `tcp port 80` is both.
-            return Ok(if self.at_endpoint() {
-                Expr::And(vec![qualifier, self.endpoint()?])
-            } else {
-                qualifier
-            });
-        }
-        if self.at_endpoint() {
-            return self.endpoint();
-        }
-        let primitive = match word.as_str() {
-            "process" => {
-                self.advance();
-                Primitive::Process(
-                    self.pattern("expected a process's name, such as nginx, ng* or /nginx|httpd/")?,
-                )
-            }
-            "pid" => {
-                self.advance();
-                Primitive::Pid(self.number("expected a process id")?)
-            }
-            "user" => {
-                self.advance();
-                self.user()?
-            }
-            "cgroup" => {
-                self.advance();
-                Primitive::Cgroup(
-                    self.pattern("expected a cgroup's path, such as /system.slice/nginx.service")?,
-                )
-            }
-            "state" => {
-                self.advance();
-                self.state()?
-            }
-            "interface" => {
-                self.advance();
-                Primitive::Interface(
-                    self.pattern("expected an interface's name, such as eth0 or veth*")?,
-                )
-            }
-            "inbound" => {
-                self.advance();
-                Primitive::Direction(Direction::Inbound)
-            }
-            "outbound" => {
-                self.advance();
-                Primitive::Direction(Direction::Outbound)
-            }
-            _ => return Err(self.error(PRIMITIVE)),
-        };
-        Ok(Expr::Is(primitive))
+        self.advance();
+        Ok(Expr::Is(match word {
+            Word::Host => self.host(Side::Any)?,
+            Word::Net => self.net(Side::Any)?,
+            Word::Port => self.ports(Side::Any)?,
+            Word::Side(side) => self.of_side(side)?,
+            Word::Protocol(protocol) => return self.qualified(Primitive::Protocol(protocol)),
+            Word::Ip4 => return self.qualified(Primitive::Ip4),
+            Word::Ip6 => return self.qualified(Primitive::Ip6),
+            Word::Process => Primitive::Process(self.pattern(Expected::Process)?),
+            Word::Pid => Primitive::Pid(self.number(Expected::Pid)?),
+            Word::User => self.user()?,
+            Word::Cgroup => Primitive::Cgroup(self.pattern(Expected::Cgroup)?),
+            Word::State => self.state()?,
+            Word::Interface => Primitive::Interface(self.pattern(Expected::Interface)?),
+            Word::Direction(direction) => Primitive::Direction(direction),
+        }))
     }
 
-    fn at_endpoint(&self) -> bool {
-        matches!(self.peek(), Kind::Word(word) if side(word).is_some()
-            || matches!(word.as_str(), "host" | "net" | "port" | "portrange"))
+    /// A qualifier and the end after it, if there is one: as in pcap, `tcp port 80` is both.
+    fn qualified(&mut self, qualifier: Primitive) -> Result<Expr, FilterError> {
+        let qualifier = Expr::Is(qualifier);
+        Ok(match self.word(Expected::End) {
+            Some(word) if word.is_end() => Expr::And(vec![qualifier, self.primitive()?]),
+            _ => qualifier,
+        })
     }
 
-    fn endpoint(&mut self) -> Result<Expr, FilterError> {
-        let mut side_of = Side::Any;
-        if let Kind::Word(word) = self.peek()
-            && let Some(chosen) = side(word)
-        {
-            side_of = chosen;
+    /// What follows the word that chooses an end; `host` may be left out.
+    fn of_side(&mut self, side: Side) -> Result<Primitive, FilterError> {
+        let word = self.word(Expected::OfEnd).filter(|word| word.is_of_end());
+        if word.is_some() {
             self.advance();
         }
-        let primitive = match self.peek() {
-            Kind::Word(word) if word == "host" => {
-                self.advance();
-                Primitive::Host(side_of, self.address()?)
-            }
-            Kind::Word(word) if word == "net" => {
-                self.advance();
-                Primitive::Net(side_of, self.net()?)
-            }
-            Kind::Word(word) if word == "port" || word == "portrange" => {
-                self.advance();
-                Primitive::Port(side_of, self.ports()?)
-            }
-            Kind::Word(word) if word.parse::<IpAddr>().is_ok() => {
-                Primitive::Host(side_of, self.address()?)
-            }
-            _ => return Err(self.error("expected host, net, port or an IP address")),
-        };
-        Ok(Expr::Is(primitive))
+        match (word, self.peek()) {
+            (Some(Word::Net), _) => self.net(side),
+            (Some(Word::Port), _) => self.ports(side),
+            (Some(_), _) => self.host(side),
+            (None, Kind::Word(word)) if word.parse::<IpAddr>().is_ok() => self.host(side),
+            (None, _) => Err(self.error(Expected::OfEnd)),
+        }
     }
 
     /// The value at hand as text, for what is neither name nor path.
-    fn plain(&self, expected: &str) -> Result<&'a str, FilterError> {
+    fn plain(&mut self, expected: Expected) -> Result<&'a str, FilterError> {
+        self.looks_for(expected);
         match self.peek() {
             Kind::Word(text) | Kind::Quoted(text) => Ok(text),
             _ => Err(self.error(expected)),
         }
     }
 
-    fn number(&mut self, expected: &str) -> Result<u32, FilterError> {
+    fn number(&mut self, expected: Expected) -> Result<u32, FilterError> {
         match self.plain(expected)?.parse() {
             Ok(number) => {
                 self.advance();
@@ -293,18 +250,18 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn address(&mut self) -> Result<IpAddr, FilterError> {
-        let expected = "expected an IP address, such as 192.0.2.1 or 2001:db8::1";
+    fn host(&mut self, side: Side) -> Result<Primitive, FilterError> {
+        let expected = Expected::Address;
         let address: IpAddr = self
             .plain(expected)?
             .parse()
             .map_err(|_| self.error(expected))?;
         self.advance();
-        Ok(address.to_canonical())
+        Ok(Primitive::Host(side, address.to_canonical()))
     }
 
-    fn net(&mut self) -> Result<Net, FilterError> {
-        let expected = "expected a network, such as 10.0.0.0/8 or 2001:db8::/32";
+    fn net(&mut self, side: Side) -> Result<Primitive, FilterError> {
+        let expected = Expected::Net;
         let text = self.plain(expected)?;
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -317,16 +274,16 @@ impl<'a> Parser<'a> {
                 .parse()
                 .ok()
                 .filter(|prefix| *prefix <= bits)
-                .ok_or_else(|| self.error(&format!("expected a prefix of 0 to {bits} bits")))?,
+                .ok_or_else(|| self.error(format_args!("expected a prefix of 0 to {bits} bits")))?,
             None => bits,
         };
         let net = Net::new(address, prefix).ok_or_else(|| self.error(expected))?;
         self.advance();
-        Ok(net)
+        Ok(Primitive::Net(side, net))
     }
 
-    fn ports(&mut self) -> Result<RangeInclusive<u16>, FilterError> {
-        let expected = "expected a port of 0 to 65535, or two such as 8000-8080";
+    fn ports(&mut self, side: Side) -> Result<Primitive, FilterError> {
+        let expected = Expected::Ports;
         let text = self.plain(expected)?;
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
@@ -336,12 +293,11 @@ impl<'a> Parser<'a> {
             return Err(self.error("expected the lower port first"));
         }
         self.advance();
-        Ok(first..=last)
+        Ok(Primitive::Port(side, first..=last))
     }
 
     fn user(&mut self) -> Result<Primitive, FilterError> {
-        let expected = "expected a user's name or number";
-        let name = self.plain(expected)?;
+        let name = self.plain(Expected::User)?;
         let number = matches!(self.peek(), Kind::Word(_))
             .then(|| name.parse().ok())
             .flatten();
@@ -358,18 +314,18 @@ impl<'a> Parser<'a> {
     }
 
     fn state(&mut self) -> Result<Primitive, FilterError> {
-        let known = || STATES.map(State::name).join(", ");
+        self.looks_for(Expected::State);
         let state = match self.peek() {
             Kind::Word(word) => STATES.into_iter().find(|state| state.name() == word),
             _ => None,
         };
-        let state =
-            state.ok_or_else(|| self.error(&format!("expected a state: one of {}", known())))?;
+        let state = state.ok_or_else(|| self.error(Expected::State))?;
         self.advance();
         Ok(Primitive::State(state))
     }
 
-    fn pattern(&mut self, expected: &str) -> Result<Pattern, FilterError> {
+    fn pattern(&mut self, expected: Expected) -> Result<Pattern, FilterError> {
+        self.looks_for(expected);
         let token = self.token();
         let pattern = match &token.kind {
             Kind::Word(word) => Pattern::word(word.clone()),
@@ -380,26 +336,21 @@ impl<'a> Parser<'a> {
             } => {
                 self.regexes += 1;
                 if self.regexes > REGEXES {
-                    return Err(self.error(&format!("at most {REGEXES} regular expressions")));
+                    return Err(self.error(format_args!("at most {REGEXES} regular expressions")));
                 }
                 Pattern::regex(source.clone(), *ignore_case)
                     .map_err(|reason| self.error_at(token, reason))?
             }
             Kind::And | Kind::Or | Kind::Not => {
-                return Err(self.error(&format!("{expected} (in quotes if it is and, or, not)")));
+                return Err(
+                    self.error(format_args!("{expected} (in quotes if it is and, or, not)"))
+                );
             }
             Kind::Open | Kind::Close | Kind::End => return Err(self.error(expected)),
         };
         self.advance();
         Ok(pattern)
     }
-}
-
-fn side(word: &str) -> Option<Side> {
-    Side::WORDS
-        .iter()
-        .find(|(known, _)| *known == word)
-        .map(|(_, side)| *side)
 }
 
 fn one_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
@@ -454,10 +405,27 @@ mod tests {
     fn names_and_patterns() {
         assert_eq!(read("process host"), "process host");
         assert_eq!(read(r#"process "a b""#), r#"process "a b""#);
-        assert_eq!(read("cgroup /system.slice"), "cgroup /system.slice");
+        assert_eq!(read("cgroup /system.slice"), "cgroup \"/system.slice\"");
+        assert_eq!(read("cgroup /a.slice/b"), "cgroup /a.slice/b");
         assert_eq!(read("user www or user 0"), "user \"www\" or user 0");
         assert_eq!(read("process /ngi.x/i"), "process /ngi.x/i");
         assert_eq!(parse(" "), Ok(None));
+    }
+
+    #[test]
+    fn slashes_of_two_names_are_shown_as_no_regex() {
+        for text in [
+            r#"cgroup "/a" and cgroup "/""#,
+            r#"cgroup "/a" and process *x/"#,
+            r#"cgroup /a* and cgroup "\u{2f}" or process "x/\u{69}""#,
+            r#"cgroup /a* and cgroup "x/\u{20}" and process *x/"#,
+            r#"cgroup /a* and cgroup "x\\/y" and process *x/"#,
+            r#"cgroup /a* and process "\u{2f}i (""#,
+        ] {
+            let filter = parse(text).unwrap();
+            let shown = read(text);
+            assert_eq!(parse(&shown).unwrap(), filter, "{text} shown as {shown}");
+        }
     }
 
     #[test]
@@ -468,7 +436,7 @@ mod tests {
                 5,
                 "expected `and`, `or` or the end; found `porrt`",
             ),
-            ("tcp and", 8, "expected host"),
+            ("tcp and", 8, "expected process"),
             ("port http", 6, "expected a port"),
             ("port 9-2", 6, "lower port first"),
             ("net 10.0.0.0/33", 5, "0 to 32 bits"),
@@ -481,7 +449,8 @@ mod tests {
             ("user nobody-here", 6, "no user"),
             ("state open", 7, "established"),
             ("pid x", 5, "process id"),
-            ("frob", 1, "expected host"),
+            ("frob", 1, "expected process, port, host"),
+            ("src frob", 5, "expected host, net"),
         ];
         for (text, column, expected) in cases {
             let (found, message) = error(text);

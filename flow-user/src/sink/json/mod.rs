@@ -13,7 +13,7 @@ use self::record::{
 };
 pub use self::{
     line::{to_line, to_pretty},
-    record::{LossCause, close_reason},
+    record::LossCause,
     top::top_line,
 };
 use super::clock::Clock;

@@ -42,7 +42,8 @@ pub enum Body<'a> {
     /// Counters, state or addresses of a flow changed.
     #[serde(rename = "flow.update")]
     FlowUpdate(FlowBody<'a>),
-    /// A flow ended; its totals are final.
+    /// A flow ended; its totals are final. One without bytes may be opened again: its socket changed hands, or its
+    /// remote, and came back.
     #[serde(rename = "flow.close")]
     FlowClose(CloseBody<'a>),
     /// A process became another program.
@@ -99,8 +100,9 @@ pub struct ExitBody<'a> {
     /// Part of `app` whose flow is not known, because a table of the kernel side was full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<AppRecord>,
-    /// As `wait(2)` reports it.
-    pub status: u32,
+    /// As `wait(2)` reports it. Absent where the kernel's record of the end was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u32>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -344,19 +346,6 @@ impl From<Loss> for LossCause {
             Loss::ReturnMissed => Self::ReturnMissed,
             Loss::Recursion => Self::Recursion,
         }
-    }
-}
-
-/// Name of a reason as the stream writes it.
-pub const fn close_reason(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::Closed => "closed",
-        CloseReason::Reset => "reset",
-        CloseReason::Refused => "refused",
-        CloseReason::Timeout => "timeout",
-        CloseReason::Unreachable => "unreachable",
-        CloseReason::Aborted => "aborted",
-        CloseReason::Vanished => "vanished",
     }
 }
 

@@ -73,7 +73,7 @@ fn changes() -> Vec<Change> {
         Change::ProcessExec(Arc::new(bare)),
         Change::ProcessExit {
             process: Arc::new(ended),
-            status: 256,
+            status: Some(256),
         },
         Change::Ledger(Arc::new(interface)),
     ];
@@ -181,7 +181,7 @@ fn names_of_causes_and_reasons_are_those_of_the_types() {
         CloseReason::Aborted,
         CloseReason::Vanished,
     ] {
-        assert_eq!(serde_json::to_value(reason).unwrap(), close_reason(reason));
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
     }
 }
 

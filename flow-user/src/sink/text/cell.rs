@@ -34,7 +34,7 @@ pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
 }
 
 /// `text` in at most `room` columns: what is too long loses its end.
-pub(super) fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
+pub fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
     if width(text) <= room {
         return Cow::Borrowed(text);
     }
@@ -43,6 +43,36 @@ pub(super) fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
     }
     let kept = prefix(text.chars(), room - 1);
     Cow::Owned(format!("{kept}{ELLIPSIS}"))
+}
+
+/// `text` in lines of at most `room` columns, which must be two at least: broken at blanks, and within words that are
+/// longer than a line.
+pub fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let needed = width(word.trim_end_matches(' '));
+        if used > 0 && used + needed > room && needed <= room {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        for character in word.chars() {
+            let wide = columns(character);
+            // A blank that has no room is where the line breaks.
+            if used + wide > room && character == ' ' {
+                continue;
+            }
+            if used + wide > room {
+                lines.push(std::mem::take(&mut line));
+                used = 0;
+            }
+            line.push(character);
+            used += wide;
+        }
+    }
+    lines.push(line);
+    lines
 }
 
 /// `text` with blanks after it up to `room` columns.
@@ -93,7 +123,28 @@ mod tests {
         assert_eq!(pad_right("日", 3), "日 ");
     }
 
+    #[test]
+    fn lines_break_at_blanks_or_where_they_must() {
+        assert_eq!(
+            wrap("curl -O https://a.b/c", 8),
+            ["curl -O ", "https://", "a.b/c"]
+        );
+        assert_eq!(wrap("one two", 7), ["one two"]);
+        assert_eq!(wrap("one two", 3), ["one", "two"]);
+        assert_eq!(wrap("日本語", 4), ["日本", "語"]);
+        assert_eq!(wrap("", 4), [""]);
+    }
+
     proptest! {
+        #[test]
+        fn lines_have_room_and_lose_nothing_but_blanks(text in any::<String>(), room in 2..40_usize) {
+            let text = escape(&text).into_owned();
+            let lines = wrap(&text, room);
+            prop_assert!(lines.iter().all(|line| width(line) <= room));
+            let dense = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(dense(&lines.concat()), dense(&text));
+        }
+
         #[test]
         fn never_wider_than_its_room(text in any::<String>(), room in 0..40_usize) {
             prop_assert!(width(&cut(&escape(&text), room)) <= room);

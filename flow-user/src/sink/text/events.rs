@@ -21,10 +21,7 @@ use crate::{
         snapshot::{Flow, Process},
     },
     query::names::Names,
-    sink::{
-        clock::Clock,
-        json::{LossCause, close_reason},
-    },
+    sink::{clock::Clock, json::LossCause},
 };
 
 const TIME: usize = 12;
@@ -81,7 +78,7 @@ pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> 
         Change::FlowClosed(flow) => text.flow(&time, "close", flow, names, Style::Plain),
         Change::ProcessExec(process) => text.process(&time, "exec", process, String::new(), names),
         Change::ProcessExit { process, status } => {
-            text.process(&time, "exit", process, exit_status(*status), names)
+            text.process(&time, "exit", process, human::exit_status(*status), names)
         }
         Change::Ledger(interface) => {
             text.note(&time, "ledger", &ledger::sentence(interface), Style::Dim)
@@ -147,7 +144,7 @@ impl EventText {
             None => "*".to_owned(),
         };
         let state = match flow.closed {
-            Some((_, reason)) => close_reason(reason),
+            Some((_, reason)) => reason.name(),
             None => flow.state.name(),
         };
         let (received, sent) = (flow.app.rx_bytes, flow.app.tx_bytes);
@@ -155,12 +152,12 @@ impl EventText {
             event,
             protocol: flow.protocol.name(),
             user: &user(process, names),
-            local: &flow.local.to_string(),
+            local: &flow.bound().map_or_else(unknown, |local| local.to_string()),
             remote: &remote,
             state,
             received: &bytes(received),
             sent: &bytes(sent),
-            pid: &process.map_or_else(|| "-".to_owned(), |process| process.id.pid.to_string()),
+            pid: &process.map_or_else(unknown, |process| process.id.pid.to_string()),
             exe: &process.map(exe).unwrap_or_default(),
             command: &process.map(command).unwrap_or_default(),
         };
@@ -312,8 +309,13 @@ fn user(process: Option<&Process>, names: &dyn Names) -> String {
             Some(name) => escape(&name).into_owned(),
             None => uid.to_string(),
         },
-        None => "-".to_owned(),
+        None => unknown(),
     }
+}
+
+/// What stands where nothing is known.
+fn unknown() -> String {
+    "-".to_owned()
 }
 
 fn exe(process: &Process) -> String {
@@ -334,14 +336,6 @@ fn command(process: &Process) -> String {
 
 fn bytes(bytes: Bytes) -> String {
     human::bytes(bytes.0)
-}
-
-/// What `wait(2)` says, in words.
-fn exit_status(status: u32) -> String {
-    match status & 0x7f {
-        0 => format!("code {}", status >> 8 & 0xff),
-        signal => format!("signal {signal}"),
-    }
 }
 
 #[cfg(test)]
@@ -409,8 +403,9 @@ TIME         EVENT  PROTO  USER     LOCAL                 REMOTE                
             let process = Arc::clone(&sh);
             line(None, Change::ProcessExit { process, status })
         };
-        assert!(exit(0x0300).contains("code 3"));
-        assert!(exit(9).contains("signal 9"));
+        assert!(exit(Some(0x0300)).contains("code 3"));
+        assert!(exit(Some(9)).contains("signal 9"));
+        assert!(exit(None).contains("unknown"));
         let lost = Change::Lost {
             cause: Loss::RingProcess,
             count: 4,

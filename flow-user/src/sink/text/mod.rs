@@ -11,9 +11,9 @@ mod style;
 mod top;
 
 pub use self::{
-    cell::{cut, width},
-    escape::{escape, is_hostile},
+    cell::{cut, cut_end, width, wrap},
+    escape::escape,
     events::{EventText, coalesced_line, event_header, event_line},
     top::{Screen, render_top},
 };
-pub use crate::query::human;
+pub use crate::query::{hostile::is_hostile, human};

@@ -1,6 +1,6 @@
 //! The classifiers of the interfaces: attached to each, their counters read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aya::{
     Ebpf,
@@ -11,15 +11,22 @@ use aya::{
     },
     util::nr_cpus,
 };
-use flow_common::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount};
+use flow_common::{
+    Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount,
+    limits::INTERFACE_ENTRIES,
+};
 use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
     pins::{Pin, Pins},
+    probe::Backend,
     programs::{AttachError, CLASSIFIERS, load, program, refused},
     qdisc,
 };
 use crate::event::{Bytes, ClassCount};
+
+/// Interfaces that there is room for, two entries each.
+const MOST: usize = INTERFACE_ENTRIES as usize / 2;
 
 /// Counters of one direction, by [`Class`].
 pub type Counts = [ClassCount; Class::COUNT];
@@ -33,6 +40,15 @@ pub enum Way {
     Clsact,
 }
 
+impl From<Way> for Backend {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Tcx => Self::Tcx,
+            Way::Clsact => Self::Clsact,
+        }
+    }
+}
+
 /// The classifiers and the interfaces they are attached to.
 pub struct Classifiers {
     counters: PerCpuHashMap<MapData, InterfaceKey, InterfaceCounters>,
@@ -40,6 +56,8 @@ pub struct Classifiers {
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
+    /// Interfaces where a killed Flow's filters were: the qdisc is ours now.
+    left_behind: HashSet<u32>,
     /// Where TCX links are held, if the kernel lets us.
     pins: Option<Pins>,
 }
@@ -52,7 +70,7 @@ struct Attached {
     link_header: u32,
     /// Whether the interface's own counters leave it out.
     counts_without_header: bool,
-    /// Whether the clsact qdisc was ours to make, and is ours to remove.
+    /// Whether the clsact qdisc was a Flow's to make, and is ours to remove once nobody uses it.
     made_qdisc: bool,
 }
 
@@ -97,6 +115,7 @@ impl Classifiers {
             attached: HashMap::new(),
             way,
             lock,
+            left_behind: HashSet::new(),
             pins,
         })
     }
@@ -111,13 +130,34 @@ impl Classifiers {
         self.attached.contains_key(&ifindex)
     }
 
-    /// Says that every interface there was at the start has its classifiers: what killed Flows left
-    /// behind is gone now, and another Flow may start.
-    pub fn settled(&mut self) {
-        if let Some(lock) = &mut self.lock
-            && lock.alone
-            && let Err(error) = lock.share()
-        {
+    /// Removes what a killed Flow left on interfaces, and lets another Flow start; `is_wanted` says which are to have
+    /// classifiers again. To be called before anything is attached.
+    pub fn clean(&mut self, is_wanted: impl Fn(u32) -> bool) {
+        let Some(lock) = self.lock.as_mut().filter(|lock| lock.alone) else {
+            return;
+        };
+        match qdisc::interfaces() {
+            Ok(present) => {
+                let tidied = super::loader::host_netns().and_then(|netns| {
+                    lock.forget_others(netns, |ifindex| present.contains(&ifindex))
+                });
+                if let Err(error) = tidied {
+                    log::debug!("the notes of the classifiers: {error}");
+                }
+                for ifindex in present {
+                    if !remove_filters(ifindex) {
+                        continue;
+                    }
+                    if is_wanted(ifindex) {
+                        self.left_behind.insert(ifindex);
+                    } else {
+                        remove_qdisc(ifindex);
+                    }
+                }
+            }
+            Err(error) => log::warn!("cannot look for what a killed Flow left behind: {error}"),
+        }
+        if let Err(error) = lock.share() {
             log::debug!("the lock of the classifiers: {error}");
         }
     }
@@ -128,6 +168,9 @@ impl Classifiers {
     /// The interface is gone or refuses the programs; then nothing is left on it.
     pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
         self.forget(link.ifindex);
+        if self.attached.len() >= MOST {
+            return Err(AttachError::TooMany(MOST));
+        }
         let mut result = self.try_attach(ebpf, link);
         if let Err(AttachError::Pin(error)) = &result {
             log::debug!("links are held by descriptors: {error}");
@@ -190,18 +233,21 @@ impl Classifiers {
         self.layouts.insert(link.ifindex, link.layout, 0)
     }
 
-    /// Makes the qdisc, and removes what a killed Flow left there. Whether the qdisc is ours.
-    fn prepare_qdisc(&self, link: Link<'_>) -> Result<bool, AttachError> {
-        if qdisc::exists(link.ifindex).map_err(AttachError::Qdisc)? {
-            let alone = self.lock.as_ref().is_some_and(|lock| lock.alone);
-            let mut left_behind = false;
-            for (name, side) in CLASSIFIERS
-                .iter()
-                .zip([TcAttachType::Ingress, TcAttachType::Egress])
-            {
-                left_behind |= alone && tc::qdisc_detach_program(link.name, side, name).is_ok();
-            }
-            return Ok(left_behind);
+    /// Makes the qdisc if there is none. Whether it is a Flow's: also if another or a killed one made it.
+    fn prepare_qdisc(&mut self, link: Link<'_>) -> Result<bool, AttachError> {
+        let netns = super::loader::host_netns().map_err(AttachError::Qdisc)?;
+        if qdisc::interfaces()
+            .map_err(AttachError::Qdisc)?
+            .contains(&link.ifindex)
+        {
+            let is_noted = |lock: &qdisc::Lock| lock.is_noted(netns, link.ifindex);
+            let left_behind = self.left_behind.remove(&link.ifindex);
+            return Ok(left_behind || self.lock.as_ref().is_some_and(is_noted));
+        }
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.note(netns, link.ifindex)
+        {
+            log::debug!("the notes of the classifiers: {error}");
         }
         match tc::qdisc_add_clsact(link.name) {
             Ok(()) => Ok(true),
@@ -264,15 +310,35 @@ impl Classifiers {
         for (ifindex, attached) in self.attached.drain() {
             detach(ifindex, attached);
         }
+        for ifindex in self.left_behind.drain() {
+            remove_qdisc(ifindex);
+        }
     }
+}
+
+/// Removes the filters that bear our programs' names; whether there were any.
+fn remove_filters(ifindex: u32) -> bool {
+    let Ok(interface) = current_name(ifindex) else {
+        return false; // it is gone
+    };
+    let sides = [TcAttachType::Ingress, TcAttachType::Egress];
+    let removed = CLASSIFIERS
+        .iter()
+        .zip(sides)
+        .map(|(program, side)| tc::qdisc_detach_program(&interface, side, program).is_ok());
+    removed.fold(false, |any, removed| any | removed)
 }
 
 /// Takes the programs off an interface, which may be gone.
 fn detach(ifindex: u32, attached: Attached) {
     drop(attached.links);
-    if attached.made_qdisc
-        && let Err(error) = qdisc::remove_if_empty(ifindex)
-    {
+    if attached.made_qdisc {
+        remove_qdisc(ifindex);
+    }
+}
+
+fn remove_qdisc(ifindex: u32) {
+    if let Err(error) = qdisc::remove_if_empty(ifindex) {
         log::debug!("clsact of interface {ifindex}: {error}");
     }
 }

@@ -3,11 +3,13 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, File},
     io::Read as _,
     path::PathBuf,
 };
 
+use nix::sys::utsname::uname;
 use serde::Serialize;
 
 use crate::source::mountinfo::CgroupLayout;
@@ -21,6 +23,8 @@ pub struct Environment {
     pub machine: String,
     /// Effective capabilities, by their names.
     pub capabilities: BTreeSet<Cap>,
+    /// Whether system calls pass a seccomp filter, which may refuse them.
+    pub seccomp: bool,
     /// Whether those count only inside a user namespace, where BPF asks for more.
     pub user_namespace: bool,
     /// Whether Flow sees the host's processes under other ids, or not at all.
@@ -40,7 +44,7 @@ pub struct Environment {
     /// Bytes that may be locked in memory; absent means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memlock_bytes: Option<u64>,
-    /// Whether the kernel publishes BTF.
+    /// Whether the kernel publishes BTF that can be read.
     pub btf: bool,
     /// Where the cgroup v2 tree is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,16 +109,20 @@ impl Cap {
 }
 
 impl Environment {
-    /// Reads what there is to read.
-    pub fn read() -> Self {
+    /// Reads what there is to read; `btf` was read before.
+    pub fn read(btf: bool) -> Self {
         let layout = CgroupLayout::read();
-        let kernel = line("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // Not from /proc/sys, which may not be mounted.
+        let (hostname, kernel) = uname().map_or_else(
+            |_| Default::default(),
+            |name| (text(name.nodename()), text(name.release())),
+        );
         Self {
-            hostname: line("/proc/sys/kernel/hostname").unwrap_or_default(),
+            hostname,
             machine: std::env::consts::ARCH.into(),
-            capabilities: effective_capabilities(
-                &fs::read_to_string("/proc/self/status").unwrap_or_default(),
-            ),
+            capabilities: effective_capabilities(&status),
+            seccomp: is_filtered(&status),
             user_namespace: fs::read_to_string("/proc/self/uid_map")
                 .is_ok_and(|map| !is_initial_user_namespace(&map)),
             pid_namespace: fs::read_link("/proc/self/ns/pid")
@@ -125,7 +133,7 @@ impl Environment {
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             memlock_bytes: memlock(),
-            btf: fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false),
+            btf,
             cgroup_v2: layout.v2_root,
             cgroup_v1: layout.v1,
             kprobes_built: kernel_config(&kernel).map(|config| is_built(&config, "CONFIG_KPROBES")),
@@ -157,6 +165,10 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Largest kernel configuration that is read, unpacked.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
+fn text(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
 fn line(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().into())
 }
@@ -166,12 +178,13 @@ fn number(path: &str) -> Option<i32> {
 }
 
 /// The word in brackets, as in `none [integrity] confidentiality`.
-fn selected(modes: &str) -> Option<String> {
+pub(crate) fn selected(modes: &str) -> Option<String> {
     let (_, rest) = modes.split_once('[')?;
     rest.split_once(']').map(|(mode, _)| mode.into())
 }
 
-fn effective_capabilities(status: &str) -> BTreeSet<Cap> {
+/// The capabilities in the mask of `/proc/PID/status`.
+pub(crate) fn effective_capabilities(status: &str) -> BTreeSet<Cap> {
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
@@ -183,8 +196,16 @@ fn effective_capabilities(status: &str) -> BTreeSet<Cap> {
         .collect()
 }
 
+/// Mode 2 of seccomp is a filter.
+fn is_filtered(status: &str) -> bool {
+    let mut modes = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Seccomp:"));
+    modes.any(|mode| mode.trim() == "2")
+}
+
 /// In the initial user namespace every id maps to itself.
-fn is_initial_user_namespace(uid_map: &str) -> bool {
+pub(crate) fn is_initial_user_namespace(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
@@ -212,7 +233,8 @@ fn kernel_config(release: &str) -> Option<String> {
     Some(text)
 }
 
-fn is_built(config: &str, option: &str) -> bool {
+/// Whether a kernel configuration has an option, built in or as a module.
+pub(crate) fn is_built(config: &str, option: &str) -> bool {
     config
         .lines()
         .filter_map(|line| line.strip_prefix(option))
@@ -231,6 +253,10 @@ mod tests {
             [Cap::CapBpf, Cap::CapPerfmon, Cap::CapNetAdmin]
         );
         assert!(effective_capabilities("nothing").is_empty());
+        assert!(is_filtered(
+            "NoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t1\n"
+        ));
+        assert!(!is_filtered("Seccomp:\t0\n"));
     }
 
     #[test]
@@ -260,7 +286,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_read() {
-        let environment = Environment::read();
+        let environment = Environment::read(true);
         assert!(!environment.kernel.is_empty());
     }
 }

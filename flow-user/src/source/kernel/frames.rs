@@ -1,13 +1,17 @@
 //! The interfaces of the host's namespace: which there are, and what each has counted.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    io,
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet, VecDeque, btree_map::Entry},
+    future, io,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::Ebpf;
 use flow_common::Class;
+use tokio::task;
 
 use super::classifier::{self, Classifiers, Counts, Way};
 use crate::{
@@ -16,7 +20,16 @@ use crate::{
 };
 
 /// How often a ledger's beginning is looked for at which nothing passes.
-const BEGINNINGS: usize = 5;
+const BEGINNINGS: usize = 6;
+/// How long a packet is given that one of the two has counted and the other has not: it may wait for its CPU's turn
+/// to take in packets, which Flow itself has.
+const ON_ITS_WAY: Duration = Duration::from_micros(100);
+
+/// How long the start may attach classifiers. The first row waits for them; the interfaces that are left
+/// then get theirs one by one, while Flow runs.
+const PROMPT: Duration = Duration::from_millis(150);
+/// Interfaces that the start attaches them to in any case, also on a slow machine.
+const FIRST: usize = 4;
 
 /// Follows the interfaces, with classifiers on each where the kernel takes them.
 pub struct Frames {
@@ -24,6 +37,10 @@ pub struct Frames {
     monitor: Monitor,
     classifiers: Option<Classifiers>,
     known: BTreeMap<u32, Known>,
+    /// Interfaces that are to get their classifiers, in this order.
+    waiting: VecDeque<u32>,
+    /// Why classifiers were last refused.
+    refusal: Option<String>,
     /// The only interfaces to follow, by name.
     chosen: Option<Vec<String>>,
 }
@@ -45,8 +62,32 @@ struct Known {
     before: Before,
 }
 
+/// How far the classifiers have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// How they are attached; absent where the kernel takes none.
+    pub way: Option<Way>,
+    /// Interfaces that are up and lack them.
+    pub lacking: usize,
+    /// Whether some of those are to get them yet.
+    pub waiting: bool,
+    /// Interfaces that are up.
+    pub up: usize,
+    /// Why they were last refused.
+    pub refusal: Option<String>,
+}
+
+/// What the interfaces want done.
+#[derive(Debug)]
+pub enum Task {
+    /// To take a change.
+    Change(LinkChange),
+    /// To attach classifiers to the next interface.
+    Attach,
+}
+
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct Before {
     own: Counters,
     ingress: Counts,
@@ -63,12 +104,14 @@ impl Frames {
         way: Option<Way>,
         chosen: Option<Vec<String>>,
     ) -> io::Result<Self> {
-        let classifiers = way.and_then(|way| match Classifiers::load(ebpf, way) {
-            Ok(classifiers) => Some(classifiers),
-            Err(error) => {
-                log::warn!("packets of interfaces are not classified: {error}");
-                None
-            }
+        let mut refusal = None;
+        let classifiers = way.and_then(|way| {
+            Classifiers::load(ebpf, way)
+                .inspect_err(|error| {
+                    log::warn!("packets of interfaces are not classified: {error}");
+                    refusal = Some(error.to_string());
+                })
+                .ok()
         });
         let monitor = Monitor::open()?;
         let mut frames = Self {
@@ -76,11 +119,20 @@ impl Frames {
             monitor,
             classifiers,
             known: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            refusal,
             chosen,
         };
-        frames.list(ebpf)?;
+        frames.list()?;
         if let Some(classifiers) = &mut frames.classifiers {
-            classifiers.settled();
+            let known = &frames.known;
+            classifiers.clean(|ifindex| known.contains_key(&ifindex));
+        }
+        let started = Instant::now();
+        let mut attached = 0;
+        while !frames.waiting.is_empty() && (attached < FIRST || started.elapsed() < PROMPT) {
+            frames.attach_next(ebpf);
+            attached += 1;
         }
         Ok(frames)
     }
@@ -90,60 +142,127 @@ impl Frames {
     pub fn begin(&mut self) {
         if let Some(classifiers) = &self.classifiers {
             for known in self.known.values_mut() {
-                known.begin(classifiers, &mut self.interfaces);
+                if classifiers.is_attached(known.link.ifindex) {
+                    known.begin(classifiers, &mut self.interfaces);
+                }
             }
         }
     }
 
-    /// How classifiers are attached, how many of the interfaces that are up lack them, and how many
-    /// are up.
-    pub fn attached(&self) -> (Option<Way>, usize, usize) {
+    /// How far the classifiers have come.
+    pub fn attached(&self) -> Attached {
         let classifiers = self.classifiers.as_ref();
         let lacks = |known: &&Known| {
             classifiers.is_none_or(|classifiers| !classifiers.is_attached(known.link.ifindex))
         };
         let up = self.known.values().filter(|known| known.link.up);
-        let lacking = up.clone().filter(lacks).count();
-        (classifiers.map(Classifiers::way), lacking, up.count())
+        Attached {
+            way: classifiers.map(Classifiers::way),
+            lacking: up.clone().filter(lacks).count(),
+            waiting: !self.waiting.is_empty(),
+            up: up.count(),
+            refusal: self.refusal.clone(),
+        }
     }
 
-    /// Waits for an interface to come, change or go.
+    /// Whether no interface waits for its classifiers.
+    pub fn is_settled(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Waits until there is something to do. Nothing is lost when the future is dropped.
     ///
     /// # Errors
     /// The kernel does not tell any more.
-    pub async fn next(&mut self) -> io::Result<LinkChange> {
-        self.monitor.next().await
+    pub async fn next(&mut self) -> io::Result<Task> {
+        let attach = async {
+            if self.waiting.is_empty() {
+                future::pending::<()>().await;
+            }
+            // So that signals, time and the ring buffer are looked at in between.
+            task::yield_now().await;
+        };
+        // An interface that has just appeared goes first: it is not up yet.
+        tokio::select! {
+            biased;
+            change = self.monitor.next() => change.map(Task::Change),
+            () = attach => Ok(Task::Attach),
+        }
     }
 
-    /// Takes a change.
-    pub fn change(&mut self, ebpf: &mut Ebpf, change: LinkChange) -> Vec<Event> {
+    /// Does it.
+    pub fn run(&mut self, ebpf: &mut Ebpf, task: Task) -> Vec<Event> {
+        match task {
+            Task::Change(change) => self.change(ebpf, change),
+            Task::Attach => {
+                self.attach_next(ebpf);
+                Vec::new()
+            }
+        }
+    }
+
+    fn change(&mut self, ebpf: &mut Ebpf, change: LinkChange) -> Vec<Event> {
         match change {
             LinkChange::Present(link) => {
                 let ifindex = link.ifindex;
-                self.present(ebpf, link, Attaching::AtOnce);
-                if let Some(known) = self.known.get(&ifindex) {
-                    return vec![known.event(self.classifiers.as_ref())];
+                if self.present(link, Attaching::AtOnce) {
+                    self.attach(ebpf, ifindex);
                 }
+                let known = self.known.get(&ifindex);
+                let event = known.map(|known| known.event(self.classifiers.as_ref()));
+                event.into_iter().collect()
             }
-            LinkChange::Gone { ifindex } => return self.gone(ifindex).into_iter().collect(),
-            LinkChange::Relist => match self.list(ebpf) {
-                Ok(gone) => return gone,
-                Err(error) => log::warn!("cannot list the interfaces: {error}"),
-            },
+            LinkChange::Gone { ifindex } => self.gone(ifindex).into_iter().collect(),
+            LinkChange::Relist => self.list().unwrap_or_else(|error| {
+                log::warn!("cannot list the interfaces: {error}");
+                Vec::new()
+            }),
         }
-        Vec::new()
     }
 
-    /// Lists the interfaces. What it knew before and is no longer there is gone.
-    fn list(&mut self, ebpf: &mut Ebpf) -> io::Result<Vec<Event>> {
-        let links = self.interfaces.list()?;
+    /// Lists the interfaces; those that want classifiers wait for them, those with the most traffic
+    /// first. What it knew before and is no longer there is gone.
+    fn list(&mut self) -> io::Result<Vec<Event>> {
+        let mut links = self.interfaces.list()?;
         let missing = missing(self.known.keys().copied(), &links);
         let gone = missing.into_iter();
         let gone = gone.filter_map(|ifindex| self.gone(ifindex)).collect();
+        links.sort_by_key(|link| Reverse(link.counters.rx_bytes + link.counters.tx_bytes));
+        self.waiting.clear();
         for link in links {
-            self.present(ebpf, link, Attaching::WhenUp);
+            let ifindex = link.ifindex;
+            if self.present(link, Attaching::WhenUp) {
+                self.waiting.push_back(ifindex);
+            }
         }
         Ok(gone)
+    }
+
+    /// Attaches classifiers to the interface that waits longest.
+    fn attach_next(&mut self, ebpf: &mut Ebpf) {
+        if let Some(ifindex) = self.waiting.pop_front() {
+            self.attach(ebpf, ifindex);
+        }
+    }
+
+    /// Attaches classifiers to an interface that is still there and has none. Its ledger begins.
+    fn attach(&mut self, ebpf: &mut Ebpf, ifindex: u32) {
+        let Some(classifiers) = &mut self.classifiers else {
+            return;
+        };
+        let Some(known) = self.known.get_mut(&ifindex) else {
+            return;
+        };
+        if classifiers.is_attached(ifindex) {
+            return;
+        }
+        match classifiers.attach(ebpf, known.described()) {
+            Ok(()) => known.begin(classifiers, &mut self.interfaces),
+            Err(error) => {
+                log::info!("interface {}: {error}", known.link.name.escape_debug());
+                self.refusal = Some(error.to_string());
+            }
+        }
     }
 
     fn gone(&mut self, ifindex: u32) -> Option<Event> {
@@ -154,30 +273,37 @@ impl Frames {
         Some(Event::InterfaceGone { ifindex })
     }
 
-    fn present(&mut self, ebpf: &mut Ebpf, link: Link, attaching: Attaching) {
-        if let Some(known) = self.known.get_mut(&link.ifindex) {
-            known.link = link;
-            if let Some(classifiers) = &mut self.classifiers {
-                known.renew(ebpf, classifiers, &mut self.interfaces);
-            }
-            return;
-        }
+    /// Takes what an interface is; whether it is time for its classifiers, also if they were refused
+    /// before.
+    fn present(&mut self, link: Link, attaching: Attaching) -> bool {
         let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
-        if !self.chosen.as_ref().is_none_or(is_chosen) {
-            return;
-        }
-        let mut known = Known {
-            before: Before {
-                own: link.counters,
-                ..Before::default()
-            },
-            link,
-            attaching,
+        let ifindex = link.ifindex;
+        let known = match self.known.entry(ifindex) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.link = link;
+                known
+            }
+            Entry::Vacant(_) if !self.chosen.as_ref().is_none_or(is_chosen) => return false,
+            Entry::Vacant(place) => place.insert(Known {
+                before: Before {
+                    own: link.counters,
+                    ..Before::default()
+                },
+                link,
+                attaching,
+            }),
         };
-        if let Some(classifiers) = &mut self.classifiers {
-            known.renew(ebpf, classifiers, &mut self.interfaces);
+        let Some(classifiers) = &mut self.classifiers else {
+            return false;
+        };
+        if !classifiers.is_attached(ifindex) {
+            return known.link.up || known.attaching == Attaching::AtOnce;
         }
-        self.known.insert(known.link.ifindex, known);
+        if let Err(error) = classifiers.describe_link(known.described()) {
+            log::debug!("interface {}: {error}", known.link.name.escape_debug());
+        }
+        false
     }
 
     /// The interfaces and their counters, now.
@@ -209,57 +335,27 @@ impl Frames {
 }
 
 impl Known {
-    fn attach(
-        &mut self,
-        ebpf: &mut Ebpf,
-        classifiers: &mut Classifiers,
-        interfaces: &mut Interfaces,
-    ) {
-        if let Err(error) = classifiers.attach(ebpf, self.described()) {
-            log::info!("interface {}: {error}", self.link.name.escape_debug());
-            return;
-        }
-        self.begin(classifiers, interfaces);
-    }
-
     /// Begins its ledger, if possible at a moment when nothing passes.
     fn begin(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
-        for _ in 0..BEGINNINGS {
-            let Ok(Some(own)) = interfaces.stats_of(ifindex) else {
-                return;
-            };
-            let Ok((ingress, egress)) = classifiers.counts(ifindex) else {
-                return;
-            };
-            self.before = Before {
+        let mut read = || {
+            let own = interfaces.stats_of(ifindex).ok()??;
+            let (ingress, egress) = classifiers.counts(ifindex).ok()?;
+            Some(Before {
                 own,
                 ingress,
                 egress,
+            })
+        };
+        for _ in 0..BEGINNINGS {
+            let Some(now) = read() else {
+                return;
             };
-            if interfaces
-                .stats_of(ifindex)
-                .is_ok_and(|now| now == Some(own))
-            {
+            if self.before == now {
                 return;
             }
-        }
-    }
-
-    /// The interface is new or has changed: tells its classifiers, or attaches them if it is time, also
-    /// if that failed before. Its ledger begins then.
-    fn renew(
-        &mut self,
-        ebpf: &mut Ebpf,
-        classifiers: &mut Classifiers,
-        interfaces: &mut Interfaces,
-    ) {
-        if !classifiers.is_attached(self.link.ifindex) {
-            if self.link.up || self.attaching == Attaching::AtOnce {
-                self.attach(ebpf, classifiers, interfaces);
-            }
-        } else if let Err(error) = classifiers.describe_link(self.described()) {
-            log::debug!("interface {}: {error}", self.link.name.escape_debug());
+            self.before = now;
+            thread::sleep(ON_ITS_WAY);
         }
     }
 

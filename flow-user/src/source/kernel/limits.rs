@@ -3,13 +3,18 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::probe::Backend;
 
 /// Something that a backend does not see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Blind {
     /// splice(2) and tee from a socket: no receive call returns those bytes.
     SpliceFromSocket,
+    /// The same from a kTLS socket, whose own function does it, in a module.
+    SpliceFromTls,
     /// `TCP_ZEROCOPY_RECEIVE`: pages mapped instead of bytes received.
     ZerocopyReceive,
     /// Sockets that the kernel itself reads: NFS, sockmap, strparser.
@@ -20,6 +25,8 @@ pub enum Blind {
     CallsUnderWay,
     /// Who accepted a connection, as long as nobody uses it.
     Acceptors,
+    /// That an MPTCP connection was accepted: the kernel's hooks tell of its first path only.
+    MptcpDirection,
     /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
     UnaskedSenders,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
@@ -43,6 +50,7 @@ impl Blind {
     pub const fn words(self) -> &'static str {
         match self {
             Self::SpliceFromSocket => "bytes read with splice() from a socket",
+            Self::SpliceFromTls => "bytes read with splice() from a kTLS socket",
             Self::ZerocopyReceive => "bytes received with TCP_ZEROCOPY_RECEIVE",
             Self::KernelReaders => "bytes that the kernel itself reads",
             Self::ReturnProbesExhausted => {
@@ -50,6 +58,7 @@ impl Blind {
             }
             Self::CallsUnderWay => "calls that were waiting when Flow started",
             Self::Acceptors => "who accepted a connection that is not used yet",
+            Self::MptcpDirection => "who opened an MPTCP connection that was accepted",
             Self::UnaskedSenders => "senders of datagrams received without asking for them",
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
@@ -75,20 +84,27 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
     match backend {
         Backend::Fexit => &[
             Blind::CallsUnderWay,
+            Blind::SpliceFromTls,
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
+            Blind::UnaskedSenders,
+            Blind::MptcpDirection,
         ],
         Backend::Kprobe => &[
             Blind::CallsUnderWay,
             Blind::ReturnProbesExhausted,
+            Blind::SpliceFromTls,
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
+            Blind::UnaskedSenders,
+            Blind::MptcpDirection,
         ],
         Backend::Tracepoint => &[
             Blind::SpliceFromSocket,
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
             Blind::UnaskedSenders,
+            Blind::MptcpDirection,
             Blind::Acceptors,
         ],
         Backend::CgroupSkb => &[Blind::SocketlessPackets],
@@ -100,7 +116,17 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
     }
 }
 
-/// The same in one phrase.
+/// Whether a backend sees something.
+pub fn sees(backend: Backend, blind: Blind) -> bool {
+    let spots = blind_spots(backend);
+    let whole = match blind {
+        Blind::SpliceFromTls => Blind::SpliceFromSocket,
+        other => other,
+    };
+    !spots.contains(&blind) && !spots.contains(&whole)
+}
+
+/// All a backend does not see, in one phrase.
 pub fn words(backend: Backend) -> String {
     let spots: Vec<_> = blind_spots(backend)
         .iter()

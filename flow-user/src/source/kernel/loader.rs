@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError},
 };
 
@@ -11,6 +11,7 @@ use super::{
     btf::{Btf, BtfError},
     offsets::{self, OffsetError},
     programs::AttachError,
+    sizes::Sizes,
 };
 
 /// The object of the kernel side; empty where the build had no BPF toolchain.
@@ -28,8 +29,16 @@ pub enum LoadError {
     #[error("{0}; Flow's programs cannot read this kernel's structures")]
     Offset(#[from] OffsetError),
     #[error("cannot load the kernel side: {}", cause(.0))]
-    Load(#[from] aya::EbpfError),
-    #[error("cannot tell this network namespace: {0}")]
+    Load(#[from] EbpfError),
+    #[error(
+        "the kernel cannot make the map {name}: {io_error}; ask for less with --max-sockets, \
+         --max-processes or --ring-size"
+    )]
+    NoRoom {
+        name: String,
+        io_error: std::io::Error,
+    },
+    #[error("cannot tell this network namespace: {0}; mount /proc: mount -t proc proc /proc")]
     Netns(std::io::Error),
 }
 
@@ -46,13 +55,14 @@ fn cause(error: &dyn std::error::Error) -> String {
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.
-pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
+pub fn load(btf: &Btf, sizes: &Sizes) -> Result<Ebpf, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NotBuilt);
     }
     let offsets = offsets::resolve(btf)?;
     let netns = host_netns().map_err(LoadError::Netns)?;
     let mut loader = EbpfLoader::new();
+    sizes.apply(&mut loader);
     for (name, offset) in &offsets {
         // A program set without a reader of this member does not have the global.
         loader.override_global(name, offset, false);
@@ -64,7 +74,14 @@ pub fn load(btf: &Btf) -> Result<Ebpf, LoadError> {
     let level = log::max_level() as u8;
     #[cfg(feature = "kernel-log")]
     loader.override_global("AYA_LOG_LEVEL", &level, true);
-    Ok(loader.load(OBJECT)?)
+    loader.load(OBJECT).map_err(|error| match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if matches!(io_error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG)) =>
+        {
+            LoadError::NoRoom { name, io_error }
+        }
+        error => LoadError::Load(error),
+    })
 }
 
 /// Takes a map out of the loaded object.

@@ -6,9 +6,15 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, IterableMap, MapData, MapError, PerCpuArray},
 };
-use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketState, limits};
+use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketState};
 
-use super::{batch, loader::take, programs::AttachError, tracker::Counters};
+use super::{
+    loader::take,
+    map_calls,
+    programs::AttachError,
+    sizes::Sizes,
+    tracker::{Counters, Lost},
+};
 
 /// The maps that hold the truth.
 pub struct Maps {
@@ -17,6 +23,8 @@ pub struct Maps {
     overflow: HashMap<MapData, ProcessKey, AppCounters>,
     epoch: Array<MapData, u32>,
     losses: PerCpuArray<MapData, u64>,
+    /// Entries read of one map at most.
+    most: usize,
 }
 
 impl Maps {
@@ -24,13 +32,15 @@ impl Maps {
     ///
     /// # Errors
     /// The object lacks one.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
+    pub fn take(ebpf: &mut Ebpf, sizes: &Sizes) -> Result<Self, AttachError> {
         Ok(Self {
             app: HashMap::try_from(take(ebpf, "APP")?)?,
             sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             overflow: HashMap::try_from(take(ebpf, "OVERFLOW")?)?,
             epoch: Array::try_from(take(ebpf, "EPOCH")?)?,
             losses: PerCpuArray::try_from(take(ebpf, "LOSSES")?)?,
+            // Twice, because entries that come and go may come twice.
+            most: 2 * sizes.largest_map(),
         })
     }
 
@@ -60,8 +70,13 @@ impl Maps {
 
     /// Whether each socket got an entry so far.
     pub fn has_every_socket(&self) -> bool {
-        let refused = self.losses.get(&(Loss::SocketFull as u32), 0);
-        refused.is_ok_and(|counts| counts.iter().sum::<u64>() == 0)
+        self.count(Loss::SocketFull) == Some(0)
+    }
+
+    /// How much was lost of a cause since the programs were attached, if that can be read.
+    fn count(&self, cause: Loss) -> Option<u64> {
+        let counts = self.losses.get(&(cause as u32), 0).ok()?;
+        Some(counts.iter().sum())
     }
 
     /// What was lost since the programs were attached, by cause; those that never happened left out.
@@ -69,7 +84,7 @@ impl Maps {
         Loss::ALL
             .into_iter()
             .filter_map(|cause| {
-                let count = self.losses.get(&(cause as u32), 0).ok()?.iter().sum();
+                let count = self.count(cause)?;
                 (count != 0).then_some((cause, count))
             })
             .collect()
@@ -85,34 +100,57 @@ impl Counters for Maps {
         self.sockets.get(&cookie, 0).ok()
     }
 
-    fn forget_app(&mut self, key: &AppKey) {
-        // Gone already is as good.
-        let _ = self.app.remove(key);
+    fn take_app(&mut self, key: &AppKey) -> Option<AppCounters> {
+        take_out(&mut self.app, key)
     }
 
-    fn forget_socket(&mut self, cookie: u64) {
-        let _ = self.sockets.remove(&cookie);
+    fn take_socket(&mut self, cookie: u64) -> Option<SocketState> {
+        take_out(&mut self.sockets, &cookie)
     }
 
     fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
-        all(&self.app)
+        all(&self.app, self.most)
     }
 
     fn all_sockets(&self) -> Vec<(u64, SocketState)> {
-        all(&self.sockets)
+        all(&self.sockets, self.most)
     }
 
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)> {
-        all(&self.overflow)
+        all(&self.overflow, self.most)
+    }
+
+    fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters> {
+        take_out(&mut self.overflow, &process)
+    }
+
+    fn lost(&self) -> Lost {
+        let of = |cause| self.count(cause).unwrap_or(0);
+        Lost {
+            traffic: of(Loss::RingTraffic),
+            process: of(Loss::RingProcess),
+            app: of(Loss::AppFull),
+        }
+    }
+}
+
+/// Takes an entry out of a map, if it is there.
+fn take_out<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Option<V> {
+    match map_calls::take_out(IterableMap::map(map), key) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+            let value = map.get(key, 0).ok();
+            // Gone already is as good.
+            let _ = map.remove(key);
+            value
+        }
+        taken => taken.ok(),
     }
 }
 
 /// Every entry of a map, as far as it can be read.
-fn all<K: Pod + Eq + Hash, V: Pod>(map: &HashMap<MapData, K, V>) -> Vec<(K, V)> {
-    // The largest map has as many. Twice, because entries that come and go may come twice.
-    const MOST: usize = 2 * limits::APP_ENTRIES as usize;
-    batch::entries(IterableMap::map(map), MOST).unwrap_or_else(|error| {
+fn all<K: Pod + Eq + Hash, V: Pod>(map: &HashMap<MapData, K, V>, most: usize) -> Vec<(K, V)> {
+    map_calls::entries(IterableMap::map(map), most).unwrap_or_else(|error| {
         log::warn!("a map cannot be read at once: {error}");
-        map.iter().flatten().take(MOST).collect()
+        map.iter().flatten().take(most).collect()
     })
 }

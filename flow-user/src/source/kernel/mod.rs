@@ -1,32 +1,38 @@
 //! Where events come from when the kernel can run our programs.
 
-mod batch;
+mod attach;
+mod beside;
 pub mod btf;
+
 mod classifier;
 pub mod environment;
-mod facts;
+pub(crate) mod facts;
 mod frames;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 pub mod limits;
 mod loader;
+mod map_calls;
 mod maps;
-mod offsets;
+pub(crate) mod offsets;
 mod pins;
 pub mod probe;
 mod programs;
-mod qdisc;
+pub(crate) mod qdisc;
 pub mod ring;
-mod tracker;
+pub mod sizes;
+mod syscall;
+pub(crate) mod tracker;
 pub mod trial;
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{io, time::Duration};
 
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
 use flow_common::Loss;
+use foldhash::HashSet;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -34,33 +40,39 @@ use tokio::{
 };
 
 use self::{
+    beside::beside,
     btf::Btf,
     classifier::Way,
-    frames::Frames,
+    frames::{Frames, Task},
     maps::Maps,
-    probe::{AppBackend, Backend, BackendError, Report, capability},
+    probe::{AppBackend, Backend, BackendError, capability},
     programs::AttachError,
-    tracker::Tracker,
+    sizes::Sizes,
+    tracker::{Counters as _, Entryless, Lost, Tracker},
 };
 use super::{
-    interfaces::{Interfaces, LinkChange},
-    mountinfo::CgroupLayout,
+    interfaces::Interfaces,
     proc::Proc,
     seed::{self, Seed, SeedSocket},
+    sock_diag,
 };
-use crate::event::{Coverage, Event, Instant, Netns, Protocol, State, Timed};
+use crate::event::{
+    Coverage, Event, Instant, Netns, ProcessFact, ProcessId, Protocol, State, Timed,
+};
 
 pub use self::loader::LoadError;
 
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(10);
+/// The same once records were lost: until a sweep, nothing that ended is told.
+const SWEEP_AFTER_LOSS: Duration = Duration::from_secs(1);
+/// Time between two words on how many interfaces have their classifiers.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// Records taken from the ring buffer in one go, so that ticks and signals get their turn.
 const BATCH: usize = 4096;
 /// How long the ring buffer rests once it is empty. The kernel wakes its reader for each record that
 /// finds it empty: a busy host would wake Flow for each record.
 const REST: Duration = Duration::from_millis(20);
-/// More records than the ring buffer holds.
-const RING_RECORDS: usize = (flow_common::limits::RING_BYTES / 32) as usize;
 
 /// What to attach.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +81,7 @@ pub struct Options {
     pub backend: Option<AppBackend>,
     /// The only interfaces to classify packets of; all where absent.
     pub interfaces: Option<Vec<String>>,
+    pub sizes: Sizes,
 }
 
 /// Why Flow can't listen to the kernel.
@@ -115,9 +128,15 @@ pub struct Kernel {
     tracker: Tracker,
     frames: Frames,
     epoch: u32,
+    sizes: Sizes,
+    /// What had been lost when the processes were last listed.
+    listed: Lost,
     /// When the ring buffer is to be read again.
     rest_until: time::Instant,
+    last_sweep: time::Instant,
     next_sweep: time::Instant,
+    /// When to tell next how many interfaces have their classifiers, if some still wait.
+    next_progress: time::Instant,
     /// Runs of programs that the kernel left out.
     recursions: u64,
     coverage: Vec<Coverage>,
@@ -131,36 +150,46 @@ impl Kernel {
     pub fn start(options: Options, out: &mut Vec<Timed>) -> Result<Self, StartError> {
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         check_interfaces(options.interfaces.as_deref())?;
-        let report = probe::probe_with(options.backend, Some(&btf));
+        let report = probe::probe_with(options.backend, Ok(&btf));
         let backend = report.app_backend()?;
         let mut coverage = report.coverage();
-        let mut ebpf = loader::load(&btf)?;
-        let mut maps = Maps::take(&mut ebpf)?;
+        let mut ebpf = loader::load(&btf, &options.sizes)?;
+        let mut maps = Maps::take(&mut ebpf, &options.sizes)?;
         let epoch = 1;
         maps.set_epoch(epoch).map_err(AttachError::from)?;
         let ring = ring_buffer(&mut ebpf)?;
         #[cfg(feature = "kernel-log")]
         kernel_log::follow(&mut ebpf);
 
-        programs::prepare(&mut ebpf, backend, &btf);
         // Before anything is attached: of a socket whose first packet comes before its entry nobody
         // knows the network namespace.
-        let seed = seed::seed(&Proc::new());
+        let (seed, ()) = beside(
+            || seed::seed(&Proc::new()),
+            || programs::prepare(&mut ebpf, backend, &btf),
+        );
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             put_in(&mut maps, socket);
         }
-        attach_around(&mut ebpf, &report, &mut coverage)?;
-        attach_app(&mut ebpf, &btf, &report, &mut coverage)?;
+        attach::around(&mut ebpf, &report, &mut coverage);
+        attach::app(&mut ebpf, &btf, &report, &mut coverage)?;
         drop(btf);
         let way = if report.uses(Backend::Tcx) {
             Some(Way::Tcx)
         } else {
             report.uses(Backend::Clsact).then_some(Way::Clsact)
         };
-        let frames = Frames::start(&mut ebpf, way, options.interfaces.clone())
-            .map_err(StartError::Interfaces)?;
-        describe_frames(&frames, &mut coverage);
-        describe_seed(&seed, &mut coverage);
+        // Interfaces wait in the kernel for most of the time that it takes to attach to them.
+        let (listing, frames) = beside(
+            || seed::list(&Proc::new()),
+            || Frames::start(&mut ebpf, way, options.interfaces.clone()),
+        );
+        let frames = frames.map_err(StartError::Interfaces)?;
+        attach::tell(
+            &mut coverage,
+            capability::INTERFACES,
+            attach::frames(&frames),
+        );
+        attach::seed(&seed, &mut coverage);
 
         let mut kernel = Self {
             ebpf,
@@ -169,13 +198,17 @@ impl Kernel {
             tracker: Tracker::default(),
             frames,
             epoch,
+            sizes: options.sizes,
+            listed: Lost::default(),
             rest_until: time::Instant::now(),
+            last_sweep: time::Instant::now(),
             next_sweep: time::Instant::now() + SWEEP,
+            next_progress: time::Instant::now() + PROGRESS,
             recursions: 0,
             coverage,
         };
         kernel.frames.begin();
-        kernel.tell_beginning(&seed, out);
+        kernel.tell_beginning(&seed, listing, out);
         Ok(kernel)
     }
 
@@ -184,8 +217,9 @@ impl Kernel {
         &self.coverage
     }
 
-    /// Tells what there is: how it is seen, the interfaces, the processes, the sockets.
-    fn tell_beginning(&mut self, seed: &Seed, out: &mut Vec<Timed>) {
+    /// Tells what there is: how it is seen, the interfaces, the processes, the sockets. `seed` was listed before
+    /// anything was attached, `listing` after it.
+    fn tell_beginning(&mut self, seed: &Seed, listing: Seed, out: &mut Vec<Timed>) {
         let time = now();
         let tell = |event| Timed { time, event };
         out.push(tell(Event::Coverage(self.coverage.clone())));
@@ -201,17 +235,12 @@ impl Kernel {
             self.tracker.adopt(socket.cookie.0, self.epoch);
             out.push(tell(Event::Socket(socket.fact())));
         }
-        self.check_seed(seed, time, out);
+        self.check_seed(seed, listing, time, out);
     }
 
-    /// What came and went between the listing and the attachment: no hook has told of it.
-    fn check_seed(&mut self, seed: &Seed, time: Instant, out: &mut Vec<Timed>) {
-        let cookies = |seed: &Seed| -> HashSet<u64> {
-            let sockets = seed.sockets.iter().filter(|socket| is_seeded(socket));
-            sockets.map(|socket| socket.cookie.0).collect()
-        };
+    /// What came and went between the first listing and the attachment, which a second one shows: no hook has told of it.
+    fn check_seed(&mut self, seed: &Seed, mut listing: Seed, time: Instant, out: &mut Vec<Timed>) {
         let before = cookies(seed);
-        let mut listing = seed::list(&Proc::new());
         if !cookies(&listing).is_subset(&before) {
             // Once more, with their owners.
             listing = seed::seed(&Proc::new());
@@ -252,7 +281,7 @@ impl Kernel {
                     self.rest_until = time::Instant::now() + REST;
                 }
             }
-            change = self.frames.next() => self.interface_changed(change?, out),
+            task = self.frames.next() => self.follow_interfaces(task?, out),
             () = time::sleep_until(chores) => self.chores(out),
         }
         Ok(())
@@ -267,28 +296,108 @@ impl Kernel {
         }
     }
 
-    /// Closes what ended, and sweeps where it is time.
+    /// Sweeps where it is time, and closes what ended.
     fn chores(&mut self, out: &mut Vec<Timed>) {
-        let time = now();
-        self.tracker.close_due(time, &mut self.maps, out);
+        if self.tracker.is_behind(&self.maps) {
+            self.next_sweep = self.next_sweep.min(self.last_sweep + SWEEP_AFTER_LOSS);
+        }
         if time::Instant::now() >= self.next_sweep {
-            let complete = self.maps.has_every_socket();
-            self.tracker.sweep(complete, time, &mut self.maps, out);
-            self.recursions = programs::recursions(&self.ebpf);
-            self.next_sweep = time::Instant::now() + SWEEP;
+            self.sweep(out);
+        }
+        self.tracker.close_due(now(), &mut self.maps, out);
+    }
+
+    /// Finds what no record told.
+    fn sweep(&mut self, out: &mut Vec<Timed>) {
+        // What was lost may be the end of sockets: those are closed when the next sweep finds them so too.
+        let pause = if self.tracker.is_behind(&self.maps) {
+            SWEEP_AFTER_LOSS
+        } else {
+            SWEEP
+        };
+        let entryless = self.entryless();
+        let listing = self.list_processes();
+        let time = now();
+        self.tracker.sweep(&entryless, time, &mut self.maps, out);
+        self.compare(listing, out);
+        self.recursions = programs::recursions(&self.ebpf);
+        self.last_sweep = time::Instant::now();
+        self.next_sweep = self.last_sweep + pause;
+    }
+
+    /// Which sockets may be in use though they have no entry.
+    fn entryless(&self) -> Entryless {
+        if self.maps.has_every_socket() {
+            return Entryless::None;
+        }
+        let listing = seed::list(&Proc::new());
+        if listing.unread.iter().any(|unread| unread.hides_sockets) {
+            return Entryless::Any;
+        }
+        Entryless::Among(cookies(&listing))
+    }
+
+    /// The processes that there are, if records of some were lost since they were last listed, or none tells of their end.
+    ///
+    /// To be called before the maps are read: of a process that is not in the list they hold then all that it moved.
+    fn list_processes(&mut self) -> Option<Listing> {
+        let lost = self.maps.lost();
+        let hears_exits = programs::is_loaded(&self.ebpf, programs::EXITS);
+        if hears_exits && lost.process == self.listed.process {
+            return None;
+        }
+        // Before the list: what begins from here on may not be in it.
+        let time = now();
+        let mut proc = Proc::new();
+        match proc.living() {
+            Ok(processes) => {
+                self.listed = lost;
+                proc.shows_every_process()
+                    .then_some(Listing { time, processes })
+            }
+            Err(error) => {
+                log::warn!("cannot list the processes that are there: {error}");
+                None
+            }
         }
     }
 
-    fn interface_changed(&mut self, change: LinkChange, out: &mut Vec<Timed>) {
+    /// Makes up for lost records of processes: those that are there are told, and others have ended.
+    fn compare(&mut self, listing: Option<Listing>, out: &mut Vec<Timed>) {
+        let Some(Listing { time, processes }) = listing else {
+            return;
+        };
+        let ids: HashSet<ProcessId> = processes.iter().map(|process| process.id).collect();
+        let is_present = |key| facts::process_id(key).is_none_or(|id: ProcessId| ids.contains(&id));
+        self.tracker.present(is_present, time, &mut self.maps, out);
+        let event = Event::ProcessesListed(processes);
+        out.push(Timed { time, event });
+    }
+
+    fn follow_interfaces(&mut self, task: Task, out: &mut Vec<Timed>) {
         let time = now();
-        let events = self.frames.change(&mut self.ebpf, change);
+        let events = self.frames.run(&mut self.ebpf, task);
         out.extend(events.into_iter().map(|event| Timed { time, event }));
+        // Many may be on their way to their classifiers: not a word for each of them.
+        if self.frames.is_settled() || time::Instant::now() >= self.next_progress {
+            self.next_progress = time::Instant::now() + PROGRESS;
+            let told = attach::frames(&self.frames);
+            let told = attach::tell(&mut self.coverage, capability::INTERFACES, told);
+            let event = told.map(|told| Event::Coverage(vec![told]));
+            out.extend(event.map(|event| Timed { time, event }));
+        }
     }
 
     /// Takes everything the ring buffer holds.
     fn drain(&mut self, out: &mut Vec<Timed>) {
         let ring = self.ring.get_mut();
-        take_records(ring, RING_RECORDS, &mut self.tracker, &mut self.maps, out);
+        take_records(
+            ring,
+            self.sizes.ring_records(),
+            &mut self.tracker,
+            &mut self.maps,
+            out,
+        );
     }
 
     /// Brings every number up to this moment. To be called once in each interval.
@@ -297,9 +406,11 @@ impl Kernel {
         self.drain(out);
         let time = now();
         self.tracker.tick(self.epoch, time, &mut self.maps, out);
+        self.chores(out);
         let interfaces = self.frames.read();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.losses(time, out);
+        tell_backlogs(time, out);
     }
 
     /// Counts the epoch up: what moves from here on tells again.
@@ -333,9 +444,11 @@ impl Kernel {
         self.next_epoch();
         self.drain(out);
         let time = now();
-        let complete = self.maps.has_every_socket();
+        let entryless = self.entryless();
+        let listing = self.list_processes();
         self.tracker
-            .finish(self.epoch, complete, time, &mut self.maps, out);
+            .finish(self.epoch, &entryless, time, &mut self.maps, out);
+        self.compare(listing, out);
         let interfaces = self.frames.read();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.recursions = programs::recursions(&self.ebpf);
@@ -343,6 +456,25 @@ impl Kernel {
         self.frames.detach();
         programs::detach(&mut self.ebpf);
     }
+}
+
+/// Tells what waits at the listening sockets of Flow's own network namespace: to look into the others once in each
+/// interval would be dear.
+fn tell_backlogs(time: Instant, out: &mut Vec<Timed>) {
+    match sock_diag::open().and_then(|mut netlink| sock_diag::backlogs(&mut netlink)) {
+        Ok(backlogs) => out.extend(backlogs.into_iter().map(|(cookie, backlog)| Timed {
+            time,
+            event: Event::Listening { cookie, backlog },
+        })),
+        // Without sock_diag, as `flow doctor` says.
+        Err(error) => log::debug!("cannot list what waits at listeners: {error}"),
+    }
+}
+
+/// The processes that there were at a time.
+struct Listing {
+    time: Instant,
+    processes: Vec<ProcessFact>,
 }
 
 impl Drop for Kernel {
@@ -380,6 +512,12 @@ fn is_seeded(socket: &SeedSocket) -> bool {
     !remains && socket.protocol != Protocol::Mptcp
 }
 
+/// The cookies of those.
+fn cookies(seed: &Seed) -> HashSet<u64> {
+    let sockets = seed.sockets.iter().filter(|socket| is_seeded(socket));
+    sockets.map(|socket| socket.cookie.0).collect()
+}
+
 /// Makes the entry of a listed socket.
 fn put_in(maps: &mut Maps, socket: &SeedSocket) {
     if let Err(error) = maps.seed_socket(socket.cookie.0, &facts::seed_state(socket, now())) {
@@ -392,79 +530,6 @@ fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError>
     // SAFETY: the ring buffer owns its one descriptor, and keeps it until it is dropped.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| StartError::Ring(error.into()))
-}
-
-/// Attaches what surrounds the counting of app bytes. What is refused is said, and done without.
-fn attach_around(
-    ebpf: &mut Ebpf,
-    report: &Report,
-    coverage: &mut [Coverage],
-) -> Result<(), AttachError> {
-    let cgroup_root = CgroupLayout::read().v2_root;
-    if let Some(root) = cgroup_root.as_deref() {
-        if report.uses(Backend::CgroupSockets) {
-            let result = programs::attach_sockets(ebpf, root);
-            degrade(coverage, capability::SOCKETS, result);
-        }
-        if report.uses(Backend::CgroupSkb) {
-            let result = programs::attach_packets(ebpf, root);
-            degrade(coverage, capability::WIRE_BYTES, result);
-        }
-    }
-    // Without these no process has a name and no connection ends: nothing would be true.
-    programs::attach_lives(ebpf)
-}
-
-/// Says that a capability is missing after all, and why.
-fn degrade(coverage: &mut [Coverage], name: &str, result: Result<(), AttachError>) {
-    let Err(error) = result else {
-        return;
-    };
-    log::warn!("{name}: {error}");
-    for entry in coverage {
-        if entry.capability == name {
-            entry.backend = None;
-            entry.limits = format!("everything: {error}");
-        }
-    }
-}
-
-/// Attaches the best backend for app bytes that works, or the one that was asked for.
-fn attach_app(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    report: &Report,
-    coverage: &mut [Coverage],
-) -> Result<(), StartError> {
-    let first = report.app_backend()?;
-    let cgroup_root = CgroupLayout::read().v2_root;
-    let mut refusal = None;
-    for backend in AppBackend::ALL.into_iter().skip_while(|b| *b != first) {
-        match programs::attach_app(ebpf, backend, btf, cgroup_root.as_deref()) {
-            Ok(()) => {
-                if refusal.is_some() {
-                    for entry in coverage {
-                        if entry.capability == capability::APP_BYTES {
-                            entry.backend = Some(backend.to_string());
-                            entry.limits = limits::words(Backend::from(backend));
-                        }
-                    }
-                }
-                return Ok(());
-            }
-            Err(error) => {
-                log::warn!("backend {backend}: {error}");
-                refusal.get_or_insert(error);
-                if report.forced.is_some() {
-                    break;
-                }
-            }
-        }
-    }
-    match refusal {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
-    }
 }
 
 /// Before anything is attached: the interfaces asked for are there.
@@ -482,41 +547,6 @@ fn check_interfaces(chosen: Option<&[String]>) -> Result<(), StartError> {
         }),
         None => Ok(()),
     }
-}
-
-/// Says on how many interfaces packets are classified.
-fn describe_frames(frames: &Frames, coverage: &mut [Coverage]) {
-    let (way, lacking, up) = frames.attached();
-    for entry in coverage {
-        if entry.capability != capability::INTERFACES {
-            continue;
-        }
-        if way.is_none() {
-            entry.backend = Some(Backend::Rtnetlink.to_string());
-            entry.limits = limits::words(Backend::Rtnetlink);
-        } else if lacking > 0 {
-            let missing = format!("packets of {lacking} of {up} interfaces");
-            add_limit(&mut entry.limits, &missing);
-        }
-    }
-}
-
-/// Adds what could not be read of the sockets that were there to what is not seen.
-fn describe_seed(seed: &Seed, coverage: &mut [Coverage]) {
-    let existing = |entry: &&mut Coverage| entry.capability == capability::EXISTING;
-    for entry in coverage.iter_mut().filter(existing) {
-        for unread in &seed.unread {
-            log::info!("{unread}");
-            add_limit(&mut entry.limits, &unread.what);
-        }
-    }
-}
-
-fn add_limit(limits: &mut String, more: &str) {
-    if !limits.is_empty() {
-        limits.push_str(", ");
-    }
-    limits.push_str(more);
 }
 
 /// The network namespace whose interfaces are followed.

@@ -3,16 +3,21 @@
 //! Decided by what the kernel takes and by what its BTF lists, never by its version. First every
 //! fact is gathered ([`Findings`]), then the decision is made from the facts alone ([`Report::new`]).
 
+mod explain;
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, str::FromStr};
 
-use nix::errno::Errno;
 use serde::{Serialize, Serializer};
 
+pub use self::explain::AS_ROOT;
+use self::explain::{cannot_see, missing, remedy, status};
 use super::{
+    beside::beside,
     btf::Btf,
     environment::{Cap, Environment},
-    limits,
-    trial::{self, Outcome},
+    trial::{self, Outcome, Types},
 };
 use crate::event::Coverage;
 
@@ -122,11 +127,11 @@ pub mod capability {
 
 /// Finds out what this system offers. Needs no privileges; without them it tells which are missing.
 pub fn probe(forced: Option<AppBackend>) -> Report {
-    probe_with(forced, Btf::from_kernel().ok().as_ref())
+    probe_with(forced, Btf::from_kernel().as_ref())
 }
 
 /// As [`probe`], with BTF that was read already.
-pub fn probe_with(forced: Option<AppBackend>, btf: Option<&Btf>) -> Report {
+pub fn probe_with(forced: Option<AppBackend>, btf: Types<'_>) -> Report {
     Report::new(Findings::gather(btf, forced), forced)
 }
 
@@ -150,9 +155,39 @@ pub struct Findings {
 impl Findings {
     /// Runs the trials that are needed. Each costs some milliseconds of a start, the ones of
     /// functions' returns most; if a forced backend works, no other is tried.
-    pub fn gather(btf: Option<&Btf>, forced: Option<AppBackend>) -> Self {
-        let environment = Environment::read();
+    pub fn gather(btf: Types<'_>, forced: Option<AppBackend>) -> Self {
+        let environment = Environment::read(btf.is_ok());
         let root = environment.cgroup_v2.as_deref();
+        let failed = |outcome: &Outcome| *outcome != Outcome::Works;
+        // A TCX link waits long for nothing that the others need.
+        let (tcx, (app, cgroup_sockets, cgroup_packets, process_tracepoints)) =
+            beside(trial::tcx, || {
+                (
+                    Self::of_app(btf, forced),
+                    trial::cgroup_sockets(root),
+                    trial::cgroup_packets(root),
+                    trial::process_tracepoints(btf),
+                )
+            });
+        let [fexit, kprobe, byte_tracepoints] = app;
+        Self {
+            ring_buffer: trial::ring_buffer(),
+            fexit,
+            kprobe,
+            byte_tracepoints,
+            state_tracepoint: failed(&cgroup_sockets).then(|| trial::state_tracepoint(btf)),
+            cgroup_sockets,
+            cgroup_packets,
+            clsact: failed(&tcx).then(trial::clsact),
+            tcx,
+            process_tracepoints,
+            sock_diag: trial::sock_diag(),
+            environment,
+        }
+    }
+
+    /// The trials of the backends of app bytes, as [`AppBackend::ALL`] has them.
+    fn of_app(btf: Types<'_>, forced: Option<AppBackend>) -> [Option<Outcome>; 3] {
         let [mut fexit, mut kprobe, mut byte_tracepoints] = [const { None }; 3];
         let mut order = AppBackend::ALL;
         order.sort_by_key(|backend| forced != Some(*backend));
@@ -168,23 +203,7 @@ impl Findings {
                 break;
             }
         }
-        let cgroup_sockets = trial::cgroup_sockets(root);
-        let tcx = trial::tcx();
-        let failed = |outcome: &Outcome| *outcome != Outcome::Works;
-        Self {
-            ring_buffer: trial::ring_buffer(),
-            fexit,
-            kprobe,
-            byte_tracepoints,
-            state_tracepoint: failed(&cgroup_sockets).then(|| trial::state_tracepoint(btf)),
-            cgroup_sockets,
-            cgroup_packets: trial::cgroup_packets(root),
-            clsact: failed(&tcx).then(trial::clsact),
-            tcx,
-            process_tracepoints: trial::process_tracepoints(btf),
-            sock_diag: trial::sock_diag(),
-            environment,
-        }
+        [fexit, kprobe, byte_tracepoints]
     }
 }
 
@@ -490,336 +509,5 @@ impl fmt::Display for Backend {
 impl Serialize for Backend {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// What to type when privileges are missing.
-pub const AS_ROOT: &str = "run it as root: sudo flow ...";
-/// What to type once, so that users without root may run Flow.
-const SET_CAPABILITIES: &str = "sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,\
-                                cap_sys_ptrace,cap_dac_read_search+ep $(command -v flow)";
-/// The kernel's own number for "not supported", which user space should never see but does.
-const ENOTSUPP: i32 = 524;
-
-fn missing(backend: Backend, environment: &Environment) -> Vec<Cap> {
-    let needs = backend.needs().iter().copied();
-    needs.filter(|cap| !environment.may(*cap)).collect()
-}
-
-fn is_locked_down(backend: Backend, environment: &Environment) -> bool {
-    backend.needs().contains(&Cap::CapPerfmon)
-        && environment.lockdown.as_deref() == Some("confidentiality")
-}
-
-fn status(backend: Backend, outcome: Option<&Outcome>, environment: &Environment) -> Status {
-    match outcome {
-        None => Status::Untried,
-        Some(Outcome::Works) => Status::Available,
-        Some(Outcome::Absent(why)) => Status::Absent { why: why.clone() },
-        Some(Outcome::Refused { step, errno }) => Status::Refused {
-            errno: *errno,
-            why: explain(backend, step, *errno, environment),
-        },
-    }
-}
-
-fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) -> String {
-    let missing = missing(backend, environment);
-    let forbids = matches!(errno, libc::EPERM | libc::EACCES);
-    if forbids && !missing.is_empty() {
-        let names: Vec<_> = missing.iter().map(|cap| cap.name()).collect();
-        return format!("not permitted: needs {}", names.join(" and "));
-    }
-    let name = match errno {
-        ENOTSUPP => "ENOTSUPP".into(),
-        errno => format!("{:?}", Errno::from_raw(errno)),
-    };
-    let reason = if is_locked_down(backend, environment) {
-        "the kernel is locked down for confidentiality".into()
-    } else if forbids && environment.user_namespace {
-        "Flow runs in a user namespace".into()
-    } else if forbids
-        && step.starts_with("attaching")
-        && backend.needs().contains(&Cap::CapNetAdmin)
-    {
-        "a program there allows no other, or an LSM denies it".into()
-    } else if forbids && backend == Backend::Kprobe && step.starts_with("a return probe") {
-        match environment.perf_event_paranoid {
-            Some(level) => format!("kernel.perf_event_paranoid is {level}, or an LSM denies it"),
-            None => "an LSM denies it".into(),
-        }
-    } else if forbids {
-        match &environment.security_modules {
-            Some(modules) => format!("an LSM denies them; active: {}", modules.join(", ")),
-            None => "an LSM denies them".into(),
-        }
-    } else {
-        match errno {
-            libc::ENOSYS => "the kernel was built without CONFIG_BPF_SYSCALL".into(),
-            libc::ENOMEM => match environment.memlock_bytes {
-                Some(bytes) => format!("RLIMIT_MEMLOCK is {bytes} bytes"),
-                None => "out of memory".into(),
-            },
-            ENOTSUPP => "the kernel cannot attach to the functions of this machine".into(),
-            libc::ETIMEDOUT => "it did not return; a storm of exiting tasks can hold it up".into(),
-            errno => Errno::from_raw(errno).desc().to_lowercase(),
-        }
-    };
-    format!("{step}: {name} ({reason})")
-}
-
-fn cannot_see(backend: Backend, environment: &Environment) -> String {
-    let mut words = vec![limits::words(backend)];
-    if backend == Backend::SockDiag {
-        if !environment.may(Cap::CapSysPtrace) {
-            words.push("owners of other users' sockets (needs CAP_SYS_PTRACE)".into());
-        }
-        if !environment.may(Cap::CapSysAdmin) {
-            words.push("other network namespaces (needs CAP_SYS_ADMIN)".into());
-        }
-        if environment.pid_namespace {
-            words.push("owners outside of this PID namespace".into());
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words.join(", ")
-}
-
-/// What would help to get a candidate that is better than the chosen one.
-fn remedy(
-    chosen: Option<Backend>,
-    candidates: &[Candidate],
-    environment: &Environment,
-) -> Option<String> {
-    let better = candidates
-        .iter()
-        .take_while(|candidate| Some(candidate.backend) != chosen);
-    for Candidate {
-        backend, status, ..
-    } in better
-    {
-        let mends = match status {
-            Status::Available | Status::Untried => None,
-            Status::Refused { .. } if !missing(*backend, environment).is_empty() => {
-                Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"))
-            }
-            Status::Refused { .. } if is_locked_down(*backend, environment) => {
-                Some("boot with lockdown=integrity or without lockdown".into())
-            }
-            Status::Refused { .. } if environment.user_namespace => {
-                Some("run it in the host's user namespace".into())
-            }
-            Status::Refused { .. } => None,
-            Status::Absent { .. } => absent_remedy(*backend, environment),
-        };
-        if mends.is_some() {
-            return mends;
-        }
-    }
-    // The only way to list sockets may still see less than it could.
-    let in_use = chosen == Some(Backend::SockDiag);
-    if in_use && (!environment.may(Cap::CapSysPtrace) || !environment.may(Cap::CapSysAdmin)) {
-        return Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"));
-    }
-    (in_use && environment.pid_namespace)
-        .then(|| "run it in the host's PID namespace (docker run --pid=host)".into())
-}
-
-fn absent_remedy(backend: Backend, environment: &Environment) -> Option<String> {
-    match backend {
-        Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2.is_none() => {
-            Some("sudo mkdir -p /run/cgroup2 && sudo mount -t cgroup2 none /run/cgroup2".into())
-        }
-        Backend::Clsact => Some("sudo modprobe -a sch_ingress cls_bpf".into()),
-        Backend::SockDiag => Some("sudo modprobe -a tcp_diag udp_diag raw_diag".into()),
-        Backend::Fexit | Backend::Tracepoint | Backend::ProcessTracepoints if !environment.btf => {
-            Some("boot a kernel built with CONFIG_DEBUG_INFO_BTF".into())
-        }
-        Backend::Kprobe if environment.kprobes_built == Some(true) => Some(
-            "the kernel was built with kprobes: look for what hides /sys/bus/event_source".into(),
-        ),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(step: &str, errno: i32) -> Outcome {
-        Outcome::Refused {
-            step: step.into(),
-            errno,
-        }
-    }
-
-    fn absent(why: &str) -> Outcome {
-        Outcome::Absent(why.into())
-    }
-
-    /// A kernel on which everything works.
-    fn ideal() -> Findings {
-        Findings {
-            environment: Environment {
-                capabilities: Cap::ALL.into(),
-                btf: true,
-                cgroup_v2: Some("/sys/fs/cgroup".into()),
-                ..Environment::default()
-            },
-            ring_buffer: Outcome::Works,
-            fexit: Some(Outcome::Works),
-            kprobe: Some(Outcome::Works),
-            byte_tracepoints: Some(Outcome::Works),
-            cgroup_sockets: Outcome::Works,
-            state_tracepoint: Some(Outcome::Works),
-            cgroup_packets: Outcome::Works,
-            tcx: Outcome::Works,
-            clsact: None,
-            process_tracepoints: Outcome::Works,
-            sock_diag: Outcome::Works,
-        }
-    }
-
-    fn hardened() -> Findings {
-        Findings {
-            fexit: Some(refused("BPF programs of type tracing", libc::EPERM)),
-            kprobe: Some(absent("the kernel has no kprobes (CONFIG_KPROBES)")),
-            ..ideal()
-        }
-    }
-
-    fn unprivileged() -> Findings {
-        let no = || refused("x", libc::EPERM);
-        Findings {
-            environment: Environment {
-                capabilities: [].into(),
-                ..ideal().environment
-            },
-            ring_buffer: no(),
-            fexit: Some(no()),
-            kprobe: Some(no()),
-            byte_tracepoints: Some(no()),
-            cgroup_sockets: no(),
-            state_tracepoint: Some(no()),
-            cgroup_packets: no(),
-            tcx: no(),
-            clsact: Some(no()),
-            process_tracepoints: no(),
-            sock_diag: Outcome::Works,
-        }
-    }
-
-    fn chosen(report: &Report, name: &str) -> Option<Backend> {
-        report.capability(name).unwrap().chosen
-    }
-
-    #[test]
-    fn the_best_backend_that_works_is_chosen() {
-        let report = Report::new(ideal(), None);
-        assert_eq!(report.app_backend(), Ok(AppBackend::Fexit));
-        assert_eq!(chosen(&report, capability::INTERFACES), Some(Backend::Tcx));
-        assert!(report.uses(Backend::CgroupSkb));
-        assert!(report.capabilities.iter().all(|c| c.remedy.is_none()));
-
-        let report = Report::new(hardened(), None);
-        assert_eq!(report.app_backend(), Ok(AppBackend::Tracepoint));
-        let app = report.capability(capability::APP_BYTES).unwrap();
-        assert_eq!(
-            app.candidates[0].status.why(),
-            Some("BPF programs of type tracing: EPERM (an LSM denies them)")
-        );
-        assert!(report.coverage()[0].limits.contains("splice()"));
-    }
-
-    #[test]
-    fn a_forced_backend_is_taken_or_its_absence_explained() {
-        let report = Report::new(ideal(), Some(AppBackend::Kprobe));
-        assert_eq!(report.app_backend(), Ok(AppBackend::Kprobe));
-        assert_eq!(report.coverage()[0].backend.as_deref(), Some("kprobe"));
-
-        let report = Report::new(hardened(), Some(AppBackend::Fexit));
-        let error = report.app_backend().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "backend fexit cannot be had here: BPF programs of type tracing: EPERM (an LSM denies \
-             them); available: tracepoint (--backend tracepoint)"
-        );
-        assert!(!error.not_permitted);
-        assert_eq!(chosen(&report, capability::APP_BYTES), None);
-    }
-
-    #[test]
-    fn without_privileges_every_candidate_tells_what_it_needs() {
-        let report = Report::new(unprivileged(), None);
-        let error = report.app_backend().unwrap_err();
-        assert!(error.not_permitted);
-        assert!(error.to_string().contains("needs CAP_BPF and CAP_PERFMON"));
-        assert!(error.to_string().ends_with(AS_ROOT));
-        for capability in &report.capabilities {
-            assert!(capability.remedy.as_ref().unwrap().contains("setcap"));
-        }
-        assert_eq!(
-            chosen(&report, capability::INTERFACES),
-            Some(Backend::Rtnetlink)
-        );
-        let existing = &report.coverage()[5];
-        assert_eq!(existing.backend.as_deref(), Some("sock_diag"));
-        assert!(existing.limits.contains("CAP_SYS_PTRACE"));
-    }
-
-    #[test]
-    fn what_can_be_mended_is_told() {
-        let mut findings = ideal();
-        findings.environment.cgroup_v2 = None;
-        findings.environment.lockdown = Some("confidentiality".into());
-        findings.fexit = Some(refused("BPF programs of type tracing", libc::EINVAL));
-        findings.cgroup_packets = absent("the cgroup v2 tree is not mounted");
-        findings.tcx = absent("the kernel has no TCX links");
-        findings.clsact = Some(absent("the kernel module sch_ingress is not there"));
-        let report = Report::new(findings, None);
-        let remedy = |name| report.capability(name).unwrap().remedy.clone().unwrap();
-        assert!(remedy(capability::APP_BYTES).contains("lockdown"));
-        assert!(remedy(capability::WIRE_BYTES).contains("mount -t cgroup2"));
-        assert!(remedy(capability::INTERFACES).contains("modprobe"));
-    }
-
-    #[test]
-    fn programs_without_a_ring_buffer_are_not_chosen() {
-        let findings = Findings {
-            ring_buffer: refused("a ring buffer", libc::EINVAL),
-            ..ideal()
-        };
-        let report = Report::new(findings, None);
-        assert!(
-            report
-                .app_backend()
-                .unwrap_err()
-                .to_string()
-                .contains("a ring buffer: EINVAL")
-        );
-    }
-
-    #[test]
-    fn errors_that_only_the_kernel_knows_have_names() {
-        let findings = Findings {
-            fexit: Some(refused("attaching to a function's return", ENOTSUPP)),
-            ..ideal()
-        };
-        let report = Report::new(findings, Some(AppBackend::Fexit));
-        assert!(
-            report
-                .app_backend()
-                .unwrap_err()
-                .to_string()
-                .contains("ENOTSUPP")
-        );
-    }
-
-    #[test]
-    fn names_of_backends_are_what_the_flag_takes() {
-        for backend in AppBackend::ALL {
-            assert_eq!(backend.to_string().parse(), Ok(backend));
-        }
-        assert!("capture".parse::<AppBackend>().is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! The clsact qdisc that kernels without TCX need: what is on it, and taking it away.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions, Permissions},
-    io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    io::{self, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::source::netlink::{Netlink, attributes};
+use crate::source::netlink::{Netlink, attributes, u32_at};
 
 /// Taken by each running Flow that has filters on a clsact qdisc.
 const LOCK_FILE: &str = "/run/flow-classifiers.lock";
@@ -23,14 +24,22 @@ const LOCK_MODE: u32 = 0o600;
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// Bytes of notes in the file at most, some thousands of interfaces.
+const MOST_NOTES: usize = 64 << 10;
+
 /// `TC_H_CLSACT`, and its ingress and egress sides.
 const CLSACT: u32 = 0xffff_fff1;
 const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
 
+/// Bytes of `tcmsg`, after which attributes follow.
+const TC_BYTES: usize = 20;
 const TCA_KIND: u16 = 1;
 
 /// Shared by every Flow whose filters are in place, held alone by the first: only then are all
 /// filters that bear our programs' names left behind by a killed Flow.
+///
+/// The file notes which qdiscs a Flow has made: whichever uses one last removes it, though another made it, or
+/// one that was killed. The notes go with the machine, as the qdiscs do.
 #[derive(Debug)]
 pub struct Lock {
     /// Absent if somebody kept it alone for longer than any start takes.
@@ -80,6 +89,53 @@ impl Lock {
         }
     }
 
+    /// Notes that the qdisc of an interface in this network namespace, a number, is of a Flow's making. To be called before it
+    /// is made.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note(&self, netns: u32, ifindex: u32) -> io::Result<()> {
+        let Some(mut file) = self.file.as_deref() else {
+            return Ok(());
+        };
+        let notes = notes(file)?;
+        let note = note(netns, ifindex);
+        if notes.len() + note.len() > MOST_NOTES || has_note(&notes, &note) {
+            return Ok(());
+        }
+        // The file is open for appending: another Flow may write its notes just now.
+        file.write_all(note.as_bytes())
+    }
+
+    /// Drops the notes of qdiscs of this network namespace that are no more; `is_there` knows by interface. Only who is alone
+    /// may call it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn forget_others(&self, netns: u32, is_there: impl Fn(u32) -> bool) -> io::Result<()> {
+        let Some(mut file) = self.file.as_deref() else {
+            return Ok(());
+        };
+        let before = notes(file)?;
+        let holds = |line: &&[u8]| match parsed(line) {
+            Some((its, ifindex)) => its != netns || is_there(ifindex),
+            None => false,
+        };
+        let lines = before.split_inclusive(|byte| *byte == b'\n');
+        let after: Vec<u8> = lines.filter(holds).flatten().copied().collect();
+        if after != before {
+            file.set_len(0)?;
+            file.write_all(&after)?;
+        }
+        Ok(())
+    }
+
+    /// Whether that is noted.
+    pub fn is_noted(&self, netns: u32, ifindex: u32) -> bool {
+        let notes = self.file.as_deref().and_then(|file| notes(file).ok());
+        notes.is_some_and(|notes| has_note(&notes, &note(netns, ifindex)))
+    }
+
     /// Lets others start, once what was left behind is cleaned.
     ///
     /// # Errors
@@ -93,13 +149,35 @@ impl Lock {
     }
 }
 
+fn note(netns: u32, ifindex: u32) -> String {
+    format!("{netns} {ifindex}\n")
+}
+
+/// A line of the notes: the network namespace and the interface.
+fn parsed(line: &[u8]) -> Option<(u32, u32)> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (netns, ifindex) = line.split_once(' ')?;
+    Some((netns.parse().ok()?, ifindex.parse().ok()?))
+}
+
+fn has_note(notes: &[u8], note: &str) -> bool {
+    let mut lines = notes.split_inclusive(|byte| *byte == b'\n');
+    lines.any(|line| line == note.as_bytes())
+}
+
+fn notes(file: &File) -> io::Result<Vec<u8>> {
+    let mut notes = vec![0; MOST_NOTES];
+    let read = file.read_at(&mut notes, 0)?;
+    notes.truncate(read);
+    Ok(notes)
+}
+
 /// Opens the lock's file so that nobody else can, whoever made it before.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
-        .write(true)
+        .append(true)
         .create(true)
-        .truncate(false)
         .mode(LOCK_MODE)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
@@ -117,19 +195,23 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether an interface has a clsact qdisc.
+/// The interfaces that have a clsact qdisc.
 ///
 /// # Errors
 /// What the kernel answered instead.
-pub fn exists(ifindex: u32) -> io::Result<bool> {
+pub fn interfaces() -> io::Result<HashSet<u32>> {
     let mut netlink = Netlink::open(libc::NETLINK_ROUTE, 0)?;
-    let found = netlink.dump(libc::RTM_GETQDISC, &request(ifindex, 0), |message| {
-        let index = crate::source::netlink::u32_at(message.body, 4)?;
-        let kind = attributes(message.body.get(20..)?)
-            .find_map(|(kind, value)| (kind == TCA_KIND).then_some(value))?;
-        (index == ifindex && kind.starts_with(b"clsact")).then_some(())
+    // The kernel tells of all, whichever is asked for.
+    let found = netlink.dump(libc::RTM_GETQDISC, &request(0, 0), |message| {
+        clsact_of(message.body)
     })?;
-    Ok(!found.is_empty())
+    Ok(found.into_iter().collect())
+}
+
+/// Reads a `tcmsg`: the interface whose clsact qdisc it tells of, if it does.
+pub(crate) fn clsact_of(body: &[u8]) -> Option<u32> {
+    let (_, kind) = attributes(body.get(TC_BYTES..)?).find(|(kind, _)| *kind == TCA_KIND)?;
+    kind.starts_with(b"clsact").then(|| u32_at(body, 4))?
 }
 
 /// Removes an interface's clsact qdisc if nobody's filter is on it.
@@ -148,8 +230,8 @@ pub fn remove_if_empty(ifindex: u32) -> io::Result<()> {
 }
 
 /// A `struct tcmsg`.
-fn request(ifindex: u32, parent: u32) -> [u8; 20] {
-    let mut message = [0; 20];
+fn request(ifindex: u32, parent: u32) -> [u8; TC_BYTES] {
+    let mut message = [0; TC_BYTES];
     message[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     message[12..16].copy_from_slice(&parent.to_ne_bytes());
     message
@@ -157,7 +239,30 @@ fn request(ifindex: u32, parent: u32) -> [u8; 20] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::source::netlink::push_attribute;
+
+    #[test]
+    fn a_clsact_qdisc_is_told_from_others() {
+        let qdisc = |kind: &[u8]| {
+            let mut body = request(7, CLSACT).to_vec();
+            push_attribute(&mut body, 2, b"options");
+            push_attribute(&mut body, TCA_KIND, kind);
+            body
+        };
+        assert_eq!(clsact_of(&qdisc(b"clsact\0")), Some(7));
+        assert_eq!(clsact_of(&qdisc(b"fq_codel\0")), None);
+        assert_eq!(clsact_of(&request(7, CLSACT)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = clsact_of(&bytes);
+        }
+    }
 
     #[test]
     fn the_first_is_alone_until_it_shares() {
@@ -173,6 +278,41 @@ mod tests {
         assert!(second.file.is_some() && !second.alone);
         drop((first, second));
         assert!(take().alone);
+    }
+
+    #[test]
+    fn a_qdisc_that_a_killed_flow_made_is_known_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let take = || Lock::take_from(&path, Duration::ZERO).unwrap();
+        let first = take();
+        assert!(!first.is_noted(7, 1));
+        first.note(7, 1).unwrap();
+        first.note(7, 12).unwrap();
+        first.note(7, 1).unwrap();
+        drop(first);
+        let next = take();
+        assert!(next.is_noted(7, 1) && next.is_noted(7, 12));
+        assert!(!next.is_noted(7, 2) && !next.is_noted(8, 1) && !next.is_noted(77, 1));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7 1\n7 12\n");
+        for ifindex in 0..10_000 {
+            next.note(7, ifindex).unwrap();
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() <= MOST_NOTES as u64);
+    }
+
+    #[test]
+    fn notes_of_qdiscs_that_are_gone_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = Lock::take_from(&path, Duration::ZERO).unwrap();
+        for (netns, ifindex) in [(7, 1), (7, 2), (8, 1)] {
+            lock.note(netns, ifindex).unwrap();
+        }
+        lock.forget_others(7, |ifindex| ifindex == 2).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7 2\n8 1\n");
+        lock.note(7, 3).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7 2\n8 1\n7 3\n");
     }
 
     #[test]

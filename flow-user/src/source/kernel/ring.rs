@@ -146,6 +146,24 @@ mod tests {
 
     proptest! {
         #[test]
+        fn texts_of_an_exec_record_have_the_length_they_tell(
+            exe_len in 0..2000_u32, args_len in 0..5000_u32, length in 0..=size_of::<ExecRecord>()
+        ) {
+            let record = ExecRecord { exe_len, args_len, ..exec_record() };
+            let bytes = &bytes_of(&record)[..length];
+            let fits = exe_len as usize <= EXE_BYTES && EXEC_FIXED_BYTES + args_len as usize <= length;
+            match decode(bytes) {
+                Some(Record::Exec(exec)) => {
+                    prop_assert!(fits);
+                    prop_assert_eq!(exec.exe, &record.exe[..exe_len as usize]);
+                    prop_assert_eq!(exec.args, &record.args[..args_len as usize]);
+                }
+                Some(other) => prop_assert!(false, "{:?}", other),
+                None => prop_assert!(!fits),
+            }
+        }
+
+        #[test]
         fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..6000), kind in 0u32..10) {
             let _ = decode(&bytes);
             let mut bytes = bytes;

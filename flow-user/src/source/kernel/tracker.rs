@@ -4,15 +4,20 @@
 //! epoch that an entry moved, so at each tick the entries that told are read again. What told
 //! nothing because the ring buffer was full is found by the sweep. User space alone deletes
 //! entries that it was told of, after a last look.
+//!
+//! Once a record found no room there may be counters of a socket or process that nobody knows of.
+//! So nothing is closed, and no exit is told, until a sweep has read everything.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-    sync::Arc,
-    time::Duration,
-};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod memory;
+#[cfg(test)]
+mod tests;
 
-use flow_common::{AppCounters, AppKey, ProcessKey, SocketState};
+use std::{fs, sync::Arc, time::Duration};
+
+use flow_common::{AppCounters, AppKey, ProcessKey, SocketState, record::ExitRecord};
+use foldhash::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use super::{
     facts,
@@ -33,23 +38,68 @@ pub trait Counters {
     fn app(&self, key: &AppKey) -> Option<AppCounters>;
     /// The entry of a socket, now.
     fn socket(&self, cookie: u64) -> Option<SocketState>;
-    /// Deletes counters.
-    fn forget_app(&mut self, key: &AppKey);
-    /// Deletes a socket's entry.
-    fn forget_socket(&mut self, cookie: u64);
+    /// The counters of a key, which are deleted with that: nothing can be added in between.
+    fn take_app(&mut self, key: &AppKey) -> Option<AppCounters>;
+    /// The entry of a socket, which is deleted with that.
+    fn take_socket(&mut self, cookie: u64) -> Option<SocketState>;
     /// Every key and its counters. An entry may be missing or come twice while the map changes.
     fn all_app(&self) -> Vec<(AppKey, AppCounters)>;
     /// Every socket, with the same reservation.
     fn all_sockets(&self) -> Vec<(u64, SocketState)>;
     /// Every overflow entry, with the same reservation.
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)>;
+    /// The overflow entry of a process, which is deleted with that.
+    fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters>;
+    /// What found no room so far.
+    fn lost(&self) -> Lost;
+}
+
+/// What found no room since the programs were attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Records of bytes and sockets in the ring buffer.
+    pub traffic: u64,
+    /// Records of processes in the ring buffer.
+    pub process: u64,
+    /// Calls in the map of counters: their bytes are in an overflow entry.
+    pub app: u64,
+}
+
+impl Lost {
+    /// Whether further records were lost since `earlier`.
+    pub const fn has_more_records_than(&self, earlier: &Self) -> bool {
+        self.traffic != earlier.traffic || self.process != earlier.process
+    }
+}
+
+/// Which sockets may be in use though they have no entry.
+#[derive(Debug)]
+pub enum Entryless {
+    /// None: each got one.
+    None,
+    /// These at most: sock_diag lists them.
+    Among(HashSet<u64>),
+    /// Any.
+    Any,
+}
+
+impl Entryless {
+    fn may_be_used(&self, cookie: u64) -> bool {
+        match self {
+            Self::None => false,
+            // sock_diag does not know aliases.
+            Self::Among(listed) => is_alias(cookie) || listed.contains(&cookie),
+            Self::Any => true,
+        }
+    }
 }
 
 /// What is known of the entries in the kernel side's maps.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Keys of each socket that told.
-    sockets: HashMap<u64, HashSet<AppKey>>,
+    /// Keys of each socket that told, sorted: nearly every socket has just one, and none more than the kernel side tells
+    /// apart.
+    sockets: HashMap<u64, SmallVec<[AppKey; 1]>>,
     /// Keys of each process that told.
     processes: HashMap<ProcessKey, HashSet<AppKey>>,
     /// Keys that told and are to be read at the next tick, with the epoch in which they told.
@@ -57,6 +107,10 @@ pub struct Tracker {
     /// Sockets that told and are to be read at the next tick, with the epoch.
     changed: HashMap<u64, u32>,
     ended: Vec<Ended>,
+    /// Processes that ended and whose end waits for a sweep.
+    exits: Vec<ExitRecord>,
+    /// What was lost before the last sweep.
+    swept: Lost,
     /// Sockets that were found ended by the last sweep, without having told: the next one takes
     /// them, unless their record comes.
     suspects: HashSet<u64>,
@@ -77,6 +131,11 @@ impl Tracker {
     pub fn adopt(&mut self, cookie: u64, epoch: u32) {
         self.sockets.entry(cookie).or_default();
         self.changed.insert(cookie, epoch);
+    }
+
+    /// Whether records were lost that no sweep has made up for.
+    pub fn is_behind(&self, counters: &impl Counters) -> bool {
+        counters.lost().has_more_records_than(&self.swept)
     }
 
     /// How long until the next ended socket is to be closed.
@@ -128,20 +187,32 @@ impl Tracker {
                 }
             }
             Record::Exit(exit) => {
-                let time = Instant(exit.header.time);
-                // What it moved comes first: its totals are final then.
-                self.exited(exit.process, time, counters, out);
-                if let Some(id) = facts::process_id(exit.process) {
-                    let status = exit.status;
-                    out.push(timed(time, Event::ProcessExit { id, status }));
+                self.exits.push(exit);
+                if !self.is_behind(counters) {
+                    self.tell_exits(counters, out);
                 }
+            }
+        }
+    }
+
+    fn tell_exits(&mut self, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+        for exit in std::mem::take(&mut self.exits) {
+            let time = Instant(exit.header.time);
+            // What it moved comes first: its totals are final then.
+            self.exited(exit.process, time, counters, out);
+            if let Some(id) = facts::process_id(exit.process) {
+                let status = exit.status;
+                out.push(timed(time, Event::ProcessExit { id, status }));
             }
         }
     }
 
     /// Keeps a key with its socket and its process.
     fn know(&mut self, key: AppKey) {
-        self.sockets.entry(key.cookie).or_default().insert(key);
+        let keys = self.sockets.entry(key.cookie).or_default();
+        if let Err(at) = keys.binary_search(&key) {
+            keys.insert(at, key);
+        }
         self.processes.entry(key.process()).or_default().insert(key);
     }
 
@@ -154,13 +225,14 @@ impl Tracker {
         out: &mut Vec<Timed>,
     ) {
         for key in self.processes.remove(&process).unwrap_or_default() {
-            tell_app(&key, time, counters, out);
-            counters.forget_app(&key);
+            tell_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
             let Some(keys) = self.sockets.get_mut(&key.cookie) else {
                 continue;
             };
-            keys.remove(&key);
+            if let Ok(at) = keys.binary_search(&key) {
+                keys.remove(at);
+            }
             // No hook tells the end of a socket without a cookie of its own.
             if keys.is_empty() && is_alias(key.cookie) {
                 self.ended.push(Ended {
@@ -169,9 +241,36 @@ impl Tracker {
                 });
             }
         }
+        if counters.lost().app > 0
+            && let Some(app) = counters.take_overflow(process)
+        {
+            tell_overflow(process, &app, time, out);
+        }
     }
 
-    /// Reads again what told, and closes what ended. Before, `epoch` must have begun and the ring
+    /// Takes a list of the processes that there were at `listed`, without those that began later: others that
+    /// moved bytes have ended, and their record was lost.
+    pub fn present(
+        &mut self,
+        is_present: impl Fn(ProcessKey) -> bool,
+        listed: Instant,
+        counters: &mut impl Counters,
+        out: &mut Vec<Timed>,
+    ) {
+        let overflowed = counters
+            .all_overflow()
+            .into_iter()
+            .map(|(process, _)| process);
+        let known = self.processes.keys().copied().chain(overflowed);
+        let gone: HashSet<ProcessKey> = known
+            .filter(|process| process.start < listed.0 && !is_present(*process))
+            .collect();
+        for process in gone {
+            self.exited(process, listed, counters, out);
+        }
+    }
+
+    /// Reads again what told. Before, `epoch` must have begun and the ring
     /// buffer been drained: what told in an earlier epoch tells again when it moves from here on.
     /// What told in this one does not, and is read again at the next tick.
     pub fn tick(
@@ -182,18 +281,27 @@ impl Tracker {
         out: &mut Vec<Timed>,
     ) {
         self.moved.retain(|key, told| {
-            tell_app(key, now, counters, out);
+            tell_app(key, counters.app(key), now, out);
             *told == epoch
         });
         self.changed.retain(|cookie, told| {
-            tell_socket(*cookie, now, counters, out);
+            tell_socket(*cookie, counters.socket(*cookie), now, out);
             *told == epoch
         });
-        self.close_due(now, counters, out);
+        // After a burst.
+        self.moved.shrink_to(2 * self.moved.len());
+        self.changed.shrink_to(2 * self.changed.len());
     }
 
-    /// Closes the ended sockets whose grace is over.
+    /// Closes the ended sockets whose grace is over, once everything is known of them.
     pub fn close_due(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+        if !self.is_behind(counters) {
+            self.close_ended(now, counters, out);
+        }
+    }
+
+    /// Closes the ended sockets whose grace was over at `now`.
+    fn close_ended(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
         let is_due = |ended: &Ended| now.since(ended.time) >= GRACE;
         let (due, waiting) = std::mem::take(&mut self.ended)
             .into_iter()
@@ -204,15 +312,16 @@ impl Tracker {
         }
     }
 
-    /// Reads every entry: what no record brought. `complete` says that no socket was ever refused an
-    /// entry: otherwise one without an entry may be in use.
+    /// Reads every entry: what no record brought.
     pub fn sweep(
         &mut self,
-        complete: bool,
+        entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
+        // Before the maps: what is lost from here on is for the next one.
+        self.swept = counters.lost();
         let sockets = counters.all_sockets();
         for (cookie, socket) in &sockets {
             // One that never told is of no interest: made, perhaps bound, never used.
@@ -225,26 +334,27 @@ impl Tracker {
             }
         }
         let known: HashSet<u64> = sockets.iter().map(|(cookie, _)| *cookie).collect();
-        let mut orphans = HashSet::new();
+        let mut orphans = HashSet::default();
         for (key, app) in counters.all_app() {
             if let Some(fact) = facts::app(&key, &app, None) {
                 out.push(timed(now, Event::App(fact)));
             }
-            if known.contains(&key.cookie) || !complete {
+            if known.contains(&key.cookie) || entryless.may_be_used(key.cookie) {
                 self.know(key);
             } else if !self.orphans.contains(&key) {
                 orphans.insert(key);
             } else if counters.socket(key.cookie).is_none() {
-                counters.forget_app(&key);
+                tell_app(&key, counters.take_app(&key), now, out);
             }
         }
         self.orphans = orphans;
         self.close_suspects(&sockets, now, counters, out);
         self.close_still(&sockets, now, counters, out);
-        if complete {
-            self.close_vanished(&known, now, counters, out);
-        }
+        self.close_vanished(&known, entryless, now, counters, out);
+        // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
+        self.close_ended(now, counters, out);
         self.overflow(now, counters, out);
+        self.tell_exits(counters, out);
     }
 
     /// Closes sockets whose end did not tell, when two sweeps have found them ended.
@@ -256,7 +366,7 @@ impl Tracker {
         out: &mut Vec<Timed>,
     ) {
         let told: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
-        let mut suspects = HashSet::new();
+        let mut suspects = HashSet::default();
         for (cookie, socket) in sockets {
             if !has_ended(socket) || told.contains(cookie) {
                 continue;
@@ -278,7 +388,7 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
-        let mut still = HashMap::new();
+        let mut still = HashMap::default();
         for (cookie, socket) in sockets {
             if socket.released == 0 && socket.closed == 0 && socket.state != SYN_RECV {
                 continue;
@@ -301,6 +411,7 @@ impl Tracker {
     fn close_vanished(
         &mut self,
         known: &HashSet<u64>,
+        entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
@@ -308,7 +419,7 @@ impl Tracker {
         let gone: Vec<u64> = self
             .sockets
             .keys()
-            .filter(|cookie| !known.contains(cookie))
+            .filter(|cookie| !known.contains(cookie) && !entryless.may_be_used(**cookie))
             .filter(|cookie| counters.socket(**cookie).is_none())
             .copied()
             .collect();
@@ -333,10 +444,7 @@ impl Tracker {
     /// Tells what processes moved after the map of counters was full.
     pub fn overflow(&self, now: Instant, counters: &impl Counters, out: &mut Vec<Timed>) {
         for (process, app) in counters.all_overflow() {
-            if let Some(process) = facts::process_id(process) {
-                let totals = facts::app_totals(&app);
-                out.push(timed(now, Event::Overflow { process, totals }));
-            }
+            tell_overflow(process, &app, now, out);
         }
     }
 
@@ -344,15 +452,19 @@ impl Tracker {
     pub fn finish(
         &mut self,
         epoch: u32,
-        complete: bool,
+        entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
         self.tick(epoch, now, counters, out);
-        self.sweep(complete, now, counters, out);
+        self.sweep(entryless, now, counters, out);
         for ended in std::mem::take(&mut self.ended) {
             self.close(ended.cookie, ended.time, counters, out);
+        }
+        // No other sweep will find them.
+        for cookie in std::mem::take(&mut self.suspects) {
+            self.close(cookie, now, counters, out);
         }
     }
 
@@ -365,8 +477,7 @@ impl Tracker {
         out: &mut Vec<Timed>,
     ) {
         for key in self.sockets.remove(&cookie).unwrap_or_default() {
-            tell_app(&key, time, counters, out);
-            counters.forget_app(&key);
+            tell_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
             if let Some(keys) = self.processes.get_mut(&key.process()) {
                 keys.remove(&key);
@@ -376,11 +487,8 @@ impl Tracker {
             }
         }
         self.changed.remove(&cookie);
-        let socket = counters.socket(cookie);
-        if let Some(fact) = socket.and_then(|socket| facts::socket(cookie, &socket)) {
-            out.push(timed(time, Event::Socket(fact)));
-        }
-        counters.forget_socket(cookie);
+        let socket = counters.take_socket(cookie);
+        tell_socket(cookie, socket, time, out);
         let reason = socket.map_or(CloseReason::Vanished, |socket| facts::close_reason(&socket));
         let cookie = SocketCookie(cookie);
         out.push(timed(time, Event::SocketEnd { cookie, reason }));
@@ -402,21 +510,22 @@ fn has_ended(socket: &SocketState) -> bool {
     socket.released != 0 && (!has_states || socket.closed != 0 || socket.state == CLOSE)
 }
 
-fn tell_app(key: &AppKey, time: Instant, counters: &impl Counters, out: &mut Vec<Timed>) {
-    // Gone means closed, and told, in the meantime.
-    if let Some(fact) = counters
-        .app(key)
-        .and_then(|app| facts::app(key, &app, None))
-    {
+/// Tells counters. Those that are gone were told, when their socket closed.
+fn tell_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut Vec<Timed>) {
+    if let Some(fact) = app.and_then(|app| facts::app(key, &app, None)) {
         out.push(timed(time, Event::App(fact)));
     }
 }
 
-fn tell_socket(cookie: u64, time: Instant, counters: &impl Counters, out: &mut Vec<Timed>) {
-    if let Some(fact) = counters
-        .socket(cookie)
-        .and_then(|socket| facts::socket(cookie, &socket))
-    {
+fn tell_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mut Vec<Timed>) {
+    if let Some(process) = facts::process_id(process) {
+        let totals = facts::app_totals(app);
+        out.push(timed(time, Event::Overflow { process, totals }));
+    }
+}
+
+fn tell_socket(cookie: u64, socket: Option<SocketState>, time: Instant, out: &mut Vec<Timed>) {
+    if let Some(fact) = socket.and_then(|socket| facts::socket(cookie, &socket)) {
         out.push(timed(time, Event::Socket(fact)));
     }
 }
@@ -434,245 +543,4 @@ fn executed(exec: &Exec<'_>) -> Option<crate::event::ProcessFact> {
 
 fn timed(time: Instant, event: Event) -> Timed {
     Timed { time, event }
-}
-
-#[cfg(test)]
-mod tests {
-    use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
-
-    use super::*;
-    use crate::event::Bytes;
-
-    #[derive(Default)]
-    struct Maps {
-        app: HashMap<AppKey, AppCounters>,
-        sockets: HashMap<u64, SocketState>,
-    }
-
-    impl Counters for Maps {
-        fn app(&self, key: &AppKey) -> Option<AppCounters> {
-            self.app.get(key).copied()
-        }
-        fn socket(&self, cookie: u64) -> Option<SocketState> {
-            self.sockets.get(&cookie).copied()
-        }
-        fn forget_app(&mut self, key: &AppKey) {
-            self.app.remove(key);
-        }
-        fn forget_socket(&mut self, cookie: u64) {
-            self.sockets.remove(&cookie);
-        }
-        fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
-            self.app.iter().map(|(key, app)| (*key, *app)).collect()
-        }
-        fn all_sockets(&self) -> Vec<(u64, SocketState)> {
-            self.sockets.iter().map(|(c, s)| (*c, *s)).collect()
-        }
-        fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)> {
-            Vec::new()
-        }
-    }
-
-    const KEY: AppKey = AppKey {
-        cookie: 9,
-        start: 30_000_000,
-        tgid: 7,
-        remote_port: 0,
-        remote_known: 0,
-        remote: IpAddress::NONE,
-    };
-
-    fn maps(bytes: u64, socket: SocketState) -> Maps {
-        let app = AppCounters {
-            tx_bytes: bytes,
-            epoch: 1,
-            ..AppCounters::default()
-        };
-        Maps {
-            app: [(KEY, app)].into(),
-            sockets: [(KEY.cookie, socket)].into(),
-        }
-    }
-
-    fn tcp() -> SocketState {
-        SocketState {
-            family: 2,
-            protocol: 6,
-            state: 1,
-            epoch: 1,
-            ..SocketState::default()
-        }
-    }
-
-    fn header() -> RecordHeader {
-        RecordHeader {
-            time: 5,
-            kind: 0,
-            padding: 0,
-        }
-    }
-
-    fn app_record() -> Record<'static> {
-        Record::App(AppRecord {
-            header: header(),
-            key: KEY,
-            counters: AppCounters {
-                epoch: 1,
-                ..AppCounters::default()
-            },
-            comm: [0; 16],
-        })
-    }
-
-    fn sent(out: &[Timed]) -> Vec<u64> {
-        out.iter()
-            .filter_map(|timed| match &timed.event {
-                Event::App(fact) => Some(fact.totals.tx_bytes.0),
-                _ => None,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_tick_brings_what_the_record_did_not_hold() {
-        let mut maps = maps(100, tcp());
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        tracker.record(app_record(), &mut maps, &mut out);
-        tracker.tick(2, Instant(10), &mut maps, &mut out);
-        assert_eq!(sent(&out), [0, 100]);
-        out.clear();
-        tracker.tick(3, Instant(20), &mut maps, &mut out);
-        assert!(out.is_empty(), "nothing told, nothing read");
-    }
-
-    #[test]
-    fn what_told_in_the_new_epoch_is_read_at_the_next_tick_too() {
-        let mut maps = maps(100, tcp());
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        // Its record came between the beginning of epoch 1 and the tick.
-        tracker.record(app_record(), &mut maps, &mut out);
-        tracker.tick(1, Instant(10), &mut maps, &mut out);
-        maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
-        out.clear();
-        tracker.tick(2, Instant(20), &mut maps, &mut out);
-        assert_eq!(sent(&out), [120]);
-    }
-
-    #[test]
-    fn a_process_has_its_last_totals_before_its_exit() {
-        let mut maps = maps(100, tcp());
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        tracker.record(app_record(), &mut maps, &mut out);
-        out.clear();
-        let exit = flow_common::record::ExitRecord {
-            header: header(),
-            process: KEY.process(),
-            status: 0,
-            padding: 0,
-        };
-        tracker.record(Record::Exit(exit), &mut maps, &mut out);
-        assert_eq!(sent(&out), [100]);
-        assert!(matches!(out[1].event, Event::ProcessExit { .. }));
-        assert!(maps.app.is_empty(), "nobody adds to it any more");
-        assert!(!maps.sockets.is_empty(), "another process may hold it");
-    }
-
-    #[test]
-    fn without_room_for_sockets_nothing_is_deleted() {
-        let mut maps = maps(100, tcp());
-        maps.sockets.clear();
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        tracker.record(app_record(), &mut maps, &mut out);
-        for seconds in 0..4 {
-            tracker.sweep(
-                false,
-                Instant(seconds * 10_000_000_000),
-                &mut maps,
-                &mut out,
-            );
-        }
-        assert!(!maps.app.is_empty());
-        for seconds in 4..6 {
-            tracker.sweep(true, Instant(seconds * 10_000_000_000), &mut maps, &mut out);
-        }
-        assert!(maps.app.is_empty());
-    }
-
-    #[test]
-    fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
-        let closed = SocketState { closed: 1, ..tcp() };
-        let in_handshake = SocketState {
-            state: SYN_RECV,
-            ..tcp()
-        };
-        for socket in [closed, in_handshake] {
-            let mut maps = maps(100, socket);
-            let mut tracker = Tracker::default();
-            let mut out = Vec::new();
-            for seconds in [0, 100] {
-                let now = Instant(seconds * 1_000_000_000);
-                tracker.sweep(true, now, &mut maps, &mut out);
-            }
-            maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
-            for seconds in [170, 180, 349] {
-                let now = Instant(seconds * 1_000_000_000);
-                tracker.sweep(true, now, &mut maps, &mut out);
-            }
-            assert!(!maps.sockets.is_empty());
-            tracker.sweep(true, Instant(350_000_000_000), &mut maps, &mut out);
-            assert!(maps.app.is_empty() && maps.sockets.is_empty());
-        }
-    }
-
-    #[test]
-    fn an_ended_socket_is_read_once_more_and_deleted() {
-        let mut maps = maps(100, tcp());
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        tracker.record(app_record(), &mut maps, &mut out);
-        let end = Record::Socket {
-            record: SocketRecord {
-                header: header(),
-                cookie: KEY.cookie,
-                socket: tcp(),
-            },
-            ended: true,
-        };
-        tracker.record(end, &mut maps, &mut out);
-        tracker.tick(2, Instant(10), &mut maps, &mut out);
-        assert!(!maps.sockets.is_empty(), "its grace is not over");
-        maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
-        out.clear();
-        tracker.tick(3, Instant(100_000_000), &mut maps, &mut out);
-        assert_eq!(sent(&out), [120]);
-        assert!(matches!(
-            out.last().unwrap().event,
-            Event::SocketEnd {
-                reason: CloseReason::Closed,
-                ..
-            }
-        ));
-        assert!(maps.app.is_empty() && maps.sockets.is_empty());
-    }
-
-    #[test]
-    fn the_sweep_finds_what_no_record_told() {
-        let ended = SocketState {
-            released: 1,
-            closed: 1,
-            ..tcp()
-        };
-        let mut maps = maps(100, ended);
-        let mut tracker = Tracker::default();
-        let mut out = Vec::new();
-        tracker.sweep(true, Instant(10), &mut maps, &mut out);
-        assert_eq!(sent(&out), [100]);
-        tracker.sweep(true, Instant(20), &mut maps, &mut out);
-        assert!(maps.app.is_empty() && maps.sockets.is_empty());
-        assert_eq!(sent(&out).last(), Some(&Bytes(100).0));
-    }
 }

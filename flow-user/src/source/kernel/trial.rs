@@ -21,9 +21,15 @@ use aya_obj::generated::{
 };
 
 use crate::source::{
-    kernel::btf::Btf,
+    kernel::{
+        btf::{Btf, BtfError},
+        syscall,
+    },
     netlink::{Netlink, push_attribute},
 };
+
+/// The kernel's BTF, from which every program that reads kernel structs has their offsets.
+pub type Types<'a> = Result<&'a Btf, &'a BtfError>;
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +47,6 @@ pub enum Outcome {
 /// How long an attach may take before it counts as stuck. On kernels around 6.1 it waits for every
 /// task that is about to exit, and under a storm of those it may wait for minutes.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
-/// Every program that reads kernel structs takes their offsets from BTF.
-const NO_BTF: &str = "the kernel publishes no BTF (CONFIG_DEBUG_INFO_BTF)";
 /// A function that is rarely called: whoever runs through it while a trial is attached notices nothing.
 const QUIET_FUNCTION: &str = "inet_shutdown";
 
@@ -64,9 +68,10 @@ pub fn ring_buffer() -> Outcome {
 }
 
 /// Whether tracing programs can be attached to the return of a kernel function.
-pub fn fexit(btf: Option<&Btf>) -> Outcome {
-    let Some(btf) = btf else {
-        return Outcome::Absent(NO_BTF.into());
+pub fn fexit(btf: Types<'_>) -> Outcome {
+    let btf = match btf {
+        Ok(btf) => btf,
+        Err(error) => return Outcome::Absent(error.to_string()),
     };
     for function in ["inet_sendmsg", "inet_recvmsg", "tcp_splice_read"] {
         if btf.function(function).is_none() {
@@ -106,9 +111,9 @@ pub fn fexit(btf: Option<&Btf>) -> Outcome {
 }
 
 /// Whether programs can be attached to the entry and return of a kernel function by kprobes.
-pub fn kprobe(btf: Option<&Btf>) -> Outcome {
-    if btf.is_none() {
-        return Outcome::Absent(NO_BTF.into());
+pub fn kprobe(btf: Types<'_>) -> Outcome {
+    if let Err(error) = btf {
+        return Outcome::Absent(error.to_string());
     }
     let kind = fs::read_to_string("/sys/bus/event_source/devices/kprobe/type");
     let Some(kind) = kind.ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
@@ -143,17 +148,17 @@ pub fn kprobe(btf: Option<&Btf>) -> Outcome {
 }
 
 /// Whether the tracepoints that carry what send and receive calls returned are there.
-pub fn byte_tracepoints(btf: Option<&Btf>) -> Outcome {
+pub fn byte_tracepoints(btf: Types<'_>) -> Outcome {
     raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_BYTES)
 }
 
 /// Whether the tracepoints of exec, fork and exit are there.
-pub fn process_tracepoints(btf: Option<&Btf>) -> Outcome {
+pub fn process_tracepoints(btf: Types<'_>) -> Outcome {
     raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_PROCESSES)
 }
 
 /// Whether the tracepoint of TCP's states is there.
-pub fn state_tracepoint(btf: Option<&Btf>) -> Outcome {
+pub fn state_tracepoint(btf: Types<'_>) -> Outcome {
     raw_tracepoints(btf, &["inet_sock_set_state"])
 }
 
@@ -306,9 +311,10 @@ const ALLOWS: [u64; 2] = [set(0, 1), EXIT];
 const PASSES: [u64; 2] = [set(0, -1), EXIT];
 const LICENSE: &[u8] = b"GPL\0";
 
-fn raw_tracepoints(btf: Option<&Btf>, names: &[&str]) -> Outcome {
-    let Some(btf) = btf else {
-        return Outcome::Absent(NO_BTF.into());
+fn raw_tracepoints(btf: Types<'_>, names: &[&str]) -> Outcome {
+    let btf = match btf {
+        Ok(btf) => btf,
+        Err(error) => return Outcome::Absent(error.to_string()),
     };
     for name in names {
         if btf.tracepoint(name).is_none() {
@@ -446,16 +452,8 @@ fn link(loaded: &OwnedFd, target: i32, place: attach) -> io::Result<OwnedFd> {
 
 /// bpf(2), for the commands that answer with a descriptor.
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: the attribute is of the size given and zero where it is not used, which every kernel
-    // takes; whatever its pointers lead to outlives the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_long,
-            &raw mut *attr,
-            size_of::<bpf_attr>(),
-        )
-    };
+    // SAFETY: whatever the attribute's pointers lead to fits the command and outlives the call.
+    let fd = unsafe { syscall::bpf(command, attr) }?;
     owned(fd)
 }
 
@@ -492,13 +490,14 @@ mod tests {
 
     #[test]
     fn a_missing_btf_or_cgroup_tree_is_absent_not_refused() {
-        assert!(matches!(fexit(None), Outcome::Absent(_)));
+        let none = BtfError::Truncated;
+        assert_eq!(fexit(Err(&none)), Outcome::Absent(none.to_string()));
         assert!(matches!(cgroup_packets(None), Outcome::Absent(_)));
     }
 
     #[test]
     fn trials_end_with_or_without_privileges() {
-        let btf = Btf::from_kernel().ok();
+        let btf = Btf::from_kernel();
         let btf = btf.as_ref();
         for outcome in [
             ring_buffer(),

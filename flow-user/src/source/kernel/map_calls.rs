@@ -1,4 +1,4 @@
-//! Every entry of a hash map, with few system calls.
+//! Calls that aya does not make: every entry of a hash map with few of them, and an entry taken out with one.
 
 use std::{
     io,
@@ -8,6 +8,8 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
+
+use super::syscall;
 
 /// Entries asked for at once. A call gives whole buckets, so this must hold the fullest of them.
 const BATCH: u32 = 4_096;
@@ -34,6 +36,23 @@ pub fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K,
         }
     }
     Ok(entries)
+}
+
+/// The value of a key, which leaves the map with that.
+///
+/// # Errors
+/// The map does not have it (`ENOENT`), or the kernel refuses it: before 5.14 it cannot.
+pub fn take_out<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<V> {
+    let mut value = MaybeUninit::uninit();
+    // SAFETY: bpf_attr is a union of plain integers; all-zero is valid for each.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.__bindgen_anon_2.map_fd = map.fd().as_fd().as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    // SAFETY: the attribute's pointers lead to a key, and to room for a value, of the map's sizes; both outlive the call.
+    unsafe { syscall::bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
+    // SAFETY: the kernel has filled it in; any bytes are a valid `Pod`.
+    Ok(unsafe { value.assume_init() })
 }
 
 /// Room for the answers.
@@ -70,22 +89,14 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         attr.batch.values = self.values.as_mut_ptr() as u64;
         attr.batch.count = self.size;
         attr.batch.map_fd = map.fd().as_fd().as_raw_fd() as u32;
-        // SAFETY: the attribute is of the size given, and its pointers lead to room for `size` keys
-        // and values, and for a position, all of which outlive the call.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                bpf_cmd::BPF_MAP_LOOKUP_BATCH as libc::c_long,
-                &raw mut attr,
-                size_of::<bpf_attr>(),
-            )
+        // SAFETY: the attribute's pointers lead to room for `size` keys and values, and for a position, all of which
+        // outlive the call.
+        let read = unsafe { syscall::bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+        let is_end = match read {
+            // At the end the kernel says that there are no more, and has filled in the last ones.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            read => read.map(|_| false)?,
         };
-        let error = io::Error::last_os_error();
-        // At the end the kernel says that there are no more, and has filled in the last ones.
-        let is_end = status < 0 && error.raw_os_error() == Some(libc::ENOENT);
-        if status < 0 && !is_end {
-            return Err(error);
-        }
         // SAFETY: the kernel writes the number here, and nothing else.
         let count = unsafe { attr.batch.count }.min(self.size) as usize;
         let (keys, values) = (&self.keys[..count], &self.values[..count]);

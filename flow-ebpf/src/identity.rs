@@ -1,0 +1,79 @@
+//! Which socket is it? Its cookie, or an alias where it has none of its own.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_smp_processor_id};
+
+use crate::{
+    kernel::{Address, SockCommon},
+    maps::ALIASES,
+    process,
+    socket::{IPPROTO_MPTCP, state},
+};
+
+/// The identity of a socket that has no cookie of its own.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Alias {
+    id: u64,
+    /// 1 once the socket closed: what is at its address next is another one.
+    closed: u64,
+}
+
+/// Set in every alias, and in no cookie.
+const ALIAS_BIT: u64 = 1 << 63;
+
+/// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
+/// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
+/// (`mptcp_sk_clone_init` copies it). Those get an alias.
+#[inline(always)]
+pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
+    let cookie = common.cookie();
+    if cookie != 0 && has_own_cookie(protocol) {
+        return cookie;
+    }
+    // SAFETY: the value is copied at once.
+    match unsafe { ALIASES.get(sk) } {
+        Some(alias) => alias.id,
+        None => new_alias(sk),
+    }
+}
+
+/// Whether a protocol's sockets have a cookie that no other socket has.
+#[inline(always)]
+pub fn has_own_cookie(protocol: u16) -> bool {
+    protocol != IPPROTO_MPTCP
+}
+
+#[inline(always)]
+fn new_alias(sk: Address) -> u64 {
+    // No CPU makes two in one nanosecond.
+    // SAFETY: no arguments.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    let id = ALIAS_BIT | process::now() << 10 | cpu & 0x3ff;
+    let alias = Alias { id, closed: 0 };
+    let _ = ALIASES.insert(sk, alias, u64::from(BPF_NOEXIST));
+    // Another CPU may have been first.
+    // SAFETY: the value is copied at once.
+    unsafe { ALIASES.get(sk) }.map_or(id, |alias| alias.id)
+}
+
+/// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
+/// a new connection.
+#[inline(always)]
+pub fn renew_alias(sk: Address, new_state: u8) {
+    let Some(alias) = ALIASES.get_ptr_mut(sk) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    let alias = unsafe { &mut *alias };
+    if new_state == state::CLOSE {
+        alias.closed = 1;
+    } else if alias.closed != 0 {
+        let _ = ALIASES.remove(sk);
+    }
+}
+
+/// Whether an identity is an alias.
+#[inline(always)]
+pub fn is_alias(id: u64) -> bool {
+    id & ALIAS_BIT != 0
+}

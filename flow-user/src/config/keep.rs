@@ -1,0 +1,229 @@
+//! A choice is kept: the file gets a line, and all else in it stays as it is.
+
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _};
+
+use toml_edit::{Array, DocumentMut, Item, TableLike, Value, value};
+
+use super::{
+    file::{self, LARGEST, Unusable},
+    place::Place,
+    read::{COLUMNS, read},
+};
+use crate::{
+    sink::{
+        file::{WriteError, write_atomically},
+        text::escape,
+    },
+    tui::views::ViewId,
+};
+
+/// Why a choice is not kept. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    #[error("neither HOME nor XDG_CONFIG_HOME says where the configuration is")]
+    NoHome,
+    #[error("{place}: {problem}")]
+    Unusable { place: Place, problem: Unusable },
+    #[error("{place}: line {line}: `{COLUMNS}` is no table; mend or remove that line")]
+    NoTable { place: Place, line: usize },
+    #[error("{place}: it would be larger than {kib} KiB", kib = LARGEST >> 10)]
+    TooLarge { place: Place },
+    #[error("cannot make the folder {folder}: {error}")]
+    Folder { folder: String, error: io::Error },
+    #[error("{0}")]
+    Write(#[from] WriteError),
+}
+
+/// Writes which columns a view has into the file; without one there is one then. It is read anew for that: what was
+/// written there meanwhile stays. Returns where it is.
+///
+/// # Errors
+/// Why the choice is not kept.
+pub fn keep_columns<'a>(
+    place: Option<&'a Place>,
+    view: ViewId,
+    columns: &[&str],
+) -> Result<&'a Place, NotKept> {
+    let place = place.ok_or(NotKept::NoHome)?;
+    let unusable = |problem| NotKept::Unusable {
+        place: place.clone(),
+        problem,
+    };
+    let before = file::read(place).map_err(unusable)?.unwrap_or_default();
+    // Told in the same words as at the start.
+    read(&before).map_err(unusable)?;
+    let after = with_columns(&before, view, columns).ok_or_else(|| {
+        let lines = before.lines().zip(1..);
+        let mut lines = lines.filter(|(text, _)| text.trim_start().starts_with(COLUMNS));
+        NotKept::NoTable {
+            place: place.clone(),
+            line: lines.next().map_or(1, |(_, line)| line),
+        }
+    })?;
+    if after.len() as u64 > LARGEST {
+        return Err(NotKept::TooLarge {
+            place: place.clone(),
+        });
+    }
+    let refused = |problem| unusable(Unusable::Unreadable(problem));
+    place
+        .with_rights(|| write(place, &after))
+        .map_err(refused)??;
+    Ok(place)
+}
+
+fn write(place: &Place, text: &str) -> Result<(), NotKept> {
+    if let Some(folder) = place.path().parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| NotKept::Folder {
+            folder: escape(&folder.to_string_lossy()).into_owned(),
+            error,
+        })?;
+    }
+    Ok(write_atomically(place.path(), text.as_bytes())?)
+}
+
+/// The same text with other columns of a view. `None` if there is no place for them, or it is no TOML.
+fn with_columns(text: &str, view: ViewId, columns: &[&str]) -> Option<String> {
+    let mut document: DocumentMut = text.parse().ok()?;
+    let table = document
+        .entry(COLUMNS)
+        .or_insert_with(toml_edit::table)
+        .as_table_like_mut()?;
+    set(table, view.name(), columns.iter().copied().collect());
+    Some(document.to_string())
+}
+
+fn set(table: &mut dyn TableLike, name: &str, columns: Array) {
+    let mut new = Value::Array(columns);
+    match table.get_mut(name) {
+        // A comment behind it stays.
+        Some(Item::Value(old)) => {
+            *new.decor_mut() = old.decor().clone();
+            *old = new;
+        }
+        _ => {
+            table.insert(name, value(new));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+        path::Path,
+    };
+
+    use super::*;
+
+    /// A file with this text, and what it says after columns were kept.
+    fn kept(text: Option<&str>, view: ViewId, columns: &[&str]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/flow/config.toml");
+        if let Some(text) = text {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+        }
+        let place = Place::at(&path);
+        let done = keep_columns(Some(&place), view, columns);
+        let after = fs::read_to_string(&path).unwrap_or_default();
+        match done {
+            Ok(_) => Ok(after),
+            Err(error) => {
+                assert_eq!(after, text.unwrap_or_default(), "untouched");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_kept_and_all_else_stays() {
+        let columns = ["remote", "rx_rate"];
+        let keep = |text| kept(text, ViewId::Flows, &columns).unwrap();
+        assert_eq!(keep(None), "[columns]\nflows = [\"remote\", \"rx_rate\"]\n");
+        let before = "\
+# mine
+view = 'flows' # first
+
+[columns] # of mine
+# these
+flows = [\"pid\"] # for now
+users = [ \"user\" ]
+[keys]
+unknown = 1
+";
+        let after = before.replace("[\"pid\"]", "[\"remote\", \"rx_rate\"]");
+        assert_eq!(keep(Some(before)), after);
+        // Again the same: nothing grows.
+        assert_eq!(keep(Some(&after)), after);
+        let dotted = keep(Some("columns.flows = ['pid']\ncolumns.users = ['user']\n"));
+        assert_eq!(
+            dotted,
+            "columns.flows = [\"remote\", \"rx_rate\"]\ncolumns.users = ['user']\n"
+        );
+        let inline = keep(Some("columns = { users = ['user'] }\nview = 'flows'\n"));
+        assert!(inline.contains("view = 'flows'"), "{inline}");
+        for text in [
+            before,
+            "",
+            "view = 'flows'",
+            &dotted,
+            &inline,
+            "[columns.flows]\nx = 1",
+        ] {
+            let read = read(&keep(Some(text))).unwrap();
+            let table = &read.config.screen.tables[ViewId::Flows.index()];
+            let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
+            assert_eq!(names, columns, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_mended_is_left_alone() {
+        let keep = |text: &str| kept(Some(text), ViewId::Flows, &["pid"]).unwrap_err();
+        assert!(keep("view = ").contains("line 1 is not TOML"));
+        assert!(keep("\n columns = 1\n").contains("line 2: `columns` is no table"));
+        let full = format!("#{}", "x".repeat((64 << 10) - 2));
+        assert!(keep(&full).contains("larger than 64 KiB"));
+        let none = keep_columns(None, ViewId::Flows, &["pid"]).unwrap_err();
+        assert!(none.to_string().contains("HOME"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        let place = Place::at(&folder.path().join("file/flow/config.toml"));
+        let error = keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be read"), "{error}");
+        let nowhere = Place::at(Path::new("/proc/x/config.toml"));
+        assert!(keep_columns(Some(&nowhere), ViewId::Flows, &["pid"]).is_err());
+    }
+
+    #[test]
+    fn under_sudo_the_file_is_the_user_s_and_a_trap_of_theirs_is_none() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let place = Place::with_rights_of(&folder.path().join("new/flow/config.toml"), 65_534);
+        keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap();
+        for made in ["new", "new/flow", "new/flow/config.toml"] {
+            let made = fs::metadata(folder.path().join(made)).unwrap();
+            assert_eq!((made.uid(), made.gid()), (65_534, 65_534));
+        }
+        // A link to what only root may touch.
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "x = 1\n").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let trap = folder.path().join("trap.toml");
+        symlink(&secret, &trap).unwrap();
+        let place = Place::with_rights_of(&trap, 65_534);
+        let error = keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be read"), "{error}");
+        assert_eq!(fs::read(&secret).unwrap(), b"x = 1\n");
+    }
+}

@@ -1,0 +1,174 @@
+//! The configuration: what the user likes, from a file.
+//!
+//! A TOML file in the XDG place. What is wrong in it gets a [`Warning`] and counts as not written; a file that cannot
+//! be used at all is told by [`Loaded::unusable`], and Flow goes on without it. The command line goes before the file.
+//! A new setting is an entry in `setting.rs`.
+
+mod file;
+mod keep;
+mod near;
+mod place;
+mod rate;
+mod read;
+mod render;
+mod setting;
+#[cfg(test)]
+mod tests;
+pub mod time;
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+pub use self::{file::Unusable, keep::NotKept, keep::keep_columns, place::Place, render::render};
+use crate::tui::{Preferences, Theme, views::ViewId};
+
+/// Time between two looks at the counters, and how long what is over stays, unless somebody says otherwise.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+pub const HISTORY_TTL: Duration = Duration::from_secs(60);
+
+/// All that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub screen: Preferences,
+    pub interval: Duration,
+    pub history_ttl: Duration,
+    /// Whether the mouse is Flow's; else it is the terminal's, to mark text with.
+    pub mouse: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            screen: Preferences::default(),
+            interval: INTERVAL,
+            history_ttl: HISTORY_TTL,
+            mouse: true,
+        }
+    }
+}
+
+/// What the command line says of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrides {
+    pub view: Option<ViewId>,
+    pub theme: Option<Theme>,
+    pub interval: Option<Duration>,
+    pub history_ttl: Option<Duration>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    #[default]
+    Default,
+    /// The file, in this line.
+    File(usize),
+    CommandLine,
+}
+
+/// Something in the file that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub line: usize,
+    pub text: String,
+}
+
+/// The configuration in effect, and how it came about.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub config: Config,
+    /// By the name of the setting, with its table: `view`, `columns.flows`. What is not there is as usual.
+    origins: HashMap<String, Origin>,
+    /// Where the file is or would be; `None` without a home.
+    pub place: Option<Place>,
+    /// Whether there is a file.
+    pub found: bool,
+    pub unusable: Option<Unusable>,
+    pub warnings: Vec<Warning>,
+}
+
+impl Loaded {
+    /// What is in the file of this place, as far as it can be used.
+    pub fn from(place: Option<Place>) -> Self {
+        let Some(place) = place else {
+            return Self::default();
+        };
+        let (mut loaded, found) = match file::read(&place) {
+            Ok(None) => (Self::default(), false),
+            Ok(Some(text)) => match read::read(&text) {
+                Ok(loaded) => (loaded, true),
+                Err(error) => (Self::without(error), true),
+            },
+            Err(error) => (Self::without(error), true),
+        };
+        loaded.found = found;
+        loaded.place = Some(place);
+        loaded
+    }
+
+    /// The command line goes before the file.
+    pub fn override_with(&mut self, overrides: Overrides) {
+        let Overrides {
+            view,
+            theme,
+            interval,
+            history_ttl,
+        } = overrides;
+        let Config { screen, .. } = &mut self.config;
+        let mut said = Vec::new();
+        if let Some(view) = view {
+            screen.view = view;
+            said.push(setting::VIEW);
+        }
+        if let Some(theme) = theme {
+            screen.theme = Some(theme);
+            said.push(setting::THEME);
+        }
+        if let Some(interval) = interval {
+            self.config.interval = interval;
+            said.push(setting::INTERVAL);
+        }
+        if let Some(history_ttl) = history_ttl {
+            self.config.history_ttl = history_ttl;
+            said.push(setting::HISTORY_TTL);
+        }
+        let origin = |name: &str| (name.to_owned(), Origin::CommandLine);
+        self.origins.extend(said.into_iter().map(origin));
+    }
+
+    /// What to tell before anything else: why the file is not used, and what in it does not count.
+    pub fn messages(&self) -> Vec<String> {
+        let Some(place) = &self.place else {
+            return Vec::new();
+        };
+        let unusable = self.unusable.iter().map(|it| format!("{place}: {it}"));
+        let warnings = self.warnings.iter().map(|it| format!("{place}: {it}"));
+        unusable.chain(warnings).collect()
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        self.origins.get(name).copied().unwrap_or_default()
+    }
+
+    fn without(error: Unusable) -> Self {
+        Self {
+            unusable: Some(error),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.text)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(line) => write!(f, "line {line} of the file"),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}

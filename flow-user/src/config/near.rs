@@ -1,0 +1,74 @@
+//! Which name was meant?
+
+use crate::sink::text::{cut, escape};
+
+/// Characters of a wrong name that are compared.
+const LONGEST: usize = 40;
+/// Columns of a wrong name that are shown.
+const SHOWN: usize = 40;
+
+/// What to say of a name that there is not: with the nearest right one, or else with all of them.
+pub(super) fn unknown(what: &str, name: &str, names: &[&str]) -> String {
+    let shown = shown(name);
+    match nearest(name, names) {
+        Some(near) => format!("there is no {what} `{shown}`; did you mean `{near}`?"),
+        None => format!("there is no {what} `{shown}`; choose {}", listed(names)),
+    }
+}
+
+/// The name that is nearest to what was written, if one is near: a third of its letters may differ, two at least.
+pub(super) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
+    let written: String = written.chars().take(LONGEST).collect();
+    let written = written.to_lowercase();
+    let distance = |name: &&str| strsim::osa_distance(&written, name);
+    let near = names.iter().min_by_key(|name| distance(name))?;
+    let most = (near.chars().count() / 3).max(2);
+    // Of a short name that would be all of it.
+    let differs = distance(near);
+    (differs <= most && differs < near.chars().count()).then_some(near)
+}
+
+/// What somebody wrote, as a terminal may show it.
+pub(super) fn shown(text: &str) -> String {
+    let start: String = text.chars().take(4 * SHOWN).collect();
+    cut(&escape(&start), SHOWN).into_owned()
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let names = ["interval", "history-ttl", "view", "theme", "units"];
+        for (written, near) in [
+            ("intervall", Some("interval")),
+            ("histroy_ttl", Some("history-ttl")),
+            ("VIEW", Some("view")),
+            ("veiw", Some("view")),
+            ("unit", Some("units")),
+            ("colour", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(written, &names), near, "{written}");
+        }
+        assert_eq!(nearest("x", &[]), None);
+    }
+
+    #[test]
+    fn a_hostile_name_is_short_and_harmless() {
+        let name = "\u{1b}[2J\u{202e}".repeat(10_000);
+        let text = unknown("key", &name, &["view"]);
+        assert!(text.len() < 200, "{text}");
+        assert!(!text.contains(crate::sink::text::is_hostile), "{text}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Which settings are there? One entry each; tables of settings by view and by action are in `read.rs`.
+
+use super::{
+    Config,
+    near::{shown, unknown},
+    rate, time,
+};
+use crate::{
+    query::human::Units,
+    tui::{Theme, views::ViewId},
+};
+
+pub(super) const VIEW: &str = "view";
+pub(super) const THEME: &str = "theme";
+pub(super) const INTERVAL: &str = "interval";
+pub(super) const HISTORY_TTL: &str = "history-ttl";
+
+/// The theme that is chosen by what the terminal can.
+const AUTO: &str = "auto";
+
+/// A setting with one value.
+pub(super) struct Setting {
+    pub name: &'static str,
+    /// What it does, in the configuration that `flow config` writes.
+    pub meaning: &'static str,
+    pub value: Kind,
+}
+
+/// What its values are, how they are taken and told.
+pub(super) enum Kind {
+    Flag(fn(&mut Config) -> &mut bool),
+    Text {
+        take: fn(&mut Config, &str) -> Result<(), String>,
+        tell: fn(&Config) -> String,
+    },
+}
+
+/// All of them, in the order in which they are written.
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        name: VIEW,
+        meaning: "View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names or events",
+        value: Kind::Text {
+            take: |config, text| {
+                config.screen.view = text
+                    .parse()
+                    .map_err(|_| unknown("view", text, &ViewId::ALL.map(ViewId::name)))?;
+                Ok(())
+            },
+            tell: |config| config.screen.view.name().to_owned(),
+        },
+    },
+    Setting {
+        name: THEME,
+        meaning: "Colours: dark, light, contrast, colour-blind, mono; auto is dark, and mono where there is no colour",
+        value: Kind::Text {
+            take: |config, text| {
+                let names: Vec<&str> = [AUTO]
+                    .into_iter()
+                    .chain(Theme::ALL.map(Theme::name))
+                    .collect();
+                config.screen.theme = match text {
+                    AUTO => None,
+                    name => Some(name.parse().map_err(|_| unknown("theme", name, &names))?),
+                };
+                Ok(())
+            },
+            tell: |config| config.screen.theme.map_or(AUTO, Theme::name).to_owned(),
+        },
+    },
+    Setting {
+        name: "units",
+        meaning: "What quantities are told in: bytes, binary, bits or binary-bits",
+        value: Kind::Text {
+            take: |config, text| {
+                let names = Units::ALL.map(|(name, _)| name);
+                let found = Units::ALL.into_iter().find(|(name, _)| *name == text);
+                config.screen.units = found.ok_or_else(|| unknown("unit", text, &names))?.1;
+                Ok(())
+            },
+            tell: |config| {
+                let found = Units::ALL
+                    .into_iter()
+                    .find(|it| it.1 == config.screen.units);
+                found.map_or("bytes", |(name, _)| name).to_owned()
+            },
+        },
+    },
+    Setting {
+        name: INTERVAL,
+        meaning: "Time between two looks at the counters, from 50ms to 1h",
+        value: Kind::Text {
+            take: |config, text| {
+                config.interval = time::milliseconds(text).map_err(|it| not(text, &it))?;
+                Ok(())
+            },
+            tell: |config| time::written(config.interval),
+        },
+    },
+    Setting {
+        name: HISTORY_TTL,
+        meaning: "How long closed flows and exited processes stay",
+        value: Kind::Text {
+            take: |config, text| {
+                config.history_ttl = time::duration(text).map_err(|it| not(text, &it))?;
+                Ok(())
+            },
+            tell: |config| time::written(config.history_ttl),
+        },
+    },
+    Setting {
+        name: "compact",
+        meaning: "More rows, less around them",
+        value: Kind::Flag(|config| &mut config.screen.compact),
+    },
+    Setting {
+        name: "mouse",
+        meaning: "Whether clicks and the wheel are Flow's; if not they are the terminal's, to mark text with",
+        value: Kind::Flag(|config| &mut config.mouse),
+    },
+    Setting {
+        name: "threshold",
+        meaning: "Rows that receive and send at least so much together stand out: off, or such as \"10 MB/s\"",
+        value: Kind::Text {
+            take: |config, text| {
+                config.screen.threshold = rate::rate(text).map_err(|it| not(text, &it))?;
+                Ok(())
+            },
+            tell: |config| rate::written(config.screen.threshold),
+        },
+    },
+];
+
+/// What was expected instead.
+fn not(text: &str, expected: &str) -> String {
+    format!("{expected}, not `{}`", shown(text))
+}

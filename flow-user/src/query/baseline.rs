@@ -1,0 +1,174 @@
+//! What was counted before a moment: taken off, so that a table counts from there on.
+
+use std::collections::HashMap;
+
+use super::entry::Ledger;
+use crate::{
+    event::{AppTotals, Bytes, Instant, ProcessId, WireTotals},
+    model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Snapshot},
+};
+
+/// The totals of a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Baseline {
+    pub time: Instant,
+    total: AppTotals,
+    /// All, and the part whose flow is not known.
+    processes: HashMap<ProcessId, (AppTotals, AppTotals)>,
+    flows: HashMap<FlowKey, (AppTotals, WireTotals)>,
+    interfaces: HashMap<u32, (LedgerSide, LedgerSide)>,
+}
+
+impl Baseline {
+    /// The totals of this snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let processes = snapshot.processes.iter();
+        let flows = snapshot.flows.iter();
+        let interfaces = snapshot.interfaces.iter();
+        Self {
+            time: snapshot.time,
+            total: snapshot.totals.app,
+            processes: processes
+                .map(|it| (it.id, (it.totals, it.overflow)))
+                .collect(),
+            flows: flows
+                .map(|it| (it.key, (it.app, it.wire.unwrap_or_default())))
+                .collect(),
+            interfaces: interfaces
+                .map(|it| (it.ifindex, (it.ingress_ledger, it.egress_ledger)))
+                .collect(),
+        }
+    }
+
+    /// App bytes of everything since then.
+    pub fn total(&self, snapshot: &Snapshot) -> AppTotals {
+        app_since(snapshot.totals.app, self.total)
+    }
+
+    pub(super) fn process(&self, process: &Process) -> AppTotals {
+        let earlier = self.processes.get(&process.id);
+        app_since(process.totals, earlier.map(|it| it.0).unwrap_or_default())
+    }
+
+    pub(super) fn overflow(&self, process: &Process) -> AppTotals {
+        let earlier = self.processes.get(&process.id);
+        app_since(process.overflow, earlier.map(|it| it.1).unwrap_or_default())
+    }
+
+    pub(super) fn flow(&self, flow: &Flow) -> (AppTotals, Option<WireTotals>) {
+        let (app, wire) = self.flows.get(&flow.key).copied().unwrap_or_default();
+        let wire = flow.wire.map(|now| wire_since(now, wire));
+        (app_since(flow.app, app), wire)
+    }
+
+    pub(super) fn interface(&self, interface: &Interface) -> Ledger {
+        let earlier = self.interfaces.get(&interface.ifindex);
+        let (ingress, egress) = earlier.copied().unwrap_or_default();
+        Ledger {
+            ingress: ledger_since(interface.ingress_ledger, ingress),
+            egress: ledger_since(interface.egress_ledger, egress),
+        }
+    }
+}
+
+/// The difference, or zero where `earlier` is larger.
+pub(super) fn app_since(now: AppTotals, earlier: AppTotals) -> AppTotals {
+    AppTotals {
+        tx_bytes: now.tx_bytes.since(earlier.tx_bytes),
+        rx_bytes: now.rx_bytes.since(earlier.rx_bytes),
+        tx_calls: now.tx_calls.saturating_sub(earlier.tx_calls),
+        rx_calls: now.rx_calls.saturating_sub(earlier.rx_calls),
+    }
+}
+
+fn wire_since(now: WireTotals, earlier: WireTotals) -> WireTotals {
+    WireTotals {
+        tx_bytes: now.tx_bytes.since(earlier.tx_bytes),
+        rx_bytes: now.rx_bytes.since(earlier.rx_bytes),
+        tx_packets: now.tx_packets.saturating_sub(earlier.tx_packets),
+        rx_packets: now.rx_packets.saturating_sub(earlier.rx_packets),
+    }
+}
+
+/// Parts may shrink, from one reading to the next: what is lacking then is unexplained, so that they add up.
+fn ledger_since(now: LedgerSide, earlier: LedgerSide) -> LedgerSide {
+    let part = |of: fn(&LedgerSide) -> Bytes| of(&now).since(of(&earlier));
+    let mut side = LedgerSide {
+        frames: part(|side| side.frames),
+        socket: part(|side| side.socket),
+        forwarded: part(|side| side.forwarded),
+        kernel: part(|side| side.kernel),
+        packet_socket: part(|side| side.packet_socket),
+        not_ip: part(|side| side.not_ip),
+        offload: part(|side| side.offload),
+        unexplained: 0,
+    };
+    let known = [
+        side.socket,
+        side.forwarded,
+        side.kernel,
+        side.packet_socket,
+        side.not_ip,
+        side.offload,
+    ];
+    let known: Bytes = known.into_iter().sum();
+    let missing = i128::from(side.frames.0) - i128::from(known.0);
+    side.unexplained = i64::try_from(missing).unwrap_or(i64::MIN);
+    side
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::query::{
+        fixture,
+        group::{entries, total},
+        view::{By, View},
+    };
+
+    fn busy(bytes: u64) -> Snapshot {
+        let mut process = Process::clone(&fixture::process(1, "/bin/a", &[]));
+        process.totals = fixture::totals(bytes, 2 * bytes);
+        let process = Arc::new(process);
+        let mut flow = fixture::flow(1, &process, "10.0.0.2:1", Some("10.0.0.3:2"));
+        flow.app = process.totals;
+        let interface = fixture::interface("eth0", 10 * bytes, 9 * bytes);
+        fixture::snapshot(vec![process], vec![flow], vec![interface])
+    }
+
+    #[test]
+    fn rows_count_from_there_on_and_still_add_up() {
+        let view = |by| View {
+            by,
+            since: Some(Arc::new(Baseline::of(&busy(100)))),
+            ..View::default()
+        };
+        let now = busy(150);
+        for by in [By::Process, By::Flow, By::Remote, By::User] {
+            let rows = entries(&now, &view(by));
+            assert_eq!(rows.len(), 1, "{by}");
+            assert_eq!(
+                total(&now, &view(by), &rows).app.tx_bytes,
+                Bytes(50),
+                "{by}"
+            );
+        }
+        let ledger = entries(&now, &view(By::Interface))[0].ledger();
+        assert_eq!(ledger.ingress.socket, Bytes(450));
+        assert_eq!(ledger.ingress.unexplained, 0);
+    }
+
+    #[test]
+    fn what_a_ledger_lacks_is_unexplained() {
+        let side = |frames, socket, kernel| LedgerSide {
+            frames: Bytes(frames),
+            socket: Bytes(socket),
+            kernel: Bytes(kernel),
+            ..LedgerSide::default()
+        };
+        let since = ledger_since(side(20, 20, 0), side(10, 5, 5));
+        assert_eq!((since.socket, since.unexplained), (Bytes(15), -5));
+    }
+}

@@ -1,0 +1,266 @@
+//! What stands in the cells of columns that several views have?
+
+use std::net::SocketAddr;
+
+use super::{Context, Value};
+use crate::{
+    event::{Backlog, Bytes, Direction},
+    model::{
+        change::Change,
+        snapshot::{Flow, LedgerSide, Process},
+    },
+    query::{
+        entry::{Cause, Entry, Ledger, Subject},
+        graph::braille,
+        human,
+        log::Logged,
+    },
+};
+
+pub(super) fn text(text: Option<String>) -> Value {
+    text.map_or(Value::Absent, Value::Text)
+}
+
+pub(super) fn flow_of(entry: &Entry) -> Option<&Flow> {
+    match &entry.subject {
+        Subject::Flow(flow) => Some(flow),
+        Subject::Event(event) => match &event.change {
+            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
+                Some(flow)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(super) fn event_of(entry: &Entry) -> Option<&Logged> {
+    match &entry.subject {
+        Subject::Event(event) => Some(event),
+        _ => None,
+    }
+}
+
+pub(super) fn event_name(change: &Change) -> &'static str {
+    match change {
+        Change::FlowOpened(_) => "open",
+        Change::FlowUpdated(_) => "update",
+        Change::FlowClosed(_) => "close",
+        Change::ProcessExec(_) => "exec",
+        Change::ProcessExit { .. } => "exit",
+        Change::Ledger(_) => "ledger",
+        Change::Lost { .. } => "lost",
+        Change::Status(_) => "status",
+    }
+}
+
+pub(super) fn what_happened(change: &Change) -> String {
+    match change {
+        Change::FlowOpened(flow) | Change::FlowUpdated(flow) => flow.state.name().to_owned(),
+        Change::FlowClosed(flow) => match flow.closed {
+            Some((_, reason)) => reason.name().to_owned(),
+            None => "closed".to_owned(),
+        },
+        Change::ProcessExec(_) | Change::Ledger(_) => String::new(),
+        Change::ProcessExit { status, .. } => human::exit_status(*status),
+        Change::Lost { cause, count } => format!("{count} {}", human::loss(*cause)),
+        Change::Status(coverage) => {
+            let missing = coverage.iter().filter(|it| it.backend.is_none());
+            let missing: Vec<&str> = missing.map(|it| it.capability.as_str()).collect();
+            match missing.as_slice() {
+                [] => "every capability is there".to_owned(),
+                missing => format!("not seen: {}", missing.join(", ")),
+            }
+        }
+    }
+}
+
+/// The one process a row belongs to; of a listener the first.
+pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
+    match &entry.subject {
+        Subject::Process(process) | Subject::Overflow(process) => Some(process),
+        Subject::Flow(flow) => flow.process.as_deref(),
+        Subject::Event(event) => match &event.change {
+            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
+                flow.process.as_deref()
+            }
+            Change::ProcessExec(process) | Change::ProcessExit { process, .. } => Some(process),
+            Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => None,
+        },
+        Subject::Listener(listener) => listener.processes.first().map(|process| &**process),
+        _ => None,
+    }
+}
+
+/// What stands in the first text column of rows that have no name.
+pub(super) fn label(entry: &Entry) -> Value {
+    match &entry.subject {
+        Subject::Cause(cause) => Value::Text(cause.label().to_owned()),
+        Subject::Total => Value::Text("TOTAL".to_owned()),
+        _ => Value::Absent,
+    }
+}
+
+pub(super) fn process_name(entry: &Entry, _: &Context<'_>) -> Value {
+    let Some(process) = process_of(entry) else {
+        return match &entry.subject {
+            Subject::Flow(flow) => Value::Text(Cause::of_unowned(flow).label().to_owned()),
+            Subject::Ancestor(_, name) => Value::Text(name.to_string()),
+            _ => label(entry),
+        };
+    };
+    let name = process.name().to_owned();
+    let others = match &entry.subject {
+        Subject::Listener(listener) => listener.processes.len(),
+        _ => 1,
+    };
+    let label = match process.exited {
+        _ if others > 1 => format!("{name} ×{others}"),
+        Some(_) => format!("{name} (exited)"),
+        None => return Value::Text(name),
+    };
+    Value::Labelled { text: name, label }
+}
+
+/// Columns of the graph, and the seconds it shows.
+const GRAPH_WIDTH: usize = 10;
+const GRAPH_SECONDS: usize = 60;
+
+/// How fast a process was, both ways together; the most it reached is at the top.
+pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
+    let Subject::Process(process) = &entry.subject else {
+        return Value::Absent;
+    };
+    let Some((history, time)) = context.history else {
+        return Value::Absent;
+    };
+    let Some(track) = history.process(process.id) else {
+        return Value::Absent;
+    };
+    let samples = track.until(time, GRAPH_SECONDS);
+    // A step ends at the same seconds whenever it is looked at: only the last one changes.
+    let each = GRAPH_SECONDS / (GRAPH_WIDTH * 2);
+    let into_last = usize::try_from(time.0 / 1_000_000_000).unwrap_or(0) % each;
+    let mut steps = vec![0.0_f64; GRAPH_WIDTH * 2 + 1];
+    for (ago, sample) in samples.iter().rev().enumerate() {
+        let step = (ago + each - 1 - into_last) / each;
+        let place = steps.len() - 1 - step.min(steps.len() - 1);
+        steps[place] = steps[place].max((sample.tx + sample.rx).into());
+    }
+    let top = steps.iter().fold(0.0, |most: f64, rate| most.max(*rate));
+    if top < 0.5 {
+        return Value::Absent;
+    }
+    Value::Text(braille(&steps, GRAPH_WIDTH, 1, top).concat())
+}
+
+pub(super) fn pid(entry: &Entry, _: &Context<'_>) -> Value {
+    match (&entry.subject, process_of(entry)) {
+        (Subject::Ancestor(id, _), _) => Value::Id(id.pid.into()),
+        (_, Some(process)) => Value::Id(process.id.pid.into()),
+        (_, None) => Value::Absent,
+    }
+}
+
+pub(super) fn uid(entry: &Entry, _: &Context<'_>) -> Value {
+    let uid = process_of(entry).and_then(|process| process.uid);
+    uid.map_or(Value::Absent, |uid| Value::Id(uid.into()))
+}
+
+pub(super) fn user(entry: &Entry, context: &Context<'_>) -> Value {
+    let uid = process_of(entry).and_then(|process| process.uid);
+    uid.map_or(Value::Absent, |uid| user_named(context, uid))
+}
+
+pub(super) fn user_named(context: &Context<'_>, uid: u32) -> Value {
+    Value::Text(match context.names.user(uid) {
+        Some(name) => name.to_string(),
+        None => uid.to_string(),
+    })
+}
+
+pub(super) fn cgroup(entry: &Entry, _: &Context<'_>) -> Value {
+    text(process_of(entry).and_then(|process| process.cgroup_path.as_deref().map(str::to_owned)))
+}
+
+pub(super) fn command(entry: &Entry, _: &Context<'_>) -> Value {
+    let cmdline = process_of(entry).and_then(|process| process.program.cmdline.as_deref());
+    text(cmdline.map(|arguments| arguments.join(" ")))
+}
+
+pub(super) fn flows(entry: &Entry, _: &Context<'_>) -> Value {
+    Value::Count(entry.flows)
+}
+
+pub(super) fn processes(entry: &Entry, _: &Context<'_>) -> Value {
+    Value::Count(entry.processes)
+}
+
+pub(super) fn protocol(entry: &Entry, _: &Context<'_>) -> Value {
+    let protocol = match &entry.subject {
+        Subject::Listener(listener) => Some(listener.protocol),
+        _ => flow_of(entry).map(|flow| flow.protocol),
+    };
+    text(protocol.map(|protocol| protocol.name().to_owned()))
+}
+
+pub(super) fn local(entry: &Entry, _: &Context<'_>) -> Value {
+    let local = match &entry.subject {
+        Subject::Listener(listener) => Some(listener.local),
+        _ => flow_of(entry).and_then(Flow::bound),
+    };
+    local.map_or(Value::Absent, Value::from)
+}
+
+/// A number of what waits at a listener.
+pub(super) fn backlog(entry: &Entry, number: fn(&Backlog) -> u32) -> Value {
+    match &entry.subject {
+        Subject::Listener(listener) => listener.backlog.map_or(Value::Absent, |backlog| {
+            Value::Count(number(&backlog).into())
+        }),
+        _ => Value::Absent,
+    }
+}
+
+pub(super) fn arrow(entry: &Entry, _: &Context<'_>) -> Value {
+    let arrow = match (flow_of(entry), direction(entry)) {
+        (_, Some(Direction::Outbound)) => "→",
+        (_, Some(Direction::Inbound)) => "←",
+        (Some(flow), None) if flow.key.remote.is_some() => "↔",
+        _ => return Value::Absent,
+    };
+    Value::Text(arrow.to_owned())
+}
+
+pub(super) fn direction(entry: &Entry) -> Option<Direction> {
+    flow_of(entry).and_then(|flow| flow.direction)
+}
+
+pub(super) fn remote(entry: &Entry, context: &Context<'_>) -> Value {
+    match &entry.subject {
+        Subject::Overflow(_) => Value::Text(Cause::TableFull.label().to_owned()),
+        // The process column names causes and the total.
+        _ => flow_of(entry)
+            .and_then(|flow| flow.key.remote)
+            .map_or(Value::Absent, |remote| endpoint(context, remote)),
+    }
+}
+
+pub(super) fn endpoint(context: &Context<'_>, address: SocketAddr) -> Value {
+    match host(context, address.ip()) {
+        Some(name) => Value::Labelled {
+            text: address.to_string(),
+            label: format!("{name}:{}", address.port()),
+        },
+        None => address.into(),
+    }
+}
+
+pub(super) fn host(context: &Context<'_>, address: std::net::IpAddr) -> Option<String> {
+    context.names.host(address).map(|name| name.to_string())
+}
+
+pub(super) fn both_ways(entry: &Entry, of: fn(&LedgerSide) -> Bytes) -> Value {
+    let Ledger { ingress, egress } = entry.ledger();
+    Value::Bytes(of(&ingress) + of(&egress))
+}

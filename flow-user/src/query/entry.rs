@@ -1,0 +1,268 @@
+//! What is in a row before it has columns: what it stands for, and what that counted.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{
+    columns::{self, Column, Context},
+    log::Logged,
+    view::By,
+};
+use crate::{
+    event::{AppTotals, Backlog, Bytes, Direction, Netns, ProcessId, Protocol, State, WireTotals},
+    model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Rate},
+};
+
+/// What a row stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Subject {
+    Process(Arc<Process>),
+    /// A process that moved nothing here, but whose descendants did: its id and name.
+    Ancestor(ProcessId, Arc<str>),
+    Flow(Arc<Flow>),
+    /// Bytes of a process whose flow is not known.
+    Overflow(Arc<Process>),
+    Remote(IpAddr),
+    /// A block of addresses: the first of them and the bits they share.
+    Network(IpAddr, u8),
+    Protocol(Protocol),
+    Listener(Box<Listener>),
+    Interface(Arc<Interface>),
+    User(u32),
+    Cgroup(Arc<str>),
+    /// Bytes without a row of their own.
+    Cause(Cause),
+    Event(Arc<Logged>),
+    Total,
+}
+
+/// Which row it is, whatever its place: the same thing has the same identity in every snapshot.
+///
+/// In the order in which equals stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Id {
+    Process(ProcessId),
+    Flow(FlowKey),
+    Overflow(ProcessId),
+    Remote(IpAddr),
+    Network(IpAddr, u8),
+    Protocol(Protocol),
+    Listener(Option<Netns>, Protocol, SocketAddr),
+    /// By its index.
+    Interface(u32),
+    User(u32),
+    Cgroup(Arc<str>),
+    Cause(Cause),
+    /// By its number.
+    Event(u64),
+    Total,
+}
+
+impl Subject {
+    pub fn id(&self) -> Id {
+        match self {
+            Self::Process(process) => Id::Process(process.id),
+            Self::Ancestor(id, _) => Id::Process(*id),
+            Self::Flow(flow) => Id::Flow(flow.key),
+            Self::Overflow(process) => Id::Overflow(process.id),
+            Self::Remote(address) => Id::Remote(*address),
+            Self::Network(address, prefix) => Id::Network(*address, *prefix),
+            Self::Protocol(protocol) => Id::Protocol(*protocol),
+            Self::Listener(it) => Id::Listener(it.netns, it.protocol, it.local),
+            Self::Interface(interface) => Id::Interface(interface.ifindex),
+            Self::User(uid) => Id::User(*uid),
+            Self::Cgroup(path) => Id::Cgroup(Arc::clone(path)),
+            Self::Cause(cause) => Id::Cause(*cause),
+            Self::Event(event) => Id::Event(event.number),
+            Self::Total => Id::Total,
+        }
+    }
+
+    /// Whether it is over: an exited process, a closed flow, a gone interface.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Process(process) | Self::Overflow(process) => process.exited.is_some(),
+            Self::Flow(flow) => flow.closed.is_some(),
+            Self::Interface(interface) => interface.gone.is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// A listening address and port, and who listens there.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub netns: Option<Netns>,
+    pub protocol: Protocol,
+    pub local: SocketAddr,
+    /// Distinct, by pid.
+    pub processes: Vec<Arc<Process>>,
+    /// What waits at its sockets together, where that is known.
+    pub backlog: Option<Backlog>,
+}
+
+/// Why bytes have no row of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    NotAccepted,
+    Left,
+    NoProcess,
+    TableFull,
+    NoRemote,
+    NoUser,
+    NoCgroup,
+    EndedProcesses,
+    EndedFlows,
+}
+
+impl Cause {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotAccepted => "(not accepted yet)",
+            Self::Left => "(left by its process)",
+            Self::NoProcess => "(no process seen)",
+            Self::TableFull => "(table full)",
+            Self::NoRemote => "(remote not told)",
+            Self::NoUser => "(user not known)",
+            Self::NoCgroup => "(cgroup not known)",
+            Self::EndedProcesses => "(processes that ended)",
+            Self::EndedFlows => "(flows that ended)",
+        }
+    }
+
+    /// Why nobody owns `flow`.
+    pub const fn of_unowned(flow: &Flow) -> Self {
+        match (flow.state, flow.direction) {
+            _ if flow.closed.is_some() => Self::Left,
+            (
+                State::FinWait1
+                | State::FinWait2
+                | State::TimeWait
+                | State::LastAck
+                | State::Closing
+                | State::Closed,
+                _,
+            ) => Self::Left,
+            (
+                State::SynReceived | State::Established | State::CloseWait,
+                Some(Direction::Inbound),
+            ) => Self::NotAccepted,
+            _ => Self::NoProcess,
+        }
+    }
+}
+
+/// A row before it has columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub subject: Subject,
+    pub app: AppTotals,
+    /// Of its sockets, each once; only in the view by flow.
+    pub wire: Option<WireTotals>,
+    pub rate: Rate,
+    /// Open flows.
+    pub flows: u64,
+    pub processes: u64,
+    /// Only in the view by interface. Boxed, because there may be many flows and few interfaces.
+    pub(super) ledger: Option<Box<Ledger>>,
+}
+
+/// Where an interface's frames went, by direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    pub ingress: LedgerSide,
+    pub egress: LedgerSide,
+}
+
+impl Entry {
+    pub fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            app: AppTotals::default(),
+            wire: None,
+            rate: Rate::default(),
+            flows: 0,
+            processes: 0,
+            ledger: None,
+        }
+    }
+
+    pub fn add(&mut self, app: AppTotals, rate: Rate) {
+        self.app += app;
+        self.rate.tx += rate.tx;
+        self.rate.rx += rate.rx;
+    }
+
+    /// The columns that say most of it.
+    pub fn columns(&self) -> &'static [Column] {
+        match &self.subject {
+            Subject::Process(_) | Subject::Ancestor(..) => columns::of(By::Process),
+            Subject::Flow(_) | Subject::Overflow(_) => columns::of(By::Flow),
+            Subject::Remote(_) | Subject::Network(..) => columns::of(By::Remote),
+            Subject::Protocol(_) => columns::PROTOCOL,
+            Subject::Listener(_) => columns::of(By::Listener),
+            Subject::Interface(_) => columns::of(By::Interface),
+            Subject::User(_) => columns::of(By::User),
+            Subject::Cgroup(_) => columns::of(By::Cgroup),
+            Subject::Event(_) => columns::EVENT,
+            Subject::Cause(_) | Subject::Total => columns::of(By::Process),
+        }
+    }
+
+    /// Whether it is a flow without a remote.
+    pub fn has_no_remote(&self) -> bool {
+        matches!(&self.subject, Subject::Flow(flow) if flow.key.remote.is_none())
+    }
+
+    pub fn is_flow(&self) -> bool {
+        matches!(self.subject, Subject::Flow(_) | Subject::Overflow(_))
+    }
+
+    /// Who a row under another is, in one text: with as much as `fits`, or else the least.
+    pub fn label(&self, context: &Context<'_>, fits: &dyn Fn(&str) -> bool) -> String {
+        let text = |name: &&str| {
+            let mut columns = self.columns().iter();
+            let column = columns.find(|column| column.name == *name)?;
+            let text = (column.value)(self, context).text();
+            (!text.is_empty()).then_some(text)
+        };
+        let forms: &[&[&str]] = match self.is_flow() {
+            true => &[
+                &["protocol", "local", "arrow", "remote", "state"],
+                &["protocol", "arrow", "remote", "state"],
+                &["protocol", "arrow", "remote"],
+            ],
+            false => &[&["pid", "process", "user"], &["pid", "process"]],
+        };
+        let mut label = String::new();
+        for form in forms {
+            let mut texts: Vec<String> = form.iter().filter_map(text).collect();
+            if self.has_no_remote() {
+                // Without a remote its own address is what tells most.
+                texts.splice(1.., ["local", "state"].iter().filter_map(text));
+            }
+            label = texts.join(" ");
+            if fits(&label) {
+                break;
+            }
+        }
+        label
+    }
+
+    /// Where its frames went; all zero for what is no interface.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Bytes both ways: what the default order goes by, after the rate.
+    pub fn total(&self) -> u64 {
+        let Bytes(app) = self.app.tx_bytes + self.app.rx_bytes;
+        let Bytes(frames) = match &self.ledger {
+            Some(ledger) => ledger.ingress.frames + ledger.egress.frames,
+            None => Bytes(0),
+        };
+        app.saturating_add(frames)
+    }
+}

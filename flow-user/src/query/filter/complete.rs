@@ -1,0 +1,269 @@
+//! How can the word at the cursor go on?
+//!
+//! The parser tells what can come where the word begins; names come from what is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    lexer::{ends_word, last_word, quote},
+    parser::can_follow,
+    pattern::Pattern,
+    words::Expected,
+};
+use crate::{model::snapshot::Snapshot, query::names::Names};
+
+/// Names to choose from at most.
+const MOST: usize = 100;
+
+/// What can stand in place of the word before the cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// Where the word begins, in bytes.
+    pub start: usize,
+    /// As they are to be written, quoted where the language needs it.
+    pub candidates: Vec<String>,
+}
+
+/// What can stand at `cursor`, a place in bytes, and begins as the word there does, whatever its case. Within a word
+/// nothing can.
+pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot, names: &dyn Names) -> Completion {
+    let halves = text.split_at_checked(cursor);
+    let Some((before, _)) = halves.filter(|(_, after)| ends_word(after)) else {
+        return Completion::default();
+    };
+    let start = last_word(before);
+    let (before, word) = before.split_at(start);
+    let mut candidates = Vec::new();
+    for expected in can_follow(before) {
+        let words = expected.words().into_iter();
+        candidates.extend(words.filter(|it| fits(word, it)).map(str::to_owned));
+        candidates.extend(named(expected, word, snapshot, names));
+    }
+    Completion { start, candidates }
+}
+
+/// Names that can come, as they are written.
+fn named(
+    expected: Expected,
+    word: &str,
+    snapshot: &Snapshot,
+    names: &dyn Names,
+) -> impl Iterator<Item = String> {
+    let word = word.strip_prefix('"').unwrap_or(word);
+    let mut found: BTreeMap<String, fn(&str) -> String> = BTreeMap::new();
+    let mut add = |name: &str, write| {
+        if !name.is_empty() && fits(word, name) && !found.contains_key(name) {
+            found.insert(name.to_owned(), write);
+        }
+    };
+    let processes = &snapshot.processes;
+    match expected {
+        Expected::Process => processes.iter().for_each(|it| add(it.name(), exact)),
+        Expected::Cgroup => processes
+            .iter()
+            .filter_map(|it| it.cgroup_path.as_deref())
+            .for_each(|path| add(path, exact)),
+        Expected::Interface => snapshot
+            .interfaces
+            .iter()
+            .for_each(|it| add(&it.name, exact)),
+        Expected::User => {
+            let users: BTreeSet<u32> = processes.iter().filter_map(|it| it.uid).collect();
+            for uid in users {
+                match names.user(uid) {
+                    Some(name) => add(&name, user),
+                    None => add(&uid.to_string(), str::to_owned),
+                }
+            }
+        }
+        _ => {}
+    }
+    let first = found.into_iter().take(MOST);
+    first.map(|(name, write)| write(&name))
+}
+
+fn exact(name: &str) -> String {
+    Pattern::Exact(name.to_owned()).to_string()
+}
+
+/// A user's name, which in quotes is no number.
+fn user(name: &str) -> String {
+    match name.parse::<u32>() {
+        Ok(_) => quote(name),
+        Err(_) => exact(name),
+    }
+}
+
+/// Whether `name` begins as `word` does.
+fn fits(word: &str, name: &str) -> bool {
+    let mut characters = name.chars().flat_map(char::to_lowercase);
+    let mut wanted = word.chars().flat_map(char::to_lowercase);
+    wanted.all(|it| characters.next() == Some(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::snapshot::Process,
+        query::{
+            filter::{Filter, words::WORDS},
+            fixture,
+            names::NoNames,
+        },
+    };
+
+    struct Users;
+
+    impl Names for Users {
+        fn user(&self, uid: u32) -> Option<Arc<str>> {
+            match uid {
+                1000 => Some("deploy".into()),
+                1001 => Some("33".into()),
+                _ => None,
+            }
+        }
+
+        fn host(&self, _address: std::net::IpAddr) -> Option<Arc<str>> {
+            None
+        }
+    }
+
+    fn snapshot(exes: &[&str]) -> Snapshot {
+        let processes = exes.iter().zip(1..).map(|(exe, pid)| {
+            let mut process = Process::clone(&fixture::process(pid, exe, &[]));
+            process.uid = Some(999 + pid % 3);
+            Arc::new(process)
+        });
+        let interfaces = ["lo", "eth0"].map(|name| fixture::interface(name, 0, 0));
+        fixture::snapshot(processes.collect(), Vec::new(), interfaces.into())
+    }
+
+    /// With the cursor at the `|`.
+    fn at(text: &str) -> (usize, Vec<String>) {
+        let shown = snapshot(&["/bin/curl", "/bin/Chronyd", "/x/a b", "/bin/curl"]);
+        let cursor = text.find('|').unwrap();
+        let text = text.replacen('|', "", 1);
+        let Completion { start, candidates } = complete(&text, cursor, &shown, &Users);
+        (start, candidates)
+    }
+
+    fn candidates(text: &str) -> String {
+        at(text).1.join(" ")
+    }
+
+    #[test]
+    fn words_of_the_language() {
+        let every = at("|").1;
+        assert!(
+            WORDS
+                .iter()
+                .all(|(word, _)| every.iter().any(|it| it == word))
+        );
+        assert_eq!(
+            at("tcp and p|"),
+            (
+                8,
+                ["process", "port", "pid", "portrange", "packet"]
+                    .map(str::to_owned)
+                    .into()
+            )
+        );
+        assert_eq!(candidates("not (UD|"), "udp udplite");
+        assert_eq!(candidates("!in|"), "interface inbound");
+        assert_eq!(
+            candidates("tcp |"),
+            "port host net local remote src dst portrange and or"
+        );
+        assert_eq!(candidates("src |"), "port host net portrange");
+        assert_eq!(candidates("process x |"), "and or");
+        assert_eq!(candidates("(process x or inbound |"), "and or )");
+        assert_eq!(candidates("state fin|"), "fin-wait1 fin-wait2");
+        assert_eq!(candidates("tcp a| port 80"), "and");
+    }
+
+    #[test]
+    fn names_of_what_is_shown() {
+        assert_eq!(candidates("process c|"), "Chronyd curl");
+        assert_eq!(at("tcp and process |").1, ["Chronyd", "\"a b\"", "curl"]);
+        assert_eq!(at("process \"a |"), (8, vec!["\"a b\"".to_owned()]));
+        assert_eq!(candidates("interface |"), "eth0 lo");
+        assert_eq!(candidates("user |"), "\"33\" 999 deploy");
+        assert_eq!(
+            candidates("cgroup /user.slice/|"),
+            "/user.slice/session-44.scope"
+        );
+    }
+
+    #[test]
+    fn nothing_where_nothing_can_come() {
+        for text in [
+            "pr|ocess",
+            "pid |",
+            "port |",
+            "host 1|",
+            "frob |",
+            "tcp frob a|",
+            "process \"a b\"|",
+            "state \"es|",
+            "\"pro|",
+        ] {
+            assert_eq!(at(text).1, [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn there_are_not_too_many() {
+        let exes: Vec<String> = (0..500).map(|it| format!("/bin/p{it}")).collect();
+        let exes: Vec<&str> = exes.iter().map(String::as_str).collect();
+        let completion = complete("process ", 8, &snapshot(&exes), &NoNames);
+        assert_eq!(completion.candidates.len(), MOST);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_its_name_a_process_is_found(name in "[^/]+", before in "(tcp and |cgroup /a\\* and )") {
+            prop_assume!(!matches!(&*name, "." | ".."));
+            let shown = snapshot(&[&format!("/bin/{name}")]);
+            let text = format!("{before}process ");
+            let Completion { start, candidates } = complete(&text, text.len(), &shown, &NoNames);
+            prop_assert_eq!((start, candidates.len()), (text.len(), 1));
+            prop_assert!(!candidates[0].contains(crate::query::hostile::is_hostile));
+            let text = format!("process {}", candidates[0]);
+            let filter = Filter::parse(&text, &|_| None).unwrap();
+            prop_assert_eq!(filter.process_verdict(&shown.processes[0]), Some(true));
+        }
+
+        #[test]
+        fn what_is_offered_is_no_mistake(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "tcp", "port", "80", "src", "net", "10.0.0.0/8", "and", "or", "not", "(", ")", "i",
+                    "process", "/a/", "/a", "\"a", "user", "state", "!", "c", "cgroup", "interface",
+                ]),
+                0..8,
+            ),
+            end in "[ /]?",
+        ) {
+            let text = words.join(" ") + &end;
+            let shown = snapshot(&["/bin/curl", "/x/a b", "/x/and"]);
+            let Completion { start, candidates } = complete(&text, text.len(), &shown, &Users);
+            for candidate in candidates {
+                let text = format!("{}{candidate}", &text[..start]);
+                if let Err(error) = Filter::parse(&text, &|_| Some(0)) {
+                    prop_assert_eq!(error.column(), text.chars().count() + 1, "{}", error);
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_never_panics(text in any::<String>(), cursor in 0..40_usize) {
+            let Completion { start, candidates } = complete(&text, cursor, &snapshot(&[]), &NoNames);
+            prop_assert!(candidates.is_empty() || text.is_char_boundary(start) && start <= cursor);
+        }
+    }
+}

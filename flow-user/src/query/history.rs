@@ -1,0 +1,330 @@
+//! How did it go in the last minutes?
+//!
+//! Rates and round trip times, of everything together, and of each process and flow that moved something lately or is
+//! looked at. However many there are, only so many are remembered.
+
+mod steps;
+
+use std::{hash::Hash, time::Duration};
+
+use foldhash::HashMap;
+
+use self::steps::STEPS;
+pub use self::steps::{Sample, Span, Steps};
+use crate::{
+    event::{Instant, ProcessId},
+    model::snapshot::{FlowKey, Snapshot},
+};
+
+/// Seconds remembered of everything together.
+pub const SECONDS: usize = 600;
+/// How many are remembered; a track takes some 1.5 kB.
+const PROCESSES: usize = 4096;
+const FLOWS: usize = 2048;
+/// Who moved nothing for so long is forgotten; where there is no room for others, sooner.
+const IDLE: Duration = Duration::from_secs(600);
+const IDLE_IN_THE_WAY: Duration = Duration::from_secs(60);
+/// An end is heard of at the next snapshot, whatever the interval.
+const HEARD_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is looked at: it is remembered whatever it moves.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub processes: Vec<ProcessId>,
+    pub flows: Vec<FlowKey>,
+}
+
+/// The past.
+#[derive(Clone, Debug)]
+pub struct History {
+    total: Steps,
+    processes: Tracks<ProcessId>,
+    flows: Tracks<FlowKey>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            total: Steps::new(1, SECONDS),
+            processes: Tracks::new(PROCESSES),
+            flows: Tracks::new(FLOWS),
+        }
+    }
+}
+
+impl History {
+    /// Takes what a snapshot measured. Snapshots come in order of time.
+    pub fn remember(&mut self, snapshot: &Snapshot, watched: &Watched) {
+        let time = snapshot.time;
+        self.total.push(time, Sample::of(snapshot.totals.rate));
+        let processes = snapshot.processes.iter().map(|process| Seen {
+            key: process.id,
+            sample: Sample::of(process.rate),
+            ended: process.exited,
+        });
+        self.processes.take(time, processes, &watched.processes);
+        let flows = snapshot.flows.iter().map(|flow| Seen {
+            key: flow.key,
+            sample: Sample::of_flow(flow),
+            ended: flow.closed.map(|(closed, _)| closed),
+        });
+        self.flows.take(time, flows, &watched.flows);
+    }
+
+    /// Of everything together, by the second.
+    pub fn total(&self) -> &Steps {
+        &self.total
+    }
+
+    /// Of a process, if it is remembered.
+    pub fn process(&self, id: ProcessId) -> Option<&Track> {
+        self.processes.tracks.get(&id)
+    }
+
+    /// Of a flow, if it is remembered.
+    pub fn flow(&self, key: FlowKey) -> Option<&Track> {
+        self.flows.tracks.get(&key)
+    }
+}
+
+/// One thing's past: what is over gets no more samples.
+#[derive(Clone, Debug)]
+pub struct Track {
+    seconds: Steps,
+    tens: Steps,
+    moved: Instant,
+    last: Instant,
+    over: bool,
+}
+
+impl Track {
+    fn new(time: Instant) -> Self {
+        Self {
+            seconds: Steps::new(1, STEPS),
+            tens: Steps::new(10, STEPS),
+            moved: time,
+            last: time,
+            over: false,
+        }
+    }
+
+    fn push(&mut self, time: Instant, sample: Sample) {
+        self.seconds.push(time, sample);
+        self.tens.push(time, sample);
+        self.last = time;
+        if sample.moves() {
+            self.moved = time;
+        }
+    }
+
+    /// It moved nothing since the last sample.
+    fn pause(&mut self, time: Instant) {
+        let rtt = self.seconds.values.back().map_or(0.0, |last| last.rtt);
+        let still = Sample {
+            rtt,
+            ..Sample::default()
+        };
+        self.push(time, still);
+    }
+
+    /// The seconds before a moment; what is over has been still since then.
+    pub fn until(&self, time: Instant, seconds: usize) -> Vec<Sample> {
+        self.seconds.until(time, seconds)
+    }
+
+    /// The steps of a graph, up to now; of what is over, up to its end.
+    pub fn span(&self, span: Span) -> Vec<Sample> {
+        let steps = match span {
+            Span::TenSeconds | Span::Minute => &self.seconds,
+            Span::TenMinutes => &self.tens,
+        };
+        steps.until(self.last, span.steps())
+    }
+}
+
+/// Tracks of things of one kind.
+#[derive(Clone, Debug)]
+struct Tracks<K> {
+    tracks: HashMap<K, Track>,
+    most: usize,
+}
+
+/// One of them in a snapshot.
+struct Seen<K> {
+    key: K,
+    sample: Sample,
+    ended: Option<Instant>,
+}
+
+impl<K: Copy + Eq + Hash> Tracks<K> {
+    fn new(most: usize) -> Self {
+        Self {
+            tracks: HashMap::default(),
+            most,
+        }
+    }
+
+    fn take(&mut self, time: Instant, seen: impl Iterator<Item = Seen<K>>, watched: &[K]) {
+        let mut cleared = false;
+        for Seen { key, sample, ended } in seen {
+            // Most rows are still: they are not even looked up.
+            let ends = ended.is_some_and(|ended| time.since(ended) < HEARD_WITHIN);
+            let is_watched = watched.contains(&key);
+            if !(sample.moves() || ends || is_watched) {
+                continue;
+            }
+            if let Some(track) = self.tracks.get_mut(&key) {
+                if !track.over {
+                    track.push(time, sample);
+                    track.over = ended.is_some();
+                }
+                continue;
+            }
+            if self.tracks.len() >= self.most && !std::mem::replace(&mut cleared, true) {
+                self.forget(time, IDLE_IN_THE_WAY, watched);
+            }
+            if is_watched || (self.tracks.len() < self.most && sample.moves()) {
+                let mut track = Track::new(time);
+                track.push(time, sample);
+                track.over = ended.is_some();
+                self.tracks.insert(key, track);
+            }
+        }
+        for track in self.tracks.values_mut() {
+            if track.last != time && !track.over {
+                track.pause(time);
+            }
+        }
+        self.forget(time, IDLE, watched);
+    }
+
+    fn forget(&mut self, time: Instant, idle: Duration, watched: &[K]) {
+        self.tracks
+            .retain(|key, track| time.since(track.moved) < idle || watched.contains(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::snapshot::{Process, Rate},
+        query::fixture,
+    };
+
+    /// Of one process for each rate, at this time.
+    fn at(milliseconds: u64, rates: &[f64]) -> Snapshot {
+        let process = |(pid, rate): (u32, &f64)| {
+            let mut process = Process::clone(&fixture::process(pid, "/bin/a", &[]));
+            process.rate = Rate { tx: 0.0, rx: *rate };
+            Arc::new(process)
+        };
+        let processes = (1..).zip(rates).map(process).collect();
+        let mut snapshot = fixture::snapshot(processes, Vec::new(), Vec::new());
+        snapshot.time = Instant(milliseconds * 1_000_000);
+        snapshot
+    }
+
+    fn id(pid: u32) -> ProcessId {
+        fixture::process(pid, "/bin/a", &[]).id
+    }
+
+    fn received(samples: Vec<Sample>) -> Vec<f32> {
+        samples.iter().map(|sample| sample.rx).collect()
+    }
+
+    #[test]
+    fn one_sample_for_each_second_whatever_the_interval() {
+        let mut history = History::default();
+        let last = Instant(5_100_000_000);
+        for (time, rate) in [(1_000, 1.0), (1_500, 2.0), (2_000, 3.0), (5_100, 4.0)] {
+            history.remember(&at(time, &[rate]), &Watched::default());
+        }
+        let all = history.total().until(last, SECONDS);
+        assert_eq!(received(all), [2.0, 3.0, 4.0, 4.0, 4.0]);
+        let track = history.process(id(1)).unwrap();
+        assert_eq!(received(track.until(Instant(3_900_000_000), 2)), [3.0, 4.0]);
+        let later = track.until(Instant(7_000_000_000), 3);
+        assert_eq!(received(later), [4.0, 0.0, 0.0]);
+        assert_eq!(received(track.until(Instant(90_000_000_000), 2)), [0.0; 2]);
+        assert_eq!(received(track.span(Span::TenMinutes)), [4.0]);
+    }
+
+    #[test]
+    fn each_span_has_its_steps_and_no_more() {
+        let mut history = History::default();
+        for second in 0..2_000 {
+            history.remember(&at(second * 1_000, &[second as f64]), &Watched::default());
+        }
+        let track = history.process(id(1)).unwrap();
+        let spans = Span::ALL.map(|span| received(track.span(span)));
+        assert_eq!(
+            spans[0],
+            [
+                1990., 1991., 1992., 1993., 1994., 1995., 1996., 1997., 1998., 1999.
+            ]
+        );
+        assert_eq!((spans[1].len(), spans[1][0]), (60, 1940.0));
+        assert_eq!(
+            (spans[2].len(), spans[2][0], spans[2][59]),
+            (60, 1409.0, 1999.0)
+        );
+    }
+
+    #[test]
+    fn who_is_still_for_long_is_forgotten_unless_it_is_looked_at() {
+        let mut history = History::default();
+        let watched = Watched {
+            processes: vec![id(2), id(3)],
+            flows: Vec::new(),
+        };
+        history.remember(&at(1_000, &[1.0, 1.0, 0.0, 0.0]), &watched);
+        assert!(history.process(id(3)).is_some());
+        assert!(history.process(id(4)).is_none(), "it never moved");
+        history.remember(&at(300_000, &[0.0; 4]), &watched);
+        assert_eq!(
+            received(history.process(id(1)).unwrap().span(Span::Minute)),
+            [0.0; 60]
+        );
+        history.remember(&at(601_000, &[0.0; 4]), &watched);
+        assert!(history.process(id(1)).is_none());
+        assert!(history.process(id(2)).is_some());
+    }
+
+    #[test]
+    fn what_is_over_keeps_its_last_graph() {
+        let mut history = History::default();
+        history.remember(&at(1_000, &[5.0]), &Watched::default());
+        let mut ended = at(2_000, &[6.0]);
+        let mut process = Process::clone(&ended.processes[0]);
+        process.exited = Some(Instant(1_500_000_000));
+        ended.processes = vec![Arc::new(process)];
+        history.remember(&ended, &Watched::default());
+        history.remember(&at(20_000, &[]), &Watched::default());
+        let track = history.process(id(1)).unwrap();
+        assert_eq!(received(track.span(Span::TenSeconds)), [5.0, 6.0]);
+        assert_eq!(received(track.until(Instant(20_000_000_000), 2)), [0.0; 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_who_is_still_makes_room() {
+        let mut history = History::default();
+        let many = vec![1.0; 50_000];
+        let watched = Watched {
+            processes: vec![id(50_000)],
+            flows: Vec::new(),
+        };
+        history.remember(&at(1_000, &many), &watched);
+        assert_eq!(history.processes.tracks.len(), PROCESSES + 1);
+        assert!(history.process(id(50_000)).is_some());
+        // Others begin to move when those have been still for a while.
+        let mut others = vec![0.0; 50_000];
+        others[40_000..].fill(2.0);
+        history.remember(&at(70_000, &others), &watched);
+        assert!(history.process(id(40_001)).is_some());
+        assert!(history.process(id(1)).is_none());
+        assert!(history.processes.tracks.len() <= PROCESSES + 1);
+    }
+}

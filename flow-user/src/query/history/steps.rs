@@ -1,0 +1,151 @@
+//! What is remembered of one thing: samples in steps of the same length, and how far a graph of them goes back.
+
+use std::collections::VecDeque;
+
+use crate::{
+    event::Instant,
+    model::snapshot::{Flow, Rate},
+};
+
+/// Steps of one second, and of ten, remembered of each process and flow.
+pub(super) const STEPS: usize = 60;
+
+/// What was measured at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Bytes per second.
+    pub tx: f32,
+    pub rx: f32,
+    /// Smoothed round trip time in seconds; zero where it is not known.
+    pub rtt: f32,
+}
+
+impl Sample {
+    pub(super) fn of(rate: Rate) -> Self {
+        Self {
+            tx: rate.tx as f32,
+            rx: rate.rx as f32,
+            rtt: 0.0,
+        }
+    }
+
+    pub(super) fn of_flow(flow: &Flow) -> Self {
+        let rtt = flow.tcp.and_then(|tcp| tcp.rtt);
+        Self {
+            rtt: rtt.map_or(0.0, |rtt| rtt.as_secs_f32()),
+            ..Self::of(flow.rate)
+        }
+    }
+
+    pub(super) fn moves(self) -> bool {
+        self.tx + self.rx > 0.0
+    }
+
+    /// The larger of each.
+    fn most(self, other: Self) -> Self {
+        Self {
+            tx: self.tx.max(other.tx),
+            rx: self.rx.max(other.rx),
+            rtt: self.rtt.max(other.rtt),
+        }
+    }
+}
+
+/// How far a graph goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Span {
+    TenSeconds,
+    #[default]
+    Minute,
+    TenMinutes,
+}
+
+impl Span {
+    /// From the shortest.
+    pub const ALL: [Self; 3] = [Self::TenSeconds, Self::Minute, Self::TenMinutes];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TenSeconds => "10 s",
+            Self::Minute => "1 min",
+            Self::TenMinutes => "10 min",
+        }
+    }
+
+    /// The next longer one; after the longest the shortest.
+    pub const fn next(self) -> Self {
+        match self {
+            Self::TenSeconds => Self::Minute,
+            Self::Minute => Self::TenMinutes,
+            Self::TenMinutes => Self::TenSeconds,
+        }
+    }
+
+    /// Steps of a graph that goes so far back.
+    pub const fn steps(self) -> usize {
+        match self {
+            Self::TenSeconds => 10,
+            Self::Minute | Self::TenMinutes => STEPS,
+        }
+    }
+}
+
+/// Measurements of one thing in steps of the same length. Of several in one step the largest stands for it.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    /// Seconds of each.
+    each: u64,
+    most: usize,
+    pub(super) values: VecDeque<Sample>,
+    /// Number of the last step, counted from boot.
+    end: u64,
+}
+
+impl Steps {
+    pub(super) fn new(each: u64, most: usize) -> Self {
+        Self {
+            each,
+            most,
+            values: VecDeque::new(),
+            end: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, time: Instant, sample: Sample) {
+        let step = self.step(time);
+        let passed = match self.values.back_mut() {
+            None => 1,
+            Some(last) if step <= self.end => {
+                *last = last.most(sample);
+                return;
+            }
+            // A longer interval: what was measured holds for each of its steps.
+            Some(_) => usize::try_from(step - self.end).unwrap_or(usize::MAX),
+        };
+        for _ in 0..passed.min(self.most) {
+            if self.values.len() == self.most {
+                self.values.pop_front();
+            }
+            self.values.push_back(sample);
+        }
+        self.end = step;
+    }
+
+    /// The last `count` steps up to a moment, the latest last. Fewer where it does not go back so far; nothing
+    /// moved in those that are still to come.
+    pub fn until(&self, time: Instant, count: usize) -> Vec<Sample> {
+        let step = self.step(time);
+        let number = |steps: u64| usize::try_from(steps).unwrap_or(usize::MAX);
+        let later = number(self.end.saturating_sub(step));
+        let missing = number(step.saturating_sub(self.end)).min(count);
+        let end = self.values.len().saturating_sub(later);
+        let start = end.saturating_sub(count - missing);
+        let mut steps: Vec<Sample> = self.values.range(start..end).copied().collect();
+        steps.resize(steps.len() + missing, Sample::default());
+        steps
+    }
+
+    fn step(&self, time: Instant) -> u64 {
+        time.0 / 1_000_000_000 / self.each
+    }
+}

@@ -1,0 +1,147 @@
+//! What happened lately?
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    entry::{Entry, Subject},
+    filter::Filter,
+    selection::{EventTypes, Selection},
+};
+use crate::{
+    event::{AppTotals, Instant},
+    model::change::{Change, TimedChange},
+};
+
+/// Events remembered.
+const EVENTS: usize = 10_000;
+
+/// The latest events, but for those that say only that numbers grew.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    events: VecDeque<Arc<Logged>>,
+    /// Number of the next.
+    next: u64,
+}
+
+/// An event of the log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Counts up, without gaps.
+    pub number: u64,
+    /// Time of day.
+    pub time: String,
+    pub change: Change,
+}
+
+impl Log {
+    /// Takes changes, in order. `time_of_day` writes a moment for people.
+    pub fn take(&mut self, changes: Vec<TimedChange>, time_of_day: &dyn Fn(Instant) -> String) {
+        let of_interest = |change: &TimedChange| match &change.change {
+            Change::FlowOpened(_) | Change::FlowClosed(_) | Change::Lost { .. } => true,
+            Change::Status(_) => true,
+            // Most processes never touch the network.
+            Change::ProcessExit { process, .. } => process.totals != AppTotals::default(),
+            Change::FlowUpdated(_) | Change::ProcessExec(_) | Change::Ledger(_) => false,
+        };
+        let changes: Vec<TimedChange> = changes.into_iter().filter(of_interest).collect();
+        // Of more than are remembered only the last are written.
+        let skipped = changes.len().saturating_sub(EVENTS);
+        self.next += skipped as u64;
+        for TimedChange { time, change } in changes.into_iter().skip(skipped) {
+            self.events.push_back(Arc::new(Logged {
+                number: self.next,
+                time: time_of_day(time),
+                change,
+            }));
+            self.next += 1;
+        }
+        let old = self.events.len().saturating_sub(EVENTS);
+        self.events.drain(..old);
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether nothing happened yet.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Those that pass the filter, the oldest first.
+    pub(crate) fn entries(&self, filter: &Filter) -> Vec<Entry> {
+        let selection = Selection {
+            filter: filter.clone(),
+            types: EventTypes::all(),
+        };
+        let passing = self
+            .events
+            .iter()
+            .filter(|event| selection.wants(&event.change));
+        passing.map(entry).collect()
+    }
+}
+
+fn entry(event: &Arc<Logged>) -> Entry {
+    let mut entry = Entry::new(Subject::Event(Arc::clone(event)));
+    entry.app = match &event.change {
+        Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => flow.app,
+        Change::ProcessExec(process) | Change::ProcessExit { process, .. } => process.totals,
+        Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => AppTotals::default(),
+    };
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Loss, query::fixture};
+
+    fn lost(count: u64) -> TimedChange {
+        TimedChange {
+            time: Instant(count),
+            change: Change::Lost {
+                cause: Loss::RingTraffic,
+                count,
+            },
+        }
+    }
+
+    #[test]
+    fn the_latest_are_kept_and_numbered() {
+        let mut log = Log::default();
+        log.take((0..EVENTS as u64 + 5).map(lost).collect(), &|_| {
+            String::new()
+        });
+        log.take(vec![lost(1)], &|time| time.0.to_string());
+        assert_eq!(log.len(), EVENTS);
+        let last = log.events.back().unwrap();
+        assert_eq!((last.number, last.time.as_str()), (EVENTS as u64 + 5, "1"));
+    }
+
+    #[test]
+    fn what_only_grew_is_no_event_and_the_filter_chooses() {
+        let curl = fixture::process(1, "/bin/curl", &[]);
+        let flow = Arc::new(fixture::flow(1, &curl, "10.0.0.2:1", Some("10.0.0.3:80")));
+        let timed = |change| TimedChange {
+            time: Instant(0),
+            change,
+        };
+        let mut log = Log::default();
+        let changes = vec![
+            timed(Change::FlowOpened(Arc::clone(&flow))),
+            timed(Change::FlowUpdated(flow)),
+            timed(Change::ProcessExec(Arc::clone(&curl))),
+            timed(Change::ProcessExit {
+                process: curl,
+                status: None,
+            }),
+        ];
+        log.take(changes, &|_| String::new());
+        assert_eq!(log.len(), 1);
+        assert_eq!(log.entries(&Filter::all()).len(), 1);
+        let other = Filter::parse("port 443", &|_| None).unwrap();
+        assert!(log.entries(&other).is_empty());
+    }
+}

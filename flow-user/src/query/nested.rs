@@ -1,0 +1,152 @@
+//! What stands under a row that is unfolded?
+//!
+//! One pass over the snapshot, whatever number of rows is unfolded.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use super::{
+    entry::{Cause, Entry, Id, Subject},
+    group::{self, flow_entry},
+    view::{By, View},
+};
+use crate::{
+    event::SocketCookie,
+    model::snapshot::{Flow, Process, Snapshot},
+};
+
+/// The flows under each of `open`: those that `parent` says, and bytes of processes whose flow is not
+/// known.
+pub(crate) fn flows(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+    parent: fn(&Flow) -> Option<Id>,
+) -> Vec<(Id, Entry)> {
+    let mut nested: Vec<(Id, Entry)> = snapshot
+        .flows
+        .iter()
+        .filter_map(|flow| {
+            let parent = parent(flow).filter(open)?;
+            let passes = view.filter.matches_flow(flow);
+            passes.then(|| (parent, flow_entry(flow, view)))
+        })
+        .collect();
+    for process in &snapshot.processes {
+        let parent = Id::Process(process.id);
+        if open(&parent)
+            && let Some(entry) = group::overflow_entry(process, view)
+        {
+            nested.push((parent, entry));
+        }
+    }
+    nested
+}
+
+/// The flows that each listener of `open` accepted.
+pub(crate) fn accepted(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    let known = group::listening(snapshot);
+    let passing = snapshot
+        .flows
+        .iter()
+        .filter(|flow| view.filter.matches_flow(flow));
+    let under = passing.filter_map(|flow| {
+        let (netns, protocol, local) = group::accepted_at(flow, &known)?;
+        let parent = Some(Id::Listener(netns, protocol, local)).filter(open)?;
+        Some((parent, flow_entry(flow, view)))
+    });
+    under.collect()
+}
+
+/// The processes under each of `open`, those that `parent` says.
+pub(crate) fn processes(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+    parent: fn(&Process) -> Option<Id>,
+) -> Vec<(Id, Entry)> {
+    let entries = group::entries_by(snapshot, view, By::Process).into_iter();
+    let under = entries.filter_map(|entry| match &entry.subject {
+        Subject::Process(process) => Some((parent(process).filter(open)?, entry)),
+        _ => None,
+    });
+    under.collect()
+}
+
+/// The processes that talk with each remote, or network, of `open`, with what they moved there.
+pub(crate) fn processes_of_remotes(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+    parent: fn(IpAddr) -> Id,
+) -> Vec<(Id, Entry)> {
+    let mut nested: Vec<(Id, Entry, HashSet<SocketCookie>)> = Vec::new();
+    let mut places: HashMap<(Id, Id), usize> = HashMap::new();
+    for flow in &snapshot.flows {
+        let Some(remote) = flow.key.remote else {
+            continue;
+        };
+        let parent = parent(remote.ip().to_canonical());
+        if !open(&parent) || !view.filter.matches_flow(flow) {
+            continue;
+        }
+        let subject = match &flow.process {
+            Some(process) => Subject::Process(process.clone()),
+            None => Subject::Cause(Cause::of_unowned(flow)),
+        };
+        let key = (parent.clone(), subject.id());
+        let place = *places.entry(key).or_insert_with(|| {
+            nested.push((parent, Entry::new(subject), HashSet::new()));
+            nested.len() - 1
+        });
+        let (_, entry, sockets) = &mut nested[place];
+        let part = flow_entry(flow, view);
+        entry.add(part.app, part.rate);
+        entry.processes = 1;
+        if flow.closed.is_none() && sockets.insert(flow.key.socket) {
+            entry.flows += 1;
+        }
+    }
+    let entries = nested.into_iter();
+    entries.map(|(parent, entry, _)| (parent, entry)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Bytes, query::fixture};
+
+    #[test]
+    fn only_what_is_open_has_rows_under_it() {
+        let (curl, nginx) = (
+            fixture::process(1, "/bin/curl", &[]),
+            fixture::process(2, "/bin/nginx", &[]),
+        );
+        let flows_of = vec![
+            fixture::flow(1, &curl, "10.0.0.2:1", Some("10.0.0.9:80")),
+            fixture::flow(2, &curl, "10.0.0.2:2", Some("10.0.0.9:81")),
+            fixture::flow(3, &nginx, "10.0.0.2:80", Some("10.0.0.9:5")),
+        ];
+        let (curl_id, nginx_id) = (Id::Process(curl.id), Id::Process(nginx.id));
+        let snapshot = fixture::snapshot(vec![curl, nginx], flows_of, Vec::new());
+        let view = View::default();
+        let of_curl = flows(&snapshot, &view, &|id| *id == curl_id, |flow| {
+            flow.key.process.map(Id::Process)
+        });
+        assert_eq!(of_curl.len(), 2);
+        let remote = Id::Remote("10.0.0.9".parse().unwrap());
+        let there = processes_of_remotes(&snapshot, &view, &|id| *id == remote, Id::Remote);
+        let subjects: Vec<_> = there.iter().map(|(_, entry)| entry.subject.id()).collect();
+        assert_eq!(subjects, [curl_id, nginx_id]);
+        assert_eq!(there[0].1.app.rx_bytes, Bytes(2000));
+        assert_eq!(there[0].1.flows, 2);
+        let users = processes(&snapshot, &view, &|_| true, |it| it.uid.map(Id::User));
+        assert_eq!(users.len(), 2);
+    }
+}

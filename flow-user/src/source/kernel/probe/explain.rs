@@ -1,0 +1,165 @@
+//! Why is a backend not there, what does it not see, and what would help?
+
+use nix::errno::Errno;
+
+use super::{Backend, Candidate, Outcome, Status};
+use crate::source::kernel::{
+    environment::{Cap, Environment},
+    limits,
+};
+
+/// What to type when privileges are missing.
+pub const AS_ROOT: &str = "run it as root: sudo flow ...";
+/// What to type once, so that users without root may run Flow.
+const SET_CAPABILITIES: &str = "sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,\
+                                cap_sys_ptrace,cap_dac_read_search+ep $(command -v flow)";
+/// The kernel's own number for "not supported", which user space should never see but does.
+pub(super) const ENOTSUPP: i32 = 524;
+
+pub(super) fn missing(backend: Backend, environment: &Environment) -> Vec<Cap> {
+    let needs = backend.needs().iter().copied();
+    needs.filter(|cap| !environment.may(*cap)).collect()
+}
+
+fn is_locked_down(backend: Backend, environment: &Environment) -> bool {
+    backend.needs().contains(&Cap::CapPerfmon)
+        && environment.lockdown.as_deref() == Some("confidentiality")
+}
+
+pub(super) fn status(
+    backend: Backend,
+    outcome: Option<&Outcome>,
+    environment: &Environment,
+) -> Status {
+    match outcome {
+        None => Status::Untried,
+        Some(Outcome::Works) => Status::Available,
+        Some(Outcome::Absent(why)) => Status::Absent { why: why.clone() },
+        Some(Outcome::Refused { step, errno }) => Status::Refused {
+            errno: *errno,
+            why: explain(backend, step, *errno, environment),
+        },
+    }
+}
+
+fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) -> String {
+    let missing = missing(backend, environment);
+    let forbids = matches!(errno, libc::EPERM | libc::EACCES);
+    if forbids && !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|cap| cap.name()).collect();
+        return format!("not permitted: needs {}", names.join(" and "));
+    }
+    let name = match errno {
+        ENOTSUPP => "ENOTSUPP".into(),
+        errno => format!("{:?}", Errno::from_raw(errno)),
+    };
+    let reason = if is_locked_down(backend, environment) {
+        "the kernel is locked down for confidentiality".into()
+    } else if forbids && environment.user_namespace {
+        "Flow runs in a user namespace".into()
+    } else if forbids
+        && step.starts_with("attaching")
+        && backend.needs().contains(&Cap::CapNetAdmin)
+    {
+        "a program there allows no other, or an LSM denies it".into()
+    } else if forbids && backend == Backend::Kprobe && step.starts_with("a return probe") {
+        match environment.perf_event_paranoid {
+            Some(level) => format!("kernel.perf_event_paranoid is {level}, or an LSM denies it"),
+            None => "an LSM denies it".into(),
+        }
+    } else if forbids && environment.seccomp {
+        "a seccomp filter or an LSM denies it".into()
+    } else if forbids {
+        match &environment.security_modules {
+            Some(modules) => format!("an LSM denies them; active: {}", modules.join(", ")),
+            None => "an LSM denies them".into(),
+        }
+    } else {
+        match errno {
+            libc::ENOSYS if environment.seccomp => "a seccomp filter denies it".into(),
+            libc::ENOSYS => "the kernel was built without CONFIG_BPF_SYSCALL".into(),
+            libc::ENOMEM => match environment.memlock_bytes {
+                Some(bytes) => format!("RLIMIT_MEMLOCK is {bytes} bytes"),
+                None => "out of memory".into(),
+            },
+            ENOTSUPP => "the kernel cannot attach to the functions of this machine".into(),
+            libc::ETIMEDOUT => "it did not return; a storm of exiting tasks can hold it up".into(),
+            errno => Errno::from_raw(errno).desc().to_lowercase(),
+        }
+    };
+    format!("{step}: {name} ({reason})")
+}
+
+pub(super) fn cannot_see(backend: Backend, environment: &Environment) -> String {
+    let mut words = vec![limits::words(backend)];
+    if backend == Backend::SockDiag {
+        if !environment.may(Cap::CapSysPtrace) {
+            words.push("owners of other users' sockets (needs CAP_SYS_PTRACE)".into());
+        }
+        if !environment.may(Cap::CapSysAdmin) {
+            words.push("other network namespaces (needs CAP_SYS_ADMIN)".into());
+        }
+        if environment.pid_namespace {
+            words.push("owners outside of this PID namespace".into());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(", ")
+}
+
+/// What would help to get a candidate that is better than the chosen one.
+pub(super) fn remedy(
+    chosen: Option<Backend>,
+    candidates: &[Candidate],
+    environment: &Environment,
+) -> Option<String> {
+    let better = candidates
+        .iter()
+        .take_while(|candidate| Some(candidate.backend) != chosen);
+    for Candidate {
+        backend, status, ..
+    } in better
+    {
+        let mends = match status {
+            Status::Available | Status::Untried => None,
+            Status::Refused { .. } if !missing(*backend, environment).is_empty() => {
+                Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"))
+            }
+            Status::Refused { .. } if is_locked_down(*backend, environment) => {
+                Some("boot with lockdown=integrity or without lockdown".into())
+            }
+            Status::Refused { .. } if environment.user_namespace => {
+                Some("run it in the host's user namespace".into())
+            }
+            Status::Refused { .. } => None,
+            Status::Absent { .. } => absent_remedy(*backend, environment),
+        };
+        if mends.is_some() {
+            return mends;
+        }
+    }
+    // The only way to list sockets may still see less than it could.
+    let in_use = chosen == Some(Backend::SockDiag);
+    if in_use && (!environment.may(Cap::CapSysPtrace) || !environment.may(Cap::CapSysAdmin)) {
+        return Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"));
+    }
+    (in_use && environment.pid_namespace)
+        .then(|| "run it in the host's PID namespace (docker run --pid=host)".into())
+}
+
+fn absent_remedy(backend: Backend, environment: &Environment) -> Option<String> {
+    match backend {
+        Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2.is_none() => {
+            Some("sudo mkdir -p /run/cgroup2 && sudo mount -t cgroup2 none /run/cgroup2".into())
+        }
+        Backend::Clsact => Some("sudo modprobe -a sch_ingress cls_bpf".into()),
+        Backend::SockDiag => Some("sudo modprobe -a tcp_diag udp_diag raw_diag".into()),
+        Backend::Fexit | Backend::Tracepoint | Backend::ProcessTracepoints if !environment.btf => {
+            Some("boot a kernel built with CONFIG_DEBUG_INFO_BTF".into())
+        }
+        Backend::Kprobe if environment.kprobes_built == Some(true) => Some(
+            "the kernel was built with kprobes: look for what hides /sys/bus/event_source".into(),
+        ),
+        _ => None,
+    }
+}

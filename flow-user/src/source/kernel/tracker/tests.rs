@@ -1,0 +1,309 @@
+//! What it tells of records, ticks, sweeps and ends, and what it deletes.
+
+use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
+
+use super::{memory::Maps, *};
+use crate::event::Bytes;
+
+const KEY: AppKey = AppKey {
+    cookie: 9,
+    start: 30_000_000,
+    tgid: 7,
+    remote_port: 0,
+    remote_known: 0,
+    remote: IpAddress::NONE,
+};
+
+fn maps(bytes: u64, socket: SocketState) -> Maps {
+    let app = AppCounters {
+        tx_bytes: bytes,
+        epoch: 1,
+        ..AppCounters::default()
+    };
+    Maps {
+        app: [(KEY, app)].into(),
+        sockets: [(KEY.cookie, socket)].into(),
+        ..Maps::default()
+    }
+}
+
+fn tcp() -> SocketState {
+    SocketState {
+        family: 2,
+        protocol: 6,
+        state: 1,
+        epoch: 1,
+        ..SocketState::default()
+    }
+}
+
+fn header() -> RecordHeader {
+    RecordHeader {
+        time: 5,
+        kind: 0,
+        padding: 0,
+    }
+}
+
+fn app_record() -> Record<'static> {
+    Record::App(AppRecord {
+        header: header(),
+        key: KEY,
+        counters: AppCounters {
+            epoch: 1,
+            ..AppCounters::default()
+        },
+        comm: [0; 16],
+    })
+}
+
+fn exit_record() -> Record<'static> {
+    Record::Exit(ExitRecord {
+        header: header(),
+        process: KEY.process(),
+        status: 0,
+        padding: 0,
+    })
+}
+
+fn end_record() -> Record<'static> {
+    Record::Socket {
+        record: SocketRecord {
+            header: header(),
+            cookie: KEY.cookie,
+            socket: tcp(),
+        },
+        ended: true,
+    }
+}
+
+fn sent(out: &[Timed]) -> Vec<u64> {
+    out.iter()
+        .filter_map(|timed| match &timed.event {
+            Event::App(fact) => Some(fact.totals.tx_bytes.0),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_tick_brings_what_the_record_did_not_hold() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.tick(2, Instant(10), &mut maps, &mut out);
+    assert_eq!(sent(&out), [0, 100]);
+    out.clear();
+    tracker.tick(3, Instant(20), &mut maps, &mut out);
+    assert!(out.is_empty(), "nothing told, nothing read");
+}
+
+#[test]
+fn what_told_in_the_new_epoch_is_read_at_the_next_tick_too() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    // Its record came between the beginning of epoch 1 and the tick.
+    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.tick(1, Instant(10), &mut maps, &mut out);
+    maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
+    out.clear();
+    tracker.tick(2, Instant(20), &mut maps, &mut out);
+    assert_eq!(sent(&out), [120]);
+}
+
+#[test]
+fn a_process_has_its_last_totals_before_its_exit() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    out.clear();
+    tracker.record(exit_record(), &mut maps, &mut out);
+    assert_eq!(sent(&out), [100]);
+    assert!(matches!(out[1].event, Event::ProcessExit { .. }));
+    assert!(maps.app.is_empty(), "nobody adds to it any more");
+    assert!(!maps.sockets.is_empty(), "another process may hold it");
+}
+
+#[test]
+fn what_has_ended_is_closed_by_a_sweep_though_losses_go_on() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(end_record(), &mut maps, &mut out);
+    maps.lost.traffic += 1;
+    let later = Instant(60_000_000_000);
+    out.clear();
+    tracker.close_due(later, &mut maps, &mut out);
+    assert!(out.is_empty(), "it waits for a sweep");
+    tracker.sweep(&Entryless::None, later, &mut maps, &mut out);
+    let is_end = |event: &Timed| matches!(event.event, Event::SocketEnd { .. });
+    assert!(out.iter().any(is_end));
+    assert_eq!(sent(&out).last(), Some(&100), "with what no record told");
+}
+
+#[test]
+fn without_room_for_sockets_nothing_is_deleted() {
+    let mut maps = maps(100, tcp());
+    maps.sockets.clear();
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    for seconds in 0..4 {
+        let listed = HashSet::from_iter([KEY.cookie]);
+        let now = Instant(seconds * 10_000_000_000);
+        tracker.sweep(&Entryless::Any, now, &mut maps, &mut out);
+        tracker.sweep(&Entryless::Among(listed), now, &mut maps, &mut out);
+    }
+    assert!(!maps.app.is_empty());
+    // The system has no such socket any more.
+    let gone = Entryless::Among(HashSet::default());
+    for seconds in 4..6 {
+        let now = Instant(seconds * 10_000_000_000);
+        tracker.sweep(&gone, now, &mut maps, &mut out);
+    }
+    assert!(maps.app.is_empty());
+}
+
+#[test]
+fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
+    let closed = SocketState { closed: 1, ..tcp() };
+    let in_handshake = SocketState {
+        state: SYN_RECV,
+        ..tcp()
+    };
+    for socket in [closed, in_handshake] {
+        let mut maps = maps(100, socket);
+        let mut tracker = Tracker::default();
+        let mut out = Vec::new();
+        for seconds in [0, 100] {
+            let now = Instant(seconds * 1_000_000_000);
+            tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        }
+        maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
+        for seconds in [170, 180, 349] {
+            let now = Instant(seconds * 1_000_000_000);
+            tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        }
+        assert!(!maps.sockets.is_empty());
+        let now = Instant(350_000_000_000);
+        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        assert!(maps.app.is_empty() && maps.sockets.is_empty());
+    }
+}
+
+#[test]
+fn an_ended_socket_is_read_once_more_and_deleted() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(end_record(), &mut maps, &mut out);
+    tracker.close_due(Instant(10), &mut maps, &mut out);
+    assert!(!maps.sockets.is_empty(), "its grace is not over");
+    maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
+    out.clear();
+    tracker.close_due(Instant(100_000_000), &mut maps, &mut out);
+    assert_eq!(sent(&out), [120]);
+    assert!(matches!(
+        out.last().unwrap().event,
+        Event::SocketEnd {
+            reason: CloseReason::Closed,
+            ..
+        }
+    ));
+    assert!(maps.app.is_empty() && maps.sockets.is_empty());
+}
+
+#[test]
+fn the_sweep_finds_what_no_record_told() {
+    let ended = SocketState {
+        released: 1,
+        closed: 1,
+        ..tcp()
+    };
+    let mut maps = maps(100, ended);
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.sweep(&Entryless::None, Instant(10), &mut maps, &mut out);
+    assert_eq!(sent(&out), [100]);
+    tracker.sweep(&Entryless::None, Instant(20), &mut maps, &mut out);
+    assert!(maps.app.is_empty() && maps.sockets.is_empty());
+    assert_eq!(sent(&out).last(), Some(&Bytes(100).0));
+}
+
+#[test]
+fn nothing_is_closed_while_counters_may_be_unknown() {
+    let mut maps = maps(100, tcp());
+    // The record of the counters found no room.
+    maps.lost.traffic = 1;
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(end_record(), &mut maps, &mut out);
+    tracker.record(exit_record(), &mut maps, &mut out);
+    tracker.close_due(Instant(100_000_000), &mut maps, &mut out);
+    let is_end = |timed: &Timed| {
+        matches!(
+            timed.event,
+            Event::SocketEnd { .. } | Event::ProcessExit { .. }
+        )
+    };
+    assert!(!out.iter().any(is_end));
+    tracker.sweep(&Entryless::None, Instant(200_000_000), &mut maps, &mut out);
+    tracker.close_due(Instant(200_000_000), &mut maps, &mut out);
+    let told = out
+        .iter()
+        .position(|timed| matches!(timed.event, Event::App(_)));
+    let ended = out.iter().position(is_end);
+    assert!(told.is_some() && told < ended, "{out:?}");
+    assert_eq!(out.iter().filter(|timed| is_end(timed)).count(), 2);
+    assert!(maps.app.is_empty() && maps.sockets.is_empty());
+}
+
+#[test]
+fn the_end_closes_what_ended_without_having_told() {
+    let ended = SocketState {
+        released: 1,
+        closed: 1,
+        ..tcp()
+    };
+    let mut maps = maps(100, ended);
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.finish(2, &Entryless::None, Instant(10), &mut maps, &mut out);
+    assert_eq!(sent(&out).last(), Some(&100));
+    assert!(matches!(out.last().unwrap().event, Event::SocketEnd { .. }));
+}
+
+#[test]
+fn a_socket_that_the_sweep_did_not_come_across_keeps_its_counters() {
+    let mut maps = maps(100, tcp());
+    maps.unlisted = Some(KEY.cookie);
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    for seconds in 0..4 {
+        let now = Instant(seconds * 10_000_000_000);
+        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+    }
+    assert!(!maps.app.is_empty() && !maps.sockets.is_empty());
+}
+
+#[test]
+fn a_process_that_is_gone_without_a_record_has_ended() {
+    let mut maps = maps(100, tcp());
+    maps.lost.app = 1;
+    maps.overflow.insert(KEY.process(), AppCounters::default());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(), &mut maps, &mut out);
+    let before_it_began = Instant(KEY.start);
+    tracker.present(|_| false, before_it_began, &mut maps, &mut out);
+    tracker.present(|_| true, Instant(KEY.start + 1), &mut maps, &mut out);
+    assert!(!maps.app.is_empty());
+    tracker.present(|_| false, Instant(KEY.start + 1), &mut maps, &mut out);
+    assert!(maps.app.is_empty() && maps.overflow.is_empty());
+    assert_eq!(sent(&out).last(), Some(&100));
+}

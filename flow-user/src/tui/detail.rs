@@ -1,0 +1,300 @@
+//! What is known of the row that was opened?
+//!
+//! A detail holds the last that was known: when its process has ended, or its flow has closed, and later when no
+//! snapshot lists it any more, it stays as it was. It tells everything from the start, whatever was reset.
+
+pub(super) mod facts;
+pub(super) mod panel;
+pub(super) mod places;
+
+use std::{collections::HashSet, sync::Arc};
+
+use self::panel::{Content, Panel};
+use crate::{
+    event::{AppTotals, Instant, ProcessId, WireTotals},
+    model::snapshot::{Flow, FlowKey, Process, Snapshot, Totals},
+    query::{
+        columns::Context,
+        entry::{Entry, Id, Listener, Subject},
+        names::NoNames,
+        order::order,
+        states::{Passed, States},
+    },
+};
+
+/// The detail of a process or flow.
+#[derive(Clone, Debug)]
+pub(super) struct Detail {
+    pub of: Of,
+    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made of.
+    pub part: Snapshot,
+    pub sockets: Sockets,
+    /// States that the flow's socket went through.
+    pub states: Vec<Passed>,
+    /// Whether the last snapshot still had it.
+    pub listed: bool,
+    /// Which panel keys go to.
+    pub focus: usize,
+    /// What is remembered of each panel.
+    pub panels: Vec<Rows>,
+    /// The last click: when, in which panel, and on which row.
+    pub clicked: Option<(Instant, (usize, Id))>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Of {
+    Process(Arc<Process>),
+    Flow(Arc<Flow>),
+}
+
+/// What its sockets counted, each of them once.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sockets {
+    /// Sockets whose packets are counted.
+    pub counted: usize,
+    pub wire: WireTotals,
+    /// App bytes over the same sockets, by whatever process.
+    pub app: AppTotals,
+    /// Of those that speak TCP; `None` if none does.
+    pub retransmits: Option<u64>,
+}
+
+/// A panel's rows in order, and where the cursor stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    pub entries: Vec<Entry>,
+    pub chosen: Option<Id>,
+    /// The line of the chosen row.
+    pub line: usize,
+    /// The first line that is shown.
+    pub offset: usize,
+}
+
+impl Detail {
+    /// The detail of what a row stands for, if it has one.
+    pub fn open(subject: &Subject, snapshot: &Snapshot, states: &States) -> Option<Self> {
+        let of = match subject {
+            Subject::Process(process) | Subject::Overflow(process) => {
+                Of::Process(Arc::clone(process))
+            }
+            Subject::Flow(flow) => Of::Flow(Arc::clone(flow)),
+            _ => return None,
+        };
+        let panels = of.panels();
+        let mut detail = Self {
+            part: of.alone(),
+            of,
+            sockets: Sockets::default(),
+            states: Vec::new(),
+            listed: true,
+            focus: 0,
+            panels: vec![Rows::default(); panels.len()],
+            clicked: None,
+        };
+        detail.renew(snapshot, states);
+        Some(detail)
+    }
+
+    /// What a row of one of its panels opens.
+    pub fn open_row(&self, entry: &Entry, snapshot: &Snapshot, states: &States) -> Option<Self> {
+        let subject = match &entry.subject {
+            Subject::Listener(listener) => self.listening(listener)?,
+            // That is the process of this detail.
+            Subject::Overflow(_) => return None,
+            subject => subject.clone(),
+        };
+        Self::open(&subject, snapshot, states)
+    }
+
+    /// Takes what a new snapshot knows.
+    pub fn renew(&mut self, snapshot: &Snapshot, states: &States) {
+        let found = match &self.of {
+            Of::Process(known) => find_process(snapshot, known.id).map(Of::Process),
+            Of::Flow(known) => find_flow(snapshot, known.key).map(Of::Flow),
+        };
+        self.listed = found.is_some();
+        if let Some(of) = found {
+            let mut part = of.alone();
+            let (flows, sockets) = of.flows(snapshot);
+            part.time = snapshot.time;
+            part.flows = flows;
+            let known = std::mem::replace(&mut self.sockets, sockets);
+            if of.is_over() {
+                // Nothing new comes: what leaves the snapshot is still of interest.
+                keep(&mut part.flows, &self.part.flows);
+                if sockets.counted < known.counted {
+                    self.sockets = known;
+                }
+            }
+            self.part = part;
+            self.of = of;
+        }
+        if let Of::Flow(flow) = &self.of {
+            let passed = states.of(flow.key.socket);
+            if !passed.is_empty() {
+                self.states = passed.to_vec();
+            }
+        }
+        for (panel, rows) in self.of.panels().iter().zip(&mut self.panels) {
+            rows.renew(panel, &self.part);
+        }
+    }
+
+    /// Its panels.
+    pub fn table(&self) -> &'static [Panel] {
+        self.of.panels()
+    }
+
+    /// What the cursor stands on in the panel with the focus.
+    pub fn chosen(&self) -> Option<&Subject> {
+        let rows = self.panels.get(self.focus)?;
+        rows.chosen.as_ref()?;
+        rows.under_cursor().map(|entry| &entry.subject)
+    }
+
+    /// The panel that keys go to.
+    pub fn focused(&mut self) -> Option<&mut Rows> {
+        self.panels.get_mut(self.focus)
+    }
+
+    /// The listening socket behind a row of the listeners.
+    fn listening(&self, listener: &Listener) -> Option<Subject> {
+        let mut flows = self.part.flows.iter();
+        let flow = flows.find(|flow| {
+            flow.key.remote.is_none()
+                && (flow.netns, flow.protocol, flow.local)
+                    == (listener.netns, listener.protocol, listener.local)
+        })?;
+        Some(Subject::Flow(Arc::clone(flow)))
+    }
+}
+
+impl Of {
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Process(process) => process.exited.is_some(),
+            Self::Flow(flow) => flow.closed.is_some(),
+        }
+    }
+
+    fn panels(&self) -> &'static [Panel] {
+        match self {
+            Self::Process(_) => panel::PROCESS,
+            Self::Flow(_) => panel::FLOW,
+        }
+    }
+
+    /// A snapshot of it, without flows.
+    fn alone(&self) -> Snapshot {
+        let (processes, app) = match self {
+            Self::Process(process) => (vec![Arc::clone(process)], process.totals),
+            Self::Flow(_) => (Vec::new(), AppTotals::default()),
+        };
+        Snapshot {
+            processes,
+            totals: Totals {
+                app,
+                ..Totals::default()
+            },
+            ..Snapshot::default()
+        }
+    }
+
+    /// Its flows, and what their sockets counted. The rows of a socket stand together.
+    fn flows(&self, snapshot: &Snapshot) -> (Vec<Arc<Flow>>, Sockets) {
+        let is_own = |flow: &Flow| match self {
+            Self::Process(process) => flow.key.process == Some(process.id),
+            Self::Flow(own) => flow.key.socket == own.key.socket,
+        };
+        let mut flows = Vec::new();
+        let mut sockets = Sockets::default();
+        for rows in snapshot.flows.chunk_by(|a, b| a.key.socket == b.key.socket) {
+            let before = flows.len();
+            flows.extend(rows.iter().filter(|flow| is_own(flow)).cloned());
+            if flows.len() > before {
+                sockets.add(rows);
+            }
+        }
+        (flows, sockets)
+    }
+}
+
+impl Sockets {
+    /// Takes a socket by its rows, which show the same counters.
+    fn add(&mut self, rows: &[Arc<Flow>]) {
+        let Some(row) = rows.first() else { return };
+        if let Some(wire) = row.wire {
+            self.counted += 1;
+            self.wire += wire;
+            for row in rows {
+                self.app += row.app;
+            }
+        }
+        if let Some(tcp) = row.tcp {
+            let retransmits = self.retransmits.get_or_insert_default();
+            *retransmits = retransmits.saturating_add(tcp.retransmits.into());
+        }
+    }
+}
+
+impl Rows {
+    /// Takes new rows; the cursor goes where its row goes.
+    fn renew(&mut self, panel: &Panel, part: &Snapshot) {
+        let Content::Table { rows, .. } = panel.content else {
+            return;
+        };
+        let entries = rows(part);
+        let places = order(&entries, None, &Context::new(&NoNames));
+        let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
+        let ordered = places
+            .into_iter()
+            .filter_map(|at| entries[at as usize].take());
+        self.entries = ordered.collect();
+        let Some(chosen) = &self.chosen else { return };
+        let found = self.find(chosen);
+        self.choose(found.unwrap_or(self.line));
+    }
+
+    /// Puts the cursor on a line; on the last one if there are not so many.
+    pub fn choose(&mut self, line: usize) {
+        self.line = line.min(self.entries.len().saturating_sub(1));
+        self.chosen = self.entries.get(self.line).map(|it| it.subject.id());
+    }
+
+    /// The row under the cursor; without one, the first that is shown.
+    pub fn under_cursor(&self) -> Option<&Entry> {
+        let line = match self.chosen {
+            Some(_) => self.line,
+            None => self.offset,
+        };
+        self.entries.get(line)
+    }
+
+    fn find(&self, id: &Id) -> Option<usize> {
+        let mut entries = self.entries.iter();
+        entries.position(|entry| entry.subject.id() == *id)
+    }
+}
+
+/// Adds those that are known and no longer listed.
+fn keep(flows: &mut Vec<Arc<Flow>>, known: &[Arc<Flow>]) {
+    let listed: HashSet<FlowKey> = flows.iter().map(|flow| flow.key).collect();
+    let gone = known.iter().filter(|flow| !listed.contains(&flow.key));
+    flows.extend(gone.cloned());
+}
+
+fn find_process(snapshot: &Snapshot, id: ProcessId) -> Option<Arc<Process>> {
+    let mut processes = snapshot.processes.iter();
+    processes.find(|process| process.id == id).cloned()
+}
+
+/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as another row of its socket.
+fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
+    let rows = || {
+        let flows = snapshot.flows.iter();
+        flows.filter(|flow| flow.key.socket == key.socket)
+    };
+    let same = rows().find(|flow| flow.key == key);
+    let same_remote = || rows().find(|flow| flow.key.remote == key.remote);
+    same.or_else(same_remote).or_else(|| rows().next()).cloned()
+}

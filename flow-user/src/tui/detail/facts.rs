@@ -1,0 +1,290 @@
+//! What a detail says of its process or flow, in full: names and texts, which may hold anything.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{Detail, Of, Sockets};
+use crate::{
+    event::{AppTotals, Bytes, Direction, Instant},
+    model::snapshot::{Flow, Process},
+    query::{entry::Cause, human},
+    tui::state::State,
+};
+
+/// A name, and what it is.
+pub(in crate::tui) type Fact = (&'static str, String);
+
+/// All there is to say.
+pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
+    match &detail.of {
+        Of::Process(process) => of_process(state, detail, process),
+        Of::Flow(flow) => of_flow(state, detail, flow),
+    }
+}
+
+fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
+    let mut facts = of_program(state, process);
+    facts.push(("lineage", lineage(process)));
+    facts.push(("started", moment(state, process.id.start)));
+    facts.push(match process.exited {
+        Some(exited) => ("exited", moment(state, exited)),
+        None => ("state", life(state, detail)),
+    });
+    facts.extend(moved(state, process.totals));
+    if process.overflow != AppTotals::default() {
+        let bytes = |bytes: Bytes| state.units.bytes(bytes.0);
+        let (rx, tx) = (
+            bytes(process.overflow.rx_bytes),
+            bytes(process.overflow.tx_bytes),
+        );
+        let text = format!("▼ {rx} ▲ {tx}: the table of flows was full");
+        facts.push(("without a flow", text));
+    }
+    facts.push(("open flows", process.open_flows.to_string()));
+    facts.extend(on_the_wire(state, &detail.sockets));
+    facts
+}
+
+fn of_program(state: &State, process: &Process) -> Vec<Fact> {
+    let program = &process.program;
+    let exe = program.exe.as_deref();
+    let mut facts = vec![
+        ("command", command(process).unwrap_or_else(unknown)),
+        (
+            "executable",
+            exe.map_or_else(unknown, |exe| exe.to_string_lossy().into_owned()),
+        ),
+        ("user", user(state, process)),
+        (
+            "cgroup",
+            process
+                .cgroup_path
+                .as_deref()
+                .map_or_else(unknown, str::to_owned),
+        ),
+    ];
+    if let Some(comm) = program
+        .comm
+        .as_deref()
+        .filter(|comm| *comm != process.name())
+    {
+        facts.push(("kernel's name", comm.to_owned()));
+    }
+    facts
+}
+
+fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
+    let mut facts = vec![
+        ("protocol", flow.protocol.name().to_owned()),
+        (
+            "local",
+            flow.bound().map_or_else(unknown, |local| local.to_string()),
+        ),
+    ];
+    if let Some(remote) = flow.key.remote {
+        facts.push(("remote", named(state, remote)));
+    }
+    facts.push(("direction", direction(flow).to_owned()));
+    facts.push(("state", life(state, detail)));
+    if !detail.states.is_empty() {
+        facts.push(("seen", passed(state, detail)));
+    }
+    facts.push(("opened", moment(state, flow.opened)));
+    if let Some((closed, reason)) = flow.closed {
+        let text = format!("{}: {}", moment(state, closed), reason.name());
+        facts.push(("closed", text));
+    }
+    facts.push(("where", place(flow)));
+    facts.push(("owner", owner(flow)));
+    if let Some(process) = &flow.process {
+        facts.extend(of_program(state, process));
+        facts.push(("lineage", lineage(process)));
+    }
+    facts.extend(moved(state, flow.app));
+    facts.extend(on_the_wire(state, &detail.sockets));
+    if let Some(tcp) = flow.tcp {
+        let text = format!(
+            "{}, at least {}",
+            round_trip(tcp.rtt),
+            round_trip(tcp.min_rtt)
+        );
+        facts.push(("round trip", text));
+    }
+    facts
+}
+
+/// What stands where nothing is known.
+pub(in crate::tui) fn unknown() -> String {
+    "not known".to_owned()
+}
+
+/// The command line, if it is known.
+pub(in crate::tui) fn command(process: &Process) -> Option<String> {
+    let program = &process.program;
+    let arguments = program.cmdline.as_deref().filter(|it| !it.is_empty())?;
+    let mut text = arguments.join(" ");
+    if program.cmdline_cut {
+        text.push_str(" … (the kernel side keeps no more)");
+    }
+    Some(text)
+}
+
+/// The furthest ancestor first.
+pub(in crate::tui) fn lineage(process: &Process) -> String {
+    let ancestors = process.lineage.iter().rev();
+    let mut names: Vec<String> = ancestors
+        .map(|(id, name)| format!("{name}({})", id.pid))
+        .collect();
+    names.push(format!("{}({})", process.name(), process.id.pid));
+    names.join(" › ")
+}
+
+/// Login name and id.
+pub(in crate::tui) fn user(state: &State, process: &Process) -> String {
+    match process.uid {
+        Some(uid) => match state.world.user(uid) {
+            Some(name) => format!("{name} ({uid})"),
+            None => format!("uid {uid}"),
+        },
+        None => unknown(),
+    }
+}
+
+/// Whether it lives, and since when; else how it ended.
+pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
+    let ago = |time: Instant| human::duration(state.shown.time.since(time));
+    match &detail.of {
+        Of::Process(process) => match process.exited {
+            Some(exited) => format!("exited {} ago", ago(exited)),
+            None if !detail.listed => {
+                "no longer listed: it has no socket and moved nothing lately".to_owned()
+            }
+            None => format!("runs for {}", ago(process.id.start)),
+        },
+        Of::Flow(flow) => match flow.closed {
+            Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
+            None if !detail.listed => "no longer listed".to_owned(),
+            None => format!("{} for {}", flow.state.name(), ago(flow.opened)),
+        },
+    }
+}
+
+/// Both ends, with who opened it between them.
+pub(in crate::tui) fn endpoints(state: &State, flow: &Flow) -> String {
+    let arrow = match flow.direction {
+        Some(Direction::Outbound) => "→",
+        Some(Direction::Inbound) => "←",
+        None => "↔",
+    };
+    let local = flow.bound().map(|local| local.to_string());
+    let remote = flow.key.remote;
+    let remote = remote.map(|remote| format!("{arrow} {}", named(state, remote)));
+    let parts = [Some(flow.protocol.to_string()), local, remote];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(" ")
+}
+
+/// The process it belongs to, or why there is none.
+pub(in crate::tui) fn owner(flow: &Flow) -> String {
+    match &flow.process {
+        Some(process) => format!("{} {}", process.id.pid, process.name()),
+        None => Cause::of_unowned(flow).label().to_owned(),
+    }
+}
+
+pub(in crate::tui) fn direction(flow: &Flow) -> &'static str {
+    match flow.direction {
+        Some(Direction::Outbound) => "outbound: opened from here",
+        Some(Direction::Inbound) => "inbound: opened by the remote",
+        None if flow.key.remote.is_none() => "no remote",
+        None => "not known who opened it",
+    }
+}
+
+/// Interface, network namespace, socket.
+pub(in crate::tui) fn place(flow: &Flow) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(flow.interface.as_deref().map(str::to_owned));
+    parts.extend(flow.netns.map(|netns| format!("netns {}", netns.0)));
+    parts.push(format!("socket {:x}", flow.key.socket.0));
+    parts.join(" · ")
+}
+
+/// The states that were seen, with the time of day of each.
+pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
+    let states = detail.states.iter().map(|passed| {
+        let time = state.clock.time_of_day(passed.time, &state.zone);
+        format!("{} {time}", passed.state.name())
+    });
+    let mut texts: Vec<String> = states.collect();
+    if let Of::Flow(flow) = &detail.of
+        && let Some((closed, reason)) = flow.closed
+    {
+        let time = state.clock.time_of_day(closed, &state.zone);
+        texts.push(format!("{} {time}", reason.name()));
+    }
+    texts.join(" › ")
+}
+
+/// A moment by the clock and as seen from now.
+pub(in crate::tui) fn moment(state: &State, time: Instant) -> String {
+    let clock = state.clock.time_of_day(time, &state.zone);
+    let ago = human::duration(state.shown.time.since(time));
+    format!("{clock}, {ago} ago")
+}
+
+pub(in crate::tui) fn round_trip(time: Option<Duration>) -> String {
+    match time {
+        Some(time) => human::milliseconds(time),
+        None => unknown(),
+    }
+}
+
+fn moved(state: &State, app: AppTotals) -> [Fact; 2] {
+    let text = |bytes, calls: u64| format!("{} in {calls} calls", state.units.bytes(bytes));
+    [
+        ("received", text(app.rx_bytes.0, app.rx_calls)),
+        ("sent", text(app.tx_bytes.0, app.tx_calls)),
+    ]
+}
+
+fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
+    let Sockets {
+        counted,
+        wire,
+        app,
+        retransmits,
+    } = *sockets;
+    if counted == 0 {
+        return Vec::new();
+    }
+    let text = |bytes: u64, packets: u64, app: u64| {
+        let more = human::overhead(app, bytes);
+        let more = more.map_or_else(String::new, |more| format!(", {more} of app bytes"));
+        format!("{} in {packets} packets{more}", state.units.bytes(bytes))
+    };
+    let listed = human::count(counted, "socket", "sockets that are listed");
+    let mut facts = vec![
+        ("counted", format!("packets of {listed}")),
+        (
+            "wire received",
+            text(wire.rx_bytes.0, wire.rx_packets, app.rx_bytes.0),
+        ),
+        (
+            "wire sent",
+            text(wire.tx_bytes.0, wire.tx_packets, app.tx_bytes.0),
+        ),
+    ];
+    if let Some(retransmits) = retransmits {
+        let retransmits = usize::try_from(retransmits).unwrap_or(usize::MAX);
+        let text = human::count(retransmits, "packet", "packets");
+        facts.push(("retransmitted", text));
+    }
+    facts
+}
+
+fn named(state: &State, address: SocketAddr) -> String {
+    match state.world.host(address.ip()) {
+        Some(name) => format!("{name} {address}"),
+        None => address.to_string(),
+    }
+}

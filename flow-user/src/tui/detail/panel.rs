@@ -1,0 +1,126 @@
+//! Which panels has a detail? One entry each.
+
+use super::{
+    Detail,
+    facts::{self, Fact},
+};
+use crate::{
+    model::snapshot::Snapshot,
+    query::{
+        columns::{self, Column},
+        entry::Entry,
+        group,
+        view::{By, View},
+    },
+    tui::state::State,
+};
+
+/// A part of a detail that keys can go to.
+pub(in crate::tui) struct Panel {
+    pub title: &'static str,
+    pub content: Content,
+    /// What stands there while it has no rows.
+    pub empty: &'static str,
+    /// Whether it stands beside the others where there is room; else it is alone when keys go to it.
+    pub beside: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(in crate::tui) enum Content {
+    Table {
+        /// Its columns, and which of them say nothing here.
+        columns: fn() -> &'static [Column],
+        without: &'static [&'static str],
+        /// Its rows, from what is known of the process or flow.
+        rows: fn(&Snapshot) -> Vec<Entry>,
+    },
+    /// Names and what they are, in full.
+    Text(fn(&State, &Detail) -> Vec<Fact>),
+}
+
+/// What says nothing where the process is known.
+const OF_ONE_PROCESS: &[&str] = &["pid", "process", "user", "processes"];
+
+/// The panels of a process.
+pub(super) static PROCESS: &[Panel] = &[
+    Panel {
+        title: "Flows",
+        content: Content::Table {
+            columns: || columns::of(By::Flow),
+            without: OF_ONE_PROCESS,
+            rows: |part| by(part, By::Flow),
+        },
+        empty: "It has no flow.",
+        beside: true,
+    },
+    Panel {
+        title: "Listeners",
+        content: Content::Table {
+            columns: || columns::of(By::Listener),
+            without: OF_ONE_PROCESS,
+            rows: |part| by(part, By::Listener),
+        },
+        empty: "It listens nowhere.",
+        beside: true,
+    },
+    Panel {
+        title: "Remotes",
+        content: Content::Table {
+            columns: || columns::of(By::Remote),
+            without: OF_ONE_PROCESS,
+            rows: |part| by(part, By::Remote),
+        },
+        empty: "It talked with nobody yet.",
+        beside: true,
+    },
+    Panel {
+        title: "Protocols",
+        content: Content::Table {
+            columns: || columns::PROTOCOL,
+            without: OF_ONE_PROCESS,
+            rows: |part| group::by_protocol(part, &View::default()),
+        },
+        empty: "It moved nothing yet.",
+        beside: true,
+    },
+    Panel {
+        title: "About",
+        content: Content::Text(facts::of),
+        empty: "",
+        beside: false,
+    },
+];
+
+/// The panels of a flow.
+pub(super) static FLOW: &[Panel] = &[
+    Panel {
+        title: "Used by",
+        content: Content::Table {
+            columns: || columns::of(By::Process),
+            without: &["graph", "command", "flows"],
+            rows: |part| group::by_part_owner(part, &View::default()),
+        },
+        empty: "No process used its socket yet.",
+        beside: true,
+    },
+    Panel {
+        title: "Remotes of the socket",
+        content: Content::Table {
+            columns: || columns::of(By::Remote),
+            without: &["flows"],
+            rows: |part| by(part, By::Remote),
+        },
+        empty: "Its socket talked with nobody yet.",
+        beside: true,
+    },
+    Panel {
+        title: "About",
+        content: Content::Text(facts::of),
+        empty: "",
+        beside: true,
+    },
+];
+
+fn by(part: &Snapshot, by: By) -> Vec<Entry> {
+    group::entries_by(part, &View::default(), by)
+}

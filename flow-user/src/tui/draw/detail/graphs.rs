@@ -1,0 +1,177 @@
+//! How fast, over the chosen span: a graph for each way, and one of the round trip time.
+
+use std::time::Duration;
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use crate::{
+    event::{AppTotals, Bytes, WireTotals},
+    model::snapshot::Rate,
+    query::{
+        graph::{braille, spread},
+        history::{Sample, Track},
+        human,
+    },
+    sink::text::width,
+    tui::{
+        detail::{Detail, Of, facts},
+        draw::text::{Line, split},
+        state::State,
+        theme::Role,
+    },
+};
+
+/// Columns of what stands before a graph.
+const LABEL: u16 = 24;
+
+/// A graph, with what stands before and after it.
+struct Graph {
+    role: Role,
+    label: String,
+    /// What the top of the graph means.
+    scale: fn(&State, f64) -> String,
+    of: fn(&Sample) -> f32,
+    /// What else is to be known, the most important first.
+    more: Vec<String>,
+}
+
+/// One after the other, each in its place.
+pub(super) fn draw(state: &State, detail: &Detail, places: &[Rect], buffer: &mut Buffer) {
+    let history = state.shown_history();
+    let track = match &detail.of {
+        Of::Process(process) => history.process(process.id),
+        Of::Flow(flow) => history.flow(flow.key),
+    };
+    for (place, graph) in places.iter().zip(graphs(state, detail)) {
+        one(state, &graph, track, *place, buffer);
+    }
+}
+
+fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
+    let (rate, app, tcp) = match &detail.of {
+        Of::Process(process) => (process.rate, process.totals, None),
+        Of::Flow(flow) => (flow.rate, flow.app, flow.tcp),
+    };
+    // What is gone moves nothing, whatever it did last.
+    let rate = if detail.listed { rate } else { Rate::default() };
+    let rate_scale = |state: &State, top: f64| state.units.rate(top);
+    let received = Graph {
+        role: Role::Rx,
+        label: label(state, "▼", rate.rx, app.rx_bytes),
+        scale: rate_scale,
+        of: |sample| sample.rx,
+        more: wire(
+            state,
+            detail,
+            |wire| (wire.rx_bytes, wire.rx_packets),
+            |app| app.rx_bytes,
+        ),
+    };
+    let mut sent = Graph {
+        role: Role::Tx,
+        label: label(state, "▲", rate.tx, app.tx_bytes),
+        scale: rate_scale,
+        of: |sample| sample.tx,
+        more: wire(
+            state,
+            detail,
+            |wire| (wire.tx_bytes, wire.tx_packets),
+            |app| app.tx_bytes,
+        ),
+    };
+    let retransmits = detail.sockets.retransmits;
+    let retransmits = retransmits.map(|packets| format!("retransmitted {packets}"));
+    let Some(tcp) = tcp else {
+        // More telling than the number of packets.
+        let at = sent.more.len().min(1);
+        sent.more.splice(at..at, retransmits);
+        return vec![received, sent];
+    };
+    let round_trip = Graph {
+        role: Role::Accent,
+        label: format!(
+            " rtt {} min {}",
+            facts::round_trip(tcp.rtt),
+            facts::round_trip(tcp.min_rtt)
+        ),
+        scale: |_, top| {
+            let top = Duration::try_from_secs_f64(top).unwrap_or_default();
+            human::milliseconds(top)
+        },
+        of: |sample| sample.rtt,
+        more: retransmits.into_iter().collect(),
+    };
+    vec![received, sent, round_trip]
+}
+
+/// What the sockets counted on the wire, what that is over the app bytes, and in how many packets.
+fn wire(
+    state: &State,
+    detail: &Detail,
+    wire_of: fn(&WireTotals) -> (Bytes, u64),
+    app_of: fn(&AppTotals) -> Bytes,
+) -> Vec<String> {
+    let sockets = &detail.sockets;
+    if sockets.counted == 0 {
+        return Vec::new();
+    }
+    let (Bytes(bytes), packets) = wire_of(&sockets.wire);
+    let packets = usize::try_from(packets).unwrap_or(usize::MAX);
+    let more = human::overhead(app_of(&sockets.app).0, bytes);
+    let more = more.map_or_else(String::new, |more| format!(" ({more})"));
+    vec![
+        format!("wire {}{more}", state.units.bytes(bytes)),
+        format!("{} packets", human::short_count(packets)),
+    ]
+}
+
+fn label(state: &State, sign: &str, rate: f64, total: Bytes) -> String {
+    let (rate, total) = (state.units.rate(rate), state.units.bytes(total.0));
+    format!(" {sign} {rate:>11} {total:>8}")
+}
+
+fn one(state: &State, graph: &Graph, track: Option<&Track>, area: Rect, buffer: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    let more = match area.width {
+        ..80 => 22,
+        80..110 => 34,
+        _ => 52,
+    };
+    let (left, right) = split(area, area.width.saturating_sub(more));
+    let samples = track
+        .map(|track| track.span(state.span))
+        .unwrap_or_default();
+    let numbers: Vec<f64> = samples
+        .iter()
+        .map(|sample| (graph.of)(sample).into())
+        .collect();
+    let top = numbers.iter().fold(0.0, |most: f64, it| most.max(*it));
+    let room = usize::from(left.width.saturating_sub(LABEL));
+    let columns = spread(&numbers, state.span.steps(), room * 2);
+    let lines = braille(&columns, room, area.height.into(), top);
+    let scale = format!(" of {:>10}", (graph.scale)(state, top));
+    let labels = [(&graph.label, graph.role), (&scale, Role::Dim)];
+    for ((y, drawn), (text, role)) in (area.y..area.bottom()).zip(&lines).zip(labels) {
+        let mut line = Line::new(Rect {
+            y,
+            height: 1,
+            ..left
+        });
+        line.put_styled(text, LABEL.into(), state.theme.style(role));
+        line.go_to(LABEL);
+        line.put(state, drawn, graph.role);
+        line.draw(buffer);
+    }
+    let mut line = Line::new(Rect { height: 1, ..right });
+    line.skip(1);
+    for text in &graph.more {
+        if line.room() < width(text) + 1 {
+            break;
+        }
+        line.put(state, text, Role::Plain);
+        line.skip(2);
+    }
+    line.draw(buffer);
+}

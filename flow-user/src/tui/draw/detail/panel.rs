@@ -1,0 +1,124 @@
+//! A panel of a detail: a table whose rows have a cursor, or a text.
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::named_lines;
+use crate::{
+    query::{columns::Align, entry::Entry},
+    sink::text::width,
+    tui::{
+        detail::{
+            Detail, Rows,
+            panel::{Content, Panel},
+            places::{self, PanelPlace},
+        },
+        draw::{
+            table::{header, row},
+            text::Line,
+        },
+        layout::Slot,
+        rows::{self, Fold},
+        state::State,
+        theme::Role,
+    },
+};
+
+pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &mut Buffer) {
+    let panel = detail
+        .table()
+        .get(place.at)
+        .zip(detail.panels.get(place.at));
+    let Some((panel, rows)) = panel else { return };
+    let focused = place.at == detail.focus;
+    title(state, panel, rows, focused, place.title, buffer);
+    match panel.content {
+        Content::Text(facts) => {
+            let lines = places::text_lines(state, detail, facts, place.body.width);
+            let seen = lines
+                .get(rows.offset.min(lines.len())..)
+                .unwrap_or_default();
+            named_lines(state, seen, place.body, buffer);
+        }
+        Content::Table {
+            columns, without, ..
+        } => {
+            let slots = places::slots(state, columns(), without, place.body.width);
+            header(state, &slots, None, place.header, buffer);
+            body(state, panel, rows, focused, &slots, place.body, buffer);
+        }
+    }
+}
+
+/// A rule with its name, where panels stand beside each other.
+fn title(
+    state: &State,
+    panel: &Panel,
+    rows: &Rows,
+    focused: bool,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let text = match panel.content {
+        Content::Table { .. } => format!(" {} {} ", panel.title, rows.entries.len()),
+        Content::Text(_) => format!(" {} ", panel.title),
+    };
+    let mut line = Line::new(area);
+    line.put(state, "─", Role::Rule);
+    let role = if focused { Role::Sorted } else { Role::Header };
+    line.put(state, &text, role);
+    let rule = "─".repeat(usize::from(area.width).saturating_sub(width(&text) + 1));
+    line.put(state, &rule, Role::Rule);
+    line.draw(buffer);
+}
+
+fn body(
+    state: &State,
+    panel: &Panel,
+    rows: &Rows,
+    focused: bool,
+    slots: &[Slot],
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    if rows.entries.is_empty() {
+        let mut line = Line::new(Rect {
+            height: area.height.min(1),
+            ..area
+        });
+        line.skip(2);
+        line.put(state, panel.empty, Role::Dim);
+        line.draw(buffer);
+        return;
+    }
+    let seen = rows.entries.iter().enumerate().skip(rows.offset);
+    for (y, (at, entry)) in (area.y..area.bottom()).zip(seen) {
+        let place = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        let line = rows::Line {
+            at: 0,
+            parent: None,
+            depth: 0,
+            fold: Fold::Nothing,
+            nested: false,
+        };
+        let labelled = !tells_who(state, slots, entry);
+        row(state, slots, entry, &line, labelled, place, buffer);
+        if focused && rows.chosen.is_some() && at == rows.line {
+            buffer.set_style(place, state.theme.style(Role::Chosen));
+        }
+    }
+}
+
+/// Whether some column says who a row is: flows that ended have none, nor a listener where there is no room for its
+/// address.
+fn tells_who(state: &State, slots: &[Slot], entry: &Entry) -> bool {
+    let context = state.context();
+    let says_little = ["protocol", "arrow", "state"];
+    let mut who = slots.iter().map(|slot| slot.column).filter(|column| {
+        column.align == Align::Left && (!says_little.contains(&column.name) || !entry.is_flow())
+    });
+    who.any(|column| !(column.value)(entry, &context).text().is_empty())
+}

@@ -1,0 +1,34 @@
+//! The views, and which one is shown.
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::text::Line;
+use crate::{
+    sink::text::width,
+    tui::{
+        layout::{self, TAB_RULE},
+        state::State,
+        theme::Role,
+    },
+};
+
+pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
+    let mut line = Line::new(area);
+    let tabs = layout::tabs(state);
+    for (at, tab) in tabs.iter().enumerate() {
+        line.go_to(tab.x);
+        let (digit, name) = tab.text.split_at(1);
+        let roles = match tab.view == state.view {
+            true => [Role::Tab, Role::Tab],
+            false => [Role::Accent, Role::Plain],
+        };
+        line.put(state, digit, roles[0]);
+        line.put(state, name, roles[1]);
+        let end = usize::from(tab.x) + width(&tab.text);
+        let gap = tabs.get(at + 1).map(|next| usize::from(next.x) - end);
+        if gap == Some(width(TAB_RULE)) {
+            line.put(state, TAB_RULE, Role::Rule);
+        }
+    }
+    line.draw(buffer);
+}

@@ -1,0 +1,225 @@
+//! What does a key act on? The row that is chosen, in the table or in a panel of a detail; else what the detail is of.
+
+use std::sync::Arc;
+
+use super::{
+    detail::Of,
+    state::{Popup, State},
+};
+use crate::{
+    event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketState},
+    model::{
+        change::Change,
+        snapshot::{Flow, Process},
+    },
+    query::entry::Subject,
+    sink::text::escape,
+};
+
+/// A process that something is to be done to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub id: ProcessId,
+    /// Pid and name, for people. May hold anything.
+    pub name: String,
+}
+
+/// A socket that is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub socket: SocketCookie,
+    pub protocol: Protocol,
+    pub netns: Option<Netns>,
+    /// Protocol and addresses, for people.
+    pub name: String,
+}
+
+/// What stands in the focus; `None` where no row is chosen.
+///
+/// Without a choice nothing is guessed: rows change places while a key is on its way. In a detail a row that is not
+/// of a kind that `suits` leaves the key to what the detail is of, as do its texts.
+pub(super) fn subject(state: &State, suits: impl Fn(&Subject) -> bool) -> Option<Subject> {
+    if let Some(Popup::Detail(detail)) = state.popups.last() {
+        let chosen = detail.chosen().filter(|row| suits(row));
+        return Some(chosen.cloned().unwrap_or_else(|| match &detail.of {
+            Of::Process(process) => Subject::Process(Arc::clone(process)),
+            Of::Flow(flow) => Subject::Flow(Arc::clone(flow)),
+        }));
+    }
+    let here = state.here();
+    here.chosen.as_ref()?;
+    Some(state.rows.entry(here.line)?.subject.clone())
+}
+
+/// The one process that a row stands for or belongs to.
+pub(super) fn process(subject: &Subject) -> Option<&Arc<Process>> {
+    match subject {
+        Subject::Process(process) | Subject::Overflow(process) => Some(process),
+        Subject::Flow(flow) => flow.process.as_ref(),
+        Subject::Listener(listener) => match listener.processes.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a row stands for one process or belongs to one, alive or not.
+pub(super) fn has_process(subject: &Subject) -> bool {
+    matches!(subject, Subject::Ancestor(..)) || process(subject).is_some()
+}
+
+/// Whether a row is a flow, closed or not.
+pub(super) fn is_flow(subject: &Subject) -> bool {
+    matches!(subject, Subject::Flow(_))
+}
+
+/// The process to act on, and what it was started with.
+pub(super) fn target(subject: &Subject) -> Result<(Target, String), String> {
+    if let Subject::Ancestor(id, name) = subject {
+        return Ok((Target::new(*id, name), String::new()));
+    }
+    let Some(process) = process(subject) else {
+        return Err(NO_PROCESS.to_owned());
+    };
+    let target = Target::new(process.id, process.name());
+    if process.exited.is_some() {
+        return Err(format!("{} has exited already", target.name));
+    }
+    Ok((target, command(process)))
+}
+
+/// The connection to close, and what else that means.
+pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>), String> {
+    let Subject::Flow(flow) = subject else {
+        return Err("only a flow can be closed; this row is none".to_owned());
+    };
+    let name = endpoints(flow);
+    if flow.closed.is_some() {
+        return Err(format!("{name} is closed already"));
+    }
+    if flow.state == SocketState::Listen {
+        return Err("this socket listens, and is no connection".to_owned());
+    }
+    if !matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
+        return Err(format!(
+            "the kernel closes sockets of TCP and UDP, none of {}",
+            flow.protocol
+        ));
+    }
+    let mut text = vec![name.clone()];
+    text.extend(flow.process.as_ref().map(|process| {
+        let target = Target::new(process.id, process.name());
+        format!("of {}", target.name)
+    }));
+    if flow.state == SocketState::Unconnected {
+        text.push("Its socket has no fixed remote: what it says to others ends too.".to_owned());
+    }
+    let connection = Connection {
+        socket: flow.key.socket,
+        protocol: flow.protocol,
+        netns: flow.netns,
+        name,
+    };
+    Ok((connection, text))
+}
+
+/// Such as `tcp 10.0.3.7:50514 198.51.100.9:443`.
+fn endpoints(flow: &Flow) -> String {
+    let ends = [flow.bound(), flow.key.remote].into_iter().flatten();
+    ends.fold(flow.protocol.to_string(), |text, end| {
+        format!("{text} {end}")
+    })
+}
+
+/// What a row is called where somebody types: a name for what it is, and the text, in which nothing is left that a
+/// terminal or a shell's line would obey.
+pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String> {
+    let (what, text) = match subject {
+        Subject::Process(process) | Subject::Overflow(process) => match command(process) {
+            command if command.is_empty() => ("the name", process.name().to_owned()),
+            command => ("the command line", command),
+        },
+        Subject::Ancestor(_, name) => ("the name", name.to_string()),
+        Subject::Flow(flow) => ("the endpoints", endpoints(flow)),
+        Subject::Remote(address) => ("the address", address.to_string()),
+        Subject::Network(address, prefix) => ("the network", format!("{address}/{prefix}")),
+        Subject::Protocol(protocol) => ("the name", protocol.to_string()),
+        Subject::Listener(it) => ("the address", format!("{} {}", it.protocol, it.local)),
+        Subject::Interface(interface) => ("the name", interface.name.to_string()),
+        Subject::User(uid) => ("the number", uid.to_string()),
+        Subject::Cgroup(path) => ("the path", path.to_string()),
+        Subject::Event(event) => match &event.change {
+            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
+                ("the endpoints", endpoints(flow))
+            }
+            Change::ProcessExec(process) | Change::ProcessExit { process, .. } => {
+                return copied(&Subject::Process(Arc::clone(process)));
+            }
+            Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => return nothing(),
+        },
+        Subject::Cause(_) | Subject::Total => return nothing(),
+    };
+    Ok((what, bounded(&escape(&text)).to_owned()))
+}
+
+/// The pid of the process that a row stands for or belongs to.
+pub(super) fn pid(subject: &Subject) -> Result<(&'static str, String), String> {
+    let pid = match subject {
+        Subject::Ancestor(id, _) => Some(id.pid),
+        subject => process(subject).map(|process| process.id.pid),
+    };
+    let pid = pid.ok_or_else(|| NO_PROCESS.to_owned())?;
+    Ok(("the pid", pid.to_string()))
+}
+
+fn nothing<T>() -> Result<T, String> {
+    Err("this row has nothing to copy".to_owned())
+}
+
+/// Bytes of text that a terminal is asked to take; some take no more than 100 kB, encoded.
+const LONGEST: usize = 16 << 10;
+
+fn bounded(text: &str) -> &str {
+    match text
+        .char_indices()
+        .find(|(at, it)| at + it.len_utf8() > LONGEST)
+    {
+        Some((at, _)) => &text[..at],
+        None => text,
+    }
+}
+
+const NO_PROCESS: &str = "this row stands for no single process";
+
+fn command(process: &Process) -> String {
+    process
+        .program
+        .cmdline
+        .as_deref()
+        .unwrap_or_default()
+        .join(" ")
+}
+
+impl Target {
+    fn new(id: ProcessId, name: &str) -> Self {
+        Self {
+            id,
+            name: format!("{} {name}", id.pid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_has_an_end_between_characters() {
+        assert_eq!(bounded("täg"), "täg");
+        let long = "é".repeat(LONGEST);
+        assert_eq!(bounded(&long).len(), LONGEST);
+        let odd = format!("x{long}");
+        assert_eq!(bounded(&odd).len(), LONGEST - 1);
+    }
+}

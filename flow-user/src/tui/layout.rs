@@ -1,0 +1,264 @@
+//! What stands where? From the state alone, so that the mouse is understood without a look at what was drawn.
+
+use ratatui::layout::Rect;
+
+use super::{prompt::Prompt, state::State, views::ViewId};
+use crate::{
+    query::{
+        columns::{Align, Column, Measure},
+        human,
+    },
+    sink::text::width,
+};
+
+/// The smallest screen that has room for a table.
+pub(super) const LEAST: (u16, u16) = (60, 15);
+/// What divides columns.
+const GAP: u16 = 1;
+/// Columns at the left for the sign of each row.
+pub(super) const GUTTER: u16 = 2;
+/// What divides tabs where there is room for it.
+pub(super) const TAB_RULE: &str = " │ ";
+
+/// The parts of the screen, from the top down. A part that has no room has no height.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Parts {
+    pub title: Rect,
+    pub graphs: Rect,
+    pub facts: Rect,
+    pub tabs: Rect,
+    /// The filter, and that the screen is held still.
+    pub marks: Rect,
+    pub header: Rect,
+    pub body: Rect,
+    pub total: Rect,
+    /// What could stand at the cursor, while a filter is typed.
+    pub candidates: Rect,
+    pub foot: Rect,
+}
+
+/// Whether the screen is large enough for anything but saying so.
+pub(super) fn fits(size: (u16, u16)) -> bool {
+    size.0 >= LEAST.0 && size.1 >= LEAST.1
+}
+
+/// The parts of the screen.
+pub(super) fn parts(state: &State) -> Parts {
+    let (columns, rows) = state.size;
+    let mut top = 0;
+    let mut take = |height: u16| {
+        let height = height.min(rows.saturating_sub(top));
+        let part = Rect::new(0, top, columns, height);
+        top += height;
+        part
+    };
+    let tall = !state.compact && rows >= 20;
+    let graphs = match (state.compact, rows) {
+        (true, _) => 0,
+        (false, ..34) => 1,
+        (false, _) => 2,
+    };
+    let marked = state.is_paused()
+        || !state.filter.text.is_empty()
+        || state.since.is_some()
+        || state.threshold.rate().is_some();
+    let title = take(1);
+    let graphs = take(graphs);
+    let facts = take(u16::from(tall));
+    let tabs = take(1);
+    let marks = take(u16::from(marked));
+    let header = take(1);
+    let has_total = !state.compact && state.view.def().by.is_some();
+    let filtering = state.prompt.as_ref().is_some_and(Prompt::is_filter);
+    let below = 1 + u16::from(has_total) + u16::from(filtering);
+    let body = take(rows.saturating_sub(header.bottom() + below));
+    let total = take(u16::from(has_total));
+    let candidates = take(u16::from(filtering));
+    let foot = take(1);
+    Parts {
+        title,
+        graphs,
+        facts,
+        tabs,
+        marks,
+        header,
+        body,
+        total,
+        candidates,
+        foot,
+    }
+}
+
+/// A tab.
+#[derive(Clone, Debug)]
+pub(super) struct Tab {
+    pub view: ViewId,
+    pub x: u16,
+    pub text: String,
+}
+
+/// The tabs, as long as they have room.
+pub(super) fn tabs(state: &State) -> Vec<Tab> {
+    let room = usize::from(state.size.0);
+    let label = |view: ViewId, name: &str, counted: bool| {
+        let digit = view.index() + 1;
+        match count(state, view) {
+            Some(count) if counted => format!("{digit} {name} {}", human::short_count(count)),
+            _ => format!("{digit} {name}"),
+        }
+    };
+    let wide = TAB_RULE.len() - "│".len() + 1;
+    let forms = [
+        (true, true, wide),
+        (true, false, wide),
+        (true, false, 2),
+        (false, false, wide),
+        (false, false, 1),
+    ];
+    for (at, (long, counted, gap)) in forms.into_iter().enumerate() {
+        let name = |view: ViewId| match long {
+            true => view.def().title,
+            false => view.def().short,
+        };
+        let texts = ViewId::ALL.map(|view| label(view, name(view), counted));
+        let used: usize = texts.iter().map(|text| width(text) + gap).sum();
+        // A blank at the left, none at the right.
+        if used + 1 - gap <= room || at + 1 == forms.len() {
+            let mut x = 1;
+            let place = |(view, text): (ViewId, String)| {
+                let tab = Tab { view, x, text };
+                x += u16::try_from(width(&tab.text) + gap).unwrap_or(u16::MAX);
+                tab
+            };
+            return ViewId::ALL.into_iter().zip(texts).map(place).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// How many rows a view has without a filter, where that is known without building it.
+fn count(state: &State, view: ViewId) -> Option<usize> {
+    let snapshot = &state.shown;
+    match view {
+        ViewId::Processes => Some(snapshot.totals.processes),
+        ViewId::Flows => Some(snapshot.totals.open_flows),
+        ViewId::Interfaces => Some(snapshot.interfaces.len()),
+        ViewId::Events => Some(state.shown_log().len()),
+        view if view == state.view && state.filter.filter.is_all() => {
+            Some(state.rows.top).filter(|count| *count > 0)
+        }
+        _ => None,
+    }
+}
+
+/// A column on the screen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub column: &'static Column,
+    pub x: u16,
+    pub width: u16,
+}
+
+/// Which columns have room, and how much: as many as fit, those with the lowest priority number first;
+/// text then gets what is left.
+pub(super) fn slots(state: &State) -> Vec<Slot> {
+    place(&state.columns(), state.size.0)
+}
+
+/// Where boxes over the table have room: between the tabs and the foot.
+pub(super) fn middle(state: &State) -> Rect {
+    let parts = parts(state);
+    Rect {
+        y: parts.tabs.bottom(),
+        height: parts.candidates.y.saturating_sub(parts.tabs.bottom()),
+        ..parts.foot
+    }
+}
+
+/// As [`slots`], of these columns in so much room.
+pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
+    let priority = |column: &Column| column.show.priority().unwrap_or(0);
+    let room = room.saturating_sub(GUTTER);
+    let mut chosen: Vec<(&'static Column, u16)> = columns
+        .iter()
+        .map(|column| (*column, column.width.least.max(header_width(column))))
+        .collect();
+    let used = |chosen: &[(&'static Column, u16)]| -> u32 {
+        let widths: u32 = chosen.iter().map(|it| u32::from(it.1 + GAP)).sum();
+        widths.saturating_sub(GAP.into())
+    };
+    while used(&chosen) > room.into() && chosen.len() > 1 {
+        let Some(last) = (0..chosen.len()).max_by_key(|&at| (priority(chosen[at].0), at)) else {
+            break;
+        };
+        match chosen[last].0.measure {
+            // Received goes with sent.
+            Some(measure) if chosen.len() > 2 => {
+                chosen.retain(|it| it.0.measure != Some(measure));
+            }
+            _ => {
+                chosen.remove(last);
+            }
+        }
+    }
+    if let [(_, width)] = &mut chosen[..] {
+        *width = (*width).min(room);
+    }
+    // What is left goes to text, first to what tells the most.
+    let mut left = u32::from(room).saturating_sub(used(&chosen));
+    let mut order: Vec<usize> = (0..chosen.len()).collect();
+    order.sort_by_key(|&at| priority(chosen[at].0));
+    for at in order {
+        let (column, width) = &mut chosen[at];
+        let most = u32::from(column.width.most.saturating_sub(*width)).min(left);
+        *width += u16::try_from(most).unwrap_or(0);
+        left -= most;
+    }
+    let mut x = GUTTER;
+    let slot = |(column, width): (&'static Column, u16)| {
+        let slot = Slot { column, x, width };
+        x += width + GAP;
+        slot
+    };
+    chosen.into_iter().map(slot).collect()
+}
+
+/// Columns of a header, with room for the mark of the order where it is short.
+fn header_width(column: &Column) -> u16 {
+    let mark = match column.align {
+        Align::Left if column.header.is_empty() => 0,
+        _ if matches!(column.measure, Some(Measure::Rate)) => 1,
+        _ => 0,
+    };
+    u16::try_from(width(column.header)).unwrap_or(u16::MAX) + mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_never_overlap_nor_leave_the_screen_and_the_first_stay() {
+        for view in ViewId::ALL {
+            let columns: Vec<_> = view
+                .columns()
+                .iter()
+                .filter(|column| column.show.on_screen().is_some())
+                .collect();
+            for room in [0, 1, 20, 60, 80, 120, 200, 1000] {
+                let slots = place(&columns, room);
+                for pair in slots.windows(2) {
+                    assert!(pair[0].x + pair[0].width < pair[1].x, "{view} {room}");
+                }
+                if let Some(last) = slots.last() {
+                    assert!(
+                        last.x + last.width <= room.max(GUTTER),
+                        "{view} {room} {slots:?}"
+                    );
+                }
+                let dropped = columns.len() - slots.len();
+                assert!(room < 1000 || dropped == 0, "{view}");
+            }
+        }
+    }
+}

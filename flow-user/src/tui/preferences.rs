@@ -1,0 +1,68 @@
+//! What does the user like? With what the screen begins, from the command line and the configuration.
+
+use super::{keymap::KeyMap, theme::Theme, views::ViewId};
+use crate::query::{columns::Column, human::Units};
+
+/// How the screen looks, and which keys it takes.
+#[derive(Clone, Debug)]
+pub struct Preferences {
+    pub view: ViewId,
+    /// `None` is the usual one, or without colours mono.
+    pub theme: Option<Theme>,
+    pub units: Units,
+    pub compact: bool,
+    /// Rows that receive and send at least so many bytes per second together stand out.
+    pub threshold: Option<u64>,
+    pub keys: KeyMap,
+    /// Of each view, in the order of [`ViewId::ALL`].
+    pub tables: [Table; ViewId::ALL.len()],
+}
+
+/// A view's table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// In the order in which they stand.
+    pub columns: Vec<&'static Column>,
+    /// The column that it is sorted by at first, and whether the other way round; without one the busiest come
+    /// first.
+    pub sort: Option<(&'static Column, bool)>,
+}
+
+impl Table {
+    /// As it is unless somebody likes it otherwise.
+    pub fn usual(view: ViewId) -> Self {
+        let columns = view.columns().iter();
+        let mut sorted = columns.clone();
+        let sort = view.def().sort;
+        Self {
+            columns: columns
+                .filter(|column| column.show.on_screen().is_some())
+                .collect(),
+            sort: sort
+                .and_then(|name| sorted.find(|column| column.name == name))
+                .map(|column| (column, false)),
+        }
+    }
+
+    /// The columns that a view's table can have.
+    pub fn choices(view: ViewId) -> Vec<&'static Column> {
+        let columns = view.columns().iter();
+        columns
+            .filter(|column| column.show.priority().is_some())
+            .collect()
+    }
+}
+
+impl Default for Preferences {
+    fn default() -> Self {
+        Self {
+            view: ViewId::default(),
+            theme: None,
+            units: Units::default(),
+            compact: false,
+            threshold: None,
+            keys: KeyMap::default(),
+            tables: ViewId::ALL.map(Table::usual),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A line that is being typed.
+
+use super::key::{Code, Key};
+use crate::query::filter::Completion;
+
+/// Characters that a line may have.
+const LONGEST: usize = 4096;
+
+/// What is being typed, and what for.
+#[derive(Clone, Debug)]
+pub(super) struct Prompt {
+    pub purpose: Purpose,
+    pub text: String,
+    /// Where the next character goes, in bytes.
+    pub cursor: usize,
+    /// What is wrong with it: the column in characters, from 1, and why.
+    pub error: Option<(usize, String)>,
+    /// What could stand in place of the word at the cursor, and which of that stands there now.
+    pub completion: Completion,
+    pub taken: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Purpose {
+    /// A filter; what it was before.
+    Filter { before: String },
+    /// A text to go to.
+    Search,
+}
+
+/// What a key did to a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// It says something else now.
+    Changed,
+    /// At most the cursor moved.
+    Moved,
+    /// The key is not for the line.
+    Other,
+}
+
+impl Prompt {
+    pub fn new(purpose: Purpose, text: String) -> Self {
+        Self {
+            purpose,
+            cursor: text.len(),
+            text,
+            error: None,
+            completion: Completion::default(),
+            taken: None,
+        }
+    }
+
+    pub fn is_filter(&self) -> bool {
+        matches!(self.purpose, Purpose::Filter { .. })
+    }
+
+    /// Characters before the cursor.
+    pub fn before_cursor(&self) -> &str {
+        self.text.get(..self.cursor).unwrap_or(&self.text)
+    }
+
+    /// Puts text in at the cursor; line ends become blanks.
+    pub fn insert(&mut self, text: &str) {
+        for character in text.chars() {
+            if self.text.chars().count() >= LONGEST {
+                return;
+            }
+            let character = if character == '\n' { ' ' } else { character };
+            if !character.is_control() {
+                self.text.insert(self.cursor, character);
+                self.cursor += character.len_utf8();
+            }
+        }
+    }
+
+    /// Takes a key of those that every line knows.
+    pub fn key(&mut self, key: Key) -> Typed {
+        if let Some(character) = key.typed() {
+            self.insert(character.encode_utf8(&mut [0; 4]));
+            return Typed::Changed;
+        }
+        match (key.code, key.ctrl) {
+            (Code::Left, false) | (Code::Char('b'), true) => self.cursor = self.previous(),
+            (Code::Right, false) | (Code::Char('f'), true) => self.cursor = self.next(),
+            (Code::Home, _) | (Code::Char('a'), true) => self.cursor = 0,
+            (Code::End, _) | (Code::Char('e'), true) => self.cursor = self.text.len(),
+            (Code::Backspace, false) => return self.remove(self.previous()),
+            (Code::Delete, false) => {
+                let end = self.next();
+                let start = std::mem::replace(&mut self.cursor, end);
+                return self.remove(start);
+            }
+            (Code::Char('u'), true) => return self.remove(0),
+            (Code::Char('w'), true) | (Code::Backspace, true) => {
+                let words = self.before_cursor().trim_end();
+                let start = words.rfind(' ').map_or(0, |blank| blank + 1);
+                return self.remove(start);
+            }
+            _ => return Typed::Other,
+        }
+        Typed::Moved
+    }
+
+    /// Puts the next candidate in place of the word at the cursor, or the one before; after the last comes the first.
+    /// The only one is what was meant: a blank ends it, and another word begins.
+    pub fn complete(&mut self, forward: bool) -> Typed {
+        let Completion { start, candidates } = &self.completion;
+        let (start, count) = (*start, candidates.len());
+        let at = match (self.taken, forward) {
+            (None, true) => 0,
+            (Some(at), true) => (at + 1) % count.max(1),
+            (None | Some(0), false) => count.saturating_sub(1),
+            (Some(at), false) => at - 1,
+        };
+        let Some(candidate) = candidates.get(at) else {
+            return Typed::Moved;
+        };
+        let is_last = self.cursor == self.text.len();
+        let end = if count == 1 && is_last { " " } else { "" };
+        let text = [
+            &self.text[..start],
+            candidate,
+            end,
+            &self.text[self.cursor..],
+        ];
+        let text = text.concat();
+        if text.chars().count() > LONGEST {
+            return Typed::Moved;
+        }
+        self.cursor = start + candidate.len() + end.len();
+        self.text = text;
+        self.taken = (count > 1).then_some(at);
+        Typed::Changed
+    }
+
+    /// Takes out what stands between `start` and the cursor.
+    fn remove(&mut self, start: usize) -> Typed {
+        if start >= self.cursor {
+            return Typed::Moved;
+        }
+        self.text.drain(start..self.cursor);
+        self.cursor = start;
+        Typed::Changed
+    }
+
+    fn previous(&self) -> usize {
+        let character = self.before_cursor().chars().next_back();
+        self.cursor - character.map_or(0, char::len_utf8)
+    }
+
+    fn next(&self) -> usize {
+        let character = self
+            .text
+            .get(self.cursor..)
+            .and_then(|it| it.chars().next());
+        self.cursor + character.map_or(0, char::len_utf8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_moving_and_taking_out() {
+        let mut prompt = Prompt::new(Purpose::Search, String::new());
+        prompt.insert("täg\nport 80\x1b");
+        assert_eq!(prompt.text, "täg port 80");
+        assert_eq!(prompt.key(Key::ctrl('w')), Typed::Changed);
+        assert_eq!(prompt.text, "täg port ");
+        prompt.key(Key::plain(Code::Home));
+        prompt.key(Key::plain(Code::Right));
+        assert_eq!(prompt.key(Key::plain(Code::Delete)), Typed::Changed);
+        assert_eq!(prompt.text, "tg port ");
+        assert_eq!(prompt.key(Key::plain(Code::Backspace)), Typed::Changed);
+        assert_eq!(prompt.key(Key::plain(Code::Backspace)), Typed::Moved);
+        assert_eq!(prompt.key(Key::plain(Code::Char('x'))), Typed::Changed);
+        assert_eq!(prompt.text, "xg port ");
+        prompt.key(Key::plain(Code::End));
+        assert_eq!(prompt.key(Key::plain(Code::Delete)), Typed::Moved);
+        assert_eq!(prompt.key(Key::ctrl('u')), Typed::Changed);
+        assert_eq!(prompt.text, "");
+        assert_eq!(prompt.key(Key::plain(Code::Enter)), Typed::Other);
+    }
+
+    fn completing(text: &str, candidates: &[&str]) -> Prompt {
+        let mut prompt = Prompt::new(Purpose::Search, text.to_owned());
+        prompt.completion = Completion {
+            start: text.rfind(' ').map_or(0, |blank| blank + 1),
+            candidates: candidates.iter().map(|&it| it.to_owned()).collect(),
+        };
+        prompt
+    }
+
+    #[test]
+    fn candidates_stand_in_for_the_word_at_the_cursor_one_after_the_other() {
+        let mut prompt = completing("tcp p", &["port", "\"é p\""]);
+        for (forward, expected) in [
+            (true, "tcp port"),
+            (true, "tcp \"é p\""),
+            (true, "tcp port"),
+            (false, "tcp \"é p\""),
+            (false, "tcp port"),
+        ] {
+            assert_eq!(prompt.complete(forward), Typed::Changed);
+            assert_eq!(prompt.text, expected);
+            assert_eq!(prompt.cursor, prompt.text.len());
+        }
+        let mut prompt = completing("tcp p", &["port", "pid"]);
+        prompt.complete(false);
+        assert_eq!(prompt.text, "tcp pid");
+    }
+
+    #[test]
+    fn the_only_candidate_is_done_with() {
+        let mut prompt = completing("tcp p", &["port"]);
+        assert_eq!(prompt.complete(true), Typed::Changed);
+        assert_eq!((prompt.text.as_str(), prompt.taken), ("tcp port ", None));
+        // What follows has its blank.
+        let mut prompt = completing("p", &["port"]);
+        prompt.text = "p 80".to_owned();
+        prompt.complete(true);
+        assert_eq!((prompt.text.as_str(), prompt.cursor), ("port 80", 4));
+        assert_eq!(completing("x", &[]).complete(true), Typed::Moved);
+        assert_eq!(completing("x", &[]).complete(false), Typed::Moved);
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let mut prompt = Prompt::new(Purpose::Search, String::new());
+        prompt.insert(&"x".repeat(LONGEST + 10));
+        assert_eq!(prompt.text.len(), LONGEST);
+        let long = "x".repeat(LONGEST);
+        let mut prompt = completing(&long, &["xx", &format!("{long}x")]);
+        assert_eq!(prompt.complete(false), Typed::Moved);
+        assert_eq!(prompt.text, long);
+    }
+}

@@ -1,0 +1,80 @@
+//! Which rows are unfolded?
+
+use std::collections::HashSet;
+
+use super::cursor;
+use crate::{
+    query::entry::Id,
+    tui::{
+        rows::{Fold, RowKey},
+        state::State,
+    },
+};
+
+/// Unfolds a folded row, or folds it.
+pub(super) fn turn(state: &mut State, line: usize) {
+    match state.rows.lines.get(line).map(|it| it.fold) {
+        Some(Fold::Folded) => unfold(state),
+        Some(Fold::Open) => fold(state),
+        Some(Fold::Nothing) | None => {}
+    }
+}
+
+pub(super) fn unfold(state: &mut State) {
+    let Some((key, line)) = key_under_cursor(state) else {
+        return;
+    };
+    if state.rows.lines[line].fold == Fold::Nothing {
+        return;
+    }
+    let is_open = is_unfolded(state, line);
+    let folding = &mut state.here_mut().folding;
+    // In a tree first its descendants come back, then what is under the row itself.
+    if !folding.pruned.remove(&key.id) && !is_open {
+        turn_over(&mut folding.turned, key);
+    }
+    state.stale = true;
+}
+
+pub(super) fn fold(state: &mut State) {
+    let Some((key, line)) = key_under_cursor(state) else {
+        return;
+    };
+    let has_fold = state.rows.lines[line].fold == Fold::Open;
+    if has_fold && is_unfolded(state, line) {
+        turn_over(&mut state.here_mut().folding.turned, key);
+    } else if has_fold {
+        state.here_mut().folding.pruned.insert(key.id);
+    } else if let Some(above) = state.rows.above(line) {
+        cursor::choose(state, above);
+        return;
+    }
+    state.stale = true;
+}
+
+/// Whether rows stand under a line that are not its descendants in a tree.
+fn is_unfolded(state: &State, line: usize) -> bool {
+    let next = state.rows.lines.get(line + 1);
+    let tree = state.grouping().tree;
+    let open = state.rows.lines[line].fold == Fold::Open;
+    next.is_some_and(|next| next.nested) || (open && !tree)
+}
+
+fn turn_over(turned: &mut HashSet<Id>, key: RowKey) {
+    if !turned.remove(&key.id) {
+        turned.insert(key.id);
+    }
+}
+
+pub(super) fn fold_all(state: &mut State) {
+    let folding = &mut state.here_mut().folding;
+    folding.all = !folding.all;
+    folding.turned.clear();
+    folding.pruned.clear();
+    state.stale = true;
+}
+
+fn key_under_cursor(state: &State) -> Option<(RowKey, usize)> {
+    let line = cursor::line_or_first(state)?;
+    Some((state.rows.key(line)?, line))
+}

@@ -1,0 +1,64 @@
+//! In which order do rows stand, and what is added up to a row?
+
+use super::note;
+use crate::{
+    query::columns::Column,
+    tui::{layout, state::State},
+};
+
+/// Sorts by the column after the one that is sorted by, among those on the screen; after the last one by what
+/// the view begins with.
+pub(super) fn next_sort(state: &mut State, forward: bool) {
+    let columns: Vec<_> = layout::slots(state)
+        .into_iter()
+        .map(|slot| slot.column)
+        .filter(|column| !column.header.is_empty())
+        .collect();
+    let now = state.here().sort.and_then(|(sorted, _)| {
+        let mut columns = columns.iter();
+        columns.position(|column| column.name == sorted.name)
+    });
+    let next = match (now, forward) {
+        (None, true) => 0,
+        (None, false) => columns.len().saturating_sub(1),
+        (Some(at), true) => at + 1,
+        (Some(0), false) => columns.len(),
+        (Some(at), false) => at - 1,
+    };
+    sort_by(state, columns.get(next).copied());
+}
+
+/// Sorts by a column; `None` is by rate.
+pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
+    state.here_mut().sort = column.map(|column| (column, false));
+    state.stale = true;
+    match column {
+        Some(column) => note(state, &format!("sorted by {}", column.header)),
+        None => note(state, "the busiest first"),
+    }
+}
+
+pub(super) fn reverse(state: &mut State) {
+    let columns = state.view.columns();
+    let rate = || columns.iter().find(|column| column.name == "rate");
+    let here = state.here_mut();
+    here.sort = match here.sort {
+        Some((column, reverse)) => Some((column, !reverse)),
+        None => rate().map(|column| (column, true)),
+    };
+    state.stale = true;
+}
+
+pub(super) fn next_grouping(state: &mut State) {
+    let groupings = state.view.def().groupings;
+    if groupings.len() < 2 {
+        note(state, "this view has one grouping only");
+        return;
+    }
+    let here = state.here_mut();
+    here.grouping = (here.grouping + 1) % groupings.len();
+    here.folding = Default::default();
+    let name = groupings[here.grouping].name;
+    note(state, name);
+    state.stale = true;
+}

@@ -1,0 +1,203 @@
+//! A line is being typed: a filter, which works while it is typed, or a text to go to.
+
+use super::{cursor, note};
+use crate::{
+    query::{
+        columns::Align,
+        filter::{self, Completion},
+        names::Names,
+    },
+    tui::{
+        key::{Code, Key},
+        layout,
+        prompt::{Prompt, Purpose, Typed},
+        state::State,
+    },
+};
+
+/// A filter is to be typed, beginning with the one there is.
+pub(super) fn open_filter(state: &mut State) {
+    let before = state.filter.text.clone();
+    let purpose = Purpose::Filter {
+        before: before.clone(),
+    };
+    state.prompt = Some(Prompt::new(purpose, before));
+    suggest(state);
+}
+
+pub(super) fn open_search(state: &mut State) {
+    state.prompt = Some(Prompt::new(Purpose::Search, String::new()));
+}
+
+pub(super) fn key(state: &mut State, key: Key) {
+    let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    match prompt.key(key) {
+        Typed::Changed => return changed(state),
+        Typed::Moved => return suggest(state),
+        Typed::Other => {}
+    }
+    let is_search = prompt.purpose == Purpose::Search;
+    match key.code {
+        Code::Enter => accept(state),
+        Code::Esc => cancel(state),
+        Code::Down | Code::Tab if is_search => next_match(state, true),
+        Code::Up | Code::BackTab if is_search => next_match(state, false),
+        Code::Tab => complete(state, true),
+        Code::BackTab => complete(state, false),
+        _ => {}
+    }
+}
+
+pub(super) fn paste(state: &mut State, text: &str) {
+    if let Some(prompt) = &mut state.prompt {
+        prompt.insert(text);
+        changed(state);
+    }
+}
+
+/// The line says something else.
+fn changed(state: &mut State) {
+    let Some(prompt) = &state.prompt else {
+        return;
+    };
+    if prompt.purpose == Purpose::Search {
+        state.searched = prompt.text.clone();
+        return search_from_here(state);
+    }
+    try_filter(state);
+    suggest(state);
+}
+
+/// What could stand where the cursor is now.
+fn suggest(state: &mut State) {
+    let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    prompt.taken = None;
+    prompt.completion = match prompt.purpose {
+        Purpose::Search => Completion::default(),
+        Purpose::Filter { .. } => {
+            let names = &*state.world as &dyn Names;
+            filter::complete(&prompt.text, prompt.cursor, &state.shown, names)
+        }
+    };
+}
+
+/// The next of what could stand at the cursor, or the one before.
+fn complete(state: &mut State, forward: bool) {
+    let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    if prompt.complete(forward) == Typed::Moved {
+        return;
+    }
+    let goes_round = prompt.taken.is_some();
+    try_filter(state);
+    if !goes_round {
+        suggest(state);
+    }
+}
+
+/// A filter that makes sense holds from now on, another says why it does not.
+fn try_filter(state: &mut State) {
+    let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    let text = prompt.text.clone();
+    match state.filter.parse(&text, &*state.world) {
+        Ok(filter) => {
+            prompt.error = None;
+            state.filter.text = text;
+            state.filter.filter = filter;
+            state.stale = true;
+        }
+        Err(error) => prompt.error = Some((error.column(), error.message().to_owned())),
+    }
+}
+
+fn accept(state: &mut State) {
+    if let Some(prompt) = &state.prompt
+        && prompt.error.is_none()
+    {
+        state.prompt = None;
+    }
+}
+
+/// What held before holds again.
+fn cancel(state: &mut State) {
+    let Some(prompt) = state.prompt.take() else {
+        return;
+    };
+    if let Purpose::Filter { before } = prompt.purpose {
+        set_filter(state, &before);
+    }
+}
+
+/// Sets a filter that is known to make sense.
+pub(super) fn set_filter(state: &mut State, text: &str) {
+    if let Ok(filter) = state.filter.parse(text, &*state.world) {
+        state.filter.text = text.to_owned();
+        state.filter.filter = filter;
+        state.stale = true;
+    }
+}
+
+/// While the text is typed: the row under the cursor may stay.
+fn search_from_here(state: &mut State) {
+    let from = cursor::line_or_first(state).unwrap_or(0);
+    search(state, from, true);
+}
+
+pub(super) fn next_match(state: &mut State, forward: bool) {
+    let count = state.rows.len();
+    let Some(from) = cursor::line_or_first(state) else {
+        return;
+    };
+    let step = if forward { 1 } else { count - 1 };
+    search(state, (from + step) % count, forward);
+}
+
+/// Puts the cursor on the next row from `from` on whose text has what is searched for; after the last comes the
+/// first.
+fn search(state: &mut State, from: usize, forward: bool) {
+    if state.searched.is_empty() {
+        return;
+    }
+    let wanted = state.searched.to_lowercase();
+    let count = state.rows.len();
+    let mut lines = (0..count).map(|step| match forward {
+        true => (from + step) % count,
+        false => (from + count - step) % count,
+    });
+    match lines.find(|line| text_of(state, *line).contains(&wanted)) {
+        Some(line) => {
+            state.note = None;
+            cursor::choose(state, line);
+        }
+        None => {
+            let text = format!("no row has `{}`", state.searched);
+            note(state, &text);
+        }
+    }
+}
+
+/// The text columns of a row, in small letters.
+fn text_of(state: &State, line: usize) -> String {
+    let Some(entry) = state.rows.entry(line) else {
+        return String::new();
+    };
+    let context = state.context();
+    let own = entry.columns().iter();
+    let shown = layout::slots(state);
+    let columns = shown.iter().map(|slot| slot.column).chain(own);
+    let mut text = String::new();
+    for column in columns {
+        if column.align == Align::Left || column.name == "pid" {
+            text.push_str(&(column.value)(entry, &context).text());
+            text.push(' ');
+        }
+    }
+    text.to_lowercase()
+}

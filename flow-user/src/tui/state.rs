@@ -1,0 +1,363 @@
+//! All that the screen remembers: what it shows, and what the user chose.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::{
+    choice::Choice,
+    chooser::Chooser,
+    detail::Detail,
+    event::OwnUse,
+    keymap::KeyMap,
+    preferences::{Preferences, Table},
+    prompt::Prompt,
+    rows::{Arrangement, Ask, Folding, RowKey, Rows},
+    theme::Theme,
+    threshold::Threshold,
+    views::{Grouping, ViewId},
+};
+use crate::{
+    event::Instant,
+    model::snapshot::Snapshot,
+    query::{
+        baseline::Baseline,
+        columns::{Column, Context, Measure},
+        filter::{Filter, FilterError},
+        history::{History, Span},
+        human::Units,
+        log::Log,
+        names::Names,
+        states::States,
+        view::View,
+    },
+    sink::{Host, clock::Clock},
+};
+
+/// What the screen asks the outside, at once answered. Other threads that work for it may ask too.
+pub trait World: Names + Send + Sync {
+    /// The id of the user of this name.
+    fn uid(&self, name: &str) -> Option<u32>;
+}
+
+/// What the screen begins with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub preferences: Preferences,
+    /// The filter as it was typed.
+    pub filter: String,
+    /// Only what passed one of these, whatever the filter; all if there are none.
+    pub interfaces: Vec<String>,
+    pub host: Host,
+    pub clock: Clock,
+    pub zone: TimeZone,
+}
+
+/// All of it.
+pub struct State {
+    pub size: (u16, u16),
+    pub view: ViewId,
+    pub(super) views: [ViewState; ViewId::ALL.len()],
+    /// The latest snapshot, and the one that is shown: another while the screen is held still.
+    pub live: Arc<Snapshot>,
+    pub shown: Arc<Snapshot>,
+    pub(super) paused: Option<Paused>,
+    pub history: History,
+    pub log: Log,
+    pub(super) states: States,
+    pub own: OwnUse,
+    pub(super) filter: Filtering,
+    pub(super) since: Option<Arc<Baseline>>,
+    pub(super) prompt: Option<Prompt>,
+    pub(super) popups: Vec<Popup>,
+    /// What was searched for last.
+    pub(super) searched: String,
+    pub follow: bool,
+    pub compact: bool,
+    pub units: Units,
+    pub(super) measures: Measures,
+    pub(super) threshold: Threshold,
+    /// How far the graphs of details go back.
+    pub(super) span: Span,
+    pub theme: Theme,
+    pub keys: KeyMap,
+    pub host: Host,
+    pub clock: Clock,
+    pub zone: TimeZone,
+    /// A word about the last key, until the next.
+    pub(super) note: Option<String>,
+    /// The last click: when, and on which row.
+    pub(super) clicked: Option<(Instant, RowKey)>,
+    pub(super) rows: Rows,
+    pub(super) world: Arc<dyn World>,
+    /// The rows no longer fit what was chosen.
+    pub(super) stale: bool,
+    /// The screen no longer shows the state.
+    pub(super) changed: bool,
+}
+
+/// What is remembered of each view.
+#[derive(Clone, Debug)]
+pub(super) struct ViewState {
+    /// Which of its groupings.
+    pub grouping: usize,
+    pub columns: Vec<&'static Column>,
+    pub sort: Option<(&'static Column, bool)>,
+    pub folding: Folding,
+    pub chosen: Option<RowKey>,
+    /// The line of the chosen row when it was last there.
+    pub line: usize,
+    /// The line at the top of the table.
+    pub offset: usize,
+}
+
+/// The screen is held still.
+pub(super) struct Paused {
+    pub since: Instant,
+    /// The log and the graphs as they were.
+    pub log: Log,
+    pub history: History,
+}
+
+/// The filter, and how it is written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filtering {
+    pub text: String,
+    pub interfaces: Vec<String>,
+    pub filter: Filter,
+}
+
+/// Something that lies over the table.
+#[derive(Clone, Debug)]
+pub(super) enum Popup {
+    /// The help, and the line at its top.
+    Help(usize),
+    Detail(Box<Detail>),
+    Choice(Box<Choice>),
+    Columns(Chooser),
+}
+
+/// Which measures of app bytes are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Measures {
+    #[default]
+    Both,
+    Rates,
+    Totals,
+}
+
+impl Measures {
+    pub fn shows(self, column: &Column) -> bool {
+        match (self, column.measure) {
+            (Self::Both, _) | (_, None) => true,
+            (Self::Rates, Some(measure)) => measure == Measure::Rate,
+            (Self::Totals, Some(measure)) => measure == Measure::Total,
+        }
+    }
+
+    pub fn next(self) -> Self {
+        match self {
+            Self::Both => Self::Rates,
+            Self::Rates => Self::Totals,
+            Self::Totals => Self::Both,
+        }
+    }
+}
+
+impl Filtering {
+    /// Reads the expression and narrows it to the interfaces; the text stays as it is.
+    pub fn parse(&self, text: &str, world: &dyn World) -> Result<Filter, FilterError> {
+        let filter = Filter::parse(text, &|name| world.uid(name))?;
+        Ok(filter.on_interfaces(self.interfaces.iter().cloned()))
+    }
+}
+
+impl State {
+    /// A screen of this size before the first snapshot.
+    ///
+    /// # Errors
+    /// The filter makes no sense.
+    pub fn new(
+        settings: Settings,
+        world: Arc<dyn World>,
+        size: (u16, u16),
+    ) -> Result<Self, FilterError> {
+        let Settings {
+            preferences,
+            filter,
+            interfaces,
+            host,
+            clock,
+            zone,
+        } = settings;
+        let Preferences {
+            view,
+            theme,
+            units,
+            compact,
+            threshold,
+            keys,
+            tables,
+        } = preferences;
+        let mut filtering = Filtering {
+            text: String::new(),
+            interfaces,
+            filter: Filter::all(),
+        };
+        filtering.filter = filtering.parse(&filter, &*world)?;
+        filtering.text = filter;
+        let empty = Arc::new(Snapshot::default());
+        Ok(Self {
+            size,
+            view,
+            views: tables.map(ViewState::new),
+            live: empty.clone(),
+            shown: empty,
+            paused: None,
+            history: History::default(),
+            log: Log::default(),
+            states: States::default(),
+            own: OwnUse::default(),
+            filter: filtering,
+            since: None,
+            prompt: None,
+            popups: Vec::new(),
+            searched: String::new(),
+            follow: false,
+            compact,
+            threshold: Threshold::of(threshold),
+            units,
+            measures: Measures::default(),
+            span: Span::default(),
+            theme: theme.unwrap_or_default(),
+            keys,
+            host,
+            clock,
+            zone,
+            note: None,
+            clicked: None,
+            rows: Rows::none(),
+            world,
+            stale: true,
+            changed: true,
+        })
+    }
+
+    /// Whether the screen is held still.
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Whether it is to be drawn anew; asked once for each drawing.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The row that the cursor stands on.
+    pub(crate) fn chosen(&self) -> Option<&RowKey> {
+        self.here().chosen.as_ref()
+    }
+
+    pub(super) fn here(&self) -> &ViewState {
+        &self.views[self.view.index()]
+    }
+
+    pub(super) fn here_mut(&mut self) -> &mut ViewState {
+        &mut self.views[self.view.index()]
+    }
+
+    pub(super) fn grouping(&self) -> &'static Grouping {
+        let groupings = self.view.def().groupings;
+        &groupings[self.here().grouping % groupings.len()]
+    }
+
+    /// The columns that may be shown, in order.
+    pub(super) fn columns(&self) -> Vec<&'static Column> {
+        let columns = &self.here().columns;
+        let mut shown = columns.clone();
+        shown.retain(|column| self.measures.shows(column));
+        // Who chose rates alone still sees them.
+        if shown.is_empty() {
+            columns.clone()
+        } else {
+            shown
+        }
+    }
+
+    /// The log, as it was when the screen was held still.
+    pub(super) fn shown_log(&self) -> &Log {
+        self.paused.as_ref().map_or(&self.log, |paused| &paused.log)
+    }
+
+    /// The past, as it was when the screen was held still.
+    pub(super) fn shown_history(&self) -> &History {
+        let paused = self.paused.as_ref();
+        paused.map_or(&self.history, |paused| &paused.history)
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            names: &*self.world as &dyn Names,
+            history: Some((self.shown_history(), self.shown.time)),
+        }
+    }
+
+    /// Builds the rows anew if they no longer fit.
+    pub(super) fn refresh(&mut self) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        self.changed = true;
+        let view = View {
+            by: self.view.def().by.unwrap_or_default(),
+            filter: self.filter.filter.clone(),
+            sort: None,
+            rows: None,
+            since: self.since.clone(),
+        };
+        let ask = Ask {
+            snapshot: &self.shown,
+            view: &view,
+            log: self.shown_log(),
+        };
+        let here = self.here();
+        let arrangement = Arrangement {
+            grouping: self.grouping(),
+            sort: here.sort,
+            folding: &here.folding,
+        };
+        let rows = Rows::build(&ask, &arrangement, &self.context());
+        self.rows = rows;
+        self.find_chosen();
+    }
+
+    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen.
+    fn find_chosen(&mut self) {
+        let Some(chosen) = self.here().chosen.clone() else {
+            return;
+        };
+        let line = match self.rows.find(&chosen) {
+            Some(line) => line,
+            None => self.here().line.min(self.rows.len().saturating_sub(1)),
+        };
+        let key = self.rows.key(line);
+        let here = self.here_mut();
+        here.chosen = key;
+        here.line = line;
+    }
+}
+
+impl ViewState {
+    fn new(table: Table) -> Self {
+        let Table { columns, sort } = table;
+        Self {
+            grouping: 0,
+            columns,
+            sort,
+            folding: Folding::default(),
+            chosen: None,
+            line: 0,
+            offset: 0,
+        }
+    }
+}

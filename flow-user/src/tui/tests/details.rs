@@ -1,0 +1,436 @@
+//! What the details of processes and flows show, and what keys and the mouse do in them.
+
+mod lasting;
+mod long;
+mod random;
+
+use std::{sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    event::{Bytes, CloseReason, State as SocketState, TcpFacts, WireTotals},
+    model::{
+        change::{Change, TimedChange},
+        snapshot::{Flow, Process, Snapshot},
+    },
+    query::{entry::Id, fixture, history::Span},
+    tui::{
+        detail::{Detail, Of, places},
+        state::Popup,
+    },
+};
+
+const SIZES: [(u16, u16); 4] = [(60, 15), (80, 24), (120, 40), (200, 60)];
+
+/// The host of the scene, with a busy connection that two processes share, and all that its detail shows.
+fn snapshot(step: u64) -> Snapshot {
+    let mut snapshot = scene::snapshot(step);
+    for process in &mut snapshot.processes {
+        if process.id.pid == 41007 {
+            let urls = (1..=12).map(|disc| format!("https://mirror.example.org/disc-{disc}.iso"));
+            let arguments = [
+                "curl",
+                "--retry",
+                "3",
+                "--header",
+                "X-Mark: \u{1b}[31mred\u{202e}",
+            ];
+            let arguments = arguments.map(str::to_owned).into_iter().chain(urls);
+            Arc::make_mut(process).program.cmdline = Some(arguments.collect());
+        }
+    }
+    let helper = snapshot
+        .processes
+        .iter()
+        .find(|it| it.id.pid == 912)
+        .cloned()
+        .unwrap();
+    let mut shared = Vec::new();
+    for flow in &mut snapshot.flows {
+        let flow = Arc::make_mut(flow);
+        if flow.key.remote.is_some() {
+            flow.wire = Some(WireTotals {
+                tx_bytes: Bytes(flow.app.tx_bytes.0 / 100 * 108),
+                rx_bytes: Bytes(flow.app.rx_bytes.0 / 1000 * 1046),
+                tx_packets: flow.app.tx_bytes.0 / 50,
+                rx_packets: flow.app.rx_bytes.0 / 1400,
+            });
+        }
+        if flow.key.socket.0 == 4 {
+            flow.tcp = Some(TcpFacts {
+                rtt: Some(Duration::from_micros(9_000 + 700 * (step % 7))),
+                min_rtt: Some(Duration::from_micros(8_800)),
+                retransmits: u32::try_from(step).unwrap(),
+            });
+            let mut other = flow.clone();
+            other.key.process = Some(helper.id);
+            other.process = Some(Arc::clone(&helper));
+            other.app = fixture::totals(1_000, 0);
+            shared.push(Arc::new(other));
+        }
+    }
+    snapshot.flows.extend(shared);
+    snapshot.flows.sort_by_key(|flow| flow.key);
+    snapshot
+}
+
+fn event(snapshot: Snapshot, changes: Vec<TimedChange>) -> Event {
+    Event::Snapshot {
+        snapshot: Arc::new(snapshot),
+        changes,
+        own: OwnUse::default(),
+    }
+}
+
+/// The states of the busy connection, as the model tells them.
+fn changes(snapshot: &Snapshot, step: u64) -> Vec<TimedChange> {
+    let flow = snapshot
+        .flows
+        .iter()
+        .find(|flow| flow.key.socket.0 == 4)
+        .unwrap();
+    let told = |state, milliseconds: u64| {
+        let mut flow = Flow::clone(flow);
+        flow.state = state;
+        TimedChange {
+            time: Instant(milliseconds * 1_000_000),
+            change: Change::FlowUpdated(Arc::new(flow)),
+        }
+    };
+    match step {
+        0 => vec![told(SocketState::SynSent, 100_020)],
+        1 => vec![told(SocketState::Established, 101_000)],
+        _ => Vec::new(),
+    }
+}
+
+/// A screen that shows it after so many seconds.
+fn shown(size: (u16, u16)) -> State {
+    let mut state = blank(size);
+    for step in 0..40 {
+        let snapshot = snapshot(step);
+        let changes = changes(&snapshot, step);
+        reduce(&mut state, event(snapshot, changes));
+    }
+    state
+}
+
+/// The same, with the detail of a process, or of the flow over it.
+fn process_detail(size: (u16, u16)) -> State {
+    let mut state = shown(size);
+    press(&mut state, "Down Down Enter");
+    assert!(text(&state).contains(" 41007 curl"));
+    state
+}
+
+fn detail(state: &State) -> &Detail {
+    match state.popups.last() {
+        Some(Popup::Detail(detail)) => detail,
+        other => panic!("no detail but {other:?}"),
+    }
+}
+
+fn chosen(state: &State) -> Option<Id> {
+    let detail = detail(state);
+    detail.panels[detail.focus].chosen.clone()
+}
+
+fn change_flows(snapshot: &mut Snapshot, change: impl Fn(&mut Flow)) {
+    for flow in &mut snapshot.flows {
+        change(Arc::make_mut(flow));
+    }
+}
+
+fn change_process(snapshot: &mut Snapshot, pid: u32, change: impl Fn(&mut Process)) {
+    let mut processes = snapshot.processes.iter_mut();
+    let process = processes.find(|process| process.id.pid == pid).unwrap();
+    change(Arc::make_mut(process));
+}
+
+/// A moment later the process has exited and its flow was reset.
+fn ended(step: u64) -> Snapshot {
+    let mut snapshot = snapshot(step);
+    let time = Instant(139_500_000_000);
+    change_process(&mut snapshot, 41007, |process| process.exited = Some(time));
+    change_flows(&mut snapshot, |flow| {
+        if flow.key.socket.0 == 4 {
+            flow.state = SocketState::Closed;
+            flow.closed = Some((time, CloseReason::Reset));
+            flow.rate = Default::default();
+        }
+    });
+    snapshot
+}
+
+#[test]
+fn what_details_look_like() {
+    for size in SIZES {
+        let check = |name: &str, state: &State| {
+            let (columns, rows) = size;
+            insta::assert_snapshot!(format!("{name}_{columns}x{rows}"), text(state));
+        };
+        let mut state = process_detail(size);
+        check("process", &state);
+        press(&mut state, "Tab Tab z Down");
+        check("process_remotes", &state);
+        press(&mut state, "Tab Tab z");
+        check("process_about", &state);
+        press(&mut state, "Tab z Enter");
+        check("flow", &state);
+        press(&mut state, "BackTab");
+        check("flow_about", &state);
+        press(&mut state, "Tab");
+        reduce(&mut state, event(ended(40), Vec::new()));
+        check("flow_closed", &state);
+        press(&mut state, "Esc");
+        check("process_exited", &state);
+        press(&mut state, "Esc End Up Enter");
+        check("process_hostile", &state);
+    }
+}
+
+#[test]
+fn tab_goes_round_the_panels_and_each_keeps_its_cursor() {
+    let mut state = process_detail((120, 40));
+    let titles = |state: &State| {
+        let detail = detail(state);
+        detail.table()[detail.focus].title
+    };
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        seen.push(titles(&state));
+        press(&mut state, "Tab");
+    }
+    assert_eq!(
+        seen,
+        ["Flows", "Listeners", "Remotes", "Protocols", "About"]
+    );
+    assert_eq!(titles(&state), "Flows");
+    press(&mut state, "Down Tab Right");
+    assert_eq!((titles(&state), chosen(&state)), ("Remotes", None));
+    press(&mut state, "Down BackTab Left");
+    assert!(matches!(chosen(&state), Some(Id::Flow(_))));
+}
+
+#[test]
+fn enter_opens_what_the_cursor_is_on_and_esc_goes_back() {
+    let mut state = process_detail((120, 40));
+    // Without a cursor the first row.
+    press(&mut state, "Enter");
+    assert!(text(&state).contains("tcp 10.0.3.7:50514 → 198.51.100.9:443"));
+    // Who used the socket too: from there to that process.
+    let users = &detail(&state).panels[0].entries;
+    assert_eq!(users.len(), 2);
+    press(&mut state, "End Enter");
+    assert!(text(&state).contains(" 912 chronyd"));
+    press(&mut state, "Esc Esc");
+    assert!(text(&state).contains(" 41007 curl"));
+    // Remotes have no detail, and say so.
+    press(&mut state, "Tab Tab Enter");
+    assert!(text(&state).contains("no detail"));
+    press(&mut state, "q");
+    assert!(state.popups.is_empty());
+    // A listener is the socket that listens.
+    press(&mut state, "Home Enter Tab Enter");
+    assert!(line_with(&state, "listen for").contains("tcp [::]:5432"));
+}
+
+#[test]
+fn details_over_details_have_an_end() {
+    let mut state = process_detail((120, 40));
+    for _ in 0..30 {
+        // To the flow, and from there to its process.
+        press(&mut state, "Enter Home Enter");
+    }
+    assert!(state.popups.len() <= 16, "{}", state.popups.len());
+    for _ in 0..16 {
+        press(&mut state, "Esc");
+    }
+    assert!(state.popups.is_empty());
+}
+
+#[test]
+fn the_cursor_goes_where_its_row_goes() {
+    let mut state = shown((120, 40));
+    press(&mut state, "Down Enter Down");
+    let first = chosen(&state).unwrap();
+    let mut turned = snapshot(40);
+    change_flows(&mut turned, |flow| {
+        if flow.key.socket.0 == 2 {
+            flow.rate.rx = 1e12;
+        }
+    });
+    reduce(&mut state, event(turned, Vec::new()));
+    assert_eq!(chosen(&state), Some(first.clone()));
+    assert_eq!(detail(&state).panels[0].line, 1);
+    // When it goes, the one in its place is chosen.
+    let mut without = snapshot(41);
+    without.flows.retain(|flow| Id::Flow(flow.key) != first);
+    reduce(&mut state, event(without, Vec::new()));
+    let panel = &detail(&state).panels[0];
+    assert_eq!(panel.line, 1);
+    assert_eq!(panel.chosen, Some(panel.entries[1].subject.id()));
+}
+
+#[test]
+fn graphs_go_back_as_far_as_wanted() {
+    let mut state = process_detail((120, 40));
+    assert_eq!(state.span, Span::Minute);
+    let minute = text(&state);
+    assert!(minute.contains("[1 min]"));
+    press(&mut state, "z");
+    assert!(text(&state).contains("[10 min]"));
+    press(&mut state, "z");
+    let ten = text(&state);
+    assert!(ten.contains("[10 s]"));
+    press(&mut state, "z");
+    assert_eq!(text(&state), minute);
+    let graph = |text: &str| {
+        text.lines()
+            .find(|it| it.contains("▼    ") && it.contains("wire"))
+            .unwrap()
+            .to_owned()
+    };
+    assert_ne!(graph(&minute), graph(&ten));
+}
+
+#[test]
+fn round_trips_of_microseconds_are_told_as_such() {
+    let mut state = process_detail((120, 40));
+    press(&mut state, "Enter");
+    for step in 40..102 {
+        let mut near = snapshot(step);
+        change_flows(&mut near, |flow| {
+            let short = Some(Duration::from_micros(9));
+            if let Some(tcp) = &mut flow.tcp {
+                (tcp.rtt, tcp.min_rtt) = (short, short);
+            }
+        });
+        reduce(&mut state, event(near, Vec::new()));
+    }
+    assert!(line_with(&state, "rtt ").contains("rtt 9 µs min 9 µs"));
+    assert!(text(&state).contains(" of       9 µs"), "{}", text(&state));
+}
+
+#[test]
+fn rows_of_a_detail_are_marked_by_their_rates_too() {
+    let mut state = process_detail((120, 40));
+    assert!(!text(&state).contains(" !  "));
+    press(&mut state, "T");
+    assert!(text(&state).contains("marks rows of 100 kB/s or more"));
+    press(&mut state, "Down");
+    assert!(line_with(&state, "→ 198.51.100.9:443").contains('!'));
+}
+
+#[test]
+fn what_the_wire_carries_is_told_with_what_it_is_over_the_app_bytes() {
+    let mut state = process_detail((120, 40));
+    assert!(line_with(&state, "▼  ").contains("6.9 MB/s"));
+    // Of the shared socket: what both processes moved.
+    let wire = "wire 315 MB (+4.6 %)";
+    assert!(text(&state).contains(wire), "{}", text(&state));
+    assert!(text(&state).contains("retransmitted 39"));
+    press(&mut state, "Enter");
+    assert!(text(&state).contains(wire), "{}", text(&state));
+    assert!(line_with(&state, "rtt ").contains("11.8 ms min 8.8 ms"));
+    assert!(line_with(&state, "seen").contains("syn-sent 14:01:40.020 › established 14:01:41.000"));
+}
+
+#[test]
+fn the_mouse_chooses_panels_and_rows_and_opens_them() {
+    let mut state = shown((120, 40));
+    press(&mut state, "Down Enter");
+    let click = |state: &mut State, column: u16, row: u16, milliseconds: u64| {
+        let mouse = Mouse {
+            action: MouseAction::Click,
+            column,
+            row,
+        };
+        reduce(
+            state,
+            Event::Input(Input::Mouse(mouse), Instant(milliseconds * 1_000_000)),
+        );
+    };
+    let places = places::places(&state, detail(&state));
+    let tabs = places::tabs(detail(&state), 120);
+    click(&mut state, tabs[3].x, places.tabs.y, 0);
+    assert_eq!(detail(&state).focus, 3);
+    let flows = places.panels[0].body;
+    click(&mut state, flows.x + 5, flows.y + 1, 10);
+    assert_eq!(
+        (detail(&state).focus, detail(&state).panels[0].line),
+        (0, 1)
+    );
+    // Too late for a second one, then soon enough.
+    click(&mut state, flows.x + 5, flows.y + 1, 2_000);
+    assert!(matches!(detail(&state).of, Of::Process(_)));
+    click(&mut state, flows.x + 5, flows.y + 1, 2_100);
+    assert!(matches!(detail(&state).of, Of::Flow(_)));
+    // Below the rows there is nothing.
+    press(&mut state, "Esc");
+    click(&mut state, flows.x + 5, flows.bottom() - 1, 9_000);
+    assert_eq!(detail(&state).panels[0].line, 1);
+    press(&mut state, "BackTab");
+    let wheel = Mouse {
+        action: MouseAction::WheelDown,
+        column: 1,
+        row: 20,
+    };
+    reduce(&mut state, Event::Input(Input::Mouse(wheel), Instant(0)));
+    drawn(&state);
+}
+
+#[test]
+fn a_long_command_line_can_be_read_to_its_end() {
+    for size in SIZES {
+        let mut state = process_detail(size);
+        press(&mut state, "BackTab");
+        let mut seen = String::new();
+        for _ in 0..40 {
+            seen.push_str(&text(&state));
+            press(&mut state, "Down");
+        }
+        for disc in 1..=12 {
+            assert!(
+                seen.contains(&format!("disc-{disc}.iso")),
+                "{size:?} {disc}"
+            );
+        }
+        assert!(seen.contains("\\x1b[31mred\\u{202e}"), "{seen}");
+        press(&mut state, "End");
+        assert!(text(&state).contains("retransmitted"));
+    }
+}
+
+#[test]
+fn nothing_hostile_reaches_the_terminal_from_a_detail() {
+    let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
+    for keys in ["Down Down Enter", "End Up Enter"] {
+        let mut state = shown((200, 60));
+        press(&mut state, keys);
+        for _ in 0..6 {
+            let text = text(&state);
+            assert!(!text.contains(hostile), "{text}");
+            press(&mut state, "Tab");
+        }
+        press(&mut state, "Enter BackTab");
+        assert!(!text(&state).contains(hostile));
+    }
+}
+
+#[test]
+fn the_process_of_fifty_thousand_flows_has_a_detail() {
+    let process = fixture::process(7, "/usr/bin/server", &["server"]);
+    let flow = |number: u64| {
+        let remote = format!("10.1.{}.{}:443", number >> 8 & 0xff, number & 0xff);
+        fixture::flow(number, &process, "10.0.0.2:80", Some(&remote))
+    };
+    let flows = (0..50_000).map(flow).collect();
+    let many = fixture::snapshot(vec![process.clone()], flows, Vec::new());
+    let mut state = blank((120, 40));
+    reduce(&mut state, event(many, Vec::new()));
+    press(&mut state, "Down Enter End");
+    assert!(text(&state).contains("50000 of 50000"));
+    press(&mut state, "Tab Tab End");
+    assert_eq!(detail(&state).panels[2].entries.len(), 50_000);
+}

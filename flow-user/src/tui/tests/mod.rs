@@ -1,0 +1,134 @@
+//! The screen from outside: events in, effects and text out.
+
+mod acting;
+mod columns;
+mod completion;
+mod details;
+mod keys;
+mod mouse;
+mod pages;
+mod random;
+mod scale;
+mod scene;
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
+
+use super::*;
+use crate::{
+    event::Instant,
+    query::names::Names,
+    sink::{Host, clock::Clock},
+};
+
+/// Knows one user.
+struct Nowhere;
+
+impl Names for Nowhere {
+    fn user(&self, uid: u32) -> Option<Arc<str>> {
+        (uid == 1000).then(|| "deploy".into())
+    }
+
+    fn host(&self, _address: std::net::IpAddr) -> Option<Arc<str>> {
+        None
+    }
+}
+
+impl World for Nowhere {
+    fn uid(&self, name: &str) -> Option<u32> {
+        (name == "deploy").then_some(1000)
+    }
+}
+
+/// A screen without a snapshot.
+fn blank(size: (u16, u16)) -> State {
+    beginning_with(Preferences::default(), size)
+}
+
+/// The same for a user who likes it otherwise.
+fn beginning_with(preferences: Preferences, size: (u16, u16)) -> State {
+    let settings = Settings {
+        preferences,
+        filter: String::new(),
+        interfaces: Vec::new(),
+        host: Host {
+            name: "web-3".to_owned(),
+            kernel: "6.18.44".to_owned(),
+        },
+        clock: Clock {
+            boot: "2026-05-01T14:00:00Z".parse().unwrap(),
+        },
+        zone: TimeZone::UTC,
+    };
+    State::new(settings, Arc::new(Nowhere), size).unwrap()
+}
+
+/// A screen that shows the scene.
+fn with_scene(size: (u16, u16)) -> State {
+    let mut state = blank(size);
+    for step in 0..40 {
+        reduce(&mut state, scene::moment(step));
+    }
+    state
+}
+
+/// Presses keys, as the key map writes them; a key that is none is an error of the test. Returns what is to be done.
+fn press(state: &mut State, keys: &str) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for key in keys.split(' ') {
+        let key = Input::Key(key.parse().unwrap());
+        effects.extend(reduce(state, Event::Input(key, Instant(0))));
+    }
+    effects
+}
+
+/// Types text.
+fn type_in(state: &mut State, text: &str) {
+    for character in text.chars() {
+        let key = Input::Key(Key::plain(Code::Char(character)));
+        reduce(state, Event::Input(key, Instant(0)));
+    }
+}
+
+/// What is on the screen.
+fn drawn(state: &State) -> Buffer {
+    let (columns, rows) = state.size;
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+    terminal.draw(|frame| draw(state, frame)).unwrap();
+    terminal.backend().buffer().clone()
+}
+
+/// Its text, without blanks at the ends of lines.
+fn text(state: &State) -> String {
+    let buffer = drawn(state);
+    let area = buffer.area;
+    let line = |y| {
+        let mut text = String::new();
+        let mut hidden = 0;
+        for x in 0..area.width {
+            let symbol = buffer[(x, y)].symbol();
+            // The cell after a wide character belongs to it.
+            if hidden == 0 {
+                text.push_str(symbol);
+            }
+            hidden = match hidden {
+                0 => crate::sink::text::width(symbol).saturating_sub(1),
+                more => more - 1,
+            };
+        }
+        text.trim_end().to_owned()
+    };
+    let lines: Vec<String> = (0..area.height).map(line).collect();
+    lines.join("\n")
+}
+
+/// The line on the screen that has `part`.
+fn line_with(state: &State, part: &str) -> String {
+    let text = text(state);
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.contains(part));
+    line.unwrap_or_else(|| panic!("no line has {part}:\n{text}"))
+        .to_owned()
+}

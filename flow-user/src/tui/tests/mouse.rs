@@ -1,0 +1,194 @@
+//! What the mouse does.
+
+use super::*;
+use crate::tui::views::ViewId;
+
+fn mouse(
+    state: &mut State,
+    action: MouseAction,
+    column: u16,
+    row: u16,
+    milliseconds: u64,
+) -> Vec<Effect> {
+    let mouse = Mouse {
+        action,
+        column,
+        row,
+    };
+    let time = Instant(milliseconds * 1_000_000);
+    reduce(state, Event::Input(Input::Mouse(mouse), time))
+}
+
+/// Clicks where `part` stands on the screen.
+fn click(state: &mut State, part: &str, milliseconds: u64) -> Vec<Effect> {
+    let text = text(state);
+    let (row, line) = text
+        .lines()
+        .enumerate()
+        .find(|(_, line)| line.contains(part))
+        .unwrap_or_else(|| panic!("{part} is not there:\n{text}"));
+    let column = crate::sink::text::width(&line[..line.find(part).unwrap()]);
+    let place = (column.try_into().unwrap(), row.try_into().unwrap());
+    mouse(state, MouseAction::Click, place.0, place.1, milliseconds)
+}
+
+#[test]
+fn tabs_headers_and_rows() {
+    let mut state = with_scene((120, 40));
+    click(&mut state, "Interfaces", 0);
+    assert_eq!(state.view, ViewId::Interfaces);
+    click(&mut state, "1 Processes", 0);
+    click(&mut state, "PID", 0);
+    assert!(line_with(&state, "PROCESS").contains("↓PID"));
+    click(&mut state, "PID", 0);
+    assert!(line_with(&state, "PROCESS").contains("↑PID"));
+    click(&mut state, "curl", 0);
+    assert_eq!(state.here().line, 0);
+    // Between two columns, and below the rows: nothing.
+    mouse(&mut state, MouseAction::Click, 119, 38, 0);
+    assert_eq!(state.here().line, 0);
+}
+
+#[test]
+fn two_clicks_on_a_row_open_it() {
+    let mut state = with_scene((120, 40));
+    click(&mut state, "curl", 0);
+    click(&mut state, "chronyd", 100);
+    click(&mut state, "chronyd", 900);
+    assert!(state.popups.is_empty());
+    click(&mut state, "chronyd", 1_200);
+    assert!(text(&state).contains("912 chronyd"));
+    // Clicks on what lies over the table are not for the table.
+    click(&mut state, "2 Flows", 2_000);
+    assert_eq!(state.view, ViewId::Processes);
+}
+
+#[test]
+fn one_click_chooses_an_answer_and_a_double_click_gives_it() {
+    for size in [(60, 15), (120, 40)] {
+        let mut state = with_scene(size);
+        press(&mut state, "Down K");
+        for (part, milliseconds) in [("KILL", 0), ("HUP", 100), ("KILL", 200), ("KILL", 900)] {
+            assert_eq!(click(&mut state, part, milliseconds), []);
+            assert!(line_with(&state, part).contains('▸'), "{part}");
+        }
+        // What is asked is no answer, nor is the frame.
+        assert_eq!(click(&mut state, "│ postgres: walsender", 950), []);
+        assert_eq!(click(&mut state, "Signal 8123", 960), []);
+        assert_eq!(click(&mut state, "HUP", 1_000), []);
+        let effects = click(&mut state, "HUP", 1_300);
+        let [Effect::Signal(target, signal)] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        assert_eq!((target.id.pid, signal.as_str()), (8123, "SIGHUP"));
+        assert!(state.popups.is_empty());
+    }
+}
+
+#[test]
+fn two_clicks_at_one_place_are_for_one_answer_however_far_the_list_is_scrolled() {
+    let mut state = with_scene((60, 15));
+    press(&mut state, "Down K End");
+    let text = text(&state);
+    let row = text
+        .lines()
+        .position(|line| line.contains(" INT "))
+        .unwrap();
+    let row = row.try_into().unwrap();
+    assert_eq!(mouse(&mut state, MouseAction::Click, 20, row, 0), []);
+    let effects = mouse(&mut state, MouseAction::Click, 20, row, 100);
+    assert!(matches!(&effects[..], [Effect::Signal(_, signal)] if signal.as_str() == "SIGINT"));
+}
+
+#[test]
+fn a_single_answer_needs_two_clicks_too() {
+    let mut state = with_scene((80, 24));
+    press(&mut state, "2 Down X");
+    let answer = "its process gets an error";
+    assert_eq!(click(&mut state, answer, 0), []);
+    let effects = click(&mut state, answer, 100);
+    assert!(matches!(effects[..], [Effect::Close(_)]));
+}
+
+#[test]
+fn clicks_choose_columns() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "o");
+    click(&mut state, "] user ", 0);
+    // On the mark the first click is enough.
+    assert!(line_with(&state, "] user ").contains("› [ ] user"));
+    let name = "user           USER";
+    click(&mut state, "process        PROCESS", 0);
+    click(&mut state, name, 0);
+    assert!(line_with(&state, "] user ").contains("› [ ] user"));
+    // Elsewhere the second one is, whenever it comes.
+    click(&mut state, name, 5_000);
+    assert!(line_with(&state, "] user ").contains("› [x] user"));
+    click(&mut state, "[x] cgroup", 0);
+    click(&mut state, "Enter keeps", 0);
+    let effects = press(&mut state, "Enter");
+    let [Effect::KeepColumns(ViewId::Processes, names)] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(names[..4], ["pid", "process", "user", "flows"]);
+}
+
+#[test]
+fn a_click_leaves_a_list_of_columns_where_it_is() {
+    let mut state = with_scene((60, 15));
+    press(&mut state, "o Down Down Down Down Down Down Down");
+    let list = |state: &State| {
+        let text = text(state);
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, it)| it.contains("[x]"));
+        let lines = lines.map(|(row, line)| (row, line.replace('›', " ")));
+        lines.collect::<Vec<_>>()
+    };
+    let before = list(&state);
+    assert!(before.len() > 3);
+    for (row, _) in &before {
+        mouse(
+            &mut state,
+            MouseAction::Click,
+            30,
+            (*row).try_into().unwrap(),
+            0,
+        );
+        assert!(text(&state).lines().nth(*row).unwrap().contains('›'));
+        assert_eq!(list(&state), before);
+    }
+}
+
+#[test]
+fn a_click_beside_a_box_closes_it() {
+    let mut state = with_scene((120, 40));
+    for keys in ["?", "o", "Down K", "Enter ?"] {
+        press(&mut state, keys);
+        let open = state.popups.len();
+        // Within its frame it stays.
+        mouse(&mut state, MouseAction::Click, 60, 20, 0);
+        assert_eq!(state.popups.len(), open, "{keys}");
+        assert_eq!(mouse(&mut state, MouseAction::Click, 0, 20, 0), []);
+        assert_eq!(state.popups.len(), open - 1, "{keys}");
+        assert_eq!(text(&state).contains("nothing was done"), keys == "Down K");
+    }
+}
+
+#[test]
+fn the_wheel_scrolls_and_leaves_the_choice() {
+    let mut state = with_scene((80, 15));
+    press(&mut state, "* Down");
+    let chosen = state.chosen().cloned();
+    mouse(&mut state, MouseAction::WheelDown, 5, 8, 0);
+    assert_eq!(state.here().offset, 3);
+    mouse(&mut state, MouseAction::WheelUp, 5, 8, 0);
+    mouse(&mut state, MouseAction::WheelUp, 5, 8, 0);
+    assert_eq!(state.here().offset, 0);
+    assert_eq!(state.chosen().cloned(), chosen);
+    press(&mut state, "?");
+    let before = text(&state);
+    mouse(&mut state, MouseAction::WheelDown, 5, 8, 0);
+    assert_ne!(text(&state), before);
+}

@@ -1,0 +1,184 @@
+//! Which colours?
+//!
+//! A colour only underlines what a word, a sign or a place says already. The first sixteen colours are the
+//! terminal's own, so they fit its background and are there in every terminal.
+
+use std::{fmt, str::FromStr};
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// What a piece of text is, whatever it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Plain,
+    /// Names of things, totals.
+    Strong,
+    /// Zero, ghosts, explanations.
+    Dim,
+    /// The one accent: headers, keys, the chosen tab.
+    Accent,
+    /// Lost, unexplained, refused.
+    Alarm,
+    /// Received and sent, in graphs.
+    Rx,
+    Tx,
+    /// The header of a column, and of the one that is sorted by.
+    Header,
+    Sorted,
+    /// The row that is chosen.
+    Chosen,
+    /// What was found.
+    Match,
+    /// The tab of the view that is shown.
+    Tab,
+    /// Rules and frames.
+    Rule,
+    /// Marks that the screen is not as usual: paused, filtered.
+    Mark,
+}
+
+/// A set of colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Theme {
+    #[default]
+    Dark,
+    Light,
+    Contrast,
+    ColourBlind,
+    Mono,
+}
+
+impl Theme {
+    pub const ALL: [Self; 5] = [
+        Self::Dark,
+        Self::Light,
+        Self::Contrast,
+        Self::ColourBlind,
+        Self::Mono,
+    ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dark => "dark",
+            Self::Light => "light",
+            Self::Contrast => "contrast",
+            Self::ColourBlind => "colour-blind",
+            Self::Mono => "mono",
+        }
+    }
+
+    /// The one after it; after the last the first.
+    pub fn next(self) -> Self {
+        let at = Self::ALL.iter().position(|theme| *theme == self);
+        Self::ALL[at.map_or(0, |at| (at + 1) % Self::ALL.len())]
+    }
+
+    /// How text in a role looks.
+    pub fn style(self, role: Role) -> Style {
+        let plain = Style::new();
+        // What is the same in every theme.
+        match role {
+            Role::Plain => return plain,
+            Role::Strong => return plain.add_modifier(Modifier::BOLD),
+            _ => {}
+        }
+        let (accent, alarm, rx, tx) = match self {
+            Self::Dark => (Color::Cyan, Color::LightRed, Color::Green, Color::Magenta),
+            Self::Light => (Color::Blue, Color::Red, Color::Green, Color::Magenta),
+            Self::Contrast => (
+                Color::LightYellow,
+                Color::LightRed,
+                Color::LightGreen,
+                Color::LightMagenta,
+            ),
+            // Blue and yellow are told apart by everybody.
+            Self::ColourBlind => (
+                Color::LightBlue,
+                Color::LightYellow,
+                Color::LightBlue,
+                Color::Yellow,
+            ),
+            Self::Mono => return mono(role),
+        };
+        match role {
+            Role::Plain | Role::Strong => plain,
+            Role::Dim | Role::Rule if self == Self::Contrast => plain,
+            Role::Dim | Role::Rule => plain.fg(Color::DarkGray),
+            Role::Accent => plain.fg(accent),
+            Role::Alarm => plain.fg(alarm).add_modifier(Modifier::BOLD),
+            Role::Rx => plain.fg(rx),
+            Role::Tx => plain.fg(tx),
+            Role::Header => plain.fg(accent),
+            Role::Sorted => plain.fg(accent).add_modifier(Modifier::BOLD),
+            Role::Chosen => plain.add_modifier(Modifier::REVERSED),
+            Role::Match => plain.fg(accent).add_modifier(Modifier::UNDERLINED),
+            Role::Tab => plain
+                .fg(accent)
+                .add_modifier(Modifier::BOLD | Modifier::REVERSED),
+            Role::Mark => plain
+                .fg(alarm)
+                .add_modifier(Modifier::BOLD | Modifier::REVERSED),
+        }
+    }
+}
+
+/// Without colours: bold, dim, underlined, reversed.
+fn mono(role: Role) -> Style {
+    let plain = Style::new();
+    match role {
+        Role::Plain | Role::Accent | Role::Rx | Role::Tx => plain,
+        Role::Strong | Role::Alarm | Role::Header => plain.add_modifier(Modifier::BOLD),
+        Role::Sorted => plain.add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
+        Role::Dim | Role::Rule => plain.add_modifier(Modifier::DIM),
+        Role::Chosen => plain.add_modifier(Modifier::REVERSED),
+        Role::Match => plain.add_modifier(Modifier::UNDERLINED),
+        Role::Tab | Role::Mark => plain.add_modifier(Modifier::BOLD | Modifier::REVERSED),
+    }
+}
+
+impl fmt::Display for Theme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A theme there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no theme `{0}`; choose dark, light, contrast, colour-blind or mono")]
+pub struct UnknownTheme(String);
+
+impl FromStr for Theme {
+    type Err = UnknownTheme;
+
+    fn from_str(name: &str) -> Result<Self, UnknownTheme> {
+        Self::ALL
+            .into_iter()
+            .find(|theme| theme.name() == name)
+            .ok_or_else(|| UnknownTheme(name.escape_debug().to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_theme_is_found_by_its_name_and_by_going_round() {
+        let mut theme = Theme::default();
+        for _ in Theme::ALL {
+            assert_eq!(theme.name().parse(), Ok(theme));
+            theme = theme.next();
+        }
+        assert_eq!(theme, Theme::default());
+        assert!("pink".parse::<Theme>().is_err());
+    }
+
+    #[test]
+    fn without_colours_there_are_none() {
+        for role in [Role::Alarm, Role::Rx, Role::Tab, Role::Chosen, Role::Dim] {
+            let style = Theme::Mono.style(role);
+            assert_eq!((style.fg, style.bg), (None, None), "{role:?}");
+        }
+    }
+}

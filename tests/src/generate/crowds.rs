@@ -1,0 +1,170 @@
+//! Modes that come in large numbers, or go on while something is taken away from them.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{pipe, read, write},
+};
+
+use super::{
+    Options,
+    processes::{in_child, wait_for},
+    tcp::{self, ZEROS, join, pair, pass, reset_on_close},
+};
+use crate::truth::Tally;
+
+/// Datagrams that each process of `crowd` sends.
+const DATAGRAMS: usize = 3;
+/// Bytes each way of a connection of `storm`, of which the first tells the server to go on or to end.
+const MESSAGE: usize = 16;
+const QUIT: u8 = 1;
+/// Clients of `storm`, and loops of `churn`, that run at the same time.
+const AT_ONCE: usize = 2;
+/// Most bytes of a datagram here, so that none is cut in two.
+const DATAGRAM: u64 = 1400;
+/// Milliseconds between two datagrams of `stubborn`.
+const PAUSE: u8 = 1;
+
+pub fn crowd(options: &Options, tally: &Tally) -> Result<()> {
+    let peer = options.peer()?;
+    // Else the first datagrams of all would wait for the neighbour's address, with room for some of them only.
+    exchange(&connected(peer)?, options.bytes, tally)?;
+    let (done, tell_done) = pipe().context("pipe")?;
+    let (end, tell_end) = pipe().context("pipe")?;
+    let children = (0..options.count)
+        .map(|_| {
+            in_child(&options.mode, |tally| {
+                let socket = connected(peer)?;
+                exchange(&socket, options.bytes, tally)?;
+                write(&tell_done, &[0])?;
+                // The socket stays until everybody has one.
+                ensure!(read(&end, &mut [0])? == 1, "nobody said when to end");
+                Ok(())
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for _ in &children {
+        ensure!(read(&done, &mut [0])? == 1, "a process ended early");
+    }
+    for _ in &children {
+        write(&tell_end, &[0])?;
+    }
+    children.into_iter().try_for_each(wait_for)
+}
+
+fn connected(peer: SocketAddr) -> Result<UdpSocket> {
+    let here: SocketAddr = if peer.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(here)?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
+fn exchange(socket: &UdpSocket, bytes: u64, tally: &Tally) -> Result<()> {
+    let mut buffer = [0; 2000];
+    for _ in 0..DATAGRAMS {
+        tally.sent(socket.send(datagram(bytes))?);
+        tally.received(socket.recv(&mut buffer)?);
+    }
+    Ok(())
+}
+
+fn datagram(bytes: u64) -> &'static [u8] {
+    &ZEROS[..bytes.min(DATAGRAM) as usize]
+}
+
+pub fn storm(options: &Options, tally: &Tally) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let server = in_child(&options.mode, |tally| answer_all(&listener, tally))?;
+    until_input_ends(|stop| {
+        while !stop.load(Relaxed) {
+            call(address, 0, tally)?;
+        }
+        Ok(())
+    })?;
+    call(address, QUIT, tally)?;
+    wait_for(server)
+}
+
+/// A connection of its own for a few bytes each way. It ends with a RST, so that its port is free again at once.
+fn call(address: SocketAddr, word: u8, tally: &Tally) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    tally.sent(stream.write(&[word; MESSAGE])?);
+    tcp::receive_exactly(&stream, MESSAGE as u64, tally)?;
+    reset_on_close(&stream)
+}
+
+fn answer_all(listener: &TcpListener, tally: &Tally) -> Result<()> {
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        let mut message = [0; MESSAGE];
+        let received = stream.read(&mut message)?;
+        tally.received(received);
+        ensure!(received == MESSAGE, "a message came in parts");
+        tally.sent(stream.write(&message)?);
+        if message[0] == QUIT {
+            return Ok(());
+        }
+    }
+}
+
+pub fn churn(_: &Options, tally: &Tally) -> Result<()> {
+    let program = std::env::current_exe()?;
+    until_input_ends(|stop| {
+        loop {
+            let status = Command::new(&program)
+                .arg("--version")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .status()
+                .context("starting a process")?;
+            ensure!(status.success(), "a process failed: {status}");
+            let (near, far) = pair()?;
+            pass(&near, &far, 1000, tally)?;
+            if stop.load(Relaxed) {
+                return Ok(());
+            }
+        }
+    })
+}
+
+pub fn stubborn(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connected(options.peer()?)?;
+    let stdin = io::stdin();
+    loop {
+        // Whatever is in its way, it goes on.
+        if let Ok(sent) = socket.send(datagram(options.bytes)) {
+            tally.sent(sent);
+        }
+        let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut input, PollTimeout::from(PAUSE))? > 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs a job several times at once, each until standard input has ended.
+fn until_input_ends(job: impl Fn(&AtomicBool) -> Result<()> + Sync) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let jobs: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| job(&stop))).collect();
+        let input = io::copy(&mut io::stdin(), &mut io::sink());
+        stop.store(true, Relaxed);
+        jobs.into_iter().try_for_each(join)?;
+        input.context("waiting for the end of standard input")?;
+        Ok(())
+    })
+}

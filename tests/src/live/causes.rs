@@ -1,0 +1,411 @@
+//! Tests of the ledger's causes: traffic of one kind on an interface of its own, and the ledger against what nftables counted at
+//! the far end.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use super::{
+    World,
+    check::{self, Difference, difference},
+    counters::{self, Readings},
+    flow::Flow,
+    generator::Generator,
+    peer::{Peer, ip, run},
+    report,
+    session::new_peer,
+    stream::{Ledger, Side, Stream},
+    wire::{self, Packets},
+};
+use crate::{
+    generate::{DROPPED_ON_ARRIVAL, ECHOED, TOO_LARGE},
+    truth::Truth,
+};
+
+/// A port where nobody listens.
+const CLOSED: u16 = 1;
+/// Bytes of a question or an answer of ARP, and of all headers around a frame's layer 3 in the tunnel.
+const ARP: i128 = 28;
+const TUNNELED: i128 = 14 + 20 + 8 + 8 + 14;
+/// Bytes of a FIN and of the answer to it. The socket of a connection that waits for its end may be gone to TIME_WAIT when
+/// the far end's comes, and again when that comes twice: then they are the kernel's.
+const FIN: i128 = 20 + 32;
+/// The network of the tunnel's inside.
+const TUNNEL: &str = "10.203.17";
+
+/// From one veth pair to another, routed by this namespace.
+pub fn forwarded(world: &World) -> Result<()> {
+    let peers = [quiet_peer(world)?, quiet_peer(world)?];
+    for peer in &peers {
+        set(&format!("ipv4/conf/{}/forwarding", peer.link), "1")?;
+        let near = near4(peer);
+        ip(&format!(
+            "-n {} route add default via {near}",
+            peer.namespace
+        ))?;
+    }
+    let seen = observe(world, "forwarded", &peers, || {
+        let (server, address) = far_server(world, "forwarded.far", &peers[1], peers[1].far4)?;
+        let bytes = world.scaled(20_000_000);
+        let near = generate(
+            world,
+            "forwarded.near",
+            "tcp-both",
+            address,
+            bytes,
+            Some(&peers[0]),
+        )?;
+        finish([near, server])
+    })?;
+    let mut differences =
+        seen.differences(|ledger| [ledger.ingress.forwarded, ledger.egress.forwarded]);
+    differences.extend(seen.processes(world));
+    report::expect_none(&differences)
+}
+
+/// Segments to closed ports, datagrams to closed ports, echo requests: the kernel answers by itself.
+pub fn kernel_replies(world: &World) -> Result<()> {
+    let peers = [quiet_peer(world)?];
+    let seen = observe(world, "replies", &peers, || {
+        let near = SocketAddr::new(near4(&peers[0]), CLOSED);
+        let knocks = generate(world, "replies.near", "knock", near, 20, Some(&peers[0]))?;
+        finish([knocks])
+    })?;
+    report::expect_none(&seen.differences(|ledger| [ledger.ingress.kernel, ledger.egress.kernel]))
+}
+
+/// What is dropped after the classifier saw it. On the way in no socket took it; on the way out it never
+/// reached the interface, which the ledger shows with a minus.
+pub fn dropped(world: &World) -> Result<()> {
+    let peers = [quiet_peer(world)?];
+    let link = &peers[0].link;
+    // Frames above the bucket's size are dropped.
+    run(&format!(
+        "tc qdisc add dev {link} root tbf rate 100mbit burst 1200 limit 1000000"
+    ))?;
+    let dropping = Dropping::packets_of(link, DROPPED_ON_ARRIVAL)?;
+    let seen = observe(world, "dropped", &peers, || {
+        let (server, address) = far_server(world, "dropped.far", &peers[0], peers[0].far4)?;
+        let count = world.scaled(100);
+        let near = generate(world, "dropped.near", "udp-dropped", address, count, None)?;
+        finish([near, server])
+    })?;
+    drop(dropping);
+    let ledger = seen.ledger(link)?;
+    let near = seen.truths.iter().find(|truth| truth.mode == "udp-dropped");
+    let rounds = near.context("no truth")?.moved.rx_calls - 1;
+    let frames = |payload: usize, count: u64| i128::from((payload as u64 + 42) * count);
+    let echoed = frames(ECHOED, rounds + 1);
+    let lost_here = frames(TOO_LARGE, rounds);
+    let lost_there = frames(DROPPED_ON_ARRIVAL, rounds);
+    let [arp_in, arp_out] = seen.arp(link);
+    let mut differences = check::stream(&seen.stream, false);
+    differences.extend(check::ledgers(&seen.stream, &seen.readings, &[]));
+    for (what, expected, seen) in [
+        (
+            "egress frames",
+            echoed + lost_there + arp_out,
+            ledger.egress.frames,
+        ),
+        (
+            "egress socket",
+            echoed + lost_there + lost_here,
+            ledger.egress.socket,
+        ),
+        ("egress unexplained", -lost_here, ledger.egress.unexplained),
+        (
+            "ingress frames",
+            echoed + lost_there + arp_in,
+            ledger.ingress.frames,
+        ),
+        ("ingress socket", echoed, ledger.ingress.socket),
+        ("ingress kernel", lost_there, ledger.ingress.kernel),
+        ("ingress unexplained", 0, ledger.ingress.unexplained),
+    ] {
+        if expected != seen {
+            differences.push(difference(link, what, expected, seen));
+        }
+    }
+    report::expect_none(&differences)
+}
+
+/// A tunnel whose packets a UDP socket of the kernel's own sends and receives.
+pub fn tunnel(world: &World) -> Result<()> {
+    let peers = [quiet_peer(world)?];
+    let Peer {
+        namespace, link, ..
+    } = &peers[0];
+    let tunnel = format!("{link}v");
+    let make = |prefix: &str, name: &str, device: &str, local: IpAddr, remote: IpAddr, own: u8| {
+        for command in [
+            format!(
+                "link add {name} type vxlan id 17 dev {device} local {local} remote {remote} dstport 4789"
+            ),
+            format!("addr add {TUNNEL}.{own}/24 dev {name}"),
+            format!("link set {name} addrgenmode none"),
+            format!("link set {name} up"),
+        ] {
+            ip(&format!("{prefix}{command}"))?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let (near, far) = (near4(&peers[0]), peers[0].far4);
+    make(
+        &format!("-n {namespace} "),
+        "tunnel0",
+        wire::FAR,
+        far,
+        near,
+        2,
+    )?;
+    make("", &tunnel, link, near, far, 1)?;
+    let seen = observe(world, "tunnel", &peers, || {
+        let inside: IpAddr = format!("{TUNNEL}.2").parse()?;
+        let (server, address) = far_server(world, "tunnel.far", &peers[0], inside)?;
+        let bytes = world.scaled(5_000_000);
+        let near = generate(world, "tunnel.near", "tcp-both", address, bytes, None)?;
+        finish([near, server])
+    })?;
+    // What leaves still belongs to the socket inside, but for the tunnel's ARP; what comes the kernel's own
+    // socket takes.
+    let mut differences = seen.differences(|ledger| {
+        let Side { socket, kernel, .. } = ledger.egress;
+        [ledger.ingress.kernel, socket + kernel]
+    });
+    differences.extend(seen.processes(world));
+    let inner = seen.ledger(&tunnel)?;
+    let questions = inner.egress.not_ip / ARP;
+    let answers = inner.egress.kernel / FIN;
+    let (expected, of_no_socket) = (
+        questions * (ARP + TUNNELED) + answers * (FIN + TUNNELED),
+        seen.ledger(link)?.egress.kernel,
+    );
+    if expected != of_no_socket {
+        differences.push(difference(link, "egress kernel", expected, of_no_socket));
+    }
+    for (what, side) in [("ingress", inner.ingress), ("egress", inner.egress)] {
+        let Side {
+            frames,
+            socket,
+            kernel,
+            not_ip,
+            ..
+        } = side;
+        let has_ended = [0, FIN, 2 * FIN].contains(&kernel);
+        if frames != socket + kernel + not_ip || !has_ended {
+            differences.push(difference(
+                &tunnel,
+                what,
+                format!("{frames} of sockets"),
+                format!("{side:?}"),
+            ));
+        }
+    }
+    report::expect_none(&differences)
+}
+
+/// A peer whose interfaces do not talk by themselves, as they do with IPv6.
+fn quiet_peer(world: &World) -> Result<Peer> {
+    let peer = new_peer(world)?;
+    set(&format!("ipv6/conf/{}/disable_ipv6", peer.link), "1")?;
+    let (namespace, far) = (&peer.namespace, wire::FAR);
+    run(&format!(
+        "ip netns exec {namespace} sysctl -q -w net.ipv6.conf.{far}.disable_ipv6=1"
+    ))?;
+    Ok(peer)
+}
+
+fn set(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/{name}");
+    fs::write(&path, value).with_context(|| format!("writing {path}"))
+}
+
+fn near4(peer: &Peer) -> IpAddr {
+    match peer.far4 {
+        IpAddr::V4(far) => {
+            let [a, b, c, _] = far.octets();
+            [a, b, c, 1].into()
+        }
+        IpAddr::V6(_) => peer.far4,
+    }
+}
+
+/// A far end that serves at an address of the peer's namespace.
+fn far_server(
+    world: &World,
+    name: &str,
+    peer: &Peer,
+    address: IpAddr,
+) -> Result<(Generator, SocketAddr)> {
+    let listen = [
+        "--listen".to_owned(),
+        SocketAddr::new(address, 0).to_string(),
+    ];
+    let mut server = Generator::start(world, name, "serve", &listen, Some(peer))?;
+    let address = server.listening()?;
+    Ok((server, address))
+}
+
+/// A mode that moves so many bytes, and counts as far.
+fn generate(
+    world: &World,
+    name: &str,
+    mode: &str,
+    peer: SocketAddr,
+    amount: u64,
+    netns: Option<&Peer>,
+) -> Result<Generator> {
+    let amount = amount.to_string();
+    let arguments = [
+        "--peer",
+        &peer.to_string(),
+        "--bytes",
+        &amount,
+        "--count",
+        &amount,
+    ];
+    Generator::start(world, name, mode, &arguments.map(str::to_owned), netns)
+}
+
+/// Lets them run to their ends, the first one first.
+fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> {
+    let mut truths = Vec::new();
+    for generator in generators {
+        truths.extend(generator.finish()?);
+    }
+    Ok(truths)
+}
+
+/// A rule by which packets of at least so many bytes are dropped as they come in. Goes with the value.
+struct Dropping {
+    table: String,
+}
+
+impl Dropping {
+    fn packets_of(link: &str, bytes: usize) -> Result<Self> {
+        let dropping = Self {
+            table: format!("flow-test-{}", std::process::id()),
+        };
+        let table = &dropping.table;
+        wire::nft_here(&format!(
+            "add table netdev {table}
+             add chain netdev {table} in {{ type filter hook ingress device {link} priority 0; }}
+             add rule netdev {table} in meta length >= {bytes} drop"
+        ))?;
+        Ok(dropping)
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        // What it drops from ends with the test as well.
+        let _ = wire::nft_here(&format!("delete table netdev {}", self.table));
+    }
+}
+
+/// What there is to know after Flow ended.
+struct Seen {
+    stream: Stream,
+    readings: Readings,
+    truths: Vec<Truth>,
+    /// What passed the far ends meanwhile, by the link that leads there: received, sent.
+    frames: BTreeMap<String, [BTreeMap<String, Packets>; 2]>,
+}
+
+/// Lets Flow look at what `traffic` does over `peers`, where nothing else passes.
+fn observe(
+    world: &World,
+    name: &str,
+    peers: &[Peer],
+    traffic: impl FnOnce() -> Result<Vec<Truth>>,
+) -> Result<Seen> {
+    let mut readings = Readings {
+        before_start: counters::read()?,
+        ..Readings::default()
+    };
+    let flow = Flow::events(world, name)?;
+    readings.after_start = counters::read()?;
+    let before = peers.iter().map(|peer| wire::frames(&peer.namespace));
+    let before = before.collect::<Result<Vec<_>>>()?;
+    let truths = traffic()?;
+    let mut frames = BTreeMap::new();
+    for (peer, before) in peers.iter().zip(before) {
+        let after = wire::frames(&peer.namespace)?;
+        frames.insert(peer.link.clone(), after.since(&before));
+    }
+    readings.before_stop = counters::read()?;
+    let ended = flow.stop(Signal::SIGINT)?;
+    ended.expect_code(130)?;
+    readings.after_stop = counters::read()?;
+    Ok(Seen {
+        stream: Stream::parse(&ended.stdout),
+        readings,
+        truths,
+        frames,
+    })
+}
+
+impl Seen {
+    fn ledger(&self, link: &str) -> Result<&Ledger> {
+        let ledger = self.stream.interfaces.get(link);
+        ledger.with_context(|| format!("no ledger of {link}"))
+    }
+
+    /// Bytes of ARP's frames on a link: received, sent.
+    fn arp(&self, link: &str) -> [i128; 2] {
+        let bytes = |side: &BTreeMap<String, Packets>| {
+            side.get("arp")
+                .map_or(0, |packets| i128::from(packets.bytes))
+        };
+        self.frames[link].each_ref().map(bytes)
+    }
+
+    /// Each link's ledger, of which `cause` takes the only cause that there may be for IP packets: received, sent.
+    fn differences(&self, cause: impl Fn(&Ledger) -> [i128; 2]) -> Vec<Difference> {
+        let mut differences = check::stream(&self.stream, false);
+        let links: Vec<_> = self.frames.keys().map(String::as_str).collect();
+        differences.extend(check::ledgers(&self.stream, &self.readings, &links));
+        for (link, counted) in &self.frames {
+            let Some(ledger) = self.stream.interfaces.get(link) else {
+                continue;
+            };
+            let [received, sent] = cause(ledger);
+            let sides = [
+                ("ingress", ledger.ingress, received),
+                ("egress", ledger.egress, sent),
+            ];
+            for ((direction, side, caused), counted) in sides.into_iter().zip(counted) {
+                let bytes = |kind: &str| {
+                    counted
+                        .get(kind)
+                        .map_or(0, |packets| i128::from(packets.bytes))
+                };
+                for (what, expected, seen) in [
+                    ("frames", bytes("arp") + bytes("ip"), side.frames),
+                    ("not_ip", bytes("arp"), side.not_ip),
+                    ("the cause", bytes("ip"), caused),
+                    ("unexplained", 0, side.unexplained),
+                ] {
+                    if expected != seen {
+                        let subject = format!("{link} {direction} {side:?}");
+                        differences.push(difference(subject, what, expected, seen));
+                    }
+                }
+                if bytes("ip") == 0 {
+                    differences.push(difference(link, direction, "some packets", "none"));
+                }
+            }
+        }
+        differences
+    }
+
+    /// The processes' bytes.
+    fn processes(&self, world: &World) -> Vec<Difference> {
+        check::processes(&self.stream, &self.truths, world.options.backend)
+    }
+}

@@ -1,0 +1,352 @@
+//! What `flow` does where it lacks something: it goes on with the rest, says so, and still counts to the
+//! byte; or it ends at once and says why.
+//!
+//! Each situation is made for the process only: in a mount namespace of its own, by a seccomp filter, by
+//! privileges taken away before it starts.
+
+mod lacking;
+mod many_interfaces;
+mod refused;
+
+use std::{collections::BTreeMap, fs, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
+use serde_json::Value;
+
+use self::lacking::{
+    NOTHING, cgroup2_mounts, checked, in_mount_namespace, over, refusing, without_capability,
+};
+pub use self::{many_interfaces::many_interfaces, refused::each_program_refused};
+use super::{
+    World, check,
+    flow::{Ended, Flow},
+    generator::{Generator, appending},
+    report,
+    stream::Stream,
+};
+use crate::truth::Moved;
+
+/// Every symbol of the running kernel, one a line.
+const SYMBOLS: &str = "/proc/kallsyms";
+/// Names of capabilities as Flow tells them.
+const APP_BYTES: &str = "app bytes by process";
+const SOCKETS: &str = "socket identity and life";
+const WIRE_BYTES: &str = "wire bytes by socket";
+const INTERFACES: &str = "interface totals";
+const PROCESSES: &str = "process life";
+
+/// What it can do without altogether: standard input, environment, a file system of BPF that can be written,
+/// securityfs, and memory that may be locked, which matters to old kernels only.
+pub fn bare_surroundings(world: &World) -> Result<()> {
+    let bare = |command: &mut Command| {
+        command.env_clear();
+        in_mount_namespace(command, || {
+            over("/sys/fs/bpf", "bpf", MsFlags::MS_RDONLY, "")?;
+            over("/sys/kernel/security", "tmpfs", MsFlags::empty(), "")
+        });
+        without_capability(command, CAP_SYS_RESOURCE);
+        let bare = || {
+            let none = libc::rlimit {
+                rlim_cur: 0,
+                rlim_max: 0,
+            };
+            // SAFETY: system calls of which one reads the structure; neither keeps anything.
+            unsafe {
+                checked(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none))?;
+                checked(libc::close(0))
+            }
+        };
+        // SAFETY: only system calls between fork and exec.
+        unsafe { command.pre_exec(bare) };
+    };
+    let run = Run::counted(world, "bare", bare)?;
+    run.covers(WIRE_BYTES, "cgroup_skb", "")?;
+    run.classifies()?;
+    ended(world, "bare", &["top", "--once"], bare)?.expect_code(0)?;
+    let doctor = doctor(world, "bare", bare)?;
+    let environment = &doctor["environment"];
+    let unknown = environment.get("lockdown").is_none();
+    ensure!(unknown, "lockdown is known: {environment}");
+    ensure!(
+        environment["memlock_bytes"] == 0,
+        "memory may be locked: {environment}"
+    );
+    Ok(())
+}
+
+/// Without any file system of BPF, links are held by descriptors.
+pub fn bpffs_absent(world: &World) -> Result<()> {
+    let run = Run::counted(world, "bpffs-absent", |command| {
+        in_mount_namespace(command, || {
+            over("/sys/fs/bpf", "tmpfs", MsFlags::empty(), "")
+        });
+        refusing(command, libc::SYS_fsopen);
+    })?;
+    run.classifies()
+}
+
+/// No tree of cgroup v2 anywhere: no wire bytes, and the life of sockets from TCP's states.
+pub fn cgroup_v1_only(world: &World) -> Result<()> {
+    let roots = cgroup2_mounts()?;
+    ensure!(!roots.is_empty(), "cgroup v2 is not mounted here");
+    let hide = move |command: &mut Command| {
+        let roots = roots.clone();
+        in_mount_namespace(command, move || {
+            roots
+                .iter()
+                .try_for_each(|root| Ok(umount2(root.as_path(), MntFlags::MNT_DETACH)?))
+        });
+    };
+    let run = Run::counted(world, "cgroup-v1-only", hide.clone())?;
+    run.covers(WIRE_BYTES, "none", "everything")?;
+    run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
+    let doctor = doctor(world, "cgroup-v1-only", hide)?;
+    let why = candidate(&doctor, WIRE_BYTES, "cgroup_skb")?;
+    ensure!(why.contains("not mounted"), "doctor says {why:?}");
+    Ok(())
+}
+
+/// Processes that are hidden are counted all the same, by their names in the kernel.
+pub fn processes_hidden(world: &World) -> Result<()> {
+    let run = Run::counted(world, "hidepid", |command| {
+        in_mount_namespace(command, || {
+            over("/proc", "proc", MsFlags::empty(), "hidepid=2")
+        });
+        without_capability(command, CAP_SYS_PTRACE);
+    })?;
+    run.covers(
+        "sockets that existed before",
+        "sock_diag",
+        "owners of other users' sockets (needs CAP_SYS_PTRACE)",
+    )
+}
+
+/// Nothing can be done without bpf(2): it says what refuses it, once, and ends.
+pub fn bpf_refused(world: &World) -> Result<()> {
+    let refuse = |command: &mut Command| refusing(command, libc::SYS_bpf);
+    for arguments in [&["events", "--json"][..], &["top", "--once"]] {
+        let ended = ended(world, "bpf-refused", arguments, refuse)?;
+        ended.expect_complaint(1)?;
+        says(&ended.stderr, "seccomp filter")?;
+        ensure!(ended.stdout.is_empty(), "it wrote something");
+    }
+    let doctor = doctor(world, "bpf-refused", refuse)?;
+    let why = candidate(&doctor, PROCESSES, "tracepoints")?;
+    ensure!(why.contains("seccomp filter"), "doctor says {why:?}");
+    Ok(())
+}
+
+/// BTF that ends too early is told from one that is not there; Flow can do without neither.
+pub fn btf_cut(world: &World) -> Result<()> {
+    let cut = world.scratch.join("cut.btf");
+    let whole = fs::read(BTF).context(BTF)?;
+    fs::write(&cut, &whole[..whole.len() / 2])?;
+    let put = |command: &mut Command| {
+        let cut = cut.clone();
+        in_mount_namespace(command, move || {
+            let bind = MsFlags::MS_BIND;
+            Ok(mount(Some(&cut), BTF, NOTHING, bind, NOTHING)?)
+        });
+    };
+    without_btf(world, "btf-cut", put, "cut short")
+}
+
+pub fn btf_absent(world: &World) -> Result<()> {
+    let hide = |command: &mut Command| {
+        in_mount_namespace(command, || {
+            over("/sys/kernel/btf", "tmpfs", MsFlags::empty(), "")
+        });
+    };
+    without_btf(world, "btf-absent", hide, "CONFIG_DEBUG_INFO_BTF")
+}
+
+fn without_btf(
+    world: &World,
+    name: &str,
+    change: impl Fn(&mut Command) + Copy,
+    why: &str,
+) -> Result<()> {
+    let ended = ended(world, name, &["events", "--json"], change)?;
+    ended.expect_complaint(1)?;
+    says(&ended.stderr, why)?;
+    let doctor = doctor(world, name, change)?;
+    let said = candidate(&doctor, PROCESSES, "tracepoints")?;
+    ensure!(said.contains(why), "doctor says {said:?}");
+    ensure!(doctor["environment"]["btf"] == false, "doctor has BTF");
+    Ok(())
+}
+
+/// Without /proc nothing is known of processes, and Flow says what to do about it.
+pub fn proc_absent(world: &World) -> Result<()> {
+    let hide = |command: &mut Command| {
+        in_mount_namespace(command, || over("/proc", "tmpfs", MsFlags::empty(), ""));
+    };
+    for arguments in [&["events", "--json"][..], &["top", "--once"]] {
+        let ended = ended(world, "proc-absent", arguments, hide)?;
+        ended.expect_complaint(1)?;
+        says(&ended.stderr, "mount -t proc")?;
+    }
+    doctor(world, "proc-absent", hide).map(drop)
+}
+
+/// In a PID namespace of its own it says whom it does not see.
+pub fn pid_namespace(world: &World) -> Result<()> {
+    let flow = world.options.flow.to_string_lossy().into_owned();
+    let mut world = world.with_backend(world.options.backend);
+    world.options.flow = "unshare".into();
+    let arguments = [
+        "--fork",
+        "--pid",
+        "--mount-proc",
+        &flow,
+        "snapshot",
+        "--duration",
+        "1s",
+        "--output",
+        "-",
+    ];
+    let ended = ended(&world, "pid-namespace", &arguments, |_| ())?;
+    ended.expect_code(0)?;
+    let report = String::from_utf8_lossy(&ended.stdout).into_owned();
+    says(&report, "owners outside of this PID namespace")
+}
+
+fn has_symbol(symbols: &str, function: &str) -> bool {
+    let mut names = symbols.lines().filter_map(|line| line.split(' ').nth(2));
+    names.any(|name| name == function)
+}
+
+/// One run under some traffic, of which each process's bytes were exact.
+struct Run {
+    coverage: Coverage,
+}
+
+/// Backend and limits by capability.
+type Coverage = BTreeMap<String, (String, String)>;
+
+impl Run {
+    /// Starts the event stream with `change`, lets processes talk by TCP and UDP, and compares their bytes.
+    fn counted(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
+        let flow = Flow::events_changed(world, name, change)?;
+        let mut truths = Vec::new();
+        for mode in ["forked-listener", "udp-workers"] {
+            let arguments = ["--count".to_owned(), "1".to_owned()];
+            let name = format!("{name}.{mode}");
+            truths.extend(Generator::start(world, &name, mode, &arguments, None)?.join()?);
+        }
+        let ended = flow.stop(Signal::SIGINT)?;
+        ended.expect_code(130)?;
+        let stream = Stream::parse(&ended.stdout);
+        let mut expected = BTreeMap::<u32, Moved>::new();
+        for truth in &truths {
+            *expected.entry(truth.pid).or_default() += truth.moved;
+        }
+        ensure!(!expected.is_empty(), "nobody moved a byte");
+        let bytes = |moved: &Moved| (moved.tx_bytes, moved.rx_bytes);
+        for (pid, moved) in &expected {
+            let seen = stream.app_of(&stream.processes_of(*pid));
+            ensure!(
+                bytes(&seen) == bytes(moved),
+                "process {pid} moved {:?} bytes, flow saw {:?}",
+                bytes(moved),
+                bytes(&seen)
+            );
+        }
+        report::expect_none(&check::stream(&stream, false))?;
+        let coverage = coverage(&ended.stdout)?;
+        Ok(Self { coverage })
+    }
+
+    /// Backend, `none` where there is none, and limits of a capability.
+    fn coverage_of(&self, capability: &str) -> Result<&(String, String)> {
+        let told = self.coverage.get(capability);
+        told.with_context(|| format!("no word on {capability}"))
+    }
+
+    /// The capability must have this backend, and these words among its limits.
+    fn covers(&self, capability: &str, backend: &str, words: &str) -> Result<()> {
+        let (seen, limits) = self.coverage_of(capability)?;
+        ensure!(seen == backend, "{capability} by {seen}, not {backend}");
+        says(limits, words)
+    }
+
+    /// Packets of interfaces must be classified, on all of them.
+    fn classifies(&self) -> Result<()> {
+        let (backend, limits) = self.coverage_of(INTERFACES)?;
+        ensure!(
+            ["TCX", "clsact"].contains(&backend.as_str()) && !limits.contains("interfaces"),
+            "interfaces by {backend}: {limits}"
+        );
+        Ok(())
+    }
+}
+
+/// Runs flow to its end.
+fn ended(
+    world: &World,
+    name: &str,
+    arguments: &[&str],
+    change: impl FnOnce(&mut Command),
+) -> Result<Ended> {
+    let stdout = appending(&world.scratch.join(format!("{name}.flow.out")))?;
+    Flow::spawn(world, name, arguments, stdout.into(), change)?.wait()
+}
+
+/// What flow doctor says; it never fails.
+fn doctor(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Value> {
+    let ended = ended(
+        world,
+        &format!("{name}.doctor"),
+        &["doctor", "--json"],
+        change,
+    )?;
+    ended.expect_code(0)?;
+    serde_json::from_slice(&ended.stdout).context("output of flow doctor --json")
+}
+
+/// Why a backend of a capability can't be had, as the doctor says.
+fn candidate(doctor: &Value, capability: &str, backend: &str) -> Result<String> {
+    let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    all(&doctor["capabilities"])
+        .into_iter()
+        .filter(|entry| entry["name"] == capability)
+        .flat_map(|entry| all(&entry["candidates"]))
+        .find(|candidate| candidate["backend"] == backend)
+        .and_then(|candidate| candidate["why"].as_str().map(str::to_owned))
+        .with_context(|| format!("the doctor has no reason against {backend}: {doctor}"))
+}
+
+fn records(stream: &[u8]) -> Result<Vec<Value>> {
+    stream
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"))
+        .map(|line| serde_json::from_slice(line).context("a line of flow"))
+        .collect()
+}
+
+/// The last word of a stream on each capability.
+fn coverage(stream: &[u8]) -> Result<Coverage> {
+    let mut coverage = Coverage::new();
+    for record in records(stream)? {
+        let entries = record["coverage"].as_array();
+        for entry in entries.into_iter().flatten() {
+            let text = |field: &str| entry[field].as_str().unwrap_or("none").to_owned();
+            coverage.insert(text("capability"), (text("backend"), text("limits")));
+        }
+    }
+    Ok(coverage)
+}
+
+fn says(text: &str, words: &str) -> Result<()> {
+    ensure!(text.contains(words), "it says {text:?}, not {words:?}");
+    Ok(())
+}
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Numbers of `linux/capability.h`.
+const CAP_SYS_PTRACE: libc::c_ulong = 19;
+const CAP_SYS_RESOURCE: libc::c_ulong = 24;

@@ -1,0 +1,145 @@
+//! Programs of the kernel side that are refused: what Flow does without each of them.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    APP_BYTES, INTERFACES, PROCESSES, Run, SOCKETS, SYMBOLS, WIRE_BYTES, ended, has_symbol, says,
+};
+use crate::live::{Backend, World};
+
+/// A kernel that refuses one program of the set, for each of them.
+pub fn each_program_refused(world: &World) -> Result<()> {
+    let (needed, helpful) = counting(world.options.backend)?;
+    let symbols = fs::read_to_string(SYMBOLS)?;
+    let helpful = helpful
+        .iter()
+        .filter(|program| has_function(&symbols, program));
+    let helpful = helpful.map(|program| (*program, APP_BYTES));
+    let programs: Vec<_> = AROUND.into_iter().chain(helpful).collect();
+    for round in rounds(world, &programs) {
+        refused(world, &round).with_context(|| format!("without {round:?}"))?;
+    }
+    for program in needed {
+        needed_refused(world, program).with_context(|| format!("without {program}"))?;
+    }
+    Ok(())
+}
+
+/// Programs of the backend under test: those without which it counts nothing, and the others.
+fn counting(backend: Backend) -> Result<(&'static [&'static str], &'static [&'static str])> {
+    Ok(match backend {
+        Backend::Fexit => (
+            &["fexit_inet_sendmsg", "fexit_inet_recvmsg"],
+            &[
+                "fexit_inet6_sendmsg",
+                "fexit_packet_sendmsg",
+                "fexit_inet_sendpage",
+                "fexit_inet6_recvmsg",
+                "fexit_sock_common_recvmsg",
+                "fexit_tcp_splice_read",
+                "fexit_inet_csk_accept",
+            ],
+        ),
+        Backend::Kprobe => (
+            &[
+                "kprobe_sendmsg",
+                "kretprobe_sendmsg",
+                "kprobe_recvmsg",
+                "kretprobe_recvmsg",
+            ],
+            &[
+                "kprobe_sendpage",
+                "kretprobe_sendpage",
+                "kprobe_splice_read",
+                "kretprobe_splice_read",
+                "kretprobe_accept",
+            ],
+        ),
+        Backend::Tracepoint => (
+            &["sock_send_length", "sock_recv_length"],
+            &["sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6"],
+        ),
+        Backend::Auto => bail!("which programs there are depends on the backend: name one"),
+    })
+}
+
+/// Programs that every backend has beside it, and the capability that suffers.
+const AROUND: [(&str, &str); 16] = [
+    ("sock_create", SOCKETS),
+    ("sock_release", SOCKETS),
+    ("post_bind4", SOCKETS),
+    ("post_bind6", SOCKETS),
+    ("connect4", SOCKETS),
+    ("connect6", SOCKETS),
+    ("connection_made", SOCKETS),
+    ("inet_sock_set_state", SOCKETS),
+    ("set_state_nested", SOCKETS),
+    ("cgroup_ingress", WIRE_BYTES),
+    ("cgroup_egress", WIRE_BYTES),
+    ("flow_tc_ingress", INTERFACES),
+    ("flow_tc_egress", INTERFACES),
+    ("sched_process_exec", PROCESSES),
+    ("sched_process_fork", PROCESSES),
+    ("sched_process_exit", PROCESSES),
+];
+
+/// Refuses programs of what surrounds the counting; each is named where it is missed.
+fn refused(world: &World, round: &[(&str, &str)]) -> Result<()> {
+    let names: Vec<&str> = round.iter().map(|(program, _)| *program).collect();
+    let run = Run::counted(world, "refused", |command| {
+        command.env("FLOW_REFUSE", names.join(","));
+    })?;
+    for (program, capability) in round {
+        let (backend, limits) = run.coverage_of(capability)?;
+        says(limits, program)?;
+        let expected = match *capability {
+            INTERFACES => backend == "counters",
+            _ => backend != "none",
+        };
+        ensure!(expected, "{capability} is provided by {backend}");
+    }
+    Ok(())
+}
+
+/// Refuses a program of the backend under test, without which it counts nothing: another backend takes
+/// over if one may, and if not, Flow ends and names the program.
+fn needed_refused(world: &World, program: &str) -> Result<()> {
+    let refuse = |command: &mut Command| {
+        command.env("FLOW_REFUSE", program);
+    };
+    let forced = world.options.backend.name();
+    let arguments = ["events", "--json", "--backend", forced];
+    let ended = ended(world, "refused", &arguments, refuse)?;
+    ended.expect_complaint(1)?;
+    says(&ended.stderr, program)?;
+    // Of the others, guests have kprobes at least.
+    if world.options.backend == Backend::Fexit {
+        let any = world.with_backend(Backend::Auto);
+        let run = Run::counted(&any, "refused", refuse)?;
+        run.covers(APP_BYTES, "kprobe", "")?;
+    }
+    Ok(())
+}
+
+/// The rounds of refusals: one program each, or on a slow machine every other one, then the rest.
+fn rounds<'a>(world: &World, programs: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a str, &'a str)>> {
+    let every = if world.is_slow() { 2 } else { programs.len() };
+    let round = |first: usize| programs.iter().skip(first).step_by(every).copied();
+    (0..every).map(|first| round(first).collect()).collect()
+}
+
+/// Whether this kernel has what the program is attached to.
+fn has_function(symbols: &str, program: &str) -> bool {
+    let function = match program {
+        "kprobe_sendpage" | "kretprobe_sendpage" => "inet_sendpage",
+        "kprobe_splice_read" | "kretprobe_splice_read" => "tcp_splice_read",
+        "kretprobe_accept" => "inet_csk_accept",
+        name => match name.strip_prefix("fexit_") {
+            Some(function) => function,
+            None => return true,
+        },
+    };
+    has_symbol(symbols, function)
+}

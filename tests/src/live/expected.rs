@@ -1,0 +1,94 @@
+//! What must Flow show of each process, given what its backend does not see?
+
+use std::collections::BTreeMap;
+
+use flow_user::source::kernel::{limits, probe};
+
+use super::Backend;
+use crate::truth::{Blind, Moved, Truth};
+
+/// Whether the backend sees something, by the table that `flow doctor` prints. What it does not see
+/// it must not show: so the table cannot say more than is true, or less.
+pub fn sees(backend: Backend, blind: Blind) -> bool {
+    table_entry(backend).is_none_or(|backend| limits::sees(backend, blind))
+}
+
+/// All that the backend does not see.
+pub fn limits(backend: Backend) -> &'static [Blind] {
+    table_entry(backend).map_or(&[], limits::blind_spots)
+}
+
+fn table_entry(backend: Backend) -> Option<probe::Backend> {
+    match backend {
+        Backend::Auto => None,
+        Backend::Fexit => Some(probe::Backend::Fexit),
+        Backend::Kprobe => Some(probe::Backend::Kprobe),
+        Backend::Tracepoint => Some(probe::Backend::Tracepoint),
+    }
+}
+
+/// What a backend shows of a process: as a rule the same at least and at most.
+#[derive(Debug)]
+pub struct Visible {
+    pub least: Moved,
+    pub most: Moved,
+}
+
+/// What the backend must show of a process.
+pub fn visible(truth: &Truth, backend: Backend) -> Visible {
+    let (mut least, mut most) = (truth.moved, truth.moved);
+    for (blind, part) in &truth.blind {
+        if sees(backend, *blind) {
+            continue;
+        }
+        least.tx_bytes -= part.tx_bytes;
+        least.rx_bytes -= part.rx_bytes;
+        if *blind == Blind::ReturnProbesExhausted {
+            // Which calls these are is up to chance, but not all of them can have been seen.
+            most.rx_bytes -= part.rx_bytes.min(1);
+        } else {
+            most.tx_bytes -= part.tx_bytes;
+            most.rx_bytes -= part.rx_bytes;
+        }
+    }
+    Visible { least, most }
+}
+
+/// What the backend must show of a process's datagrams, by remote.
+pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
+    let mut remotes = truth.remotes.clone();
+    for (remote, unasked) in &truth.unasked {
+        let moved = remotes.entry(remote.clone()).or_default();
+        if sees(backend, Blind::UnaskedSenders) {
+            *moved += *unasked;
+        }
+    }
+    remotes
+}
+
+/// The truths of each pid, one for each process that had it, in the order in which they started. A
+/// process that became another program told twice: its last name counts.
+pub fn by_pid(truths: &[Truth]) -> BTreeMap<u32, Vec<Truth>> {
+    let mut processes = BTreeMap::<(u32, u64), Truth>::new();
+    for truth in truths {
+        let mut sum = truth.clone();
+        if let Some(earlier) = processes.remove(&(truth.pid, truth.start)) {
+            sum.moved += earlier.moved;
+            for (blind, moved) in earlier.blind {
+                *sum.blind.entry(blind).or_default() += moved;
+            }
+            for (remote, moved) in earlier.remotes {
+                *sum.remotes.entry(remote).or_default() += moved;
+            }
+            for (remote, moved) in earlier.unasked {
+                *sum.unasked.entry(remote).or_default() += moved;
+            }
+        }
+        processes.insert((truth.pid, truth.start), sum);
+    }
+    let mut all = BTreeMap::<u32, Vec<Truth>>::new();
+    for ((pid, _), truth) in processes {
+        all.entry(pid).or_default().push(truth);
+    }
+    all
+}

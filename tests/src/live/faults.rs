@@ -1,0 +1,311 @@
+//! The tests of `flow` while something breaks: what it looks at is taken away, a second Flow comes and goes, and
+//! Flow itself is started, ended and killed again and again.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::{
+    World, cases, check,
+    flow::Flow,
+    generator::Generator,
+    overload::{ended, exits, near, server},
+    programs::none_loaded,
+    qdisc, report, session,
+    stream::Stream,
+    waiting,
+};
+
+/// Bytes of a datagram that goes on whatever happens.
+const DATAGRAM: &str = "700";
+/// The latest moment after its start at which Flow is killed, on a real machine.
+const KILLED_WITHIN: Duration = Duration::from_millis(600);
+/// Further kernel memory that may be in use after many starts; what else runs moves it a little.
+const GROWTH: u64 = 64 << 10;
+
+/// The interface goes, and with it the way of the bytes.
+pub fn interface_deleted(world: &World) -> Result<()> {
+    let peer = session::new_peer(world)?;
+    let flow = Flow::events(world, "deleted")?;
+    let (far, address) = server(world, "deleted", &peer)?;
+    let sender = near(
+        world,
+        "deleted",
+        "stubborn",
+        address,
+        &["--bytes", DATAGRAM],
+    )?;
+    talks(world, &flow, sender.pid())?;
+    peer.delete_link()?;
+    gone(world, &peer.link)?;
+    exact(flow, sender, Some(far))
+}
+
+/// A network namespace loses its name, then its last process, and is gone.
+pub fn namespace_removed(world: &World) -> Result<()> {
+    let peer = session::new_peer(world)?;
+    let flow = Flow::events(world, "namespace")?;
+    let at = [
+        "--listen".to_owned(),
+        SocketAddr::new(peer.near4(), 0).to_string(),
+    ];
+    let mut here = Generator::start(world, "namespace.serve", "serve", &at, None)?;
+    let to = here.listening()?.to_string();
+    let arguments = ["--peer", &to, "--bytes", DATAGRAM].map(str::to_owned);
+    let sender = Generator::start(world, "namespace.far", "stubborn", &arguments, Some(&peer))?;
+    talks(world, &flow, sender.pid())?;
+    peer.delete_namespace()?;
+    let mut truths = sender.finish()?;
+    gone(world, &peer.link)?;
+    truths.extend(here.finish()?);
+    let stream = ended(flow)?;
+    let mut differences = check::stream(&stream, false);
+    differences.extend(exits(&stream, &truths));
+    report::expect_none(&differences)
+}
+
+/// The cgroup of a socket is removed while its process, which is in another by now, uses it.
+pub fn cgroup_removed(world: &World) -> Result<()> {
+    let peer = session::new_peer(world)?;
+    let flow = Flow::events(world, "cgroup")?;
+    let (far, address) = server(world, "cgroup", &peer)?;
+    let cgroup = Cgroup::new()?;
+    let sender = near(world, "cgroup", "stubborn", address, &["--bytes", DATAGRAM])?;
+    cgroup.take_in(sender.pid())?;
+    talks(world, &flow, sender.pid())?;
+    let before = told(&flow, sender.pid())?;
+    cgroup.let_go(sender.pid())?;
+    cgroup.remove()?;
+    waiting::until(world.patience(), "bytes after the cgroup is gone", || {
+        Ok((told(&flow, sender.pid())? > before).then_some(()))
+    })?;
+    exact(flow, sender, Some(far))
+}
+
+/// Two at once see the same, whichever ends first, and neither takes anything from the other.
+pub fn two_flows(world: &World) -> Result<()> {
+    let before = qdisc::read()?;
+    let case = case("tcp_both")?;
+    for first_ends_first in [true, false] {
+        let peer = session::new_peer(world)?;
+        let first = Flow::events(world, "two-first")?;
+        let second = Flow::events(world, "two-second")?;
+        let both = session::Ends::start(world, case, &peer)?.finish()?;
+        let (ends, stays) = if first_ends_first {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let early = ended(ends)?;
+        let alone = session::Ends::start(world, case, &peer)?.finish()?;
+        let late = ended(stays)?;
+        let mut differences = check::stream(&early, false);
+        differences.extend(check::stream(&late, false));
+        differences.extend(exits(&early, &both));
+        differences.extend(exits(&late, &[both, alone].concat()));
+        for stream in [&early, &late] {
+            differences.extend(check::interface(
+                stream,
+                &peer.link,
+                check::Precision::Bounds,
+            ));
+        }
+        report::expect_none(&differences)?;
+    }
+    nothing_left(world, &before)
+}
+
+/// Flow is started and ended again and again while processes come and go.
+pub fn attached_often(world: &World) -> Result<()> {
+    let before = qdisc::read()?;
+    let rounds = world.scaled(200);
+    let churn = Generator::start(world, "often.churn", "churn", &[], None)?;
+    let (mut starts, mut stops) = (Vec::new(), Vec::new());
+    let mut memory = None;
+    for _ in 0..rounds {
+        let started = Instant::now();
+        let flow = Flow::events(world, "often")?;
+        starts.push(started.elapsed());
+        let ended = flow.stop(Signal::SIGINT)?;
+        ended.expect_code(130)?;
+        stops.push(ended.took);
+        none_loaded(world.patience())?;
+        // The first round fills caches.
+        memory.get_or_insert(kernel_memory()?);
+    }
+    let after = kernel_memory()?;
+    churn.finish()?;
+    let growth = after.saturating_sub(memory.unwrap_or(after));
+    eprintln!(
+        "attached_often: {rounds} rounds, start {}, end {}, {growth} KiB more kernel memory",
+        shown(&mut starts),
+        shown(&mut stops)
+    );
+    ensure!(
+        growth <= GROWTH,
+        "the kernel uses {growth} KiB more after {rounds} starts"
+    );
+    nothing_left(world, &before)
+}
+
+/// Flow is killed at any moment of its start and after. What that leaves, the next start removes.
+pub fn killed_often(world: &World) -> Result<()> {
+    let before = qdisc::read()?;
+    let mut random = Random::new()?;
+    eprintln!("killed_often: seed {}", random.0);
+    let slower = if world.is_slow() { 10 } else { 1 };
+    for _ in 0..world.scaled(100) {
+        let mut flow = Flow::starting(world, "killed-often", &[])?;
+        thread::sleep(random.below(KILLED_WITHIN * slower));
+        flow.tell(Signal::SIGKILL)?;
+        let ended = flow.wait()?;
+        ensure!(ended.code() == 137, "killed, and yet code {}", ended.code());
+        none_loaded_but_filters(world, &before)?;
+    }
+    session::single(world, case("tcp_vectored")?)?;
+    nothing_left(world, &before)
+}
+
+/// Programs are gone with their owner, but for filters of a clsact qdisc, which the next start removes.
+fn none_loaded_but_filters(world: &World, before: &qdisc::Hangers) -> Result<()> {
+    if qdisc::read()?.filters == before.filters {
+        none_loaded(world.patience())?;
+    }
+    Ok(())
+}
+
+fn nothing_left(world: &World, before: &qdisc::Hangers) -> Result<()> {
+    none_loaded(world.patience())?;
+    let after = qdisc::read()?;
+    ensure!(
+        after == *before,
+        "left on the interfaces: {after:?}, before: {before:?}"
+    );
+    Ok(())
+}
+
+/// Ends all, and compares what a sender and its far end moved with what Flow told.
+fn exact(flow: Flow, sender: Generator, far: Option<Generator>) -> Result<()> {
+    let mut truths = sender.finish()?;
+    if let Some(far) = far {
+        truths.extend(far.finish()?);
+    }
+    let stream = ended(flow)?;
+    let mut differences = check::stream(&stream, false);
+    differences.extend(exits(&stream, &truths));
+    report::expect_none(&differences)
+}
+
+fn case(name: &str) -> Result<&'static cases::Case> {
+    let mut cases = cases::CASES.iter();
+    let case = cases.find(|case| case.name == name);
+    case.with_context(|| format!("the case {name} is gone"))
+}
+
+/// Waits until Flow tells of bytes of a process.
+fn talks(world: &World, flow: &Flow, pid: u32) -> Result<()> {
+    let what = format!("bytes of pid {pid}");
+    waiting::until(world.patience(), &what, || {
+        Ok((told(flow, pid)? > 0).then_some(()))
+    })
+}
+
+/// Bytes sent by a process, as far as Flow has told.
+fn told(flow: &Flow, pid: u32) -> Result<u64> {
+    let stream = Stream::parse(&flow.output()?);
+    Ok(stream.app_of(&stream.processes_of(pid)).tx_bytes)
+}
+
+/// Waits until an interface is no more.
+fn gone(world: &World, link: &str) -> Result<()> {
+    let path = Path::new("/sys/class/net").join(link);
+    waiting::until(world.patience(), "the interface to be gone", || {
+        Ok((!path.exists()).then_some(()))
+    })
+}
+
+/// KiB that the kernel uses for itself.
+fn kernel_memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    let of = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    let unreclaimable = of("SUnreclaim:").context("no SUnreclaim")?;
+    Ok(unreclaimable + of("VmallocUsed:").unwrap_or(0) + of("Percpu:").unwrap_or(0))
+}
+
+/// The median and the longest.
+fn shown(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let longest = times.last().copied().unwrap_or_default();
+    format!("{median:.0?} (at most {longest:.0?})")
+}
+
+/// A sequence that a seed decides (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn new() -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        Ok(Self(u64::from(now.subsec_nanos()) | 1))
+    }
+
+    fn below(&mut self, end: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        end.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// A cgroup of the v2 tree. Goes with the value.
+struct Cgroup {
+    root: PathBuf,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    fn new() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let is_v2 = |line: &&str| line.contains(" - cgroup2 ");
+        let line = mounts.lines().find(is_v2).context("no cgroup v2 tree")?;
+        let root = line.split(' ').nth(4).context("no mount point")?;
+        let root = PathBuf::from(root);
+        let path = root.join(format!("flow-test-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self { root, path })
+    }
+
+    fn take_in(&self, pid: u32) -> Result<()> {
+        write_pid(&self.path, pid)
+    }
+
+    fn let_go(&self, pid: u32) -> Result<()> {
+        write_pid(&self.root, pid)
+    }
+
+    fn remove(&self) -> Result<()> {
+        fs::remove_dir(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
+}
+
+fn write_pid(cgroup: &Path, pid: u32) -> Result<()> {
+    let path = cgroup.join("cgroup.procs");
+    fs::write(&path, pid.to_string()).with_context(|| format!("writing to {}", path.display()))
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Usually it is gone already.
+        let _ = fs::remove_dir(&self.path);
+    }
+}

@@ -1,0 +1,153 @@
+//! The tests of the full-screen view: a real terminal, real traffic, and what a user sees and does.
+//!
+//! They need tmux, which the guests do not have, and so are a set of their own: `flow-live run --terminal`.
+
+mod acting;
+mod given_back;
+mod hostile;
+mod looking;
+mod screen;
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::screen::{Modes, Terminal};
+use super::{
+    World,
+    generator::Generator,
+    outputs::loopback_server,
+    programs::{Test, none_loaded, test},
+};
+
+/// Every test.
+#[rustfmt::skip]
+pub const TESTS: &[Test] = &[
+    test("screen_busiest_is_on_top",    looking::busiest_is_on_top),
+    test("screen_filter",               looking::filter),
+    test("screen_sort",                 looking::sort),
+    test("screen_detail",               looking::detail),
+    test("screen_pause",                looking::pause),
+    test("screen_resized",              looking::resized),
+    test("screen_kill",                 acting::kill),
+    test("screen_export",               acting::export),
+    test("screen_ends_by_key",          given_back::by_key),
+    test("screen_ends_by_signal",       given_back::by_signal),
+    test("screen_ends_by_panic",        given_back::by_panic),
+    test("screen_suspended",            given_back::suspended),
+    test("screen_refused",              given_back::refused),
+    test("screen_without_size",         given_back::without_size),
+    test("screen_hostile_names",        hostile::names),
+];
+
+/// The usual size.
+const SIZE: screen::Size = (120, 40);
+/// How Flow is started: each figure comes soon.
+const FLOW: &str = "\"$FLOW\" -i 200";
+
+/// Flow in a terminal, and traffic for it to show: a process on this machine sends all the time, and another sends
+/// all of it back.
+struct Stage {
+    near: Generator,
+    far: Generator,
+    /// Where `far` listens.
+    address: String,
+    terminal: Terminal,
+    /// Those of the terminal before Flow had it.
+    modes: Modes,
+}
+
+impl Stage {
+    /// Starts everything, and waits until Flow shows both processes.
+    fn set(world: &World, name: &str) -> Result<Self> {
+        let stage = Self::empty(world, name)?;
+        stage.start(FLOW)?;
+        Ok(stage)
+    }
+
+    /// Starts the traffic and opens the terminal.
+    fn empty(world: &World, name: &str) -> Result<Self> {
+        let (far, address) = loopback_server(world, name)?;
+        let address = address.to_string();
+        let near = sender(world, &format!("{name}.near"), &address)?;
+        let terminal = Terminal::open(world, name, SIZE)?;
+        let modes = terminal.modes()?;
+        Ok(Self {
+            near,
+            far,
+            address,
+            terminal,
+            modes,
+        })
+    }
+
+    /// Starts Flow with this line in the shell, and waits until it shows both processes.
+    fn start(&self, line: &str) -> Result<()> {
+        self.terminal.command(line)?;
+        self.shown()
+    }
+
+    /// Waits until both processes are shown, with what they move.
+    fn shown(&self) -> Result<()> {
+        let pids = [self.near.pid(), self.far.pid()];
+        let what = format!("rows of the processes {pids:?}");
+        self.terminal.until(&what, |screen| {
+            let moves = |pid: &u32| screen.row(*pid).is_some_and(|row| row.contains("B/s"));
+            pids.iter().all(moves).then_some(())
+        })
+    }
+
+    /// Types a filter that only `near` passes, and waits for that.
+    fn only_near(&self) -> Result<()> {
+        self.only(self.near.pid())
+    }
+
+    /// Types a filter that only one process passes, and waits for that.
+    fn only(&self, pid: u32) -> Result<()> {
+        self.terminal.text(&format!("/pid {pid}"))?;
+        self.terminal.keys(&["Enter"])?;
+        self.terminal.until("only one row", |screen| {
+            (screen.pids() == [pid] && screen.rows().len() == 1).then_some(())
+        })
+    }
+
+    /// Leaves a detail, and waits for the table.
+    fn close_detail(&self) -> Result<()> {
+        self.terminal.keys(&["Escape"])?;
+        self.terminal.until("the table again", |screen| {
+            let has_table = screen.header().is_some() && !screen.rows().is_empty();
+            (has_table && !screen.has("executable")).then_some(())
+        })
+    }
+
+    /// Presses `q`: Flow ends without complaint.
+    fn quit(&self, world: &World) -> Result<()> {
+        self.terminal.keys(&["q"])?;
+        self.given_back(world, 0)
+    }
+
+    /// Flow is gone with this exit code, and left the terminal and the kernel as they were.
+    fn given_back(&self, world: &World, code: i32) -> Result<()> {
+        self.terminal.until_shell()?;
+        self.is_as_before()?;
+        let seen = self.terminal.exit_code()?;
+        ensure!(seen == code, "exit code {seen}, expected {code}");
+        none_loaded(world.patience())
+    }
+
+    /// The terminal is as it was before Flow had it, with the shell's lines on it.
+    fn is_as_before(&self) -> Result<()> {
+        let mut modes = String::new();
+        // What Flow wrote last may still be on its way to the terminal.
+        let result = self.terminal.until("the terminal as it was", |screen| {
+            let now = self.terminal.modes().ok()?;
+            modes = format!("{now:?}");
+            (now == self.modes && screen.has("$FLOW")).then_some(())
+        });
+        result.with_context(|| format!("{modes}, before: {:?}", self.modes))
+    }
+}
+
+/// A process that sends all the time.
+fn sender(world: &World, name: &str, to: &str) -> Result<Generator> {
+    let arguments = ["--peer", to, "--bytes", "1400"].map(str::to_owned);
+    Generator::start(world, name, "stubborn", &arguments, None)
+}

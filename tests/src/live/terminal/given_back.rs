@@ -1,0 +1,134 @@
+//! However Flow ends, or does not even begin, the terminal is as it was.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{FLOW, SIZE, Stage, screen::Terminal};
+use crate::live::{World, flow::Flow, programs::none_loaded};
+
+pub fn by_key(world: &World) -> Result<()> {
+    let stage = Stage::empty(world, "by-key")?;
+    for key in ["q", "C-c", "F10"] {
+        stage.start(FLOW)?;
+        stage.is_taken()?;
+        stage.terminal.keys(&[key])?;
+        stage
+            .given_back(world, 0)
+            .with_context(|| format!("after {key}"))?;
+    }
+    Ok(())
+}
+
+pub fn by_signal(world: &World) -> Result<()> {
+    let stage = Stage::empty(world, "by-signal")?;
+    for (signal, code) in [
+        (Signal::SIGTERM, 143),
+        (Signal::SIGINT, 130),
+        (Signal::SIGHUP, 129),
+    ] {
+        stage.start(FLOW)?;
+        stage.is_taken()?;
+        let flow = i32::try_from(stage.terminal.child()?)?;
+        kill(Pid::from_raw(flow), signal).context("sending flow a signal")?;
+        stage
+            .given_back(world, code)
+            .with_context(|| format!("after {signal}"))?;
+    }
+    Ok(())
+}
+
+/// Whichever thread panics: the program ends, and the message is for the shell's screen.
+pub fn by_panic(world: &World) -> Result<()> {
+    let stage = Stage::empty(world, "by-panic")?;
+    // What is written to a file is written by a thread of its own. The message alone: more would not fit on the screen.
+    for (thread, keys) in [("main", &["Down"][..]), ("work", &["e", "Enter"])] {
+        stage.start(&format!("RUST_BACKTRACE=0 FLOW_PANIC={thread} {FLOW}"))?;
+        stage.is_taken()?;
+        for key in keys {
+            stage.terminal.keys(&[key])?;
+        }
+        stage
+            .given_back(world, 101)
+            .with_context(|| format!("after a panic of the thread {thread}"))?;
+        let told = format!("thread '{thread}'");
+        stage.terminal.until("the message of the panic", |screen| {
+            let where_it_was = screen.has(&told) && screen.has("panicked at");
+            (where_it_was && screen.has("FLOW_PANIC is set")).then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Ctrl-Z gives the terminal to the shell, and `fg` the screen back.
+pub fn suspended(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "suspended")?;
+    for _ in 0..2 {
+        stage.is_taken()?;
+        stage.terminal.keys(&["C-z"])?;
+        stage.terminal.until_shell()?;
+        stage.is_as_before()?;
+        stage.start("fg")?;
+    }
+    stage.is_taken()?;
+    stage.only_near()?;
+    stage.quit(world)
+}
+
+/// Where there is no screen to draw on, Flow says so and what does instead.
+pub fn refused(world: &World) -> Result<()> {
+    let ended = Flow::start::<&str>(world, "no-terminal", &[])?.wait()?;
+    ended.expect_complaint(2)?;
+    ensure!(
+        ended.stderr.contains("standard output is no terminal")
+            && ended.stderr.contains("flow top"),
+        "no way out told: {}",
+        ended.stderr
+    );
+    let terminal = Terminal::open(world, "refused", SIZE)?;
+    let modes = terminal.modes()?;
+    for (line, why) in [
+        ("TERM=dumb \"$FLOW\"", "dumb"),
+        ("\"$FLOW\" </dev/null", "standard input is no terminal"),
+    ] {
+        terminal.command("clear")?;
+        terminal.command(line)?;
+        terminal.until("the reason, and what does instead", |screen| {
+            let told = screen.line("flow: ")?;
+            (told.contains(why) && screen.has("flow top")).then_some(())
+        })?;
+        terminal.until_shell()?;
+        let code = terminal.exit_code()?;
+        ensure!(code == 2, "{line}: exit code {code}");
+        ensure!(
+            terminal.modes()? == modes,
+            "{line}: the terminal is left otherwise"
+        );
+    }
+    none_loaded(world.patience())
+}
+
+/// A terminal that does not know its size, such as a serial line, is taken for one of 80×24.
+pub fn without_size(world: &World) -> Result<()> {
+    let stage = Stage::empty(world, "without-size")?;
+    stage.start(&format!("stty rows 0 columns 0; {FLOW}"))?;
+    stage.terminal.until("a screen of 80×24", |screen| {
+        let title = screen.lines.first()?.chars().count();
+        let foot = screen.lines.get(23)?.contains("row");
+        ((78..=80).contains(&title) && foot).then_some(())
+    })?;
+    stage.quit(world)
+}
+
+impl Stage {
+    /// Flow has taken over the terminal.
+    fn is_taken(&self) -> Result<()> {
+        let modes = self.terminal.modes()?;
+        ensure!(modes != self.modes, "the terminal is as it was: {modes:?}");
+        let alternate = self.terminal.ask("#{alternate_on}")?;
+        ensure!(alternate == "1", "not on the alternate screen");
+        Ok(())
+    }
+}

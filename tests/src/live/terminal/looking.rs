@@ -1,0 +1,188 @@
+//! What a user sees who only looks.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{SIZE, Stage, screen::Screen};
+use crate::live::World;
+
+/// Keys that sort by another column, before every column had its turn.
+const COLUMNS: usize = 20;
+/// Ticks of Flow for which the screen must hold still.
+const STILL: usize = 10;
+
+/// The process that moves most is the first row, and the one at the other end of it comes next.
+pub fn busiest_is_on_top(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "busiest")?;
+    // It sends as much as it receives, while nobody reads what it sends.
+    let expected = [stage.far.pid(), stage.near.pid()];
+    stage
+        .terminal
+        .until("the busiest processes on top", |screen| {
+            screen.pids().starts_with(&expected).then_some(())
+        })?;
+    stage.quit(world)
+}
+
+pub fn filter(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "filter")?;
+    stage.only_near()?;
+    let terminal = &stage.terminal;
+    // Wrong words are told where they stand while the rows stay.
+    terminal.text("/ nonsense")?;
+    terminal.until("what is wrong with the filter", |screen| {
+        let told = screen.line("/ pid")?.contains("column");
+        (told && screen.pids() == [stage.near.pid()]).then_some(())
+    })?;
+    terminal.keys(&["Escape"])?;
+    terminal.until("the filter as it was", |screen| {
+        (!screen.has("nonsense") && screen.pids() == [stage.near.pid()]).then_some(())
+    })?;
+    terminal.keys(&["Escape"])?;
+    stage.shown()?;
+    // By port, the word completed: both ends.
+    let (_, port) = stage.address.rsplit_once(':').context("no port")?;
+    terminal.text("/por")?;
+    terminal.keys(&["Tab"])?;
+    terminal.until("the candidates", |screen| {
+        let candidates = screen.line(" Tab")?;
+        (candidates.contains(" ›port  portrange") && screen.has("/ port")).then_some(())
+    })?;
+    terminal.text(&format!(" {port}"))?;
+    terminal.keys(&["Enter"])?;
+    let mut both = [stage.near.pid(), stage.far.pid()];
+    both.sort_unstable();
+    terminal.until("the rows of both ends", |screen| {
+        let mut pids = screen.pids();
+        pids.sort_unstable();
+        (pids == both).then_some(())
+    })?;
+    stage.quit(world)
+}
+
+pub fn sort(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "sort")?;
+    let terminal = &stage.terminal;
+    let has = |screen: &Screen, text: &str| screen.header().is_some_and(|it| it.contains(text));
+    terminal.until("the order by rate", |screen| {
+        (has(screen, "↓RECEIVED/s") && has(screen, "↓SENT/s")).then_some(())
+    })?;
+    for _ in 0..COLUMNS {
+        let before = terminal.screen()?;
+        if has(&before, "↓PID") {
+            break;
+        }
+        terminal.keys(&["s"])?;
+        terminal.until("the mark at another column", |screen| {
+            (screen.header() != before.header()).then_some(())
+        })?;
+    }
+    let expected = [stage.near.pid(), stage.far.pid()];
+    let ordered = |screen: &Screen, reverse: bool| {
+        let mut pids = screen.pids();
+        let all = expected.iter().all(|pid| pids.contains(pid));
+        if reverse {
+            pids.reverse();
+        }
+        (all && pids.is_sorted()).then_some(())
+    };
+    let falls = terminal.until("the order by pid", |screen| {
+        let falls = ordered(screen, true).is_some();
+        let rises = ordered(screen, false).is_some();
+        (has(screen, "↓PID") && falls != rises).then_some(falls)
+    })?;
+    terminal.keys(&["S"])?;
+    terminal.until("the order turned round", |screen| {
+        has(screen, "↑PID").then(|| ordered(screen, !falls))?
+    })?;
+    stage.quit(world)
+}
+
+pub fn detail(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "detail")?;
+    let (terminal, pid) = (&stage.terminal, stage.near.pid());
+    stage.only_near()?;
+    terminal.keys(&["Enter"])?;
+    let program = world
+        .generator
+        .file_name()
+        .context("a program without a name")?;
+    let program = program.to_string_lossy();
+    let address = &stage.address;
+    // Each but the flow is as long as whoever started the tests makes it, and its middle may be cut.
+    let is_told = |screen: &Screen| {
+        let executable = screen.fact("executable")?.ends_with(&format!("/{program}"));
+        let command = screen.fact("command")?.contains("generatestubborn");
+        let lineage = screen
+            .fact("lineage")?
+            .ends_with(&format!("›{program}({pid})"));
+        let flow = screen.line("udp")?.contains(&format!("→ {address}"));
+        (executable && command && lineage && flow).then_some(())
+    };
+    terminal.until("the detail of the process", is_told)?;
+    stage.close_detail()?;
+    stage.quit(world)
+}
+
+/// The rows hold still while counting goes on, and afterwards tell what came meanwhile.
+pub fn pause(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "pause")?;
+    let terminal = &stage.terminal;
+    terminal.keys(&["p"])?;
+    let (mut held, mut mark) = (Vec::<String>::new(), String::new());
+    let mut still = 0;
+    terminal.until("rows that hold still", |screen| {
+        let now = screen.line("PAUSED")?.to_owned();
+        let rows = screen.rows();
+        // The mark tells the time: each tick draws it anew.
+        if rows != held {
+            still = 0;
+            held = rows.into_iter().map(str::to_owned).collect();
+        } else if now != mark {
+            still += 1;
+        }
+        mark = now;
+        (still == STILL).then_some(())
+    })?;
+    ensure!(!held.is_empty(), "no rows while the screen is held still");
+    terminal.keys(&["Space"])?;
+    terminal.until("rows that move again", |screen| {
+        let moved = screen.row(stage.near.pid()).is_some() && screen.rows() != held;
+        (!screen.has("PAUSED") && moved).then_some(())
+    })?;
+    stage.quit(world)
+}
+
+/// It lives through every size, and draws again.
+pub fn resized(world: &World) -> Result<()> {
+    let stage = Stage::set(world, "resized")?;
+    let terminal = &stage.terminal;
+    for size in [(60, 15), (200, 60), (30, 5), (1, 1), SIZE] {
+        terminal.resize(size)?;
+        let (columns, rows) = (usize::from(size.0), usize::from(size.1));
+        terminal.until(
+            &format!("a screen of {columns}×{rows}"),
+            |screen| match size {
+                (1, 1) => (screen.lines == ["…"]).then_some(()),
+                (..60, _) => {
+                    let told = format!("this is {columns}×{rows}");
+                    screen.has(&told).then_some(())
+                }
+                _ => {
+                    let is_whole = screen.lines.len() == rows
+                        && screen.lines.last()?.contains("row")
+                        && screen
+                            .lines
+                            .iter()
+                            .all(|line| line.chars().count() <= columns);
+                    // The sides of the title, which reaches from one end to the other.
+                    let title = screen.lines.first()?.chars().count();
+                    (is_whole && title + 2 >= columns).then_some(())
+                }
+            },
+        )?;
+        if size.0 >= 60 {
+            stage.shown()?;
+        }
+    }
+    stage.quit(world)
+}

@@ -1,0 +1,373 @@
+//! What passed the far end of a veth pair, counted by nftables there: the packets of each near port, apart from Flow.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::{
+    check::{Difference, difference},
+    stream::{Flow, Stream, Wire, wires},
+};
+
+/// Packets and their bytes, from layer 3 on. A buffer of several segments is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packets {
+    pub bytes: u64,
+    pub packets: u64,
+}
+
+impl Packets {
+    fn without(self, part: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(part.bytes),
+            packets: self.packets.saturating_sub(part.packets),
+        }
+    }
+
+    /// At most `count` of packets that are all alike.
+    fn of_these(self, count: u64) -> Self {
+        let packets = count.min(self.packets);
+        Self {
+            bytes: packets * self.bytes.checked_div(self.packets).unwrap_or(0),
+            packets,
+        }
+    }
+}
+
+/// A port of the near end: IPv4 or IPv6, TCP or UDP, number.
+pub type NearPort = (bool, bool, u16);
+
+/// What the near end sent and received, by its port.
+#[derive(Debug, Default)]
+pub struct Ports {
+    pub sent: BTreeMap<NearPort, Packets>,
+    pub received: BTreeMap<NearPort, Packets>,
+    /// Those of either direction with selective acknowledgements, whose headers are longer.
+    selective: BTreeMap<NearPort, Packets>,
+    /// RSTs that came from no socket, which have no options; the packets that they answer reached none either.
+    resets: BTreeMap<NearPort, Packets>,
+    /// RSTs to the near end that came from no socket: its own may be gone too when they arrive.
+    far_resets: BTreeMap<NearPort, Packets>,
+    /// Acknowledgements to the near end of what came twice: its socket may have gone to TIME_WAIT before, where none takes
+    /// them and nothing answers.
+    duplicates: BTreeMap<NearPort, Packets>,
+    /// FINs to the near end: its socket may have gone to TIME_WAIT before, as one that is closed does once its own FIN is
+    /// acknowledged, and as each does before a FIN that comes again. They are answered from there, by no socket.
+    fins: BTreeMap<NearPort, Packets>,
+}
+
+impl Ports {
+    /// What passed since `earlier`.
+    pub fn since(self, earlier: &Self) -> Self {
+        let Self {
+            sent,
+            received,
+            selective,
+            resets,
+            far_resets,
+            duplicates,
+            fins,
+        } = self;
+        Self {
+            sent: grown(sent, &earlier.sent),
+            received: grown(received, &earlier.received),
+            selective: grown(selective, &earlier.selective),
+            resets: grown(resets, &earlier.resets),
+            far_resets: grown(far_resets, &earlier.far_resets),
+            duplicates: grown(duplicates, &earlier.duplicates),
+            fins: grown(fins, &earlier.fins),
+        }
+    }
+}
+
+fn grown<K: Ord>(now: BTreeMap<K, Packets>, before: &BTreeMap<K, Packets>) -> BTreeMap<K, Packets> {
+    let grown = now.into_iter().map(|(key, now)| {
+        let before = before.get(&key).copied().unwrap_or_default();
+        (key, now.without(before))
+    });
+    grown.collect()
+}
+
+/// Frames that passed the far end's device, with their link headers, by what they are: `arp`, `ip`, `ip6`.
+#[derive(Debug, Default)]
+pub struct Frames {
+    pub to_near: BTreeMap<String, Packets>,
+    pub from_near: BTreeMap<String, Packets>,
+}
+
+impl Frames {
+    /// What passed since `earlier`: to the near end, and from it.
+    pub fn since(self, earlier: &Self) -> [BTreeMap<String, Packets>; 2] {
+        let Self { to_near, from_near } = self;
+        [
+            grown(to_near, &earlier.to_near),
+            grown(from_near, &earlier.from_near),
+        ]
+    }
+}
+
+/// Bytes of an Ethernet header.
+const LINK_HEADER: u64 = 14;
+
+/// Device of the far end in its namespace.
+pub const FAR: &str = "far0";
+
+/// At input and output datagrams are whole, as they are at their sockets: for IPv6 because of the rule that asks for a
+/// connection's state, which makes the kernel put fragments together first. At the device everything is counted that passes:
+/// on the way in from layer 3 on, on the way out with the link's header.
+const RULES: &str = "
+table inet flow-test {
+    set sent { typeof meta nfproto . meta l4proto . th sport; flags dynamic; size 65535; counter; }
+    set received { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set selective { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set resets { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set far_resets { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set duplicates { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set fins { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    chain prerouting {
+        type filter hook prerouting priority raw;
+        notrack
+    }
+    chain untracked {
+        type filter hook output priority raw;
+        notrack
+    }
+    chain input {
+        type filter hook input priority -200;
+        ct state invalid counter
+        iifname far0 meta l4proto { tcp, udp } update @sent { meta nfproto . meta l4proto . th sport }
+        iifname far0 tcp flags rst meta length { 40, 60 } update @resets { meta nfproto . meta l4proto . th sport }
+        iifname far0 tcp option sack exists update @selective { meta nfproto . meta l4proto . th sport }
+    }
+    chain output {
+        type filter hook output priority 400;
+        oifname far0 meta l4proto { tcp, udp } update @received { meta nfproto . meta l4proto . th dport }
+        oifname far0 tcp flags rst meta length { 40, 60 } update @far_resets { meta nfproto . meta l4proto . th dport }
+        oifname far0 tcp option sack exists update @selective { meta nfproto . meta l4proto . th dport }
+        oifname far0 tcp option sack exists meta length { 64, 84 } update @duplicates { meta nfproto . meta l4proto . th dport }
+        oifname far0 tcp flags & fin == fin meta length { 52, 72 } update @fins { meta nfproto . meta l4proto . th dport }
+    }
+}
+table netdev flow-test {
+    set from { typeof meta protocol; flags dynamic; size 100; counter; }
+    set to { typeof meta protocol; flags dynamic; size 100; counter; }
+    chain ingress {
+        type filter hook ingress device far0 priority 0;
+        update @from { meta protocol }
+    }
+    chain egress {
+        type filter hook egress device far0 priority 0;
+        update @to { meta protocol }
+    }
+}";
+
+/// Begins to count in a network namespace.
+pub fn install(namespace: &str) -> Result<()> {
+    nft(namespace, &[RULES]).map(drop)
+}
+
+/// What was counted by port since [`install`].
+pub fn ports(namespace: &str) -> Result<Ports> {
+    let ports = |name: &str| set(namespace, "inet", name, near_port_of);
+    Ok(Ports {
+        sent: ports("sent")?,
+        received: ports("received")?,
+        selective: ports("selective")?,
+        resets: ports("resets")?,
+        far_resets: ports("far_resets")?,
+        duplicates: ports("duplicates")?,
+        fins: ports("fins")?,
+    })
+}
+
+/// What passed the device since [`install`].
+pub fn frames(namespace: &str) -> Result<Frames> {
+    let protocols = |name: &str| {
+        set(namespace, "netdev", name, |protocol| {
+            protocol.as_str().map(str::to_owned)
+        })
+    };
+    let mut from_near = protocols("from")?;
+    for packets in from_near.values_mut() {
+        packets.bytes += LINK_HEADER * packets.packets;
+    }
+    Ok(Frames {
+        to_near: protocols("to")?,
+        from_near,
+    })
+}
+
+/// The wire bytes of every flow over `link`, against what came and went at its port.
+///
+/// Flow counts a buffer's segments each with its headers, nftables the buffer with one set of them. So
+/// the difference must be as many headers as there are more packets; `whole` says that the ends make no such buffers: then
+/// there may be none.
+pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> Vec<Difference> {
+    // A socket may be bound to no address of either kind; its remotes have one.
+    let remotes = stream.flows.values();
+    let remotes: BTreeMap<&str, SocketAddr> = remotes
+        .filter_map(|flow| Some((&*flow.socket, flow.remote.as_ref()?.parse().ok()?)))
+        .collect();
+    let mut seen = BTreeMap::<NearPort, Vec<&Flow>>::new();
+    for flow in stream.flows.values() {
+        if flow.interface.as_deref() == Some(link)
+            && let Some(port) = near_port(flow, remotes.get(&*flow.socket))
+        {
+            seen.entry(port).or_default().push(flow);
+        }
+    }
+    let mut differences = Vec::new();
+    let mut compare = |what: &str, port: NearPort, flow: Packets, counted: Packets| {
+        let repeated = flow.packets.checked_sub(counted.packets);
+        let repeated = repeated.filter(|repeated| *repeated == 0 || !whole);
+        let is_right = repeated.is_some_and(|repeated| {
+            let least = counted.bytes + repeated * headers(port);
+            let most = if ports.selective.contains_key(&port) {
+                least + repeated * MOST_OPTIONS
+            } else {
+                least
+            };
+            (least..=most).contains(&flow.bytes)
+        });
+        if !is_right {
+            let (is_ipv4, is_tcp, number) = port;
+            let subject = format!(
+                "{link} {} {} port {number}",
+                if is_ipv4 { "IPv4" } else { "IPv6" },
+                if is_tcp { "TCP" } else { "UDP" },
+            );
+            let (expected, seen) = (format!("{counted:?}"), format!("{flow:?}"));
+            differences.push(difference(subject, what, expected, seen));
+        }
+    };
+    for (port, flows) in &seen {
+        let sockets = wires(flows.iter().copied());
+        let sum = |part: fn(&Wire) -> (u64, u64)| {
+            let parts = sockets.values().map(part);
+            parts.fold(Packets::default(), |sum, (bytes, packets)| Packets {
+                bytes: sum.bytes + bytes,
+                packets: sum.packets + packets,
+            })
+        };
+        let sent = sum(|wire| (wire.tx_bytes, wire.tx_packets));
+        let received = sum(|wire| (wire.rx_bytes, wire.rx_packets));
+        let counted = |of: &BTreeMap<NearPort, Packets>| of.get(port).copied().unwrap_or_default();
+        let resets = counted(&ports.resets);
+        let own = counted(&ports.sent).without(resets);
+        let fins = counted(&ports.fins);
+        let answers = bare(fins.packets, *port);
+        let own = own.without(answers.of_these(own.packets.saturating_sub(sent.packets)));
+        compare("wire sent", *port, sent, own);
+        // As a rule an acknowledgement that came late.
+        let unanswered = bare(resets.packets, *port);
+        let late = [
+            unanswered,
+            counted(&ports.far_resets),
+            counted(&ports.duplicates),
+            fins,
+        ];
+        let taken = late
+            .into_iter()
+            .fold(counted(&ports.received), |taken, late| {
+                taken.without(late.of_these(taken.packets.saturating_sub(received.packets)))
+            });
+        compare("wire received", *port, received, taken);
+    }
+    for (port, sent) in &ports.sent {
+        if !seen.contains_key(port) {
+            let resets = ports.resets.get(port).copied().unwrap_or_default();
+            compare("wire sent", *port, Packets::default(), sent.without(resets));
+        }
+    }
+    differences
+}
+
+/// Bytes of the options of TCP at most.
+const MOST_OPTIONS: u64 = 40;
+
+/// Bytes of the headers that segments repeat: nothing but time stamps among the options.
+const fn headers((is_ipv4, is_tcp, _): NearPort) -> u64 {
+    let network = if is_ipv4 { 20 } else { 40 };
+    network + if is_tcp { 32 } else { 8 }
+}
+
+/// Packets of headers alone.
+const fn bare(packets: u64, port: NearPort) -> Packets {
+    Packets {
+        bytes: packets * headers(port),
+        packets,
+    }
+}
+
+fn near_port(flow: &Flow, remote: Option<&SocketAddr>) -> Option<NearPort> {
+    let local: SocketAddr = flow.local.as_ref()?.parse().ok()?;
+    let is_tcp = match flow.protocol.as_deref()? {
+        "tcp" => true,
+        "udp" => false,
+        _ => return None,
+    };
+    Some((remote.unwrap_or(&local).is_ipv4(), is_tcp, local.port()))
+}
+
+fn near_port_of(key: &Value) -> Option<NearPort> {
+    let [family, protocol, port] = key["concat"].as_array()?.as_slice() else {
+        return None;
+    };
+    let port = u16::try_from(port.as_u64()?).ok()?;
+    // A system without the list of protocols' names has their numbers.
+    let is_tcp = protocol == "tcp" || *protocol == libc::IPPROTO_TCP;
+    Some((family == "ipv4", is_tcp, port))
+}
+
+/// The elements of a set with their counters.
+fn set<K: Ord>(
+    namespace: &str,
+    family: &str,
+    name: &str,
+    key: impl Fn(&Value) -> Option<K>,
+) -> Result<BTreeMap<K, Packets>> {
+    let json = nft(namespace, &["list", "set", family, "flow-test", name])?;
+    let mut found = BTreeMap::new();
+    for entry in json["nftables"].as_array().into_iter().flatten() {
+        for element in entry["set"]["elem"].as_array().into_iter().flatten() {
+            let element = &element["elem"];
+            let number = |name: &str| element["counter"][name].as_u64();
+            let packets = number("bytes").zip(number("packets"));
+            let Some((key, (bytes, packets))) = key(&element["val"]).zip(packets) else {
+                bail!("an element that is none of these rules': {element}");
+            };
+            found.insert(key, Packets { bytes, packets });
+        }
+    }
+    Ok(found)
+}
+
+/// Runs `nft` in a network namespace.
+fn nft(namespace: &str, arguments: &[&str]) -> Result<Value> {
+    let command = ["netns", "exec", namespace, "nft", "--json"];
+    let output = output(Command::new("ip").args(command).args(arguments))?;
+    if output.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&output).context("the output of nft")
+}
+
+/// Runs commands of `nft` in this namespace.
+pub fn nft_here(commands: &str) -> Result<()> {
+    output(Command::new("nft").arg(commands)).map(drop)
+}
+
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("running {command:?}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?}: {}", error.trim());
+    }
+    Ok(output.stdout)
+}
