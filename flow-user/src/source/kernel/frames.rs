@@ -11,7 +11,7 @@ use std::{
 
 use aya::Ebpf;
 use flow_common::Class;
-use tokio::task;
+use tokio::{task, time};
 
 use super::classifier::{self, Classifiers, Counts, Way};
 use crate::{
@@ -21,9 +21,11 @@ use crate::{
 
 /// How often a ledger's beginning is looked for at which nothing passes.
 const BEGINNINGS: usize = 6;
-/// How long a packet is given that one of the two has counted and the other has not: it may wait for its CPU's turn
-/// to take in packets, which Flow itself has.
+/// How long a packet is given that one of the two has counted and the other has not.
 const ON_ITS_WAY: Duration = Duration::from_micros(100);
+/// How long a ledger's beginning may still be corrected. A packet that the interface had counted may wait for its CPU's
+/// turn to take in packets, which others have: on a busy virtual machine for many milliseconds.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// How long the start may attach classifiers. The first row waits for them; the interfaces that are left
 /// then get theirs one by one, while Flow runs.
@@ -39,6 +41,8 @@ pub struct Frames {
     known: BTreeMap<u32, Known>,
     /// Interfaces that are to get their classifiers, in this order.
     waiting: VecDeque<u32>,
+    /// Interfaces whose ledgers have just begun, and until when each may be corrected; the earliest first.
+    settling: VecDeque<(u32, Instant)>,
     /// Why classifiers were last refused.
     refusal: Option<String>,
     /// The only interfaces to follow, by name.
@@ -84,6 +88,8 @@ pub enum Task {
     Change(LinkChange),
     /// To attach classifiers to the next interface.
     Attach,
+    /// To correct the beginnings of ledgers.
+    Settle,
 }
 
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
@@ -120,6 +126,7 @@ impl Frames {
             classifiers,
             known: BTreeMap::new(),
             waiting: VecDeque::new(),
+            settling: VecDeque::new(),
             refusal,
             chosen,
         };
@@ -140,10 +147,13 @@ impl Frames {
     /// Begins the ledgers anew. To be called once everything is attached that counts for them: what
     /// passed before, some hooks have seen and others have not.
     pub fn begin(&mut self) {
+        self.settling.clear();
         if let Some(classifiers) = &self.classifiers {
-            for known in self.known.values_mut() {
-                if classifiers.is_attached(known.link.ifindex) {
+            for (ifindex, known) in &mut self.known {
+                if classifiers.is_attached(*ifindex) {
                     known.begin(classifiers, &mut self.interfaces);
+                    self.settling
+                        .push_back((*ifindex, Instant::now() + SETTLING));
                 }
             }
         }
@@ -182,10 +192,17 @@ impl Frames {
             // So that signals, time and the ring buffer are looked at in between.
             task::yield_now().await;
         };
+        let settle = async {
+            match self.settling.front() {
+                Some((_, until)) => time::sleep_until((*until).into()).await,
+                None => future::pending().await,
+            }
+        };
         // An interface that has just appeared goes first: it is not up yet.
         tokio::select! {
             biased;
             change = self.monitor.next() => change.map(Task::Change),
+            () = settle => Ok(Task::Settle),
             () = attach => Ok(Task::Attach),
         }
     }
@@ -196,6 +213,10 @@ impl Frames {
             Task::Change(change) => self.change(ebpf, change),
             Task::Attach => {
                 self.attach_next(ebpf);
+                Vec::new()
+            }
+            Task::Settle => {
+                self.settle();
                 Vec::new()
             }
         }
@@ -257,7 +278,11 @@ impl Frames {
             return;
         }
         match classifiers.attach(ebpf, known.described()) {
-            Ok(()) => known.begin(classifiers, &mut self.interfaces),
+            Ok(()) => {
+                known.begin(classifiers, &mut self.interfaces);
+                self.settling
+                    .push_back((ifindex, Instant::now() + SETTLING));
+            }
             Err(error) => {
                 log::info!("interface {}: {error}", known.link.name.escape_debug());
                 self.refusal = Some(error.to_string());
@@ -308,6 +333,7 @@ impl Frames {
 
     /// The interfaces and their counters, now.
     pub fn read(&mut self) -> Vec<Event> {
+        self.settle();
         // Before the classifiers' counters: a packet on its way between the two is then seen by the
         // classifier only, and the next reading has both.
         match self.interfaces.stats() {
@@ -326,6 +352,20 @@ impl Frames {
             .collect()
     }
 
+    /// Corrects the beginnings of the ledgers that have just begun.
+    fn settle(&mut self) {
+        let Some(classifiers) = &self.classifiers else {
+            return;
+        };
+        for (ifindex, _) in &self.settling {
+            if let Some(known) = self.known.get_mut(ifindex) {
+                known.settle(classifiers, &mut self.interfaces);
+            }
+        }
+        let now = Instant::now();
+        self.settling.retain(|(_, until)| *until > now);
+    }
+
     /// Takes the classifiers off every interface.
     pub fn detach(&mut self) {
         if let Some(classifiers) = &mut self.classifiers {
@@ -339,8 +379,8 @@ impl Known {
     fn begin(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
         let mut read = || {
-            let own = interfaces.stats_of(ifindex).ok()??;
             let (ingress, egress) = classifiers.counts(ifindex).ok()?;
+            let own = interfaces.stats_of(ifindex).ok()??;
             Some(Before {
                 own,
                 ingress,
@@ -356,6 +396,18 @@ impl Known {
             }
             self.before = now;
             thread::sleep(ON_ITS_WAY);
+        }
+    }
+
+    /// Corrects the beginning of its ledger, unless the kernel does not tell its counters.
+    fn settle(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
+        let ifindex = self.link.ifindex;
+        let counts = || classifiers.counts(ifindex);
+        if let Ok((ingress, _)) = counts()
+            && let Ok(Some(own)) = interfaces.stats_of(ifindex)
+            && let Ok((_, egress)) = counts()
+        {
+            self.before.settle(ingress, &own, egress);
         }
     }
 
@@ -399,6 +451,36 @@ impl Known {
     }
 }
 
+impl Before {
+    /// Takes in or leaves out the packets that were on their way. What counts a packet later knows of more than what
+    /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
+    /// classifier and socket, those that go out by classifier and interface. To be called with counts that were read
+    /// the other way round: `ingress` before `own`, `egress` after it.
+    fn settle(&mut self, ingress: Counts, own: &Counters, egress: Counts) {
+        let sum = |counts: &Counts, classes: &[Class]| -> Bytes {
+            let bytes = classes.iter().map(|class| counts[*class as usize].bytes);
+            bytes.sum()
+        };
+        // Headers that were repeated, for the interface or a socket, make no packet.
+        let with_headers = |counts: &Counts| {
+            sum(counts, &[Class::Total]) + counts[Class::Total as usize].header_bytes
+        };
+
+        let passed = since(ingress, &self.ingress);
+        let taken = sum(&passed, &[Class::Socket, Class::Forwarded, Class::NotIp]);
+        let late = taken.since(with_headers(&passed));
+        let total = &mut self.ingress[Class::Total as usize].bytes;
+        *total = total.since(late);
+        let passed = sum(&passed, &[Class::Total]) + late;
+        let rx = &mut self.own.rx_bytes;
+        *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
+
+        let passed = with_headers(&since(egress, &self.egress));
+        let tx = &mut self.own.tx_bytes;
+        *tx = (*tx).max(own.tx_bytes.saturating_sub(passed.0));
+    }
+}
+
 /// Which of the interfaces known are not among those listed.
 fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
     let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
@@ -437,6 +519,87 @@ fn hand_to_master(ingress: &mut Counts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts of so many bytes in all and for sockets.
+    fn counts(total: u64, socket: u64) -> Counts {
+        let mut counts = Counts::default();
+        counts[Class::Total as usize].bytes = Bytes(total);
+        counts[Class::Socket as usize].bytes = Bytes(socket);
+        counts
+    }
+
+    fn own(bytes: u64) -> Counters {
+        Counters {
+            rx_bytes: bytes,
+            tx_bytes: bytes,
+            ..Counters::default()
+        }
+    }
+
+    /// A ledger that began when everything had counted 1000 bytes.
+    fn begun() -> Before {
+        Before {
+            own: own(1000),
+            ingress: counts(1000, 1000),
+            egress: counts(1000, 1000),
+        }
+    }
+
+    /// What came in since a ledger began by the interface's own counter, in all, and for sockets, if it settles when
+    /// they have counted so much.
+    fn came_in(now: u64, counted: Counts) -> (u64, u64, u64) {
+        let mut before = begun();
+        let idle = counts(1000, 1000);
+        before.settle(counted, &own(now), idle);
+        let counted = since(counted, &before.ingress);
+        let of = |class: Class| counted[class as usize].bytes.0;
+        (
+            now - before.own.rx_bytes,
+            of(Class::Total),
+            of(Class::Socket),
+        )
+    }
+
+    #[test]
+    fn what_came_in_before_its_classifier_saw_it_is_in_the_ledger() {
+        assert_eq!(came_in(1500, counts(1628, 1628)), (628, 628, 628));
+        assert_eq!(came_in(1000, counts(1128, 1000)), (128, 128, 0));
+    }
+
+    #[test]
+    fn what_was_classified_before_a_socket_took_it_is_in_the_ledger() {
+        assert_eq!(came_in(1500, counts(1500, 1628)), (628, 628, 628));
+        assert_eq!(came_in(1500, counts(1300, 1350)), (500, 350, 350));
+    }
+
+    #[test]
+    fn what_nobody_took_yet_moves_no_beginning() {
+        assert_eq!(came_in(1700, counts(1600, 1500)), (700, 600, 500));
+    }
+
+    #[test]
+    fn headers_repeated_for_sockets_move_no_beginning() {
+        let mut counted = counts(1500, 1580);
+        counted[Class::Total as usize].header_bytes = Bytes(100);
+        assert_eq!(came_in(1500, counted), (500, 500, 580));
+    }
+
+    #[test]
+    fn what_was_classified_before_it_went_out_is_not_in_the_ledger() {
+        let went_out = |now: u64, egress: Counts| {
+            let mut before = begun();
+            before.settle(counts(1000, 1000), &own(now), egress);
+            now - before.own.tx_bytes
+        };
+        assert_eq!(went_out(1628, counts(1500, 1500)), 500);
+        assert_eq!(went_out(1500, counts(1500, 1500)), 500);
+        // What a queue still holds, or has dropped.
+        assert_eq!(went_out(1500, counts(1628, 1628)), 500);
+        // The interface counts the headers of segments.
+        let mut counted = counts(1500, 1500);
+        counted[Class::Total as usize].header_bytes = Bytes(100);
+        assert_eq!(went_out(1600, counted), 600);
+    }
 
     #[test]
     fn what_a_new_list_lacks_is_gone() {
