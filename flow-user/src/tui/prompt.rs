@@ -102,17 +102,22 @@ impl Prompt {
         Typed::Moved
     }
 
-    /// Puts the next candidate in place of the word at the cursor, or the one before; after the last comes the first.
-    /// The only one is what was meant: a blank ends it, and another word begins.
+    /// Takes the next candidate, or the one before; after the last comes the first.
     pub fn complete(&mut self, forward: bool) -> Typed {
-        let Completion { start, candidates } = &self.completion;
-        let (start, count) = (*start, candidates.len());
-        let at = match (self.taken, forward) {
+        let count = self.completion.candidates.len();
+        self.take(match (self.taken, forward) {
             (None, true) => 0,
             (Some(at), true) => (at + 1) % count.max(1),
             (None | Some(0), false) => count.saturating_sub(1),
             (Some(at), false) => at - 1,
-        };
+        })
+    }
+
+    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is what was meant: a
+    /// blank ends it, and another word begins.
+    pub fn take(&mut self, at: usize) -> Typed {
+        let Completion { start, candidates } = &self.completion;
+        let (start, count) = (*start, candidates.len());
         let Some(candidate) = candidates.get(at) else {
             return Typed::Moved;
         };

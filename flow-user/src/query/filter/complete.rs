@@ -1,6 +1,6 @@
 //! How can the word at the cursor go on?
 //!
-//! The parser tells what can come where the word begins; names come from what is shown.
+//! The parser tells what can come where the word begins; names, numbers and addresses come from what is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{model::snapshot::Snapshot, query::names::Names};
 
-/// Names to choose from at most.
+/// Names, numbers or addresses to choose from at most.
 const MOST: usize = 100;
 
 /// What can stand in place of the word before the cursor.
@@ -38,6 +38,7 @@ pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot, names: &dyn Name
         let words = expected.words().into_iter();
         candidates.extend(words.filter(|it| fits(word, it)).map(str::to_owned));
         candidates.extend(named(expected, word, snapshot, names));
+        candidates.extend(numbered(expected, word, snapshot));
     }
     Completion { start, candidates }
 }
@@ -80,6 +81,29 @@ fn named(
     }
     let first = found.into_iter().take(MOST);
     first.map(|(name, write)| write(&name))
+}
+
+/// Numbers and addresses that can come, in their order.
+fn numbered(expected: Expected, word: &str, snapshot: &Snapshot) -> Vec<String> {
+    let flows = snapshot.flows.iter();
+    let ends = flows.flat_map(|flow| [flow.bound(), flow.key.remote]);
+    let ends = ends.flatten();
+    match expected {
+        Expected::Pid => first_of(snapshot.processes.iter().map(|it| it.id.pid), word),
+        Expected::Ports => first_of(ends.map(|end| end.port()).filter(|port| *port > 0), word),
+        Expected::Address => {
+            let addresses = ends.map(|end| end.ip().to_canonical());
+            first_of(addresses.filter(|it| !it.is_unspecified()), word)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The first of those that begin as `word` does, each once.
+fn first_of<T: Ord + ToString>(values: impl Iterator<Item = T>, word: &str) -> Vec<String> {
+    let values: BTreeSet<T> = values.collect();
+    let texts = values.iter().map(T::to_string);
+    texts.filter(|it| fits(word, it)).take(MOST).collect()
 }
 
 fn exact(name: &str) -> String {
@@ -140,7 +164,18 @@ mod tests {
             Arc::new(process)
         });
         let interfaces = ["lo", "eth0"].map(|name| fixture::interface(name, 0, 0));
-        fixture::snapshot(processes.collect(), Vec::new(), interfaces.into())
+        let process = fixture::process(70, "/bin/nginx", &[]);
+        let flows = [
+            ("192.0.2.1:80", None),
+            ("[::ffff:192.0.2.1]:443", Some("[2001:db8::7]:51000")),
+            ("192.0.2.1:443", Some("198.51.100.9:443")),
+            ("0.0.0.0:8080", None),
+            ("0.0.0.0:0", Some("203.0.113.5:53")),
+        ];
+        let flows = (1..)
+            .zip(flows)
+            .map(|(cookie, (local, remote))| fixture::flow(cookie, &process, local, remote));
+        fixture::snapshot(processes.collect(), flows.collect(), interfaces.into())
     }
 
     /// With the cursor at the `|`.
@@ -200,12 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_addresses_of_what_is_shown() {
+        assert_eq!(candidates("pid |"), "1 2 3 4");
+        assert_eq!(candidates("port |"), "53 80 443 8080 51000");
+        assert_eq!(candidates("tcp dst port 80|"), "80 8080");
+        assert_eq!(
+            candidates("host |"),
+            "192.0.2.1 198.51.100.9 203.0.113.5 2001:db8::7"
+        );
+        assert_eq!(candidates("remote host 2001:DB8|"), "2001:db8::7");
+        assert_eq!(candidates("src 198|"), "");
+    }
+
+    #[test]
     fn nothing_where_nothing_can_come() {
         for text in [
             "pr|ocess",
-            "pid |",
-            "port |",
-            "host 1|",
+            "pid 5|",
+            "port x|",
+            "port 80-|",
+            "host a|",
+            "net |",
             "frob |",
             "tcp frob a|",
             "process \"a b\"|",
@@ -221,6 +271,8 @@ mod tests {
         let exes: Vec<String> = (0..500).map(|it| format!("/bin/p{it}")).collect();
         let exes: Vec<&str> = exes.iter().map(String::as_str).collect();
         let completion = complete("process ", 8, &snapshot(&exes), &NoNames);
+        assert_eq!(completion.candidates.len(), MOST);
+        let completion = complete("pid ", 4, &snapshot(&exes), &NoNames);
         assert_eq!(completion.candidates.len(), MOST);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{boxes, cursor, detail, open, order::sort_by, show};
+use super::{boxes, cursor, detail, open, order::sort_by, show, typing};
 use crate::{
     event::Instant,
     sink::text::width,
@@ -73,6 +73,8 @@ fn click(state: &mut State, mouse: Mouse, time: Instant) {
         click_tab(state, mouse.column);
     } else if parts.header.contains(at) {
         click_header(state, mouse.column);
+    } else if parts.candidates.contains(at) {
+        typing::click(state, mouse.column);
     } else if parts.body.contains(at) {
         let line = state.here().offset + usize::from(mouse.row - parts.body.y);
         click_row(state, line, time);
@@ -114,6 +116,7 @@ fn click_row(state: &mut State, line: usize, time: Instant) {
     };
     cursor::choose(state, line);
     if is_second(&mut state.clicked, time, key) {
+        typing::leave(state);
         open(state);
     }
 }

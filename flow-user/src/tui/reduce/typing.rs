@@ -44,8 +44,8 @@ pub(super) fn key(state: &mut State, key: Key) {
         Code::Esc => cancel(state),
         Code::Down | Code::Tab if is_search => next_match(state, true),
         Code::Up | Code::BackTab if is_search => next_match(state, false),
-        Code::Tab => complete(state, true),
-        Code::BackTab => complete(state, false),
+        Code::Tab => complete(state, |prompt| prompt.complete(true)),
+        Code::BackTab => complete(state, |prompt| prompt.complete(false)),
         _ => {}
     }
 }
@@ -85,12 +85,12 @@ fn suggest(state: &mut State) {
     };
 }
 
-/// The next of what could stand at the cursor, or the one before.
-fn complete(state: &mut State, forward: bool) {
+/// Puts something in place of the word at the cursor, of what could stand there.
+fn complete(state: &mut State, take: impl FnOnce(&mut Prompt) -> Typed) {
     let Some(prompt) = &mut state.prompt else {
         return;
     };
-    if prompt.complete(forward) == Typed::Moved {
+    if take(prompt) == Typed::Moved {
         return;
     }
     let goes_round = prompt.taken.is_some();
@@ -98,6 +98,22 @@ fn complete(state: &mut State, forward: bool) {
     if !goes_round {
         suggest(state);
     }
+}
+
+/// Takes the candidate that stands in this column, if one does.
+pub(super) fn click(state: &mut State, column: u16) {
+    let (offers, _) = layout::offers(state);
+    let hit = offers
+        .iter()
+        .find(|offer| offer.x <= column && column < offer.x + offer.width);
+    if let Some(at) = hit.map(|offer| offer.at) {
+        complete(state, |prompt| prompt.take(at));
+    }
+}
+
+/// Ends the typing; the last filter that made sense holds.
+pub(super) fn leave(state: &mut State) {
+    state.prompt = None;
 }
 
 /// A filter that makes sense holds from now on, another says why it does not.

@@ -64,6 +64,51 @@ fn two_clicks_on_a_row_open_it() {
 }
 
 #[test]
+fn a_click_on_a_candidate_takes_it() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "/");
+    type_in(&mut state, "process c");
+    for (part, taken) in [("  curl", "curl"), ("  chronyd", "chronyd")] {
+        let line = line_with(&state, " Tab");
+        let column = crate::sink::text::width(&line[..line.find(part).unwrap()]);
+        let foot = state.size.1 - 2;
+        // Its sign is a part of it.
+        mouse(
+            &mut state,
+            MouseAction::Click,
+            column.try_into().unwrap(),
+            foot,
+            0,
+        );
+        assert_eq!(state.filter.text, format!("process {taken}"));
+        // Tab goes on from there.
+        assert!(line_with(&state, " Tab").contains(&format!(" ›{taken}")));
+    }
+    // Beside them is nothing to take.
+    mouse(&mut state, MouseAction::Click, 1, 38, 0);
+    mouse(&mut state, MouseAction::Click, 100, 38, 0);
+    assert_eq!(state.filter.text, "process chronyd");
+    press(&mut state, "Tab");
+    assert_eq!(state.filter.text, "process curl");
+}
+
+#[test]
+fn a_row_opened_while_a_filter_is_typed_ends_the_typing() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "/");
+    type_in(&mut state, "process chronyd and");
+    click(&mut state, "912", 0);
+    assert!(state.prompt.is_some());
+    click(&mut state, "912", 100);
+    assert!(text(&state).contains("912 chronyd"));
+    // The last filter that made sense holds.
+    assert!(state.prompt.is_none());
+    assert_eq!(state.filter.text, "process chronyd ");
+    press(&mut state, "Esc");
+    assert!(state.popups.is_empty());
+}
+
+#[test]
 fn one_click_chooses_an_answer_and_a_double_click_gives_it() {
     for size in [(60, 15), (120, 40)] {
         let mut state = with_scene(size);
