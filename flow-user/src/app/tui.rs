@@ -92,7 +92,7 @@ pub async fn run(
         mouse,
     } = config;
     if !asked.color {
-        preferences.theme.get_or_insert(Theme::Mono);
+        preferences.theme = Some(Theme::Mono);
     }
     let mut ending = Ending::listen()?;
     let mut engine = Engine::start(plan.kernel, history_ttl)?;

@@ -36,6 +36,12 @@ impl Units {
         self.scaled(bytes_per_second, 100.0, ["B/s", "bit/s"])
     }
 
+    /// Bytes that may be negative, in these units.
+    pub fn signed_bytes(self, number: i64) -> String {
+        let sign = if number < 0 { "-" } else { "" };
+        format!("{sign}{}", self.bytes(number.unsigned_abs()))
+    }
+
     fn scaled(self, bytes: f64, decimal_below: f64, [byte, bit]: [&str; 2]) -> String {
         let base = if self.binary { 1024.0 } else { 1000.0 };
         if self.bits {
@@ -53,8 +59,7 @@ pub fn bytes(bytes: u64) -> String {
 
 /// Bytes that may be negative.
 pub fn signed_bytes(number: i64) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    format!("{sign}{}", bytes(number.unsigned_abs()))
+    Units::default().signed_bytes(number)
 }
 
 /// Bytes per second: `0`, `96 B/s`, `61.2 MB/s`, `402 kB/s`.

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     event::{AppTotals, Instant},
-    model::change::{Change, TimedChange},
+    model::{
+        change::{Change, TimedChange},
+        snapshot::{Flow, Process},
+    },
 };
 
 /// Events remembered.
@@ -30,7 +33,38 @@ pub struct Logged {
     pub number: u64,
     /// Time of day.
     pub time: String,
-    pub change: Change,
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum What {
+    Change(Change),
+    /// A process has become as fast as the user wants to be told of.
+    Alert(Arc<Process>),
+}
+
+impl Logged {
+    /// The flow that it happened to.
+    pub fn flow(&self) -> Option<&Arc<Flow>> {
+        match &self.what {
+            What::Change(
+                Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow),
+            ) => Some(flow),
+            _ => None,
+        }
+    }
+
+    /// The process that it happened to, or to whose flow.
+    pub fn process(&self) -> Option<&Arc<Process>> {
+        match &self.what {
+            What::Alert(process)
+            | What::Change(Change::ProcessExec(process) | Change::ProcessExit { process, .. }) => {
+                Some(process)
+            }
+            What::Change(_) => self.flow()?.process.as_ref(),
+        }
+    }
 }
 
 impl Log {
@@ -48,15 +82,25 @@ impl Log {
         let skipped = changes.len().saturating_sub(EVENTS);
         self.next += skipped as u64;
         for TimedChange { time, change } in changes.into_iter().skip(skipped) {
-            self.events.push_back(Arc::new(Logged {
-                number: self.next,
-                time: time_of_day(time),
-                change,
-            }));
-            self.next += 1;
+            self.push(time_of_day(time), What::Change(change));
         }
-        let old = self.events.len().saturating_sub(EVENTS);
-        self.events.drain(..old);
+    }
+
+    /// Takes an alert: this process reached the threshold at this time of day.
+    pub fn alert(&mut self, time: String, process: Arc<Process>) {
+        self.push(time, What::Alert(process));
+    }
+
+    fn push(&mut self, time: String, what: What) {
+        if self.events.len() >= EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(Arc::new(Logged {
+            number: self.next,
+            time,
+            what,
+        }));
+        self.next += 1;
     }
 
     /// How many are remembered.
@@ -75,20 +119,20 @@ impl Log {
             filter: filter.clone(),
             types: EventTypes::all(),
         };
-        let passing = self
-            .events
-            .iter()
-            .filter(|event| selection.wants(&event.change));
+        let passing = self.events.iter().filter(|event| match &event.what {
+            What::Change(change) => selection.wants(change),
+            What::Alert(process) => selection.filter.process_verdict(process) == Some(true),
+        });
         passing.map(entry).collect()
     }
 }
 
 fn entry(event: &Arc<Logged>) -> Entry {
     let mut entry = Entry::new(Subject::Event(Arc::clone(event)));
-    entry.app = match &event.change {
-        Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => flow.app,
-        Change::ProcessExec(process) | Change::ProcessExit { process, .. } => process.totals,
-        Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => AppTotals::default(),
+    entry.app = match (event.flow(), event.process()) {
+        (Some(flow), _) => flow.app,
+        (None, Some(process)) => process.totals,
+        (None, None) => AppTotals::default(),
     };
     entry
 }

@@ -78,6 +78,11 @@ impl Detail {
                 Of::Process(Arc::clone(process))
             }
             Subject::Flow(flow) => Of::Flow(Arc::clone(flow)),
+            Subject::Event(event) => match (event.flow(), event.process()) {
+                (Some(flow), _) => Of::Flow(Arc::clone(flow)),
+                (None, Some(process)) => Of::Process(Arc::clone(process)),
+                (None, None) => return None,
+            },
             _ => return None,
         };
         let panels = of.panels();

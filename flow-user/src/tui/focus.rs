@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketState},
-    model::{
-        change::Change,
-        snapshot::{Flow, Process},
-    },
+    model::snapshot::{Flow, Process},
     query::entry::Subject,
     sink::text::escape,
 };
@@ -60,6 +57,7 @@ pub(super) fn process(subject: &Subject) -> Option<&Arc<Process>> {
             [one] => Some(one),
             _ => None,
         },
+        Subject::Event(event) => event.process(),
         _ => None,
     }
 }
@@ -91,7 +89,12 @@ pub(super) fn target(subject: &Subject) -> Result<(Target, String), String> {
 
 /// The connection to close, and what else that means.
 pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>), String> {
-    let Subject::Flow(flow) = subject else {
+    let flow = match subject {
+        Subject::Flow(flow) => Some(flow),
+        Subject::Event(event) => event.flow(),
+        _ => None,
+    };
+    let Some(flow) = flow else {
         return Err("only a flow can be closed; this row is none".to_owned());
     };
     let name = endpoints(flow);
@@ -149,14 +152,10 @@ pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String
         Subject::Interface(interface) => ("the name", interface.name.to_string()),
         Subject::User(uid) => ("the number", uid.to_string()),
         Subject::Cgroup(path) => ("the path", path.to_string()),
-        Subject::Event(event) => match &event.change {
-            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
-                ("the endpoints", endpoints(flow))
-            }
-            Change::ProcessExec(process) | Change::ProcessExit { process, .. } => {
-                return copied(&Subject::Process(Arc::clone(process)));
-            }
-            Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => return nothing(),
+        Subject::Event(event) => match (event.flow(), event.process()) {
+            (Some(flow), _) => ("the endpoints", endpoints(flow)),
+            (None, Some(process)) => return copied(&Subject::Process(Arc::clone(process))),
+            (None, None) => return nothing(),
         },
         Subject::Cause(_) | Subject::Total => return nothing(),
     };

@@ -29,6 +29,7 @@ pub(super) fn lines(state: &State) -> Vec<Vec<(String, Role)>> {
         "▸ has rows under it  ▾ shows them",
         "∙ is over, and stays a while",
         "! its rates together reach the alert threshold",
+        "whose frames: █ socket ▓ forwarded ▒ kernel ░ packet socket ∙ not IP - offload ! unexplained",
     ];
     let mouse = [
         "click a row, a header, a tab; double click opens; the wheel scrolls",

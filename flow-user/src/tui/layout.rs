@@ -61,7 +61,7 @@ pub(super) fn parts(state: &State) -> Parts {
         top += height;
         part
     };
-    let tall = !state.compact && rows >= 20;
+    let tall = has_facts(state);
     let graphs = match (state.compact, rows) {
         (true, _) => 0,
         (false, ..34) => 1,
@@ -69,6 +69,8 @@ pub(super) fn parts(state: &State) -> Parts {
     };
     let marked = state.is_paused()
         || !state.filter.text.is_empty()
+        || !state.filter.interfaces.is_empty()
+        || hides_losses(state)
         || state.since.is_some()
         || state.threshold.rate().is_some();
     let title = take(1);
@@ -96,6 +98,17 @@ pub(super) fn parts(state: &State) -> Parts {
         candidates,
         foot,
     }
+}
+
+/// Whether there is room for the line of facts.
+fn has_facts(state: &State) -> bool {
+    !state.compact && state.size.1 >= 20
+}
+
+/// Whether something was lost, and no line of facts says so.
+pub(super) fn hides_losses(state: &State) -> bool {
+    let mut losses = state.live.losses.iter();
+    !has_facts(state) && losses.any(|(_, count)| *count > 0)
 }
 
 /// A tab.

@@ -11,13 +11,14 @@ mod mouse;
 mod order;
 mod typing;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use self::cursor::Step;
 use super::{
     detail::Detail,
     effect::Effect,
     event::{Event, OwnUse},
+    focus,
     key::{Code, Input, Key},
     keymap::Action,
     state::{Paused, Popup, State},
@@ -99,6 +100,7 @@ fn take_snapshot(
     state
         .log
         .take(changes, &|time| clock.time_of_day(time, &zone));
+    alert(state, &snapshot);
     state.own = own;
     state.live = snapshot;
     // The clock and the graphs move even while the rows are held still.
@@ -106,6 +108,21 @@ fn take_snapshot(
     if !state.is_paused() {
         show_live(state);
     }
+}
+
+/// Logs the processes that have reached the threshold since the last snapshot.
+fn alert(state: &mut State, snapshot: &Snapshot) {
+    let processes = snapshot.processes.iter();
+    let reached = processes.filter(|it| state.threshold.is_reached(it.rate));
+    let mut now = HashSet::new();
+    for process in reached {
+        if !state.alerted.contains(&process.id) {
+            let time = state.clock.time_of_day(snapshot.time, &state.zone);
+            state.log.alert(time, Arc::clone(process));
+        }
+        now.insert(process.id);
+    }
+    state.alerted = now;
 }
 
 fn show_live(state: &mut State) {
@@ -261,7 +278,15 @@ fn open(state: &mut State) {
         .and_then(|entry| Detail::open(&entry.subject, &state.shown, &state.states));
     match detail {
         Some(detail) => detail::open(state, detail),
-        None => folding::turn(state, line),
+        None => {
+            // There is no detail to read a long name in.
+            let entry = state.rows.entry(line);
+            let name = entry.and_then(|entry| focus::copied(&entry.subject).ok());
+            if let Some((_, name)) = name {
+                note(state, &name);
+            }
+            folding::turn(state, line);
+        }
     }
 }
 

@@ -204,6 +204,18 @@ impl Rows {
         })
     }
 
+    /// The line of a row that may stand elsewhere by now: under another, or no longer under one. Else that of the row
+    /// it stood under.
+    pub(super) fn find_elsewhere(&self, key: &RowKey) -> Option<usize> {
+        let is = |line: &Line, id: &Id| self.entries[line.at as usize].subject.id() == *id;
+        let mut lines = self.lines.iter();
+        lines.position(|line| is(line, &key.id)).or_else(|| {
+            let under = key.under.as_ref()?;
+            let mut lines = self.lines.iter();
+            lines.position(|line| !line.nested && is(line, under))
+        })
+    }
+
     /// The line of the row above it in the tree, or that it stands under.
     pub(super) fn above(&self, line: usize) -> Option<usize> {
         let parent = self.lines.get(line)?.parent?;

@@ -1,6 +1,6 @@
 //! All that the screen remembers: what it shows, and what the user chose.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::tz::TimeZone;
 
@@ -18,7 +18,7 @@ use super::{
     views::{Grouping, ViewId},
 };
 use crate::{
-    event::Instant,
+    event::{Instant, ProcessId},
     model::snapshot::Snapshot,
     query::{
         baseline::Baseline,
@@ -77,6 +77,8 @@ pub struct State {
     pub units: Units,
     pub(super) measures: Measures,
     pub(super) threshold: Threshold,
+    /// Processes that reached it when the last snapshot was taken.
+    pub(super) alerted: HashSet<ProcessId>,
     /// How far the graphs of details go back.
     pub(super) span: Span,
     pub theme: Theme,
@@ -103,6 +105,8 @@ pub(super) struct ViewState {
     pub grouping: usize,
     pub columns: Vec<&'static Column>,
     pub sort: Option<(&'static Column, bool)>,
+    /// What it was sorted by at first.
+    pub first_sort: Option<(&'static Column, bool)>,
     pub folding: Folding,
     pub chosen: Option<RowKey>,
     /// The line of the chosen row when it was last there.
@@ -226,6 +230,7 @@ impl State {
             follow: false,
             compact,
             threshold: Threshold::of(threshold),
+            alerted: HashSet::new(),
             units,
             measures: Measures::default(),
             span: Span::default(),
@@ -331,15 +336,18 @@ impl State {
         self.find_chosen();
     }
 
-    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen.
+    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where there is none at all it
+    /// stays chosen until there are some.
     fn find_chosen(&mut self) {
         let Some(chosen) = self.here().chosen.clone() else {
             return;
         };
-        let line = match self.rows.find(&chosen) {
-            Some(line) => line,
-            None => self.here().line.min(self.rows.len().saturating_sub(1)),
+        let Some(last) = self.rows.len().checked_sub(1) else {
+            return;
         };
+        let found = self.rows.find(&chosen);
+        let found = found.or_else(|| self.rows.find_elsewhere(&chosen));
+        let line = found.unwrap_or(self.here().line.min(last));
         let key = self.rows.key(line);
         let here = self.here_mut();
         here.chosen = key;
@@ -354,6 +362,7 @@ impl ViewState {
             grouping: 0,
             columns,
             sort,
+            first_sort: sort,
             folding: Folding::default(),
             chosen: None,
             line: 0,

@@ -286,6 +286,8 @@ fn enter() -> io::Result<()> {
         ""
     };
     let entered = HOLD.take(|| {
+        // Crossterm takes raw mode for given as long as it has not left it; whoever stopped Flow may have.
+        terminal::disable_raw_mode()?;
         terminal::enable_raw_mode()?;
         execute!(
             io::stdout(),

@@ -27,8 +27,6 @@ pub enum Role {
     Sorted,
     /// The row that is chosen.
     Chosen,
-    /// What was found.
-    Match,
     /// The tab of the view that is shown.
     Tab,
     /// Rules and frames.
@@ -112,7 +110,6 @@ impl Theme {
             Role::Header => plain.fg(accent),
             Role::Sorted => plain.fg(accent).add_modifier(Modifier::BOLD),
             Role::Chosen => plain.add_modifier(Modifier::REVERSED),
-            Role::Match => plain.fg(accent).add_modifier(Modifier::UNDERLINED),
             Role::Tab => plain
                 .fg(accent)
                 .add_modifier(Modifier::BOLD | Modifier::REVERSED),
@@ -132,7 +129,6 @@ fn mono(role: Role) -> Style {
         Role::Sorted => plain.add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
         Role::Dim | Role::Rule => plain.add_modifier(Modifier::DIM),
         Role::Chosen => plain.add_modifier(Modifier::REVERSED),
-        Role::Match => plain.add_modifier(Modifier::UNDERLINED),
         Role::Tab | Role::Mark => plain.add_modifier(Modifier::BOLD | Modifier::REVERSED),
     }
 }

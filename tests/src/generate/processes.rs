@@ -25,8 +25,9 @@ use super::{
 };
 use crate::truth::Tally;
 
-/// Processes of `short` that run at the same time.
-const AT_ONCE: usize = 8;
+/// Processes of `short` that run at the same time. With their far ends no more calls wait than a kernel with two CPUs
+/// has return probes for.
+const AT_ONCE: usize = 4;
 /// Workers of the forked modes.
 pub const WORKERS: u64 = 4;
 

@@ -22,6 +22,9 @@ use super::{
     waiting,
 };
 
+/// How long one that was not waited for may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A running `flow`. Ends with the value, also when the test panics.
 #[derive(Debug)]
 pub struct Flow {
@@ -195,6 +198,10 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        // After a failure: killed at once it would leave filters to the next test on kernels without TCX.
+        if self.tell(Signal::SIGTERM).is_ok() && self.tell(Signal::SIGCONT).is_ok() {
+            let _ = waiting::for_exit(&mut self.child, GRACE, "flow");
+        }
         waiting::end(&mut self.child);
     }
 }

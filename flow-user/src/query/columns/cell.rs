@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Context, Value};
 use crate::{
-    event::{Backlog, Bytes, Direction},
+    event::{Backlog, Bytes, Direction, InterfaceSide},
     model::{
         change::Change,
         snapshot::{Flow, LedgerSide, Process},
@@ -13,7 +13,7 @@ use crate::{
         entry::{Cause, Entry, Ledger, Subject},
         graph::braille,
         human,
-        log::Logged,
+        log::{Logged, What},
     },
 };
 
@@ -24,12 +24,7 @@ pub(super) fn text(text: Option<String>) -> Value {
 pub(super) fn flow_of(entry: &Entry) -> Option<&Flow> {
     match &entry.subject {
         Subject::Flow(flow) => Some(flow),
-        Subject::Event(event) => match &event.change {
-            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
-                Some(flow)
-            }
-            _ => None,
-        },
+        Subject::Event(event) => event.flow().map(|flow| &**flow),
         _ => None,
     }
 }
@@ -41,7 +36,11 @@ pub(super) fn event_of(entry: &Entry) -> Option<&Logged> {
     }
 }
 
-pub(super) fn event_name(change: &Change) -> &'static str {
+pub(super) fn event_name(what: &What) -> &'static str {
+    let change = match what {
+        What::Alert(_) => return "alert",
+        What::Change(change) => change,
+    };
     match change {
         Change::FlowOpened(_) => "open",
         Change::FlowUpdated(_) => "update",
@@ -54,7 +53,13 @@ pub(super) fn event_name(change: &Change) -> &'static str {
     }
 }
 
-pub(super) fn what_happened(change: &Change) -> String {
+pub(super) fn what_happened(what: &What) -> String {
+    let change = match what {
+        What::Alert(process) => {
+            return human::rate(process.rate.rx + process.rate.tx);
+        }
+        What::Change(change) => change,
+    };
     match change {
         Change::FlowOpened(flow) | Change::FlowUpdated(flow) => flow.state.name().to_owned(),
         Change::FlowClosed(flow) => match flow.closed {
@@ -80,13 +85,7 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     match &entry.subject {
         Subject::Process(process) | Subject::Overflow(process) => Some(process),
         Subject::Flow(flow) => flow.process.as_deref(),
-        Subject::Event(event) => match &event.change {
-            Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
-                flow.process.as_deref()
-            }
-            Change::ProcessExec(process) | Change::ProcessExit { process, .. } => Some(process),
-            Change::Ledger(_) | Change::Lost { .. } | Change::Status(_) => None,
-        },
+        Subject::Event(event) => event.process().map(|process| &**process),
         Subject::Listener(listener) => listener.processes.first().map(|process| &**process),
         _ => None,
     }
@@ -151,7 +150,10 @@ pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
     if top < 0.5 {
         return Value::Absent;
     }
-    Value::Text(braille(&steps, GRAPH_WIDTH, 1, top).concat())
+    Value::Graph {
+        text: braille(&steps, GRAPH_WIDTH, 1, top).concat(),
+        most: top,
+    }
 }
 
 pub(super) fn pid(entry: &Entry, _: &Context<'_>) -> Value {
@@ -258,6 +260,14 @@ pub(super) fn endpoint(context: &Context<'_>, address: SocketAddr) -> Value {
 
 pub(super) fn host(context: &Context<'_>, address: std::net::IpAddr) -> Option<String> {
     context.names.host(address).map(|name| name.to_string())
+}
+
+/// What an interface counts itself, in and out together.
+pub(super) fn own(entry: &Entry, of: fn(&InterfaceSide) -> u64) -> Value {
+    match &entry.subject {
+        Subject::Interface(it) => Value::Count(of(&it.ingress).saturating_add(of(&it.egress))),
+        _ => Value::Absent,
+    }
 }
 
 pub(super) fn both_ways(entry: &Entry, of: fn(&LedgerSide) -> Bytes) -> Value {

@@ -62,7 +62,7 @@ impl From<Value> for Key {
                 falling(number)
             }
             Value::SignedBytes(bytes) => falling(bytes.unsigned_abs()),
-            Value::Rate(rate) => Self::Number(falling_rate(rate)),
+            Value::Rate(rate) | Value::Graph { most: rate, .. } => Self::Number(falling_rate(rate)),
             Value::Share { part, whole } if whole.0 > 0 => {
                 Self::Number(falling_rate(part.0 as f64 / whole.0 as f64))
             }

@@ -4,7 +4,7 @@ use super::{
     Align, Column, Context, Measure, Show, Value, Width,
     cell::{
         arrow, backlog, both_ways, cgroup, command, direction, event_name, event_of, flow_of,
-        flows, graph, host, label, local, pid, process_name, process_of, processes, protocol,
+        flows, graph, host, label, local, own, pid, process_name, process_of, processes, protocol,
         remote, text, uid, user, user_named, what_happened,
     },
 };
@@ -21,7 +21,7 @@ pub(crate) static EVENT: &[Column] = &[
     })
     .wide(12, 12),
     left("event", "EVENT", Show::Text(0), |entry, _| {
-        text(event_of(entry).map(|event| event_name(&event.change).to_owned()))
+        text(event_of(entry).map(|event| event_name(&event.what).to_owned()))
     })
     .wide(6, 6),
     left("protocol", "PROTO", Show::Text(4), protocol).wide(5, 7),
@@ -31,7 +31,7 @@ pub(crate) static EVENT: &[Column] = &[
     left("arrow", "", Show::Text(5), arrow).wide(1, 1),
     left("remote", "REMOTE", Show::Text(1), remote).wide(15, 46),
     left("what", "WHAT", Show::Text(2), |entry, _| {
-        text(event_of(entry).map(|event| what_happened(&event.change)))
+        text(event_of(entry).map(|event| what_happened(&event.what)))
     })
     .wide(12, 48),
     RX_BYTES,
@@ -249,17 +249,29 @@ pub(super) static INTERFACE: &[Column] = &[
     number("rx_rate", "FRAMES IN/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.rx)
     })
-    .wide(11, 12),
+    .measuring(Measure::Rate)
+    .wide(12, 12),
     number("tx_rate", "OUT/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.tx)
     })
+    .measuring(Measure::Rate)
     .wide(11, 12),
     number("rx_bytes", "FRAMES IN", Show::Both(2), |entry, _| {
         Value::Bytes(entry.ledger().ingress.frames)
-    }),
+    })
+    .measuring(Measure::Total),
     number("tx_bytes", "OUT", Show::Both(2), |entry, _| {
         Value::Bytes(entry.ledger().egress.frames)
-    }),
+    })
+    .measuring(Measure::Total),
+    number("errors", "ERRORS", Show::Both(7), |entry, _| {
+        own(entry, |side| side.errors)
+    })
+    .wide(6, 10),
+    number("drops", "DROPS", Show::Both(7), |entry, _| {
+        own(entry, |side| side.dropped)
+    })
+    .wide(6, 10),
     number("owned", "OWNED", Show::Lines(0), |entry, _| {
         let Ledger { ingress, egress } = entry.ledger();
         Value::Share {

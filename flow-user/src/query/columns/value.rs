@@ -40,6 +40,11 @@ pub enum Value {
         whole: Bytes,
     },
     Microseconds(u64),
+    /// A curve of rates, as it is drawn, and the highest of them in bytes per second.
+    Graph {
+        text: String,
+        most: f64,
+    },
     /// What a whole is made of, by name.
     Parts(Vec<(&'static str, u64)>),
 }
@@ -54,13 +59,15 @@ impl Value {
     pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
-            Self::Text(text) | Self::Labelled { label: text, .. } => text.clone(),
+            Self::Text(text) | Self::Labelled { label: text, .. } | Self::Graph { text, .. } => {
+                text.clone()
+            }
             Self::Address { ip, port } => address(*ip, *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::Id(number) | Self::Count(number) => number.to_string(),
             Self::Bytes(Bytes(bytes)) => units.bytes(*bytes),
-            Self::SignedBytes(bytes) => human::signed_bytes(*bytes),
+            Self::SignedBytes(bytes) => units.signed_bytes(*bytes),
             Self::Rate(rate) => units.rate(*rate),
             Self::Share { part, whole } => human::share(part.0, whole.0),
             Self::Parts(parts) => {
@@ -80,7 +87,7 @@ impl Value {
     /// The cell as machines read it; `None` where it is absent. Rates are whole bytes per second.
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
-            Self::Absent | Self::Parts(_) => return None,
+            Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,
             Self::Text(text) | Self::Labelled { text, .. } => text.as_str().into(),
             Self::Address { ip, port } => address(*ip, *port).into(),
             Self::List(parts) => parts.as_slice().into(),

@@ -378,9 +378,11 @@ impl Known {
     /// Begins its ledger, if possible at a moment when nothing passes.
     fn begin(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
+        // In an order in which a packet that comes in between is one that settling finds.
         let mut read = || {
-            let (ingress, egress) = classifiers.counts(ifindex).ok()?;
+            let (ingress, _) = classifiers.counts(ifindex).ok()?;
             let own = interfaces.stats_of(ifindex).ok()??;
+            let (_, egress) = classifiers.counts(ifindex).ok()?;
             Some(Before {
                 own,
                 ingress,
@@ -403,11 +405,11 @@ impl Known {
     fn settle(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
         let counts = || classifiers.counts(ifindex);
-        if let Ok((ingress, _)) = counts()
+        if let Ok(before) = counts()
             && let Ok(Some(own)) = interfaces.stats_of(ifindex)
-            && let Ok((_, egress)) = counts()
+            && let Ok(after) = counts()
         {
-            self.before.settle(ingress, &own, egress);
+            self.before.settle(&before, &own, &after);
         }
     }
 
@@ -454,28 +456,27 @@ impl Known {
 impl Before {
     /// Takes in or leaves out the packets that were on their way. What counts a packet later knows of more than what
     /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
-    /// classifier and socket, those that go out by classifier and interface. To be called with counts that were read
-    /// the other way round: `ingress` before `own`, `egress` after it.
-    fn settle(&mut self, ingress: Counts, own: &Counters, egress: Counts) {
-        let sum = |counts: &Counts, classes: &[Class]| -> Bytes {
-            let bytes = classes.iter().map(|class| counts[*class as usize].bytes);
-            bytes.sum()
-        };
+    /// classifier and socket, those that go out by classifier and interface. `own` was read after `before`, and before
+    /// `after`: the counts of ingress and egress.
+    fn settle(&mut self, before: &(Counts, Counts), own: &Counters, after: &(Counts, Counts)) {
+        let bytes = |counts: &Counts, class: Class| counts[class as usize].bytes;
         // Headers that were repeated, for the interface or a socket, make no packet.
         let with_headers = |counts: &Counts| {
-            sum(counts, &[Class::Total]) + counts[Class::Total as usize].header_bytes
+            bytes(counts, Class::Total) + counts[Class::Total as usize].header_bytes
         };
 
-        let passed = since(ingress, &self.ingress);
-        let taken = sum(&passed, &[Class::Socket, Class::Forwarded, Class::NotIp]);
-        let late = taken.since(with_headers(&passed));
+        let passed = since(before.0, &self.ingress);
+        let seen_later = since(after.0, &self.ingress);
+        // Forwarded packets may be more than came in: a bridge makes copies.
+        let taken = bytes(&passed, Class::Socket) + bytes(&passed, Class::NotIp);
+        let late = taken.since(with_headers(&seen_later));
         let total = &mut self.ingress[Class::Total as usize].bytes;
         *total = total.since(late);
-        let passed = sum(&passed, &[Class::Total]) + late;
+        let passed = bytes(&passed, Class::Total) + late;
         let rx = &mut self.own.rx_bytes;
         *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
 
-        let passed = with_headers(&since(egress, &self.egress));
+        let passed = with_headers(&since(after.1, &self.egress));
         let tx = &mut self.own.tx_bytes;
         *tx = (*tx).max(own.tx_bytes.saturating_sub(passed.0));
     }
@@ -549,8 +550,8 @@ mod tests {
     /// they have counted so much.
     fn came_in(now: u64, counted: Counts) -> (u64, u64, u64) {
         let mut before = begun();
-        let idle = counts(1000, 1000);
-        before.settle(counted, &own(now), idle);
+        let read = (counted, counts(1000, 1000));
+        before.settle(&read, &own(now), &read);
         let counted = since(counted, &before.ingress);
         let of = |class: Class| counted[class as usize].bytes.0;
         (
@@ -573,6 +574,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_socket_took_between_two_readings_moves_no_beginning() {
+        let mut before = begun();
+        let idle = counts(1000, 1000);
+        // A packet came in while the first was made: its socket is in it, its classifier not.
+        let (torn, whole) = ((counts(1500, 1628), idle), (counts(1628, 1628), idle));
+        before.settle(&torn, &own(1628), &whole);
+        assert_eq!(before.own.rx_bytes, 1000);
+        assert_eq!(before.ingress, counts(1000, 1000));
+    }
+
+    #[test]
     fn what_nobody_took_yet_moves_no_beginning() {
         assert_eq!(came_in(1700, counts(1600, 1500)), (700, 600, 500));
     }
@@ -588,7 +600,8 @@ mod tests {
     fn what_was_classified_before_it_went_out_is_not_in_the_ledger() {
         let went_out = |now: u64, egress: Counts| {
             let mut before = begun();
-            before.settle(counts(1000, 1000), &own(now), egress);
+            let read = (counts(1000, 1000), egress);
+            before.settle(&read, &own(now), &read);
             now - before.own.tx_bytes
         };
         assert_eq!(went_out(1628, counts(1500, 1500)), 500);

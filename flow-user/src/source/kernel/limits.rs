@@ -134,3 +134,28 @@ pub fn words(backend: Backend) -> String {
         .collect();
     spots.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_says_the_same() {
+        let readme = include_str!("../../../../README.md");
+        let backends = [
+            Backend::Fexit,
+            Backend::Kprobe,
+            Backend::Tracepoint,
+            Backend::StateTracepoint,
+            Backend::CgroupSkb,
+            Backend::Tcx,
+            Backend::Clsact,
+            Backend::Rtnetlink,
+            Backend::SockDiag,
+        ];
+        for backend in backends {
+            let cell = format!("| {} |\n", words(backend));
+            assert!(readme.contains(&cell), "{backend:?}: {cell}");
+        }
+    }
+}

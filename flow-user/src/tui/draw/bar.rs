@@ -20,7 +20,7 @@ const PATTERNS: [(&str, Role); 7] = [
     ("!", Role::Alarm),
 ];
 /// Columns of the bar.
-const LEAST: usize = 8;
+const LEAST: usize = 6;
 const MOST: usize = 40;
 
 /// Draws the bar, and behind it the parts that are there, the largest first.
@@ -52,7 +52,19 @@ pub(super) fn draw(
         })
         .collect();
     let mut line = Line::new(area);
-    let worded: usize = words.iter().map(|(_, text)| width(text) + 4).sum();
+    // Where not all has room, more of them are told without how much each is.
+    let needed = |gap: usize, words: &[(usize, String)]| -> usize {
+        words.iter().map(|(_, text)| gap + 2 + width(text)).sum()
+    };
+    let whole_words = needed(2, &words) + LEAST <= line.room();
+    let (gap, words) = match whole_words {
+        true => (2, words),
+        false => {
+            let names = words.iter().map(|(at, _)| (*at, parts[*at].0.to_owned()));
+            (1, names.collect())
+        }
+    };
+    let worded = needed(gap, &words);
     let columns = line.room().saturating_sub(worded).clamp(LEAST, MOST);
     for (at, cells) in cells(parts, whole, columns.min(line.room()))
         .into_iter()
@@ -63,16 +75,10 @@ pub(super) fn draw(
     }
     for (at, text) in words {
         let (pattern, role) = looks(at);
-        // Without room for how much it is, at least what the pattern means.
-        let room = line.room().saturating_sub(4);
-        let name = parts[at].0;
-        let Some(text) = [text.as_str(), name]
-            .into_iter()
-            .find(|it| width(it) <= room)
-        else {
-            break;
-        };
-        line.skip(2);
+        if gap + 2 + width(&text) > line.room() {
+            continue;
+        }
+        line.skip(u16::try_from(gap).unwrap_or(u16::MAX));
         line.put(state, pattern, role);
         line.put(
             state,

@@ -1,12 +1,13 @@
-//! In what is the screen not as usual? Filtered, held still, watching for high rates, counting from later on.
+//! In what is the screen not as usual? Filtered, held still, watching for high rates, counting from later on; and what
+//! was lost, where nothing else has room to say so.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::text::Line;
+use super::{overview, text::Line};
 use crate::{
     query::human,
     sink::text::width,
-    tui::{state::State, theme::Role},
+    tui::{layout, state::State, theme::Role},
 };
 
 /// The sign of a row whose rate reaches the threshold.
@@ -19,6 +20,17 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         let time = human::duration(state.live.time.since(paused.since));
         line.put(state, " PAUSED ", Role::Mark);
         line.put(state, &format!(" {time} ago"), Role::Plain);
+        line.skip(3);
+    }
+    if layout::hides_losses(state)
+        && let Some(lost) = overview::lost(state)
+    {
+        line.put_start(state, &lost, Role::Alarm);
+        line.skip(3);
+    }
+    if !state.filter.interfaces.is_empty() {
+        line.put(state, "interface ", Role::Accent);
+        line.put(state, &state.filter.interfaces.join(" "), Role::Strong);
         line.skip(3);
     }
     if !state.filter.text.is_empty() {

@@ -144,14 +144,8 @@ fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
 fn told(state: &State) -> Vec<(String, Role)> {
     let snapshot = &state.live;
     let mut told = Vec::new();
-    let lost: Vec<String> = snapshot
-        .losses
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(cause, count)| format!("{count} {}", human::loss(*cause)))
-        .collect();
-    if !lost.is_empty() {
-        told.push((format!("LOST {}", lost.join(", ")), Role::Alarm));
+    if let Some(lost) = lost(state) {
+        told.push((lost, Role::Alarm));
     }
     let total = |app: AppTotals| {
         let bytes = |it| state.units.bytes(it);
@@ -188,6 +182,15 @@ fn told(state: &State) -> Vec<(String, Role)> {
         told.push((format!("not seen: {}", unseen.join(", ")), Role::Dim));
     }
     told
+}
+
+/// What was lost, if anything was.
+pub(super) fn lost(state: &State) -> Option<String> {
+    let lost = state.live.losses.iter().filter(|(_, count)| *count > 0);
+    let lost: Vec<String> = lost
+        .map(|(cause, count)| format!("{count} {}", human::loss(*cause)))
+        .collect();
+    (!lost.is_empty()).then(|| format!("LOST {}", lost.join(", ")))
 }
 
 /// How much of what the interfaces saw has an owner.

@@ -101,8 +101,11 @@ fn nothing(state: &State) -> &'static str {
     if state.live.generation == 0 {
         return "Waiting for the first numbers.";
     }
-    match state.filter.filter.is_all() || state.view.columns().is_empty() {
-        true => state.view.def().empty,
+    if state.filter.filter.is_all() || state.view.columns().is_empty() {
+        return state.view.def().empty;
+    }
+    match state.filter.text.is_empty() {
+        true => "Nothing has passed the interfaces that were chosen.",
         false => "Nothing passes the filter; Esc clears it.",
     }
 }

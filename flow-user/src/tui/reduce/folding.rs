@@ -52,12 +52,13 @@ pub(super) fn fold(state: &mut State) {
     state.stale = true;
 }
 
-/// Whether rows stand under a line that are not its descendants in a tree.
+/// Whether it is open for other rows than its descendants in a tree, also if there are none now.
 fn is_unfolded(state: &State, line: usize) -> bool {
-    let next = state.rows.lines.get(line + 1);
-    let tree = state.grouping().tree;
-    let open = state.rows.lines[line].fold == Fold::Open;
-    next.is_some_and(|next| next.nested) || (open && !tree)
+    let lines = &state.rows.lines;
+    let this = &lines[line];
+    let next = lines.get(line + 1);
+    let has_children = state.grouping().tree && next.is_some_and(|next| next.depth > this.depth);
+    next.is_some_and(|next| next.nested) || (this.fold == Fold::Open && !has_children)
 }
 
 fn turn_over(turned: &mut HashSet<Id>, key: RowKey) {

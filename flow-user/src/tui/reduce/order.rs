@@ -28,14 +28,20 @@ pub(super) fn next_sort(state: &mut State, forward: bool) {
     sort_by(state, columns.get(next).copied());
 }
 
-/// Sorts by a column; `None` is by rate.
+/// Sorts by a column; `None` is by what the view begins with.
 pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
-    state.here_mut().sort = column.map(|column| (column, false));
+    let here = state.here_mut();
+    here.sort = match column {
+        Some(column) => Some((column, false)),
+        None => here.first_sort,
+    };
+    let text = match here.sort {
+        Some((sorted, _)) if !sorted.header.is_empty() => format!("sorted by {}", sorted.header),
+        Some(_) => "sorted as at first".to_owned(),
+        None => "the busiest first".to_owned(),
+    };
     state.stale = true;
-    match column {
-        Some(column) => note(state, &format!("sorted by {}", column.header)),
-        None => note(state, "the busiest first"),
-    }
+    note(state, &text);
 }
 
 pub(super) fn reverse(state: &mut State) {

@@ -3,7 +3,7 @@
 use super::{cursor, note};
 use crate::{
     query::{
-        columns::Align,
+        columns::{Align, Column},
         filter::{self, Completion},
         names::Names,
     },
@@ -187,7 +187,11 @@ fn search(state: &mut State, from: usize, forward: bool) {
         true => (from + step) % count,
         false => (from + count - step) % count,
     });
-    match lines.find(|line| text_of(state, *line).contains(&wanted)) {
+    let shown: Vec<_> = layout::slots(state)
+        .iter()
+        .map(|slot| slot.column)
+        .collect();
+    match lines.find(|line| text_of(state, &shown, *line).contains(&wanted)) {
         Some(line) => {
             state.note = None;
             cursor::choose(state, line);
@@ -199,15 +203,14 @@ fn search(state: &mut State, from: usize, forward: bool) {
     }
 }
 
-/// The text columns of a row, in small letters.
-fn text_of(state: &State, line: usize) -> String {
+/// The text columns of a row, those `shown` and its own, in small letters.
+fn text_of(state: &State, shown: &[&Column], line: usize) -> String {
     let Some(entry) = state.rows.entry(line) else {
         return String::new();
     };
     let context = state.context();
     let own = entry.columns().iter();
-    let shown = layout::slots(state);
-    let columns = shown.iter().map(|slot| slot.column).chain(own);
+    let columns = shown.iter().copied().chain(own);
     let mut text = String::new();
     for column in columns {
         if column.align == Align::Left || column.name == "pid" {

@@ -66,6 +66,18 @@ fn the_chosen_row_is_followed_by_its_identity_when_the_order_changes() {
 }
 
 #[test]
+fn a_filter_that_nothing_passes_leaves_the_choice() {
+    let mut state = scened();
+    press(&mut state, "Down Down /");
+    type_in(&mut state, "pid 4");
+    assert!(state.rows.is_empty());
+    // Nothing to act on is shown.
+    assert_eq!(press(&mut state, "Enter K"), []);
+    press(&mut state, "/ Esc Esc");
+    assert_eq!(pid(&state), Some(41007));
+}
+
+#[test]
 fn when_the_chosen_row_goes_the_one_in_its_place_is_chosen() {
     let mut state = scened();
     press(&mut state, "Down Down");

@@ -4,6 +4,7 @@ mod acting;
 mod columns;
 mod completion;
 mod details;
+mod events;
 mod keys;
 mod mouse;
 mod pages;

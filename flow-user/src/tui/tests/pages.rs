@@ -97,6 +97,24 @@ fn before_the_first_numbers_and_with_losses() {
     };
     reduce(&mut state, event);
     check("troubled", &state);
+    // However little room there is.
+    for (keys, size) in [("c", (120, 40)), ("c", (60, 15))] {
+        press(&mut state, keys);
+        reduce(&mut state, Event::Resize(size.0, size.1));
+        assert!(line_with(&state, "LOST").contains("LOST 7 "), "{size:?}");
+    }
+}
+
+#[test]
+fn interfaces_that_were_chosen_are_told() {
+    let mut state = with_scene((80, 24));
+    state.filter.interfaces = vec!["wg0".to_owned()];
+    state.filter.filter = state.filter.parse("", &Nowhere).unwrap();
+    state.stale = true;
+    press(&mut state, "2");
+    let text = text(&state);
+    assert!(text.contains("interface wg0"), "{text}");
+    assert!(text.contains("Nothing has passed the interfaces"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What happened, and what can be done from there.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    model::snapshot::{Rate, Snapshot},
+    query::entry::Subject,
+    tui::views::ViewId,
+};
+
+#[test]
+fn an_event_opens_its_flow_or_process_and_keys_act_on_that() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "9 Down");
+    let rows = state.rows.len();
+    let mut opened = 0;
+    for _ in 0..rows {
+        let line = state.here().line;
+        let subject = state.rows.entry(line).unwrap().subject.clone();
+        let Subject::Event(event) = subject else {
+            panic!("no event");
+        };
+        press(&mut state, "Enter");
+        assert_eq!(!state.popups.is_empty(), event.process().is_some());
+        if let Some(process) = event.process() {
+            opened += 1;
+            let name = crate::sink::text::escape(process.name());
+            let name = format!("{} {name}", process.id.pid);
+            assert!(text(&state).contains(&name), "{name}: {}", text(&state));
+            press(&mut state, "Esc Y");
+        }
+        press(&mut state, "Down");
+    }
+    assert!(opened > 1, "{opened} of {rows}");
+}
+
+#[test]
+fn who_reaches_the_threshold_is_logged_once() {
+    let mut state = with_scene((120, 40));
+    let alerts = |state: &State| text(state).matches(" alert  ").count();
+    press(&mut state, "T");
+    reduce(&mut state, scene::moment(40));
+    press(&mut state, "9");
+    let first = alerts(&state);
+    assert!(first > 0);
+    assert!(line_with(&state, " alert  ").contains("B/s"));
+    // Who stays above it is told once.
+    reduce(&mut state, scene::moment(40));
+    assert_eq!(alerts(&state), first);
+    // And again who was below it meanwhile.
+    reduce(&mut state, quiet(scene::snapshot(41)));
+    reduce(&mut state, scene::moment(40));
+    assert_eq!(alerts(&state), 2 * first);
+}
+
+/// The snapshot without any rates.
+fn quiet(mut snapshot: Snapshot) -> Event {
+    for process in &mut snapshot.processes {
+        Arc::make_mut(process).rate = Rate::default();
+    }
+    Event::Snapshot {
+        snapshot: Arc::new(snapshot),
+        changes: Vec::new(),
+        own: OwnUse::default(),
+    }
+}
+
+#[test]
+fn after_the_last_column_events_stand_as_at_first() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "9");
+    let first = text(&state);
+    let columns = layout::slots(&state)
+        .iter()
+        .filter(|slot| !slot.column.header.is_empty())
+        .count();
+    for _ in 0..columns {
+        press(&mut state, "s");
+        assert!(state.note.as_ref().unwrap().starts_with("sorted by"));
+    }
+    press(&mut state, "s");
+    assert_eq!(state.note.as_deref(), Some("sorted as at first"));
+    assert_eq!(state.view, ViewId::Events);
+    press(&mut state, "Down Up Esc");
+    let last = text(&state);
+    let rows = |text: &str| {
+        text.lines()
+            .skip(6)
+            .take(20)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&last), rows(&first));
+}
