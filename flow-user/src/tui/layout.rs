@@ -25,7 +25,7 @@ pub(super) const TAB_RULE: &str = " │ ";
 /// What candidates begin with, after a blank.
 pub(super) const OFFERS: &str = "Tab";
 /// Columns before each candidate, in which the one that was taken has its sign.
-pub(super) const OFFER: usize = 2;
+pub(super) const OFFER_SIGN: usize = 2;
 /// There are more.
 pub(super) const MORE: &str = " …";
 
@@ -190,7 +190,7 @@ pub(super) fn offers(state: &State) -> (Vec<Offer>, bool) {
     let candidates = &prompt.completion.candidates;
     let start = 1 + width(OFFERS);
     let room = usize::from(state.size.0).saturating_sub(start + width(MORE));
-    let widths = candidates.iter().map(|it| OFFER + width(&escape(it)));
+    let widths = candidates.iter().map(|it| OFFER_SIGN + width(&escape(it)));
     let seen = page(widths.clone(), prompt.taken.unwrap_or(0), room);
     let more = seen.end < candidates.len();
     let mut x = start;

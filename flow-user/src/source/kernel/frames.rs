@@ -13,7 +13,10 @@ use aya::Ebpf;
 use flow_common::Class;
 use tokio::{task, time};
 
-use super::classifier::{self, Classifiers, Counts, Way};
+use super::{
+    beginning::{Before, since},
+    classifier::{self, Classifiers, Counts, Way},
+};
 use crate::{
     event::{Bytes, Event, InterfaceFact, InterfaceSide},
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
@@ -90,14 +93,6 @@ pub enum Task {
     Attach,
     /// To correct the beginnings of ledgers.
     Settle,
-}
-
-/// What was counted when an interface's ledger began: by itself, and by its classifiers.
-#[derive(Default, PartialEq)]
-struct Before {
-    own: Counters,
-    ingress: Counts,
-    egress: Counts,
 }
 
 impl Frames {
@@ -453,50 +448,10 @@ impl Known {
     }
 }
 
-impl Before {
-    /// Takes in or leaves out the packets that were on their way. What counts a packet later knows of more than what
-    /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
-    /// classifier and socket, those that go out by classifier and interface. `own` was read after `before`, and before
-    /// `after`: the counts of ingress and egress.
-    fn settle(&mut self, before: &(Counts, Counts), own: &Counters, after: &(Counts, Counts)) {
-        let bytes = |counts: &Counts, class: Class| counts[class as usize].bytes;
-        // Headers that were repeated, for the interface or a socket, make no packet.
-        let with_headers = |counts: &Counts| {
-            bytes(counts, Class::Total) + counts[Class::Total as usize].header_bytes
-        };
-
-        let passed = since(before.0, &self.ingress);
-        let seen_later = since(after.0, &self.ingress);
-        // Forwarded packets may be more than came in: a bridge makes copies.
-        let taken = bytes(&passed, Class::Socket) + bytes(&passed, Class::NotIp);
-        let late = taken.since(with_headers(&seen_later));
-        let total = &mut self.ingress[Class::Total as usize].bytes;
-        *total = total.since(late);
-        let passed = bytes(&passed, Class::Total) + late;
-        let rx = &mut self.own.rx_bytes;
-        *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
-
-        let passed = with_headers(&since(after.1, &self.egress));
-        let tx = &mut self.own.tx_bytes;
-        *tx = (*tx).max(own.tx_bytes.saturating_sub(passed.0));
-    }
-}
-
 /// Which of the interfaces known are not among those listed.
 fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
     let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
     known.filter(|ifindex| !listed.contains(ifindex)).collect()
-}
-
-/// What was counted after `before`.
-fn since(mut counts: Counts, before: &Counts) -> Counts {
-    for (count, before) in counts.iter_mut().zip(before) {
-        count.packets = count.packets.saturating_sub(before.packets);
-        count.bytes = count.bytes.since(before.bytes);
-        count.frames = count.frames.saturating_sub(before.frames);
-        count.header_bytes = count.header_bytes.since(before.header_bytes);
-    }
-    counts
 }
 
 /// What a port of a bridge or bond receives goes to its master, which counts it again: of what no
@@ -520,99 +475,6 @@ fn hand_to_master(ingress: &mut Counts) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Counts of so many bytes in all and for sockets.
-    fn counts(total: u64, socket: u64) -> Counts {
-        let mut counts = Counts::default();
-        counts[Class::Total as usize].bytes = Bytes(total);
-        counts[Class::Socket as usize].bytes = Bytes(socket);
-        counts
-    }
-
-    fn own(bytes: u64) -> Counters {
-        Counters {
-            rx_bytes: bytes,
-            tx_bytes: bytes,
-            ..Counters::default()
-        }
-    }
-
-    /// A ledger that began when everything had counted 1000 bytes.
-    fn begun() -> Before {
-        Before {
-            own: own(1000),
-            ingress: counts(1000, 1000),
-            egress: counts(1000, 1000),
-        }
-    }
-
-    /// What came in since a ledger began by the interface's own counter, in all, and for sockets, if it settles when
-    /// they have counted so much.
-    fn came_in(now: u64, counted: Counts) -> (u64, u64, u64) {
-        let mut before = begun();
-        let read = (counted, counts(1000, 1000));
-        before.settle(&read, &own(now), &read);
-        let counted = since(counted, &before.ingress);
-        let of = |class: Class| counted[class as usize].bytes.0;
-        (
-            now - before.own.rx_bytes,
-            of(Class::Total),
-            of(Class::Socket),
-        )
-    }
-
-    #[test]
-    fn what_came_in_before_its_classifier_saw_it_is_in_the_ledger() {
-        assert_eq!(came_in(1500, counts(1628, 1628)), (628, 628, 628));
-        assert_eq!(came_in(1000, counts(1128, 1000)), (128, 128, 0));
-    }
-
-    #[test]
-    fn what_was_classified_before_a_socket_took_it_is_in_the_ledger() {
-        assert_eq!(came_in(1500, counts(1500, 1628)), (628, 628, 628));
-        assert_eq!(came_in(1500, counts(1300, 1350)), (500, 350, 350));
-    }
-
-    #[test]
-    fn what_a_socket_took_between_two_readings_moves_no_beginning() {
-        let mut before = begun();
-        let idle = counts(1000, 1000);
-        // A packet came in while the first was made: its socket is in it, its classifier not.
-        let (torn, whole) = ((counts(1500, 1628), idle), (counts(1628, 1628), idle));
-        before.settle(&torn, &own(1628), &whole);
-        assert_eq!(before.own.rx_bytes, 1000);
-        assert_eq!(before.ingress, counts(1000, 1000));
-    }
-
-    #[test]
-    fn what_nobody_took_yet_moves_no_beginning() {
-        assert_eq!(came_in(1700, counts(1600, 1500)), (700, 600, 500));
-    }
-
-    #[test]
-    fn headers_repeated_for_sockets_move_no_beginning() {
-        let mut counted = counts(1500, 1580);
-        counted[Class::Total as usize].header_bytes = Bytes(100);
-        assert_eq!(came_in(1500, counted), (500, 500, 580));
-    }
-
-    #[test]
-    fn what_was_classified_before_it_went_out_is_not_in_the_ledger() {
-        let went_out = |now: u64, egress: Counts| {
-            let mut before = begun();
-            let read = (counts(1000, 1000), egress);
-            before.settle(&read, &own(now), &read);
-            now - before.own.tx_bytes
-        };
-        assert_eq!(went_out(1628, counts(1500, 1500)), 500);
-        assert_eq!(went_out(1500, counts(1500, 1500)), 500);
-        // What a queue still holds, or has dropped.
-        assert_eq!(went_out(1500, counts(1628, 1628)), 500);
-        // The interface counts the headers of segments.
-        let mut counted = counts(1500, 1500);
-        counted[Class::Total as usize].header_bytes = Bytes(100);
-        assert_eq!(went_out(1600, counted), 600);
-    }
 
     #[test]
     fn what_a_new_list_lacks_is_gone() {

@@ -1,6 +1,7 @@
 //! Where events come from when the kernel can run our programs.
 
 mod attach;
+mod beginning;
 mod beside;
 pub mod btf;
 

@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::text::Line;
 use crate::tui::{
-    layout::{self, MORE, OFFER, OFFERS},
+    layout::{self, MORE, OFFER_SIGN, OFFERS},
     prompt::Prompt,
     state::State,
     theme::Role,
@@ -30,7 +30,7 @@ pub(super) fn draw(state: &State, prompt: &Prompt, area: Rect, buffer: &mut Buff
         };
         line.go_to(offer.x);
         line.put(state, sign, Role::Accent);
-        let room = usize::from(offer.width).saturating_sub(OFFER);
+        let room = usize::from(offer.width).saturating_sub(OFFER_SIGN);
         let style = state.theme.style(role);
         line.put_styled(&candidates[offer.at], room, style);
     }
