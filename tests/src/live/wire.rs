@@ -59,6 +59,8 @@ pub struct Ports {
     /// FINs to the near end: its socket may have gone to TIME_WAIT before, as one that is closed does once its own FIN is
     /// acknowledged, and as each does before a FIN that comes again. They are answered from there, by no socket.
     fins: BTreeMap<NearPort, Packets>,
+    /// Segments that the far end sent again, of all its connections together.
+    sent_again: u64,
 }
 
 impl Ports {
@@ -72,6 +74,7 @@ impl Ports {
             far_resets,
             duplicates,
             fins,
+            sent_again,
         } = self;
         Self {
             sent: grown(sent, &earlier.sent),
@@ -81,6 +84,7 @@ impl Ports {
             far_resets: grown(far_resets, &earlier.far_resets),
             duplicates: grown(duplicates, &earlier.duplicates),
             fins: grown(fins, &earlier.fins),
+            sent_again: sent_again.saturating_sub(earlier.sent_again),
         }
     }
 }
@@ -182,6 +186,7 @@ pub fn ports(namespace: &str) -> Result<Ports> {
         far_resets: ports("far_resets")?,
         duplicates: ports("duplicates")?,
         fins: ports("fins")?,
+        sent_again: sent_again(namespace)?,
     })
 }
 
@@ -222,10 +227,20 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
         }
     }
     let mut differences = Vec::new();
-    let mut compare = |what: &str, port: NearPort, flow: Packets, counted: Packets| {
+    let mut differs = |what: &str, port: NearPort, flow: Packets, counted: Packets| {
+        let (is_ipv4, is_tcp, number) = port;
+        let subject = format!(
+            "{link} {} {} port {number}",
+            if is_ipv4 { "IPv4" } else { "IPv6" },
+            if is_tcp { "TCP" } else { "UDP" },
+        );
+        let (expected, seen) = (format!("{counted:?}"), format!("{flow:?}"));
+        differences.push(difference(subject, what, expected, seen));
+    };
+    let is_right = |port: NearPort, flow: Packets, counted: Packets| {
         let repeated = flow.packets.checked_sub(counted.packets);
         let repeated = repeated.filter(|repeated| *repeated == 0 || !whole);
-        let is_right = repeated.is_some_and(|repeated| {
+        repeated.is_some_and(|repeated| {
             let least = counted.bytes + repeated * headers(port);
             let most = if ports.selective.contains_key(&port) {
                 least + repeated * MOST_OPTIONS
@@ -233,18 +248,10 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
                 least
             };
             (least..=most).contains(&flow.bytes)
-        });
-        if !is_right {
-            let (is_ipv4, is_tcp, number) = port;
-            let subject = format!(
-                "{link} {} {} port {number}",
-                if is_ipv4 { "IPv4" } else { "IPv6" },
-                if is_tcp { "TCP" } else { "UDP" },
-            );
-            let (expected, seen) = (format!("{counted:?}"), format!("{flow:?}"));
-            differences.push(difference(subject, what, expected, seen));
-        }
+        })
     };
+    // Segments that came a second time, when no socket was there to take them.
+    let mut untaken = 0;
     for (port, flows) in &seen {
         let sockets = wires(flows.iter().copied());
         let sum = |part: fn(&Wire) -> (u64, u64)| {
@@ -256,13 +263,10 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
         };
         let sent = sum(|wire| (wire.tx_bytes, wire.tx_packets));
         let received = sum(|wire| (wire.rx_bytes, wire.rx_packets));
+        let read = flows.iter().map(|flow| flow.app.rx_bytes).sum();
         let counted = |of: &BTreeMap<NearPort, Packets>| of.get(port).copied().unwrap_or_default();
         let resets = counted(&ports.resets);
-        let own = counted(&ports.sent).without(resets);
         let fins = counted(&ports.fins);
-        let answers = bare(fins.packets, *port);
-        let own = own.without(answers.of_these(own.packets.saturating_sub(sent.packets)));
-        compare("wire sent", *port, sent, own);
         // As a rule an acknowledgement that came late.
         let unanswered = bare(resets.packets, *port);
         let late = [
@@ -276,17 +280,53 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
             .fold(counted(&ports.received), |taken, late| {
                 taken.without(late.of_these(taken.packets.saturating_sub(received.packets)))
             });
-        compare("wire received", *port, received, taken);
+        let mut twice = 0;
+        if !is_right(*port, received, taken) {
+            twice = segments_twice(*port, received, taken, read).unwrap_or(0);
+            if twice == 0 {
+                differs("wire received", *port, received, taken);
+            }
+        }
+        untaken += twice;
+        let own = counted(&ports.sent).without(resets);
+        let answers = bare(fins.packets + twice, *port);
+        let own = own.without(answers.of_these(own.packets.saturating_sub(sent.packets)));
+        if !is_right(*port, sent, own) {
+            differs("wire sent", *port, sent, own);
+        }
     }
     for (port, sent) in &ports.sent {
-        if !seen.contains_key(port) {
-            let resets = ports.resets.get(port).copied().unwrap_or_default();
-            compare("wire sent", *port, Packets::default(), sent.without(resets));
+        let resets = ports.resets.get(port).copied().unwrap_or_default();
+        let own = sent.without(resets);
+        if !seen.contains_key(port) && !is_right(*port, Packets::default(), own) {
+            differs("wire sent", *port, Packets::default(), own);
         }
+    }
+    if untaken > ports.sent_again {
+        let what = "segments that no socket took";
+        let expected = format!("at most {}, sent again", ports.sent_again);
+        differences.push(difference(link, what, expected, untaken));
     }
     differences
 }
 
+/// How many segments of payload sockets did not take that came to their port, at least.
+///
+/// The far end sends again what is not acknowledged in time, and on a slow machine that comes when its socket is closed
+/// already, having all its bytes: it does no harm, and no socket takes it. None where that cannot be the reason: where
+/// processes read more than the sockets took.
+fn segments_twice(port: NearPort, taken: Packets, came: Packets, read: u64) -> Option<u64> {
+    let (_, true, _) = port else {
+        return None;
+    };
+    let payload = |of: Packets| of.bytes.checked_sub(of.packets * headers(port));
+    let (taken, came) = (payload(taken)?, payload(came)?);
+    let segment = ETHERNET_MTU - headers(port);
+    (taken >= read && came > taken).then(|| (came - taken).div_ceil(segment))
+}
+
+/// Bytes of a packet on a veth pair at most.
+const ETHERNET_MTU: u64 = 1500;
 /// Bytes of the options of TCP at most.
 const MOST_OPTIONS: u64 = 40;
 
@@ -347,10 +387,23 @@ fn set<K: Ord>(
     Ok(found)
 }
 
+/// Segments that TCP sent again in a network namespace.
+fn sent_again(namespace: &str) -> Result<u64> {
+    let snmp = output(&mut inside(namespace, &["cat", "/proc/net/snmp"]))?;
+    counter(&String::from_utf8(snmp)?, "Tcp:", "RetransSegs").context("/proc/net/snmp")
+}
+
+/// A counter of `/proc/net/snmp`, where each protocol has a line of names and one of numbers.
+fn counter(snmp: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with(protocol));
+    let [names, numbers] = [lines.next()?, lines.next()?].map(str::split_whitespace);
+    let (_, number) = names.zip(numbers).find(|(known, _)| *known == name)?;
+    number.parse().ok()
+}
+
 /// Runs `nft` in a network namespace.
 fn nft(namespace: &str, arguments: &[&str]) -> Result<Value> {
-    let command = ["netns", "exec", namespace, "nft", "--json"];
-    let output = output(Command::new("ip").args(command).args(arguments))?;
+    let output = output(inside(namespace, &["nft", "--json"]).args(arguments))?;
     if output.is_empty() {
         return Ok(Value::Null);
     }
@@ -362,6 +415,13 @@ pub fn nft_here(commands: &str) -> Result<()> {
     output(Command::new("nft").arg(commands)).map(drop)
 }
 
+/// A command in a network namespace.
+fn inside(namespace: &str, command: &[&str]) -> Command {
+    let mut ip = Command::new("ip");
+    ip.args(["netns", "exec", namespace]).args(command);
+    ip
+}
+
 fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("running {command:?}"))?;
@@ -370,4 +430,43 @@ fn output(command: &mut Command) -> Result<Vec<u8>> {
         bail!("{command:?}: {}", error.trim());
     }
     Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TCP4: NearPort = (true, true, 42430);
+
+    fn packets(bytes: u64, packets: u64) -> Packets {
+        Packets { bytes, packets }
+    }
+
+    #[test]
+    fn what_came_twice_may_find_no_socket() {
+        // 10,000 bytes in twelve packets, and 2,748 of them again in one buffer.
+        let taken = packets(10_000 + 12 * 52 + 8, 12);
+        let came = packets(12_748 + 9 * 52 + 8, 9);
+        assert_eq!(segments_twice(TCP4, taken, came, 10_000), Some(2));
+        assert_eq!(
+            segments_twice(TCP4, taken, came, 10_009),
+            None,
+            "read, but not taken"
+        );
+        assert_eq!(
+            segments_twice(TCP4, came, taken, 10_000),
+            None,
+            "taken, but never sent"
+        );
+        let udp = (true, false, 42430);
+        assert_eq!(segments_twice(udp, taken, came, 10_000), None);
+    }
+
+    #[test]
+    fn counters_are_found_by_name() {
+        let snmp = "Ip: InReceives RetransSegs\nIp: 1 2\nTcp: InSegs RetransSegs\nTcp: 3 4\n";
+        assert_eq!(counter(snmp, "Tcp:", "RetransSegs"), Some(4));
+        assert_eq!(counter(snmp, "Tcp:", "OutSegs"), None);
+        assert_eq!(counter(snmp, "Udp:", "InSegs"), None);
+    }
 }
