@@ -91,6 +91,11 @@ const _: () = assert!(size_of::<PacketCount>() == 32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceCounters {
     pub classes: [PacketCount; Class::COUNT],
+    /// Where the last packet lies that was counted as [`Class::Socket`], ingress only: of the copies that further sockets
+    /// take, each lies there too.
+    pub delivered: u64,
+    /// How many packets had come in by then, since another may lie there later.
+    pub delivered_at: u64,
 }
-const _: () = assert!(size_of::<InterfaceCounters>() == 192);
+const _: () = assert!(size_of::<InterfaceCounters>() == 208);
 plain!(InterfaceCounters);

@@ -4,7 +4,8 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
-    AppCounters, AppKey, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind, SocketState,
+    AppCounters, AppKey, InterfaceCounters, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind,
+    SocketState,
     interface::{Class, Direction},
     record::AppRecord,
     traffic::app_kind,
@@ -285,14 +286,47 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
 /// choose are not counted.
 #[inline(always)]
 pub fn frame(ifindex: u32, direction: Direction, class: Class, packet: &Packet) {
-    let key = InterfaceKey {
-        ifindex,
-        direction: direction as u32,
-    };
-    let Some(counters) = INTERFACES.get_ptr_mut(key) else {
+    if let Some(counters) = interface(ifindex, direction) {
+        add_frame(counters, class, packet);
+    }
+}
+
+/// Adds a packet that reached a socket to what its interface received, but not for each further socket that takes it as
+/// well: those of a multicast group, raw ones beside others. It lies at `start`.
+///
+/// They take it one after the other, on the CPU where the classifier saw it come; the next one that may lie at the same place
+/// the classifier sees first. Without a classifier nothing tells them apart, and each is counted.
+#[inline(always)]
+pub fn delivery(ifindex: u32, start: u64, packet: &Packet) {
+    let Some(counters) = interface(ifindex, Direction::Ingress) else {
         return;
     };
-    // SAFETY: a class is an index into the array. Atomic, because a packet in a softirq may
+    // SAFETY: a live map value, this CPU's own.
+    let is_copy = unsafe {
+        let came = (*counters).classes[Class::Total as usize].packets;
+        let is_copy =
+            came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
+        (*counters).delivered = start;
+        (*counters).delivered_at = came;
+        is_copy
+    };
+    if !is_copy {
+        add_frame(counters, Class::Socket, packet);
+    }
+}
+
+/// The counters of an interface, if the loader chose it.
+#[inline(always)]
+fn interface(ifindex: u32, direction: Direction) -> Option<*mut InterfaceCounters> {
+    INTERFACES.get_ptr_mut(InterfaceKey {
+        ifindex,
+        direction: direction as u32,
+    })
+}
+
+#[inline(always)]
+fn add_frame(counters: *mut InterfaceCounters, class: Class, packet: &Packet) {
+    // SAFETY: the counters are a live map value, a class is an index into the array. Atomic, because a packet in a softirq may
     // interrupt the count of one sent in process context.
     unsafe {
         let count = (&raw mut (*counters).classes)

@@ -15,6 +15,7 @@ use crate::{
 
 const ETH_P_IP: u32 = 0x0800;
 const ETH_P_IPV6: u32 = 0x86dd;
+const PACKET_LOOPBACK: u32 = 5;
 /// The highest number of an IP protocol.
 const LAST_PROTOCOL: u32 = 255;
 
@@ -32,6 +33,14 @@ pub fn is_ip(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     let protocol = unsafe { (*skb).protocol };
     protocol == ETH_P_IP.to_be() >> 16 || protocol == ETH_P_IPV6.to_be() >> 16
+}
+
+/// Whether a packet that comes in is this host's own: what it sends to a group or to everyone, and is to take as well, comes
+/// back from its interface's output. The interface itself did not receive it.
+#[inline(always)]
+pub fn is_own(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field that every skb program may read.
+    unsafe { (*skb).pkt_type == PACKET_LOOPBACK }
 }
 
 /// What the loader knows of a packet's interface, for [`crate::packet::measure`] and [`is_cut`]: of a packet of one segment

@@ -5,15 +5,12 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
-use flow_common::{
-    IpAddress, Loss,
-    interface::{Class, Direction},
-};
+use flow_common::{IpAddress, Loss};
 
 use crate::{
     account::{self, Peer, Way},
     calls::{self, Call},
-    identity,
+    identity, interface,
     kernel::{HOST_NETNS, is_inet},
     maps::lose,
     packet, process,
@@ -208,10 +205,11 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         }
     };
     account::wire(entry, way, &packet);
-    // SAFETY: a live map value.
-    if way == Way::Received && unsafe { (*entry).netns } == HOST_NETNS.load() {
+    // SAFETY: a live map value, and a field of the context.
+    let (netns, start) = unsafe { ((*entry).netns, (*skb).data as u64) };
+    if way == Way::Received && netns == HOST_NETNS.load() && !interface::is_own(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
-        account::frame(ifindex, Direction::Ingress, Class::Socket, &packet);
+        account::delivery(ifindex, start, &packet);
     }
     socket::tell_packet(cookie, entry);
     Some(())

@@ -13,6 +13,9 @@ use crate::{
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    if interface::is_own(skb) {
+        return TC_ACT_UNSPEC;
+    }
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
     let packet = packet::measure(skb, interface::layout_for(skb).header);

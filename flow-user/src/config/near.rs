@@ -6,8 +6,10 @@ use crate::sink::text::{cut, escape};
 const LONGEST: usize = 40;
 /// Columns of a wrong name that are shown.
 const SHOWN: usize = 40;
+/// Names that are told one by one at most.
+const MOST_LISTED: usize = 24;
 
-/// What to say of a name that there is not: with the nearest right one, or else with all of them.
+/// What to say of a name that there is not: with the nearest right one, or else with all of them or where they stand.
 pub(super) fn unknown(what: &str, name: &str, names: &[&str]) -> String {
     let shown = shown(name);
     match nearest(name, names) {
@@ -38,6 +40,7 @@ fn listed(names: &[&str]) -> String {
     match names {
         [] => "none".to_owned(),
         [one] => (*one).to_owned(),
+        many if many.len() > MOST_LISTED => "one that `flow config` prints".to_owned(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
 }
@@ -62,6 +65,17 @@ mod tests {
             assert_eq!(nearest(written, &names), near, "{written}");
         }
         assert_eq!(nearest("x", &[]), None);
+    }
+
+    #[test]
+    fn names_are_listed_unless_they_are_many() {
+        let text = unknown("view", "colour", &["flows", "names"]);
+        assert_eq!(text, "there is no view `colour`; choose flows or names");
+        let text = unknown("action", "a", &["help"; MOST_LISTED + 1]);
+        assert_eq!(
+            text,
+            "there is no action `a`; choose one that `flow config` prints"
+        );
     }
 
     #[test]

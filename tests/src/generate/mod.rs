@@ -9,6 +9,7 @@ mod before;
 mod crowds;
 mod files;
 mod flags;
+mod groups;
 mod mptcp;
 mod odd;
 mod processes;
@@ -144,6 +145,8 @@ pub const MODES: &[Mode] = &[
     mode("kinds-before",     before::every_kind,          "sockets of every kind that were opened before Flow started, in three network namespaces"),
     mode("idle-before",      before::idle,                "the same, and nobody uses them"),
     mode("udp-dropped",      udp::dropped,                "datagrams of three sizes, of which one is echoed"),
+    mode("group-take",       groups::take,                "multicast, broadcast and ICMP, each packet taken by several sockets"),
+    mode("group-send",       groups::send,                "COUNT datagrams to a multicast group and COUNT to everyone on the network"),
     mode("knock",            odd::knock,                  "COUNT packets of each kind that the far end's kernel answers by itself"),
     mode("failing",          odd::failing,                "calls that fail in every way, and a few that do not"),
     mode("opened-before",    odd::opened_before,          "sockets that talked before Flow started: TCP and UDP on loopback"),

@@ -26,8 +26,12 @@ const EXPERIMENT: i32 = 253;
 const ETH_P_IP: u16 = 0x0800;
 
 pub fn icmp_raw(options: &Options, tally: &Tally) -> Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
-    echoes(&socket, options, &ICMP, IPV4_HEADER, tally)
+    echoes(&icmp_socket()?, options, &ICMP, IPV4_HEADER, tally)
+}
+
+/// A raw socket, which gets a copy of every message of ICMP.
+pub fn icmp_socket() -> io::Result<Socket> {
+    Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
 }
 
 pub fn icmp6_raw(options: &Options, tally: &Tally) -> Result<()> {

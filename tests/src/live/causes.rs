@@ -80,6 +80,41 @@ pub fn kernel_replies(world: &World) -> Result<()> {
     report::expect_none(&seen.differences(|ledger| [ledger.ingress.kernel, ledger.egress.kernel]))
 }
 
+/// Packets that several sockets take: they came once. What this host sends to groups that it is in, its members take by no
+/// interface.
+pub fn several_takers(world: &World) -> Result<()> {
+    let peers = [quiet_peer(world)?];
+    let (near, far) = (peers[0].near4(), peers[0].far4);
+    let of = |own: IpAddr, peer: SocketAddr| {
+        let own = SocketAddr::new(own, 0).to_string();
+        [
+            "--listen",
+            &own,
+            "--peer",
+            &peer.to_string(),
+            "--count",
+            "25",
+        ]
+        .map(str::to_owned)
+    };
+    let seen = observe(world, "several_takers", &peers, || {
+        let arguments = of(near, SocketAddr::new(far, 0));
+        let mut takers = Generator::start(world, "takers.near", "group-take", &arguments, None)?;
+        let arguments = of(far, takers.listening()?);
+        let sender = Generator::start(
+            world,
+            "takers.far",
+            "group-send",
+            &arguments,
+            Some(&peers[0]),
+        )?;
+        finish([sender, takers])
+    })?;
+    let mut differences = seen.differences(|ledger| [ledger.ingress.socket, ledger.egress.socket]);
+    differences.extend(seen.processes(world));
+    report::expect_none(&differences)
+}
+
 /// What is dropped after the classifier saw it. On the way in no socket took it; on the way out it never
 /// reached the interface, which the ledger shows with a minus.
 pub fn dropped(world: &World) -> Result<()> {

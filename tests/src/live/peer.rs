@@ -59,7 +59,7 @@ impl Peer {
             "-n {namespace} addr add {}/64 dev {far} nodad",
             peer.far6
         ))?;
-        wire::install(namespace)?;
+        wire::install(namespace, peer.far4)?;
         ip(&format!("-n {namespace} link set lo up"))?;
         ip(&format!("-n {namespace} link set {far} up"))?;
         ip(&format!("link set {link} up"))?;

@@ -48,6 +48,7 @@ pub const TESTS: &[Test] = &[
     test("interface_down_then_up",    interfaces::down_then_up),
     test("ledger_forwarded",          causes::forwarded),
     test("ledger_kernel_replies",     causes::kernel_replies),
+    test("ledger_several_takers",     causes::several_takers),
     test("ledger_dropped",            causes::dropped),
     test("ledger_tunnel",             causes::tunnel),
     test("interface_missing",         interfaces::missing),

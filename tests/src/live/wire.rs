@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     process::{Command, Stdio},
 };
 
@@ -123,7 +123,8 @@ pub const FAR: &str = "far0";
 
 /// At input and output datagrams are whole, as they are at their sockets: for IPv6 because of the rule that asks for a
 /// connection's state, which makes the kernel put fragments together first. At the device everything is counted that passes:
-/// on the way in from layer 3 on, on the way out with the link's header.
+/// on the way in from layer 3 on, on the way out with the link's header. What the far end sent to groups and gets back itself
+/// comes in there too, but passes no device.
 const RULES: &str = "
 table inet flow-test {
     set sent { typeof meta nfproto . meta l4proto . th sport; flags dynamic; size 65535; counter; }
@@ -170,9 +171,11 @@ table netdev flow-test {
     }
 }";
 
-/// Begins to count in a network namespace.
-pub fn install(namespace: &str) -> Result<()> {
-    nft(namespace, &[RULES]).map(drop)
+/// Begins to count in a network namespace that has this address.
+pub fn install(namespace: &str, own: IpAddr) -> Result<()> {
+    let own = format!("insert rule netdev flow-test ingress ip saddr {own} return");
+    nft(namespace, &[RULES])?;
+    nft(namespace, &[&own]).map(drop)
 }
 
 /// What was counted by port since [`install`].
