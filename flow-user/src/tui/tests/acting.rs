@@ -11,7 +11,7 @@ fn curl() -> Target {
     Target {
         id: ProcessId {
             pid: 41007,
-            start: Instant(1_000_000_000),
+            start: Instant(80_000_000_000),
         },
         name: "41007 curl".to_owned(),
     }
@@ -156,7 +156,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
     let target = Target {
         id: ProcessId {
             pid: 8123,
-            start: Instant(1_000_000_000),
+            start: Instant(2_000_000_000),
         },
         name: "8123 postgres".to_owned(),
     };
@@ -199,9 +199,11 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     let mut state = with_scene((120, 40));
     let copied = |text: &str| [Effect::Copy(text.to_owned())];
     assert_eq!(press(&mut state, "y"), []);
-    let command = "curl --retry 3 -O https://mirror.example.org/big.iso";
-    assert_eq!(press(&mut state, "Down Down y"), copied(command));
-    assert!(line_with(&state, "copied").contains("if the terminal lets it: curl"));
+    let command = "/usr/sbin/chronyd -F";
+    assert_eq!(press(&mut state, "Down Down Down y"), copied(command));
+    assert!(line_with(&state, "copied").contains("if the terminal lets it: /usr"));
+    assert_eq!(press(&mut state, "Y"), copied("912"));
+    press(&mut state, "Up");
     assert_eq!(press(&mut state, "Y"), copied("41007"));
     assert_eq!(press(&mut state, "Enter Y"), copied("41007"));
     let flow = "tcp 10.0.3.7:5432 10.0.3.21:50122";
@@ -216,7 +218,7 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     assert_eq!(press(&mut state, "6 Down y"), copied("70"));
     let cgroup = "/system.slice/postgresql.service";
     assert_eq!(press(&mut state, "7 Down y"), copied(cgroup));
-    let flow = "tcp 10.0.3.7:1024 192.0.2.66:6667";
+    let flow = "udp [2001:db8:1::7]:41022 [2001:db8:ffff:1234:5678:9abc:def0:1]:123";
     assert_eq!(press(&mut state, "9 Down y"), copied(flow));
     // No bytes of a hostile command line come to where it is pasted.
     press(&mut state, "1 f");

@@ -6,13 +6,10 @@ mod random;
 
 use std::{sync::Arc, time::Duration};
 
-use super::*;
+use super::{scene::snapshot, *};
 use crate::{
-    event::{Bytes, CloseReason, State as SocketState, TcpFacts, WireTotals},
-    model::{
-        change::{Change, TimedChange},
-        snapshot::{Flow, Process, Snapshot},
-    },
+    event::{CloseReason, State as SocketState},
+    model::snapshot::{Flow, Process, Snapshot},
     query::{entry::Id, fixture, history::Span},
     tui::{
         detail::{Detail, Of, places},
@@ -22,102 +19,17 @@ use crate::{
 
 const SIZES: [(u16, u16); 4] = [(60, 15), (80, 24), (120, 40), (200, 60)];
 
-/// The host of the scene, with a busy connection that two processes share, and all that its detail shows.
-fn snapshot(step: u64) -> Snapshot {
-    let mut snapshot = scene::snapshot(step);
-    for process in &mut snapshot.processes {
-        if process.id.pid == 41007 {
-            let urls = (1..=12).map(|disc| format!("https://mirror.example.org/disc-{disc}.iso"));
-            let arguments = [
-                "curl",
-                "--retry",
-                "3",
-                "--header",
-                "X-Mark: \u{1b}[31mred\u{202e}",
-            ];
-            let arguments = arguments.map(str::to_owned).into_iter().chain(urls);
-            Arc::make_mut(process).program.cmdline = Some(arguments.collect());
-        }
-    }
-    let helper = snapshot
-        .processes
-        .iter()
-        .find(|it| it.id.pid == 912)
-        .cloned()
-        .unwrap();
-    let mut shared = Vec::new();
-    for flow in &mut snapshot.flows {
-        let flow = Arc::make_mut(flow);
-        if flow.key.remote.is_some() {
-            flow.wire = Some(WireTotals {
-                tx_bytes: Bytes(flow.app.tx_bytes.0 / 100 * 108),
-                rx_bytes: Bytes(flow.app.rx_bytes.0 / 1000 * 1046),
-                tx_packets: flow.app.tx_bytes.0 / 50,
-                rx_packets: flow.app.rx_bytes.0 / 1400,
-            });
-        }
-        if flow.key.socket.0 == 4 {
-            flow.tcp = Some(TcpFacts {
-                rtt: Some(Duration::from_micros(9_000 + 700 * (step % 7))),
-                min_rtt: Some(Duration::from_micros(8_800)),
-                retransmits: u32::try_from(step).unwrap(),
-            });
-            let mut other = flow.clone();
-            other.key.process = Some(helper.id);
-            other.process = Some(Arc::clone(&helper));
-            other.app = fixture::totals(1_000, 0);
-            shared.push(Arc::new(other));
-        }
-    }
-    snapshot.flows.extend(shared);
-    snapshot.flows.sort_by_key(|flow| flow.key);
-    snapshot
-}
-
-fn event(snapshot: Snapshot, changes: Vec<TimedChange>) -> Event {
+fn event(snapshot: Snapshot) -> Event {
     Event::Snapshot {
         snapshot: Arc::new(snapshot),
-        changes,
+        changes: Vec::new(),
         own: OwnUse::default(),
     }
 }
 
-/// The states of the busy connection, as the model tells them.
-fn changes(snapshot: &Snapshot, step: u64) -> Vec<TimedChange> {
-    let flow = snapshot
-        .flows
-        .iter()
-        .find(|flow| flow.key.socket.0 == 4)
-        .unwrap();
-    let told = |state, milliseconds: u64| {
-        let mut flow = Flow::clone(flow);
-        flow.state = state;
-        TimedChange {
-            time: Instant(milliseconds * 1_000_000),
-            change: Change::FlowUpdated(Arc::new(flow)),
-        }
-    };
-    match step {
-        0 => vec![told(SocketState::SynSent, 100_020)],
-        1 => vec![told(SocketState::Established, 101_000)],
-        _ => Vec::new(),
-    }
-}
-
-/// A screen that shows it after so many seconds.
-fn shown(size: (u16, u16)) -> State {
-    let mut state = blank(size);
-    for step in 0..40 {
-        let snapshot = snapshot(step);
-        let changes = changes(&snapshot, step);
-        reduce(&mut state, event(snapshot, changes));
-    }
-    state
-}
-
-/// The same, with the detail of a process, or of the flow over it.
+/// A screen that shows the detail of a process, whose connection another shares.
 fn process_detail(size: (u16, u16)) -> State {
-    let mut state = shown(size);
+    let mut state = with_scene(size);
     press(&mut state, "Down Down Enter");
     assert!(text(&state).contains(" 41007 curl"));
     state
@@ -180,7 +92,7 @@ fn what_details_look_like() {
         press(&mut state, "BackTab");
         check("flow_about", &state);
         press(&mut state, "Tab");
-        reduce(&mut state, event(ended(40), Vec::new()));
+        reduce(&mut state, event(ended(40)));
         check("flow_closed", &state);
         press(&mut state, "Esc");
         check("process_exited", &state);
@@ -251,7 +163,7 @@ fn details_over_details_have_an_end() {
 
 #[test]
 fn the_cursor_goes_where_its_row_goes() {
-    let mut state = shown((120, 40));
+    let mut state = with_scene((120, 40));
     press(&mut state, "Down Enter Down");
     let first = chosen(&state).unwrap();
     let mut turned = snapshot(40);
@@ -260,13 +172,13 @@ fn the_cursor_goes_where_its_row_goes() {
             flow.rate.rx = 1e12;
         }
     });
-    reduce(&mut state, event(turned, Vec::new()));
+    reduce(&mut state, event(turned));
     assert_eq!(chosen(&state), Some(first.clone()));
     assert_eq!(detail(&state).panels[0].line, 1);
     // When it goes, the one in its place is chosen.
     let mut without = snapshot(41);
     without.flows.retain(|flow| Id::Flow(flow.key) != first);
-    reduce(&mut state, event(without, Vec::new()));
+    reduce(&mut state, event(without));
     let panel = &detail(&state).panels[0];
     assert_eq!(panel.line, 1);
     assert_eq!(panel.chosen, Some(panel.entries[1].subject.id()));
@@ -306,7 +218,7 @@ fn round_trips_of_microseconds_are_told_as_such() {
                 (tcp.rtt, tcp.min_rtt) = (short, short);
             }
         });
-        reduce(&mut state, event(near, Vec::new()));
+        reduce(&mut state, event(near));
     }
     assert!(line_with(&state, "rtt ").contains("rtt 9 µs min 9 µs"));
     assert!(text(&state).contains(" of       9 µs"), "{}", text(&state));
@@ -327,18 +239,18 @@ fn what_the_wire_carries_is_told_with_what_it_is_over_the_app_bytes() {
     let mut state = process_detail((120, 40));
     assert!(line_with(&state, "▼  ").contains("6.9 MB/s"));
     // Of the shared socket: what both processes moved.
-    let wire = "wire 315 MB (+4.6 %)";
+    let wire = "wire 504 MB (+4.6 %)";
     assert!(text(&state).contains(wire), "{}", text(&state));
-    assert!(text(&state).contains("retransmitted 39"));
+    assert!(text(&state).contains("retransmitted 40"));
     press(&mut state, "Enter");
     assert!(text(&state).contains(wire), "{}", text(&state));
-    assert!(line_with(&state, "rtt ").contains("11.8 ms min 8.8 ms"));
-    assert!(line_with(&state, "seen").contains("syn-sent 14:01:40.020 › established 14:01:41.000"));
+    assert!(line_with(&state, "rtt ").contains("12.5 ms min 8.8 ms"));
+    assert!(line_with(&state, "seen").contains("syn-sent 14:01:20.000 › established 14:01:21.000"));
 }
 
 #[test]
 fn the_mouse_chooses_panels_and_rows_and_opens_them() {
-    let mut state = shown((120, 40));
+    let mut state = with_scene((120, 40));
     press(&mut state, "Down Enter");
     let click = |state: &mut State, column: u16, row: u16, milliseconds: u64| {
         let mouse = Mouse {
@@ -406,7 +318,7 @@ fn a_long_command_line_can_be_read_to_its_end() {
 fn nothing_hostile_reaches_the_terminal_from_a_detail() {
     let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
     for keys in ["Down Down Enter", "End Up Enter"] {
-        let mut state = shown((200, 60));
+        let mut state = with_scene((200, 60));
         press(&mut state, keys);
         for _ in 0..6 {
             let text = text(&state);
@@ -428,7 +340,7 @@ fn the_process_of_fifty_thousand_flows_has_a_detail() {
     let flows = (0..50_000).map(flow).collect();
     let many = fixture::snapshot(vec![process.clone()], flows, Vec::new());
     let mut state = blank((120, 40));
-    reduce(&mut state, event(many, Vec::new()));
+    reduce(&mut state, event(many));
     press(&mut state, "Down Enter End");
     assert!(text(&state).contains("50000 of 50000"));
     press(&mut state, "Tab Tab End");

@@ -270,15 +270,15 @@ fn paused_the_rows_hold_still_and_the_rest_goes_on() {
 #[test]
 fn units_measures_compact_and_themes_go_round() {
     let mut state = scened();
-    assert!(line_with(&state, "41007").contains("301 MB"));
+    assert!(line_with(&state, "41007").contains("482 MB"));
     press(&mut state, "u");
-    assert!(line_with(&state, "41007").contains("287 MiB"));
+    assert!(line_with(&state, "41007").contains("460 MiB"));
     press(&mut state, "u");
     assert!(line_with(&state, "41007").contains("Gbit"));
     press(&mut state, "u u");
-    assert!(line_with(&state, "41007").contains("301 MB"));
+    assert!(line_with(&state, "41007").contains("482 MB"));
     press(&mut state, "U");
-    assert!(!line_with(&state, "41007").contains("301 MB"));
+    assert!(!line_with(&state, "41007").contains("482 MB"));
     press(&mut state, "U");
     assert!(!line_with(&state, "PROCESS").contains("RECEIVED/s"));
     press(&mut state, "U");
@@ -293,10 +293,10 @@ fn units_measures_compact_and_themes_go_round() {
 fn counters_begin_anew_and_the_start_comes_back() {
     let mut state = scened();
     press(&mut state, "r");
-    assert!(!line_with(&state, "41007").contains("301 MB"));
+    assert!(!line_with(&state, "41007").contains("482 MB"));
     assert!(text(&state).contains("since reset"));
     press(&mut state, "r");
-    assert!(line_with(&state, "41007").contains("301 MB"));
+    assert!(line_with(&state, "41007").contains("482 MB"));
 }
 
 #[test]

@@ -90,13 +90,11 @@ fn words_that_could_be_typed() {
 fn before_the_first_numbers_and_with_losses() {
     check("blank", &blank((80, 24)));
     let mut state = with_scene((120, 40));
-    let event = Event::Snapshot {
-        snapshot: scene::troubled().into(),
-        changes: Vec::new(),
-        own: OwnUse::default(),
-    };
-    reduce(&mut state, event);
+    reduce(&mut state, scene::troubled());
     check("troubled", &state);
+    press(&mut state, "9");
+    assert!(line_with(&state, " lost ").contains("7 reco"));
+    press(&mut state, "1");
     // However little room there is.
     for (keys, size) in [("c", (120, 40)), ("c", (60, 15))] {
         press(&mut state, keys);

@@ -1,35 +1,71 @@
-//! A host with something of everything: the fixed recording that tests show.
+//! A host with something of everything: a fixed recording of events, played through the model, that tests show.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use crate::{
     event::{
-        Backlog, Bytes, CloseReason, Coverage, Direction, Instant, Loss, Netns, ProcessId,
-        Protocol, State, TcpFacts,
+        self, AppFact, AppTotals, Backlog, Bytes, CgroupId, Class, ClassCount, CloseReason,
+        Coverage, Direction, Instant, InterfaceFact, InterfaceSide, Loss, Netns, ProcessFact,
+        ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, Timed, WireTotals,
     },
-    model::{
-        change::{Change, TimedChange},
-        snapshot::{Flow, Interface, LedgerSide, Process, Rate, Snapshot},
-    },
-    query::fixture,
+    model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     tui::{Event, OwnUse},
 };
 
 /// Kilobytes and megabytes.
 const K: u64 = 1_000;
 const M: u64 = 1_000_000;
+/// Seconds since boot: when the recording begins, and its first step.
+const BEGIN: u64 = 60;
+const START: u64 = 100;
+/// The last step.
+const LAST: u64 = 700;
+/// Longer than the recording, so that what ended stays to be seen.
+const HISTORY: Duration = Duration::from_secs(3_600);
+const HOST: Netns = Netns(4_026_531_840);
+
+/// Growth in a second at each step, in parts: up and down, so that graphs have a shape.
+const WAVE: [u64; 10] = [3, 5, 8, 9, 10, 9, 7, 4, 2, 1];
+
+const SYSTEMD: ProcessId = process(1, 0);
+const BASH: ProcessId = process(40122, 1);
+const POSTGRES: ProcessId = process(8123, 2);
+const CHRONYD: ProcessId = process(912, 3);
+const CURL: ProcessId = process(41007, 80);
+const MAKE: ProcessId = process(40990, 85);
+const HOSTILE: ProcessId = process(666, 91);
+
+const REPLICAS: [&str; 2] = ["10.0.3.21:50122", "10.0.3.22:41870"];
+const MIRROR: &str = "198.51.100.9:443";
+
+/// The host at one step, and what changed since the one before.
+struct Step {
+    snapshot: Arc<Snapshot>,
+    changes: Vec<TimedChange>,
+}
+
+static PLAYED: LazyLock<Vec<Step>> = LazyLock::new(|| {
+    let mut model = begun();
+    let mut play = |step| {
+        pass(&mut model, step);
+        Step {
+            snapshot: model.snapshot(),
+            changes: model.changes(),
+        }
+    };
+    (0..=LAST).map(&mut play).collect()
+});
 
 /// The snapshot of one second, with the changes of it.
 pub fn moment(step: u64) -> Event {
-    let snapshot = snapshot(step);
-    let changes = if step == 0 {
-        changes(&snapshot)
-    } else {
-        Vec::new()
-    };
+    let Step { snapshot, changes } = &PLAYED[usize::try_from(step).unwrap()];
     Event::Snapshot {
-        snapshot: Arc::new(snapshot),
-        changes,
+        snapshot: Arc::clone(snapshot),
+        changes: changes.clone(),
         own: OwnUse {
             cpu: 0.004,
             memory: Bytes(21 * M),
@@ -37,274 +73,419 @@ pub fn moment(step: u64) -> Event {
     }
 }
 
-/// Seconds since boot at the first step.
-const START: u64 = 100;
-
-fn at(seconds: u64) -> Instant {
-    Instant(seconds * 1_000_000_000)
-}
-
-/// The host `step` seconds after the start. Rates go up and down, so that graphs have a shape.
+/// The host `step` seconds after the first one.
 pub fn snapshot(step: u64) -> Snapshot {
-    let wave = [3, 5, 8, 9, 10, 9, 7, 4, 2, 1][usize::try_from(step % 10).unwrap()];
-    let now = START + step;
-    let mut made = Vec::new();
-    let mut flows = Vec::new();
-    let systemd = (
-        ProcessId {
-            pid: 1,
-            start: at(0),
-        },
-        Arc::from("systemd"),
-    );
-
-    let postgres = made_of(8123, "/usr/lib/postgresql/16/bin/postgres", |it| {
-        it.program.cmdline = Some(vec!["postgres: walsender".to_owned()].into());
-        it.uid = Some(70);
-        it.cgroup_path = Some("/system.slice/postgresql.service".into());
-        it.totals = fixture::totals(3_900 * M, 212_000 * M);
-        it.rate = rate(1_100 * K, 6_120 * K * wave);
-        it.open_flows = 3;
-        it.lineage = vec![systemd.clone()];
-    });
-    for (cookie, local, remote, received) in [
-        (1, "10.0.3.7:5432", "10.0.3.21:50122", 6_120 * K * wave),
-        (2, "10.0.3.7:5432", "10.0.3.22:41870", 0),
-    ] {
-        flows.push(Flow {
-            direction: Some(Direction::Inbound),
-            rate: rate(received / 55, received),
-            tcp: Some(TcpFacts {
-                rtt: Some(Duration::from_micros(400)),
-                min_rtt: Some(Duration::from_micros(310)),
-                retransmits: 2,
-            }),
-            app: fixture::totals(1_900 * M, 105_500 * M + cookie),
-            ..fixture::flow(cookie, &postgres, local, Some(remote))
-        });
-    }
-    flows.push(listener(3, &postgres, "[::]:5432"));
-    made.push(postgres);
-
-    let sh = (
-        ProcessId {
-            pid: 40122,
-            start: at(1),
-        },
-        Arc::from("bash"),
-    );
-    let curl = made_of(41007, "/usr/bin/curl", |it| {
-        let arguments = [
-            "curl",
-            "--retry",
-            "3",
-            "-O",
-            "https://mirror.example.org/big.iso",
-        ];
-        it.program.cmdline = Some(arguments.map(str::to_owned).into());
-        it.cgroup_path = Some("/user.slice/user-1000.slice/session-44.scope".into());
-        it.totals = fixture::totals(90 * K, 301 * M);
-        it.rate = rate(2_100, 780 * K * wave);
-        it.open_flows = 1;
-        it.lineage = vec![sh.clone(), systemd.clone()];
-    });
-    flows.push(Flow {
-        direction: Some(Direction::Outbound),
-        rate: curl.rate,
-        app: curl.totals,
-        ..fixture::flow(4, &curl, "10.0.3.7:50514", Some("198.51.100.9:443"))
-    });
-    made.push(curl);
-
-    let chrony = made_of(912, "/usr/sbin/chronyd", |it| {
-        it.program.cmdline = Some(vec!["/usr/sbin/chronyd".to_owned(), "-F".to_owned()].into());
-        it.uid = Some(110);
-        it.cgroup_path = Some("/system.slice/chrony.service".into());
-        it.totals = fixture::totals(1_100 * K, 1_100 * K);
-        it.rate = rate(96, 96);
-        it.open_flows = 1;
-        it.lineage = vec![systemd.clone()];
-    });
-    flows.push(Flow {
-        protocol: Protocol::Udp,
-        state: State::Unconnected,
-        rate: chrony.rate,
-        app: chrony.totals,
-        ..fixture::flow(
-            5,
-            &chrony,
-            "[2001:db8:1::7]:41022",
-            Some("[2001:db8:ffff:1234:5678:9abc:def0:1]:123"),
-        )
-    });
-    made.push(chrony);
-
-    // Names that would do harm, and wide ones.
-    let hostile = made_of(666, "/tmp/\u{1b}[2J日本語\u{202e}é\u{301}", |it| {
-        it.program.cmdline = Some(vec!["evil\n\u{1b}]0;title\u{7}".to_owned()].into());
-        it.cgroup_path = Some("/docker/\u{9b}31m日本語/e\u{301}".into());
-        it.totals = fixture::totals(7, 0);
-        it.open_flows = 1;
-        it.lineage = vec![sh, systemd.clone()];
-    });
-    flows.push(Flow {
-        state: State::SynSent,
-        direction: Some(Direction::Outbound),
-        rate: Rate::default(),
-        app: hostile.totals,
-        ..fixture::flow(6, &hostile, "10.0.3.7:1024", Some("192.0.2.66:6667"))
-    });
-    made.push(hostile);
-
-    // A ghost.
-    let make = made_of(40990, "/usr/bin/make", |it| {
-        it.program.cmdline = Some(vec!["make".to_owned(), "-j8".to_owned()].into());
-        it.exited = Some(at(START - 12));
-        it.totals = fixture::totals(1_200, 40 * K);
-        it.lineage = vec![systemd];
-    });
-    flows.push(Flow {
-        state: State::Closed,
-        direction: Some(Direction::Outbound),
-        rate: Rate::default(),
-        app: make.totals,
-        closed: Some((at(START - 12), CloseReason::Reset)),
-        ..fixture::flow(7, &make, "10.0.3.7:50900", Some("203.0.113.5:80"))
-    });
-    made.push(make);
-
-    let mut unused = fixture::flow(8, &made[0], "10.0.3.7:22", Some("192.0.2.1:5000"));
-    unused.process = None;
-    unused.key.process = None;
-    unused.direction = Some(Direction::Inbound);
-    unused.app = fixture::totals(0, 0);
-    unused.rate = Rate::default();
-    flows.push(unused);
-
-    made.sort_by_key(|process| process.id);
-    let interfaces = vec![
-        interface("lo", 1, 880 * M, (1_000, 0, 0)),
-        interface("eth0", 2, 1_500_000 * M, (990, 7, 2)),
-        interface("docker0", 3, 3_100 * M, (0, 1_000, 0)),
-    ];
-    let mut snapshot = fixture::snapshot(made, flows, interfaces);
-    snapshot.generation = step + 1;
-    snapshot.time = at(now);
-    snapshot.running = Duration::from_secs(step);
-    snapshot.coverage = Arc::new([
-        Coverage {
-            capability: "app bytes by process".to_owned(),
-            backend: Some("fexit".to_owned()),
-            limits: String::new(),
-        },
-        Coverage {
-            capability: "interface totals".to_owned(),
-            backend: Some("TCX".to_owned()),
-            limits: String::new(),
-        },
-    ]);
-    snapshot
+    Snapshot::clone(&PLAYED[usize::try_from(step).unwrap()].snapshot)
 }
 
 /// The same host with losses and a backend that does not see everything.
-pub fn troubled() -> Snapshot {
-    let mut snapshot = snapshot(50);
-    snapshot.losses = vec![(Loss::RingTraffic, 7)];
-    snapshot.coverage = Arc::new([Coverage {
-        capability: "app bytes by process".to_owned(),
-        backend: Some("tracepoint".to_owned()),
-        limits: "bytes read with splice() from a socket".to_owned(),
-    }]);
-    snapshot
+pub fn troubled() -> Event {
+    let mut model = begun();
+    (0..50).for_each(|step| pass(&mut model, step));
+    drop(model.changes());
+    let coverage = vec![covered(
+        "app bytes by process",
+        "tracepoint",
+        "bytes read with splice() from a socket",
+    )];
+    let lost = event::Event::Lost {
+        cause: Loss::RingTraffic,
+        count: 7,
+    };
+    for event in [event::Event::Coverage(coverage), lost] {
+        model.apply(timed(START + 50, event));
+    }
+    pass(&mut model, 50);
+    Event::Snapshot {
+        snapshot: model.snapshot(),
+        changes: model.changes(),
+        own: OwnUse::default(),
+    }
 }
 
-fn made_of(pid: u32, exe: &str, change: impl FnOnce(&mut Process)) -> Arc<Process> {
-    let mut process = Process::clone(&fixture::process(pid, exe, &[]));
-    process.program.exe = Some(Arc::new(PathBuf::from(exe)));
-    change(&mut process);
-    Arc::new(process)
+/// What happened until the first step.
+fn begun() -> Model {
+    let config = Config {
+        history: HISTORY,
+        host_netns: Some(HOST),
+    };
+    let mut model = Model::new(config, at(BEGIN));
+    let mut events = beginning().into_iter().peekable();
+    for second in BEGIN + 1..START {
+        while let Some(event) = events.next_if(|event| event.time <= at(second)) {
+            model.apply(event);
+        }
+        model.tick(at(second));
+    }
+    model
 }
 
-fn listener(cookie: u64, process: &Arc<Process>, local: &str) -> Flow {
-    Flow {
+/// Lets a second pass.
+fn pass(model: &mut Model, step: u64) {
+    let now = START + step;
+    for event in moved(step + 1) {
+        model.apply(timed(now, event));
+    }
+    model.tick(at(now));
+}
+
+fn beginning() -> Vec<Timed> {
+    use event::Event as E;
+    let coverage = [
+        ("app bytes by process", "fexit"),
+        ("interface totals", "TCX"),
+    ];
+    let coverage = coverage.map(|(capability, backend)| covered(capability, backend, ""));
+    let cgroups = [
+        (70, "/system.slice/postgresql.service"),
+        (110, "/system.slice/chrony.service"),
+        (1000, "/user.slice/user-1000.slice/session-44.scope"),
+        (666, "/docker/\u{9b}31m日本語/e\u{301}"),
+        (1001, "/user.slice/user-1000.slice"),
+    ];
+    let cgroups = cgroups.map(|(id, path)| E::Cgroup {
+        id: CgroupId(id),
+        path: path.into(),
+    });
+    let postgres = "/usr/lib/postgresql/16/bin/postgres";
+    let seen = [
+        program(
+            SYSTEMD,
+            None,
+            "/usr/lib/systemd/systemd",
+            &["/sbin/init"],
+            (0, 0),
+        ),
+        program(
+            BASH,
+            Some(SYSTEMD),
+            "/usr/bin/bash",
+            &["-bash"],
+            (1000, 1000),
+        ),
+        program(
+            POSTGRES,
+            Some(SYSTEMD),
+            postgres,
+            &["postgres: walsender"],
+            (70, 70),
+        ),
+        program(
+            CHRONYD,
+            Some(SYSTEMD),
+            "/usr/sbin/chronyd",
+            &["/usr/sbin/chronyd", "-F"],
+            (110, 110),
+        ),
+    ];
+    let mut events = vec![timed(70, E::Coverage(coverage.into()))];
+    events.extend(interfaces(0).map(|event| timed(70, event)));
+    events.extend(cgroups.map(|event| timed(70, event)));
+    events.extend(seen.map(|fact| timed(70, E::ProcessSeen(fact))));
+
+    let listener = SocketFact {
+        owner: Some(POSTGRES),
         state: State::Listen,
-        rate: Rate::default(),
         wire: None,
-        app: fixture::totals(0, 0),
-        netns: Some(Netns(4_026_531_840)),
-        backlog: Some(Backlog {
+        ifindex: None,
+        ..socket(3, "[::]:5432", None)
+    };
+    let waiting = E::Listening {
+        cookie: SocketCookie(3),
+        backlog: Backlog {
             waiting: 3,
             limit: 128,
             drops: 12,
-        }),
-        ..fixture::flow(cookie, process, local, None)
-    }
-}
-
-fn rate(tx: u64, rx: u64) -> Rate {
-    Rate {
-        tx: tx as f64,
-        rx: rx as f64,
-    }
-}
-
-/// Of an interface: thousandths that a socket owns, that were forwarded, and the kernel's; the rest is unexplained.
-fn interface(
-    name: &str,
-    ifindex: u32,
-    bytes: u64,
-    (socket, forwarded, kernel): (u64, u64, u64),
-) -> Arc<Interface> {
-    let part = |thousandths: u64| Bytes(bytes / 1_000 * thousandths);
-    let known = socket + forwarded + kernel;
-    let side = LedgerSide {
-        frames: part(1_000),
-        socket: part(socket),
-        forwarded: part(forwarded),
-        kernel: part(kernel),
-        unexplained: i64::try_from(part(1_000 - known).0).unwrap(),
-        ..LedgerSide::default()
+        },
     };
-    let mut interface = Interface::clone(&fixture::interface(name, 0, 0));
-    interface.ifindex = ifindex;
-    interface.ingress_ledger = side;
-    interface.egress_ledger = side;
-    interface.rate = rate(bytes / 100_000, bytes / 20_000);
-    Arc::new(interface)
+    let unused = SocketFact {
+        direction: Some(Direction::Inbound),
+        ..socket(8, "10.0.3.7:22", Some("192.0.2.1:5000"))
+    };
+    events.extend([
+        timed(71, E::Socket(listener)),
+        timed(71, waiting),
+        timed(72, E::Socket(unused)),
+    ]);
+
+    let urls = (1..=12).map(|disc| format!("https://mirror.example.org/disc-{disc}.iso"));
+    let arguments = [
+        "curl",
+        "--retry",
+        "3",
+        "--header",
+        "X-Mark: \u{1b}[31mred\u{202e}",
+    ];
+    let arguments: Vec<_> = arguments
+        .map(str::to_owned)
+        .into_iter()
+        .chain(urls)
+        .collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let curl = program(CURL, Some(BASH), "/usr/bin/curl", &arguments, (1000, 1000));
+    let connected = opened_by(CURL, socket(4, "10.0.3.7:50514", Some(MIRROR)));
+    let download = SocketFact {
+        state: State::SynSent,
+        ..connected.clone()
+    };
+    let make = program(
+        MAKE,
+        Some(SYSTEMD),
+        "/usr/bin/make",
+        &["make", "-j8"],
+        (1000, 1001),
+    );
+    let fetched = socket(7, "10.0.3.7:50900", Some("203.0.113.5:80"));
+    let ended = E::SocketEnd {
+        cookie: SocketCookie(7),
+        reason: CloseReason::Reset,
+    };
+    let exited = E::ProcessExit {
+        id: MAKE,
+        status: 0x0200,
+    };
+    // A name that would do harm, and wide.
+    let exe = "/tmp/\u{1b}[2J日本語\u{202e}é\u{301}";
+    let hostile = program(
+        HOSTILE,
+        Some(BASH),
+        exe,
+        &["evil\n\u{1b}]0;title\u{7}"],
+        (1000, 666),
+    );
+    let knocking = SocketFact {
+        state: State::SynSent,
+        ..socket(6, "10.0.3.7:1024", Some("192.0.2.66:6667"))
+    };
+    events.extend([
+        timed(80, E::ProcessExec(curl)),
+        timed(80, E::Socket(download)),
+        timed(81, E::Socket(connected)),
+        timed(85, E::ProcessExec(make)),
+        timed(86, E::Socket(opened_by(MAKE, fetched))),
+        timed(87, app(7, MAKE, "203.0.113.5:80", 1_200, 40 * K)),
+        timed(88, ended),
+        timed(88, exited),
+        timed(91, E::ProcessExec(hostile)),
+        timed(91, E::Socket(opened_by(HOSTILE, knocking))),
+        timed(91, app(6, HOSTILE, "192.0.2.66:6667", 7, 0)),
+    ]);
+    events.extend(moved(0).map(|event| timed(START - 1, event)));
+    events
 }
 
-fn changes(snapshot: &Snapshot) -> Vec<TimedChange> {
-    let timed = |second: u64, change| TimedChange {
+/// What had moved after so many seconds, and how the sockets are.
+fn moved(seconds: u64) -> impl Iterator<Item = event::Event> {
+    use event::Event as E;
+    let waves: u64 = WAVE.iter().cycle().take(seconds as usize).sum();
+    let walsender = (
+        1_900 * M + 1_100 * K * seconds,
+        105_500 * M + 6_120 * K * waves,
+    );
+    let idle = (1_900 * M, 105_500 * M);
+    let download = (90 * K + 2_100 * seconds, 301 * M + 780 * K * waves);
+    let time = (1_100 * K + 96 * seconds, 1_100 * K + 96 * seconds);
+    let apps = [
+        app(1, POSTGRES, REPLICAS[0], walsender.0, walsender.1),
+        app(2, POSTGRES, REPLICAS[1], idle.0, idle.1),
+        app(4, CURL, MIRROR, download.0, download.1),
+        // Somebody else sends through the same socket.
+        app(4, CHRONYD, MIRROR, 1_000, 0),
+        app(
+            5,
+            CHRONYD,
+            "[2001:db8:ffff:1234:5678:9abc:def0:1]:123",
+            time.0,
+            time.1,
+        ),
+    ];
+    let replica = |at: usize, app| SocketFact {
+        owner: Some(POSTGRES),
+        direction: Some(Direction::Inbound),
+        tcp: Some(path(400, 310, 2)),
+        wire: Some(wire(app)),
+        ..socket(1 + at as u64, "10.0.3.7:5432", Some(REPLICAS[at]))
+    };
+    let sockets = [
+        replica(0, walsender),
+        replica(1, idle),
+        SocketFact {
+            tcp: Some(path(9_000 + 700 * (seconds % 7), 8_800, seconds)),
+            wire: Some(wire((download.0 + 1_000, download.1))),
+            ..opened_by(CURL, socket(4, "10.0.3.7:50514", Some(MIRROR)))
+        },
+        SocketFact {
+            protocol: Protocol::Udp,
+            state: State::Unconnected,
+            owner: Some(CHRONYD),
+            wire: Some(wire(time)),
+            ..socket(5, "[2001:db8:1::7]:41022", None)
+        },
+    ];
+    let sockets = sockets.into_iter().map(E::Socket);
+    sockets.chain(apps).chain(interfaces(seconds))
+}
+
+/// What the wire carries for so many bytes sent and received.
+fn wire((tx, rx): (u64, u64)) -> WireTotals {
+    WireTotals {
+        tx_bytes: Bytes(tx / 100 * 108),
+        rx_bytes: Bytes(rx / 1_000 * 1_046),
+        tx_packets: tx / 50,
+        rx_packets: rx / 1_400,
+    }
+}
+
+/// Round trips in microseconds, now and the shortest.
+fn path(rtt: u64, min_rtt: u64, retransmits: u64) -> TcpFacts {
+    TcpFacts {
+        rtt: Some(Duration::from_micros(rtt)),
+        min_rtt: Some(Duration::from_micros(min_rtt)),
+        retransmits: u32::try_from(retransmits).unwrap(),
+    }
+}
+
+fn interfaces(seconds: u64) -> impl Iterator<Item = event::Event> {
+    let interfaces = [
+        interface("lo", 1, 880 * M, seconds, [1_000, 0, 0]),
+        interface("eth0", 2, 1_500_000 * M, seconds, [990, 7, 2]),
+        interface("docker0", 3, 3_100 * M, seconds, [0, 1_000, 0]),
+    ];
+    let event = |fact| event::Event::Interface(Box::new(fact));
+    interfaces.into_iter().map(event)
+}
+
+/// An interface whose classes have these thousandths of its bytes: sockets', forwarded, the kernel's; of the rest the
+/// classifier does not know.
+fn interface(name: &str, ifindex: u32, bytes: u64, seconds: u64, parts: [u64; 3]) -> InterfaceFact {
+    let side = |per_second: u64, is_ingress: bool| {
+        let bytes = bytes + per_second * seconds;
+        let count = |thousandths: u64| ClassCount {
+            packets: bytes / 1_400_000 * thousandths,
+            bytes: Bytes(bytes / 1_000 * thousandths),
+            frames: bytes / 1_400_000 * thousandths,
+            header_bytes: Bytes(0),
+        };
+        let [socket, forwarded, kernel] = parts;
+        let mut classes = [ClassCount::default(); Class::COUNT];
+        classes[Class::Total as usize] = count(parts.iter().sum());
+        classes[Class::Socket as usize] = count(socket);
+        classes[Class::Forwarded as usize] = count(forwarded);
+        if !is_ingress {
+            classes[Class::Kernel as usize] = count(kernel);
+        }
+        InterfaceSide {
+            bytes: Bytes(bytes),
+            packets: bytes / 1_400,
+            errors: u64::from(ifindex == 2 && is_ingress),
+            dropped: if ifindex == 2 { 12 } else { 0 },
+            classes,
+            bytes_at_attach: Bytes(0),
+        }
+    };
+    InterfaceFact {
+        ifindex,
+        name: name.into(),
+        up: true,
+        classified: true,
+        ingress: side(bytes / 20_000, true),
+        egress: side(bytes / 100_000, false),
+    }
+}
+
+const fn process(pid: u32, second: u64) -> ProcessId {
+    ProcessId {
+        pid,
+        start: at(second),
+    }
+}
+
+const fn at(seconds: u64) -> Instant {
+    Instant(seconds * 1_000_000_000)
+}
+
+fn timed(second: u64, event: event::Event) -> Timed {
+    Timed {
         time: at(second),
-        change,
-    };
-    let flow = |cookie: u64| {
-        let mut flows = snapshot.flows.iter();
-        Arc::clone(flows.find(|flow| flow.key.socket.0 == cookie).unwrap())
-    };
-    let process = |pid: u32| {
-        let mut processes = snapshot.processes.iter();
-        Arc::clone(processes.find(|it| it.id.pid == pid).unwrap())
-    };
-    vec![
-        timed(70, Change::Status(snapshot.coverage.clone())),
-        timed(71, Change::FlowOpened(flow(3))),
-        timed(80, Change::FlowOpened(flow(4))),
-        timed(88, Change::FlowClosed(flow(7))),
-        timed(
-            88,
-            Change::ProcessExit {
-                process: process(40990),
-                status: Some(0x0200),
-            },
-        ),
-        timed(
-            90,
-            Change::Lost {
-                cause: Loss::RingTraffic,
-                count: 7,
-            },
-        ),
-        timed(91, Change::FlowOpened(flow(6))),
-    ]
+        event,
+    }
+}
+
+fn covered(capability: &str, backend: &str, limits: &str) -> Coverage {
+    Coverage {
+        capability: capability.to_owned(),
+        backend: Some(backend.to_owned()),
+        limits: limits.to_owned(),
+    }
+}
+
+/// A process with its program, user and cgroup.
+fn program(
+    id: ProcessId,
+    parent: Option<ProcessId>,
+    exe: &str,
+    arguments: &[&str],
+    (uid, cgroup): (u32, u64),
+) -> ProcessFact {
+    let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
+    let name = exe.rsplit('/').next().unwrap();
+    ProcessFact {
+        id,
+        parent,
+        program: Program {
+            comm: Some(name.chars().take(15).collect::<String>().into()),
+            exe: Some(Arc::new(PathBuf::from(exe))),
+            cmdline: Some(arguments.into()),
+            cmdline_cut: false,
+        },
+        uid: Some(uid),
+        cgroup: Some(CgroupId(cgroup)),
+    }
+}
+
+/// An established connection over eth0 that nobody owns yet.
+fn socket(cookie: u64, local: &str, remote: Option<&str>) -> SocketFact {
+    SocketFact {
+        cookie: SocketCookie(cookie),
+        protocol: Protocol::Tcp,
+        local: local.parse().unwrap(),
+        remote: remote.map(|remote| remote.parse().unwrap()),
+        state: State::Established,
+        direction: None,
+        netns: Some(HOST),
+        ifindex: Some(2),
+        owner: None,
+        wire: Some(WireTotals {
+            tx_bytes: Bytes(200),
+            rx_bytes: Bytes(1_200),
+            tx_packets: 2,
+            rx_packets: 3,
+        }),
+        tcp: None,
+    }
+}
+
+fn opened_by(process: ProcessId, socket: SocketFact) -> SocketFact {
+    SocketFact {
+        owner: Some(process),
+        direction: Some(Direction::Outbound),
+        ..socket
+    }
+}
+
+fn app(cookie: u64, process: ProcessId, remote: &str, tx: u64, rx: u64) -> event::Event {
+    event::Event::App(AppFact {
+        socket: SocketCookie(cookie),
+        process,
+        remote: Some(remote.parse().unwrap()),
+        totals: AppTotals {
+            tx_bytes: Bytes(tx),
+            rx_bytes: Bytes(rx),
+            tx_calls: tx.min(3),
+            rx_calls: rx.min(5),
+        },
+        uid: None,
+        cgroup: None,
+        comm: None,
+    })
 }

@@ -6,17 +6,17 @@ use super::*;
 fn what_has_ended_stays_says_so_and_keeps_its_numbers() {
     let mut state = process_detail((120, 40));
     press(&mut state, "Enter");
-    reduce(&mut state, event(ended(40), Vec::new()));
+    reduce(&mut state, event(ended(40)));
     assert!(line_with(&state, "198.51.100.9:443").contains("reset 500 ms ago"));
     // Later nobody lists it any more.
     let mut gone = snapshot(100);
     gone.processes.retain(|process| process.id.pid != 41007);
     gone.flows.retain(|flow| flow.key.socket.0 != 4);
-    reduce(&mut state, event(gone, Vec::new()));
+    reduce(&mut state, event(gone));
     assert!(line_with(&state, "198.51.100.9:443").contains("reset 60 s ago"));
     let flow = text(&state);
     assert!(
-        flow.contains("wire 315 MB (+4.6 %)") && flow.contains("301 MB"),
+        flow.contains("wire 507 MB (+4.6 %)") && flow.contains("484 MB"),
         "{flow}"
     );
     assert_eq!(detail(&state).panels[0].entries.len(), 2);
@@ -27,26 +27,26 @@ fn what_has_ended_stays_says_so_and_keeps_its_numbers() {
         1,
         "its flow is still there"
     );
-    assert!(text(&state).contains("wire 315 MB (+4.6 %)"));
+    assert!(text(&state).contains("wire 507 MB (+4.6 %)"));
     // Also the graph: up to its end.
-    assert!(line_with(&state, "wire 315 MB").contains('⣿'));
-    assert!(line_with(&state, "wire 315 MB").contains("▼           0   301 MB"));
+    assert!(line_with(&state, "wire 507 MB").contains('⣿'));
+    assert!(line_with(&state, "wire 507 MB").contains("▼           0   484 MB"));
 }
 
 #[test]
 fn an_ended_process_keeps_the_flows_that_leave_before_it() {
     let mut state = process_detail((120, 40));
-    reduce(&mut state, event(ended(40), Vec::new()));
-    let mut later = ended(90);
+    reduce(&mut state, event(ended(40)));
+    let mut later = ended(40);
     later.flows.retain(|flow| flow.key.socket.0 != 4);
-    reduce(&mut state, event(later, Vec::new()));
+    reduce(&mut state, event(later));
     assert_eq!(detail(&state).panels[0].entries.len(), 1);
-    assert!(text(&state).contains("wire 315 MB (+4.6 %)"));
+    assert!(text(&state).contains("wire 507 MB (+4.6 %)"));
 }
 
 #[test]
 fn a_flow_goes_on_as_its_process_s_once_that_is_known() {
-    let mut state = shown((120, 40));
+    let mut state = with_scene((120, 40));
     press(&mut state, "2 End Enter");
     let key = |state: &State| match &detail(state).of {
         Of::Flow(flow) => flow.key,
@@ -69,7 +69,7 @@ fn a_flow_goes_on_as_its_process_s_once_that_is_known() {
             flow.process = Some(Arc::clone(&postgres));
         }
     });
-    reduce(&mut state, event(accepted, Vec::new()));
+    reduce(&mut state, event(accepted));
     assert_eq!(key(&state).process, Some(postgres.id));
     assert!(line_with(&state, "owner").contains("8123 postgres"));
 }
@@ -84,7 +84,7 @@ fn paused_a_detail_holds_still() {
     };
     let before = below(&state);
     for step in 40..60 {
-        reduce(&mut state, event(snapshot(step), Vec::new()));
+        reduce(&mut state, event(snapshot(step)));
     }
     assert_eq!(below(&state), before);
     assert!(text(&state).contains("PAUSED"));
@@ -94,7 +94,7 @@ fn paused_a_detail_holds_still() {
 
 #[test]
 fn the_past_of_what_is_looked_at_is_kept_and_no_more() {
-    let mut state = shown((120, 40));
+    let mut state = with_scene((120, 40));
     // It never moved anything.
     press(&mut state, "End Up Enter");
     let id = match &detail(&state).of {
@@ -103,9 +103,9 @@ fn the_past_of_what_is_looked_at_is_kept_and_no_more() {
     };
     assert_eq!(id.pid, 666);
     assert!(state.history.process(id).is_none());
-    reduce(&mut state, event(snapshot(40), Vec::new()));
+    reduce(&mut state, event(snapshot(40)));
     assert!(state.history.process(id).is_some());
     press(&mut state, "Esc");
-    reduce(&mut state, event(snapshot(700), Vec::new()));
+    reduce(&mut state, event(snapshot(700)));
     assert!(state.history.process(id).is_none());
 }

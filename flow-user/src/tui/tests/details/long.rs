@@ -6,7 +6,7 @@ use crate::event::ProcessId;
 #[test]
 fn a_deep_lineage_ends_with_the_process_and_the_panels_stay() {
     for size in [(60, 15), (80, 24)] {
-        let mut state = shown(size);
+        let mut state = with_scene(size);
         let mut snapshot = snapshot(40);
         change_process(&mut snapshot, 41007, |process| {
             let ancestor = |pid| {
@@ -17,7 +17,7 @@ fn a_deep_lineage_ends_with_the_process_and_the_panels_stay() {
             let arguments = ["curl".to_owned(), "x".repeat(4_000)];
             process.program.cmdline = Some(arguments.into());
         });
-        reduce(&mut state, event(snapshot, Vec::new()));
+        reduce(&mut state, event(snapshot));
         press(&mut state, "Down Down Enter");
         let shown = text(&state);
         for part in ["lineage         bash(1) › ", "…", "› curl(41007)"] {

@@ -58,14 +58,14 @@ proptest! {
         acts in prop::collection::vec((0..14_u8, any::<u64>(), any::<u64>()), 0..60),
         of_flow in any::<bool>(),
     ) {
-        let mut state = shown((100, 30));
+        let mut state = with_scene((100, 30));
         press(&mut state, if of_flow { "2 Down Enter" } else { "Down Enter" });
         let keys = ["Tab", "BackTab", "Down", "Up", "Enter", "Enter", "z", "PgDn", "End", "p", "Esc"];
         for (act, a, b) in acts {
             let before = rows(&state);
             let is_snapshot = act == 11;
             match act {
-                11 => drop(reduce(&mut state, event(any_snapshot(40 + a % 90, a & b, a & !b), Vec::new()))),
+                11 => drop(reduce(&mut state, event(any_snapshot(40 + a % 90, a & b, a & !b)))),
                 12 => drop(reduce(&mut state, Event::Resize((a % 220) as u16, (b % 70) as u16))),
                 13 => {
                     let action = [MouseAction::Click, MouseAction::WheelUp, MouseAction::WheelDown][(a % 3) as usize];
