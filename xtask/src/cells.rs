@@ -29,7 +29,7 @@ pub const MATRIX: [Cell<'static>; 6] = [
 ];
 
 /// A cell that takes longer has failed.
-pub const TIME_LIMIT: Duration = Duration::from_secs(1800);
+pub const TIME_LIMIT: Duration = Duration::from_secs(2400);
 
 const fn cell(machine: Machine, backend: &str) -> Cell<'_> {
     Cell { machine, backend }
