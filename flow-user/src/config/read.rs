@@ -245,12 +245,16 @@ impl Reader<'_> {
             let mut keys = Vec::new();
             for (key, line) in written {
                 let owner = *owners.entry(key).or_insert(binding.name);
+                let typed = shown(&key.to_string());
                 if ALWAYS_QUIT.contains(&key) && !quits {
-                    let text = format!("`{key}` always quits, so `{}` does not get it", under.name);
+                    let text = format!(
+                        "`{typed}` always quits, so `{}` does not get it",
+                        under.name
+                    );
                     self.warn(line, text);
                 } else if owner != binding.name {
                     let text = format!(
-                        "`{key}` is for `{owner}` already, so `{}` does not get it",
+                        "`{typed}` is for `{owner}` already, so `{}` does not get it",
                         under.name
                     );
                     self.warn(line, text);

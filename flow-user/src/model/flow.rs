@@ -199,6 +199,7 @@ impl FlowTable {
         processes: &mut ProcessTable,
         changes: &mut Changes,
     ) {
+        let mut moved = false;
         while let Some(&(closed, cookie)) = self.closed.front() {
             if time.since(closed) < self.history && self.work.closed_rows <= CLOSED_ROWS {
                 break;
@@ -207,12 +208,19 @@ impl FlowTable {
             let (mut scene, sockets) = self.scene(time, processes, changes);
             if let Some(socket) = sockets.remove(&cookie) {
                 let rows = socket.row_count() as u64;
+                moved |= socket.moves();
                 let counters = socket.bury(&mut scene);
                 self.dropped_rows += rows;
                 self.work.holding.remove(&cookie);
                 // Late is what comes after the end, not after the history.
                 self.dropped.bury(cookie, counters, closed);
             }
+        }
+        if moved {
+            // Before a late report makes one of them anew, with other rows.
+            let sockets = &self.sockets;
+            let moving = &mut self.work.moving;
+            moving.retain(|(cookie, _)| sockets.contains_key(cookie));
         }
         self.dropped.expire(time);
     }

@@ -422,7 +422,6 @@ mod tests {
         let links = interfaces.list().unwrap();
         let lo = links.iter().find(|link| &*link.name == "lo").unwrap();
         let stats = interfaces.stats().unwrap();
-        assert_eq!(stats.len(), links.len());
         let (_, counters) = stats
             .iter()
             .find(|(index, _)| *index == lo.ifindex)
@@ -433,7 +432,8 @@ mod tests {
         // The kernel's indexes are positive numbers of type int.
         interfaces.stats_of(u32::MAX).unwrap_err();
         // Nothing of that answer is left to disturb the next.
-        assert_eq!(interfaces.list().unwrap().len(), links.len());
+        let again = interfaces.list().unwrap();
+        assert!(again.iter().any(|link| link.ifindex == lo.ifindex));
     }
 
     #[tokio::test]

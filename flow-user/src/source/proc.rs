@@ -406,10 +406,9 @@ mod tests {
         let pid = std::process::id();
         let all = proc.processes().unwrap();
         let this = all.iter().find(|process| process.id.pid == pid).unwrap();
-        assert_eq!(
-            this.program.exe.as_deref(),
-            std::env::current_exe().ok().as_ref()
-        );
+        // Its file may have been replaced since it started.
+        let own = executable(std::env::current_exe().unwrap());
+        assert_eq!(this.program.exe.as_deref(), Some(&*own));
         assert_eq!(this.uid, Some(nix::unistd::geteuid().as_raw()));
         assert_eq!(
             this.parent.unwrap().pid,

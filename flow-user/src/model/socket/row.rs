@@ -133,6 +133,11 @@ impl Socket {
         row.moving
     }
 
+    /// Whether a row of it moved at the last tick.
+    pub(in crate::model) fn moves(&self) -> bool {
+        self.rows.iter().any(|(_, row)| row.moving)
+    }
+
     /// Marks a row as changed.
     pub(super) fn touch(&mut self, at: usize, scene: &mut Scene<'_>) {
         self.touched = true;

@@ -360,6 +360,20 @@ fn a_late_report_adds_to_a_closed_row_and_to_one_that_was_dropped() {
 
 /// Why the event stream keeps what ended for a while, though its end was told at once.
 #[test]
+fn a_report_long_after_the_end_begins_anew() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(connection(1, Some(10))));
+    play.app(1, 10, None, 5, 0);
+    play.end(1);
+    // Longer than anything is remembered, as after a suspend; at this tick it had a rate still.
+    play.tick(1000);
+    play.app(1, 10, None, 5, 0);
+    play.tick(1);
+    assert_eq!(play.rows(), Vec::<String>::new());
+    assert_eq!(play.total().tx_bytes, Bytes(10));
+}
+
+#[test]
 fn bytes_of_another_process_told_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
     for (history, told) in [
         (

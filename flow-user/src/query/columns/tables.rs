@@ -308,7 +308,8 @@ pub(super) static INTERFACE: &[Column] = &[
         }
         let Ledger { ingress, egress } = entry.ledger();
         let both = |of: fn(&LedgerSide) -> Bytes| (of(&ingress) + of(&egress)).0;
-        let unexplained = ingress.unexplained.unsigned_abs() + egress.unexplained.unsigned_abs();
+        let of_ingress = ingress.unexplained.unsigned_abs();
+        let unexplained = of_ingress.saturating_add(egress.unexplained.unsigned_abs());
         if ingress.frames + egress.frames == Bytes(0) {
             return Value::Absent;
         }

@@ -45,7 +45,7 @@ pub fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}{ELLIPSIS}"))
 }
 
-/// `text` in lines of at most `room` columns, which must be two at least: broken at blanks, and within words that are
+/// `text` in lines of at most `room` columns, which must be three at least, as wide as a character can be: broken at blanks, and within words that are
 /// longer than a line.
 pub fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_have_room_and_lose_nothing_but_blanks(text in any::<String>(), room in 2..40_usize) {
+        fn lines_have_room_and_lose_nothing_but_blanks(text in any::<String>(), room in 3..40_usize) {
             let text = escape(&text).into_owned();
             let lines = wrap(&text, room);
             prop_assert!(lines.iter().all(|line| width(line) <= room));

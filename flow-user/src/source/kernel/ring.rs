@@ -104,6 +104,17 @@ mod tests {
         unsafe { std::slice::from_raw_parts(start, size_of::<T>()) }.to_vec()
     }
 
+    /// The inputs that the fuzz targets begin with have the layout of now.
+    #[test]
+    fn seeds_are_records() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/seeds/ring");
+        for seed in std::fs::read_dir(seeds).unwrap() {
+            let seed = seed.unwrap().path();
+            let bytes = std::fs::read(&seed).unwrap();
+            assert!(decode(&bytes).is_some(), "{}", seed.display());
+        }
+    }
+
     fn exec_record() -> ExecRecord {
         let mut record = ExecRecord {
             header: RecordHeader {
