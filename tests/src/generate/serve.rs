@@ -100,8 +100,11 @@ pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<(
             match socket.recv_from(&mut buffer) {
                 Ok((received, from)) => {
                     tally.received_from(from, received);
-                    let sent = socket.send_to(&buffer[..received], from)?;
-                    tally.sent_to(from, sent);
+                    match socket.send_to(&buffer[..received], from) {
+                        Ok(sent) => tally.sent_to(from, sent),
+                        Err(error) if is_cut_off(&error) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // A process that was echoed to is gone; its next datagram may still come.
@@ -113,6 +116,17 @@ pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<(
             return Ok(());
         }
     }
+}
+
+/// Whether the way back is gone, as when somebody deletes the interface.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::InvalidInput
+    )
 }
 
 /// Waits until `socket` is readable or `stop` has ended; whether it has.

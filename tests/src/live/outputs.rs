@@ -160,7 +160,8 @@ pub fn snapshot_full_disk(world: &World) -> Result<()> {
 /// unexplained and nothing the kernel's from the first tick on, but for what passes between two
 /// readings.
 pub fn ledger_begins_clean(world: &World) -> Result<()> {
-    let arguments = ["events", "--json", "--only", "ledger", "--duration", "4s"];
+    let arguments = "events --json --only ledger --duration 4s --interval 200ms";
+    let arguments: Vec<_> = arguments.split(' ').collect();
     for _ in 0..2 {
         let (ended, _) = under_chatter(world, "ledger", &arguments)?;
         let mut seen = Vec::new();

@@ -45,6 +45,8 @@ pub struct Flow {
     pub app: Moved,
     pub wire: Wire,
     pub opened: bool,
+    /// Number of the record that opened it last.
+    pub opened_at: u64,
     pub closed: bool,
     pub reason: Option<String>,
 }
@@ -207,6 +209,9 @@ impl Stream {
         let flow = self.flows.entry((id.clone(), process)).or_default();
         let before = flow.app;
         let opens = kind == "flow.open";
+        if opens {
+            flow.opened_at = self.records;
+        }
         let reopened = opens && flow.opened && !flow.closed;
         // A row without bytes may go to another process or remote and come back.
         let after_close = flow.closed && (!opens || before != Moved::default());

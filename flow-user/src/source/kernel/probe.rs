@@ -191,9 +191,14 @@ impl Findings {
         let [mut fexit, mut kprobe, mut byte_tracepoints] = [const { None }; 3];
         let mut order = AppBackend::ALL;
         order.sort_by_key(|backend| forced != Some(*backend));
+        let patience = if forced == Some(AppBackend::Fexit) {
+            trial::FORCED_PATIENCE
+        } else {
+            trial::ATTACH_PATIENCE
+        };
         for backend in order {
             let (slot, outcome) = match backend {
-                AppBackend::Fexit => (&mut fexit, trial::fexit(btf)),
+                AppBackend::Fexit => (&mut fexit, trial::fexit(btf, patience)),
                 AppBackend::Kprobe => (&mut kprobe, trial::kprobe(btf)),
                 AppBackend::Tracepoint => (&mut byte_tracepoints, trial::byte_tracepoints(btf)),
             };

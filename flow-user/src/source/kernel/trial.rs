@@ -44,9 +44,11 @@ pub enum Outcome {
     Absent(String),
 }
 
-/// How long an attach may take before it counts as stuck. On kernels around 6.1 it waits for every
-/// task that is about to exit, and under a storm of those it may wait for minutes.
-const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an attach may take before it counts as stuck, and the next backend is tried. On kernels around 6.1 it waits for
+/// every task that is about to exit, and under a storm of those it may wait for minutes.
+pub const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+/// The same where there is no next one, because the user wants this one.
+pub const FORCED_PATIENCE: Duration = Duration::from_secs(60);
 /// A function that is rarely called: whoever runs through it while a trial is attached notices nothing.
 const QUIET_FUNCTION: &str = "inet_shutdown";
 
@@ -67,8 +69,8 @@ pub fn ring_buffer() -> Outcome {
     outcome("a ring buffer", bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr))
 }
 
-/// Whether tracing programs can be attached to the return of a kernel function.
-pub fn fexit(btf: Types<'_>) -> Outcome {
+/// Whether tracing programs can be attached to the return of a kernel function, within `patience`.
+pub fn fexit(btf: Types<'_>, patience: Duration) -> Outcome {
     let btf = match btf {
         Ok(btf) => btf,
         Err(error) => return Outcome::Absent(error.to_string()),
@@ -103,9 +105,12 @@ pub fn fexit(btf: Types<'_>) -> Outcome {
         return outcome("starting a thread", Err::<(), _>(&error));
     }
     answer
-        .recv_timeout(ATTACH_PATIENCE)
+        .recv_timeout(patience)
         .unwrap_or_else(|_| Outcome::Refused {
-            step: "attaching to a function's return, within two seconds".into(),
+            step: format!(
+                "attaching to a function's return, within {} seconds",
+                patience.as_secs()
+            ),
             errno: libc::ETIMEDOUT,
         })
 }
@@ -249,6 +254,8 @@ pub fn clsact() -> Outcome {
         Err(error) => return absent_or_refused("a clsact qdisc", "sch_ingress", &error),
     };
     let filter = trial_filter(classifier.as_raw_fd());
+    // One that a Flow left which was killed here is replaced.
+    let create = libc::NLM_F_CREATE as u16;
     let result = netlink.request(libc::RTM_NEWTFILTER, create, &filter);
     if result.is_ok() {
         // Nothing can be done about a failure, and the filter passes every packet on.
@@ -491,7 +498,10 @@ mod tests {
     #[test]
     fn a_missing_btf_or_cgroup_tree_is_absent_not_refused() {
         let none = BtfError::Truncated;
-        assert_eq!(fexit(Err(&none)), Outcome::Absent(none.to_string()));
+        assert_eq!(
+            fexit(Err(&none), ATTACH_PATIENCE),
+            Outcome::Absent(none.to_string())
+        );
         assert!(matches!(cgroup_packets(None), Outcome::Absent(_)));
     }
 

@@ -131,29 +131,39 @@ pub fn mptcp_directions(stream: &Stream, truths: &[Truth], backend: Backend) -> 
     differences
 }
 
-/// The far end of the client's connection belongs to the process that accepted it.
+/// The far end of the client's connection belongs to the process that accepted it; before, for a moment, it may have been the
+/// listener's owner's.
 pub fn acceptor_named(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Difference> {
     let pid = |mode: &str| {
         let truth = truths.iter().find(|truth| truth.mode == mode);
         truth.map(|truth| truth.pid)
     };
     // Until it is used, who does not see the acceptor takes it for the listener's owner's.
+    let listener = pid("accepted-idle");
     let owner = if sees(backend, Blind::Acceptors) {
         pid("acceptor")
     } else {
-        pid("accepted-idle")
+        listener
     };
     let clients = pid("client").map(|pid| flows(stream, pid));
     let Some(client) = clients.and_then(|flows| flows.into_iter().next()) else {
         return vec![difference("client", "flows", "one", "none")];
     };
-    let owners: Vec<_> = stream
+    let mut rows: Vec<_> = stream
         .flows
         .iter()
         .filter(|(_, flow)| flow.local == client.remote && flow.remote == client.local)
-        .map(|((_, process), _)| process.as_ref().map(|(pid, _)| *pid))
+        .map(|((_, process), flow)| (process.as_ref().map(|(pid, _)| *pid), flow))
         .collect();
-    if owners == [owner] {
+    rows.sort_by_key(|(_, flow)| flow.opened_at);
+    let owners: Vec<_> = rows.iter().map(|(owner, _)| *owner).collect();
+    let is_over = |flow: &Flow| flow.closed && flow.app == Moved::default();
+    if let Some(((last, _), before)) = rows.split_last()
+        && *last == owner
+        && before
+            .iter()
+            .all(|(owner, flow)| *owner == listener && is_over(flow))
+    {
         return Vec::new();
     }
     let (expected, seen) = (format!("{owner:?}"), format!("{owners:?}"));

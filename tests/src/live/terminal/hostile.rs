@@ -46,7 +46,8 @@ pub fn names(world: &World) -> Result<()> {
             r"\x1b[45;33m",
             r"\x1b[2J\x1b[H",
         ];
-        let shown = all.iter().all(|text| screen.has(text));
+        let command = screen.fact("command")?;
+        let shown = all.iter().all(|text| command.contains(text));
         (shown && screen.has("executable")).then_some(())
     })?;
     let colored = terminal.colored()?;
