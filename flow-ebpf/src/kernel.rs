@@ -48,6 +48,10 @@ pub static HOST_NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TYPED_TASK: Global<u8> = Global::new(0);
 
+/// 1 if programs of the cgroup give each TCP connection its cookie before it is established. Without them nobody does.
+#[unsafe(no_mangle)]
+pub static GIVES_COOKIES: Global<u8> = Global::new(1);
+
 /// The address of a kernel structure.
 pub type Address = u64;
 

@@ -14,8 +14,9 @@ use flow_common::{
 use crate::{
     identity::{has_own_cookie, id, is_alias, renew_alias},
     kernel::{
-        self, AF_INET, AF_INET6, Address, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT, SK_PROTOCOL,
-        SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
+        self, AF_INET, AF_INET6, Address, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
+        SK_PROTOCOL, SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
+        TCP_TOTAL_RETRANS,
     },
     logging,
     maps::{RING, SOCKETS, epoch, lose},
@@ -320,7 +321,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
     let protocol = protocol(sk);
-    if common.cookie() == 0 && protocol == IPPROTO_TCP {
+    if common.cookie() == 0 && protocol == IPPROTO_TCP && GIVES_COOKIES.load() != 0 {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
     if old == state::SYN_RECV && new == state::CLOSE && has_no_release(sk) {

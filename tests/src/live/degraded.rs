@@ -8,7 +8,12 @@ mod lacking;
 mod many_interfaces;
 mod refused;
 
-use std::{collections::BTreeMap, fs, os::unix::process::CommandExt as _, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -104,6 +109,7 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
     let run = Run::counted(world, "cgroup-v1-only", hide.clone())?;
     run.covers(WIRE_BYTES, "none", "everything")?;
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
+    run.follows_connections()?;
     let doctor = doctor(world, "cgroup-v1-only", hide)?;
     let why = candidate(&doctor, WIRE_BYTES, "cgroup_skb")?;
     ensure!(why.contains("not mounted"), "doctor says {why:?}");
@@ -223,6 +229,7 @@ fn has_symbol(symbols: &str, function: &str) -> bool {
 /// One run under some traffic, of which each process's bytes were exact.
 struct Run {
     coverage: Coverage,
+    stream: Stream,
 }
 
 /// Backend and limits by capability.
@@ -258,7 +265,7 @@ impl Run {
         }
         report::expect_none(&check::stream(&stream, false))?;
         let coverage = coverage(&ended.stdout)?;
-        Ok(Self { coverage })
+        Ok(Self { coverage, stream })
     }
 
     /// Backend, `none` where there is none, and limits of a capability.
@@ -272,6 +279,30 @@ impl Run {
         let (seen, limits) = self.coverage_of(capability)?;
         ensure!(seen == backend, "{capability} by {seen}, not {backend}");
         says(limits, words)
+    }
+
+    /// Each TCP connection must be a flow of its own, with a direction and an end.
+    fn follows_connections(&self) -> Result<()> {
+        let mut ends = BTreeMap::<&str, BTreeSet<_>>::new();
+        for ((id, _), flow) in &self.stream.flows {
+            if flow.protocol.as_deref() != Some("tcp") || flow.remote.is_none() {
+                continue;
+            }
+            ensure!(
+                flow.direction.is_some() && flow.closed,
+                "{id} has no direction or no end: {flow:?}"
+            );
+            ends.entry(&flow.socket)
+                .or_default()
+                .insert((&flow.local, &flow.remote));
+        }
+        ensure!(!ends.is_empty(), "there is no connection");
+        let several = ends.iter().find(|(_, ends)| ends.len() > 1);
+        ensure!(
+            several.is_none(),
+            "one socket, several connections: {several:?}"
+        );
+        Ok(())
     }
 
     /// Packets of interfaces must be classified, on all of them.

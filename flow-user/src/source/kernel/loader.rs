@@ -51,11 +51,12 @@ fn cause(error: &dyn std::error::Error) -> String {
     format!("{error} ({innermost})")
 }
 
-/// Loads the object: its maps are made, its programs are ready to be loaded one by one.
+/// Loads the object: its maps are made, its programs are ready to be loaded one by one. `gives_cookies` says that some of
+/// them will make sockets' cookies.
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.
-pub fn load(btf: &Btf, sizes: &Sizes) -> Result<Ebpf, LoadError> {
+pub fn load(btf: &Btf, sizes: &Sizes, gives_cookies: bool) -> Result<Ebpf, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NotBuilt);
     }
@@ -70,6 +71,8 @@ pub fn load(btf: &Btf, sizes: &Sizes) -> Result<Ebpf, LoadError> {
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
+    let gives_cookies = u8::from(gives_cookies);
+    loader.override_global("GIVES_COOKIES", &gives_cookies, true);
     #[cfg(feature = "kernel-log")]
     let level = log::max_level() as u8;
     #[cfg(feature = "kernel-log")]
