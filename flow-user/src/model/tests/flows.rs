@@ -358,7 +358,6 @@ fn a_late_report_adds_to_a_closed_row_and_to_one_that_was_dropped() {
     assert_eq!(play.process(10).map(|p| p.totals), Some(totals(105, 0)));
 }
 
-/// Why the event stream keeps what ended for a while, though its end was told at once.
 #[test]
 fn a_report_long_after_the_end_begins_anew() {
     let mut play = Play::new();
@@ -373,6 +372,7 @@ fn a_report_long_after_the_end_begins_anew() {
     assert_eq!(play.total().tx_bytes, Bytes(10));
 }
 
+/// Why the event stream keeps what ended for a while, though its end was told at once.
 #[test]
 fn bytes_of_another_process_told_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
     for (history, told) in [
