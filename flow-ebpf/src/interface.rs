@@ -35,10 +35,10 @@ pub fn is_ip(skb: *mut __sk_buff) -> bool {
     protocol == ETH_P_IP.to_be() >> 16 || protocol == ETH_P_IPV6.to_be() >> 16
 }
 
-/// Whether a packet that comes in is this host's own: what it sends to a group or to everyone, and is to take as well, comes
+/// Whether a packet that comes in is this host's own, looped back: what it sends to a group or to everyone, and is to take as well, comes
 /// back from its interface's output. The interface itself did not receive it.
 #[inline(always)]
-pub fn is_own(skb: *mut __sk_buff) -> bool {
+pub fn is_looped_back(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     unsafe { (*skb).pkt_type == PACKET_LOOPBACK }
 }

@@ -207,7 +207,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     account::wire(entry, way, &packet);
     // SAFETY: a live map value, and a field of the context.
     let (netns, start) = unsafe { ((*entry).netns, (*skb).data as u64) };
-    if way == Way::Received && netns == HOST_NETNS.load() && !interface::is_own(skb) {
+    if way == Way::Received && netns == HOST_NETNS.load() && !interface::is_looped_back(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
         account::delivery(ifindex, start, &packet);
     }

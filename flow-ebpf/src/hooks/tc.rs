@@ -13,7 +13,7 @@ use crate::{
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if interface::is_own(skb) {
+    if interface::is_looped_back(skb) {
         return TC_ACT_UNSPEC;
     }
     // SAFETY: a field that a TC program may read.

@@ -117,6 +117,8 @@ impl Frames {
 
 /// Bytes of an Ethernet header.
 const LINK_HEADER: u64 = 14;
+/// Bytes of a packet on a veth pair at most.
+pub const ETHERNET_MTU: u64 = 1500;
 
 /// Device of the far end in its namespace.
 pub const FAR: &str = "far0";
@@ -352,8 +354,6 @@ fn segments_twice(port: NearPort, taken: Packets, came: Packets, read: u64) -> O
     (taken >= read && came > taken).then(|| (came - taken).div_ceil(segment))
 }
 
-/// Bytes of a packet on a veth pair at most.
-pub const ETHERNET_MTU: u64 = 1500;
 /// Bytes of the options of TCP at most.
 const MOST_OPTIONS: u64 = 40;
 

@@ -50,14 +50,14 @@ struct Step {
 
 static PLAYED: LazyLock<Vec<Step>> = LazyLock::new(|| {
     let mut model = begun();
-    let mut play = |step| {
+    let play = |step| {
         pass(&mut model, step);
         Step {
             snapshot: model.snapshot(),
             changes: model.changes(),
         }
     };
-    (0..=LAST).map(&mut play).collect()
+    (0..=LAST).map(play).collect()
 });
 
 /// The snapshot of one second, with the changes of it.
