@@ -398,6 +398,8 @@ pub struct InterfaceSide {
     pub classes: [ClassCount; Class::COUNT],
     /// The interface's own `bytes` when the classifier was attached.
     pub bytes_at_attach: Bytes,
+    /// And its own `packets`.
+    pub packets_at_attach: u64,
 }
 
 /// An interface of the host's namespace.

@@ -16,7 +16,7 @@ use super::{
     counters::{self, Readings},
     flow::Flow,
     generator::Generator,
-    peer::{Peer, ip, run},
+    peer::{Peer, ip, run, wait_for_acknowledgements},
     report,
     session::new_peer,
     stream::{Ledger, Side, Stream},
@@ -124,7 +124,7 @@ pub fn dropped(world: &World) -> Result<()> {
     run(&format!(
         "tc qdisc add dev {link} root tbf rate 100mbit burst 1200 limit 1000000"
     ))?;
-    let dropping = Dropping::packets_of(link, DROPPED_ON_ARRIVAL)?;
+    let dropping = Arriving::by(link, &format!("meta length >= {DROPPED_ON_ARRIVAL} drop"))?;
     let seen = observe(world, "dropped", &peers, || {
         let (server, address) = far_server(world, "dropped.far", &peers[0], peers[0].far4)?;
         let count = world.scaled(100);
@@ -200,13 +200,37 @@ pub fn tunnel(world: &World) -> Result<()> {
         2,
     )?;
     make("", &tunnel, link, near, far, 1)?;
+    for (prefix, device) in [
+        (String::new(), &*tunnel),
+        (format!("-n {namespace} "), "tunnel0"),
+    ] {
+        wait_for_acknowledgements(&prefix, &format!("{TUNNEL}.0/24 dev {device}"))?;
+    }
     never_ask_again(&peers[0], &tunnel, "tunnel0")?;
+    let arriving = Arriving::by(&tunnel, "counter")?;
     let seen = observe(world, "tunnel", &peers, || {
         let inside: IpAddr = format!("{TUNNEL}.2").parse()?;
-        let (server, address) = far_server(world, "tunnel.far", &peers[0], inside)?;
         let bytes = world.scaled(5_000_000);
-        let near = generate(world, "tunnel.near", "tcp-both", address, bytes, None)?;
-        finish([near, server])
+        let mut truths = Vec::new();
+        for (name, far_cuts) in [("tunnel.buffers", false), ("tunnel.segments", true)] {
+            if far_cuts {
+                // The near end puts them together again, after its tunnel counted them.
+                run(&format!(
+                    "ip netns exec {namespace} ethtool -K tunnel0 tso off gso off"
+                ))?;
+            }
+            let (server, address) = far_server(world, &format!("{name}.far"), &peers[0], inside)?;
+            let near = generate(
+                world,
+                &format!("{name}.near"),
+                "tcp-both",
+                address,
+                bytes,
+                None,
+            )?;
+            truths.extend(finish([near, server])?);
+        }
+        Ok(truths)
     })?;
     // What leaves still belongs to the socket inside, but for the tunnel's ARP; what comes the kernel's own
     // socket takes.
@@ -229,17 +253,29 @@ pub fn tunnel(world: &World) -> Result<()> {
         let expected = format!("{inside} and {TUNNELED} around each packet");
         differences.push(difference(link, "egress kernel", expected, of_no_socket));
     }
+    let arrived = i128::from(arriving.counted()?.bytes);
+    let repeated = inner.ingress.frames - arrived;
+    if inner.ingress.offload != repeated || repeated == 0 {
+        let expected = format!("more than 0, {repeated}");
+        differences.push(difference(
+            &tunnel,
+            "offload",
+            expected,
+            inner.ingress.offload,
+        ));
+    }
     for (what, side) in [("ingress", inner.ingress), ("egress", inner.egress)] {
         let Side {
             frames,
             socket,
             kernel,
             not_ip,
+            offload,
             ..
         } = side;
         let late = ANSWERS * LARGEST_ANSWER + wire::ETHERNET_MTU as i128 * again;
         let has_ended = (0..=late).contains(&kernel);
-        if frames != socket + kernel + not_ip || !has_ended {
+        if frames != socket + kernel + not_ip + offload || !has_ended {
             differences.push(difference(
                 &tunnel,
                 what,
@@ -327,29 +363,36 @@ fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> {
     Ok(truths)
 }
 
-/// A rule by which packets of at least so many bytes are dropped as they come in. Goes with the value.
-struct Dropping {
+/// A rule for what comes in by a link, after the link counted it and as the classifier sees it. Goes with the value.
+struct Arriving {
     table: String,
 }
 
-impl Dropping {
-    fn packets_of(link: &str, bytes: usize) -> Result<Self> {
-        let dropping = Self {
+impl Arriving {
+    fn by(link: &str, rule: &str) -> Result<Self> {
+        let arriving = Self {
             table: format!("flow-test-{}", std::process::id()),
         };
-        let table = &dropping.table;
+        let table = &arriving.table;
         wire::nft_here(&format!(
             "add table netdev {table}
              add chain netdev {table} in {{ type filter hook ingress device {link} priority 0; }}
-             add rule netdev {table} in meta length >= {bytes} drop"
+             add rule netdev {table} in {rule}"
         ))?;
-        Ok(dropping)
+        Ok(arriving)
+    }
+
+    /// What the rule's counter says.
+    fn counted(&self) -> Result<Packets> {
+        let table = &self.table;
+        let rules = wire::nft_here(&format!("list table netdev {table}"))?;
+        wire::counter_of(&rules).with_context(|| format!("no counter in {table}"))
     }
 }
 
-impl Drop for Dropping {
+impl Drop for Arriving {
     fn drop(&mut self) {
-        // What it drops from ends with the test as well.
+        // What it saw ends with the test as well.
         let _ = wire::nft_here(&format!("delete table netdev {}", self.table));
     }
 }

@@ -21,6 +21,8 @@ pub const NAMESPACE_PREFIX: &str = "flow-test-";
 /// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
 /// that process is gone.
 pub const LINK_PREFIX: &str = "ft";
+/// By default TCP sends the last segment once more as soon as its acknowledgement takes twice as long as usual.
+const LOSS_PROBES: &str = "net.ipv4.tcp_early_retrans";
 
 /// A network namespace and the way there, with counters of what passes. Goes with the value, also when the test panics.
 #[derive(Debug)]
@@ -70,7 +72,27 @@ impl Peer {
             });
             Ok(running.then_some(()))
         })?;
+        peer.be_patient(subnet)?;
         Ok(peer)
+    }
+
+    /// Lets TCP at both ends wait for acknowledgements on the way to the other.
+    fn be_patient(&self, subnet: u8) -> Result<()> {
+        let (namespace, link) = (&self.namespace, &self.link);
+        for network in [
+            format!("10.200.{subnet}.0/24"),
+            // The metric of the route that the kernel made.
+            format!("fd00:200:{subnet:x}::/64 metric 256"),
+        ] {
+            wait_for_acknowledgements("", &format!("{network} dev {link}"))?;
+            wait_for_acknowledgements(
+                &format!("-n {namespace} "),
+                &format!("{network} dev {}", wire::FAR),
+            )?;
+        }
+        run(&format!(
+            "ip netns exec {namespace} sysctl -q -w {LOSS_PROBES}=0"
+        ))
     }
 
     /// Lets neither end make buffers of several segments: each packet passes by itself.
@@ -164,6 +186,15 @@ fn free_subnet() -> Result<u8> {
         .map(|offset| ((u16::from(first) + offset) % 250 + 1) as u8)
         .find(|subnet| !used.contains(subnet))
         .context("every network 10.200.x.0/24 is in use")
+}
+
+/// Lets TCP wait for acknowledgements on a route longer than a busy virtual machine stands still. Else it sends again what has
+/// come, which says nothing of Flow: nftables counts it, and often no socket is there any more to take it. `prefix` is what `ip`
+/// needs before its command.
+pub fn wait_for_acknowledgements(prefix: &str, route: &str) -> Result<()> {
+    ip(&format!(
+        "{prefix}route replace {route} proto kernel rto_min 2s"
+    ))
 }
 
 /// Runs `ip`.

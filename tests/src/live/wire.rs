@@ -28,15 +28,6 @@ impl Packets {
             packets: self.packets.saturating_sub(part.packets),
         }
     }
-
-    /// At most `count` of packets that are all alike.
-    fn of_these(self, count: u64) -> Self {
-        let packets = count.min(self.packets);
-        Self {
-            bytes: packets * self.bytes.checked_div(self.packets).unwrap_or(0),
-            packets,
-        }
-    }
 }
 
 /// A port of the near end: IPv4 or IPv6, TCP or UDP, number.
@@ -232,30 +223,20 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
         }
     }
     let mut differences = Vec::new();
-    let mut differs = |what: &str, port: NearPort, flow: Packets, counted: Packets| {
+    let mut differs = |what: &str, port: NearPort, flow: Packets, counted: Packets, late: &Late| {
         let (is_ipv4, is_tcp, number) = port;
         let subject = format!(
             "{link} {} {} port {number}",
             if is_ipv4 { "IPv4" } else { "IPv6" },
             if is_tcp { "TCP" } else { "UDP" },
         );
-        let (expected, seen) = (format!("{counted:?}"), format!("{flow:?}"));
+        let expected = format!("{counted:?} but for {late:?}");
+        let seen = format!("{flow:?}");
         differences.push(difference(subject, what, expected, seen));
     };
-    let is_right = |port: NearPort, flow: Packets, counted: Packets, late: &Late| {
-        let repeated = flow.packets.checked_sub(counted.packets);
-        let repeated = repeated.filter(|repeated| *repeated == 0 || !whole);
-        repeated.is_some_and(|repeated| {
-            let exact = counted.bytes + repeated * headers(port);
-            let options = if ports.selective.contains_key(&port) {
-                repeated * MOST_OPTIONS
-            } else {
-                0
-            };
-            let least = exact.saturating_sub(late.with_options * LATE_OPTIONS);
-            let most = exact + options + late.without_options * LATE_OPTIONS;
-            (least..=most).contains(&flow.bytes)
-        })
+    let agrees = |port: NearPort, flow: Packets, counted: Packets, late: &Late| {
+        let options = ports.selective.contains_key(&port);
+        agrees(port, flow, counted, late, whole, options)
     };
     // Segments that came a second time, when no socket was there to take them.
     let mut untaken = 0;
@@ -272,51 +253,38 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
         let received = sum(|wire| (wire.rx_bytes, wire.rx_packets));
         let read = flows.iter().map(|flow| flow.app.rx_bytes).sum();
         let counted = |of: &BTreeMap<NearPort, Packets>| of.get(port).copied().unwrap_or_default();
-        let resets = counted(&ports.resets);
-        let fins = counted(&ports.fins);
-        // As a rule an acknowledgement that came late.
-        let unanswered = bare(resets.packets, *port);
-        let late = [
-            unanswered,
-            counted(&ports.far_resets),
-            counted(&ports.duplicates),
-            fins,
-        ];
-        let taken = late
-            .into_iter()
-            .fold(counted(&ports.received), |taken, late| {
-                taken.without(late.of_these(taken.packets.saturating_sub(received.packets)))
-            });
-        let mut twice = 0;
-        // Among buffers of several segments they do not stand out by their number.
-        let unseen = if whole {
-            Late::default()
-        } else {
-            Late {
-                with_options: counted(&ports.duplicates).packets,
-                without_options: counted(&ports.far_resets).packets,
-            }
+        let (came, resets) = (counted(&ports.received), counted(&ports.resets));
+        let fins = counted(&ports.fins).packets;
+        let late = Late {
+            short: counted(&ports.far_resets).packets,
+            // What a RST answers is as a rule an acknowledgement that came late.
+            plain: fins + resets.packets,
+            long: counted(&ports.duplicates).packets,
         };
-        if !is_right(*port, received, taken, &unseen) {
-            twice = segments_twice(*port, received, taken, read).unwrap_or(0);
+        let mut twice = 0;
+        if !agrees(*port, received, came, &late) {
+            twice = segments_twice(*port, received, came, read).unwrap_or(0);
             if twice == 0 {
-                differs("wire received", *port, received, taken);
+                differs("wire received", *port, received, came, &late);
             }
         }
         untaken += twice;
         let own = counted(&ports.sent).without(resets);
-        let answers = bare(fins.packets + twice, *port);
-        let own = own.without(answers.of_these(own.packets.saturating_sub(sent.packets)));
-        if !is_right(*port, sent, own, &Late::default()) {
-            differs("wire sent", *port, sent, own);
+        let answers = Late {
+            plain: fins + twice,
+            ..Late::default()
+        };
+        if !agrees(*port, sent, own, &answers) {
+            differs("wire sent", *port, sent, own, &answers);
         }
     }
     for (port, sent) in &ports.sent {
         let resets = ports.resets.get(port).copied().unwrap_or_default();
         let own = sent.without(resets);
         let nothing = Packets::default();
-        if !seen.contains_key(port) && !is_right(*port, nothing, own, &Late::default()) {
-            differs("wire sent", *port, nothing, own);
+        let none = Late::default();
+        if !seen.contains_key(port) && !agrees(*port, nothing, own, &none) {
+            differs("wire sent", *port, nothing, own, &none);
         }
     }
     if untaken > ports.sent_again {
@@ -327,17 +295,54 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
     differences
 }
 
-/// How many packets without payload may have come when no socket was there to take them.
-#[derive(Default)]
+/// How many packets without payload may have passed that no socket sent or took, by their headers.
+#[derive(Clone, Copy, Debug, Default)]
 struct Late {
+    /// RSTs of no socket, without options.
+    short: u64,
+    /// With nothing but time stamps among the options.
+    plain: u64,
     /// Acknowledgements of what came twice, which say so.
-    with_options: u64,
-    /// RSTs that came from no socket.
-    without_options: u64,
+    long: u64,
 }
 
-/// By so much the former are longer than an acknowledgement that has nothing but time stamps, and the latter shorter.
-const LATE_OPTIONS: u64 = 12;
+/// By so much the first are shorter than the second, and the last longer.
+const LATE_OPTIONS: i128 = 12;
+
+/// Whether a flow's packets are those that were counted: with one set of headers more for each packet that Flow has more,
+/// since nftables counts buffers, unless they are `whole`, and without any of the `late` ones. `options` says that there
+/// are packets whose headers have selective acknowledgements, which their segments repeat.
+fn agrees(
+    port: NearPort,
+    flow: Packets,
+    counted: Packets,
+    late: &Late,
+    whole: bool,
+    options: bool,
+) -> bool {
+    let more = |of: fn(Packets) -> u64| i128::from(of(flow)) - i128::from(of(counted));
+    let more_packets = more(|packets| packets.packets);
+    let excess = more(|packets| packets.bytes) - more_packets * i128::from(headers(port));
+    let [short, plain, long] = [late.short, late.plain, late.long].map(i128::from);
+    let missing = -more_packets;
+    if missing > short + plain + long {
+        return false;
+    }
+    if options && !whole {
+        let repeated = (short + plain + long - missing) * i128::from(MOST_OPTIONS);
+        return (-long * LATE_OPTIONS..=short * LATE_OPTIONS + repeated).contains(&excess);
+    }
+    if excess % LATE_OPTIONS != 0 || (whole && missing < 0) {
+        return false;
+    }
+    // So many more of the short ones are missing than of the long ones, and of these at most so many.
+    let shorter = excess / LATE_OPTIONS;
+    let mut most = long.min(short - shorter);
+    if whole {
+        most = most.min((missing - shorter).div_euclid(2));
+    }
+    most >= 0.max(-shorter) && 2 * most + shorter + plain >= missing
+}
 
 /// How many segments of payload sockets did not take that came to their port, at least.
 ///
@@ -361,14 +366,6 @@ const MOST_OPTIONS: u64 = 40;
 const fn headers((is_ipv4, is_tcp, _): NearPort) -> u64 {
     let network = if is_ipv4 { 20 } else { 40 };
     network + if is_tcp { 32 } else { 8 }
-}
-
-/// Packets of headers alone.
-const fn bare(packets: u64, port: NearPort) -> Packets {
-    Packets {
-        bytes: packets * headers(port),
-        packets,
-    }
 }
 
 fn near_port(flow: &Flow, remote: Option<&SocketAddr>) -> Option<NearPort> {
@@ -428,18 +425,37 @@ fn counter(snmp: &str, protocol: &str, name: &str) -> Option<u64> {
     number.parse().ok()
 }
 
+/// The first counter among rules that `nft` listed.
+pub fn counter_of(rules: &Value) -> Option<Packets> {
+    let entries = rules["nftables"].as_array()?.iter();
+    let mut expressions = entries.filter_map(|entry| entry["rule"]["expr"].as_array());
+    let counter = expressions.find_map(|of_rule| {
+        let mut counters = of_rule.iter().map(|part| &part["counter"]);
+        counters.find(|counter| counter.is_object())
+    })?;
+    Some(Packets {
+        bytes: counter["bytes"].as_u64()?,
+        packets: counter["packets"].as_u64()?,
+    })
+}
+
 /// Runs `nft` in a network namespace.
 fn nft(namespace: &str, arguments: &[&str]) -> Result<Value> {
-    let output = output(inside(namespace, &["nft", "--json"]).args(arguments))?;
+    json(inside(namespace, &["nft", "--json"]).args(arguments))
+}
+
+/// Runs commands of `nft` in this namespace.
+pub fn nft_here(commands: &str) -> Result<Value> {
+    json(Command::new("nft").args(["--json", commands]))
+}
+
+/// What a command of `nft` prints.
+fn json(nft: &mut Command) -> Result<Value> {
+    let output = output(nft)?;
     if output.is_empty() {
         return Ok(Value::Null);
     }
     serde_json::from_slice(&output).context("the output of nft")
-}
-
-/// Runs commands of `nft` in this namespace.
-pub fn nft_here(commands: &str) -> Result<()> {
-    output(Command::new("nft").arg(commands)).map(drop)
 }
 
 /// A command in a network namespace.
@@ -487,6 +503,60 @@ mod tests {
         );
         let udp = (true, false, 42430);
         assert_eq!(segments_twice(udp, taken, came, 10_000), None);
+    }
+
+    /// Whether packets agree with those counted, if at most so many short, plain and long ones are late.
+    fn agrees_with(flow: Packets, counted: Packets, late: (u64, u64, u64), whole: bool) -> bool {
+        let (short, plain, long) = late;
+        let late = Late { short, plain, long };
+        agrees(TCP4, flow, counted, &late, whole, false)
+    }
+
+    #[test]
+    fn what_came_late_is_told_by_its_size() {
+        let flow = packets(1000, 5);
+        assert!(agrees_with(flow, flow, (0, 0, 0), true));
+        // One of each kind came, and one was late.
+        for size in [40, 52, 64] {
+            let counted = packets(1000 + size, 6);
+            assert!(agrees_with(flow, counted, (1, 1, 1), true), "{size}");
+            assert!(agrees_with(flow, counted, (1, 1, 1), false), "{size}");
+        }
+        for (size, late) in [(40, (0, 1, 1)), (52, (1, 0, 1)), (64, (1, 1, 0))] {
+            let counted = packets(1000 + size, 6);
+            assert!(!agrees_with(flow, counted, late, true), "{size}");
+        }
+        assert!(!agrees_with(flow, packets(1051, 6), (1, 1, 1), true));
+        assert!(agrees_with(flow, packets(1104, 7), (1, 0, 1), true), "two");
+        assert!(!agrees_with(flow, packets(1104, 7), (0, 1, 0), true));
+    }
+
+    #[test]
+    fn buffers_have_one_set_of_headers() {
+        let (flow, counted) = (packets(10_000 + 10 * 52, 10), packets(10_000 + 3 * 52, 3));
+        assert!(agrees_with(flow, counted, (0, 0, 0), false));
+        assert!(!agrees_with(flow, counted, (0, 0, 0), true));
+        assert!(!agrees_with(counted, flow, (0, 0, 0), false));
+        // Late packets do not stand out by their number then.
+        for (size, late) in [(40, (1, 0, 0)), (52, (0, 1, 0)), (64, (0, 0, 1))] {
+            let counted = packets(counted.bytes + size, 4);
+            assert!(agrees_with(flow, counted, late, false), "{size}");
+            assert_eq!(
+                agrees_with(flow, counted, (0, 0, 0), false),
+                size == 52,
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rules_counter_is_found() {
+        let rules = serde_json::json!({"nftables": [
+            {"metainfo": {}},
+            {"rule": {"expr": [{"match": {}}, {"counter": {"packets": 3, "bytes": 200}}]}},
+        ]});
+        assert_eq!(counter_of(&rules), Some(packets(200, 3)));
+        assert_eq!(counter_of(&Value::Null), None);
     }
 
     #[test]

@@ -426,10 +426,12 @@ impl Known {
             classified: false,
             ingress: InterfaceSide {
                 bytes_at_attach: Bytes(self.before.own.rx_bytes),
+                packets_at_attach: self.before.own.rx_packets,
                 ..counters.ingress()
             },
             egress: InterfaceSide {
                 bytes_at_attach: Bytes(self.before.own.tx_bytes),
+                packets_at_attach: self.before.own.tx_packets,
                 ..counters.egress()
             },
         };

@@ -381,6 +381,7 @@ fn interface(name: &str, ifindex: u32, bytes: u64, seconds: u64, parts: [u64; 3]
             dropped: if ifindex == 2 { 12 } else { 0 },
             classes,
             bytes_at_attach: Bytes(0),
+            packets_at_attach: 0,
         }
     };
     InterfaceFact {
