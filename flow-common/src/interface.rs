@@ -44,7 +44,7 @@ pub enum Class {
     /// Every packet the classifier saw, of whatever class; the sum the others must explain. The kernel
     /// side counts it for [`Direction::Ingress`] only: packets that leave have one class each.
     Total = 0,
-    /// Sent by, or delivered to, a socket that Flow knows.
+    /// Sent by, or delivered to, a socket.
     Socket = 1,
     /// Neither sent nor received by this namespace: routed through, containers' traffic among it.
     Forwarded = 2,

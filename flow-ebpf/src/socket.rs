@@ -416,6 +416,14 @@ fn has_no_release(sk: Address) -> bool {
     is_kernels || kernel::follow(sk, &SK_SOCKET).is_none()
 }
 
+/// Inode number of the network namespace of a packet's socket; 0 where it can't be read.
+#[inline(always)]
+pub fn netns(sock: *const bpf_sock) -> u32 {
+    let mut storage = MaybeUninit::uninit();
+    // The verifier takes the pointer as an address as long as nothing is added to it.
+    SockCommon::read(sock as Address, &mut storage).map_or(0, SockCommon::netns)
+}
+
 /// The entry for a packet's socket, made from the packet's view of it if it is new.
 #[inline(always)]
 pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut SocketState, NoEntry> {
@@ -453,6 +461,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
     // SAFETY: a live map value and a full socket.
     unsafe {
         (*entry).ifindex = ifindex;
+        (*entry).netns = netns(sock);
         identify(entry, sock);
         if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
             // The last packet of a socket that was deleted: nothing else will end it.

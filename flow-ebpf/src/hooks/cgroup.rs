@@ -1,5 +1,7 @@
 //! Programs of the cgroup v2 root: life of sockets, peers of datagrams, packets of sockets.
 
+use core::ptr;
+
 use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
@@ -191,8 +193,12 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         return None;
     }
     let packet = packet::measure(skb, 0);
-    let entry = match socket::of_packet(cookie, sock, ifindex) {
-        Ok(entry) => entry,
+    let (entry, netns) = match socket::of_packet(cookie, sock, ifindex) {
+        Ok(entry) => {
+            account::wire(entry, way, &packet);
+            // SAFETY: a live map value.
+            (entry, unsafe { (*entry).netns })
+        }
         Err(NoEntry::Kernel) => return None,
         Err(NoEntry::Full) => {
             let cause = if way == Way::Sent {
@@ -201,16 +207,17 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
                 Loss::SocketFullRx
             };
             lose(cause, packet.bytes + packet.header_bytes);
-            return None;
+            (ptr::null_mut(), socket::netns(sock))
         }
     };
-    account::wire(entry, way, &packet);
-    // SAFETY: a live map value, and a field of the context.
-    let (netns, start) = unsafe { ((*entry).netns, (*skb).data as u64) };
     if way == Way::Received && netns == HOST_NETNS.load() && !interface::is_looped_back(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
+        // SAFETY: a field of the context.
+        let start = unsafe { (*skb).data as u64 };
         account::delivery(ifindex, start, &packet);
     }
-    socket::tell_packet(cookie, entry);
+    if !entry.is_null() {
+        socket::tell_packet(cookie, entry);
+    }
     Some(())
 }

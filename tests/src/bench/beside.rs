@@ -22,11 +22,11 @@ const SHORT_BYTES: &str = "20000";
 const SETTLING: Duration = Duration::from_millis(2500);
 
 /// What a tool said: bytes of both directions, by process.
-type Said = BTreeMap<Who, u64>;
+pub type Said = BTreeMap<Who, u64>;
 
 /// How a tool names a process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
+pub enum Who {
     Pid(u32),
     /// bandwhich prints no pid.
     Name(String),
@@ -150,12 +150,12 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
     ])
 }
 
-fn total(truth: &Truth) -> u64 {
+pub fn total(truth: &Truth) -> u64 {
     truth.moved.tx_bytes + truth.moved.rx_bytes
 }
 
 /// What the generator's processes moved.
-fn truths(generator: Process) -> Result<Vec<Truth>> {
+pub fn truths(generator: Process) -> Result<Vec<Truth>> {
     let text = generator.output_to_end()?;
     text.lines()
         .map(|line| {
@@ -170,7 +170,7 @@ fn truths(generator: Process) -> Result<Vec<Truth>> {
 }
 
 /// The ends of processes carry their totals.
-fn read_flow(text: &str) -> Said {
+pub fn read_flow(text: &str) -> Said {
     text.lines()
         .filter(|line| line.contains(r#""type":"process.exit""#))
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

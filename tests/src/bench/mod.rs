@@ -15,6 +15,7 @@ mod machine;
 mod moments;
 mod process;
 mod screen;
+mod storm;
 
 use std::{
     path::PathBuf,
@@ -71,6 +72,7 @@ const PARTS: &[Part] = &[
     part("footprint",  "CPU and memory of the flow process",        footprint::measure),
     part("screen",     "The full-screen view",                      screen::measure),
     part("moments",    "Start and stop",                            moments::measure),
+    part("storm",      "Short connections, as many as go",          storm::measure),
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
 ];
 

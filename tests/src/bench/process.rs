@@ -202,8 +202,9 @@ impl Process {
         Ok(())
     }
 
-    /// Everything it writes until it has ended well.
+    /// Ends its standard input; everything it writes until it has ended well.
     pub fn output_to_end(mut self) -> Result<String> {
+        self.stdin = None;
         self.join()?;
         self.text()
     }

@@ -35,18 +35,50 @@ const DATAGRAM: u64 = 1400;
 const PAUSE: u8 = 1;
 
 pub fn crowd(options: &Options, tally: &Tally) -> Result<()> {
+    let exchange = |peer, tally: &Tally| {
+        let socket = connected(peer)?;
+        exchange(
+            options.bytes,
+            |datagram| socket.send(datagram),
+            |buffer| socket.recv(buffer),
+            tally,
+        )?;
+        Ok(socket)
+    };
+    all_there(options, tally, exchange)
+}
+
+pub fn addressing_crowd(options: &Options, tally: &Tally) -> Result<()> {
+    let exchange = |peer, tally: &Tally| {
+        let socket = bound(peer)?;
+        exchange(
+            options.bytes,
+            |datagram| socket.send_to(datagram, peer),
+            |buffer| socket.recv_from(buffer).map(|(length, _)| length),
+            tally,
+        )?;
+        Ok(socket)
+    };
+    all_there(options, tally, exchange)
+}
+
+/// Processes that each talk with the peer and then keep their sockets until all have.
+fn all_there(
+    options: &Options,
+    tally: &Tally,
+    talk: impl Fn(SocketAddr, &Tally) -> Result<UdpSocket>,
+) -> Result<()> {
     let peer = options.peer()?;
     // Else the first datagrams of all would wait for the neighbour's address, with room for some of them only.
-    exchange(&connected(peer)?, options.bytes, tally)?;
+    talk(peer, tally)?;
     let (done, tell_done) = pipe().context("pipe")?;
     let (end, tell_end) = pipe().context("pipe")?;
     let children = (0..options.count)
         .map(|_| {
             in_child(&options.mode, |tally| {
-                let socket = connected(peer)?;
-                exchange(&socket, options.bytes, tally)?;
-                write(&tell_done, &[0])?;
                 // The socket stays until everybody has one.
+                let _socket = talk(peer, tally)?;
+                write(&tell_done, &[0])?;
                 ensure!(read(&end, &mut [0])? == 1, "nobody said when to end");
                 Ok(())
             })
@@ -62,21 +94,30 @@ pub fn crowd(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 fn connected(peer: SocketAddr) -> Result<UdpSocket> {
+    let socket = bound(peer)?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
+fn bound(peer: SocketAddr) -> Result<UdpSocket> {
     let here: SocketAddr = if peer.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
-    let socket = UdpSocket::bind(here)?;
-    socket.connect(peer)?;
-    Ok(socket)
+    UdpSocket::bind(here).context("bind")
 }
 
-fn exchange(socket: &UdpSocket, bytes: u64, tally: &Tally) -> Result<()> {
+fn exchange(
+    bytes: u64,
+    send: impl Fn(&[u8]) -> io::Result<usize>,
+    receive: impl Fn(&mut [u8]) -> io::Result<usize>,
+    tally: &Tally,
+) -> Result<()> {
     let mut buffer = [0; 2000];
     for _ in 0..DATAGRAMS {
-        tally.sent(socket.send(datagram(bytes))?);
-        tally.received(socket.recv(&mut buffer)?);
+        tally.sent(send(datagram(bytes))?);
+        tally.received(receive(&mut buffer)?);
     }
     Ok(())
 }

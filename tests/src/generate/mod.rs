@@ -158,6 +158,7 @@ pub const MODES: &[Mode] = &[
     mode("hostile",          processes::hostile,          "a program with a hostile file name and hostile arguments"),
     mode("exec",             processes::exec,             "a process that becomes another program with a socket open"),
     mode("crowd",            crowds::crowd,               "COUNT processes with a UDP socket each, all there at once"),
+    mode("addressing-crowd", crowds::addressing_crowd,    "the same, and each datagram names its destination"),
     mode("storm",            crowds::storm,               "short connections on loopback, as many as go, until standard input ends"),
     mode("churn",            crowds::churn,               "processes that come and go, and connections, until standard input ends"),
     mode("stubborn",         crowds::stubborn,            "datagrams until standard input ends, whatever fails"),

@@ -8,13 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
 
 use super::{
     World,
     check::{self, Difference, difference},
-    counters::{self, Readings},
-    flow::Flow,
+    counters::{Readings, Watched},
     generator::Generator,
     peer::{Peer, ip, run, wait_for_acknowledgements},
     report,
@@ -415,12 +413,7 @@ fn observe(
     peers: &[Peer],
     traffic: impl FnOnce() -> Result<Vec<Truth>>,
 ) -> Result<Seen> {
-    let mut readings = Readings {
-        before_start: counters::read()?,
-        ..Readings::default()
-    };
-    let flow = Flow::events(world, name)?;
-    readings.after_start = counters::read()?;
+    let watched = Watched::start(world, name, &[])?;
     let count = |peer: &Peer| {
         let again = wire::sent_again(&peer.namespace)?;
         Ok((wire::frames(&peer.namespace)?, again))
@@ -433,12 +426,9 @@ fn observe(
         frames.insert(peer.link.clone(), after.since(&frames_before));
         sent_again.insert(peer.link.clone(), again - again_before);
     }
-    readings.before_stop = counters::read()?;
-    let ended = flow.stop(Signal::SIGINT)?;
-    ended.expect_code(130)?;
-    readings.after_stop = counters::read()?;
+    let (stream, readings) = watched.end()?;
     Ok(Seen {
-        stream: Stream::parse(&ended.stdout),
+        stream,
         readings,
         truths,
         frames,

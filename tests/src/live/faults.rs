@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     World, cases, check,
+    counters::Watched,
     flow::Flow,
     generator::Generator,
     overload::{ended, exits, near, server},
@@ -95,22 +96,23 @@ pub fn two_flows(world: &World) -> Result<()> {
     let case = case("tcp_both")?;
     for first_ends_first in [true, false] {
         let peer = session::new_peer(world)?;
-        let first = Flow::events(world, "two-first")?;
-        let second = Flow::events(world, "two-second")?;
+        let first = Watched::start(world, "two-first", &[])?;
+        let second = Watched::start(world, "two-second", &[])?;
         let both = session::Ends::start(world, case, &peer)?.finish()?;
         let (ends, stays) = if first_ends_first {
             (first, second)
         } else {
             (second, first)
         };
-        let early = ended(ends)?;
+        let (early, until_early) = ends.end()?;
         let alone = session::Ends::start(world, case, &peer)?.finish()?;
-        let late = ended(stays)?;
+        let (late, until_late) = stays.end()?;
         let mut differences = check::stream(&early, false);
         differences.extend(check::stream(&late, false));
         differences.extend(exits(&early, &both));
         differences.extend(exits(&late, &[both, alone].concat()));
-        for stream in [&early, &late] {
+        for (stream, readings) in [(&early, &until_early), (&late, &until_late)] {
+            differences.extend(check::ledgers(stream, readings, &[&peer.link]));
             differences.extend(check::interface(
                 stream,
                 &peer.link,

@@ -15,8 +15,9 @@ use flow_user::source::kernel::limits::Blind;
 use nix::sys::signal::Signal;
 
 use super::{
-    World,
+    Backend, World,
     check::{self, Difference, difference},
+    counters::Watched,
     expected::{by_pid, sees},
     flow::Flow,
     generator::Generator,
@@ -38,12 +39,16 @@ const STOPPED: Duration = Duration::from_secs(5);
 const HEADERS: u64 = 28;
 /// Bytes of a datagram of the mode `crowd`.
 const DATAGRAM: u64 = 500;
+/// The programs that make sockets' cookies.
+const COOKIE_GIVERS: &str = "sock_create,sock_release,post_bind4,post_bind6,connect4,connect6,connection_made,\
+    cgroup_ingress,cgroup_egress,sendmsg4,sendmsg6,recvmsg4,recvmsg6";
 
 /// The smallest ring buffer, under many processes and connections: whatever it had no room for is found by other ways.
 pub fn ring(world: &World) -> Result<()> {
     let connections = world.scaled(10_000);
     let peer = session::new_peer(world)?;
-    let mut flow = Flow::events_with(world, "ring", &["--ring-size", "16K"])?;
+    let mut watched = Watched::start(world, "ring", &["--ring-size", "16K"])?;
+    let flow = &mut watched.flow;
     let (far, address) = server(world, "ring", &peer)?;
     if world.is_slow() {
         // Flow keeps up with what such a machine makes.
@@ -77,8 +82,9 @@ pub fn ring(world: &World) -> Result<()> {
         let is_whole = counts.all(|(_, count)| count as u64 == connections);
         Ok((is_whole && exits(&stream, &truths).is_empty()).then_some(()))
     });
-    let stream = ended(flow)?;
+    let (stream, readings) = watched.end()?;
     let mut differences = stream.faults.clone();
+    differences.extend(check::ledgers(&stream, &readings, &[&peer.link]));
     differences.extend(exits(&stream, &truths));
     for (what, count) in connections_of(&stream, client) {
         if count as u64 != connections {
@@ -93,8 +99,12 @@ pub fn ring(world: &World) -> Result<()> {
 
 /// The tables of sockets and of flows too small.
 pub fn sockets(world: &World) -> Result<()> {
-    let (stream, truths, peer) = crowd(world, "sockets", 150, &["--max-sockets", "64"])?;
-    let mut differences = stream.faults.clone();
+    let Crowd {
+        stream,
+        truths,
+        peer,
+        mut differences,
+    } = crowd(world, "sockets", 150, &["--max-sockets", "64"])?;
     match unreturned(world, &stream) {
         0 => differences.extend(exits(&stream, &truths)),
         missed => differences.extend(summed(&stream, &truths, missed)),
@@ -120,21 +130,28 @@ pub fn sockets(world: &World) -> Result<()> {
         told.rx_bytes,
         lost(&stream, "socket_full_rx"),
     ));
-    // What the sockets of this side sent passed the interface, known or not, each packet with a link header.
-    let near: Vec<_> = truths
-        .iter()
-        .filter(|truth| truth.mode == "crowd")
-        .collect();
-    let sent = packets(&sum(near.iter().map(|truth| truth.moved)));
-    let frames = i128::from(sent.tx_bytes + check::LINK_HEADER * sent.tx_packets);
-    match stream.interfaces.get(&peer.link) {
-        Some(ledger) if ledger.egress.socket == frames => {}
-        other => differences.push(difference(
-            &peer.link,
+    // What passed the interface was the sockets' of this side, known or not, each packet with a link header.
+    let near = truths.iter().filter(|truth| truth.mode == "crowd");
+    let near = packets(&sum(near.map(|truth| truth.moved)));
+    let ledger = stream.interfaces.get(&peer.link);
+    for (what, bytes, packets, seen) in [
+        (
             "egress socket",
-            frames,
-            other.map_or("none".to_owned(), |ledger| ledger.egress.socket.to_string()),
-        )),
+            near.tx_bytes,
+            near.tx_packets,
+            ledger.map(|ledger| ledger.egress.socket),
+        ),
+        (
+            "ingress socket",
+            near.rx_bytes,
+            near.rx_packets,
+            ledger.map(|ledger| ledger.ingress.socket),
+        ),
+    ] {
+        let frames = i128::from(bytes + check::LINK_HEADER * packets);
+        if seen != Some(frames) {
+            differences.push(difference(&peer.link, what, frames, format!("{seen:?}")));
+        }
     }
     eprintln!("sockets: lost {}", lost_in_words(&stream));
     report::expect_none(&differences)
@@ -143,8 +160,12 @@ pub fn sockets(world: &World) -> Result<()> {
 /// The table of flows too small, and that of processes which takes what it does not.
 pub fn processes(world: &World) -> Result<()> {
     let small = ["--max-sockets", "16", "--max-processes", "16"];
-    let (stream, truths, _) = crowd(world, "processes", 60, &small)?;
-    let mut differences = stream.faults.clone();
+    let Crowd {
+        stream,
+        truths,
+        mut differences,
+        ..
+    } = crowd(world, "processes", 60, &small)?;
     differences.extend(summed(&stream, &truths, unreturned(world, &stream)));
     differences.extend(causes(
         &stream,
@@ -154,9 +175,72 @@ pub fn processes(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
+/// The notes of calls under way, the counters of interfaces and the aliases of sockets too few.
+pub fn small_maps(world: &World) -> Result<()> {
+    let peer = session::new_peer(world)?;
+    let flow = Flow::events_changed(world, "notes", |command| {
+        command.env("FLOW_MAP_ENTRIES", "CALLS=16,INTERFACES=2,LINKS=1");
+    })?;
+    let truths = talk(world, "notes", &peer, "addressing-crowd", 100)?;
+    let stream = ended(flow)?;
+    let mut differences = stream.faults.clone();
+    let backend = world.options.backend;
+    let missed = lost(&stream, "call_full");
+    if backend == Backend::Kprobe {
+        // Without a note the call is not counted at all.
+        let total = |moved: Moved| moved.tx_bytes + moved.rx_bytes;
+        let truth = total(sum(truths.iter().map(|truth| truth.moved)));
+        let told = truths
+            .iter()
+            .filter_map(|truth| exit_of(&stream, truth.pid));
+        let told = total(sum(told));
+        let unreturned = unreturned(world, &stream).min(truth.saturating_sub(told));
+        let lost = (missed * DATAGRAM).max(unreturned);
+        differences.extend(accounted("app", truth, told, lost));
+    } else {
+        // Without one only the peer of a datagram is missing.
+        differences.extend(exits(&stream, &truths));
+    }
+    if backend != Backend::Fexit {
+        differences.extend(causes(&stream, &["call_full"]));
+    }
+    let classified = stream
+        .interfaces
+        .values()
+        .filter(|ledger| ledger.classified);
+    if classified.count() != 1 || stream.interfaces.len() < 2 {
+        let seen = format!("{:?}", stream.interfaces);
+        differences.push(difference("interfaces", "classified", "one of them", seen));
+    }
+    eprintln!("small_maps: lost {}", lost_in_words(&stream));
+    report::expect_none(&differences)?;
+
+    // Without the programs that give sockets their cookies each has an alias instead, of which old ones give way.
+    let flow = Flow::events_changed(world, "aliases", |command| {
+        command.env("FLOW_REFUSE", COOKIE_GIVERS);
+        command.env("FLOW_MAP_ENTRIES", "ALIASES=16");
+    })?;
+    let truths = talk(world, "aliases", &peer, "tcp-threads", 64)?;
+    let stream = ended(flow)?;
+    let mut differences = stream.faults.clone();
+    differences.extend(exits(&stream, &truths));
+    report::expect_none(&differences)
+}
+
+/// What a mode and the far end that it talks to moved.
+fn talk(world: &World, name: &str, peer: &Peer, mode: &str, count: u64) -> Result<Vec<Truth>> {
+    let (far, address) = server(world, name, peer)?;
+    let (bytes, count) = (DATAGRAM.to_string(), count.to_string());
+    let arguments = ["--bytes", &bytes, "--count", &count];
+    let mut truths = near(world, name, mode, address, &arguments)?.join()?;
+    truths.extend(far.finish()?);
+    Ok(truths)
+}
+
 /// Flow does not get to run for a while, under as many short connections as this machine makes.
 pub fn stopped(world: &World) -> Result<()> {
-    let mut flow = Flow::events(world, "stopped")?;
+    let mut watched = Watched::start(world, "stopped", &[])?;
+    let flow = &mut watched.flow;
     let started = Instant::now();
     let storm = Generator::start(world, "stopped.near", "storm", &[], None)?;
     flow.tell(Signal::SIGSTOP)?;
@@ -164,8 +248,11 @@ pub fn stopped(world: &World) -> Result<()> {
     flow.tell(Signal::SIGCONT)?;
     let truths = storm.finish()?;
     let took = started.elapsed();
-    let stream = ended(flow)?;
+    let (stream, readings) = watched.end()?;
     let mut differences = stream.faults.clone();
+    // Other programs talk over it, too.
+    let quiet: &[&str] = if is_alone() { &["lo"] } else { &[] };
+    differences.extend(check::ledgers(&stream, &readings, quiet));
     differences.extend(exits(&stream, &truths));
     // A connection is a call each way.
     let connections = truths
@@ -255,28 +342,29 @@ fn left_out(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Processes that all have a socket at once, under a Flow with these arguments; what it told of them, what they
-/// moved with the far end, and where that is.
-fn crowd(
-    world: &World,
-    name: &str,
-    count: u64,
-    arguments: &[&str],
-) -> Result<(Stream, Vec<Truth>, Peer)> {
+/// What Flow told of processes, what they moved with the far end, and where that is.
+struct Crowd {
+    stream: Stream,
+    truths: Vec<Truth>,
+    peer: Peer,
+    /// What is wrong whatever was lost.
+    differences: Vec<Difference>,
+}
+
+/// Processes that all have a socket at once, under a Flow with these arguments.
+fn crowd(world: &World, name: &str, count: u64, arguments: &[&str]) -> Result<Crowd> {
     let peer = session::new_peer(world)?;
-    let flow = Flow::events_with(world, name, arguments)?;
-    let (far, address) = server(world, name, &peer)?;
-    let (bytes, count) = (DATAGRAM.to_string(), count.to_string());
-    let mut crowd = near(
-        world,
-        name,
-        "crowd",
-        address,
-        &["--bytes", &bytes, "--count", &count],
-    )?;
-    let mut truths: Vec<_> = crowd.join()?;
-    truths.extend(far.finish()?);
-    Ok((ended(flow)?, truths, peer))
+    let watched = Watched::start(world, name, arguments)?;
+    let truths = talk(world, name, &peer, "crowd", count)?;
+    let (stream, readings) = watched.end()?;
+    let mut differences = stream.faults.clone();
+    differences.extend(check::ledgers(&stream, &readings, &[&peer.link]));
+    Ok(Crowd {
+        stream,
+        truths,
+        peer,
+        differences,
+    })
 }
 
 /// A far end that serves.
@@ -436,11 +524,20 @@ fn causes(stream: &Stream, expected: &[&str]) -> Vec<Difference> {
 
 /// What was told and what was lost are all there is. On a machine where others talk as well some of what was lost is theirs.
 fn accounted(what: &str, truth: u64, told: u64, lost: u64) -> Option<Difference> {
-    let is_alone = Path::new(guest::MODULES).exists();
     let all = told + lost;
-    let holds = told <= truth && if is_alone { all == truth } else { all >= truth };
+    let holds = told <= truth
+        && if is_alone() {
+            all == truth
+        } else {
+            all >= truth
+        };
     let seen = format!("{told} told and {lost} lost");
     (!holds).then(|| difference("all", what, truth, seen))
+}
+
+/// Whether nobody but the test talks on this machine: a guest.
+fn is_alone() -> bool {
+    Path::new(guest::MODULES).exists()
 }
 
 fn sum(moved: impl Iterator<Item = Moved>) -> Moved {

@@ -79,6 +79,7 @@ pub const TESTS: &[Test] = &[
     test("overload_ring",             overload::ring),
     test("overload_sockets",          overload::sockets),
     test("overload_processes",        overload::processes),
+    test("overload_small_maps",       overload::small_maps),
     test("overload_stopped",          overload::stopped),
     test("overload_interrupts",       overload::interrupts),
     test("fault_interface_deleted",   faults::interface_deleted),

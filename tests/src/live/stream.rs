@@ -73,6 +73,8 @@ pub struct Identity {
 /// The ledger of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
+    /// Whether its classifiers look at its packets.
+    pub classified: bool,
     pub ingress: Side,
     pub egress: Side,
 }
@@ -290,6 +292,7 @@ impl Stream {
             return;
         };
         let ledger = Ledger {
+            classified: record["interface"]["classified"] == true,
             ingress: side(&record["ingress"]),
             egress: side(&record["egress"]),
         };

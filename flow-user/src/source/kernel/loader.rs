@@ -11,7 +11,7 @@ use super::{
     btf::{Btf, BtfError},
     offsets::{self, OffsetError},
     programs::AttachError,
-    sizes::Sizes,
+    sizes::{self, Sizes},
 };
 
 /// The object of the kernel side; empty where the build had no BPF toolchain.
@@ -62,8 +62,10 @@ pub fn load(btf: &Btf, sizes: &Sizes, gives_cookies: bool) -> Result<Ebpf, LoadE
     }
     let offsets = offsets::resolve(btf)?;
     let netns = host_netns().map_err(LoadError::Netns)?;
+    let for_test = sizes::for_test();
     let mut loader = EbpfLoader::new();
     sizes.apply(&mut loader);
+    Sizes::apply_for_test(&mut loader, &for_test);
     for (name, offset) in &offsets {
         // A program set without a reader of this member does not have the global.
         loader.override_global(name, offset, false);

@@ -20,8 +20,11 @@ use aya_obj::generated::{
     perf_event_attr,
 };
 
+use nix::sched::{CloneFlags, unshare};
+
 use crate::source::{
     kernel::{
+        beside::beside,
         btf::{Btf, BtfError},
         syscall,
     },
@@ -237,7 +240,22 @@ pub fn tcx() -> Outcome {
 }
 
 /// Whether programs can be attached to interfaces as filters of a clsact qdisc.
+///
+/// It is tried in a network namespace of its own: when the trial takes its qdisc off the loopback interface, another Flow
+/// that attaches there at that moment would lose its filters.
 pub fn clsact() -> Outcome {
+    let (outcome, ()) = beside(
+        || {
+            // Without the right to make one, this one must do.
+            let _ = unshare(CloneFlags::CLONE_NEWNET);
+            clsact_here()
+        },
+        || (),
+    );
+    outcome
+}
+
+fn clsact_here() -> Outcome {
     let classifier = match load_classifier() {
         Ok(classifier) => classifier,
         Err(refused) => return refused,
