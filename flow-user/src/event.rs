@@ -398,7 +398,7 @@ pub struct InterfaceSide {
     pub classes: [ClassCount; Class::COUNT],
     /// The interface's own `bytes` when the classifier was attached.
     pub bytes_at_attach: Bytes,
-    /// And its own `packets`.
+    /// Its own `packets` then, give or take those that were on their way.
     pub packets_at_attach: u64,
 }
 

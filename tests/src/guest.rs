@@ -37,6 +37,10 @@ pub const ENVIRONMENT: &str = "/flow-vm/environment";
 /// The last line a guest writes starts with this; the command's exit code follows.
 pub const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
 
+/// The setting of TCP's loss probes: it sends its last segment once more as soon as the acknowledgement takes twice as long as usual, as it
+/// does whenever the machine that emulates this one has something else to do.
+pub const LOSS_PROBES: &str = "net/ipv4/tcp_early_retrans";
+
 /// The second serial port. The first is the kernel's console: its messages would cut the command's lines in two.
 const REPORT: &str = "/dev/ttyS1";
 
@@ -59,6 +63,11 @@ const MOUNTS: [(&str, &str, &str); 13] = [
     ("/sys/kernel/security", "securityfs", ""),
     ("/sys/kernel/config", "configfs", ""),
 ];
+
+/// Whether this is a test guest, where nobody but the test talks, on a kernel that lacks nothing.
+pub fn is_here() -> bool {
+    Path::new(MODULES).exists()
+}
 
 /// Runs the guest and powers it off. For process 1 only.
 pub fn run() -> ! {
@@ -146,11 +155,10 @@ fn bring_up_loopback() -> Result<()> {
     Ok(())
 }
 
-/// Keeps TCP from sending its last segment once more whenever the other end seems slow, as it does while the machine
-/// that emulates this one has something else to do. Network namespaces begin with the kernel's default.
+/// Switches loss probes off in the first network namespace; others begin with the kernel's default.
 fn no_loss_probes() -> Result<()> {
-    let path = "/proc/sys/net/ipv4/tcp_early_retrans";
-    fs::write(path, "0").with_context(|| format!("cannot write {path}"))
+    let path = format!("/proc/sys/{LOSS_PROBES}");
+    fs::write(&path, "0").with_context(|| format!("cannot write {path}"))
 }
 
 /// Runs what [`COMMAND`] says and gives its exit code, in the shell's way for one that died of a signal.

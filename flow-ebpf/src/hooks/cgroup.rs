@@ -201,12 +201,12 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         }
         Err(NoEntry::Kernel) => return None,
         Err(NoEntry::Full) => {
-            let cause = if way == Way::Sent {
-                Loss::SocketFullTx
-            } else {
-                Loss::SocketFullRx
-            };
-            lose(cause, packet.bytes + packet.header_bytes);
+            let bytes = packet.bytes + packet.header_bytes;
+            if way == Way::Sent {
+                lose(Loss::SocketFullTx, bytes);
+                return None;
+            }
+            lose(Loss::SocketFullRx, bytes);
             (ptr::null_mut(), socket::netns(sock))
         }
     };

@@ -1,36 +1,22 @@
 //! Flow, nethogs and bandwhich, one after the other on the same traffic: a bulk sender and many short processes.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use super::{
     Bench, Output, Process, Section,
     bulk::{any_port, listening},
     figures::{Table, mebibytes, number},
+    moved::{Said, Who, bytes_of, ends_of_processes, moved_by},
 };
-use crate::{
-    live::peer::Peer,
-    truth::{Line, Truth},
-};
+use crate::{live::peer::Peer, truth::Truth};
 
 const BULK_BYTES: &str = "2000000000";
 const SHORT_PROCESSES: &str = "500";
 const SHORT_BYTES: &str = "20000";
 /// So that a tool that looks once a second has looked before and after.
 const SETTLING: Duration = Duration::from_millis(2500);
-
-/// What a tool said: bytes of both directions, by process.
-pub type Said = BTreeMap<Who, u64>;
-
-/// How a tool names a process.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
-    Pid(u32),
-    /// bandwhich prints no pid.
-    Name(String),
-}
 
 struct Tool<'a> {
     name: &'static str,
@@ -48,7 +34,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
             name: "flow events",
             program: Some(&options.flow),
             arguments: vec!["events", "--json", "--backend", options.backend.name()],
-            read: read_flow,
+            read: ends_of_processes,
         },
         Tool {
             name: "nethogs",
@@ -119,7 +105,7 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
     let send = |mode, bytes, count| -> Result<Vec<Truth>> {
         let mut arguments = vec!["generate", mode, "--peer", &address];
         arguments.extend(["--bytes", bytes, "--count", count]);
-        truths(generate(&arguments, None)?)
+        moved_by(generate(&arguments, None)?)
     };
     let bulk = send("tcp-up", BULK_BYTES, "1")?;
     let mut short = send("short-processes", SHORT_BYTES, SHORT_PROCESSES)?;
@@ -136,7 +122,7 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
         by_pid.or_else(|| said.get(&Who::Name(truth.comm.clone())))
     };
     let share = |truths: &[Truth]| {
-        let moved: u64 = truths.iter().map(total).sum();
+        let moved: u64 = truths.iter().map(bytes_of).sum();
         let attributed: u64 = truths.iter().filter_map(told).sum();
         format!("{:.2} %", 100.0 * attributed as f64 / moved.max(1) as f64)
     };
@@ -148,39 +134,6 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
         format!("{} s", number(usage.cpu.as_secs_f64())),
         mebibytes(usage.peak),
     ])
-}
-
-pub fn total(truth: &Truth) -> u64 {
-    truth.moved.tx_bytes + truth.moved.rx_bytes
-}
-
-/// What the generator's processes moved.
-pub fn truths(generator: Process) -> Result<Vec<Truth>> {
-    let text = generator.output_to_end()?;
-    text.lines()
-        .map(|line| {
-            serde_json::from_str(line).with_context(|| format!("the generator said {line:?}"))
-        })
-        .filter_map(|line| match line {
-            Ok(Line::Moved(truth)) => Some(Ok(*truth)),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .collect()
-}
-
-/// The ends of processes carry their totals.
-pub fn read_flow(text: &str) -> Said {
-    text.lines()
-        .filter(|line| line.contains(r#""type":"process.exit""#))
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|event| {
-            let pid = u32::try_from(event["process"]["pid"].as_u64()?).ok()?;
-            let app = &event["app"];
-            let bytes = app["tx_bytes"].as_u64()? + app["rx_bytes"].as_u64()?;
-            (bytes > 0).then_some((Who::Pid(pid), bytes))
-        })
-        .collect()
 }
 
 /// Lines `PROGRAM/PID/UID<tab>SENT<tab>RECEIVED`, totals; those of what it cannot name have pid 0.
@@ -238,11 +191,5 @@ mod tests {
         let line = "process: <17> \"curl\" up/down Bps: 10/5 connections: 1\n";
         let said = read_bandwhich(&format!("Refreshing:\n{line}{line}"));
         assert_eq!(said, Said::from([(Who::Name("curl".to_owned()), 30)]));
-    }
-
-    #[test]
-    fn flow_tells_totals_when_a_process_ends() {
-        let text = "{\"type\":\"process.exit\",\"process\":{\"pid\":7},\"app\":{\"tx_bytes\":1,\"rx_bytes\":2}}\n";
-        assert_eq!(read_flow(text), Said::from([(Who::Pid(7), 3)]));
     }
 }

@@ -13,6 +13,7 @@ mod hooks;
 pub mod load;
 mod machine;
 mod moments;
+mod moved;
 mod process;
 mod screen;
 mod storm;

@@ -74,7 +74,7 @@ pub struct Usage {
 }
 
 impl Process {
-    /// Starts a program, in the peer's network namespace or in this one. Its standard input stays open until [`Self::finish`].
+    /// Starts a program, in the peer's network namespace or in this one. Its standard input stays open until it is to end.
     pub fn start<S: AsRef<OsStr>>(
         bench: &Bench,
         name: &str,

@@ -30,7 +30,7 @@ const CLOSED: u16 = 1;
 /// Bytes of a question or an answer of ARP, and of all headers around a frame's layer 3 in the tunnel.
 const ARP: i128 = 28;
 const TUNNELED: i128 = 14 + 20 + 8 + 8 + 14;
-/// Packets that are the kernel's at the end of a connection, and bytes of the largest: its socket may be gone to
+/// Packets that are the kernel's at the ends of two connections, and bytes of the largest: a socket may be gone to
 /// TIME_WAIT when the far end's FIN comes, and again when that comes twice.
 const ANSWERS: i128 = 6;
 const LARGEST_ANSWER: i128 = 20 + 60;

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 use super::{waiting, wire};
+use crate::guest::LOSS_PROBES;
 
 /// Where `ip netns` keeps its names.
 pub const NAMESPACES: &str = "/run/netns";
@@ -21,8 +22,6 @@ pub const NAMESPACE_PREFIX: &str = "flow-test-";
 /// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
 /// that process is gone.
 pub const LINK_PREFIX: &str = "ft";
-/// By default TCP sends the last segment once more as soon as its acknowledgement takes twice as long as usual.
-const LOSS_PROBES: &str = "net.ipv4.tcp_early_retrans";
 
 /// A network namespace and the way there, with counters of what passes. Goes with the value, also when the test panics.
 #[derive(Debug)]
@@ -72,17 +71,16 @@ impl Peer {
             });
             Ok(running.then_some(()))
         })?;
-        peer.be_patient(subnet)?;
         Ok(peer)
     }
 
     /// Lets TCP at both ends wait for acknowledgements on the way to the other.
-    fn be_patient(&self, subnet: u8) -> Result<()> {
+    pub fn be_patient(&self) -> Result<()> {
         let (namespace, link) = (&self.namespace, &self.link);
         for network in [
-            format!("10.200.{subnet}.0/24"),
+            format!("{}/24", network(self.far4, 24)),
             // The metric of the route that the kernel made.
-            format!("fd00:200:{subnet:x}::/64 metric 256"),
+            format!("{}/64 metric 256", network(self.far6, 64)),
         ] {
             wait_for_acknowledgements("", &format!("{network} dev {link}"))?;
             wait_for_acknowledgements(
@@ -169,6 +167,18 @@ fn owner(name: &str, prefix: &str) -> Option<u32> {
 
 fn is_alive(pid: u32) -> bool {
     PathBuf::from(format!("/proc/{pid}")).exists()
+}
+
+/// The network of an address, by its length in bits.
+fn network(address: IpAddr, length: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            Ipv4Addr::from_bits(address.to_bits() & u32::MAX << (32 - length)).into()
+        }
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & u128::MAX << (128 - length)).into()
+        }
+    }
 }
 
 /// A third byte of 10.200.x.0/24 that nobody here uses.

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -239,13 +238,15 @@ fn wait_until_seen(world: &World, flow: &Flow, peer: &Peer, readings: &mut Readi
 /// A peer with a name that no other of this process has.
 pub fn new_peer(world: &World) -> Result<Peer> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    Peer::new(NUMBER.fetch_add(1, Ordering::Relaxed), world.patience())
+    let peer = Peer::new(NUMBER.fetch_add(1, Ordering::Relaxed), world.patience())?;
+    peer.be_patient()?;
+    Ok(peer)
 }
 
 impl Session {
     /// What is wrong with the run as a whole.
     fn differences(&self, world: &World) -> Vec<Difference> {
-        let backend = self.backend(world);
+        let backend = used(&self.stream, world);
         let misses = self.had_many_waiting && !sees(backend, Blind::ReturnProbesExhausted);
         let mut differences = check::stream(&self.stream, misses);
         let mut quiet: Vec<_> = self.links.iter().map(|link| &*link.name).collect();
@@ -275,7 +276,7 @@ impl Session {
             }
         }
         let asked = world.options.backend;
-        if asked != Backend::Auto && self.backend(world) != asked {
+        if asked != Backend::Auto && used(&self.stream, world) != asked {
             let seen = self.stream.backend.as_deref().unwrap_or("none");
             differences.push(difference("status", "backend", asked.name(), seen));
         }
@@ -287,7 +288,7 @@ impl Session {
         if let Some(feature) = lacking {
             return lacks(case, feature).into_iter().collect();
         }
-        let backend = self.backend(world);
+        let backend = used(&self.stream, world);
         let mut differences = check::processes(&self.stream, truths, backend);
         differences.extend((case.also)(&self.stream, truths, backend));
         for blind in case.proves {
@@ -298,22 +299,21 @@ impl Session {
         }
         differences
     }
+}
 
-    /// The backend that Flow says it uses; the one that was asked for where it does not say.
-    fn backend(&self, world: &World) -> Backend {
-        let said = self.stream.backend.as_deref().unwrap_or_default();
-        [Backend::Fexit, Backend::Kprobe, Backend::Tracepoint]
-            .into_iter()
-            .find(|backend| said.contains(backend.name()))
-            .unwrap_or(world.options.backend)
-    }
+/// The backend that Flow says it uses; the one that was asked for where it does not say.
+pub fn used(stream: &Stream, world: &World) -> Backend {
+    let said = stream.backend.as_deref().unwrap_or_default();
+    [Backend::Fexit, Backend::Kprobe, Backend::Tracepoint]
+        .into_iter()
+        .find(|backend| said.contains(backend.name()))
+        .unwrap_or(world.options.backend)
 }
 
 /// What is wrong with a case that could not run: all, unless the table says that kernels may lack what it needs.
 /// The guests' kernels lack nothing.
 fn lacks(case: &Case, feature: Feature) -> Option<Difference> {
-    let is_guest = Path::new(guest::MODULES).exists();
-    if case.needs == Some(feature) && !is_guest {
+    if case.needs == Some(feature) && !guest::is_here() {
         eprintln!("{}: not here, this kernel has no {feature:?}", case.name);
         return None;
     }

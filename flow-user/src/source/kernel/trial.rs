@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io, mem,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    panic::resume_unwind,
     path::Path,
     sync::mpsc,
     thread,
@@ -19,12 +20,10 @@ use aya_obj::generated::{
     bpf_attach_type as attach, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_type as program,
     perf_event_attr,
 };
-
 use nix::sched::{CloneFlags, unshare};
 
 use crate::source::{
     kernel::{
-        beside::beside,
         btf::{Btf, BtfError},
         syscall,
     },
@@ -244,15 +243,15 @@ pub fn tcx() -> Outcome {
 /// It is tried in a network namespace of its own: when the trial takes its qdisc off the loopback interface, another Flow
 /// that attaches there at that moment would lose its filters.
 pub fn clsact() -> Outcome {
-    let (outcome, ()) = beside(
-        || {
+    thread::scope(|scope| {
+        let elsewhere = scope.spawn(|| {
             // Without the right to make one, this one must do.
             let _ = unshare(CloneFlags::CLONE_NEWNET);
             clsact_here()
-        },
-        || (),
-    );
-    outcome
+        });
+        let outcome = elsewhere.join();
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 fn clsact_here() -> Outcome {
