@@ -80,7 +80,8 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     let lost = lost(&text);
     if !lost.is_empty() {
         notes.push(format!(
-            "Told as lost, and made up for from the maps: `{lost}`"
+            "Told as lost, of which records are made up for from the maps and bytes without a flow are their processes' \
+             still: `{lost}`"
         ));
     }
     let what = "bytes missing, short connections, as many as go";
