@@ -12,12 +12,13 @@ use anyhow::{Context as _, Result};
 use super::{
     World,
     check::{self, Difference, difference},
-    counters::{Readings, Watched},
+    counters::Readings,
     generator::Generator,
     peer::{Peer, ip, run, wait_for_acknowledgements},
     report,
     session::new_peer,
     stream::{Ledger, Side, Stream},
+    watched::Watched,
     wire::{self, Packets},
 };
 use crate::{

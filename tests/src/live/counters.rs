@@ -3,9 +3,6 @@
 use std::{collections::HashMap, fs};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
-
-use super::{World, flow::Flow, stream::Stream};
 
 /// Bytes of an interface since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,35 +27,6 @@ pub struct Readings {
     pub after_start: Counters,
     pub before_stop: Counters,
     pub after_stop: Counters,
-}
-
-/// A Flow, and what the interfaces had counted before and after its start.
-pub struct Watched {
-    pub flow: Flow,
-    readings: Readings,
-}
-
-impl Watched {
-    /// Starts `flow events` with these arguments.
-    pub fn start(world: &World, name: &str, arguments: &[&str]) -> Result<Self> {
-        let mut readings = Readings {
-            before_start: read()?,
-            ..Readings::default()
-        };
-        let flow = Flow::events_with(world, name, arguments)?;
-        readings.after_start = read()?;
-        Ok(Self { flow, readings })
-    }
-
-    /// Ends Flow; what it told, and all four readings.
-    pub fn end(self) -> Result<(Stream, Readings)> {
-        let Self { flow, mut readings } = self;
-        readings.before_stop = read()?;
-        let ended = flow.stop(Signal::SIGINT)?;
-        ended.expect_code(130)?;
-        readings.after_stop = read()?;
-        Ok((Stream::parse(&ended.stdout), readings))
-    }
 }
 
 fn parse(text: &str) -> Counters {

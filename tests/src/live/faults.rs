@@ -14,7 +14,6 @@ use nix::sys::signal::Signal;
 
 use super::{
     World, cases, check,
-    counters::Watched,
     flow::Flow,
     generator::Generator,
     overload::{ended, exits, near, server},
@@ -22,6 +21,7 @@ use super::{
     qdisc, report, session,
     stream::Stream,
     waiting,
+    watched::Watched,
 };
 
 /// Bytes of a datagram that goes on whatever happens.

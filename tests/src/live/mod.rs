@@ -21,6 +21,7 @@ pub mod stream;
 mod terminal;
 mod unread;
 pub(crate) mod waiting;
+mod watched;
 mod wire;
 
 use std::{fs, path::PathBuf, time::Duration};

@@ -16,7 +16,6 @@ use nix::sys::signal::Signal;
 use super::{
     Backend, World,
     check::{self, Difference, difference},
-    counters::Watched,
     expected::{by_pid, sees},
     flow::Flow,
     generator::Generator,
@@ -24,6 +23,7 @@ use super::{
     report, session,
     stream::{Stream, Wire, wires},
     waiting,
+    watched::Watched,
 };
 use crate::{
     guest,
