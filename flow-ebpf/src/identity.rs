@@ -30,11 +30,20 @@ pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
     if cookie != 0 && has_own_cookie(protocol) {
         return cookie;
     }
+    alias(sk).unwrap_or_else(|| new_alias(sk))
+}
+
+/// The alias of the socket at an address, if it has one.
+#[inline(always)]
+pub fn alias(sk: Address) -> Option<u64> {
     // SAFETY: the value is copied at once.
-    match unsafe { ALIASES.get(sk) } {
-        Some(alias) => alias.id,
-        None => new_alias(sk),
-    }
+    unsafe { ALIASES.get(sk) }.map(|alias| alias.id)
+}
+
+/// Forgets the alias of a socket that is no more.
+#[inline(always)]
+pub fn forget_alias(sk: Address) {
+    let _ = ALIASES.remove(sk);
 }
 
 /// Whether a protocol's sockets have a cookie that no other socket has.
@@ -52,8 +61,7 @@ fn new_alias(sk: Address) -> u64 {
     let alias = Alias { id, closed: 0 };
     let _ = ALIASES.insert(sk, alias, u64::from(BPF_NOEXIST));
     // Another CPU may have been first.
-    // SAFETY: the value is copied at once.
-    unsafe { ALIASES.get(sk) }.map_or(id, |alias| alias.id)
+    self::alias(sk).unwrap_or(id)
 }
 
 /// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
@@ -68,7 +76,7 @@ pub fn renew_alias(sk: Address, new_state: u8) {
     if new_state == state::CLOSE {
         alias.closed = 1;
     } else if alias.closed != 0 {
-        let _ = ALIASES.remove(sk);
+        forget_alias(sk);
     }
 }
 

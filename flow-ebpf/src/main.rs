@@ -115,6 +115,12 @@ fn set_state_nested(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+fn tcp_destroy_sock(ctx: RawTracePointContext) -> i32 {
+    hooks::tracepoint::destroyed(&ctx);
+    0
+}
+
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     hooks::tracepoint::exec(&ctx);

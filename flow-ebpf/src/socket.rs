@@ -12,7 +12,7 @@ use flow_common::{
 };
 
 use crate::{
-    identity::{has_own_cookie, id, is_alias, renew_alias},
+    identity::{alias, forget_alias, has_own_cookie, id, is_alias, renew_alias},
     kernel::{
         self, AF_INET, AF_INET6, Address, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
         SK_PROTOCOL, SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
@@ -202,6 +202,30 @@ pub fn released(id: u64) {
     end(id, entry, was_told);
 }
 
+/// The kernel gives up a TCP socket: no call will use it again. Heard only where no cgroup hook tells its release.
+#[inline(always)]
+pub fn destroyed(sk: Address) -> Option<()> {
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let id = match common.cookie() {
+        0 => alias(sk)?,
+        cookie => cookie,
+    };
+    forget_alias(sk);
+    let entry = SOCKETS.get_ptr_mut(id)?;
+    // SAFETY: a live map value.
+    let (was_released, was_told) = unsafe {
+        let was_released = (*entry).released != 0;
+        (*entry).released = 1;
+        (was_released, (*entry).epoch != 0)
+    };
+    // One that was released had its end with its last change of state.
+    if !was_released {
+        end(id, entry, was_told);
+    }
+    Some(())
+}
+
 /// Ends a socket's entry. User space deletes what it was told of, after a last look; the rest
 /// goes at once.
 #[inline(always)]
@@ -348,7 +372,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         None
     };
     // SAFETY: a live map value.
-    let (released, was_told) = unsafe {
+    let (is_last, was_told) = unsafe {
         if let Some(caller) = caller
             && (*entry).owner.tgid == 0
         {
@@ -373,11 +397,11 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
             (*entry).closed = 1;
             (*entry).error = error;
         }
-        // One with an alias can't be found when it is released.
-        ((*entry).released != 0 || is_alias(id), (*entry).epoch != 0)
+        let is_last = (*entry).released != 0 || is_alias(id) && !hears_release(protocol);
+        (is_last, (*entry).epoch != 0)
     };
     match new {
-        state::CLOSE if released => end(id, entry, was_told),
+        state::CLOSE if is_last => end(id, entry, was_told),
         // Of the states in between, the next update tells.
         state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
             tell_new_or_update(id, entry, was_told);
@@ -385,6 +409,17 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// Whether a hook tells the release of sockets that have an alias: without cgroup hooks `tcp_destroy_sock`, with them
+/// `sock_release`. The few TCP sockets that have an alias all the same are not among those it finds.
+#[inline(always)]
+fn hears_release(protocol: u16) -> bool {
+    if GIVES_COOKIES.load() == 0 {
+        protocol == IPPROTO_TCP
+    } else {
+        protocol == IPPROTO_MPTCP
+    }
 }
 
 /// Whether a socket's entry shows a state; one without an entry has nothing to close.

@@ -13,7 +13,7 @@ use crate::{
     account::{self, Peer, Way},
     calls::{self, Call},
     identity, interface,
-    kernel::{HOST_NETNS, is_inet},
+    kernel::{Address, HOST_NETNS, is_inet},
     maps::lose,
     packet, process,
     socket::{self, NoEntry, address6},
@@ -35,12 +35,14 @@ pub fn sock_create(ctx: &SockContext) -> Option<()> {
 /// A socket's last file descriptor was closed.
 #[inline(always)]
 pub fn sock_release(ctx: &SockContext) -> Option<()> {
-    if !has_own_cookie(ctx) {
-        return None;
-    }
-    // SAFETY: the program's context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
-    socket::released(cookie);
+    let id = if has_own_cookie(ctx) {
+        // SAFETY: the program's context.
+        unsafe { bpf_get_socket_cookie(ctx.sock.cast()) }
+    } else {
+        // The context of these programs lies where the socket does.
+        identity::alias(ctx.sock as Address)?
+    };
+    socket::released(id);
     Some(())
 }
 

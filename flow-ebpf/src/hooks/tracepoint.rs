@@ -73,6 +73,12 @@ impl StateChange {
     }
 }
 
+/// `tcp_destroy_sock(sk)`.
+#[inline(always)]
+pub fn destroyed(ctx: &RawTracePointContext) {
+    socket::destroyed(ctx.arg(0));
+}
+
 /// `sched_process_exec(task, old_pid, bprm)`.
 #[inline(always)]
 pub fn exec(ctx: &RawTracePointContext) {

@@ -155,7 +155,7 @@ fn describe(backend: Backend, cannot_see: &str, environment: &Environment) -> St
             Some(root) => format!("on the cgroup v2 root, {}", root.display()),
             None => "on the cgroup v2 root".into(),
         },
-        Backend::StateTracepoint => "inet_sock_set_state".into(),
+        Backend::StateTracepoint => "inet_sock_set_state, tcp_destroy_sock".into(),
         Backend::Tcx | Backend::Clsact => "on every interface".into(),
         Backend::Rtnetlink => "the interfaces' own".into(),
         Backend::ProcessTracepoints => "exec, fork and exit".into(),

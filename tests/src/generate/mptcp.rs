@@ -13,9 +13,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{Options, tcp, udp::PATIENCE};
 use crate::truth::{Blind, Tally};
 
-/// Longer than Flow keeps what it was told that a socket ended.
-const FORGOTTEN_AFTER: Duration = Duration::from_millis(400);
-
 pub fn two_connections(_: &Options, tally: &Tally) -> Result<()> {
     let listener = listen()?;
     let (near, far) = connect(&listener)?;
@@ -25,7 +22,7 @@ pub fn two_connections(_: &Options, tally: &Tally) -> Result<()> {
     tcp::pass(&second_far, &second_near, 20, tally)?;
     drop((second_near, second_far));
     // Nothing tells this process when Flow has put the second connection away.
-    thread::sleep(FORGOTTEN_AFTER);
+    thread::sleep(tcp::FORGOTTEN_AFTER);
     tcp::pass(&far, &near, 500, tally)?;
     tcp::pass(&near, &far, 501, tally)?;
     close(near, far)
@@ -37,6 +34,11 @@ pub fn both(options: &Options, tally: &Tally) -> Result<()> {
     tcp::pass(&near, &far, options.bytes, tally)?;
     tcp::pass(&far, &near, options.bytes, tally)?;
     close(near, far)
+}
+
+pub fn late_reader(options: &Options, tally: &Tally) -> Result<()> {
+    let (near, far) = pair()?;
+    tcp::read_late(&near, far, options, tally)
 }
 
 /// Closes both ends and waits until the kernel, which does that later, has closed the paths between them.

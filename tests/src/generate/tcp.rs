@@ -21,6 +21,8 @@ use crate::truth::Tally;
 const CHUNK: usize = 128 << 10;
 /// So few bytes find room in any socket's buffers, whether somebody reads or not.
 const FITS_BUFFERS: u64 = 1000;
+/// Longer than Flow keeps what it was told that a socket ended.
+pub const FORGOTTEN_AFTER: Duration = Duration::from_millis(400);
 /// What every mode sends; the content does not matter.
 pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
@@ -247,6 +249,30 @@ pub fn pair() -> Result<(TcpStream, TcpStream)> {
     let near = TcpStream::connect(listener.local_addr()?)?;
     let (far, _) = listener.accept()?;
     Ok((near, far))
+}
+
+/// A connection on loopback whose bytes are read after its end.
+pub fn late_reader(options: &Options, tally: &Tally) -> Result<()> {
+    let (near, far) = pair()?;
+    read_late(&near, far, options, tally)
+}
+
+/// Reads what the far end sent long after both have closed the connection.
+pub fn read_late(
+    near: &TcpStream,
+    mut far: TcpStream,
+    options: &Options,
+    tally: &Tally,
+) -> Result<()> {
+    let bytes = options.bytes.min(FITS_BUFFERS);
+    send(&mut far, bytes, tally)?;
+    near.shutdown(Shutdown::Write)?;
+    receive(&mut far, tally)?;
+    drop(far);
+    wait(near, PollFlags::POLLHUP)?;
+    // Nothing tells this process when Flow would put the connection away.
+    thread::sleep(FORGOTTEN_AFTER);
+    receive_exactly(near, bytes, tally)
 }
 
 /// Moves `bytes` bytes between two ends that this process has.

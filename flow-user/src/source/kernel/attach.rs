@@ -8,7 +8,7 @@ use super::{
     frames::{Attached, Frames},
     limits,
     probe::{AppBackend, Backend, Report, capability},
-    programs::{self, LIVES, Missing, PACKETS, SOCKETS, STATES},
+    programs::{self, LIVES, Missing, PACKETS, RELEASES, SOCKETS, STATES},
 };
 use crate::{
     event::Coverage,
@@ -33,6 +33,9 @@ pub fn around(ebpf: &mut Ebpf, report: &Report, coverage: &mut [Coverage]) {
             programs += SOCKETS.len();
         }
         missing.extend(refused);
+    } else {
+        programs += RELEASES.len();
+        missing.extend(programs::attach_tracepoints(ebpf, RELEASES));
     }
     let told = provided(backend, programs, &missing);
     tell(coverage, capability::SOCKETS, told);

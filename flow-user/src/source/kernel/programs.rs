@@ -88,6 +88,12 @@ const STATE_CHANGES: &str = "inet_sock_set_state";
 /// Takes its place where an interrupt finds it at work.
 const NESTED_STATE_CHANGES: &str = "set_state_nested";
 
+/// The raw tracepoint that tells the end of TCP sockets where no program of [`SOCKETS`] does.
+pub const RELEASES: &[Optional] = &[(
+    "tcp_destroy_sock",
+    "for minutes, the end of TCP connections that close before their process lets go of them",
+)];
+
 /// Raw tracepoints that tell of processes' lives, for every backend. Who moves bytes is told by those who count.
 pub const LIVES: &[Optional] = &[
     ("sched_process_exec", "programs started since"),

@@ -233,7 +233,7 @@ impl Tracker {
             if let Ok(at) = keys.binary_search(&key) {
                 keys.remove(at);
             }
-            // No hook tells the end of a socket without a cookie of its own.
+            // Not for every socket with an alias does a hook tell the end.
             if keys.is_empty() && is_alias(key.cookie) {
                 self.ended.push(Ended {
                     cookie: key.cookie,
