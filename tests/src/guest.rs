@@ -37,9 +37,9 @@ pub const ENVIRONMENT: &str = "/flow-vm/environment";
 /// The last line a guest writes starts with this; the command's exit code follows.
 pub const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
 
-/// The setting of TCP's loss probes: it sends its last segment once more as soon as the acknowledgement takes twice as long as usual, as it
+/// The setting of TCP's loss probes, below `/proc/sys/net`: it sends its last segment once more as soon as the acknowledgement takes twice as long as usual, as it
 /// does whenever the machine that emulates this one has something else to do.
-pub const LOSS_PROBES: &str = "net/ipv4/tcp_early_retrans";
+pub const LOSS_PROBES: &str = "ipv4/tcp_early_retrans";
 
 /// The second serial port. The first is the kernel's console: its messages would cut the command's lines in two.
 const REPORT: &str = "/dev/ttyS1";
@@ -157,7 +157,7 @@ fn bring_up_loopback() -> Result<()> {
 
 /// Switches loss probes off in the first network namespace; others begin with the kernel's default.
 fn no_loss_probes() -> Result<()> {
-    let path = format!("/proc/sys/{LOSS_PROBES}");
+    let path = format!("/proc/sys/net/{LOSS_PROBES}");
     fs::write(&path, "0").with_context(|| format!("cannot write {path}"))
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, SocketAddr},
 };
 
@@ -14,10 +13,11 @@ use super::{
     check::{self, Difference, difference},
     counters::Readings,
     generator::Generator,
-    peer::{Peer, ip, run, wait_for_acknowledgements},
+    peer::{Peer, patient},
     report,
     session::new_peer,
     stream::{Ledger, Side, Stream},
+    tools,
     watched::Watched,
     wire::{self, Packets},
 };
@@ -42,12 +42,10 @@ const TUNNEL: &str = "10.203.17";
 pub fn forwarded(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?, quiet_peer(world)?];
     for peer in &peers {
-        set(&format!("ipv4/conf/{}/forwarding", peer.link), "1")?;
-        let near = peer.near4();
-        ip(&format!(
-            "-n {} route add default via {near}",
-            peer.namespace
-        ))?;
+        let forwarding = format!("ipv4/conf/{}/forwarding", peer.link);
+        tools::set(None, &forwarding, "1")?;
+        let route = format!("ip route add default via {}", peer.near4());
+        tools::run(Some(&peer.namespace), &route)?;
     }
     let seen = observe(world, "forwarded", &peers, || {
         let (server, address) = far_server(world, "forwarded.far", &peers[1], peers[1].far4)?;
@@ -120,9 +118,10 @@ pub fn dropped(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?];
     let link = &peers[0].link;
     // Frames above the bucket's size are dropped.
-    run(&format!(
-        "tc qdisc add dev {link} root tbf rate 100mbit burst 1200 limit 1000000"
-    ))?;
+    tools::run(
+        None,
+        &format!("tc qdisc add dev {link} root tbf rate 100mbit burst 1200 limit 1000000"),
+    )?;
     let dropping = Arriving::by(link, &format!("meta length >= {DROPPED_ON_ARRIVAL} drop"))?;
     let seen = observe(world, "dropped", &peers, || {
         let (server, address) = far_server(world, "dropped.far", &peers[0], peers[0].far4)?;
@@ -176,36 +175,21 @@ pub fn tunnel(world: &World) -> Result<()> {
         namespace, link, ..
     } = &peers[0];
     let tunnel = format!("{link}v");
-    let make = |prefix: &str, name: &str, device: &str, local: IpAddr, remote: IpAddr, own: u8| {
-        for command in [
+    let make = |name: &str, device: &str, local: IpAddr, remote: IpAddr, own: u8| {
+        [
             format!(
                 "link add {name} type vxlan id 17 dev {device} local {local} remote {remote} dstport 4789"
             ),
             format!("addr add {TUNNEL}.{own}/24 dev {name}"),
             format!("link set {name} addrgenmode none"),
             format!("link set {name} up"),
-        ] {
-            ip(&format!("{prefix}{command}"))?;
-        }
-        Ok::<_, anyhow::Error>(())
+            patient(&format!("{TUNNEL}.0/24 dev {name}")),
+        ]
     };
     let (near, far) = (peers[0].near4(), peers[0].far4);
-    make(
-        &format!("-n {namespace} "),
-        "tunnel0",
-        wire::FAR,
-        far,
-        near,
-        2,
-    )?;
-    make("", &tunnel, link, near, far, 1)?;
-    for (prefix, device) in [
-        (String::new(), &*tunnel),
-        (format!("-n {namespace} "), "tunnel0"),
-    ] {
-        wait_for_acknowledgements(&prefix, &format!("{TUNNEL}.0/24 dev {device}"))?;
-    }
-    never_ask_again(&peers[0], &tunnel, "tunnel0")?;
+    tools::ip_batch(Some(namespace), &make("tunnel0", wire::FAR, far, near, 2))?;
+    tools::ip_batch(None, &make(&tunnel, link, near, far, 1))?;
+    never_ask_again([(None, &tunnel), (Some(namespace), "tunnel0")])?;
     let arriving = Arriving::by(&tunnel, "counter")?;
     let seen = observe(world, "tunnel", &peers, || {
         let inside: IpAddr = format!("{TUNNEL}.2").parse()?;
@@ -214,9 +198,8 @@ pub fn tunnel(world: &World) -> Result<()> {
         for (name, far_cuts) in [("tunnel.buffers", false), ("tunnel.segments", true)] {
             if far_cuts {
                 // The near end puts them together again, after its tunnel counted them.
-                run(&format!(
-                    "ip netns exec {namespace} ethtool -K tunnel0 tso off gso off"
-                ))?;
+                let cut = "ethtool -K tunnel0 tso off gso off";
+                tools::run(Some(namespace), cut)?;
             }
             let (server, address) = far_server(world, &format!("{name}.far"), &peers[0], inside)?;
             let near = generate(
@@ -289,31 +272,20 @@ pub fn tunnel(world: &World) -> Result<()> {
 /// A peer whose interfaces do not talk by themselves, as they do with IPv6.
 fn quiet_peer(world: &World) -> Result<Peer> {
     let peer = new_peer(world)?;
-    set(&format!("ipv6/conf/{}/disable_ipv6", peer.link), "1")?;
-    let (namespace, far) = (&peer.namespace, wire::FAR);
-    run(&format!(
-        "ip netns exec {namespace} sysctl -q -w net.ipv6.conf.{far}.disable_ipv6=1"
-    ))?;
-    never_ask_again(&peer, &peer.link, far)?;
+    for (netns, device) in peer.ends() {
+        let silent = format!("ipv6/conf/{device}/disable_ipv6");
+        tools::set(netns, &silent, "1")?;
+    }
+    never_ask_again(peer.ends())?;
     Ok(peer)
 }
 
 /// Lets neither end ask anew whether a neighbour is still there, which would fall between two counts.
-fn never_ask_again(peer: &Peer, near: &str, far: &str) -> Result<()> {
-    const SECONDS: &str = "600";
-    let namespace = &peer.namespace;
-    set(
-        &format!("ipv4/neigh/{near}/delay_first_probe_time"),
-        SECONDS,
-    )?;
-    run(&format!(
-        "ip netns exec {namespace} sysctl -q -w net.ipv4.neigh.{far}.delay_first_probe_time={SECONDS}"
-    ))
-}
-
-fn set(name: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/{name}");
-    fs::write(&path, value).with_context(|| format!("writing {path}"))
+fn never_ask_again(ends: [(tools::Netns<'_>, &str); 2]) -> Result<()> {
+    ends.into_iter().try_for_each(|(netns, device)| {
+        let seconds = format!("ipv4/neigh/{device}/delay_first_probe_time");
+        tools::set(netns, &seconds, "600")
+    })
 }
 
 /// A far end that serves at an address of the peer's namespace.
@@ -373,18 +345,21 @@ impl Arriving {
             table: format!("flow-test-{}", std::process::id()),
         };
         let table = &arriving.table;
-        wire::nft_here(&format!(
-            "add table netdev {table}
+        wire::nft(
+            None,
+            &format!(
+                "add table netdev {table}
              add chain netdev {table} in {{ type filter hook ingress device {link} priority 0; }}
              add rule netdev {table} in {rule}"
-        ))?;
+            ),
+        )?;
         Ok(arriving)
     }
 
     /// What the rule's counter says.
     fn counted(&self) -> Result<Packets> {
         let table = &self.table;
-        let rules = wire::nft_here(&format!("list table netdev {table}"))?;
+        let rules = wire::nft(None, &format!("list table netdev {table}"))?;
         wire::counter_of(&rules).with_context(|| format!("no counter in {table}"))
     }
 }
@@ -392,7 +367,7 @@ impl Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         // What it saw ends with the test as well.
-        let _ = wire::nft_here(&format!("delete table netdev {}", self.table));
+        let _ = wire::nft(None, &format!("delete table netdev {}", self.table));
     }
 }
 

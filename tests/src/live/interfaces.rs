@@ -1,6 +1,6 @@
 //! The tests of interfaces that come, are renamed and go while `flow` looks.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::{
     World,
     flow::Flow,
-    peer::{LINK_PREFIX, ip},
-    programs, qdisc, waiting,
+    peer::LINK_PREFIX,
+    programs, qdisc,
+    tools::{ip, ip_batch},
+    waiting,
 };
 
 /// Nothing is kept of interfaces that are gone.
@@ -38,14 +40,14 @@ pub fn renamed(world: &World) -> Result<()> {
     let flow = Flow::events(world, "renamed")?;
     for round in 0..5 {
         let [old, far, new] = [0, 1, 2].map(|end| name(3 * round + end));
-        let batch = world.scratch.join("renamed.batch");
-        fs::write(
-            &batch,
-            format!("link add {old} type veth peer name {far}\nlink set {old} name {new}\n"),
-        )?;
         let _gone = Pair { near: new.clone() };
-        let status = Command::new("ip").arg("-batch").arg(&batch).status()?;
-        ensure!(status.success(), "ip -batch: {status}");
+        ip_batch(
+            None,
+            &[
+                format!("link add {old} type veth peer name {far}"),
+                format!("link set {old} name {new}"),
+            ],
+        )?;
         classified(world, &flow, &new)?;
     }
     flow.stop(Signal::SIGINT)?.expect_code(130)
@@ -55,9 +57,10 @@ pub fn renamed(world: &World) -> Result<()> {
 pub fn down_then_up(world: &World) -> Result<()> {
     let pair = Pair::new(0, 1)?;
     let flow = Flow::events(world, "down-then-up")?;
-    for end in [0, 1] {
-        ip(&format!("link set {} up", name(end)))?;
-    }
+    ip_batch(
+        None,
+        &[0, 1].map(|end| format!("link set {} up", name(end))),
+    )?;
     classified(world, &flow, &pair.near)?;
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }

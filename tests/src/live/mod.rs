@@ -19,6 +19,7 @@ mod report;
 mod session;
 pub mod stream;
 mod terminal;
+mod tools;
 mod unread;
 pub(crate) mod waiting;
 mod watched;

@@ -19,10 +19,10 @@ use super::{
     expected::{by_pid, sees},
     flow::Flow,
     generator::Generator,
-    peer::{self, Peer},
+    peer::Peer,
     report, session,
     stream::{Stream, Wire, wires},
-    waiting,
+    tools, waiting,
     watched::Watched,
 };
 use crate::{
@@ -279,9 +279,8 @@ pub fn interrupts(world: &World) -> Result<()> {
     const CONNECTIONS: usize = 200;
     let peer = session::new_peer(world)?;
     let namespace = &peer.namespace;
-    peer::run(&format!(
-        "tc -n {namespace} qdisc add dev lo root tbf rate 10mbit burst 1600 limit 1000000"
-    ))?;
+    let timer = "tc qdisc add dev lo root tbf rate 10mbit burst 1600 limit 1000000";
+    tools::run(Some(namespace), timer)?;
     let flow = Flow::events(world, "interrupts")?;
     let storms = (0..STORMS).map(|number| {
         let name = format!("interrupts.{number}");

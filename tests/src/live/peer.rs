@@ -5,18 +5,18 @@ use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
-use super::{waiting, wire};
+use super::{
+    tools::{self, NAMESPACES, Netns, ip, ip_batch, run, set},
+    waiting, wire,
+};
 use crate::guest::LOSS_PROBES;
 
-/// Where `ip netns` keeps its names.
-pub const NAMESPACES: &str = "/run/netns";
 /// How names of namespaces begin, with the same after it as those of links.
 pub const NAMESPACE_PREFIX: &str = "flow-test-";
 /// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
@@ -46,23 +46,25 @@ impl Peer {
         };
         let (namespace, link, far) = (&peer.namespace, &peer.link, wire::FAR);
         let near6 = Ipv6Addr::new(0xfd00, 0x200, subnet.into(), 0, 0, 0, 0, 1);
-        ip(&format!("netns add {namespace}"))?;
-        ip(&format!(
-            "link add {link} type veth peer name {far} netns {namespace}"
-        ))?;
-        ip(&format!("addr add 10.200.{subnet}.1/24 dev {link}"))?;
-        ip(&format!("addr add {near6}/64 dev {link} nodad"))?;
-        ip(&format!(
-            "-n {namespace} addr add {}/24 dev {far}",
-            peer.far4
-        ))?;
-        ip(&format!(
-            "-n {namespace} addr add {}/64 dev {far} nodad",
-            peer.far6
-        ))?;
+        ip_batch(
+            None,
+            &[
+                format!("netns add {namespace}"),
+                format!("link add {link} type veth peer name {far} netns {namespace}"),
+                format!("addr add 10.200.{subnet}.1/24 dev {link}"),
+                format!("addr add {near6}/64 dev {link} nodad"),
+            ],
+        )?;
         wire::install(namespace, peer.far4)?;
-        ip(&format!("-n {namespace} link set lo up"))?;
-        ip(&format!("-n {namespace} link set {far} up"))?;
+        ip_batch(
+            Some(namespace),
+            &[
+                format!("addr add {}/24 dev {far}", peer.far4),
+                format!("addr add {}/64 dev {far} nodad", peer.far6),
+                "link set lo up".to_owned(),
+                format!("link set {far} up"),
+            ],
+        )?;
         ip(&format!("link set {link} up"))?;
         waiting::until(patience, "the veth pair to run", || {
             let running = getifaddrs()?.any(|address| {
@@ -76,38 +78,36 @@ impl Peer {
 
     /// Lets TCP at both ends wait for acknowledgements on the way to the other.
     pub fn be_patient(&self) -> Result<()> {
-        let (namespace, link) = (&self.namespace, &self.link);
-        for network in [
-            format!("{}/24", network(self.far4, 24)),
-            // The metric of the route that the kernel made.
-            format!("{}/64 metric 256", network(self.far6, 64)),
-        ] {
-            wait_for_acknowledgements("", &format!("{network} dev {link}"))?;
-            wait_for_acknowledgements(
-                &format!("-n {namespace} "),
-                &format!("{network} dev {}", wire::FAR),
-            )?;
+        for (netns, device) in self.ends() {
+            let routes = [
+                format!("{}/24 dev {device}", network(self.far4, 24)),
+                // The metric of the route that the kernel made.
+                format!("{}/64 metric 256 dev {device}", network(self.far6, 64)),
+            ];
+            ip_batch(netns, &routes.map(|route| patient(&route)))?;
         }
-        run(&format!(
-            "ip netns exec {namespace} sysctl -q -w {LOSS_PROBES}=0"
-        ))
+        set(Some(&self.namespace), LOSS_PROBES, "0")
     }
 
     /// Lets neither end make buffers of several segments: each packet passes by itself.
     pub fn keep_whole(&self) -> Result<()> {
-        let off = "tso off gso off gro off tx-udp-segmentation off";
-        let (namespace, link, far) = (&self.namespace, &self.link, wire::FAR);
-        run(&format!("ethtool -K {link} {off}"))?;
-        run(&format!("ip netns exec {namespace} ethtool -K {far} {off}"))?;
-        // TCP makes them all the same, to be cut before the device.
-        ip(&format!("link set {link} gso_max_segs 1"))?;
-        ip(&format!("-n {namespace} link set {far} gso_max_segs 1"))
+        for (netns, device) in self.ends() {
+            let off = "tso off gso off gro off tx-udp-segmentation off";
+            run(netns, &format!("ethtool -K {device} {off}"))?;
+            // TCP makes them all the same, to be cut before the device.
+            run(netns, &format!("ip link set {device} gso_max_segs 1"))?;
+        }
+        Ok(())
+    }
+
+    /// Both ends of the veth pair, each with where it is.
+    pub fn ends(&self) -> [(Netns<'_>, &str); 2] {
+        [(None, &self.link), (Some(&self.namespace), wire::FAR)]
     }
 
     /// The namespace, for `setns(2)`.
     pub fn netns(&self) -> Result<File> {
-        let path = Path::new(NAMESPACES).join(&self.namespace);
-        File::open(&path).with_context(|| format!("opening {}", path.display()))
+        tools::open(&self.namespace)
     }
 
     /// The near end's address.
@@ -136,7 +136,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         // Either takes the veth pair with it; what is not there any more needs no removal.
         let _ = ip(&format!("link del {}", self.link));
-        let _ = ip(&format!("netns del {}", self.namespace));
+        let _ = self.delete_namespace();
     }
 }
 
@@ -198,34 +198,10 @@ fn free_subnet() -> Result<u8> {
         .context("every network 10.200.x.0/24 is in use")
 }
 
-/// Lets TCP wait for acknowledgements on a route longer than a busy virtual machine stands still. Else it sends again what has
-/// come, which says nothing of Flow: nftables counts it, and often no socket is there any more to take it. `prefix` is what `ip`
-/// needs before its command.
-pub fn wait_for_acknowledgements(prefix: &str, route: &str) -> Result<()> {
-    ip(&format!(
-        "{prefix}route replace {route} proto kernel rto_min 2s"
-    ))
-}
-
-/// Runs `ip`.
-pub fn ip(arguments: &str) -> Result<()> {
-    run(&format!("ip {arguments}"))
-}
-
-/// Runs a program with the arguments after it, separated by single spaces.
-pub fn run(command: &str) -> Result<()> {
-    let mut words = command.split(' ');
-    let program = words.next().context("no program")?;
-    let output = Command::new(program)
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {program}"))?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{command}: {}", error.trim());
-    }
-    Ok(())
+/// The command of `ip` that lets TCP wait for acknowledgements on a route longer than a busy virtual machine stands still. Else it
+/// sends again what has come, which says nothing of Flow: nftables counts it, and often no socket is there any more to take it.
+pub fn patient(route: &str) -> String {
+    format!("route replace {route} proto kernel rto_min 2s")
 }
 
 #[cfg(test)]

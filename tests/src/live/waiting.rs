@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Time between two looks.
+/// Time between two looks, at first and at most. Each takes its time from what is waited for, most of all on a machine that is emulated.
 const PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks until there is an answer; an error once `patience` is over.
 pub fn until<T>(
@@ -25,7 +26,7 @@ pub fn until<T>(
         if started.elapsed() > patience {
             bail!("waited {} s in vain for {what}", patience.as_secs());
         }
-        thread::sleep(PAUSE);
+        thread::sleep((started.elapsed() / 10).clamp(PAUSE, LONGEST_PAUSE));
     }
 }
 

@@ -3,15 +3,16 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{
     check::{Difference, difference},
     stream::{Flow, Stream, Wire, wires},
+    tools::{self, Netns},
 };
 
 /// Packets and their bytes, from layer 3 on. A buffer of several segments is one.
@@ -167,13 +168,13 @@ table netdev flow-test {
 /// Begins to count in a network namespace that has this address.
 pub fn install(namespace: &str, own: IpAddr) -> Result<()> {
     let own = format!("insert rule netdev flow-test ingress ip saddr {own} return");
-    nft(namespace, &[RULES])?;
-    nft(namespace, &[&own]).map(drop)
+    nft(Some(namespace), &format!("{RULES}\n{own}")).map(drop)
 }
 
 /// What was counted by port since [`install`].
 pub fn ports(namespace: &str) -> Result<Ports> {
-    let ports = |name: &str| set(namespace, "inet", name, near_port_of);
+    let table = table(namespace, "inet")?;
+    let ports = |name: &str| set(&table, name, near_port_of);
     Ok(Ports {
         sent: ports("sent")?,
         received: ports("received")?,
@@ -188,8 +189,9 @@ pub fn ports(namespace: &str) -> Result<Ports> {
 
 /// What passed the device since [`install`].
 pub fn frames(namespace: &str) -> Result<Frames> {
+    let table = table(namespace, "netdev")?;
     let protocols = |name: &str| {
-        set(namespace, "netdev", name, |protocol| {
+        set(&table, name, |protocol| {
             protocol.as_str().map(str::to_owned)
         })
     };
@@ -388,33 +390,38 @@ fn near_port_of(key: &Value) -> Option<NearPort> {
     Some((family == "ipv4", is_tcp, port))
 }
 
+/// One of the tables of [`RULES`], as `nft` lists it.
+fn table(namespace: &str, family: &str) -> Result<Value> {
+    nft(Some(namespace), &format!("list table {family} flow-test"))
+}
+
 /// The elements of a set with their counters.
 fn set<K: Ord>(
-    namespace: &str,
-    family: &str,
+    table: &Value,
     name: &str,
     key: impl Fn(&Value) -> Option<K>,
 ) -> Result<BTreeMap<K, Packets>> {
-    let json = nft(namespace, &["list", "set", family, "flow-test", name])?;
-    let mut found = BTreeMap::new();
-    for entry in json["nftables"].as_array().into_iter().flatten() {
-        for element in entry["set"]["elem"].as_array().into_iter().flatten() {
-            let element = &element["elem"];
-            let number = |name: &str| element["counter"][name].as_u64();
-            let packets = number("bytes").zip(number("packets"));
-            let Some((key, (bytes, packets))) = key(&element["val"]).zip(packets) else {
-                bail!("an element that is none of these rules': {element}");
-            };
-            found.insert(key, Packets { bytes, packets });
-        }
-    }
-    Ok(found)
+    let entries = table["nftables"].as_array().into_iter().flatten();
+    let mut sets = entries.map(|entry| &entry["set"]);
+    let set = sets.find(|set| set["name"] == name);
+    let set = set.with_context(|| format!("there is no set {name}"))?;
+    let elements = set["elem"].as_array().into_iter().flatten();
+    let counted = elements.map(|element| {
+        let element = &element["elem"];
+        let number = |name: &str| element["counter"][name].as_u64();
+        let packets = number("bytes").zip(number("packets"));
+        let (key, (bytes, packets)) = key(&element["val"])
+            .zip(packets)
+            .with_context(|| format!("an element that is none of these rules': {element}"))?;
+        Ok((key, Packets { bytes, packets }))
+    });
+    counted.collect()
 }
 
 /// Segments that TCP sent again in a network namespace.
 pub fn sent_again(namespace: &str) -> Result<u64> {
-    let snmp = output(&mut inside(namespace, &["cat", "/proc/net/snmp"]))?;
-    counter(&String::from_utf8(snmp)?, "Tcp:", "RetransSegs").context("/proc/net/snmp")
+    let snmp = tools::read(Some(namespace), "snmp")?;
+    counter(&snmp, "Tcp:", "RetransSegs").context("/proc/net/snmp")
 }
 
 /// A counter of `/proc/net/snmp`, where each protocol has a line of names and one of numbers.
@@ -439,40 +446,13 @@ pub fn counter_of(rules: &Value) -> Option<Packets> {
     })
 }
 
-/// Runs `nft` in a network namespace.
-fn nft(namespace: &str, arguments: &[&str]) -> Result<Value> {
-    json(inside(namespace, &["nft", "--json"]).args(arguments))
-}
-
-/// Runs commands of `nft` in this namespace.
-pub fn nft_here(commands: &str) -> Result<Value> {
-    json(Command::new("nft").args(["--json", commands]))
-}
-
-/// What a command of `nft` prints.
-fn json(nft: &mut Command) -> Result<Value> {
-    let output = output(nft)?;
+/// Runs commands of `nft`; what they print.
+pub fn nft(netns: Netns<'_>, commands: &str) -> Result<Value> {
+    let output = tools::output(netns, Command::new("nft").args(["--json", commands]))?;
     if output.is_empty() {
         return Ok(Value::Null);
     }
     serde_json::from_slice(&output).context("the output of nft")
-}
-
-/// A command in a network namespace.
-fn inside(namespace: &str, command: &[&str]) -> Command {
-    let mut ip = Command::new("ip");
-    ip.args(["netns", "exec", namespace]).args(command);
-    ip
-}
-
-fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("running {command:?}"))?;
-    if !output.status.success() {
-        let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?}: {}", error.trim());
-    }
-    Ok(output.stdout)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     os::unix::process::CommandExt as _,
-    path::Path,
     process,
 };
 
@@ -18,8 +17,10 @@ use super::{INTERFACES, SYMBOLS, coverage, has_symbol, records, says};
 use crate::live::{
     World,
     flow::Flow,
-    peer::{NAMESPACE_PREFIX, NAMESPACES, ip},
-    programs, waiting,
+    peer::NAMESPACE_PREFIX,
+    programs,
+    tools::{self, ip, ip_batch},
+    waiting,
 };
 
 /// So many interfaces that the first row does not wait for all their classifiers: that is said, signals are
@@ -32,7 +33,7 @@ pub fn many_interfaces(world: &World) -> Result<()> {
     } else {
         400
     };
-    let net = ManyInterfaces::new(world, count)?;
+    let net = ManyInterfaces::new(count)?;
     let start = |name: &str| -> Result<Flow> {
         let netns = net.netns()?;
         let flow = Flow::events_changed(world, name, |command| {
@@ -99,43 +100,42 @@ impl ManyInterfaces {
     const PREFIX: &str = "many";
 
     /// Makes them: VLANs, or where the kernel has none, macvlans.
-    fn new(world: &World, count: u64) -> Result<Self> {
+    fn new(count: u64) -> Result<Self> {
         // Above the numbers that peers of this process have.
         let namespace = format!("{NAMESPACE_PREFIX}{}-1000", process::id());
         let many = Self { namespace, count };
         ip(&format!("netns add {}", many.namespace))?;
-        for line in [
+        let lower = [
             "link set lo up",
             "link add lower type veth peer name far",
             "link set lower up",
             "link set far up",
-        ] {
-            many.ip(line)?;
-        }
-        let probe = many.ip("link add link lower name probe type vlan id 4000");
-        let batch = world.scratch.join("many.batch");
-        let lines: Vec<String> = (1..=count)
-            .map(|number| {
+        ];
+        many.ip(&lower.map(str::to_owned))?;
+        let probe = many.ip(&["link add link lower name probe type vlan id 4000".to_owned()]);
+        let links: Vec<String> = (1..=count)
+            .flat_map(|number| {
                 let kind = match probe {
                     Ok(()) => format!("vlan id {number}"),
                     Err(_) => "macvlan mode bridge".to_owned(),
                 };
                 let name = format!("{}{number}", Self::PREFIX);
-                format!("link add link lower name {name} type {kind}\nlink set {name} up\n")
+                [
+                    format!("link add link lower name {name} type {kind}"),
+                    format!("link set {name} up"),
+                ]
             })
             .collect();
-        fs::write(&batch, lines.concat())?;
-        many.ip(&format!("-batch {}", batch.display()))?;
+        many.ip(&links)?;
         Ok(many)
     }
 
-    fn ip(&self, arguments: &str) -> Result<()> {
-        ip(&format!("-n {} {arguments}", self.namespace))
+    fn ip(&self, commands: &[String]) -> Result<()> {
+        ip_batch(Some(&self.namespace), commands)
     }
 
     fn netns(&self) -> Result<File> {
-        let path = Path::new(NAMESPACES).join(&self.namespace);
-        File::open(&path).with_context(|| format!("opening {}", path.display()))
+        tools::open(&self.namespace)
     }
 }
 

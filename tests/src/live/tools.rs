@@ -1,0 +1,114 @@
+//! What the tests set up with the system's own tools and settings, here or in a network namespace. Each start of a program takes a
+//! quarter of a second on an emulated machine, so one does as much as it can.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sched::{CloneFlags, setns};
+
+/// Where `ip netns` keeps its names.
+pub const NAMESPACES: &str = "/run/netns";
+
+/// A network namespace by its name, or the test's own.
+pub type Netns<'a> = Option<&'a str>;
+
+/// Opens a network namespace, for `setns(2)`.
+pub fn open(namespace: &str) -> Result<File> {
+    let path = Path::new(NAMESPACES).join(namespace);
+    File::open(&path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// Runs a program with the arguments after it, separated by single spaces.
+pub fn run(netns: Netns<'_>, command: &str) -> Result<()> {
+    let mut words = command.split(' ');
+    let program = words.next().context("no program")?;
+    output(netns, Command::new(program).args(words)).map(drop)
+}
+
+/// Runs one command of `ip`.
+pub fn ip(arguments: &str) -> Result<()> {
+    run(None, &format!("ip {arguments}"))
+}
+
+/// Runs commands of `ip`, one after the other until one fails.
+pub fn ip_batch(netns: Netns<'_>, commands: &[String]) -> Result<()> {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]);
+    told(netns, &mut ip, &commands.join("\n"))
+        .map(drop)
+        .with_context(|| commands.join("; "))
+}
+
+/// Runs a program to its end; what it printed.
+pub fn output(netns: Netns<'_>, command: &mut Command) -> Result<Vec<u8>> {
+    told(netns, command, "")
+}
+
+/// As [`output`], with `input` for its standard input.
+fn told(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(namespace) = netns {
+        let namespace = open(namespace)?;
+        // SAFETY: only a system call between fork and exec.
+        unsafe {
+            command.pre_exec(move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?));
+        }
+    }
+    let result = command.spawn().and_then(|mut child| {
+        // It fits the pipe, and none of these programs prints much before it has read.
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes())?;
+        }
+        child.wait_with_output()
+    });
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = result.with_context(|| format!("running {command:?}"))?;
+    if !status.success() {
+        let error = String::from_utf8_lossy(&stderr);
+        bail!("{command:?}: {}", error.trim());
+    }
+    Ok(stdout)
+}
+
+/// Changes a setting below `/proc/sys/net`.
+pub fn set(netns: Netns<'_>, name: &str, value: &str) -> Result<()> {
+    within(netns, || {
+        let path = format!("/proc/sys/net/{name}");
+        fs::write(&path, value).with_context(|| format!("writing {path}"))
+    })
+}
+
+/// Reads a file of `/proc/net`.
+pub fn read(netns: Netns<'_>, name: &str) -> Result<String> {
+    within(netns, || {
+        let path = format!("/proc/thread-self/net/{name}");
+        fs::read_to_string(&path).with_context(|| format!("reading {path}"))
+    })
+}
+
+/// Does something in a network namespace, which the kernel keeps by thread.
+fn within<T: Send>(netns: Netns<'_>, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some(namespace) = netns else {
+        return action();
+    };
+    let namespace = open(namespace)?;
+    let inside = || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
+        action()
+    };
+    thread::scope(|scope| scope.spawn(inside).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
