@@ -16,6 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use toolchain::{Compiler, Missing, RUSTC_VARIABLE, Toolchain};
 
+/// Set where nothing is loaded into a kernel: for lints and fuzz targets.
+const WITHOUT: &str = "FLOW_WITHOUT_KERNEL_SIDE";
 const HOW_TO_INSTALL: &str = "install it with: cargo xtask setup";
 
 fn main() -> ExitCode {
@@ -37,6 +39,10 @@ fn run() -> Result<()> {
     let object = Path::new(&variable("OUT_DIR")?).join("flow-ebpf.o");
     watch_sources(&workspace);
 
+    if env::var_os(WITHOUT).is_some() {
+        return fs::write(&object, [])
+            .with_context(|| format!("cannot write {}", object.display()));
+    }
     let target = toolchain::target_of(&variable("CARGO_CFG_TARGET_ENDIAN")?);
     match Toolchain::find(target) {
         Ok(toolchain) => {
@@ -58,14 +64,17 @@ fn run() -> Result<()> {
 }
 
 fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -> Result<()> {
-    // A target folder of its own: the surrounding cargo holds the lock of the usual one.
-    let target_folder = object.with_file_name("flow-ebpf-target");
+    // A target folder of its own, because the surrounding cargo holds the lock of the usual one; the same for every profile.
+    let logs = env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some();
+    let target_folder = surrounding_target_folder(object)
+        .unwrap_or_else(|| object.with_extension("target"))
+        .join(if logs { "flow-ebpf-log" } else { "flow-ebpf" });
     let mut cargo = toolchain.cargo("build", &variable("CARGO_CFG_TARGET_ARCH")?);
     cargo
         .current_dir(workspace)
         .arg("--target-dir")
         .arg(&target_folder);
-    if env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some() {
+    if logs {
         cargo.args(["--features", "log"]);
     }
     // The compiler's words go to standard error, which cargo shows in full when a build script fails.
@@ -80,6 +89,14 @@ fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -
     let stripped = without_debug_sections(&built)
         .with_context(|| format!("cannot strip {}", built.display()))?;
     fs::write(object, stripped).with_context(|| format!("cannot write {}", object.display()))
+}
+
+/// The folder that cargo marked as the one it builds into.
+fn surrounding_target_folder(object: &Path) -> Option<PathBuf> {
+    let mut folders = object.ancestors();
+    folders
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .map(Path::to_owned)
 }
 
 /// The object without its DWARF, most of its size. The kernel and the loader read BTF, which stays.
@@ -107,7 +124,9 @@ fn write_empty(object: &Path, missing: &Missing) -> Result<()> {
 }
 
 fn watch_sources(workspace: &Path) {
-    println!("cargo::rerun-if-env-changed={RUSTC_VARIABLE}");
+    for name in [RUSTC_VARIABLE, WITHOUT] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
     for path in [
         "Cargo.lock",
         "flow-common/Cargo.toml",

@@ -17,7 +17,7 @@ use crate::{
     setup,
     suite::{Row, heading},
     tally::Tally,
-    tools::{cargo, output, root, succeed, target},
+    tools::{WITHOUT_KERNEL_SIDE, cargo, output, root, succeed, target},
     watch::{End, watch},
 };
 
@@ -224,7 +224,8 @@ fn build() -> Result<PathBuf> {
     command
         .args(["--profile", "fuzz", "--target", &host, "--target-dir"])
         .arg(&folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTATION.join("\x1f"));
+        .env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTATION.join("\x1f"))
+        .envs([WITHOUT_KERNEL_SIDE]);
     succeed(&mut command)?;
     Ok(folder.join(host).join("fuzz").join("flow-fuzz"))
 }

@@ -239,18 +239,20 @@ fn run_live(name: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
     }
 }
 
-/// Runs these cells, each in a guest, as many at a time as this machine bears. Without `keep_going`, none is begun after one has
-/// failed. The rows come in the order of the cells.
+/// Runs these cells, each in a guest, as many at a time as this machine bears, those first that take longest. Without `keep_going`,
+/// none is begun after one has failed. The rows come in the order of the cells.
 fn run_guests(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going: bool) -> Vec<Row> {
     let rows: Vec<OnceLock<Row>> = cells.iter().map(|_| OnceLock::new()).collect();
+    let mut order: Vec<_> = cells.iter().zip(&rows).collect();
+    order.sort_by_key(|(cell, _)| !cell.is_whole());
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
         while keep_going || !has_failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(cell), Some(row)) = (cells.get(number), rows.get(number)) else {
+            let Some((cell, row)) = order.get(number) else {
                 return;
             };
-            let done = row.get_or_init(|| run_guest(*cell, limit, tests));
+            let done = row.get_or_init(|| run_guest(**cell, limit, tests));
             has_failed.fetch_or(done.failed > 0, Ordering::Relaxed);
         }
     };
@@ -289,13 +291,13 @@ fn boot(
     let file = |kind: &str| folder.join(format!("{}-{}.{kind}", kernel.name(), cell.backend));
     let (initramfs, log) = (file("cpio"), file("log"));
 
+    let mut more = IN_A_GUEST.to_vec();
+    // What was asked for by name runs wherever it was asked for.
+    if tests.is_empty() && !cell.is_whole() {
+        more.push("--backend-only");
+    }
     let mut command = vec!["/bin/flow-live".to_owned()];
-    command.extend(live_arguments(
-        cell.backend,
-        "/bin/flow",
-        &IN_A_GUEST,
-        tests,
-    ));
+    command.extend(live_arguments(cell.backend, "/bin/flow", &more, tests));
     guest::write_initramfs(&initramfs, &unpacked, &command)?;
 
     let mut tally = Tally::default();

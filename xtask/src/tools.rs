@@ -9,6 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// What tells `flow-user/build.rs` that no kernel side is needed, whose build takes a minute.
+pub const WITHOUT_KERNEL_SIDE: (&str, &str) = ("FLOW_WITHOUT_KERNEL_SIDE", "1");
+
 /// The workspace's root.
 pub fn root() -> PathBuf {
     let xtask =

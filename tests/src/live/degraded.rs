@@ -25,7 +25,10 @@ use serde_json::Value;
 use self::lacking::{
     NOTHING, cgroup2_mounts, checked, in_mount_namespace, over, refusing, without_capability,
 };
-pub use self::{many_interfaces::many_interfaces, refused::each_program_refused};
+pub use self::{
+    many_interfaces::many_interfaces,
+    refused::{each_counter_refused, each_program_refused},
+};
 use super::{
     World, check,
     flow::{Ended, Flow},

@@ -30,6 +30,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
+use programs::Scope;
 use report::Report;
 
 /// Command line of `flow-live run`.
@@ -47,6 +48,9 @@ pub struct Options {
     /// One start of Flow for each test, or one for all tests that only move bytes
     #[arg(long, value_enum, default_value_t = Sessions::Each)]
     pub sessions: Sessions,
+    /// Leaves out the tests of what no backend changes
+    #[arg(long)]
+    pub backend_only: bool,
     /// Runs the tests of the full-screen view instead; they need tmux
     #[arg(long)]
     pub terminal: bool,
@@ -138,6 +142,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let cases: Vec<_> = all_cases.iter().filter(|case| wanted(case.name)).collect();
     let programs: Vec<_> = all_programs
         .iter()
+        .filter(|test| test.scope == Scope::Backend || !options.backend_only)
         .filter(|test| wanted(test.name))
         .collect();
     if options.list {

@@ -9,20 +9,29 @@ use super::{
 };
 use crate::live::{Backend, World};
 
-/// A kernel that refuses one program of the set, for each of them.
+/// A kernel that refuses one program of those that every backend has beside it, for each of them.
 pub fn each_program_refused(world: &World) -> Result<()> {
+    each_refused(world, &AROUND)
+}
+
+/// A kernel that refuses one program of the backend's, for each of them.
+pub fn each_counter_refused(world: &World) -> Result<()> {
     let (needed, helpful) = counting(world.options.backend)?;
     let symbols = fs::read_to_string(SYMBOLS)?;
     let helpful = helpful
         .iter()
         .filter(|program| has_function(&symbols, program));
-    let helpful = helpful.map(|program| (*program, APP_BYTES));
-    let programs: Vec<_> = AROUND.into_iter().chain(helpful).collect();
-    for round in rounds(world, &programs) {
-        refused(world, &round).with_context(|| format!("without {round:?}"))?;
-    }
+    let helpful: Vec<_> = helpful.map(|program| (*program, APP_BYTES)).collect();
+    each_refused(world, &helpful)?;
     for program in needed {
         needed_refused(world, program).with_context(|| format!("without {program}"))?;
+    }
+    Ok(())
+}
+
+fn each_refused(world: &World, programs: &[(&str, &str)]) -> Result<()> {
+    for round in rounds(world, programs) {
+        refused(world, &round).with_context(|| format!("without {round:?}"))?;
     }
     Ok(())
 }
