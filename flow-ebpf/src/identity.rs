@@ -40,10 +40,12 @@ pub fn alias(sk: Address) -> Option<u64> {
     unsafe { ALIASES.get(sk) }.map(|alias| alias.id)
 }
 
-/// Forgets the alias of a socket that is no more.
+/// Takes the alias away from the socket at an address.
 #[inline(always)]
-pub fn forget_alias(sk: Address) {
+pub fn take_alias(sk: Address) -> Option<u64> {
+    let id = alias(sk)?;
     let _ = ALIASES.remove(sk);
+    Some(id)
 }
 
 /// Whether a protocol's sockets have a cookie that no other socket has.
@@ -65,19 +67,20 @@ fn new_alias(sk: Address) -> u64 {
 }
 
 /// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
-/// a new connection.
+/// a new connection. Gives the alias of the one before, if it had one.
 #[inline(always)]
-pub fn renew_alias(sk: Address, new_state: u8) {
-    let Some(alias) = ALIASES.get_ptr_mut(sk) else {
-        return;
-    };
+pub fn renew_alias(sk: Address, new_state: u8) -> Option<u64> {
+    let alias = ALIASES.get_ptr_mut(sk)?;
     // SAFETY: a live map value.
     let alias = unsafe { &mut *alias };
     if new_state == state::CLOSE {
         alias.closed = 1;
-    } else if alias.closed != 0 {
-        forget_alias(sk);
+        return None;
     }
+    if alias.closed == 0 {
+        return None;
+    }
+    take_alias(sk)
 }
 
 /// Whether an identity is an alias.

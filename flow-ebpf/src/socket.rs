@@ -12,7 +12,7 @@ use flow_common::{
 };
 
 use crate::{
-    identity::{alias, forget_alias, has_own_cookie, id, is_alias, renew_alias},
+    identity::{has_own_cookie, id, is_alias, renew_alias, take_alias},
     kernel::{
         self, AF_INET, AF_INET6, Address, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
         SK_PROTOCOL, SK_SOCKET, SKC_FAMILY, SockCommon, TCP_MIN_RTT, TCP_SRTT_US,
@@ -207,11 +207,11 @@ pub fn released(id: u64) {
 pub fn destroyed(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
+    let alias = take_alias(sk);
     let id = match common.cookie() {
-        0 => alias(sk)?,
+        0 => alias?,
         cookie => cookie,
     };
-    forget_alias(sk);
     let entry = SOCKETS.get_ptr_mut(id)?;
     // SAFETY: a live map value.
     let (was_released, was_told) = unsafe {
@@ -353,8 +353,14 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         // is thrown away (`inet_ehash_nolisten`): the first goes on.
         return None;
     }
-    if !has_own_cookie(protocol) || common.cookie() == 0 {
-        renew_alias(sk, new);
+    let has_alias = !has_own_cookie(protocol) || common.cookie() == 0;
+    if has_alias
+        && let Some(former) = renew_alias(sk, new)
+        && let Some(entry) = SOCKETS.get_ptr_mut(former)
+    {
+        // A sweep closes it: to tell its end as well is too much for the verifier.
+        // SAFETY: a live map value.
+        unsafe { (*entry).released = 1 };
     }
     let id = id(sk, common, protocol);
     if again && has_state(id, new) {

@@ -318,8 +318,8 @@ fn boot(
     Ok((tally, problem))
 }
 
-/// What a guest's tests are told besides: the emulated machine is some twenty times slower, and a start of Flow takes seconds.
-const IN_A_GUEST: [&str; 4] = ["--scale", "20", "--sessions", "shared"];
+/// What a guest's tests are told besides: the emulated machine is some fifty times slower, and a start of Flow takes seconds.
+const IN_A_GUEST: [&str; 4] = ["--scale", "50", "--sessions", "shared"];
 
 fn live_arguments<'a>(
     backend: &'a str,

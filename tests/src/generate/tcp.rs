@@ -14,6 +14,8 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use super::{Options, udp};
 use crate::truth::Tally;
 
@@ -241,6 +243,22 @@ fn send_slice(stream: &mut impl Write, slice: &[u8], tally: &Tally) -> io::Resul
         rest = &rest[sent..];
     }
     Ok(())
+}
+
+/// A socket whose first connection is refused and whose second one is not.
+pub fn again(options: &Options, tally: &Tally) -> Result<()> {
+    let here = (Ipv4Addr::LOCALHOST, 0);
+    let closed = TcpListener::bind(here)?.local_addr()?;
+    let listener = TcpListener::bind(here)?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    match socket.connect(&closed.into()) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        other => bail!("expected the connection to be refused, got {other:?}"),
+    }
+    socket.connect(&listener.local_addr()?.into())?;
+    let (near, (far, _)) = (socket.into(), listener.accept()?);
+    pass(&near, &far, options.bytes, tally)?;
+    pass(&far, &near, options.bytes, tally)
 }
 
 /// Two ends of a connection on loopback.

@@ -82,6 +82,7 @@ pub const CASES: &[Case] = &[
     case("tcp_reset",            "tcp-reset",          Net::Peer4).bytes(MB),
     case("tcp_reset_by_peer",    "tcp-reset-by-peer",  Net::Peer4).also(reset),
     case("tcp_refused",          "tcp-refused",        Net::Alone).also(refused),
+    case("tcp_again",            "tcp-again",          Net::Alone).also(all_closed),
     case("tcp_late_reader",      "tcp-late-reader",    Net::Alone).also(all_closed),
     case("udp_connected",        "udp-connected",      Net::Peer4).count(5000).interface(Precision::Exact).also(datagrams),
     case("udp_many_remotes",     "udp-many",           Net::Peer4).count(1000),

@@ -243,7 +243,12 @@ impl Run {
     fn counted(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
         let flow = Flow::events_changed(world, name, change)?;
         let mut truths = Vec::new();
-        for mode in ["forked-listener", "tcp-late-reader", "udp-workers"] {
+        for mode in [
+            "forked-listener",
+            "tcp-late-reader",
+            "tcp-again",
+            "udp-workers",
+        ] {
             let arguments = ["--count".to_owned(), "1".to_owned()];
             let name = format!("{name}.{mode}");
             truths.extend(Generator::start(world, &name, mode, &arguments, None)?.join()?);

@@ -28,6 +28,8 @@ use super::{
 const DATAGRAM: &str = "700";
 /// The latest moment after its start at which Flow is killed, on a real machine.
 const KILLED_WITHIN: Duration = Duration::from_millis(600);
+/// So often Flow is started and ended, or killed, on a slow machine too.
+const LEAST_STARTS: u64 = 8;
 /// Further kernel memory that may be in use after many starts; what else runs moves it a little.
 const GROWTH: u64 = 64 << 10;
 
@@ -127,7 +129,7 @@ pub fn two_flows(world: &World) -> Result<()> {
 /// Flow is started and ended again and again while processes come and go.
 pub fn attached_often(world: &World) -> Result<()> {
     let before = qdisc::read()?;
-    let rounds = world.scaled(200);
+    let rounds = world.scaled(200).max(LEAST_STARTS);
     let churn = Generator::start(world, "often.churn", "churn", &[], None)?;
     let (mut starts, mut stops) = (Vec::new(), Vec::new());
     let mut memory = None;
@@ -165,9 +167,9 @@ pub fn killed_often(world: &World) -> Result<()> {
     let mut random = Random::new()?;
     eprintln!("killed_often: seed {}", random.0);
     let slower = if world.is_slow() { 10 } else { 1 };
-    for _ in 0..world.scaled(100) {
+    for _ in 0..world.scaled(100).max(LEAST_STARTS) {
         let mut flow = Flow::starting(world, "killed-often", &[])?;
-        thread::sleep(random.below(KILLED_WITHIN * slower));
+        thread::sleep(random.below(slower * KILLED_WITHIN));
         flow.tell(Signal::SIGKILL)?;
         let ended = flow.wait()?;
         ensure!(ended.code() == 137, "killed, and yet code {}", ended.code());

@@ -128,6 +128,11 @@ impl World {
     fn scaled(&self, amount: u64) -> u64 {
         (amount / self.options.scale).max(1)
     }
+
+    /// A time for this machine.
+    fn stretched(&self, time: Duration) -> Duration {
+        if self.is_slow() { 5 * time } else { time }
+    }
 }
 
 /// Runs the tests that were asked for; whether all passed.

@@ -92,7 +92,7 @@ pub fn events_text_is_harmless(world: &World) -> Result<()> {
 pub fn snapshot_totals(world: &World) -> Result<()> {
     let (far, address) = loopback_server(world, "snapshot")?;
     let report = world.scratch.join("report.json");
-    let duration = if world.is_slow() { "20s" } else { "3s" };
+    let duration = if world.is_slow() { "10s" } else { "3s" };
     let path = report.to_str().context("the path of the report")?;
     let arguments = ["snapshot", "--duration", duration, "--output", path];
     let mut flow = Flow::start(world, "snapshot", &arguments)?;
@@ -162,7 +162,7 @@ pub fn snapshot_full_disk(world: &World) -> Result<()> {
 pub fn ledger_begins_clean(world: &World) -> Result<()> {
     let arguments = "events --json --only ledger --duration 4s --interval 200ms";
     let arguments: Vec<_> = arguments.split(' ').collect();
-    for _ in 0..2 {
+    for _ in 0..world.scaled(2) {
         let (ended, _) = under_chatter(world, "ledger", &arguments)?;
         let mut seen = Vec::new();
         for line in ended.stdout.split(|byte| *byte == b'\n') {

@@ -62,7 +62,7 @@ pub fn last_event(world: &World) -> Result<()> {
 fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
     let (mut flow, pipe) = start(world, name, arguments)?;
     flow.tell(Signal::SIGINT)?;
-    thread::sleep(MEANWHILE * u32::try_from(world.options.scale)?);
+    thread::sleep(world.stretched(MEANWHILE));
     ensure!(flow.is_running()?, "what was not read yet is lost");
     flow.tell(Signal::SIGTERM)?;
     ends(world, &mut flow, 143)?;
@@ -133,7 +133,7 @@ fn is_writing(flow: &Flow) -> Result<bool> {
 fn ends(world: &World, flow: &mut Flow, code: i32) -> Result<()> {
     let ended = flow.wait()?;
     ended.expect_code(code)?;
-    let limit = PROMPT * u32::try_from(world.options.scale)?;
+    let limit = world.stretched(PROMPT);
     ensure!(
         ended.took <= limit,
         "took {:?} to end, at most {limit:?} is allowed",
