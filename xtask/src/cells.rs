@@ -36,8 +36,8 @@ const fn cell(machine: Machine, backend: &str) -> Cell<'_> {
 }
 
 impl Cell<'_> {
-    /// Whether it is the one of its kernel where also those tests run whose outcome no backend changes.
-    pub fn is_whole(&self) -> bool {
+    /// Whether it is the one of its machine where also those tests run whose outcome no backend changes.
+    pub fn is_first(&self) -> bool {
         let mut of_machine = MATRIX.iter().filter(|cell| cell.machine == self.machine);
         of_machine.next() == Some(self)
     }
@@ -82,9 +82,9 @@ mod tests {
     }
 
     #[test]
-    fn one_cell_of_each_kernel_is_whole() {
-        let whole: Vec<_> = MATRIX.iter().filter(|cell| cell.is_whole()).collect();
-        let names: Vec<_> = whole.iter().map(ToString::to_string).collect();
+    fn one_cell_of_each_machine_is_the_first() {
+        let first: Vec<_> = MATRIX.iter().filter(|cell| cell.is_first()).collect();
+        let names: Vec<_> = first.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["host tracepoint", "6.12 fexit", "6.1 fexit"]);
     }
 

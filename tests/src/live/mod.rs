@@ -48,9 +48,9 @@ pub struct Options {
     /// One start of Flow for each test, or one for all tests that only move bytes
     #[arg(long, value_enum, default_value_t = Sessions::Each)]
     pub sessions: Sessions,
-    /// Leaves out the tests of what no backend changes
-    #[arg(long)]
-    pub backend_only: bool,
+    /// Leaves out the tests of what is the same elsewhere: with another backend, on another kernel
+    #[arg(long, value_enum, default_value_t = Scope::Program)]
+    pub scope: Scope,
     /// Runs the tests of the full-screen view instead; they need tmux
     #[arg(long)]
     pub terminal: bool,
@@ -147,7 +147,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let cases: Vec<_> = all_cases.iter().filter(|case| wanted(case.name)).collect();
     let programs: Vec<_> = all_programs
         .iter()
-        .filter(|test| test.scope == Scope::Backend || !options.backend_only)
+        .filter(|test| test.scope <= options.scope)
         .filter(|test| wanted(test.name))
         .collect();
     if options.list {

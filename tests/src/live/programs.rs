@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -29,13 +30,15 @@ pub struct Test {
     pub scope: Scope,
 }
 
-/// What may change the outcome of a test, and so where it is worth a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What may change the outcome of a test, and so where it is worth a run. Each holds those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scope {
-    /// How app bytes are counted, and the kernel.
+    /// How app bytes are counted, and the kernel
     Backend,
-    /// The kernel alone.
+    /// The kernel, whatever counts app bytes
     Kernel,
+    /// Nothing but Flow itself
+    Program,
 }
 
 /// Makes a test that each backend must pass.
@@ -48,7 +51,7 @@ pub const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
 }
 
 /// Makes a test of what is the same whatever counts app bytes.
-pub const fn of_kernel(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
+const fn of_kernel(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     Test {
         name,
         run,
@@ -56,16 +59,25 @@ pub const fn of_kernel(name: &'static str, run: fn(&World) -> Result<()>) -> Tes
     }
 }
 
+/// Makes a test of what is the same on every kernel.
+const fn of_program(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
+    Test {
+        name,
+        run,
+        scope: Scope::Program,
+    }
+}
+
 /// Every test.
 #[rustfmt::skip]
 pub const TESTS: &[Test] = &[
     test("signal_interrupt",              |world| signal(world, Signal::SIGINT, 130)),
-    of_kernel("signal_terminate",         |world| signal(world, Signal::SIGTERM, 143)),
-    of_kernel("signal_hang_up",           |world| signal(world, Signal::SIGHUP, 129)),
-    of_kernel("top_unread",               unread::top),
-    of_kernel("events_unread",            unread::events),
-    of_kernel("last_event_unread",        unread::last_event),
-    of_kernel("snapshot_unread",          unread::snapshot),
+    of_program("signal_terminate",        |world| signal(world, Signal::SIGTERM, 143)),
+    of_program("signal_hang_up",          |world| signal(world, Signal::SIGHUP, 129)),
+    of_program("top_unread",              unread::top),
+    of_program("events_unread",           unread::events),
+    of_program("last_event_unread",       unread::last_event),
+    of_program("snapshot_unread",         unread::snapshot),
     of_kernel("interfaces_come_and_go",   interfaces::come_and_go),
     of_kernel("interface_renamed",        interfaces::renamed),
     of_kernel("interface_down_then_up",   interfaces::down_then_up),
@@ -74,32 +86,32 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_several_takers",    causes::several_takers),
     of_kernel("ledger_dropped",           causes::dropped),
     of_kernel("ledger_tunnel",            causes::tunnel),
-    of_kernel("interface_missing",        interfaces::missing),
+    of_program("interface_missing",       interfaces::missing),
     of_kernel("bpffs_absent",             degraded::bpffs_absent),
     test("cgroup_v1_only",                degraded::cgroup_v1_only),
-    of_kernel("processes_hidden",         degraded::processes_hidden),
+    of_program("processes_hidden",        degraded::processes_hidden),
     of_kernel("bpf_refused",              degraded::bpf_refused),
-    of_kernel("btf_cut",                  degraded::btf_cut),
-    of_kernel("btf_absent",               degraded::btf_absent),
-    of_kernel("proc_absent",              degraded::proc_absent),
+    of_program("btf_cut",                 degraded::btf_cut),
+    of_program("btf_absent",              degraded::btf_absent),
+    of_program("proc_absent",             degraded::proc_absent),
     of_kernel("bare_surroundings",        degraded::bare_surroundings),
-    of_kernel("pid_namespace",            degraded::pid_namespace),
+    of_program("pid_namespace",           degraded::pid_namespace),
     of_kernel("each_program_refused",     degraded::each_program_refused),
     test("each_counter_refused",          degraded::each_counter_refused),
     of_kernel("many_interfaces",          degraded::many_interfaces),
     of_kernel("killed_then_started",      killed_then_started),
-    of_kernel("stdout_closed",            stdout_closed),
-    of_kernel("stdout_full",              stdout_full),
-    of_kernel("usage_errors",             usage_errors),
-    of_kernel("without_privileges",       without_privileges),
+    of_program("stdout_closed",           stdout_closed),
+    of_program("stdout_full",             stdout_full),
+    of_program("usage_errors",            usage_errors),
+    of_program("without_privileges",      without_privileges),
     test("programs_verified",             programs_verified),
     of_kernel("doctor_answers",           doctor_answers),
-    of_kernel("top_once_json",            outputs::top_once_json),
-    of_kernel("top_once_text",            outputs::top_once_text),
-    of_kernel("events_text_is_harmless",  outputs::events_text_is_harmless),
+    of_program("top_once_json",           outputs::top_once_json),
+    of_program("top_once_text",           outputs::top_once_text),
+    of_program("events_text_is_harmless", outputs::events_text_is_harmless),
     of_kernel("ledger_begins_clean",      outputs::ledger_begins_clean),
-    of_kernel("snapshot_totals",          outputs::snapshot_totals),
-    of_kernel("snapshot_full_disk",       outputs::snapshot_full_disk),
+    of_program("snapshot_totals",         outputs::snapshot_totals),
+    of_program("snapshot_full_disk",      outputs::snapshot_full_disk),
     test("overload_ring",                 overload::ring),
     test("overload_sockets",              overload::sockets),
     test("overload_processes",            overload::processes),
