@@ -109,7 +109,13 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
                 .try_for_each(|root| Ok(umount2(root.as_path(), MntFlags::MNT_DETACH)?))
         });
     };
-    let run = Run::counted(world, "cgroup-v1-only", hide.clone())?;
+    let modes = [
+        "forked-listener",
+        "tcp-late-reader",
+        "tcp-again",
+        "udp-workers",
+    ];
+    let run = Run::of_modes(world, "cgroup-v1-only", &modes, hide.clone())?;
     run.covers(WIRE_BYTES, "none", "everything")?;
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
     run.follows_connections()?;
@@ -241,14 +247,19 @@ type Coverage = BTreeMap<String, (String, String)>;
 impl Run {
     /// Starts the event stream with `change`, lets processes talk by TCP and UDP, and compares their bytes.
     fn counted(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::of_modes(world, name, &["forked-listener", "udp-workers"], change)
+    }
+
+    /// The same with these modes of the generator.
+    fn of_modes(
+        world: &World,
+        name: &str,
+        modes: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let flow = Flow::events_changed(world, name, change)?;
         let mut truths = Vec::new();
-        for mode in [
-            "forked-listener",
-            "tcp-late-reader",
-            "tcp-again",
-            "udp-workers",
-        ] {
+        for mode in modes {
             let arguments = ["--count".to_owned(), "1".to_owned()];
             let name = format!("{name}.{mode}");
             truths.extend(Generator::start(world, &name, mode, &arguments, None)?.join()?);

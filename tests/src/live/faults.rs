@@ -29,7 +29,7 @@ const DATAGRAM: &str = "700";
 /// The latest moment after its start at which Flow is killed, on a real machine.
 const KILLED_WITHIN: Duration = Duration::from_millis(600);
 /// So often Flow is started and ended, or killed, on a slow machine too.
-const LEAST_STARTS: u64 = 10;
+const LEAST_STARTS: u64 = 8;
 /// Further kernel memory that may be in use after many starts; what else runs moves it a little.
 const GROWTH: u64 = 64 << 10;
 
