@@ -1,7 +1,8 @@
 //! Builds the kernel side, flow-ebpf, and leaves its object at `$OUT_DIR/flow-ebpf.o` for the loader to embed.
 //!
 //! Without a BPF toolchain a release build fails and says what to type; any other build goes on with an empty object, so
-//! that the pure parts can be built and tested anywhere. Such a `flow` says that it has no kernel side.
+//! that the pure parts can be built and tested anywhere. Such a `flow` says that it has no kernel side. With FLOW_WITHOUT_KERNEL_SIDE
+//! set, lints and fuzz targets spare themselves its build.
 
 #[path = "build/toolchain.rs"]
 mod toolchain;
@@ -40,6 +41,9 @@ fn run() -> Result<()> {
     watch_sources(&workspace);
 
     if env::var_os(WITHOUT).is_some() {
+        if variable("PROFILE")? == "release" {
+            bail!("{WITHOUT} is for lints and fuzz targets: a release has a kernel side");
+        }
         return fs::write(&object, [])
             .with_context(|| format!("cannot write {}", object.display()));
     }

@@ -358,7 +358,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         && let Some(former) = renew_alias(sk, new)
         && let Some(entry) = SOCKETS.get_ptr_mut(former)
     {
-        // A sweep closes it: to tell its end as well is too much for the verifier.
+        // Two sweeps close it: told here as well, its end would treble what the verifier goes through.
         // SAFETY: a live map value.
         unsafe { (*entry).released = 1 };
     }
@@ -417,8 +417,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     Some(())
 }
 
-/// Whether a hook tells the release of sockets that have an alias: without cgroup hooks `tcp_destroy_sock`, with them
-/// `sock_release`. The few TCP sockets that have an alias all the same are not among those it finds.
+/// Whether a hook tells the release of sockets that have an alias: without cgroup hooks `tcp_destroy_sock` those of TCP, with them
+/// `sock_release` those of MPTCP; not those of the few TCP sockets that have an alias all the same.
 #[inline(always)]
 fn hears_release(protocol: u16) -> bool {
     if GIVES_COOKIES.load() == 0 {

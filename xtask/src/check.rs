@@ -40,7 +40,6 @@ pub fn check() -> Vec<Row> {
         }),
         counted(
             "unit tests",
-            "",
             &mut cargo([
                 "test",
                 "--workspace",

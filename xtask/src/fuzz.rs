@@ -276,7 +276,7 @@ fn seeds() -> PathBuf {
     project().join("seeds")
 }
 
-/// Where everything goes that fuzzing makes.
+/// Where everything goes that fuzzing finds, and the program that is instrumented as a whole.
 fn folder() -> Result<PathBuf> {
     Ok(target()?.join("fuzz"))
 }

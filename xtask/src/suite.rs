@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    panic::resume_unwind,
     process::Command,
     sync::{
         OnceLock,
@@ -40,58 +39,45 @@ pub struct Row {
     pub told: Told,
 }
 
-/// Setup; the tests of the full-screen view and the live tests on this host, beside check and short runs of the fuzz targets; the
-/// live tests in the guests; and whether docs/kernels.md says the same. Whether all passed; prints the table.
+/// Setup, check, short runs of the fuzz targets, the tests of the full-screen view, the live tests on this host and in
+/// the guests, and whether docs/kernels.md says the same. Whether all passed; prints the table.
 ///
 /// # Errors
 /// When setup fails, and nothing can be tested.
 pub fn test(host_only: bool, write_docs: bool) -> Result<bool> {
     heading("setup");
     setup::setup(false)?;
-    let build = step("release build", build_release);
-    let built = build.failed == 0;
-    let mut rows = vec![build];
-    let wanted = |cell: &Cell<'_>| !host_only || cell.machine == Machine::Host;
-    let (host, guests): (Vec<_>, Vec<_>) = MATRIX
-        .into_iter()
-        .filter(wanted)
-        .partition(|cell| cell.machine == Machine::Host);
-    if !built {
-        rows.extend(check_and_fuzz());
-        let cells = host.iter().chain(&guests).map(ToString::to_string);
-        rows.extend(
-            ["terminal".to_owned()]
-                .into_iter()
-                .chain(cells)
-                .map(not_run),
-        );
-        return Ok(conclude(&rows));
-    }
-    // Live tests wait more than they compute.
-    let (checks, live) = thread::scope(|scope| {
-        let live = scope.spawn(|| {
-            let terminal = run_live("terminal", |flow| {
-                let tests = ["run", "--terminal", "--flow", flow];
-                tests.map(str::to_owned).into()
-            });
-            (terminal, host.into_iter().map(run_host).collect::<Vec<_>>())
-        });
-        (check_and_fuzz(), live.join())
-    });
-    let (terminal, mut cells) = live.unwrap_or_else(|panic| resume_unwind(panic));
-    rows.extend(checks);
-    rows.push(terminal);
-    cells.extend(run_guests(&guests, cells::TIME_LIMIT, &[], true));
-    let recorded =
-        (!host_only).then(|| step("recorded results", || matrix::record(&cells, write_docs)));
-    rows.extend(cells.into_iter().chain(recorded));
-    Ok(conclude(&rows))
-}
-
-fn check_and_fuzz() -> Vec<Row> {
     let mut rows = check::check();
     rows.push(fuzz::short());
-    rows
+    let build = step("release build", build_release);
+    let built = build.failed == 0;
+    rows.push(build);
+    rows.push(if built {
+        run_live("terminal", |flow| {
+            let tests = ["run", "--terminal", "--flow", flow];
+            tests.map(str::to_owned).into()
+        })
+    } else {
+        not_run("terminal".to_owned())
+    });
+    let first = rows.len();
+    let wanted = |cell: &Cell<'_>| !host_only || cell.machine == Machine::Host;
+    let cells = MATRIX.into_iter().filter(wanted);
+    if built {
+        let (host, guests): (Vec<_>, Vec<_>) =
+            cells.partition(|cell| cell.machine == Machine::Host);
+        rows.extend(host.into_iter().map(run_host));
+        rows.extend(run_guests(&guests, cells::TIME_LIMIT, &[], true));
+    } else {
+        rows.extend(cells.map(|cell| not_run(cell.to_string())));
+    }
+    if !host_only {
+        let cells = &rows[first..];
+        rows.push(step("recorded results", || {
+            matrix::record(cells, write_docs)
+        }));
+    }
+    Ok(conclude(&rows))
 }
 
 /// The guest cells that match. Whether all passed; prints the table.
@@ -131,13 +117,13 @@ pub fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Row {
     }
 }
 
-/// Runs a program that prints like libtest, and counts its tests. `prefix` begins each of its lines.
-pub fn counted(name: &str, prefix: &str, command: &mut Command, limit: Duration) -> Row {
+/// Runs a program that prints like libtest, and counts its tests.
+pub fn counted(name: &str, command: &mut Command, limit: Duration) -> Row {
     heading(name);
     let started = Instant::now();
     let mut tally = Tally::default();
     let end = watch(command, limit, |line| {
-        println!("{prefix}{line}");
+        println!("{line}");
         tally.line(line);
     });
     let problem = match end {
@@ -245,8 +231,7 @@ fn run_live(name: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
         (Ok(program), Ok(flow)) => {
             let mut command = as_root(program);
             command.args(of(&flow.to_string_lossy()));
-            // Other things run beside it.
-            counted(name, &format!("{name}: "), &mut command, cells::TIME_LIMIT)
+            counted(name, &mut command, cells::TIME_LIMIT)
         }
         (Err(error), _) | (_, Err(error)) => {
             Row::from_error(name.to_owned(), Duration::ZERO, format!("{error:#}"))

@@ -39,7 +39,7 @@ pub fn sock_release(ctx: &SockContext) -> Option<()> {
         // SAFETY: the program's context.
         unsafe { bpf_get_socket_cookie(ctx.sock.cast()) }
     } else {
-        // The context of these programs lies where the socket does.
+        // `__cgroup_bpf_run_filter_sk` hands the socket itself over as the context (6.1 to 6.18).
         identity::alias(ctx.sock as Address)?
     };
     socket::released(id);

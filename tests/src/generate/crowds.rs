@@ -180,7 +180,7 @@ pub fn churn(_: &Options, tally: &Tally) -> Result<()> {
             if stop.load(Relaxed) {
                 return Ok(());
             }
-            // Half a processor is for those who watch.
+            // A quarter of the time is enough to disturb; on a small machine the rest is for those who watch.
             thread::sleep(3 * started.elapsed());
         }
     })

@@ -13,7 +13,6 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout},
     sys::socket::{setsockopt, sockopt},
 };
-
 use socket2::{Domain, Socket, Type};
 
 use super::{Options, udp};

@@ -129,7 +129,7 @@ pub const TESTS: &[Test] = &[
 /// Budget of a clean end, on a machine that is not emulated and has nothing else to do.
 const DETACH: Duration = Duration::from_millis(100);
 /// So many times as long as [`idle_starts`] takes it may be where there is more to do.
-const IDLE_STARTS: u32 = 10;
+const TIMES_IDLE: u32 = 10;
 
 /// Ends in time, with the right code, and leaves nothing on the interfaces or in the kernel.
 fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
@@ -138,15 +138,17 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
         let before = qdisc::read()?;
         let flow = Flow::events(world, signal.as_str())?;
         ensure!(loaded()? > 0, "flow runs without programs");
+        let idle = idle_starts()?;
         let ended = flow.stop(signal)?;
         ended.expect_code(code)?;
+        let idle = idle.min(idle_starts()?);
         none_loaded(world.patience())?;
         let after = qdisc::read()?;
         ensure!(
             after == before,
             "left on the interfaces: {after:?}, before: {before:?}"
         );
-        let (took, limit) = (ended.took, DETACH.max(IDLE_STARTS * idle_starts()?));
+        let (took, limit) = (ended.took, DETACH.max(TIMES_IDLE * idle));
         if took <= limit || world.is_slow() {
             return Ok(());
         }

@@ -16,6 +16,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub fn until<T>(
     patience: Duration,
     what: &str,
+    ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_within(patience, what, 10, ask)
+}
+
+/// The same; it answers too late by one in `part` of the time at most.
+fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    part: u32,
     mut ask: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let started = Instant::now();
@@ -26,17 +36,14 @@ pub fn until<T>(
         if started.elapsed() > patience {
             bail!("waited {} s in vain for {what}", patience.as_secs());
         }
-        thread::sleep((started.elapsed() / 10).clamp(PAUSE, LONGEST_PAUSE));
+        thread::sleep((started.elapsed() / part).clamp(PAUSE, LONGEST_PAUSE));
     }
 }
 
-/// Waits for a process to end; kills it once `patience` is over.
+/// Waits for a process to end; kills it once `patience` is over. How long that takes is measured by this, so it looks often.
 pub fn for_exit(child: &mut Child, patience: Duration, what: &str) -> Result<ExitStatus> {
-    let result = until(
-        patience,
-        &format!("{what} to end"),
-        || Ok(child.try_wait()?),
-    );
+    let what = format!("{what} to end");
+    let result = until_within(patience, &what, 100, || Ok(child.try_wait()?));
     if result.is_err() {
         end(child);
     }

@@ -24,8 +24,8 @@ pub fn each_counter_refused(world: &World) -> Result<()> {
     let helpful: Vec<_> = helpful.map(|program| (*program, APP_BYTES)).collect();
     each_refused(world, &helpful)?;
     // A slow machine refuses the last, which is attached when others are.
-    let few = if world.is_slow() { needed.len() - 1 } else { 0 };
-    for program in &needed[few..] {
+    let first = if world.is_slow() { needed.len() - 1 } else { 0 };
+    for program in &needed[first..] {
         needed_refused(world, program).with_context(|| format!("without {program}"))?;
     }
     Ok(())
