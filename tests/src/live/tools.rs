@@ -64,22 +64,23 @@ fn told(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>>
             command.pre_exec(move || Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?));
         }
     }
-    let result = command.spawn().and_then(|mut child| {
+    let ran = command.spawn().and_then(|mut child| {
         // It fits the pipe, and none of these programs prints much before it has read.
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        child.wait_with_output()
+        let stdin = child.stdin.take();
+        let told = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        Ok((told, child.wait_with_output()?))
     });
+    let (told, ended) = ran.with_context(|| format!("running {command:?}"))?;
     let Output {
         status,
         stdout,
         stderr,
-    } = result.with_context(|| format!("running {command:?}"))?;
+    } = ended;
     if !status.success() {
         let error = String::from_utf8_lossy(&stderr);
         bail!("{command:?}: {}", error.trim());
     }
+    told.with_context(|| format!("telling {command:?}"))?;
     Ok(stdout)
 }
 
