@@ -60,10 +60,10 @@ fn new_alias(sk: Address) -> u64 {
     // SAFETY: no arguments.
     let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
     let id = ALIAS_BIT | process::now() << 10 | cpu & 0x3ff;
-    let alias = Alias { id, closed: 0 };
-    let _ = ALIASES.insert(sk, alias, u64::from(BPF_NOEXIST));
+    let made = Alias { id, closed: 0 };
+    let _ = ALIASES.insert(sk, made, u64::from(BPF_NOEXIST));
     // Another CPU may have been first.
-    self::alias(sk).unwrap_or(id)
+    alias(sk).unwrap_or(id)
 }
 
 /// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or

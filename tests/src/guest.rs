@@ -37,8 +37,8 @@ pub const ENVIRONMENT: &str = "/flow-vm/environment";
 /// The last line a guest writes starts with this; the command's exit code follows.
 pub const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
 
-/// The setting of TCP's loss probes, below `/proc/sys/net`: it sends its last segment once more as soon as the acknowledgement takes twice as long as usual, as it
-/// does whenever the machine that emulates this one has something else to do.
+/// The setting of TCP's loss probes, below `/proc/sys/net`: TCP sends its last segment once more as soon as the acknowledgement takes
+/// twice as long as usual, as it does whenever the machine that emulates this one has something else to do.
 pub const LOSS_PROBES: &str = "ipv4/tcp_early_retrans";
 
 /// The second serial port. The first is the kernel's console: its messages would cut the command's lines in two.

@@ -245,12 +245,12 @@ struct Run {
 type Coverage = BTreeMap<String, (String, String)>;
 
 impl Run {
-    /// Starts the event stream with `change`, lets processes talk by TCP and UDP, and compares their bytes.
+    /// A run of [`Self::of_modes`] where processes talk by TCP and UDP.
     fn counted(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
         Self::of_modes(world, name, &["forked-listener", "udp-workers"], change)
     }
 
-    /// The same with these modes of the generator.
+    /// Starts the event stream with `change`, lets these modes of the generator move bytes, and compares each process's.
     fn of_modes(
         world: &World,
         name: &str,
