@@ -28,7 +28,7 @@ const PROGRAMS: [&str; 2] = ["flow", "flow-live"];
 const TOOLS: [&str; 7] = ["busybox", "ethtool", "ip", "nft", "sh", "ss", "tc"];
 
 /// Modules that flow or its tests use; one that a kernel has built in is fine. Those they need come along.
-const MODULES: [&str; 41] = [
+const MODULES: [&str; 42] = [
     "8021q",
     "act_mirred",
     "af_packet_diag",
@@ -53,6 +53,7 @@ const MODULES: [&str; 41] = [
     "nft_log",
     "nft_masq",
     "nft_nat",
+    "nft_objref",
     "nft_quota",
     "nft_reject",
     "nft_reject_inet",
