@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_smp_processor_id};
 
 use crate::{
-    kernel::{Address, SockCommon},
+    kernel::{Address, GIVES_COOKIES, SockCommon},
     maps::ALIASES,
     process,
     socket::{IPPROTO_MPTCP, state},
@@ -23,14 +23,20 @@ const ALIAS_BIT: u64 = 1 << 63;
 
 /// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
 /// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
-/// (`mptcp_sk_clone_init` copies it). Those get an alias.
+/// (`mptcp_sk_clone_init` copies it). Those get an alias, and keep it: where no program gives cookies,
+/// somebody may ask for one at any time (`ss` does, and Flow for listeners).
 #[inline(always)]
 pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
     let cookie = common.cookie();
-    if cookie != 0 && has_own_cookie(protocol) {
+    let has_cookie = cookie != 0 && has_own_cookie(protocol);
+    if has_cookie && GIVES_COOKIES.load() != 0 {
         return cookie;
     }
-    alias(sk).unwrap_or_else(|| new_alias(sk))
+    match alias(sk) {
+        Some(alias) => alias,
+        None if has_cookie => cookie,
+        None => new_alias(sk),
+    }
 }
 
 /// The alias of the socket at an address, if it has one.

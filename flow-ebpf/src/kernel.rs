@@ -48,9 +48,14 @@ pub static HOST_NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TYPED_TASK: Global<u8> = Global::new(0);
 
-/// 1 if programs of the cgroup give each TCP connection its cookie before it is established. Without them nobody does.
+/// 1 if programs of the cgroup give each TCP connection its cookie before it is established. Without them it has one only
+/// if somebody asks for it.
 #[unsafe(no_mangle)]
 pub static GIVES_COOKIES: Global<u8> = Global::new(1);
+
+/// 1 if a program of the cgroup tells that sockets are released, 0 if `tcp_destroy_sock` tells it of TCP's.
+#[unsafe(no_mangle)]
+pub static CGROUP_RELEASES: Global<u8> = Global::new(1);
 
 /// The address of a kernel structure.
 pub type Address = u64;

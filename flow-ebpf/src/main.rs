@@ -19,6 +19,7 @@ mod hooks;
 mod identity;
 mod interface;
 mod kernel;
+mod life;
 mod logging;
 mod maps;
 mod packet;

@@ -9,7 +9,7 @@ use flow_common::{
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{atomic, calls::Call, identity::Alias, logging, socket::StateChange};
+use crate::{atomic, calls::Call, identity::Alias, life::StateChange, logging};
 
 /// Bytes by (socket, process, remote).
 #[map]

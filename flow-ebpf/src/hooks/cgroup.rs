@@ -14,6 +14,7 @@ use crate::{
     calls::{self, Call},
     identity, interface,
     kernel::{Address, HOST_NETNS, is_inet},
+    life,
     maps::lose,
     packet, process,
     socket::{self, NoEntry, address6},
@@ -28,7 +29,7 @@ pub fn sock_create(ctx: &SockContext) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    socket::created(cookie, ctx.sock, owner, process::current_netns());
+    life::created(cookie, ctx.sock, owner, process::current_netns());
     Some(())
 }
 
@@ -42,7 +43,7 @@ pub fn sock_release(ctx: &SockContext) -> Option<()> {
         // `__cgroup_bpf_run_filter_sk` hands the socket itself over as the context (6.1 to 6.18).
         identity::alias(ctx.sock as Address)?
     };
-    socket::released(id);
+    life::released(id);
     Some(())
 }
 
@@ -70,7 +71,7 @@ fn post_bind(ctx: &SockContext, address: IpAddress) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    socket::bound(cookie, ctx.sock, address, owner, process::current_netns());
+    life::bound(cookie, ctx.sock, address, owner, process::current_netns());
     Some(())
 }
 
@@ -84,7 +85,7 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
         return None;
     }
     let owner = process::current()?;
-    socket::connecting(
+    life::connecting(
         cookie,
         family,
         protocol as u16,

@@ -6,7 +6,7 @@ use super::{moved, peer_in_name, takes_nothing};
 use crate::{
     account::{Peer, Way},
     kernel::{Address, MSGHDR_NAME, SOCKET_SK},
-    socket,
+    life, socket,
 };
 
 /// `int inet_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)` and its kin.
@@ -53,7 +53,7 @@ pub fn splice_read(ctx: &FExitContext) -> Option<()> {
 #[inline(always)]
 pub fn accept(ctx: &FExitContext) -> Option<()> {
     let accepted: u64 = ctx.ret().ok()?;
-    socket::accepted(accepted)
+    life::accepted(accepted)
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ use crate::{
     account::{Peer, Way},
     calls::{self, Call},
     kernel::{self, MSGHDR_NAME, SOCKET_SK},
+    life,
     maps::lose,
     socket,
 };
@@ -92,5 +93,5 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
 /// Return of `inet_csk_accept`.
 #[inline(always)]
 pub fn accepted(ctx: &RetProbeContext) -> Option<()> {
-    socket::accepted(ctx.ret())
+    life::accepted(ctx.ret())
 }

@@ -7,9 +7,9 @@ use crate::{
     account::{Peer, Way},
     calls,
     kernel::SockCommon,
+    life::{self, StateChange},
     maps::LAST_STATE_CHANGE,
-    process,
-    socket::{self, StateChange},
+    process, socket,
 };
 
 /// `sock_send_length(sk, ret, flags)` and `sock_recv_length(sk, ret, flags)`: every call of the
@@ -46,7 +46,7 @@ pub fn set_state(ctx: &RawTracePointContext) {
         // SAFETY: this CPU's element, written by nobody else: no interrupt runs this program while it is at work.
         unsafe { *last = change };
     }
-    socket::state_changed(change, false);
+    life::state_changed(change, false);
 }
 
 /// The same event, for the second program. A connection changes its state in a call and in a softirq, and the kernel
@@ -57,7 +57,7 @@ pub fn set_state_nested(ctx: &RawTracePointContext) {
     let last = LAST_STATE_CHANGE.get(0);
     if last.is_none_or(|last| *last != change) {
         // Another interrupt may have come between the first program and this one.
-        socket::state_changed(change, true);
+        life::state_changed(change, true);
     }
 }
 
@@ -76,7 +76,7 @@ impl StateChange {
 /// `tcp_destroy_sock(sk)`.
 #[inline(always)]
 pub fn destroyed(ctx: &RawTracePointContext) {
-    socket::destroyed(ctx.arg(0));
+    life::destroyed(ctx.arg(0));
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`.

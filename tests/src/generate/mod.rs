@@ -132,6 +132,8 @@ pub const MODES: &[Mode] = &[
     mode("reuseport",        accepts::reuseport,          "workers that each listen at the same address"),
     mode("udp-workers",      accepts::udp_workers,        "workers that share a UDP socket"),
     mode("handed-over",      sharing::handed_over,        "a socket that another process gets and goes on using"),
+    mode("inherited",        sharing::inherited,          "a process that ends, and another that goes on with its connection"),
+    mode("asked-for",        sharing::asked_for,          "connections whose cookies somebody asks for"),
     mode("two-namespaces",   sharing::two_namespaces,     "connections with the same addresses and ports in two network namespaces"),
     mode("thread-exits",     sharing::thread_exits,       "COUNT threads that end before their process"),
     mode("first-thread-exits", sharing::first_thread_exits, "a first thread that ends before the others"),

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{IoSlice, IoSliceMut, Read as _, pipe},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -18,13 +18,13 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Options,
     processes::{end_child, in_child, wait_for},
     raw::loopback_up,
-    tcp::{self, Request},
+    tcp::{self, FORGOTTEN_AFTER, Request},
 };
 use crate::truth::Tally;
 
@@ -44,6 +44,50 @@ pub fn handed_over(options: &Options, tally: &Tally) -> Result<()> {
     give(&giver, &stream)?;
     drop(stream);
     wait_for(heir)
+}
+
+/// A process that ends before the one to which it left its connection uses it.
+pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let first = in_child("first", |tally| {
+        let mut near = TcpStream::connect(address)?;
+        tcp::send(&mut near, options.bytes, tally)?;
+        in_child("heir", |tally| {
+            tcp::receive_exactly(&near, 1, tally)?;
+            Ok(tcp::send(&mut &near, options.bytes / 2, tally)?)
+        })
+        .map(drop)
+    })?;
+    let (mut far, _) = listener.accept()?;
+    tcp::receive_exactly(&far, options.bytes, tally)?;
+    wait_for(first)?;
+    // Nothing tells this process when Flow would put the connection away.
+    thread::sleep(FORGOTTEN_AFTER);
+    tcp::send(&mut far, 1, tally)?;
+    // It comes to its end when the heir has printed what it counted.
+    Ok(tcp::receive(&mut far, tally)?)
+}
+
+/// Connections of one listener, of which somebody asks for the cookies while they are in use, as `ss` does.
+pub fn asked_for(options: &Options, tally: &Tally) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let connect = || -> Result<_> {
+        let near = TcpStream::connect(listener.local_addr()?)?;
+        Ok((near, listener.accept()?.0))
+    };
+    let (near, far) = connect()?;
+    tcp::pass(&near, &far, options.bytes, tally)?;
+    for socket in [
+        SockRef::from(&listener),
+        SockRef::from(&near),
+        SockRef::from(&far),
+    ] {
+        socket.cookie().context("SO_COOKIE")?;
+    }
+    tcp::pass(&far, &near, options.bytes, tally)?;
+    let (near, far) = connect()?;
+    tcp::pass(&near, &far, options.bytes, tally)
 }
 
 pub fn two_namespaces(options: &Options, _: &Tally) -> Result<()> {

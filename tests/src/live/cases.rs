@@ -129,6 +129,8 @@ pub const CASES: &[Case] = &[
     case("sendfile_udp6",        "sendfile-udp",       Net::Peer6),
     case("io_uring",             "io-uring",           Net::Peer4).bytes(10 * MB),
     case("socket_handed_over",   "handed-over",        Net::Peer4).bytes(5 * MB),
+    case("socket_inherited",     "inherited",          Net::Alone).also(all_closed),
+    case("socket_asked_for",     "asked-for",          Net::Alone).also(all_closed),
     case("reuseport_workers",    "reuseport",          Net::Alone).bytes(100 * KB).count(200),
     case("udp_workers",          "udp-workers",        Net::Alone).count(2000),
     case("icmp_raw",             "icmp-raw",           Net::Peer4).count(200),

@@ -9,7 +9,7 @@ mod many_interfaces;
 mod refused;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     os::unix::process::CommandExt as _,
     process::Command,
@@ -27,14 +27,14 @@ use self::lacking::{
 };
 pub use self::{
     many_interfaces::many_interfaces,
-    refused::{each_counter_refused, each_program_refused},
+    refused::{each_counter_refused, each_program_refused, releases_refused},
 };
 use super::{
     World, check,
     flow::{Ended, Flow},
     generator::{Generator, appending},
     report,
-    stream::Stream,
+    stream::{Process, Stream},
 };
 use crate::truth::Moved;
 
@@ -113,6 +113,8 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
         "forked-listener",
         "tcp-late-reader",
         "tcp-again",
+        "inherited",
+        "asked-for",
         "udp-workers",
     ];
     let run = Run::of_modes(world, "cgroup-v1-only", &modes, hide.clone())?;
@@ -239,6 +241,8 @@ fn has_symbol(symbols: &str, function: &str) -> bool {
 struct Run {
     coverage: Coverage,
     stream: Stream,
+    /// Those that moved them.
+    processes: HashSet<Process>,
 }
 
 /// Backend and limits by capability.
@@ -273,8 +277,11 @@ impl Run {
         }
         ensure!(!expected.is_empty(), "nobody moved a byte");
         let bytes = |moved: &Moved| (moved.tx_bytes, moved.rx_bytes);
+        let mut processes = HashSet::new();
         for (pid, moved) in &expected {
-            let seen = stream.app_of(&stream.processes_of(*pid));
+            let own = stream.processes_of(*pid);
+            let seen = stream.app_of(&own);
+            processes.extend(own.into_iter().cloned());
             ensure!(
                 bytes(&seen) == bytes(moved),
                 "process {pid} moved {:?} bytes, flow saw {:?}",
@@ -284,7 +291,11 @@ impl Run {
         }
         report::expect_none(&check::stream(&stream, false))?;
         let coverage = coverage(&ended.stdout)?;
-        Ok(Self { coverage, stream })
+        Ok(Self {
+            coverage,
+            stream,
+            processes,
+        })
     }
 
     /// Backend, `none` where there is none, and limits of a capability.
@@ -300,26 +311,36 @@ impl Run {
         says(limits, words)
     }
 
-    /// Each TCP connection must be a flow of its own, with a direction and an end.
+    /// Each TCP connection must be a flow of its own, with a direction and an end, and each listener end.
     fn follows_connections(&self) -> Result<()> {
         let mut ends = BTreeMap::<&str, BTreeSet<_>>::new();
-        for ((id, _), flow) in &self.stream.flows {
-            if flow.protocol.as_deref() != Some("tcp") || flow.remote.is_none() {
+        let mut sockets = BTreeMap::<_, BTreeSet<&str>>::new();
+        for ((id, process), flow) in &self.stream.flows {
+            let is_own = process
+                .as_ref()
+                .is_some_and(|own| self.processes.contains(own));
+            if flow.protocol.as_deref() != Some("tcp") || flow.remote.is_none() && !is_own {
                 continue;
             }
-            ensure!(
-                flow.direction.is_some() && flow.closed,
-                "{id} has no direction or no end: {flow:?}"
-            );
-            ends.entry(&flow.socket)
-                .or_default()
-                .insert((&flow.local, &flow.remote));
+            ensure!(flow.closed, "{id} has no end: {flow:?}");
+            if flow.remote.is_none() {
+                continue;
+            }
+            ensure!(flow.direction.is_some(), "{id} has no direction: {flow:?}");
+            let both = (&flow.local, &flow.remote);
+            ends.entry(&flow.socket).or_default().insert(both);
+            sockets.entry(both).or_default().insert(&flow.socket);
         }
         ensure!(!ends.is_empty(), "there is no connection");
         let several = ends.iter().find(|(_, ends)| ends.len() > 1);
         ensure!(
             several.is_none(),
             "one socket, several connections: {several:?}"
+        );
+        let several = sockets.iter().find(|(_, sockets)| sockets.len() > 1);
+        ensure!(
+            several.is_none(),
+            "one connection, several sockets: {several:?}"
         );
         Ok(())
     }

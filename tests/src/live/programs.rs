@@ -97,6 +97,7 @@ pub const TESTS: &[Test] = &[
     of_program("bare_surroundings",       degraded::bare_surroundings),
     of_program("pid_namespace",           degraded::pid_namespace),
     of_kernel("each_program_refused",     degraded::each_program_refused),
+    of_kernel("releases_refused",         degraded::releases_refused),
     test("each_counter_refused",          degraded::each_counter_refused),
     of_kernel("many_interfaces",          degraded::many_interfaces),
     of_program("killed_then_started",     killed_then_started),

@@ -8,7 +8,7 @@ use super::{
     frames::{Attached, Frames},
     limits,
     probe::{AppBackend, Backend, Report, capability},
-    programs::{self, LIVES, Missing, PACKETS, RELEASES, SOCKETS, STATES},
+    programs::{self, LIVES, Missing, PACKETS, RELEASES, SOCKET_RELEASES, SOCKETS, STATES},
 };
 use crate::{
     event::Coverage,
@@ -26,6 +26,7 @@ pub fn around(ebpf: &mut Ebpf, report: &Report, coverage: &mut [Coverage]) {
     let mut backend = Backend::StateTracepoint;
     let mut programs = STATES.len();
     let mut missing = programs::attach_tracepoints(ebpf, STATES);
+    let mut releases = RELEASES;
     if report.uses(Backend::CgroupSockets) {
         let refused = programs::attach_cgroup(ebpf, &root, SOCKETS);
         if refused.len() < SOCKETS.len() {
@@ -33,10 +34,12 @@ pub fn around(ebpf: &mut Ebpf, report: &Report, coverage: &mut [Coverage]) {
             programs += SOCKETS.len();
         }
         missing.extend(refused);
-    } else {
-        programs += RELEASES.len();
-        missing.extend(programs::attach_tracepoints(ebpf, RELEASES));
+        if programs::is_loaded(ebpf, SOCKET_RELEASES) {
+            releases = &[];
+        }
     }
+    programs += releases.len();
+    missing.extend(programs::attach_tracepoints(ebpf, releases));
     let told = provided(backend, programs, &missing);
     tell(coverage, capability::SOCKETS, told);
     let missing = programs::attach_tracepoints(ebpf, LIVES);

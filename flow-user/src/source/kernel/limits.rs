@@ -65,7 +65,9 @@ impl Blind {
             }
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
             Self::FrameOwners => "whose the frames are",
-            Self::OtherThanTcp => "sockets other than TCP's, and who opened them",
+            Self::OtherThanTcp => {
+                "sockets other than TCP's, and who opened them, connections that wait at newer listeners"
+            }
             Self::PingSockets => "ping sockets",
             Self::OldMptcp => "MPTCP connections until they are used",
             Self::BoundOnly => "TCP sockets that are only bound",

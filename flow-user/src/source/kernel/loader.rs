@@ -10,6 +10,7 @@ use aya::{
 use super::{
     btf::{Btf, BtfError},
     offsets::{self, OffsetError},
+    probe::{Backend, Report},
     programs::AttachError,
     sizes::{self, Sizes},
 };
@@ -51,12 +52,12 @@ fn cause(error: &dyn std::error::Error) -> String {
     format!("{error} ({innermost})")
 }
 
-/// Loads the object: its maps are made, its programs are ready to be loaded one by one. `gives_cookies` says that some of
-/// them will make sockets' cookies.
+/// Loads the object: its maps are made, its programs are ready to be loaded one by one. What the report says will be attached
+/// decides how they tell sockets apart.
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.
-pub fn load(btf: &Btf, sizes: &Sizes, gives_cookies: bool) -> Result<Ebpf, LoadError> {
+pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NotBuilt);
     }
@@ -73,7 +74,9 @@ pub fn load(btf: &Btf, sizes: &Sizes, gives_cookies: bool) -> Result<Ebpf, LoadE
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
-    let gives_cookies = u8::from(gives_cookies);
+    let cgroup_releases = u8::from(report.uses(Backend::CgroupSockets));
+    loader.override_global("CGROUP_RELEASES", &cgroup_releases, true);
+    let gives_cookies = cgroup_releases | u8::from(report.uses(Backend::CgroupSkb));
     loader.override_global("GIVES_COOKIES", &gives_cookies, true);
     #[cfg(feature = "kernel-log")]
     let level = log::max_level() as u8;

@@ -154,8 +154,7 @@ impl Kernel {
         let report = probe::probe_with(options.backend, Ok(&btf));
         let backend = report.app_backend()?;
         let mut coverage = report.coverage();
-        let gives_cookies = report.uses(Backend::CgroupSockets) || report.uses(Backend::CgroupSkb);
-        let mut ebpf = loader::load(&btf, &options.sizes, gives_cookies)?;
+        let mut ebpf = loader::load(&btf, &options.sizes, &report)?;
         let mut maps = Maps::take(&mut ebpf, &options.sizes)?;
         let epoch = 1;
         maps.set_epoch(epoch).map_err(AttachError::from)?;

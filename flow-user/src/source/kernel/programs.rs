@@ -88,7 +88,7 @@ const STATE_CHANGES: &str = "inet_sock_set_state";
 /// Takes its place where an interrupt finds it at work.
 const NESTED_STATE_CHANGES: &str = "set_state_nested";
 
-/// The raw tracepoint that tells the end of TCP sockets where no program of [`SOCKETS`] does.
+/// The raw tracepoint that tells the end of TCP sockets where [`SOCKET_RELEASES`] does not.
 pub const RELEASES: &[Optional] = &[(
     "tcp_destroy_sock",
     "for minutes, the end of TCP connections that close before their process lets go of them",
@@ -106,7 +106,7 @@ pub const EXITS: &str = "sched_process_exit";
 /// Programs of the cgroup v2 root that tell of sockets.
 pub const SOCKETS: &[Optional] = &[
     ("sock_create", "sockets before they are used"),
-    ("sock_release", "the end of sockets other than TCP's"),
+    (SOCKET_RELEASES, "the end of sockets other than TCP's"),
     ("post_bind4", "IPv4 sockets that are bound and not used yet"),
     ("post_bind6", "IPv6 sockets that are bound and not used yet"),
     ("connect4", "who connects an older socket over IPv4"),
@@ -116,6 +116,9 @@ pub const SOCKETS: &[Optional] = &[
         "connections that came in, before their first packet",
     ),
 ];
+
+/// Tells that sockets are released.
+pub const SOCKET_RELEASES: &str = "sock_release";
 
 /// Programs of the cgroup v2 root that tell the peers of datagrams; the tracepoints don't.
 const PEERS: &[Optional] = &[
@@ -279,28 +282,28 @@ pub fn attach_app(
 
 /// Attaches raw tracepoints; those that were refused.
 pub fn attach_tracepoints(ebpf: &mut Ebpf, programs: &[Optional]) -> Vec<Missing> {
-    each(programs, |name| {
-        let attached = attach_tracepoint(ebpf, name);
-        if attached.is_err()
-            && let Some(program) = ebpf.program_mut(name)
-        {
-            unload(program);
-        }
-        attached
-    })
+    each(ebpf, programs, attach_tracepoint)
 }
 
 /// Attaches programs to the cgroup v2 root; those that were refused.
 pub fn attach_cgroup(ebpf: &mut Ebpf, root: &Path, programs: &[Optional]) -> Vec<Missing> {
-    each(programs, |name| attach_to_cgroup(ebpf, root, name))
+    each(ebpf, programs, |ebpf, name| {
+        attach_to_cgroup(ebpf, root, name)
+    })
 }
 
+/// Attaches each program. Those that were refused do not stay loaded.
 fn each(
+    ebpf: &mut Ebpf,
     programs: &[Optional],
-    mut attach: impl FnMut(&str) -> Result<(), AttachError>,
+    attach: impl Fn(&mut Ebpf, &str) -> Result<(), AttachError>,
 ) -> Vec<Missing> {
     let refused = |(name, unseen): &Optional| {
-        attach(name).err().map(|error| Missing {
+        let error = attach(ebpf, name).err()?;
+        if let Some(program) = ebpf.program_mut(name) {
+            unload(program);
+        }
+        Some(Missing {
             unseen: (*unseen).into(),
             error,
         })

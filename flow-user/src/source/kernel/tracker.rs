@@ -233,8 +233,13 @@ impl Tracker {
             if let Ok(at) = keys.binary_search(&key) {
                 keys.remove(at);
             }
-            // Not for every socket with an alias does a hook tell the end.
-            if keys.is_empty() && is_alias(key.cookie) {
+            // Of an alias without states no hook tells the end. Others may be held by a process that has moved nothing yet.
+            if keys.is_empty()
+                && is_alias(key.cookie)
+                && !counters
+                    .socket(key.cookie)
+                    .is_some_and(|socket| has_states(&socket))
+            {
                 self.ended.push(Ended {
                     cookie: key.cookie,
                     time,
@@ -503,11 +508,15 @@ const fn is_alias(cookie: u64) -> bool {
 /// The state of a connection in its handshake, as the kernel numbers it.
 const SYN_RECV: u8 = 3;
 
+/// Whether a socket goes through TCP's states before it is gone: of TCP, SCTP or MPTCP.
+const fn has_states(socket: &SocketState) -> bool {
+    matches!(socket.protocol, 6 | 132 | 262)
+}
+
 /// Whether nothing more can happen on a socket.
 fn has_ended(socket: &SocketState) -> bool {
     const CLOSE: u8 = 7;
-    let has_states = matches!(socket.protocol, 6 | 132 | 262);
-    socket.released != 0 && (!has_states || socket.closed != 0 || socket.state == CLOSE)
+    socket.released != 0 && (!has_states(socket) || socket.closed != 0 || socket.state == CLOSE)
 }
 
 /// Tells counters. Those that are gone were told, when their socket closed.

@@ -31,6 +31,22 @@ pub fn each_counter_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// A kernel that refuses the program which hears that sockets are released: for TCP's another one does, unless that is refused
+/// as well.
+pub fn releases_refused(world: &World) -> Result<()> {
+    let modes = ["forked-listener", "tcp-late-reader", "inherited"];
+    let without = |programs: &str| {
+        let run = Run::of_modes(world, "refused", &modes, |command| {
+            command.env("FLOW_REFUSE", programs);
+        });
+        run.with_context(|| format!("without {programs}"))
+    };
+    let run = without("sock_release")?;
+    run.covers(SOCKETS, "cgroup hooks", "sock_release")?;
+    run.follows_connections()?;
+    without("sock_release,tcp_destroy_sock")?.covers(SOCKETS, "cgroup hooks", "tcp_destroy_sock")
+}
+
 fn each_refused(world: &World, programs: &[(&str, &str)]) -> Result<()> {
     for round in rounds(world, programs) {
         refused(world, &round).with_context(|| format!("without {round:?}"))?;

@@ -45,10 +45,10 @@ fn header() -> RecordHeader {
     }
 }
 
-fn app_record() -> Record<'static> {
+fn app_record(key: AppKey) -> Record<'static> {
     Record::App(AppRecord {
         header: header(),
-        key: KEY,
+        key,
         counters: AppCounters {
             epoch: 1,
             ..AppCounters::default()
@@ -91,7 +91,7 @@ fn the_tick_brings_what_the_record_did_not_hold() {
     let mut maps = maps(100, tcp());
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     tracker.tick(2, Instant(10), &mut maps, &mut out);
     assert_eq!(sent(&out), [0, 100]);
     out.clear();
@@ -105,7 +105,7 @@ fn what_told_in_the_new_epoch_is_read_at_the_next_tick_too() {
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
     // Its record came between the beginning of epoch 1 and the tick.
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     tracker.tick(1, Instant(10), &mut maps, &mut out);
     maps.app.get_mut(&KEY).unwrap().tx_bytes = 120;
     out.clear();
@@ -118,13 +118,34 @@ fn a_process_has_its_last_totals_before_its_exit() {
     let mut maps = maps(100, tcp());
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     out.clear();
     tracker.record(exit_record(), &mut maps, &mut out);
     assert_eq!(sent(&out), [100]);
     assert!(matches!(out[1].event, Event::ProcessExit { .. }));
     assert!(maps.app.is_empty(), "nobody adds to it any more");
     assert!(!maps.sockets.is_empty(), "another process may hold it");
+}
+
+#[test]
+fn an_alias_ends_with_its_process_unless_it_has_states() {
+    let key = AppKey {
+        cookie: KEY.cookie | 1 << 63,
+        ..KEY
+    };
+    for (protocol, ends) in [(6, false), (262, false), (17, true)] {
+        let socket = SocketState { protocol, ..tcp() };
+        let mut maps = Maps {
+            app: [(key, AppCounters::default())].into(),
+            sockets: [(key.cookie, socket)].into(),
+            ..Maps::default()
+        };
+        let mut tracker = Tracker::default();
+        let mut out = Vec::new();
+        tracker.record(app_record(key), &mut maps, &mut out);
+        tracker.record(exit_record(), &mut maps, &mut out);
+        assert_eq!(tracker.next_due(Instant(5)).is_some(), ends, "{protocol}");
+    }
 }
 
 #[test]
@@ -150,7 +171,7 @@ fn without_room_for_sockets_nothing_is_deleted() {
     maps.sockets.clear();
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     for seconds in 0..4 {
         let listed = HashSet::from_iter([KEY.cookie]);
         let now = Instant(seconds * 10_000_000_000);
@@ -199,7 +220,7 @@ fn an_ended_socket_is_read_once_more_and_deleted() {
     let mut maps = maps(100, tcp());
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     tracker.record(end_record(), &mut maps, &mut out);
     tracker.close_due(Instant(10), &mut maps, &mut out);
     assert!(!maps.sockets.is_empty(), "its grace is not over");
@@ -283,7 +304,7 @@ fn a_socket_that_the_sweep_did_not_come_across_keeps_its_counters() {
     maps.unlisted = Some(KEY.cookie);
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     for seconds in 0..4 {
         let now = Instant(seconds * 10_000_000_000);
         tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
@@ -298,7 +319,7 @@ fn a_process_that_is_gone_without_a_record_has_ended() {
     maps.overflow.insert(KEY.process(), AppCounters::default());
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.record(app_record(), &mut maps, &mut out);
+    tracker.record(app_record(KEY), &mut maps, &mut out);
     let before_it_began = Instant(KEY.start);
     tracker.present(|_| false, before_it_began, &mut maps, &mut out);
     tracker.present(|_| true, Instant(KEY.start + 1), &mut maps, &mut out);

@@ -1,0 +1,292 @@
+//! Lives of sockets: they are made, connected, accepted and released, and those of connections change their states.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::bpf_sock;
+use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direction};
+
+use crate::{
+    identity::{has_own_cookie, id, is_alias, renew_alias, take_alias},
+    kernel::{
+        self, Address, CGROUP_RELEASES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
+        SK_SOCKET, SockCommon,
+    },
+    logging,
+    maps::SOCKETS,
+    process,
+    socket::{
+        IPPROTO_MPTCP, IPPROTO_TCP, entry, has_states, protocol, refresh, state, tell,
+        tell_new_or_update,
+    },
+};
+
+/// A process made a socket. Nothing is told yet: most sockets are of no interest until they are
+/// bound, connected or used.
+#[inline(always)]
+pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value; the context's fields are readable here.
+    unsafe {
+        (*entry).family = (*sock).family as u16;
+        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).owner = owner;
+        (*entry).netns = netns;
+    }
+}
+
+/// A process is about to connect a socket that may have been made before Flow looked.
+#[inline(always)]
+pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*entry).owner.tgid == 0 {
+            (*entry).owner = owner;
+        }
+        if (*entry).family == 0 {
+            (*entry).family = family;
+            (*entry).protocol = protocol;
+        }
+        if (*entry).netns == 0 {
+            (*entry).netns = netns;
+        }
+    }
+}
+
+/// A socket got its local address. Told for datagram sockets; TCP tells when it listens or connects.
+#[inline(always)]
+pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey, netns: u32) {
+    let Some(entry) = entry(id) else {
+        return;
+    };
+    // SAFETY: a live map value; the fields are readable in post_bind.
+    let (protocol, was_told) = unsafe {
+        (*entry).family = (*sock).family as u16;
+        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).local_port = (*sock).src_port as u16;
+        (*entry).local = address;
+        if (*entry).owner.tgid == 0 {
+            (*entry).owner = owner;
+        }
+        if (*entry).netns == 0 {
+            (*entry).netns = netns;
+        }
+        ((*entry).protocol, (*entry).epoch != 0)
+    };
+    if !has_states(protocol) {
+        tell_new_or_update(id, entry, was_told);
+    }
+}
+
+/// The last file descriptor of a socket was closed: no call will use it again.
+#[inline(always)]
+pub fn released(id: u64) {
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    let (protocol, state, closed, was_told) = unsafe {
+        (*entry).released = 1;
+        (
+            (*entry).protocol,
+            (*entry).state,
+            (*entry).closed,
+            (*entry).epoch != 0,
+        )
+    };
+    if has_states(protocol) && closed == 0 && state != state::CLOSE {
+        return; // its FIN is still to be sent; the state change tells
+    }
+    end(id, entry, was_told);
+}
+
+/// The kernel gives up a TCP socket: no call will use it again. Heard only where no cgroup hook tells its release.
+#[inline(always)]
+pub fn destroyed(sk: Address) -> Option<()> {
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let (id, is_shared) = match (take_alias(sk), common.cookie()) {
+        (Some(alias), _) => (alias, false),
+        (None, 0) => return None,
+        (None, cookie) => (cookie, true),
+    };
+    let entry = SOCKETS.get_ptr_mut(id)?;
+    // SAFETY: a live map value.
+    let (was_released, was_told) = unsafe {
+        // Of two children of one request, see `state_changed`, the other has the cookie too, and goes on.
+        if is_shared && (*entry).closed == 0 && (*entry).state != state::CLOSE {
+            return None;
+        }
+        let was_released = (*entry).released != 0;
+        (*entry).released = 1;
+        (was_released, (*entry).epoch != 0)
+    };
+    // One that was released had its end with its last change of state.
+    if !was_released {
+        end(id, entry, was_told);
+    }
+    Some(())
+}
+
+/// Ends a socket's entry. User space deletes what it was told of, after a last look; the rest
+/// goes at once.
+#[inline(always)]
+fn end(id: u64, entry: *mut SocketState, was_told: bool) {
+    if was_told {
+        tell(id, entry, RecordKind::SocketEnd);
+    } else {
+        let _ = SOCKETS.remove(id);
+    }
+}
+
+/// The current process accepted a connection: from here on it is the owner, used or not.
+#[inline(always)]
+pub fn accepted(sk: Address) -> Option<()> {
+    if sk == 0 {
+        return None; // nothing was accepted
+    }
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let owner = process::current()?;
+    let protocol = protocol(sk);
+    let id = id(sk, common, protocol);
+    let entry = entry(id)?;
+    refresh(sk, common, protocol, entry);
+    // SAFETY: a live map value.
+    let was_told = unsafe {
+        (*entry).owner = owner;
+        (*entry).direction = direction::INBOUND;
+        (*entry).epoch != 0
+    };
+    tell_new_or_update(id, entry, was_told);
+    Some(())
+}
+
+/// A change of a connection-oriented socket's state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StateChange {
+    pub socket: Address,
+    pub old: u8,
+    pub new: u8,
+}
+
+/// A connection-oriented socket changed its state. May run in a softirq: the current task is not
+/// the socket's. `again` says that the change may have been taken up already; then only one that its entry does not
+/// show is.
+#[inline(always)]
+pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
+    let StateChange {
+        socket: sk,
+        old,
+        new,
+    } = change;
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    let protocol = protocol(sk);
+    if common.cookie() == 0 && protocol == IPPROTO_TCP && GIVES_COOKIES.load() != 0 {
+        return None; // a child in the handshake: it gets its cookie when it is established
+    }
+    if old == state::SYN_RECV && new == state::CLOSE && has_no_release(sk) {
+        // Two CPUs may each make a child of one request, with the request's cookie, and the second one
+        // is thrown away (`inet_ehash_nolisten`): the first goes on.
+        return None;
+    }
+    let may_have_alias =
+        GIVES_COOKIES.load() == 0 || !has_own_cookie(protocol) || common.cookie() == 0;
+    if may_have_alias
+        && let Some(former) = renew_alias(sk, new)
+        && let Some(entry) = SOCKETS.get_ptr_mut(former)
+    {
+        // Two sweeps close it: told here as well, its end would treble what the verifier goes through.
+        // SAFETY: a live map value.
+        unsafe { (*entry).released = 1 };
+    }
+    let id = id(sk, common, protocol);
+    if again && has_state(id, new) {
+        return None;
+    }
+    logging::debug!("socket {}: state {} to {}", id, old, new);
+    let entry = entry(id)?;
+    let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
+    refresh(sk, common, protocol, entry);
+    let is_orphan = new == state::CLOSE && has_no_release(sk);
+    // These states begin in the call of a process.
+    let caller = if new == state::SYN_SENT || new == state::LISTEN {
+        process::current()
+    } else {
+        None
+    };
+    // SAFETY: a live map value.
+    let (is_last, was_told) = unsafe {
+        if let Some(caller) = caller
+            && (*entry).owner.tgid == 0
+        {
+            (*entry).owner = caller;
+        }
+        if is_orphan {
+            (*entry).released = 1;
+        }
+        // The tracepoint comes before the new state is stored.
+        (*entry).state = new;
+        if new == state::SYN_SENT {
+            (*entry).direction = direction::OUTBOUND;
+            (*entry).closed = 0; // a socket may connect again after it was refused
+        }
+        if old == state::SYN_RECV
+            && new == state::ESTABLISHED
+            && (*entry).direction == direction::UNKNOWN
+        {
+            (*entry).direction = direction::INBOUND;
+        }
+        if new == state::CLOSE {
+            (*entry).closed = 1;
+            (*entry).error = error;
+        }
+        let is_last = (*entry).released != 0 || is_alias(id) && !hears_release(protocol);
+        (is_last, (*entry).epoch != 0)
+    };
+    match new {
+        state::CLOSE if is_last => end(id, entry, was_told),
+        // Of the states in between, the next update tells.
+        state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
+            tell_new_or_update(id, entry, was_told);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// Whether a hook tells the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where it
+/// takes that one's place, those of TCP.
+#[inline(always)]
+fn hears_release(protocol: u16) -> bool {
+    if CGROUP_RELEASES.load() == 0 {
+        protocol == IPPROTO_TCP
+    } else {
+        protocol == IPPROTO_MPTCP
+    }
+}
+
+/// Whether a socket's entry shows a state; one without an entry has nothing to close.
+#[inline(always)]
+fn has_state(id: u64, state: u8) -> bool {
+    let entry = SOCKETS.get_ptr(id);
+    // SAFETY: a live map value.
+    entry.map_or(
+        state == state::CLOSE,
+        |entry| unsafe { (*entry).state } == state,
+    )
+}
+
+/// Whether no hook tells the release of a socket: nobody has it, because it was never accepted, or it
+/// is the kernel's own, such as a path of an MPTCP connection (`inet_release`).
+#[inline(always)]
+fn has_no_release(sk: Address) -> bool {
+    let flags: u8 = kernel::read(sk, &SK_KERN_SOCK).unwrap_or(0);
+    let is_kernels = flags >> (SK_KERN_SOCK_BIT.load() & 7) & 1 != 0;
+    is_kernels || kernel::follow(sk, &SK_SOCKET).is_none()
+}
