@@ -6,7 +6,7 @@ use crate::{
     kernel::{Address, GIVES_COOKIES, SockCommon},
     maps::ALIASES,
     process,
-    socket::{IPPROTO_MPTCP, state},
+    socket::{self, IPPROTO_MPTCP, state},
 };
 
 /// The identity of a socket that has no cookie of its own.
@@ -23,19 +23,24 @@ const ALIAS_BIT: u64 = 1 << 63;
 
 /// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
 /// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
-/// (`mptcp_sk_clone_init` copies it). Those get an alias, and keep it: where no program gives cookies,
-/// somebody may ask for one at any time (`ss` does, and Flow for listeners).
+/// (`mptcp_sk_clone_init` copies it). Those get an alias.
 #[inline(always)]
 pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
+    known_id(sk, common, protocol).unwrap_or_else(|| new_alias(sk))
+}
+
+/// As [`id`], of a socket that has one.
+#[inline(always)]
+pub fn known_id(sk: Address, common: &SockCommon, protocol: u16) -> Option<u64> {
     let cookie = common.cookie();
-    let has_cookie = cookie != 0 && has_own_cookie(protocol);
-    if has_cookie && GIVES_COOKIES.load() != 0 {
-        return cookie;
-    }
-    match alias(sk) {
-        Some(alias) => alias,
-        None if has_cookie => cookie,
-        None => new_alias(sk),
+    let cookie = (cookie != 0 && has_own_cookie(protocol)).then_some(cookie);
+    // Where no program gives cookies, somebody may still ask for one at any time (`ss` does, and Flow for
+    // listeners). Of other protocols no hook would tell that another socket is at the address.
+    let keeps_alias = GIVES_COOKIES.load() == 0 && socket::has_states(protocol);
+    if keeps_alias || cookie.is_none() {
+        alias(sk).or(cookie)
+    } else {
+        cookie
     }
 }
 

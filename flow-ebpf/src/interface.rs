@@ -7,8 +7,7 @@ use aya_ebpf::{
 use flow_common::{Class, LinkLayout};
 
 use crate::{
-    identity,
-    kernel::{AF_PACKET, Address, is_inet},
+    kernel::{AF_PACKET, is_inet},
     maps::{LINKS, SOCKETS},
     packet::Packet,
     socket::{SOCK_RAW, state},
@@ -92,7 +91,7 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
                 // No full sockets (`sk_fullsock`).
                 state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE => true,
                 // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
-                state::CLOSE => may_be_raw(sk) && is_raw(sk) && !is_known(skb, sk),
+                state::CLOSE => may_be_raw(sk) && is_raw(sk) && !is_known(skb),
                 _ => false,
             };
             return if is_kernels {
@@ -128,10 +127,8 @@ fn is_raw(sk: *mut bpf_sock) -> bool {
 
 /// Whether the packet's socket is one that Flow saw a process make or use.
 #[inline(always)]
-fn is_known(skb: *mut __sk_buff, sk: *const bpf_sock) -> bool {
-    let id = identity::alias(sk as Address).unwrap_or_else(|| {
-        // SAFETY: the program's context.
-        unsafe { bpf_get_socket_cookie(skb.cast()) }
-    });
-    SOCKETS.get_ptr(id).is_some()
+fn is_known(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    SOCKETS.get_ptr(cookie).is_some()
 }

@@ -53,9 +53,9 @@ pub static TYPED_TASK: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static GIVES_COOKIES: Global<u8> = Global::new(1);
 
-/// 1 if a program of the cgroup tells that sockets are released, 0 if `tcp_destroy_sock` tells it of TCP's.
+/// 1 if programs of the cgroup tell of sockets' lives; 0 if `tcp_destroy_sock` tells of TCP's end.
 #[unsafe(no_mangle)]
-pub static CGROUP_RELEASES: Global<u8> = Global::new(1);
+pub static CGROUP_LIVES: Global<u8> = Global::new(1);
 
 /// The address of a kernel structure.
 pub type Address = u64;

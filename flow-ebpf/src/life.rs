@@ -6,9 +6,9 @@ use aya_ebpf::bindings::bpf_sock;
 use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direction};
 
 use crate::{
-    identity::{has_own_cookie, id, is_alias, renew_alias, take_alias},
+    identity::{has_own_cookie, id, is_alias, known_id, renew_alias, take_alias},
     kernel::{
-        self, Address, CGROUP_RELEASES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
+        self, Address, CGROUP_LIVES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
         SK_SOCKET, SockCommon,
     },
     logging,
@@ -109,24 +109,20 @@ pub fn released(id: u64) {
 pub fn destroyed(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
-    let (id, is_shared) = match (take_alias(sk), common.cookie()) {
-        (Some(alias), _) => (alias, false),
-        (None, 0) => return None,
-        (None, cookie) => (cookie, true),
-    };
+    let id = known_id(sk, common, IPPROTO_TCP)?;
+    take_alias(sk);
     let entry = SOCKETS.get_ptr_mut(id)?;
     // SAFETY: a live map value.
-    let (was_released, was_told) = unsafe {
-        // Of two children of one request, see `state_changed`, the other has the cookie too, and goes on.
-        if is_shared && (*entry).closed == 0 && (*entry).state != state::CLOSE {
-            return None;
-        }
+    let (was_released, may_go_on, was_told) = unsafe {
         let was_released = (*entry).released != 0;
         (*entry).released = 1;
-        (was_released, (*entry).epoch != 0)
+        let is_open = (*entry).closed == 0 && (*entry).state != state::CLOSE;
+        // Of two children of one request, see `state_changed`, the other one has the same cookie.
+        let may_go_on = is_open && !is_alias(id) && GIVES_COOKIES.load() != 0;
+        (was_released, may_go_on, (*entry).epoch != 0)
     };
     // One that was released had its end with its last change of state.
-    if !was_released {
+    if !was_released && !may_go_on {
         end(id, entry, was_told);
     }
     Some(())
@@ -260,11 +256,11 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     Some(())
 }
 
-/// Whether a hook tells the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where it
-/// takes that one's place, those of TCP.
+/// Whether a hook tells the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where there
+/// are no cgroup hooks, those of TCP.
 #[inline(always)]
 fn hears_release(protocol: u16) -> bool {
-    if CGROUP_RELEASES.load() == 0 {
+    if CGROUP_LIVES.load() == 0 {
         protocol == IPPROTO_TCP
     } else {
         protocol == IPPROTO_MPTCP

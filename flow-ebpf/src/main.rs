@@ -1,5 +1,5 @@
 //! Flow's kernel side. This file names every program and does nothing else: the ways of attaching
-//! are in `hooks`, the counting in `account`, identity in `process` and `socket`.
+//! are in `hooks`, the counting in `account`, who and which in `process` and `identity`, lives in `life`.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

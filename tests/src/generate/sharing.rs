@@ -65,6 +65,7 @@ pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
     // Nothing tells this process when Flow would put the connection away.
     thread::sleep(FORGOTTEN_AFTER);
     tcp::send(&mut far, 1, tally)?;
+    tcp::receive_exactly(&far, options.bytes / 2, tally)?;
     // It comes to its end when the heir has printed what it counted.
     Ok(tcp::receive(&mut far, tally)?)
 }

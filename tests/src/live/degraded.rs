@@ -316,10 +316,10 @@ impl Run {
         let mut ends = BTreeMap::<&str, BTreeSet<_>>::new();
         let mut sockets = BTreeMap::<_, BTreeSet<&str>>::new();
         for ((id, process), flow) in &self.stream.flows {
-            let is_own = process
+            let is_foreign = process
                 .as_ref()
-                .is_some_and(|own| self.processes.contains(own));
-            if flow.protocol.as_deref() != Some("tcp") || flow.remote.is_none() && !is_own {
+                .map_or(flow.remote.is_none(), |it| !self.processes.contains(it));
+            if flow.protocol.as_deref() != Some("tcp") || is_foreign {
                 continue;
             }
             ensure!(flow.closed, "{id} has no end: {flow:?}");

@@ -74,9 +74,9 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
-    let cgroup_releases = u8::from(report.uses(Backend::CgroupSockets));
-    loader.override_global("CGROUP_RELEASES", &cgroup_releases, true);
-    let gives_cookies = cgroup_releases | u8::from(report.uses(Backend::CgroupSkb));
+    let cgroup_lives = u8::from(report.uses(Backend::CgroupSockets));
+    loader.override_global("CGROUP_LIVES", &cgroup_lives, true);
+    let gives_cookies = u8::from(report.gives_cookies());
     loader.override_global("GIVES_COOKIES", &gives_cookies, true);
     #[cfg(feature = "kernel-log")]
     let level = log::max_level() as u8;

@@ -209,7 +209,7 @@ impl Kernel {
             coverage,
         };
         kernel.frames.begin();
-        kernel.tell_beginning(&seed, listing, out);
+        kernel.tell_beginning(&seed, listing, report.gives_cookies(), out);
         Ok(kernel)
     }
 
@@ -220,7 +220,13 @@ impl Kernel {
 
     /// Tells what there is: how it is seen, the interfaces, the processes, the sockets. `seed` was listed before
     /// anything was attached, `listing` after it.
-    fn tell_beginning(&mut self, seed: &Seed, listing: Seed, out: &mut Vec<Timed>) {
+    fn tell_beginning(
+        &mut self,
+        seed: &Seed,
+        listing: Seed,
+        gives_cookies: bool,
+        out: &mut Vec<Timed>,
+    ) {
         let time = now();
         let tell = |event| Timed { time, event };
         out.push(tell(Event::Coverage(self.coverage.clone())));
@@ -236,13 +242,21 @@ impl Kernel {
             self.tracker.adopt(socket.cookie.0, self.epoch);
             out.push(tell(Event::Socket(socket.fact())));
         }
-        self.check_seed(seed, listing, time, out);
+        self.check_seed(seed, listing, gives_cookies, time, out);
     }
 
     /// What came and went between the first listing and the attachment, which a second one shows: no hook has told of it.
-    fn check_seed(&mut self, seed: &Seed, mut listing: Seed, time: Instant, out: &mut Vec<Timed>) {
+    fn check_seed(
+        &mut self,
+        seed: &Seed,
+        mut listing: Seed,
+        gives_cookies: bool,
+        time: Instant,
+        out: &mut Vec<Timed>,
+    ) {
         let before = cookies(seed);
-        if !cookies(&listing).is_subset(&before) {
+        // Without cookies of its own, what came may be known by an alias already.
+        if gives_cookies && !cookies(&listing).is_subset(&before) {
             // Once more, with their owners.
             listing = seed::seed(&Proc::new());
             for socket in &listing.sockets {

@@ -384,6 +384,11 @@ impl Report {
             .find(|capability| capability.name == name)
     }
 
+    /// Whether programs give each TCP connection its cookie before it is established.
+    pub fn gives_cookies(&self) -> bool {
+        self.uses(Backend::CgroupSockets) || self.uses(Backend::CgroupSkb)
+    }
+
     /// Whether this backend is the one in use for some capability.
     pub fn uses(&self, backend: Backend) -> bool {
         self.capabilities

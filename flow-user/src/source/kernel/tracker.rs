@@ -116,7 +116,9 @@ pub struct Tracker {
     suspects: HashSet<u64>,
     /// Keys whose socket the last sweep did not find.
     orphans: HashSet<AppKey>,
-    /// Sockets that are closed or released but not both, what they had moved, and since when.
+    /// Sockets with an alias and states whose last process that moved bytes has ended: another may hold them still.
+    left: HashSet<u64>,
+    /// Sockets that are closed, released or left, but have not ended, what they had moved, and since when.
     still: HashMap<u64, (u64, Instant)>,
 }
 
@@ -213,6 +215,9 @@ impl Tracker {
         if let Err(at) = keys.binary_search(&key) {
             keys.insert(at, key);
         }
+        if is_alias(key.cookie) {
+            self.left.remove(&key.cookie);
+        }
         self.processes.entry(key.process()).or_default().insert(key);
     }
 
@@ -233,17 +238,18 @@ impl Tracker {
             if let Ok(at) = keys.binary_search(&key) {
                 keys.remove(at);
             }
-            // Of an alias without states no hook tells the end. Others may be held by a process that has moved nothing yet.
-            if keys.is_empty()
-                && is_alias(key.cookie)
-                && !counters
-                    .socket(key.cookie)
-                    .is_some_and(|socket| has_states(&socket))
-            {
-                self.ended.push(Ended {
+            if !keys.is_empty() || !is_alias(key.cookie) {
+                continue;
+            }
+            // Without states no hook tells the end.
+            match counters.socket(key.cookie) {
+                Some(socket) if has_states(&socket) => {
+                    self.left.insert(key.cookie);
+                }
+                _ => self.ended.push(Ended {
                     cookie: key.cookie,
                     time,
-                });
+                }),
             }
         }
         if counters.lost().app > 0
@@ -385,7 +391,7 @@ impl Tracker {
         self.suspects = suspects;
     }
 
-    /// Closes sockets that are half ended and stand still for long.
+    /// Closes sockets that may have ended and stand still for long.
     fn close_still(
         &mut self,
         sockets: &[(u64, SocketState)],
@@ -395,7 +401,11 @@ impl Tracker {
     ) {
         let mut still = HashMap::default();
         for (cookie, socket) in sockets {
-            if socket.released == 0 && socket.closed == 0 && socket.state != SYN_RECV {
+            let may_have_ended = socket.released != 0
+                || socket.closed != 0
+                || socket.state == SYN_RECV
+                || self.left.contains(cookie);
+            if !may_have_ended {
                 continue;
             }
             let moved = socket.wire_tx_bytes.wrapping_add(socket.wire_rx_bytes);
@@ -492,6 +502,7 @@ impl Tracker {
             }
         }
         self.changed.remove(&cookie);
+        self.left.remove(&cookie);
         let socket = counters.take_socket(cookie);
         tell_socket(cookie, socket, time, out);
         let reason = socket.map_or(CloseReason::Vanished, |socket| facts::close_reason(&socket));

@@ -14,6 +14,8 @@ const KEY: AppKey = AppKey {
     remote: IpAddress::NONE,
 };
 
+const ALIAS: u64 = 1 << 63 | 9;
+
 fn maps(bytes: u64, socket: SocketState) -> Maps {
     let app = AppCounters {
         tx_bytes: bytes,
@@ -130,7 +132,7 @@ fn a_process_has_its_last_totals_before_its_exit() {
 #[test]
 fn an_alias_ends_with_its_process_unless_it_has_states() {
     let key = AppKey {
-        cookie: KEY.cookie | 1 << 63,
+        cookie: ALIAS,
         ..KEY
     };
     for (protocol, ends) in [(6, false), (262, false), (17, true)] {
@@ -146,6 +148,38 @@ fn an_alias_ends_with_its_process_unless_it_has_states() {
         tracker.record(exit_record(), &mut maps, &mut out);
         assert_eq!(tracker.next_due(Instant(5)).is_some(), ends, "{protocol}");
     }
+}
+
+#[test]
+fn an_alias_with_states_ends_when_it_stands_still_after_its_process() {
+    let key = AppKey {
+        cookie: ALIAS,
+        ..KEY
+    };
+    let heir = AppKey { tgid: 8, ..key };
+    let mut maps = Maps {
+        sockets: [(ALIAS, tcp())].into(),
+        ..Maps::default()
+    };
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    let mut stays_until = |seconds: u64, tracker: &mut Tracker, leaves: Option<AppKey>| {
+        if let Some(key) = leaves {
+            tracker.exited(key.process(), Instant(5), &mut maps, &mut out);
+        }
+        let now = Instant(seconds * 1_000_000_000);
+        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        !maps.sockets.is_empty()
+    };
+    tracker.know(key);
+    assert!(stays_until(0, &mut tracker, None));
+    assert!(stays_until(200, &mut tracker, None));
+    assert!(stays_until(210, &mut tracker, Some(key)));
+    tracker.know(heir);
+    assert!(stays_until(400, &mut tracker, None));
+    assert!(stays_until(410, &mut tracker, Some(heir)));
+    assert!(stays_until(589, &mut tracker, None));
+    assert!(!stays_until(590, &mut tracker, None));
 }
 
 #[test]
