@@ -77,21 +77,20 @@ fn new_alias(sk: Address) -> u64 {
     alias(sk).unwrap_or(id)
 }
 
-/// Keeps the alias of a socket up with its life: one that leaves the closed state is a new socket, or
-/// a new connection. Gives the alias of the one before, if it had one.
+/// Keeps the alias of a socket up with its life; whether it is that of the one before: a socket that leaves the closed
+/// state is a new one, or a new connection.
 #[inline(always)]
-pub fn renew_alias(sk: Address, new_state: u8) -> Option<u64> {
-    let alias = ALIASES.get_ptr_mut(sk)?;
+pub fn is_renewed(sk: Address, new_state: u8) -> bool {
+    let Some(alias) = ALIASES.get_ptr_mut(sk) else {
+        return false;
+    };
     // SAFETY: a live map value.
     let alias = unsafe { &mut *alias };
     if new_state == state::CLOSE {
         alias.closed = 1;
-        return None;
+        return false;
     }
-    if alias.closed == 0 {
-        return None;
-    }
-    take_alias(sk)
+    alias.closed != 0
 }
 
 /// Whether an identity is an alias.

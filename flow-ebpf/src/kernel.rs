@@ -53,7 +53,7 @@ pub static TYPED_TASK: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static GIVES_COOKIES: Global<u8> = Global::new(1);
 
-/// 1 if programs of the cgroup tell of sockets' lives; 0 if `tcp_destroy_sock` tells of TCP's end.
+/// 1 if programs of the cgroup are to tell of sockets' lives, 0 if tracepoints do it alone.
 #[unsafe(no_mangle)]
 pub static CGROUP_LIVES: Global<u8> = Global::new(1);
 

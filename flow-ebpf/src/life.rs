@@ -6,7 +6,7 @@ use aya_ebpf::bindings::bpf_sock;
 use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direction};
 
 use crate::{
-    identity::{has_own_cookie, id, is_alias, known_id, renew_alias, take_alias},
+    identity::{has_own_cookie, id, is_alias, is_renewed, known_id, take_alias},
     kernel::{
         self, Address, CGROUP_LIVES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
         SK_SOCKET, SockCommon,
@@ -183,6 +183,11 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
     let protocol = protocol(sk);
+    if old == state::LISTEN && new == state::SYN_RECV {
+        // A child that is just being made, with its listener's cookie still (`inet_csk_clone_lock`).
+        forget(sk);
+        return None;
+    }
     if common.cookie() == 0 && protocol == IPPROTO_TCP && GIVES_COOKIES.load() != 0 {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
@@ -193,13 +198,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     }
     let may_have_alias =
         GIVES_COOKIES.load() == 0 || !has_own_cookie(protocol) || common.cookie() == 0;
-    if may_have_alias
-        && let Some(former) = renew_alias(sk, new)
-        && let Some(entry) = SOCKETS.get_ptr_mut(former)
-    {
-        // Two sweeps close it: told here as well, its end would treble what the verifier goes through.
-        // SAFETY: a live map value.
-        unsafe { (*entry).released = 1 };
+    if may_have_alias && is_renewed(sk, new) {
+        forget(sk);
     }
     let id = id(sk, common, protocol);
     if again && has_state(id, new) {
@@ -254,6 +254,18 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// Takes the alias, if there is one, away from an address where another socket is now.
+#[inline(always)]
+fn forget(sk: Address) {
+    if let Some(former) = take_alias(sk)
+        && let Some(entry) = SOCKETS.get_ptr_mut(former)
+    {
+        // Two sweeps close it: told here as well, its end would treble what the verifier goes through.
+        // SAFETY: a live map value.
+        unsafe { (*entry).released = 1 };
+    }
 }
 
 /// Whether a hook tells the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where there

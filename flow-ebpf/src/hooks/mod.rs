@@ -1,4 +1,4 @@
-//! One file for each way of attaching, each a thin adapter to `account`, `process` and `life`.
+//! One file for each way of attaching, each a thin adapter to `account`, `process`, `socket` and `life`.
 
 pub mod cgroup;
 pub mod fexit;

@@ -33,8 +33,9 @@ use super::{
     World, check,
     flow::{Ended, Flow},
     generator::{Generator, appending},
+    listeners::keep_listening_changed,
     report,
-    stream::{Process, Stream},
+    stream::{Process, Stream, records},
 };
 use crate::truth::Moved;
 
@@ -121,6 +122,7 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
     run.covers(WIRE_BYTES, "none", "everything")?;
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
     run.follows_connections()?;
+    keep_listening_changed(world, "cgroup-v1-only.listeners", hide.clone())?;
     let doctor = doctor(world, "cgroup-v1-only", hide)?;
     let why = candidate(&doctor, WIRE_BYTES, "cgroup_skb")?;
     ensure!(why.contains("not mounted"), "doctor says {why:?}");
@@ -389,14 +391,6 @@ fn candidate(doctor: &Value, capability: &str, backend: &str) -> Result<String> 
         .find(|candidate| candidate["backend"] == backend)
         .and_then(|candidate| candidate["why"].as_str().map(str::to_owned))
         .with_context(|| format!("the doctor has no reason against {backend}: {doctor}"))
-}
-
-fn records(stream: &[u8]) -> Result<Vec<Value>> {
-    stream
-        .split_inclusive(|byte| *byte == b'\n')
-        .filter(|line| line.ends_with(b"\n"))
-        .map(|line| serde_json::from_slice(line).context("a line of flow"))
-        .collect()
 }
 
 /// The last word of a stream on each capability.

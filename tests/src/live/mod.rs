@@ -10,6 +10,7 @@ mod faults;
 mod flow;
 mod generator;
 mod interfaces;
+mod listeners;
 mod outputs;
 mod overload;
 pub(crate) mod peer;

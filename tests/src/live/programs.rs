@@ -19,7 +19,7 @@ use super::{
     World, cases, causes, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, outputs, overload, qdisc, report, session, unread, waiting,
+    interfaces, listeners, outputs, overload, qdisc, report, session, unread, waiting,
 };
 
 /// A test of the program.
@@ -81,6 +81,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("interfaces_come_and_go",   interfaces::come_and_go),
     of_kernel("interface_renamed",        interfaces::renamed),
     of_kernel("interface_down_then_up",   interfaces::down_then_up),
+    of_kernel("listeners_keep_listening", listeners::keep_listening),
     of_kernel("ledger_forwarded",         causes::forwarded),
     of_kernel("ledger_kernel_replies",    causes::kernel_replies),
     of_kernel("ledger_several_takers",    causes::several_takers),

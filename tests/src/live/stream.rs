@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::check::Difference;
@@ -376,4 +377,16 @@ fn app_backend(value: &Value) -> Option<(String, String)> {
         Value::Array(values) => values.iter().find_map(app_backend),
         _ => None,
     }
+}
+
+/// Its records, one by one; the last line may be cut.
+///
+/// # Errors
+/// A line is no JSON.
+pub fn records(stream: &[u8]) -> Result<Vec<Value>> {
+    stream
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"))
+        .map(|line| serde_json::from_slice(line).context("a line of flow"))
+        .collect()
 }

@@ -26,7 +26,7 @@ mod syscall;
 pub(crate) mod tracker;
 pub mod trial;
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use aya::{
     Ebpf,
@@ -58,7 +58,7 @@ use super::{
     sock_diag,
 };
 use crate::event::{
-    Coverage, Event, Instant, Netns, ProcessFact, ProcessId, Protocol, State, Timed,
+    Coverage, Event, Instant, Netns, ProcessFact, ProcessId, Protocol, SocketFact, State, Timed,
 };
 
 pub use self::loader::LoadError;
@@ -255,13 +255,21 @@ impl Kernel {
         out: &mut Vec<Timed>,
     ) {
         let before = cookies(seed);
-        // Without cookies of its own, what came may be known by an alias already.
-        if gives_cookies && !cookies(&listing).is_subset(&before) {
+        if !cookies(&listing).is_subset(&before) {
             // Once more, with their owners.
             listing = seed::seed(&Proc::new());
+            // Where no program gives cookies, what came may have an alias already.
+            let known = if gives_cookies {
+                HashSet::default()
+            } else {
+                let sockets = self.maps.all_sockets().into_iter();
+                let facts = sockets.filter_map(|(id, state)| facts::socket(id, &state));
+                facts.map(|fact| ends(&fact)).collect()
+            };
             for socket in &listing.sockets {
                 let cookie = socket.cookie.0;
-                if is_seeded(socket) && !before.contains(&cookie) {
+                let is_new = !before.contains(&cookie) && !known.contains(&ends(&socket.fact()));
+                if is_seeded(socket) && is_new {
                     put_in(&mut self.maps, socket);
                     self.tracker.adopt(cookie, self.epoch);
                     let event = Event::Socket(socket.fact());
@@ -531,6 +539,11 @@ fn is_seeded(socket: &SeedSocket) -> bool {
 fn cookies(seed: &Seed) -> HashSet<u64> {
     let sockets = seed.sockets.iter().filter(|socket| is_seeded(socket));
     sockets.map(|socket| socket.cookie.0).collect()
+}
+
+/// What tells a socket from others, whatever its identity.
+fn ends(fact: &SocketFact) -> (Protocol, Option<Netns>, SocketAddr, Option<SocketAddr>) {
+    (fact.protocol, fact.netns, fact.local, fact.remote)
 }
 
 /// Makes the entry of a listed socket.

@@ -27,9 +27,9 @@ use crate::event::{CloseReason, Event, Instant, SocketCookie, Timed};
 
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long a socket that is closed, and whose end did not tell, may stand still before it is taken
-/// for ended: the kernel's own sockets, and those that nobody accepted, are released by no hook. The
-/// same for one in its handshake, whose end is not told at all.
+/// How long a socket that may have ended may stand still before it is taken for ended: one that is closed or released but
+/// not both, as no hook releases the kernel's own and those that nobody accepted; one in its handshake, whose end is not told
+/// at all; one that its processes left.
 const STILL: Duration = Duration::from_secs(180);
 
 /// The kernel side's maps, as the tracker needs them.
@@ -118,7 +118,7 @@ pub struct Tracker {
     orphans: HashSet<AppKey>,
     /// Sockets with an alias and states whose last process that moved bytes has ended: another may hold them still.
     left: HashSet<u64>,
-    /// Sockets that are closed, released or left, but have not ended, what they had moved, and since when.
+    /// Sockets that may have ended, what they had moved, and since when.
     still: HashMap<u64, (u64, Instant)>,
 }
 
@@ -359,8 +359,13 @@ impl Tracker {
             }
         }
         self.orphans = orphans;
-        self.close_suspects(&sockets, now, counters, out);
-        self.close_still(&sockets, now, counters, out);
+        let told: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
+        let untold = || {
+            let sockets = sockets.iter();
+            sockets.filter(|(cookie, _)| !told.contains(cookie))
+        };
+        self.close_suspects(untold(), now, counters, out);
+        self.close_still(untold(), now, counters, out);
         self.close_vanished(&known, entryless, now, counters, out);
         // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
         self.close_ended(now, counters, out);
@@ -369,17 +374,16 @@ impl Tracker {
     }
 
     /// Closes sockets whose end did not tell, when two sweeps have found them ended.
-    fn close_suspects(
+    fn close_suspects<'a>(
         &mut self,
-        sockets: &[(u64, SocketState)],
+        sockets: impl Iterator<Item = &'a (u64, SocketState)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
     ) {
-        let told: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
         let mut suspects = HashSet::default();
         for (cookie, socket) in sockets {
-            if !has_ended(socket) || told.contains(cookie) {
+            if !has_ended(socket) {
                 continue;
             }
             if self.suspects.contains(cookie) {
@@ -392,9 +396,9 @@ impl Tracker {
     }
 
     /// Closes sockets that may have ended and stand still for long.
-    fn close_still(
+    fn close_still<'a>(
         &mut self,
-        sockets: &[(u64, SocketState)],
+        sockets: impl Iterator<Item = &'a (u64, SocketState)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,

@@ -13,12 +13,13 @@ use nix::{
     sys::signal::Signal,
 };
 
-use super::{INTERFACES, SYMBOLS, coverage, has_symbol, records, says};
+use super::{INTERFACES, SYMBOLS, coverage, has_symbol, says};
 use crate::live::{
     World,
     flow::Flow,
     peer::NAMESPACE_PREFIX,
     programs,
+    stream::records,
     tools::{self, ip, ip_batch},
     waiting,
 };

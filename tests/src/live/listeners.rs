@@ -1,0 +1,69 @@
+//! Listeners: they stay what they are while connections come in.
+
+use std::{collections::BTreeMap, net::SocketAddr, process::Command};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{World, flow::Flow, generator::Generator, outputs::loopback_server, stream::records};
+
+/// A listener that was there before Flow and one that came later, each with a connection that came in, listen to the end.
+pub fn keep_listening(world: &World) -> Result<()> {
+    keep_listening_changed(world, "listeners", |_| ())
+}
+
+/// The same to a Flow that `change` makes lack something.
+pub fn keep_listening_changed(
+    world: &World,
+    name: &str,
+    change: impl FnOnce(&mut Command),
+) -> Result<()> {
+    let (before, older) = loopback_server(world, &format!("{name}.older"))?;
+    let flow = Flow::events_changed(world, name, change)?;
+    let (after, newer) = loopback_server(world, &format!("{name}.newer"))?;
+    for address in [older, newer] {
+        connect(world, address)?;
+    }
+    // The last thing it does is to read every entry.
+    let ended = flow.stop(Signal::SIGINT)?;
+    ended.expect_code(130)?;
+    before.finish()?;
+    after.finish()?;
+    for address in [older, newer] {
+        let mut last = last_told(&ended.stdout, address)?;
+        // The generator tries the port out first.
+        last.retain(|_, record| record["type"] != "flow.close");
+        let states: Vec<_> = last
+            .values()
+            .map(|record| &record["flow"]["state"])
+            .collect();
+        ensure!(
+            states == ["listen"],
+            "the listener at {address} is told as {last:?}"
+        );
+    }
+    Ok(())
+}
+
+/// One connection of a few bytes, from its beginning to its end.
+fn connect(world: &World, address: SocketAddr) -> Result<()> {
+    let arguments = ["--peer", &address.to_string(), "--bytes", "1000"].map(str::to_owned);
+    let name = format!("near.{}", address.port());
+    Generator::start(world, &name, "tcp-up", &arguments, None)?.join()?;
+    Ok(())
+}
+
+/// The last record, by id, of each TCP socket without a remote that has this address.
+fn last_told(stream: &[u8], address: SocketAddr) -> Result<BTreeMap<String, Value>> {
+    let of_it = |record: &Value| {
+        let flow = &record["flow"];
+        let is_there = flow["local"]["port"] == address.port() && flow["remote"].is_null();
+        let id = flow["id"].as_str()?;
+        (is_there && flow["protocol"] == "tcp").then(|| id.to_owned())
+    };
+    let records = records(stream)?.into_iter();
+    Ok(records
+        .filter_map(|record| Some((of_it(&record)?, record)))
+        .collect())
+}
