@@ -77,10 +77,10 @@ fn new_alias(sk: Address) -> u64 {
     alias(sk).unwrap_or(id)
 }
 
-/// Keeps the alias of a socket up with its life; whether it is that of the one before: a socket that leaves the closed
+/// Notes a socket's new state with its alias; whether that is the alias of the one before: a socket that leaves the closed
 /// state is a new one, or a new connection.
 #[inline(always)]
-pub fn is_renewed(sk: Address, new_state: u8) -> bool {
+pub fn note_state(sk: Address, new_state: u8) -> bool {
     let Some(alias) = ALIASES.get_ptr_mut(sk) else {
         return false;
     };

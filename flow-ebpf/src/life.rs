@@ -6,7 +6,7 @@ use aya_ebpf::bindings::bpf_sock;
 use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direction};
 
 use crate::{
-    identity::{has_own_cookie, id, is_alias, is_renewed, known_id, take_alias},
+    identity::{has_own_cookie, id, is_alias, known_id, note_state, take_alias},
     kernel::{
         self, Address, CGROUP_LIVES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
         SK_SOCKET, SockCommon,
@@ -198,7 +198,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     }
     let may_have_alias =
         GIVES_COOKIES.load() == 0 || !has_own_cookie(protocol) || common.cookie() == 0;
-    if may_have_alias && is_renewed(sk, new) {
+    if may_have_alias && note_state(sk, new) {
         forget(sk);
     }
     let id = id(sk, common, protocol);

@@ -73,11 +73,7 @@ pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
 /// Connections of one listener, of which somebody asks for the cookies while they are in use, as `ss` does.
 pub fn asked_for(options: &Options, tally: &Tally) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let connect = || -> Result<_> {
-        let near = TcpStream::connect(listener.local_addr()?)?;
-        Ok((near, listener.accept()?.0))
-    };
-    let (near, far) = connect()?;
+    let (near, far) = tcp::pair_of(&listener)?;
     tcp::pass(&near, &far, options.bytes, tally)?;
     for socket in [
         SockRef::from(&listener),
@@ -87,7 +83,7 @@ pub fn asked_for(options: &Options, tally: &Tally) -> Result<()> {
         socket.cookie().context("SO_COOKIE")?;
     }
     tcp::pass(&far, &near, options.bytes, tally)?;
-    let (near, far) = connect()?;
+    let (near, far) = tcp::pair_of(&listener)?;
     tcp::pass(&near, &far, options.bytes, tally)
 }
 

@@ -263,6 +263,11 @@ pub fn again(options: &Options, tally: &Tally) -> Result<()> {
 /// Two ends of a connection on loopback.
 pub fn pair() -> Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    pair_of(&listener)
+}
+
+/// Two ends of a further connection of a listener.
+pub fn pair_of(listener: &TcpListener) -> Result<(TcpStream, TcpStream)> {
     let near = TcpStream::connect(listener.local_addr()?)?;
     let (far, _) = listener.accept()?;
     Ok((near, far))

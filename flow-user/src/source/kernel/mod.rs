@@ -268,11 +268,14 @@ impl Kernel {
             };
             for socket in &listing.sockets {
                 let cookie = socket.cookie.0;
-                let is_new = !before.contains(&cookie) && !known.contains(&ends(&socket.fact()));
-                if is_seeded(socket) && is_new {
+                if !is_seeded(socket) || before.contains(&cookie) {
+                    continue;
+                }
+                let fact = socket.fact();
+                if !known.contains(&ends(&fact)) {
                     put_in(&mut self.maps, socket);
                     self.tracker.adopt(cookie, self.epoch);
-                    let event = Event::Socket(socket.fact());
+                    let event = Event::Socket(fact);
                     out.push(Timed { time, event });
                 }
             }
