@@ -33,9 +33,58 @@ pub struct LinkLayout {
     pub gso_ipv4_max_size: u32,
     /// A buffer of more segments is cut as well.
     pub gso_max_segments: u32,
+    /// Bits of [`link`].
+    pub flags: u32,
+    /// Index of the VRF device that takes what comes in; 0 without one. It has no ingress of its own.
+    pub vrf: u32,
 }
-const _: () = assert!(size_of::<LinkLayout>() == 16);
+const _: () = assert!(size_of::<LinkLayout>() == 24);
 plain!(LinkLayout);
+
+/// Bits of [`LinkLayout::flags`].
+pub mod link {
+    /// Others of the same namespace carry its packets: a bridge, VLAN, macvlan, bond, VRF.
+    pub const UPPER: u32 = 1;
+    /// What leaves by it comes back or is a copy (an IFB device, the target of a mirror), so it says
+    /// nothing of what becomes of the packet that came in.
+    pub const COPIES: u32 = 2;
+    /// An upper one with a queue: its packets reach the interface below later.
+    pub const QUEUED: u32 = 4;
+    /// One below an interface with [`QUEUED`].
+    pub const BELOW_QUEUED: u32 = 8;
+    /// What comes in is read from a device file (macvtap).
+    pub const TAP: u32 = 16;
+}
+
+/// Bits of the one element of the map `STACKING`: what the host has. Without any of it each packet
+/// passes one interface.
+pub mod stacking {
+    /// Interfaces on top of others, or some whose other end is in another namespace.
+    pub const STACKED: u32 = 1;
+    /// A VRF device.
+    pub const VRF: u32 = 2;
+    /// An interface with [`super::link::TAP`].
+    pub const TAP: u32 = 4;
+}
+
+/// Key of the map `FOREIGN`: an interface of another network namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ForeignKey {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    pub ifindex: u32,
+}
+const _: () = assert!(size_of::<ForeignKey>() == 8);
+plain!(ForeignKey);
+
+/// Values of the map `FOREIGN` other than the index of the interface below, which is one of the host's.
+pub mod foreign {
+    /// User space has not looked yet.
+    pub const NEW: u32 = 0;
+    /// None of the host's interfaces carries its packets.
+    pub const UNRELATED: u32 = u32::MAX;
+}
 
 /// What a packet on an interface was. The discriminant is the index into [`InterfaceCounters`].
 #[repr(u32)]
@@ -96,6 +145,13 @@ pub struct InterfaceCounters {
     pub delivered: u64,
     /// How many packets had come in by then, since another may lie there later.
     pub delivered_at: u64,
+    /// Index of the interface below by which the last packet came, ingress only; 0 if it is the lowest.
+    pub lower: u32,
+    /// Bytes of VLAN tags that such a packet has there and not here.
+    pub lower_tags: u32,
+    /// Bytes of the link header. The loader writes it when it makes the entry.
+    pub header: u32,
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<InterfaceCounters>() == 208);
+const _: () = assert!(size_of::<InterfaceCounters>() == 224);
 plain!(InterfaceCounters);

@@ -23,7 +23,9 @@ pub mod loss;
 pub mod record;
 pub mod traffic;
 
-pub use interface::{Class, Direction, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount};
+pub use interface::{
+    Class, Direction, ForeignKey, InterfaceCounters, InterfaceKey, LinkLayout, PacketCount,
+};
 pub use loss::Loss;
 pub use record::{RecordHeader, RecordKind};
 pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketState};

@@ -14,6 +14,10 @@ pub const REMOTES_PER_SOCKET: u32 = 1_024;
 pub const ALIAS_ENTRIES: u32 = 8_192;
 /// Interfaces that can be counted at once.
 pub const INTERFACE_ENTRIES: u32 = 4_096;
+/// Interfaces of other namespaces that received something.
+pub const FOREIGN_ENTRIES: u32 = 8_192;
+/// Packets that wait in queues of upper interfaces, two entries each.
+pub const QUEUED_ENTRIES: u32 = 16_384;
 /// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
 pub const CALL_ENTRIES: u32 = 32_768;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.

@@ -282,50 +282,71 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
     }
 }
 
-/// Adds a packet to an interface's counters of a class. Packets of interfaces that the loader did not
-/// choose are not counted.
+/// Interfaces on top of one another that a packet is credited to.
+const LEVELS: usize = 5;
+
+/// Who takes a packet that came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Taker {
+    Only,
+    /// Others may take it as well.
+    OneOf,
+}
+
+/// Adds a packet that came in by an interface to its counters of a class, and to those of the interfaces
+/// below that brought it there. The packet is measured from layer 3 on; its network header lies at `start`.
+///
+/// More than one socket may take a packet: those of a multicast group, raw ones beside others. They do it
+/// one after the other, on the CPU where the classifier saw it come; the next packet that may lie at the
+/// same place the classifier sees first. Without a classifier nothing tells them apart, and each is counted.
+/// One that leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
 #[inline(always)]
-pub fn frame(ifindex: u32, direction: Direction, class: Class, packet: &Packet) {
-    if let Some(counters) = interface(ifindex, direction) {
-        add_frame(counters, class, packet);
+pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Packet) {
+    let (mut at, mut tags) = (ifindex, 0);
+    for _ in 0..LEVELS {
+        let Some(counters) = interface(at, Direction::Ingress) else {
+            return;
+        };
+        // SAFETY: a live map value, this CPU's own.
+        let (is_copy, lower) = unsafe {
+            let came = received(counters);
+            let is_copy =
+                came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
+            (*counters).delivered = start;
+            (*counters).delivered_at = came;
+            (is_copy, (*counters).lower)
+        };
+        if taker == Taker::Only || !is_copy {
+            add_frame(counters, class, &packet.with_header(tags));
+        }
+        if lower == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        tags += unsafe { (*counters).lower_tags };
+        at = lower;
     }
 }
 
-/// Adds a packet that reached a socket to what its interface received, but not for each further socket that takes it as
-/// well: those of a multicast group, raw ones beside others. It lies at `start`.
-///
-/// They take it one after the other, on the CPU where the classifier saw it come; the next one that may lie at the same place
-/// the classifier sees first. Without a classifier nothing tells them apart, and each is counted.
+/// Packets that the classifier has seen come in on this CPU.
 #[inline(always)]
-pub fn delivery(ifindex: u32, start: u64, packet: &Packet) {
-    let Some(counters) = interface(ifindex, Direction::Ingress) else {
-        return;
-    };
-    // SAFETY: a live map value, this CPU's own.
-    let is_copy = unsafe {
-        let came = (*counters).classes[Class::Total as usize].packets;
-        let is_copy =
-            came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
-        (*counters).delivered = start;
-        (*counters).delivered_at = came;
-        is_copy
-    };
-    if !is_copy {
-        add_frame(counters, Class::Socket, packet);
-    }
+pub fn received(counters: *const InterfaceCounters) -> u64 {
+    // SAFETY: a live map value.
+    unsafe { (*counters).classes[Class::Total as usize].packets }
 }
 
 /// The counters of an interface, if the loader chose it.
 #[inline(always)]
-fn interface(ifindex: u32, direction: Direction) -> Option<*mut InterfaceCounters> {
+pub fn interface(ifindex: u32, direction: Direction) -> Option<*mut InterfaceCounters> {
     INTERFACES.get_ptr_mut(InterfaceKey {
         ifindex,
         direction: direction as u32,
     })
 }
 
+/// Adds a packet to an interface's counters of a class.
 #[inline(always)]
-fn add_frame(counters: *mut InterfaceCounters, class: Class, packet: &Packet) {
+pub fn add_frame(counters: *mut InterfaceCounters, class: Class, packet: &Packet) {
     // SAFETY: the counters are a live map value, a class is an index into the array. Atomic, because a packet in a softirq may
     // interrupt the count of one sent in process context.
     unsafe {

@@ -9,12 +9,16 @@ use flow_common::{Class, LinkLayout};
 use crate::{
     kernel::{AF_PACKET, is_inet},
     maps::{LINKS, SOCKETS},
-    packet::Packet,
+    packet::{self, Packet},
     socket::{SOCK_RAW, state},
+    stack,
 };
 
-const ETH_P_IP: u32 = 0x0800;
-const ETH_P_IPV6: u32 = 0x86dd;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_8021AD: u16 = 0x88a8;
+const PACKET_OTHERHOST: u32 = 3;
 const PACKET_LOOPBACK: u32 = 5;
 /// The highest number of an IP protocol.
 const LAST_PROTOCOL: u32 = 255;
@@ -25,14 +29,55 @@ const UNKNOWN: LinkLayout = LinkLayout {
     gso_max_size: u32::MAX,
     gso_ipv4_max_size: u32::MAX,
     gso_max_segments: u32::MAX,
+    flags: 0,
+    vrf: 0,
 };
 
-/// Whether a packet is IPv4 or IPv6.
+/// Where a packet's network header is.
+pub struct Network {
+    /// Bytes in front of it: the link header, and VLAN tags that are part of the packet's data.
+    pub offset: u32,
+    /// Whether it is IPv4's or IPv6's.
+    pub is_ip: bool,
+}
+
+impl Network {
+    /// Its address. Nearly everything that the stack does to a packet leaves it where it is.
+    #[inline(always)]
+    pub fn start(&self, skb: *mut __sk_buff) -> u64 {
+        // SAFETY: a field that a TC program may read.
+        let data = unsafe { (*skb).data as u64 };
+        data + u64::from(self.offset & OFFSET_WITHIN)
+    }
+}
+
+/// Bytes in front of a network header at most, as a mask that the verifier understands.
+const OFFSET_WITHIN: u32 = 0x3f;
+/// VLAN tags within a packet's data: the outermost is kept beside it (`skb_vlan_untag`).
+const TAGS: usize = 2;
+const TAG_BYTES: u32 = 4;
+
+/// Finds the network header behind a link header of so many bytes.
 #[inline(always)]
-pub fn is_ip(skb: *mut __sk_buff) -> bool {
+pub fn network(skb: *mut __sk_buff, header: u32) -> Network {
     // SAFETY: a field that every skb program may read.
-    let protocol = unsafe { (*skb).protocol };
-    protocol == ETH_P_IP.to_be() >> 16 || protocol == ETH_P_IPV6.to_be() >> 16
+    let mut protocol = (unsafe { (*skb).protocol } as u16).to_be();
+    let mut offset = header & OFFSET_WITHIN;
+    for _ in 0..TAGS {
+        if protocol != ETH_P_8021Q && protocol != ETH_P_8021AD {
+            break;
+        }
+        let (Some(high), Some(low)) = (packet::byte(skb, offset, 2), packet::byte(skb, offset, 3))
+        else {
+            break;
+        };
+        protocol = u16::from_be_bytes([high, low]);
+        offset += TAG_BYTES;
+    }
+    Network {
+        offset,
+        is_ip: protocol == ETH_P_IP || protocol == ETH_P_IPV6,
+    }
 }
 
 /// Whether a packet that comes in is this host's own, looped back: what it sends to a group or to everyone, and is to take as well, comes
@@ -41,6 +86,13 @@ pub fn is_ip(skb: *mut __sk_buff) -> bool {
 pub fn is_looped_back(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     unsafe { (*skb).pkt_type == PACKET_LOOPBACK }
+}
+
+/// Whether a frame that comes in is addressed to somebody else's link address.
+#[inline(always)]
+pub fn is_for_others(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field that every skb program may read.
+    unsafe { (*skb).pkt_type == PACKET_OTHERHOST }
 }
 
 /// What the loader knows of a packet's interface, for [`crate::packet::measure`] and [`is_cut`]: of a packet of one segment
@@ -66,7 +118,7 @@ pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
         return false;
     }
     // SAFETY: a field that every skb program may read.
-    let is_ipv4 = unsafe { (*skb).protocol } == ETH_P_IP.to_be() >> 16;
+    let is_ipv4 = unsafe { (*skb).protocol } == u32::from(ETH_P_IP.to_be());
     let max_size = if is_ipv4 {
         link.gso_ipv4_max_size
     } else {
@@ -77,12 +129,19 @@ pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
 
 /// The class of a packet that leaves.
 #[inline(always)]
-pub fn egress_class(skb: *mut __sk_buff) -> Class {
+pub fn egress_class(skb: *mut __sk_buff, network: &Network) -> Class {
     // SAFETY: fields that a TC program may read.
     let (sk, came_from) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ingress_ifindex) };
     if !sk.is_null() {
         // SAFETY: not null; fields of the common part.
         let (family, state) = unsafe { ((*sk).family as u16, (*sk).state as u8) };
+        if stack::stacking() != 0 && stack::is_foreign(sk, state, network.start(skb)) {
+            return if network.is_ip {
+                Class::Forwarded
+            } else {
+                Class::NotIp
+            };
+        }
         if family == AF_PACKET {
             return Class::PacketSocket;
         }
@@ -101,9 +160,10 @@ pub fn egress_class(skb: *mut __sk_buff) -> Class {
             };
         }
     }
-    if !is_ip(skb) {
+    if !network.is_ip {
         Class::NotIp
-    } else if came_from != 0 {
+    } else if came_from != 0 || !sk.is_null() {
+        // The socket of a tap device has no family: a virtual machine sent it.
         Class::Forwarded
     } else {
         Class::Kernel

@@ -25,6 +25,7 @@ mod maps;
 mod packet;
 mod process;
 mod socket;
+mod stack;
 
 use aya_ebpf::{
     macros::{

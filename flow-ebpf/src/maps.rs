@@ -5,11 +5,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use flow_common::{
-    AppCounters, AppKey, InterfaceCounters, InterfaceKey, LinkLayout, Loss, ProcessKey,
+    AppCounters, AppKey, ForeignKey, InterfaceCounters, InterfaceKey, LinkLayout, Loss, ProcessKey,
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{atomic, calls::Call, identity::Alias, life::StateChange, logging};
+use crate::{atomic, calls::Call, identity::Alias, life::StateChange, logging, stack::Passing};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -39,6 +39,29 @@ pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
 #[map]
 pub static LINKS: HashMap<u32, LinkLayout> =
     HashMap::with_max_entries(limits::INTERFACE_ENTRIES, 0);
+
+/// One element: bits of [`flow_common::interface::stacking`].
+#[map]
+pub static STACKING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Which of the host's interfaces is below one of another namespace, or a value of
+/// [`flow_common::interface::foreign`].
+#[map]
+pub static FOREIGN: LruHashMap<ForeignKey, u32> =
+    LruHashMap::with_max_entries(limits::FOREIGN_ENTRIES, 0);
+
+/// One element: how many entries of [`FOREIGN`] were made.
+#[map]
+pub static FOREIGN_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// One element: the packets that passed last. See [`crate::stack`].
+#[map]
+pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
+
+/// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
+/// their network header.
+#[map]
+pub static QUEUED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(limits::QUEUED_ENTRIES, 0);
 
 /// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`). See
 /// [`crate::calls`].

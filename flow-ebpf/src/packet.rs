@@ -65,6 +65,16 @@ impl Packet {
         }
     }
 
+    /// The same packet with so many bytes more in front of each segment.
+    pub fn with_header(&self, header: u32) -> Self {
+        let repeated = (self.frames - self.buffers) * u64::from(header);
+        Self {
+            bytes: self.bytes + u64::from(header) * self.buffers,
+            header_bytes: self.header_bytes + repeated,
+            ..*self
+        }
+    }
+
     /// The same packet without its link header of so many bytes.
     pub fn without_link_header(&self, header: u32) -> Self {
         let repeated = (self.frames - self.buffers) * u64::from(header);
@@ -114,7 +124,7 @@ fn headers(skb: *mut __sk_buff, network: u32) -> Option<Headers> {
 
 /// A header's byte. Where the whole header may be read without a call, as nearly always, it is.
 #[inline(always)]
-fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
+pub fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
     // SAFETY: fields that the programs of the cgroup and the classifier may read.
     let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     let at = start + (header & HEADERS_WITHIN) as usize;

@@ -7,10 +7,10 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
-use flow_common::{IpAddress, Loss};
+use flow_common::{Class, IpAddress, Loss};
 
 use crate::{
-    account::{self, Peer, Way},
+    account::{self, Peer, Taker, Way},
     calls::{self, Call},
     identity, interface,
     kernel::{Address, HOST_NETNS, is_inet},
@@ -18,6 +18,7 @@ use crate::{
     maps::lose,
     packet, process,
     socket::{self, NoEntry, address6},
+    stack,
 };
 
 /// A socket was created by the current process.
@@ -213,11 +214,15 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
             (ptr::null_mut(), socket::netns(sock))
         }
     };
-    if way == Way::Received && netns == HOST_NETNS.load() && !interface::is_looped_back(skb) {
+    // SAFETY: a field of the context.
+    let start = unsafe { (*skb).data as u64 };
+    if way == Way::Sent {
+        stack::sent(start, netns);
+    } else if netns != HOST_NETNS.load() {
+        stack::delivered_elsewhere(netns, ifindex, start, &packet);
+    } else if !interface::is_looped_back(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
-        // SAFETY: a field of the context.
-        let start = unsafe { (*skb).data as u64 };
-        account::delivery(ifindex, start, &packet);
+        account::credit(ifindex, Class::Socket, Taker::OneOf, start, &packet);
     }
     if !entry.is_null() {
         socket::tell_packet(cookie, entry);

@@ -4,9 +4,9 @@ use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
 use flow_common::interface::{Class, Direction};
 
 use crate::{
-    account,
-    interface::{self, egress_class, is_ip},
-    packet,
+    account::{self, Taker},
+    interface::{self, egress_class},
+    packet, stack,
 };
 
 /// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
@@ -18,10 +18,19 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     }
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
-    let packet = packet::measure(skb, interface::layout_for(skb).header);
-    account::frame(ifindex, Direction::Ingress, Class::Total, &packet);
-    if !is_ip(skb) {
-        account::frame(ifindex, Direction::Ingress, Class::NotIp, &packet);
+    let Some(counters) = account::interface(ifindex, Direction::Ingress) else {
+        return TC_ACT_UNSPEC;
+    };
+    // SAFETY: a live map value.
+    let network = interface::network(skb, unsafe { (*counters).header });
+    let packet = packet::measure(skb, network.offset);
+    account::add_frame(counters, Class::Total, &packet);
+    if !network.is_ip {
+        account::add_frame(counters, Class::NotIp, &packet);
+    }
+    let stacking = stack::stacking();
+    if stacking != 0 {
+        stack::came_in(skb, ifindex, counters, &network, &packet, stacking);
     }
     TC_ACT_UNSPEC
 }
@@ -32,19 +41,26 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: fields that a TC program may read.
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    let link = interface::layout_for(skb);
-    let packet = packet::measure(skb, link.header);
-    let class = egress_class(skb);
-    if interface::is_cut(skb, &packet, &link) {
-        account::frame(ifindex, Direction::Egress, class, &packet.cut());
+    let Some(counters) = account::interface(ifindex, Direction::Egress) else {
+        return TC_ACT_UNSPEC;
+    };
+    // SAFETY: a live map value.
+    let network = interface::network(skb, unsafe { (*counters).header });
+    let packet = packet::measure(skb, network.offset);
+    let class = egress_class(skb, &network);
+    if interface::is_cut(skb, &packet, &interface::layout_for(skb)) {
+        account::add_frame(counters, class, &packet.cut());
     } else {
-        account::frame(ifindex, Direction::Egress, class, &packet);
+        account::add_frame(counters, class, &packet);
     }
-    if class == Class::Forwarded {
+    if class == Class::Forwarded && came_from != 0 {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
-        let packet = packet.without_link_header(interface::layout(ifindex).header);
-        account::frame(came_from, Direction::Ingress, Class::Forwarded, &packet);
+        let start = network.start(skb);
+        if stack::leaves_first(skb, ifindex, came_from, start) {
+            let packet = packet.without_link_header(network.offset);
+            account::credit(came_from, Class::Forwarded, Taker::Only, start, &packet);
+        }
     }
     TC_ACT_UNSPEC
 }

@@ -1,7 +1,11 @@
 //! Which interfaces has the host's network namespace, what have they counted, and when does that
 //! list change?
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -22,10 +26,22 @@ pub struct Link {
     pub kind: Option<Arc<str>>,
     /// Its hardware type, an `ARPHRD_*` number.
     pub hardware: u16,
-    /// The bridge or bond that it is a port of.
+    /// The bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
+    /// The interface that carries its packets, or the other end of a pair.
+    pub parent: Option<Parent>,
+    /// Whether what leaves by it may wait in a queue.
+    pub queues: bool,
     pub gso: GsoLimits,
     pub counters: Counters,
+}
+
+/// The interface that `IFLA_LINK` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    pub ifindex: u32,
+    /// The number by which this namespace knows the other's; absent for its own.
+    pub netns_id: Option<u32>,
 }
 
 /// Limits of the buffers that an interface takes whole; larger ones are cut before it gets them.
@@ -69,7 +85,7 @@ pub enum LinkChange {
     Present(Link),
     /// The interface is gone, or moved to another namespace.
     Gone { ifindex: u32 },
-    /// So much happened that some of it was lost: list the interfaces again.
+    /// So much happened that some of it was lost, or queues or filters changed: list the interfaces again.
     Relist,
 }
 
@@ -135,6 +151,44 @@ impl Interfaces {
             })
     }
 
+    /// The number by which the socket's namespace knows the network namespace of a process; none if it
+    /// has not needed one.
+    ///
+    /// # Errors
+    /// What the kernel answered instead.
+    pub fn netns_id(&mut self, pid: u32) -> io::Result<Option<u32>> {
+        // An rtgenmsg, padded, and the one attribute.
+        let mut request = [0; 12];
+        request[4..6].copy_from_slice(&8_u16.to_ne_bytes());
+        request[6..8].copy_from_slice(&NETNSA_PID.to_ne_bytes());
+        request[8..].copy_from_slice(&pid.to_ne_bytes());
+        self.netlink
+            .get(libc::RTM_GETNSID, &request, |message| {
+                netns_id(message.body)
+            })
+            .map(|id| id.filter(|id| *id != NETNSA_NSID_NOT_ASSIGNED))
+    }
+
+    /// Interfaces to which others' packets are mirrored by `act_mirred`, as they leave.
+    ///
+    /// # Errors
+    /// What the kernel answered instead.
+    pub fn mirrors(&mut self) -> io::Result<HashSet<u32>> {
+        // A tcamsg, and a table with one action, of which only the kind is said.
+        let mut request = Vec::from([0; 4]);
+        for (length, kind) in [(20_u16, TCA_ACT_TAB), (16, 1), (11, TCA_ACT_KIND)] {
+            request.extend_from_slice(&length.to_ne_bytes());
+            request.extend_from_slice(&kind.to_ne_bytes());
+        }
+        request.extend_from_slice(b"mirred\0\0");
+        let found = self
+            .netlink
+            .dump(libc::RTM_GETACTION, &request, |message| {
+                Some(mirror_targets(message.body))
+            })?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// The counters of one interface.
     ///
     /// # Errors
@@ -168,7 +222,7 @@ impl Monitor {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open() -> io::Result<Self> {
-        let listener = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK)?;
+        let listener = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)?;
         // SAFETY: the listener owns its one descriptor, which it neither changes nor closes before it
         // is dropped itself.
         let netlink = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
@@ -225,6 +279,21 @@ fn is_overrun(error: &io::Error) -> bool {
 }
 
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_TC: u32 = 8;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_PID: u16 = 2;
+const NETNSA_NSID_NOT_ASSIGNED: u32 = u32::MAX;
+const TCA_KIND: u16 = 1;
+const TCA_ACT_TAB: u16 = 1;
+const TCA_ACT_KIND: u16 = 1;
+const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_MIRRED_PARMS: u16 = 2;
+const TCA_EGRESS_MIRROR: u32 = 2;
+/// Bytes of `tcmsg` and `tcamsg`, after which attributes follow.
+const TC_BYTES: usize = 20;
+const TCA_BYTES: usize = 4;
+/// Parent of the qdisc that is an interface's own.
+const TC_H_ROOT: u32 = u32::MAX;
 const RTM_GETSTATS: u16 = 94;
 const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
 const IFLA_STATS_LINK_64: u16 = 1;
@@ -254,8 +323,45 @@ pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
         libc::RTM_DELLINK if is_interface(message.body) => Some(LinkChange::Gone {
             ifindex: u32_at(message.body, 4)?,
         }),
+        libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
+            (u32_at(message.body, 12)? == TC_H_ROOT).then_some(LinkChange::Relist)
+        }
+        // Of a filter's actions only its removal or replacement says little; Flow's own are programs.
+        libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+            let mut attributes = attributes(message.body.get(TC_BYTES..)?);
+            let is_program =
+                attributes.any(|(kind, value)| kind == TCA_KIND && value.starts_with(b"bpf"));
+            (!is_program).then_some(LinkChange::Relist)
+        }
         _ => None,
     }
+}
+
+/// Reads the answer to [`Interfaces::netns_id`].
+fn netns_id(body: &[u8]) -> Option<u32> {
+    attributes(body.get(4..)?)
+        .find(|(kind, _)| *kind == NETNSA_NSID)
+        .and_then(|(_, value)| u32_at(value, 0))
+}
+
+/// Reads the targets from a list of `mirred` actions.
+fn mirror_targets(body: &[u8]) -> Vec<u32> {
+    let nested = |bytes, wanted| {
+        attributes(bytes)
+            .find(move |(kind, _)| *kind == wanted)
+            .map(|(_, value)| value)
+    };
+    let target = |action| {
+        let parameters = nested(nested(action, TCA_ACT_OPTIONS)?, TCA_MIRRED_PARMS)?;
+        // After the five members of tc_gen.
+        (u32_at(parameters, 20)? == TCA_EGRESS_MIRROR).then_some(u32_at(parameters, 24)?)
+    };
+    let table = body
+        .get(TCA_BYTES..)
+        .and_then(|body| nested(body, TCA_ACT_TAB));
+    attributes(table.unwrap_or_default())
+        .filter_map(|(_, action)| target(action))
+        .collect()
 }
 
 /// Bridges tell of their ports with messages of the same type and another family; a port that
@@ -279,9 +385,12 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
         kind: None,
         hardware: u16_at(body, 2)?,
         master: None,
+        parent: None,
+        queues: false,
         gso: GsoLimits::default(),
         counters: Counters::default(),
     };
+    let (mut parent, mut netns_id) = (None, None);
     for (kind, value) in attributes(body.get(LINK_BYTES..)?) {
         match kind {
             libc::IFLA_IFNAME => found.name = text(value),
@@ -291,6 +400,9 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
                     .map(|(_, value)| text(value));
             }
             libc::IFLA_MASTER => found.master = u32_at(value, 0).filter(|master| *master != 0),
+            libc::IFLA_LINK => parent = u32_at(value, 0).filter(|parent| *parent != 0),
+            libc::IFLA_LINK_NETNSID => netns_id = u32_at(value, 0),
+            libc::IFLA_QDISC => found.queues = &*text(value) != "noqueue",
             libc::IFLA_GSO_MAX_SIZE => limit(&mut found.gso.max_size, value),
             libc::IFLA_GSO_MAX_SEGS => limit(&mut found.gso.max_segments, value),
             IFLA_GSO_IPV4_MAX_SIZE => found.gso.ipv4_max_size = u32_at(value, 0),
@@ -298,6 +410,10 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    // An interface without one names itself.
+    found.parent = parent
+        .filter(|parent| *parent != ifindex || netns_id.is_some())
+        .map(|ifindex| Parent { ifindex, netns_id });
     Some(found)
 }
 
@@ -337,6 +453,8 @@ impl Link {
             gso_max_size: self.gso.max_size,
             gso_ipv4_max_size: self.gso.ipv4_max_size.unwrap_or(self.gso.max_size),
             gso_max_segments: self.gso.max_segments,
+            flags: 0,
+            vrf: 0,
         }
     }
 
@@ -449,7 +567,15 @@ mod tests {
             let _ = link(&bytes);
             let _ = counters(&bytes);
             let _ = stats(&bytes);
-            for kind in [libc::RTM_NEWLINK, libc::RTM_DELLINK, RTM_GETSTATS] {
+            let _ = netns_id(&bytes);
+            let _ = mirror_targets(&bytes);
+            for kind in [
+                libc::RTM_NEWLINK,
+                libc::RTM_DELLINK,
+                libc::RTM_NEWQDISC,
+                libc::RTM_NEWTFILTER,
+                RTM_GETSTATS,
+            ] {
                 let _ = change(Message { kind, flags: 0, sequence: 0, body: &bytes });
             }
         }

@@ -53,6 +53,8 @@ impl From<Way> for Backend {
 pub struct Classifiers {
     counters: PerCpuHashMap<MapData, InterfaceKey, InterfaceCounters>,
     layouts: aya::maps::HashMap<MapData, u32, LinkLayout>,
+    /// What the host has of interfaces on top of others.
+    stacking: aya::maps::Array<MapData, u32>,
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
@@ -112,6 +114,7 @@ impl Classifiers {
         Ok(Self {
             counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
             layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
+            stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
             attached: HashMap::new(),
             way,
             lock,
@@ -194,7 +197,7 @@ impl Classifiers {
         self.describe_link(link)?;
         for direction in [Direction::Ingress, Direction::Egress] {
             self.counters
-                .insert(key(link.ifindex, direction), zeroes()?, 0)?;
+                .insert(key(link.ifindex, direction), zeroes(link.layout.header)?, 0)?;
         }
         let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
         // Written down before anything is attached: whatever fails below, this is taken away again.
@@ -231,6 +234,14 @@ impl Classifiers {
     /// The map is full.
     pub fn describe_link(&mut self, link: Link<'_>) -> Result<(), MapError> {
         self.layouts.insert(link.ifindex, link.layout, 0)
+    }
+
+    /// Tells the programs what the host has, by the bits of [`flow_common::interface::stacking`].
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn describe_host(&mut self, bits: u32) -> Result<(), MapError> {
+        self.stacking.set(0, bits, 0)
     }
 
     /// Makes the qdisc if there is none. Whether it is a Flow's: also if another or a killed one made it.
@@ -385,7 +396,11 @@ fn key(ifindex: u32, direction: Direction) -> InterfaceKey {
     }
 }
 
-fn zeroes() -> Result<PerCpuValues<InterfaceCounters>, AttachError> {
+fn zeroes(header: u32) -> Result<PerCpuValues<InterfaceCounters>, AttachError> {
     let cpus = nr_cpus().map_err(|(_, error)| AttachError::Cpus(error))?;
-    PerCpuValues::try_from(vec![InterfaceCounters::default(); cpus]).map_err(AttachError::Cpus)
+    let zero = InterfaceCounters {
+        header,
+        ..InterfaceCounters::default()
+    };
+    PerCpuValues::try_from(vec![zero; cpus]).map_err(AttachError::Cpus)
 }

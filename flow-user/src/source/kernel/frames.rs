@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, btree_map::Entry},
     future, io,
     sync::Arc,
     thread,
@@ -10,12 +10,14 @@ use std::{
 };
 
 use aya::Ebpf;
-use flow_common::Class;
+use flow_common::{ForeignKey, LinkLayout};
 use tokio::{task, time};
 
 use super::{
     beginning::{Before, since},
-    classifier::{self, Classifiers, Counts, Way},
+    classifier::{self, Classifiers, Way},
+    foreign::Foreign,
+    stacking::Stacking,
 };
 use crate::{
     event::{Bytes, Event, InterfaceFact, InterfaceSide},
@@ -48,8 +50,15 @@ pub struct Frames {
     settling: VecDeque<(u32, Instant)>,
     /// Why classifiers were last refused.
     refusal: Option<String>,
-    /// The only interfaces to follow, by name.
+    /// The only interfaces to report, by name. The others are followed as well: packets come in or leave
+    /// by them.
     chosen: Option<Vec<String>>,
+    /// Interfaces of other namespaces whose packets those of this one carry.
+    foreign: Option<Foreign>,
+    /// Targets of mirrors.
+    mirrors: HashSet<u32>,
+    /// What the programs know of how the interfaces lie on top of one another.
+    stacking: Stacking,
 }
 
 /// When an interface gets its classifiers. Each takes the kernel some 20 ms to attach and 16 to
@@ -67,6 +76,8 @@ struct Known {
     link: Link,
     attaching: Attaching,
     before: Before,
+    /// Whether it is reported.
+    is_chosen: bool,
 }
 
 /// How far the classifiers have come.
@@ -93,6 +104,8 @@ pub enum Task {
     Attach,
     /// To correct the beginnings of ledgers.
     Settle,
+    /// To take which interfaces carry packets of other namespaces.
+    Foreign(HashMap<ForeignKey, u32>),
 }
 
 impl Frames {
@@ -114,6 +127,11 @@ impl Frames {
                 })
                 .ok()
         });
+        let foreign = classifiers.as_ref().and_then(|_| {
+            Foreign::start(ebpf)
+                .inspect_err(|error| log::warn!("interfaces of other namespaces: {error}"))
+                .ok()
+        });
         let monitor = Monitor::open()?;
         let mut frames = Self {
             interfaces: Interfaces::open()?,
@@ -124,6 +142,9 @@ impl Frames {
             settling: VecDeque::new(),
             refusal,
             chosen,
+            foreign,
+            mirrors: HashSet::new(),
+            stacking: Stacking::default(),
         };
         frames.list()?;
         if let Some(classifiers) = &mut frames.classifiers {
@@ -160,7 +181,8 @@ impl Frames {
         let lacks = |known: &&Known| {
             classifiers.is_none_or(|classifiers| !classifiers.is_attached(known.link.ifindex))
         };
-        let up = self.known.values().filter(|known| known.link.up);
+        let up = self.known.values();
+        let up = up.filter(|known| known.link.up && known.is_chosen);
         Attached {
             way: classifiers.map(Classifiers::way),
             lacking: up.clone().filter(lacks).count(),
@@ -193,11 +215,18 @@ impl Frames {
                 None => future::pending().await,
             }
         };
+        let foreign = async {
+            match &mut self.foreign {
+                Some(foreign) => foreign.found().await,
+                None => future::pending().await,
+            }
+        };
         // An interface that has just appeared goes first: it is not up yet.
         tokio::select! {
             biased;
             change = self.monitor.next() => change.map(Task::Change),
             () = settle => Ok(Task::Settle),
+            found = foreign => Ok(Task::Foreign(found)),
             () = attach => Ok(Task::Attach),
         }
     }
@@ -214,6 +243,13 @@ impl Frames {
                 self.settle();
                 Vec::new()
             }
+            Task::Foreign(found) => {
+                if let Some(foreign) = &mut self.foreign {
+                    foreign.take(&found);
+                }
+                self.stack();
+                Vec::new()
+            }
         }
     }
 
@@ -221,14 +257,21 @@ impl Frames {
         match change {
             LinkChange::Present(link) => {
                 let ifindex = link.ifindex;
-                if self.present(link, Attaching::AtOnce) {
+                let is_due = self.present(link, Attaching::AtOnce);
+                self.stack();
+                if is_due {
                     self.attach(ebpf, ifindex);
                 }
                 let known = self.known.get(&ifindex);
+                let known = known.filter(|known| known.is_chosen);
                 let event = known.map(|known| known.event(self.classifiers.as_ref()));
                 event.into_iter().collect()
             }
-            LinkChange::Gone { ifindex } => self.gone(ifindex).into_iter().collect(),
+            LinkChange::Gone { ifindex } => {
+                let gone = self.gone(ifindex);
+                self.stack();
+                gone.into_iter().collect()
+            }
             LinkChange::Relist => self.list().unwrap_or_else(|error| {
                 log::warn!("cannot list the interfaces: {error}");
                 Vec::new()
@@ -243,7 +286,10 @@ impl Frames {
         let missing = missing(self.known.keys().copied(), &links);
         let gone = missing.into_iter();
         let gone = gone.filter_map(|ifindex| self.gone(ifindex)).collect();
-        links.sort_by_key(|link| Reverse(link.counters.rx_bytes + link.counters.tx_bytes));
+        links.sort_by_key(|link| {
+            let moved = link.counters.rx_bytes + link.counters.tx_bytes;
+            Reverse((self.is_chosen(&link.name), moved))
+        });
         self.waiting.clear();
         for link in links {
             let ifindex = link.ifindex;
@@ -251,7 +297,43 @@ impl Frames {
                 self.waiting.push_back(ifindex);
             }
         }
+        match self.interfaces.mirrors() {
+            Ok(mirrors) => self.mirrors = mirrors,
+            // A kernel without actions has none.
+            Err(error) => log::debug!("cannot list mirrors: {error}"),
+        }
+        self.stack();
         Ok(gone)
+    }
+
+    /// Tells the programs how the interfaces lie on top of one another, if that changed.
+    fn stack(&mut self) {
+        let Some(classifiers) = &mut self.classifiers else {
+            return;
+        };
+        let links = self.known.values().map(|known| &known.link);
+        let carries_others = self.foreign.as_ref().is_some_and(|foreign| foreign.any);
+        let stacking = Stacking::of(links, &self.mirrors, carries_others);
+        let before = std::mem::replace(&mut self.stacking, stacking);
+        for (ifindex, known) in &self.known {
+            if before.links.get(ifindex) != self.stacking.links.get(ifindex)
+                && classifiers.is_attached(*ifindex)
+                && let Err(error) = classifiers.describe_link(known.described(&self.stacking))
+            {
+                log::debug!("interface {}: {error}", known.link.name.escape_debug());
+            }
+        }
+        if before.bits != self.stacking.bits
+            && let Err(error) = classifiers.describe_host(self.stacking.bits)
+        {
+            log::warn!("interfaces on top of others may be counted as if they were not: {error}");
+        }
+    }
+
+    /// Whether an interface of this name is to be reported.
+    fn is_chosen(&self, name: &str) -> bool {
+        let chosen = self.chosen.as_ref();
+        chosen.is_none_or(|names| names.iter().any(|chosen| chosen == name))
     }
 
     /// Attaches classifiers to the interface that waits longest.
@@ -272,7 +354,7 @@ impl Frames {
         if classifiers.is_attached(ifindex) {
             return;
         }
-        match classifiers.attach(ebpf, known.described()) {
+        match classifiers.attach(ebpf, known.described(&self.stacking)) {
             Ok(()) => {
                 known.begin(classifiers, &mut self.interfaces);
                 self.settling
@@ -289,14 +371,14 @@ impl Frames {
         if let Some(classifiers) = &mut self.classifiers {
             classifiers.forget(ifindex);
         }
-        self.known.remove(&ifindex)?;
-        Some(Event::InterfaceGone { ifindex })
+        let known = self.known.remove(&ifindex)?;
+        known.is_chosen.then_some(Event::InterfaceGone { ifindex })
     }
 
     /// Takes what an interface is; whether it is time for its classifiers, also if they were refused
     /// before.
     fn present(&mut self, link: Link, attaching: Attaching) -> bool {
-        let is_chosen = |names: &Vec<String>| names.iter().any(|name| **name == *link.name);
+        let is_chosen = self.is_chosen(&link.name);
         let ifindex = link.ifindex;
         let known = match self.known.entry(ifindex) {
             Entry::Occupied(known) => {
@@ -304,7 +386,6 @@ impl Frames {
                 known.link = link;
                 known
             }
-            Entry::Vacant(_) if !self.chosen.as_ref().is_none_or(is_chosen) => return false,
             Entry::Vacant(place) => place.insert(Known {
                 before: Before {
                     own: link.counters,
@@ -312,6 +393,7 @@ impl Frames {
                 },
                 link,
                 attaching,
+                is_chosen,
             }),
         };
         let Some(classifiers) = &mut self.classifiers else {
@@ -320,7 +402,7 @@ impl Frames {
         if !classifiers.is_attached(ifindex) {
             return known.link.up || known.attaching == Attaching::AtOnce;
         }
-        if let Err(error) = classifiers.describe_link(known.described()) {
+        if let Err(error) = classifiers.describe_link(known.described(&self.stacking)) {
             log::debug!("interface {}: {error}", known.link.name.escape_debug());
         }
         false
@@ -329,6 +411,9 @@ impl Frames {
     /// The interfaces and their counters, now.
     pub fn read(&mut self) -> Vec<Event> {
         self.settle();
+        if let Some(foreign) = &mut self.foreign {
+            foreign.look();
+        }
         // Before the classifiers' counters: a packet on its way between the two is then seen by the
         // classifier only, and the next reading has both.
         match self.interfaces.stats() {
@@ -343,6 +428,7 @@ impl Frames {
         }
         self.known
             .values()
+            .filter(|known| known.is_chosen)
             .map(|known| known.event(self.classifiers.as_ref()))
             .collect()
     }
@@ -408,11 +494,17 @@ impl Known {
         }
     }
 
-    fn described(&self) -> classifier::Link<'_> {
+    fn described(&self, stacking: &Stacking) -> classifier::Link<'_> {
+        let stacked = stacking.links.get(&self.link.ifindex);
+        let (flags, vrf) = stacked.copied().unwrap_or_default();
         classifier::Link {
             ifindex: self.link.ifindex,
             name: &self.link.name,
-            layout: self.link.layout(),
+            layout: LinkLayout {
+                flags,
+                vrf,
+                ..self.link.layout()
+            },
             counts_without_header: self.link.counts_without_header(),
         }
     }
@@ -442,9 +534,6 @@ impl Known {
             fact.classified = true;
             fact.ingress.classes = since(ingress, &self.before.ingress);
             fact.egress.classes = since(egress, &self.before.egress);
-            if self.link.master.is_some() {
-                hand_to_master(&mut fact.ingress.classes);
-            }
         }
         Event::Interface(Box::new(fact))
     }
@@ -454,24 +543,6 @@ impl Known {
 fn missing(known: impl Iterator<Item = u32>, listed: &[Link]) -> Vec<u32> {
     let listed: HashSet<u32> = listed.iter().map(|link| link.ifindex).collect();
     known.filter(|ifindex| !listed.contains(ifindex)).collect()
-}
-
-/// What a port of a bridge or bond receives goes to its master, which counts it again: of what no
-/// socket took here, IP packets are forwarded.
-fn hand_to_master(ingress: &mut Counts) {
-    let total = ingress[Class::Total as usize];
-    let others = [Class::Socket, Class::PacketSocket, Class::NotIp];
-    let taken = |of: fn(&crate::event::ClassCount) -> u64| -> u64 {
-        others
-            .iter()
-            .map(|class| of(&ingress[*class as usize]))
-            .sum()
-    };
-    let bytes = Bytes(total.bytes.0.saturating_sub(taken(|count| count.bytes.0)));
-    let packets = total.packets.saturating_sub(taken(|count| count.packets));
-    let forwarded = &mut ingress[Class::Forwarded as usize];
-    forwarded.bytes = bytes;
-    forwarded.packets = packets;
 }
 
 #[cfg(test)]

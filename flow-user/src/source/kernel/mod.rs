@@ -8,6 +8,7 @@ pub mod btf;
 mod classifier;
 pub mod environment;
 pub(crate) mod facts;
+mod foreign;
 mod frames;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -22,6 +23,7 @@ mod programs;
 pub(crate) mod qdisc;
 pub mod ring;
 pub mod sizes;
+mod stacking;
 mod syscall;
 pub(crate) mod tracker;
 pub mod trial;

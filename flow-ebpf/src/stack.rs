@@ -1,0 +1,258 @@
+//! Interfaces on top of one another: by which ones a packet came in, and by which it leaves first.
+//!
+//! A packet that a bridge's port receives comes in by the port and by the bridge, and one that is
+//! routed out by the bridge leaves by the bridge and by a port; likewise with VLAN, macvlan, bond and
+//! their parents. The classifier of each interface sees it. A packet has no number by which a program
+//! could know it again, so it is known by where it lies while one CPU handles it: what happens to it on
+//! one interface follows what happened on the one before.
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use flow_common::{
+    Class, Direction, ForeignKey, InterfaceCounters,
+    interface::{foreign, link, stacking},
+};
+
+use crate::{
+    account::{self, Taker},
+    atomic,
+    interface::{self, Network},
+    kernel::HOST_NETNS,
+    maps::{FOREIGN, FOREIGN_SEEN, PASSING, QUEUED, STACKING},
+    packet::{self, Packet},
+    socket::{self, state},
+};
+
+/// The packets that passed last on a CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Passing {
+    /// Where the network header of the one lies that came in.
+    came_at: u64,
+    /// The interface by which it did.
+    came_by: u32,
+    /// Bytes of VLAN tags in its data there.
+    came_tags: u32,
+    /// Where the network header of the one lies that left, forwarded.
+    left_at: u64,
+    /// The address of its buffer. Whoever writes headers may move them (`skb_cow_head`).
+    left: u64,
+    /// The interface by which it had come in, and how many packets had come in there.
+    left_from: u32,
+    /// The interface by which it left first.
+    left_by: u32,
+    left_after: u64,
+    /// Where the network header of the one lies that a socket sent.
+    sent_at: u64,
+    /// The socket's network namespace.
+    sent_netns: u32,
+    padding: u32,
+}
+
+const ICMPV6: u8 = 58;
+const IPV6_HEADER: u32 = 40;
+/// Neighbour discovery, `ipv6_ndisc_frame`.
+const NDISC: core::ops::RangeInclusive<u8> = 133..=137;
+const LOOPBACK_IFINDEX: u32 = 1;
+
+/// Bits of [`flow_common::interface::stacking`]: what this host has.
+#[inline(always)]
+pub fn stacking() -> u32 {
+    STACKING.get(0).copied().unwrap_or(0)
+}
+
+/// A packet came in by an interface: notes the one below that brought it there.
+///
+/// From interface to interface the kernel goes at once, so it is the packet that came in last
+/// (`__netif_receive_skb_core`, `br_pass_frame_up`). To its socket it may go after others of the same
+/// batch; those came the same way, or none of them is a bridge's, which hands each up by itself.
+#[inline(always)]
+pub fn came_in(
+    skb: *mut __sk_buff,
+    ifindex: u32,
+    counters: *mut InterfaceCounters,
+    network: &Network,
+    packet: &Packet,
+    bits: u32,
+) {
+    let Some(passing) = PASSING.get_ptr_mut(0) else {
+        return;
+    };
+    let start = network.start(skb);
+    // SAFETY: live map values, this CPU's own.
+    unsafe {
+        let tags = network.offset.wrapping_sub((*counters).header);
+        if (*passing).came_at == start
+            && (*passing).came_by != ifindex
+            && interface::layout(ifindex).flags & link::UPPER != 0
+        {
+            (*counters).lower = (*passing).came_by;
+            (*counters).lower_tags = (*passing).came_tags.saturating_sub(tags);
+        }
+        (*passing).came_at = start;
+        (*passing).came_by = ifindex;
+        (*passing).came_tags = tags;
+    }
+    if bits & (stacking::VRF | stacking::TAP) == 0 || !network.is_ip {
+        return;
+    }
+    let layout = interface::layout(ifindex);
+    if layout.flags & link::TAP != 0 {
+        // Whoever reads the device file has it.
+        let packet = packet.without_link_header(network.offset);
+        account::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
+    }
+    if layout.vrf != 0 {
+        came_in_by_vrf(skb, ifindex, layout.vrf, network, packet);
+    }
+}
+
+/// A VRF device takes packets from its ports above the classifiers (`vrf_ip_rcv`, `vrf_ip6_rcv`), and
+/// counts them without their link header.
+#[inline(always)]
+fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network, packet: &Packet) {
+    let Some(counters) = account::interface(vrf, Direction::Ingress) else {
+        return;
+    };
+    // SAFETY: a live map value, this CPU's own.
+    unsafe {
+        (*counters).lower = ifindex;
+        (*counters).lower_tags = 0;
+    }
+    if interface::is_for_others(skb) {
+        return; // dropped before (`ip_rcv_core`)
+    }
+    let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
+    let is_counted = if byte(0) >> 4 == 4 {
+        // Multicast is handed on uncounted.
+        byte(16) >> 4 != 0xe
+    } else {
+        let next = packet::byte(skb, network.offset, 6).unwrap_or(0);
+        let destination = packet::byte(skb, network.offset + 24, 0).unwrap_or(0);
+        let second = packet::byte(skb, network.offset + 24, 1).unwrap_or(0);
+        // `rt6_need_strict`
+        let is_local = destination == 0xff || destination == 0xfe && second & 0xc0 == 0x80;
+        let kind = packet::byte(skb, network.offset + IPV6_HEADER, 0).unwrap_or(0);
+        !is_local && !(next == ICMPV6 && NDISC.contains(&kind))
+    };
+    if is_counted {
+        // SAFETY: a live map value.
+        let header = unsafe { (*counters).header };
+        let packet = packet.without_link_header(network.offset);
+        account::add_frame(counters, Class::Total, &packet.with_header(header));
+    }
+}
+
+/// A packet passes cgroup_skb on its way out: notes the network namespace of its socket for the
+/// classifiers, which it reaches next.
+#[inline(always)]
+pub fn sent(start: u64, netns: u32) {
+    if stacking() == 0 {
+        return;
+    }
+    if let Some(passing) = PASSING.get_ptr_mut(0) {
+        // SAFETY: a live map value, this CPU's own.
+        unsafe {
+            (*passing).sent_at = start;
+            (*passing).sent_netns = netns;
+        }
+    }
+}
+
+/// Whether a packet that leaves is of a socket of another network namespace: that of a container behind
+/// a bridge, macvlan or VLAN, as those keep the socket with the packet.
+#[inline(always)]
+pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
+    let host = HOST_NETNS.load();
+    let is_full = !matches!(
+        socket_state,
+        state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE
+    );
+    if is_full && let Some(passing) = PASSING.get_ptr(0) {
+        // SAFETY: a live map value, this CPU's own.
+        unsafe {
+            if (*passing).sent_at == start && (*passing).sent_netns != 0 {
+                return (*passing).sent_netns != host;
+            }
+        }
+    }
+    let netns = socket::netns(sk);
+    netns != 0 && netns != host
+}
+
+/// A packet reached a socket of another network namespace. If one of the host's interfaces brought it
+/// there without its leaving by another, as for a macvlan in a container, the host has forwarded it.
+#[inline(always)]
+pub fn delivered_elsewhere(netns: u32, ifindex: u32, start: u64, packet: &Packet) {
+    if ifindex == LOOPBACK_IFINDEX || netns == 0 {
+        return;
+    }
+    let key = ForeignKey { netns, ifindex };
+    // SAFETY: the value is copied at once.
+    match unsafe { FOREIGN.get(key) }.copied() {
+        Some(foreign::NEW | foreign::UNRELATED) => {}
+        Some(lower) => {
+            account::credit(lower, Class::Forwarded, Taker::OneOf, start, packet);
+        }
+        None => {
+            let _ = FOREIGN.insert(key, foreign::NEW, 0);
+            if let Some(seen) = FOREIGN_SEEN.get_ptr_mut(0) {
+                // SAFETY: an element of the array lives as long as the program.
+                unsafe { atomic::add(seen, 1) };
+            }
+        }
+    }
+}
+
+/// Whether a packet leaves by this interface first, having come in by `came_from`: then it counts as
+/// forwarded there. A copy, such as a bridge sends to each of its ports, lies where the first lay.
+#[inline(always)]
+pub fn leaves_first(skb: *mut __sk_buff, ifindex: u32, came_from: u32, start: u64) -> bool {
+    let Some(counters) = account::interface(came_from, Direction::Ingress) else {
+        return false;
+    };
+    let Some(passing) = PASSING.get_ptr_mut(0) else {
+        return false;
+    };
+    let buffer = skb as u64;
+    let after = account::received(counters);
+    // SAFETY: a live map value, this CPU's own.
+    let mut again = unsafe {
+        (*passing).left_from == came_from
+            && (*passing).left_after == after
+            && (*passing).left_by != ifindex
+            && ((*passing).left_at == start || (*passing).left == buffer)
+    };
+    let flags = if stacking() == 0 {
+        0
+    } else {
+        interface::layout(ifindex).flags
+    };
+    if flags & link::COPIES != 0 {
+        return false;
+    }
+    let mut first = ifindex;
+    if flags & link::BELOW_QUEUED != 0 {
+        let by_buffer = QUEUED.remove(buffer).is_ok();
+        let by_place = QUEUED.remove(start).is_ok();
+        if !again && (by_buffer || by_place) {
+            // Its copies for other ports follow.
+            again = true;
+            first = 0;
+        }
+    }
+    if flags & link::QUEUED != 0 {
+        let _ = QUEUED.insert(buffer, ifindex, 0);
+        let _ = QUEUED.insert(start, ifindex, 0);
+    }
+    if !again || first == 0 {
+        // SAFETY: a live map value, this CPU's own.
+        unsafe {
+            (*passing).left_from = came_from;
+            (*passing).left_after = after;
+            (*passing).left_by = first;
+            (*passing).left_at = start;
+            (*passing).left = buffer;
+        }
+    }
+    !again
+}
