@@ -54,6 +54,8 @@ pub mod link {
     pub const BELOW_QUEUED: u32 = 8;
     /// What comes in is read from a device file (macvtap).
     pub const TAP: u32 = 16;
+    /// What leaves by it comes in by it, and goes back to where it was (IFB).
+    pub const LOOPS: u32 = 32;
 }
 
 /// Bits of the one element of the map `STACKING`: what the host has. Without any of it each packet
@@ -65,6 +67,8 @@ pub mod stacking {
     pub const VRF: u32 = 2;
     /// An interface with [`super::link::TAP`].
     pub const TAP: u32 = 4;
+    /// An interface with [`super::link::LOOPS`].
+    pub const LOOPS: u32 = 8;
 }
 
 /// Key of the map `FOREIGN`: an interface of another network namespace.

@@ -129,13 +129,13 @@ pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
 
 /// The class of a packet that leaves.
 #[inline(always)]
-pub fn egress_class(skb: *mut __sk_buff, network: &Network) -> Class {
+pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Class {
     // SAFETY: fields that a TC program may read.
     let (sk, came_from) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ingress_ifindex) };
     if !sk.is_null() {
         // SAFETY: not null; fields of the common part.
         let (family, state) = unsafe { ((*sk).family as u16, (*sk).state as u8) };
-        if stack::stacking() != 0 && stack::is_foreign(sk, state, network.start(skb)) {
+        if stacking != 0 && stack::is_foreign(sk, state, network.start(skb)) {
             return if network.is_ip {
                 Class::Forwarded
             } else {
@@ -164,6 +164,8 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network) -> Class {
         Class::NotIp
     } else if came_from != 0 || !sk.is_null() {
         // The socket of a tap device has no family: a virtual machine sent it.
+        Class::Forwarded
+    } else if stack::holds_forwarded(skb, network.start(skb)) {
         Class::Forwarded
     } else {
         Class::Kernel

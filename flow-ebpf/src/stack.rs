@@ -206,7 +206,13 @@ pub fn delivered_elsewhere(netns: u32, ifindex: u32, start: u64, packet: &Packet
 /// Whether a packet leaves by this interface first, having come in by `came_from`: then it counts as
 /// forwarded there. A copy, such as a bridge sends to each of its ports, lies where the first lay.
 #[inline(always)]
-pub fn leaves_first(skb: *mut __sk_buff, ifindex: u32, came_from: u32, start: u64) -> bool {
+pub fn leaves_first(
+    skb: *mut __sk_buff,
+    ifindex: u32,
+    came_from: u32,
+    start: u64,
+    stacking: u32,
+) -> bool {
     let Some(counters) = account::interface(came_from, Direction::Ingress) else {
         return false;
     };
@@ -222,7 +228,7 @@ pub fn leaves_first(skb: *mut __sk_buff, ifindex: u32, came_from: u32, start: u6
             && (*passing).left_by != ifindex
             && ((*passing).left_at == start || (*passing).left == buffer)
     };
-    let flags = if stacking() == 0 {
+    let flags = if stacking == 0 {
         0
     } else {
         interface::layout(ifindex).flags
@@ -232,17 +238,14 @@ pub fn leaves_first(skb: *mut __sk_buff, ifindex: u32, came_from: u32, start: u6
     }
     let mut first = ifindex;
     if flags & link::BELOW_QUEUED != 0 {
-        let by_buffer = QUEUED.remove(buffer).is_ok();
-        let by_place = QUEUED.remove(start).is_ok();
-        if !again && (by_buffer || by_place) {
+        if was_queued(buffer, start) && !again {
             // Its copies for other ports follow.
             again = true;
             first = 0;
         }
     }
     if flags & link::QUEUED != 0 {
-        let _ = QUEUED.insert(buffer, ifindex, 0);
-        let _ = QUEUED.insert(start, ifindex, 0);
+        queue(buffer, start, ifindex);
     }
     if !again || first == 0 {
         // SAFETY: a live map value, this CPU's own.
@@ -255,4 +258,81 @@ pub fn leaves_first(skb: *mut __sk_buff, ifindex: u32, came_from: u32, start: u6
         }
     }
     !again
+}
+
+/// Remembers a packet that may wait: whoever copies its headers keeps the buffer, whoever makes another
+/// buffer keeps the headers.
+#[inline(always)]
+fn queue(buffer: u64, start: u64, ifindex: u32) {
+    let _ = QUEUED.insert(buffer, ifindex, 0);
+    let _ = QUEUED.insert(start, ifindex, 0);
+}
+
+/// Whether a packet was remembered; it is no more.
+#[inline(always)]
+fn was_queued(buffer: u64, start: u64) -> bool {
+    let by_buffer = QUEUED.remove(buffer).is_ok();
+    let by_place = QUEUED.remove(start).is_ok();
+    by_buffer || by_place
+}
+
+/// Whether a packet that leaves has left by the same interface before, and comes back from an IFB device.
+/// Only the second time it reaches the interface, but the first time it still had its socket.
+#[inline(always)]
+pub fn comes_back(skb: *mut __sk_buff, start: u64) -> bool {
+    // SAFETY: fields that a TC program may read.
+    let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
+    // `tcf_mirred_to_dev` notes where it came from, and `ifb_ri_tasklet` sends it there.
+    ifindex == came_from && was_queued(skb as u64, start)
+}
+
+/// A packet that leaves by an IFB device: that counts it as received when it takes it (`ifb_xmit`), and as
+/// sent when it gives it back.
+#[inline(always)]
+pub fn loops(
+    skb: *mut __sk_buff,
+    ifindex: u32,
+    came_from: u32,
+    start: u64,
+    class: Class,
+    packet: &Packet,
+) {
+    if interface::layout(ifindex).flags & link::LOOPS == 0 {
+        return;
+    }
+    if let Some(counters) = account::interface(ifindex, Direction::Ingress) {
+        account::add_frame(counters, Class::Total, packet);
+        match class {
+            // These are counted from layer 3 on.
+            Class::Socket | Class::Forwarded => {
+                // SAFETY: a live map value.
+                let header = unsafe { (*counters).header };
+                account::add_frame(counters, class, &packet.without_link_header(header));
+            }
+            Class::PacketSocket | Class::NotIp => account::add_frame(counters, class, packet),
+            Class::Kernel | Class::Total => {}
+        }
+    }
+    // What came in goes on from there and is seen no more by this interface's classifier.
+    let came_in = PASSING.get_ptr(0).is_some_and(|passing| {
+        // SAFETY: a live map value, this CPU's own.
+        unsafe { (*passing).came_at == start && (*passing).came_by == came_from }
+    });
+    if !came_in {
+        queue(skb as u64, start, ifindex);
+    }
+}
+
+/// Bytes that the headers of a tunnel take at most.
+const TUNNEL_HEADERS: u64 = 256;
+
+/// Whether a packet that leaves holds the one that was forwarded last: a tunnel has put its headers in front
+/// of it, and taken away where it came from (`skb_scrub_packet`).
+#[inline(always)]
+pub fn holds_forwarded(skb: *mut __sk_buff, start: u64) -> bool {
+    PASSING.get_ptr(0).is_some_and(|passing| {
+        // SAFETY: a live map value, this CPU's own.
+        let (left, left_at) = unsafe { ((*passing).left, (*passing).left_at) };
+        left == skb as u64 && left_at.wrapping_sub(start) < TUNNEL_HEADERS && left_at != start
+    })
 }

@@ -1,7 +1,7 @@
 //! The classifier of each interface: frames by class.
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
-use flow_common::interface::{Class, Direction};
+use flow_common::interface::{Class, Direction, stacking};
 
 use crate::{
     account::{self, Taker},
@@ -47,17 +47,24 @@ pub fn egress(ctx: &TcContext) -> i32 {
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header });
     let packet = packet::measure(skb, network.offset);
-    let class = egress_class(skb, &network);
+    let start = network.start(skb);
+    let stacking = stack::stacking();
+    if stacking & stacking::LOOPS != 0 && stack::comes_back(skb, start) {
+        return TC_ACT_UNSPEC;
+    }
+    let class = egress_class(skb, &network, stacking);
     if interface::is_cut(skb, &packet, &interface::layout_for(skb)) {
         account::add_frame(counters, class, &packet.cut());
     } else {
         account::add_frame(counters, class, &packet);
     }
+    if stacking & stacking::LOOPS != 0 {
+        stack::loops(skb, ifindex, came_from, start, class, &packet);
+    }
     if class == Class::Forwarded && came_from != 0 {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
-        let start = network.start(skb);
-        if stack::leaves_first(skb, ifindex, came_from, start) {
+        if stack::leaves_first(skb, ifindex, came_from, start, stacking) {
             let packet = packet.without_link_header(network.offset);
             account::credit(came_from, Class::Forwarded, Taker::Only, start, &packet);
         }

@@ -74,13 +74,15 @@ impl Stacking {
             let ifindex = link.ifindex;
             let vrf = link.master.filter(|master| vrfs.contains(master));
             let is_tap = kind(link, &TAPS);
+            let is_loop = kind(link, &[LOOPS]);
             let mut flags = 0;
             for (bit, is_set) in [
                 (link::UPPER, uppers.contains(&ifindex)),
                 (
                     link::COPIES,
-                    kind(link, &[LOOPS]) || mirrors.contains(&ifindex),
+                    is_loop || mirrors.contains(&ifindex),
                 ),
+                (link::LOOPS, is_loop),
                 (link::QUEUED, queued.contains(&ifindex)),
                 (link::BELOW_QUEUED, below_queued.contains(&ifindex)),
                 (link::TAP, is_tap),
@@ -89,15 +91,17 @@ impl Stacking {
                     flags |= bit;
                 }
             }
-            if flags != 0 {
+            if flags != 0 && link.up {
                 // Where it is not set, flags are not looked at.
                 bits |= stacking::STACKED;
             }
             if vrf.is_some() {
                 bits |= stacking::VRF;
             }
-            if is_tap {
-                bits |= stacking::TAP;
+            for (bit, is_set) in [(stacking::TAP, is_tap), (stacking::LOOPS, is_loop)] {
+                if is_set && link.up {
+                    bits |= bit;
+                }
             }
             described.insert(ifindex, (flags, vrf.unwrap_or(0)));
         }
@@ -189,7 +193,7 @@ mod tests {
         assert_eq!(seen.bits, stacking::STACKED | stacking::VRF | stacking::TAP);
         assert_eq!(seen.links[&2], (0, 3));
         assert_eq!(seen.links[&4].0, link::UPPER | link::TAP);
-        assert_eq!(seen.links[&5].0, link::COPIES);
+        assert_eq!(seen.links[&5].0, link::COPIES | link::LOOPS);
         assert_eq!(seen.links[&6].0, link::COPIES);
     }
 }
