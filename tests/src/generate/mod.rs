@@ -12,6 +12,7 @@ mod flags;
 mod groups;
 mod mptcp;
 mod odd;
+mod pattern;
 mod processes;
 mod raw;
 mod reuse;
@@ -125,6 +126,8 @@ pub const MODES: &[Mode] = &[
     mode("icmp6-raw",        raw::icmp6_raw,              "the same over IPv6"),
     mode("icmp-ping",        raw::icmp_ping,              "COUNT echo requests through a ping socket, in a network namespace of its own"),
     mode("ip-protocol",      raw::ip_protocol,            "raw IP of protocol 253"),
+    mode("bulk-and-small",   pattern::bulk_and_small,     "TCP both ways, then COUNT small datagrams to each of several remotes, echoed"),
+    mode("away",             pattern::away,               "COUNT small datagrams and COUNT calls for several each; nobody answers"),
     mode("packets",          raw::packets,                "COUNT frames through a packet socket"),
     mode("sctp",             raw::sctp,                   "SCTP, both ways"),
     mode("accepted-idle",    accepts::idle,               "a connection that is accepted and not used"),

@@ -4,6 +4,8 @@ use std::{collections::HashMap, fs};
 
 use anyhow::{Context as _, Result};
 
+use super::tools::{self, Netns};
+
 /// Bytes of an interface since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
@@ -18,6 +20,11 @@ pub type Counters = HashMap<String, Counter>;
 pub fn read() -> Result<Counters> {
     let text = fs::read_to_string("/proc/net/dev").context("reading /proc/net/dev")?;
     Ok(parse(&text))
+}
+
+/// Reads those of a network namespace.
+pub fn read_in(netns: Netns<'_>) -> Result<Counters> {
+    Ok(parse(&tools::read(netns, "dev")?))
 }
 
 /// Four readings around a session, and so the time in which Flow looked.

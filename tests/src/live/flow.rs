@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    sched::{CloneFlags, setns},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -19,7 +20,7 @@ use serde_json::Value;
 use super::{
     World,
     generator::{appending, die_with_parent},
-    waiting,
+    tools, waiting,
 };
 
 /// How long one that was not waited for may take to end.
@@ -85,18 +86,24 @@ impl Flow {
     /// As [`Self::events`], with more arguments.
     pub fn events_with(world: &World, name: &str, more: &[&str]) -> Result<Self> {
         let mut flow = Self::starting(world, name, more)?;
-        flow.attached()?;
-        let what = "every interface to have its classifiers";
-        waiting::until(flow.patience, what, || {
-            let text = flow.output()?;
-            let whole = text.split_inclusive(|byte| *byte == b'\n');
-            let status = whole
-                .filter(|line| line.ends_with(b"\n"))
-                .map(String::from_utf8_lossy)
-                .rfind(|line| line.contains("\"type\":\"status\""));
-            let settled = status.is_some_and(|line| !line.contains("being attached"));
-            Ok(settled.then_some(()))
-        })?;
+        flow.attached_everywhere()?;
+        Ok(flow)
+    }
+
+    /// As [`Self::events_with`], in a network namespace.
+    pub fn events_in(world: &World, name: &str, more: &[&str], netns: &str) -> Result<Self> {
+        let backend = world.options.backend.name();
+        let arguments = [&["events", "--json", "--backend", backend], more].concat();
+        let stdout = appending(&world.scratch.join(format!("{name}.flow.out")))?;
+        let netns = tools::open(netns)?;
+        let enter = |command: &mut Command| {
+            // SAFETY: only a system call between fork and exec.
+            unsafe {
+                command.pre_exec(move || Ok(setns(&netns, CloneFlags::CLONE_NEWNET)?));
+            }
+        };
+        let mut flow = Self::spawn(world, name, &arguments, stdout.into(), enter)?;
+        flow.attached_everywhere()?;
         Ok(flow)
     }
 
@@ -143,6 +150,22 @@ impl Flow {
             "flow's first line is no status: {record}"
         );
         Ok(())
+    }
+
+    /// Waits for the first line, and until every interface has its classifiers.
+    fn attached_everywhere(&mut self) -> Result<()> {
+        self.attached()?;
+        let what = "every interface to have its classifiers";
+        waiting::until(self.patience, what, || {
+            let text = self.output()?;
+            let whole = text.split_inclusive(|byte| *byte == b'\n');
+            let status = whole
+                .filter(|line| line.ends_with(b"\n"))
+                .map(String::from_utf8_lossy)
+                .rfind(|line| line.contains("\"type\":\"status\""));
+            let settled = status.is_some_and(|line| !line.contains("being attached"));
+            Ok(settled.then_some(()))
+        })
     }
 
     /// Sends a signal and waits for the end.

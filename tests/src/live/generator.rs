@@ -12,7 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{sched::CloneFlags, sys::signal::Signal};
 
-use super::{World, peer::Peer, waiting};
+use super::{
+    World,
+    peer::Peer,
+    tools::{self, Netns},
+    waiting,
+};
 use crate::truth::{Line, Truth};
 
 /// A running mode. Ends with the value, also when the test panics.
@@ -37,9 +42,21 @@ impl Generator {
         arguments: &[String],
         peer: Option<&Peer>,
     ) -> Result<Self> {
+        let netns = peer.map(|peer| &*peer.namespace);
+        Self::start_in(world, name, mode, arguments, netns)
+    }
+
+    /// As [`Self::start`], in any network namespace.
+    pub fn start_in(
+        world: &World,
+        name: &str,
+        mode: &str,
+        arguments: &[String],
+        netns: Netns<'_>,
+    ) -> Result<Self> {
         let output = world.scratch.join(format!("{name}.out"));
         let errors = world.scratch.join(format!("{name}.err"));
-        let netns = peer.map(Peer::netns).transpose()?;
+        let netns = netns.map(tools::open).transpose()?;
         let mut command = Command::new(&world.generator);
         command
             .args(["generate", mode])

@@ -21,6 +21,7 @@ mod session;
 pub mod stream;
 mod terminal;
 mod tools;
+mod topologies;
 mod unread;
 pub(crate) mod waiting;
 mod watched;
@@ -145,6 +146,11 @@ pub fn run(options: &Options) -> Result<bool> {
         true => (&[][..], terminal::TESTS),
         false => (cases::CASES, programs::TESTS),
     };
+    let all_kinds = match options.terminal || options.scope < Scope::Kernel {
+        true => &[][..],
+        false => topologies::KINDS,
+    };
+    let kinds: Vec<_> = all_kinds.iter().filter(|kind| wanted(kind.name)).collect();
     let cases: Vec<_> = all_cases.iter().filter(|case| wanted(case.name)).collect();
     let programs: Vec<_> = all_programs
         .iter()
@@ -153,7 +159,12 @@ pub fn run(options: &Options) -> Result<bool> {
         .collect();
     if options.list {
         let names = cases.iter().map(|case| case.name);
-        return report::list(names.chain(programs.iter().map(|test| test.name))).map(|()| true);
+        return report::list(
+            names
+                .chain(programs.iter().map(|test| test.name))
+                .chain(kinds.iter().map(|kind| kind.name)),
+        )
+        .map(|()| true);
     }
     ensure!(nix::unistd::geteuid().is_root(), "the live tests need root");
     ensure!(
@@ -178,9 +189,10 @@ pub fn run(options: &Options) -> Result<bool> {
         scratch,
     };
 
-    let skipped = all_cases.len() + all_programs.len() - cases.len() - programs.len();
+    let all = all_cases.len() + all_programs.len() + all_kinds.len();
+    let skipped = all - cases.len() - programs.len() - kinds.len();
     let shared = options.sessions == Sessions::Shared && cases.len() > 1;
-    let tests = cases.len() + programs.len() + usize::from(shared);
+    let tests = cases.len() + programs.len() + kinds.len() + usize::from(shared);
     let mut report = Report::start(tests, skipped)?;
     if shared {
         session::shared(&world, &cases, &mut report)?;
@@ -191,6 +203,9 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     for test in &programs {
         report.run(test.name, || (test.run)(&world))?;
+    }
+    for kind in &kinds {
+        report.run(kind.name, || topologies::link(&world, kind))?;
     }
     report.finish()
 }

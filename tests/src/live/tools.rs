@@ -101,7 +101,7 @@ pub fn read(netns: Netns<'_>, name: &str) -> Result<String> {
 }
 
 /// Does something in a network namespace, which the kernel keeps by thread.
-fn within<T: Send>(netns: Netns<'_>, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub fn within<T: Send>(netns: Netns<'_>, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let Some(namespace) = netns else {
         return action();
     };

@@ -1,0 +1,363 @@
+//! Every kind of link that kernels offer: the same traffic over each, and the ledgers against the interfaces' own counters.
+//!
+//! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic of which interface. The traffic is one
+//! pattern (TCP both ways in large buffers, then small datagrams there and back), three times:
+//!
+//! - *own*: a process of Flow's network namespace talks over the link,
+//! - *routed*: a third namespace's traffic is routed over it,
+//! - *into*: the far end talks with a third namespace behind the link: a device that was moved there, a port of a bridge, a virtual
+//!   machine's tap.
+//!
+//! Flow runs in a network namespace made for the test, where nobody else talks.
+
+mod kinds;
+mod netlink;
+mod place;
+mod prepare;
+mod relay;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+use super::{
+    World,
+    check::{self, Difference, difference},
+    counters::{self, Counters, Readings},
+    flow::Flow,
+    generator::Generator,
+    report,
+    stream::{Ledger, Side, Stream},
+    tools::Netns,
+    waiting,
+};
+use crate::{guest, truth::Truth};
+pub use kinds::KINDS;
+use kinds::{Kind, Part, Passing};
+use place::Place;
+
+/// Bytes that the bulk transfer moves each way, and rounds of small datagrams: three in each.
+const BULK: u64 = 4_000_000;
+const ROUNDS: u64 = 70;
+const LEAST_ROUNDS: u64 = 10;
+/// `unexplained` must be less than a packet.
+const PACKET: i128 = 1514;
+/// Bytes on one interface, one way, of packets that are the kernel's whatever the traffic is: handshakes, what comes for sockets in
+/// TIME_WAIT, neighbour discovery.
+const KERNELS_OWN: i128 = 4096;
+/// Headers that segmentation repeats are less than one in so many bytes.
+const REPEATED_PART: i128 = 8;
+/// How long an interface's counters must stand still, and how long Flow may take to say what they say.
+const STILL: Duration = Duration::from_millis(120);
+const CATCHING_UP: Duration = Duration::from_secs(2);
+const INTERVAL: [&str; 2] = ["--interval", "200ms"];
+
+/// Where the two ends of the traffic are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Own,
+    Routed,
+    Into,
+}
+
+/// Ledgers by interface.
+type Ledgers = BTreeMap<String, Ledger>;
+
+/// Makes the link, lets traffic pass in each way, and compares.
+pub fn link(world: &World, kind: &Kind) -> Result<()> {
+    let place = match Place::make(kind) {
+        Ok(place) => place,
+        Err(error) => return lacking(kind, error),
+    };
+    report::print(&format!("matrix link {} tested\n", kind.link()))?;
+    place.settle(world)?;
+    let near = &*place.near.name;
+    let mut readings = Readings {
+        before_start: counters::read_in(Some(near))?,
+        ..Readings::default()
+    };
+    let flow = Flow::events_in(world, kind.name, &INTERVAL, near)?;
+    readings.after_start = counters::read_in(Some(near))?;
+    let mut differences = Vec::new();
+    let mut truths = Vec::new();
+    let mut before = Ledgers::new();
+    for (way, passing) in [
+        (Way::Own, kind.own),
+        (Way::Routed, kind.routed),
+        (Way::Into, kind.into),
+    ] {
+        if passing.is_empty() {
+            continue;
+        }
+        let moved = traffic(world, kind, &place, way)?;
+        let payload = payload(&moved);
+        truths.extend(moved);
+        let after = caught_up(world, &flow, near, &readings.after_start)?;
+        for passing in passing {
+            differences.extend(passed(way, passing, &before, &after, payload));
+        }
+        before = after;
+    }
+    readings.before_stop = counters::read_in(Some(near))?;
+    let ended = flow.stop(Signal::SIGINT)?;
+    ended.expect_code(130)?;
+    readings.after_stop = counters::read_in(Some(near))?;
+    let stream = Stream::parse(&ended.stdout);
+    differences.extend(check::stream(&stream, false));
+    differences.extend(check::ledgers(&stream, &readings, &[]));
+    differences.extend(check::processes(&stream, &truths, world.options.backend));
+    for (name, ledger) in &stream.interfaces {
+        for (direction, side) in [("ingress", ledger.ingress), ("egress", ledger.egress)] {
+            differences.extend(possible(&format!("{name} {direction} at the end"), &side));
+        }
+    }
+    report::expect_none(&differences)
+}
+
+/// What to say of a kind that could not be made. Guests have every kind; other machines may lack some.
+fn lacking(kind: &Kind, error: anyhow::Error) -> Result<()> {
+    let text = format!("{error:#}");
+    let unknown = [
+        "Unknown device type",
+        "Operation not supported",
+        "Requested type not found",
+        "Requested AEAD algorithm not found",
+    ];
+    if guest::is_here() || !unknown.iter().any(|words| text.contains(words)) {
+        return Err(error.context("making the link"));
+    }
+    report::print(&format!("matrix link {} absent\n", kind.link()))
+}
+
+/// Lets the pattern pass in one way; what the processes moved, the near one's first.
+fn traffic(world: &World, kind: &Kind, place: &Place, way: Way) -> Result<Vec<Truth>> {
+    let (client, server, address) = place.ends(kind, way);
+    let amounts = [
+        "--bytes".to_owned(),
+        world.scaled(BULK).to_string(),
+        "--count".to_owned(),
+        world.scaled(ROUNDS).max(LEAST_ROUNDS).to_string(),
+    ];
+    let name = |end: &str| format!("{}.{way:?}.{end}", kind.name);
+    let start = |end: &str, mode: &str, peer: SocketAddr, netns: Netns<'_>| {
+        let to = ["--peer".to_owned(), peer.to_string()];
+        Generator::start_in(
+            world,
+            &name(end),
+            mode,
+            &[&to[..], &amounts].concat(),
+            netns,
+        )
+    };
+    if kind.is_one_way {
+        return start("client", "away", SocketAddr::new(address, 9), Some(client))?.finish();
+    }
+    let mut server = serve(world, &name("server"), address, server)?;
+    let mut truths = start(
+        "client",
+        "bulk-and-small",
+        server.listening()?,
+        Some(client),
+    )?
+    .finish()?;
+    truths.extend(server.finish()?);
+    Ok(truths)
+}
+
+fn serve(world: &World, name: &str, address: IpAddr, netns: &str) -> Result<Generator> {
+    let at = [
+        "--listen".to_owned(),
+        SocketAddr::new(address, 0).to_string(),
+    ];
+    Generator::start_in(world, name, "serve", &at, Some(netns))
+}
+
+/// Bytes that certainly passed each way that the client used: sent, received.
+fn payload(truths: &[Truth]) -> [i128; 2] {
+    let moved = truths
+        .first()
+        .map(|client| client.moved)
+        .unwrap_or_default();
+    [moved.tx_bytes, moved.rx_bytes].map(i128::from)
+}
+
+/// Waits until nothing moves any more and Flow has said so, as far as it will; its ledgers then.
+fn caught_up(world: &World, flow: &Flow, near: &str, start: &Counters) -> Result<Ledgers> {
+    let counted = still(world, near)?;
+    let given_up = Instant::now() + world.stretched(CATCHING_UP);
+    loop {
+        let ledgers: Ledgers = Stream::parse(whole_lines(&flow.output()?))
+            .interfaces
+            .into_iter()
+            .collect();
+        let agree = ledgers.iter().all(|(name, ledger)| {
+            let [now, then] =
+                [&counted, start].map(|counters| counters.get(name).copied().unwrap_or_default());
+            let moved = [now.ingress - then.ingress, now.egress - then.egress];
+            moved == [ledger.ingress.frames, ledger.egress.frames]
+                && [ledger.ingress, ledger.egress]
+                    .iter()
+                    .all(|side| side.unexplained.abs() < PACKET)
+        });
+        if agree || Instant::now() > given_up {
+            return Ok(ledgers);
+        }
+        thread::sleep(STILL / 4);
+    }
+}
+
+/// Waits until the counters of all interfaces of a namespace stand still.
+fn still(world: &World, netns: &str) -> Result<Counters> {
+    let mut last: Option<(Counters, Instant)> = None;
+    let needed = world.stretched(STILL);
+    waiting::until(world.patience(), "the interfaces to be quiet", || {
+        let now = counters::read_in(Some(netns))?;
+        if let Some((counters, since)) = &last
+            && *counters == now
+        {
+            return Ok((since.elapsed() >= needed).then_some(now));
+        }
+        last = Some((now, Instant::now()));
+        Ok(None)
+    })
+}
+
+fn whole_lines(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte == b'\n');
+    end.map_or(&[], |end| &text[..=end])
+}
+
+/// What passed one interface while the traffic went one way, against what the table says.
+fn passed(
+    way: Way,
+    passing: &Passing,
+    before: &Ledgers,
+    after: &Ledgers,
+    payload: [i128; 2],
+) -> Vec<Difference> {
+    let subject = format!("{way:?} {}", passing.at);
+    let Some(now) = after.get(passing.at) else {
+        return vec![difference(subject, "ledger", "a record", "none")];
+    };
+    let then = before.get(passing.at).cloned().unwrap_or_default();
+    let [sent, received] = payload;
+    let least = sent.min(received);
+    let mut differences = Vec::new();
+    for (direction, side, parts) in [
+        (
+            "ingress",
+            since(&now.ingress, &then.ingress),
+            passing.ingress,
+        ),
+        ("egress", since(&now.egress, &then.egress), passing.egress),
+    ] {
+        let subject = format!("{subject} {direction} {}", shown(&side));
+        differences.extend(possible(&subject, &side));
+        // One way traffic has a payload that goes out.
+        let least = if received == 0 { sent } else { least };
+        differences.extend(caused(&subject, &side, parts, least));
+    }
+    differences
+}
+
+/// What no ledger may say, whatever passed.
+fn possible(subject: &str, side: &Side) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for (part, bytes) in parts(side) {
+        if part != Part::Unexplained && !(0..=side.frames.max(0)).contains(&bytes) {
+            let expected = format!("0 to {}", side.frames);
+            differences.push(difference(subject, part.name(), expected, bytes));
+        }
+    }
+    if side.unexplained.abs() >= PACKET {
+        differences.push(difference(
+            subject,
+            "unexplained",
+            format!("less than {PACKET}"),
+            side.unexplained,
+        ));
+    }
+    differences
+}
+
+/// Whether the right parts took the bytes.
+fn caused(subject: &str, side: &Side, expected: &[Part], payload: i128) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut expect = |what: &str, least: i128, most: i128, seen: i128| {
+        if !(least..=most).contains(&seen) {
+            let expected = format!("{least} to {most}");
+            differences.push(difference(subject, what, expected, seen));
+        }
+    };
+    if expected.is_empty() {
+        expect("frames", 0, KERNELS_OWN, side.frames);
+        return differences;
+    }
+    let mut taken = 0;
+    let mut kernels_own = 0;
+    for (part, bytes) in parts(side) {
+        match part {
+            _ if expected.contains(&part) => taken += bytes,
+            Part::Kernel | Part::NotIp => kernels_own += bytes,
+            Part::Offload => expect("offload", 0, side.frames / REPEATED_PART, bytes),
+            Part::Unexplained => {}
+            Part::Socket | Part::Forwarded | Part::PacketSocket => expect(part.name(), 0, 0, bytes),
+        }
+    }
+    expect("kernel and not_ip", 0, KERNELS_OWN, kernels_own);
+    let names: Vec<_> = expected.iter().map(|part| part.name()).collect();
+    expect(&names.join(" and "), payload, side.frames, taken);
+    differences
+}
+
+fn parts(side: &Side) -> [(Part, i128); 7] {
+    let Side {
+        frames: _,
+        socket,
+        forwarded,
+        kernel,
+        packet_socket,
+        not_ip,
+        offload,
+        unexplained,
+    } = *side;
+    [
+        (Part::Socket, socket),
+        (Part::Forwarded, forwarded),
+        (Part::Kernel, kernel),
+        (Part::PacketSocket, packet_socket),
+        (Part::NotIp, not_ip),
+        (Part::Offload, offload),
+        (Part::Unexplained, unexplained),
+    ]
+}
+
+fn shown(side: &Side) -> String {
+    let named = parts(side)
+        .into_iter()
+        .filter(|(_, bytes)| *bytes != 0)
+        .map(|(part, bytes)| format!("{} {bytes}", part.name()));
+    let all: Vec<_> = std::iter::once(format!("frames {}", side.frames))
+        .chain(named)
+        .collect();
+    format!("({})", all.join(", "))
+}
+
+fn since(now: &Side, then: &Side) -> Side {
+    Side {
+        frames: now.frames - then.frames,
+        socket: now.socket - then.socket,
+        forwarded: now.forwarded - then.forwarded,
+        kernel: now.kernel - then.kernel,
+        packet_socket: now.packet_socket - then.packet_socket,
+        not_ip: now.not_ip - then.not_ip,
+        offload: now.offload - then.offload,
+        unexplained: now.unexplained - then.unexplained,
+    }
+}

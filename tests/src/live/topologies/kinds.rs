@@ -1,0 +1,574 @@
+//! The table of links: how each is made, and which part of each ledger takes its traffic.
+
+use anyhow::Result;
+
+use super::{place::Place, prepare, relay::Relay};
+
+/// A kind of link, made between Flow's namespace (near) and another one (far). See [`super::place`] for the names.
+pub struct Kind {
+    pub name: &'static str,
+    /// Commands of `ip` in each namespace, once `low0` and `in0` are there; `THIRD` is the third one's name.
+    pub near: &'static [&'static str],
+    pub far: &'static [&'static str],
+    pub third: &'static [&'static str],
+    /// What is done after them.
+    pub prepare: fn(&Place) -> Result<Vec<Relay>>,
+    /// Commands in near once the addresses are there: of `ip`, of `tc`.
+    pub near_later: &'static [&'static str],
+    pub tc: &'static [&'static str],
+    /// Which interfaces have the link's addresses, and the far one of what is moved into the third namespace.
+    pub top: &'static str,
+    pub far_top: &'static str,
+    pub far_moved: &'static str,
+    pub family: Family,
+    pub behind: Behind,
+    /// Nothing comes back.
+    pub is_one_way: bool,
+    /// What passes near's interfaces in each way; none: the kind cannot be used so.
+    pub own: &'static [Passing],
+    pub routed: &'static [Passing],
+    pub into: &'static [Passing],
+}
+
+/// Which parts of an interface's ledger take what passes it. None: nothing passes.
+pub struct Passing {
+    pub at: &'static str,
+    pub ingress: Parts,
+    pub egress: Parts,
+}
+
+pub type Parts = &'static [Part];
+
+/// A part of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Socket,
+    Forwarded,
+    Kernel,
+    PacketSocket,
+    NotIp,
+    Offload,
+    Unexplained,
+}
+
+impl Part {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Forwarded => "forwarded",
+            Self::Kernel => "kernel",
+            Self::PacketSocket => "packet_socket",
+            Self::NotIp => "not_ip",
+            Self::Offload => "offload",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// Of the addresses on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const fn length(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+
+    /// What an address needs to be usable at once.
+    pub const fn nodad(self) -> &'static str {
+        match self {
+            Self::V4 => "",
+            Self::V6 => " nodad",
+        }
+    }
+}
+
+/// How the third namespace is reached from the far end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// By `top1`, which was moved there.
+    Moved,
+    /// By a route through near.
+    Routed,
+}
+
+const NOTHING: Parts = &[];
+const SOCKET: Parts = &[Part::Socket];
+const FORWARDED: Parts = &[Part::Forwarded];
+const KERNEL: Parts = &[Part::Kernel];
+/// A process that is no socket's has the packets, such as a virtual machine.
+const PROCESS: Parts = &[Part::Forwarded, Part::Kernel];
+/// Packets are counted again as what was inside of them.
+const DECRYPTED: Parts = &[Part::Socket, Part::Kernel];
+const DECRYPTED_FORWARDED: Parts = &[Part::Forwarded, Part::Kernel];
+const ANY: Parts = &[Part::Socket, Part::Forwarded, Part::Kernel];
+
+const fn at(at: &'static str, ingress: Parts, egress: Parts) -> Passing {
+    Passing {
+        at,
+        ingress,
+        egress,
+    }
+}
+
+const OWN_STACKED: &[Passing] = &[at("top0", SOCKET, SOCKET), at("low0", SOCKET, SOCKET)];
+const ROUTED_STACKED: &[Passing] = &[
+    at("in0", FORWARDED, FORWARDED),
+    at("top0", FORWARDED, FORWARDED),
+    at("low0", FORWARDED, FORWARDED),
+];
+const INTO_BELOW: &[Passing] = &[at("low0", FORWARDED, FORWARDED)];
+/// What is inside a packet that comes in is known above only.
+const OWN_TUNNELED: &[Passing] = &[at("top0", SOCKET, SOCKET), at("low0", KERNEL, SOCKET)];
+const ROUTED_TUNNELED: &[Passing] = &[
+    at("in0", FORWARDED, FORWARDED),
+    at("top0", FORWARDED, FORWARDED),
+    at("low0", KERNEL, FORWARDED),
+];
+const INTO_TUNNELED: &[Passing] = &[at("low0", KERNEL, FORWARDED)];
+
+/// One that `ip` makes on top of `low0`, in near only.
+const fn stacked(name: &'static str, near: &'static [&'static str]) -> Kind {
+    Kind {
+        name,
+        near,
+        far: &[],
+        third: &[],
+        prepare: prepare::nothing,
+        near_later: &[],
+        tc: &[],
+        top: "top0",
+        far_top: "low0",
+        far_moved: "low0",
+        family: Family::V4,
+        behind: Behind::Moved,
+        is_one_way: false,
+        own: OWN_STACKED,
+        routed: ROUTED_STACKED,
+        into: INTO_BELOW,
+    }
+}
+
+/// One that both ends have.
+const fn at_both_ends(
+    name: &'static str,
+    near: &'static [&'static str],
+    far: &'static [&'static str],
+) -> Kind {
+    Kind {
+        far,
+        far_top: "top0",
+        far_moved: "top1",
+        ..stacked(name, near)
+    }
+}
+
+const fn tunnel(
+    name: &'static str,
+    near: &'static [&'static str],
+    far: &'static [&'static str],
+) -> Kind {
+    Kind {
+        own: OWN_TUNNELED,
+        routed: ROUTED_TUNNELED,
+        into: INTO_TUNNELED,
+        ..at_both_ends(name, near, far)
+    }
+}
+
+/// Every kind.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        top: "top0",
+        far_top: "lo",
+        is_one_way: true,
+        own: &[at("top0", NOTHING, SOCKET)],
+        routed: &[
+            at("in0", FORWARDED, NOTHING),
+            at("top0", NOTHING, FORWARDED),
+        ],
+        into: &[],
+        behind: Behind::Routed,
+        ..stacked("link_dummy", &["link add top0 type dummy"])
+    },
+    Kind {
+        top: "low0",
+        own: &[at("low0", SOCKET, SOCKET)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        behind: Behind::Routed,
+        ..stacked("link_veth", &[])
+    },
+    Kind {
+        into: &[
+            at("low0", FORWARDED, FORWARDED),
+            at("port0", FORWARDED, FORWARDED),
+            at("top0", NOTHING, NOTHING),
+        ],
+        ..stacked(
+            "link_bridge",
+            &[
+                "link add top0 type bridge",
+                "link set low0 master top0",
+                "link add port0 type veth peer name top1 netns THIRD",
+                "link set port0 master top0",
+                "link set port0 up",
+            ],
+        )
+    },
+    at_both_ends(
+        "link_vlan",
+        &[
+            "link add link low0 name top0 type vlan id 5",
+            "link add link low0 name top1 type vlan id 6",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add link low0 name top0 type vlan id 5",
+            "link add link low0 name top1 type vlan id 6",
+        ],
+    ),
+    Kind {
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("mid0", SOCKET, SOCKET),
+            at("low0", SOCKET, SOCKET),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("mid0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("mid0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        ..at_both_ends(
+            "link_qinq",
+            &[
+                "link add link low0 name mid0 type vlan protocol 802.1ad id 5",
+                "link set mid0 up",
+                "link add link mid0 name top0 type vlan id 7",
+                "link add link mid0 name top1 type vlan id 8",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add link low0 name mid0 type vlan protocol 802.1ad id 5",
+                "link set mid0 up",
+                "link add link mid0 name top0 type vlan id 7",
+                "link add link mid0 name top1 type vlan id 8",
+            ],
+        )
+    },
+    // Its table has the far network, and the main one leads there: a process that knows nothing of it.
+    Kind {
+        top: "low0",
+        near_later: &["route add 10.204.1.0/24 dev top0 src 10.204.1.1"],
+        // What is routed goes straight to the port.
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, NOTHING),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, NOTHING),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        behind: Behind::Routed,
+        prepare: prepare::vrf,
+        ..stacked(
+            "link_vrf",
+            &[
+                "link add top0 type vrf table 10",
+                "link set top0 up",
+                "link set low0 master top0",
+                "link set in0 master top0",
+            ],
+        )
+    },
+    Kind {
+        into: &[
+            at("low0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+        ],
+        ..stacked(
+            "link_bond",
+            &[
+                "link add top0 type bond mode active-backup miimon 100",
+                "link set low0 down",
+                "link set low0 master top0",
+                "link add link top0 name top1 type macvlan mode bridge",
+                "link set top1 netns THIRD",
+                "link set top0 up",
+            ],
+        )
+    },
+    Kind {
+        into: &[
+            at("low0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+        ],
+        prepare: prepare::team,
+        ..stacked(
+            "link_team",
+            &["link add top0 type team", "link set low0 down"],
+        )
+    },
+    stacked(
+        "link_macvlan",
+        &[
+            "link add link low0 name top0 type macvlan mode bridge",
+            "link add link low0 name top1 type macvlan mode bridge",
+            "link set top1 netns THIRD",
+        ],
+    ),
+    Kind {
+        into: &[at("low0", PROCESS, PROCESS), at("guest0", PROCESS, PROCESS)],
+        prepare: prepare::macvtap,
+        ..stacked(
+            "link_macvtap",
+            &[
+                "link add link low0 name top0 type macvtap mode bridge",
+                "link add link low0 name guest0 type macvtap mode bridge",
+            ],
+        )
+    },
+    stacked(
+        "link_ipvlan",
+        &[
+            "link add link low0 name top0 type ipvlan mode l2",
+            "link add link low0 name top1 type ipvlan mode l2",
+            "link set top1 netns THIRD",
+        ],
+    ),
+    // Shaping of what comes in: it goes through the IFB before anybody else has it.
+    Kind {
+        top: "low0",
+        own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+            at("ifb0", ANY, ANY),
+        ],
+        tc: &[
+            "qdisc add dev low0 clsact",
+            "filter add dev low0 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ifb0",
+        ],
+        into: &[at("low0", FORWARDED, FORWARDED), at("ifb0", ANY, ANY)],
+        ..stacked(
+            "link_ifb",
+            &[
+                "link add ifb0 type ifb",
+                "link set ifb0 up",
+                "link add link low0 name top1 type macvlan mode bridge",
+                "link set top1 netns THIRD",
+            ],
+        )
+    },
+    // A copy of all goes to another namespace, as for a capture.
+    Kind {
+        top: "low0",
+        own: &[at("low0", SOCKET, SOCKET), at("copy0", NOTHING, ANY)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+            at("copy0", NOTHING, ANY),
+        ],
+        tc: &[
+            "qdisc add dev low0 clsact",
+            "filter add dev low0 ingress protocol all u32 match u32 0 0 action mirred egress mirror dev copy0",
+            "filter add dev low0 egress protocol all u32 match u32 0 0 action mirred egress mirror dev copy0",
+        ],
+        into: &[at("low0", FORWARDED, FORWARDED), at("copy0", NOTHING, ANY)],
+        third: &["link set copy0 up"],
+        ..stacked(
+            "link_mirror",
+            &[
+                "link add copy0 type veth peer name copy0 netns THIRD",
+                "link set copy0 up",
+                "link add link low0 name top1 type macvlan mode bridge",
+                "link set top1 netns THIRD",
+            ],
+        )
+    },
+    Kind {
+        far_top: "top0",
+        prepare: prepare::tun,
+        own: &[at("top0", SOCKET, SOCKET)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+        ],
+        behind: Behind::Routed,
+        ..stacked("link_tun", &[])
+    },
+    // Also as a virtual machine has it, on a bridge.
+    Kind {
+        far_top: "top0",
+        prepare: prepare::taps,
+        own: &[at("top0", SOCKET, SOCKET)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("low0", FORWARDED, FORWARDED),
+            at("port0", FORWARDED, FORWARDED),
+            at("bridge0", NOTHING, NOTHING),
+        ],
+        ..stacked(
+            "link_tap",
+            &[
+                "link add bridge0 type bridge",
+                "link set low0 master bridge0",
+                "link set bridge0 up",
+            ],
+        )
+    },
+    tunnel(
+        "link_gre",
+        &[
+            "link add top0 type gre local 10.204.0.1 remote 10.204.0.2 dev low0",
+            "link add top1 type gre local 10.204.0.11 remote 10.204.0.12 dev low0",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add top0 type gre local 10.204.0.2 remote 10.204.0.1 dev low0",
+            "link add top1 type gre local 10.204.0.12 remote 10.204.0.11 dev low0",
+        ],
+    ),
+    tunnel(
+        "link_gretap",
+        &[
+            "link add top0 type gretap local 10.204.0.1 remote 10.204.0.2 dev low0",
+            "link add top1 type gretap local 10.204.0.11 remote 10.204.0.12 dev low0",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add top0 type gretap local 10.204.0.2 remote 10.204.0.1 dev low0",
+            "link add top1 type gretap local 10.204.0.12 remote 10.204.0.11 dev low0",
+        ],
+    ),
+    tunnel(
+        "link_ipip",
+        &[
+            "link add top0 type ipip local 10.204.0.1 remote 10.204.0.2 dev low0",
+            "link add top1 type ipip local 10.204.0.11 remote 10.204.0.12 dev low0",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add top0 type ipip local 10.204.0.2 remote 10.204.0.1 dev low0",
+            "link add top1 type ipip local 10.204.0.12 remote 10.204.0.11 dev low0",
+        ],
+    ),
+    Kind {
+        family: Family::V6,
+        ..tunnel(
+            "link_sit",
+            &[
+                "link add top0 type sit local 10.204.0.1 remote 10.204.0.2 dev low0",
+                "link add top1 type sit local 10.204.0.11 remote 10.204.0.12 dev low0",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add top0 type sit local 10.204.0.2 remote 10.204.0.1 dev low0",
+                "link add top1 type sit local 10.204.0.12 remote 10.204.0.11 dev low0",
+            ],
+        )
+    },
+    tunnel(
+        "link_vxlan",
+        &[
+            "link add top0 type vxlan id 5 local 10.204.0.1 remote 10.204.0.2 dev low0 dstport 4789",
+            "link add top1 type vxlan id 6 local 10.204.0.1 remote 10.204.0.2 dev low0 dstport 4789",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add top0 type vxlan id 5 local 10.204.0.2 remote 10.204.0.1 dev low0 dstport 4789",
+            "link add top1 type vxlan id 6 local 10.204.0.2 remote 10.204.0.1 dev low0 dstport 4789",
+        ],
+    ),
+    tunnel(
+        "link_geneve",
+        &[
+            "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.2",
+            "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.2",
+            "link set top1 netns THIRD",
+        ],
+        &[
+            "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.1",
+            "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.1",
+        ],
+    ),
+    Kind {
+        prepare: prepare::wireguard,
+        ..tunnel(
+            "link_wireguard",
+            &[
+                "link add top0 type wireguard",
+                "link add top1 type wireguard",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add top0 type wireguard",
+                "link add top1 type wireguard",
+            ],
+        )
+    },
+    Kind {
+        prepare: prepare::xfrm,
+        ..tunnel(
+            "link_xfrm",
+            &[
+                "link add top0 type xfrm dev low0 if_id 1",
+                "link add top1 type xfrm dev low0 if_id 2",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add top0 type xfrm dev low0 if_id 1",
+                "link add top1 type xfrm dev low0 if_id 2",
+            ],
+        )
+    },
+    // Without an interface of its own: policies alone say what is encrypted.
+    Kind {
+        top: "low0",
+        prepare: prepare::ipsec,
+        own: &[at("low0", DECRYPTED, SOCKET)],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", DECRYPTED_FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("low0", DECRYPTED_FORWARDED, FORWARDED),
+        ],
+        behind: Behind::Routed,
+        ..stacked("link_ipsec", &[])
+    },
+];
+
+impl Kind {
+    /// The kind alone.
+    pub fn link(&self) -> &'static str {
+        self.name.strip_prefix("link_").unwrap_or(self.name)
+    }
+}

@@ -1,0 +1,237 @@
+//! Three network namespaces and the links between them: Flow's, the far end's, and a third one.
+//!
+//! `low0` is a veth pair between near and far, with which the link of the kind is made, and `in0` one between near and the third namespace. The
+//! near end of the link is `top0`, unless the table says another; what is moved into the third namespace is `top1`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Result;
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+
+use super::{
+    Way,
+    kinds::{Behind, Family, Kind},
+    relay::Relay,
+    still,
+};
+use crate::{
+    guest::LOSS_PROBES,
+    live::{
+        World,
+        peer::NAMESPACE_PREFIX,
+        tools::{self, ip, ip_batch, within},
+        waiting,
+    },
+};
+
+/// A network namespace. Goes with the value.
+#[derive(Debug)]
+pub struct Namespace {
+    pub name: String,
+}
+
+/// What [`Kind`] describes, made.
+#[derive(Debug)]
+pub struct Place {
+    // Dropped in this order: the relays let go of their devices first.
+    _relays: Vec<Relay>,
+    pub near: Namespace,
+    pub far: Namespace,
+    pub third: Namespace,
+    top: &'static str,
+}
+
+/// Networks: of the link, of `in0`, behind the link in the third namespace.
+const LINK: u8 = 1;
+const INNER: u8 = 2;
+const MOVED: u8 = 3;
+
+impl Place {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// The kernel lacks the kind, in the words of `ip` or `tc`.
+    pub fn make(kind: &Kind) -> Result<Self> {
+        let [near, far, third] = [Namespace::new()?, Namespace::new()?, Namespace::new()?];
+        let mut place = Self {
+            _relays: Vec::new(),
+            near,
+            far,
+            third,
+            top: kind.top,
+        };
+        let Self {
+            near, far, third, ..
+        } = &place;
+        let (near, far, third) = (&*near.name, &*far.name, &*third.name);
+        ip_batch(
+            Some(near),
+            &[
+                format!("link add low0 type veth peer name low0 netns {far}"),
+                format!("link add in0 type veth peer name in0 netns {third}"),
+                "addr add 10.204.0.1/24 dev low0".to_owned(),
+                "addr add 10.204.0.11/24 dev low0".to_owned(),
+                "link set lo up".to_owned(),
+                "link set low0 up".to_owned(),
+                "link set in0 up".to_owned(),
+            ],
+        )?;
+        let lower = [
+            "link set lo up",
+            "addr add 10.204.0.2/24 dev low0",
+            "addr add 10.204.0.12/24 dev low0",
+            "link set low0 up",
+        ];
+        ip_batch(Some(far), &lower.map(str::to_owned))?;
+        let lower = ["link set lo up", "link set in0 up"];
+        ip_batch(Some(third), &lower.map(str::to_owned))?;
+        for (netns, commands) in [(near, kind.near), (far, kind.far), (third, kind.third)] {
+            let commands: Vec<_> = commands
+                .iter()
+                .map(|command| command.replace("THIRD", third))
+                .collect();
+            if !commands.is_empty() {
+                ip_batch(Some(netns), &commands)?;
+            }
+        }
+        let relays = (kind.prepare)(&place)?;
+        place._relays = relays;
+        place.address(kind)?;
+        for command in kind.tc {
+            tools::run(Some(&place.near.name), &format!("tc {command}"))?;
+        }
+        Ok(place)
+    }
+
+    /// Gives the links their addresses and routes.
+    fn address(&self, kind: &Kind) -> Result<()> {
+        let Self {
+            near,
+            far,
+            third,
+            top,
+            ..
+        } = self;
+        let of = |network, host| address(kind.family, network, host);
+        let length = kind.family.length();
+        let nodad = kind.family.nodad();
+        let add = |network, host, device: &str| {
+            format!(
+                "addr add {}/{length} dev {device}{nodad}",
+                of(network, host)
+            )
+        };
+        let up = |device: &str| format!("link set {device} up");
+        let route = |network: u8, gateway: IpAddr, more: &str| {
+            format!("route add {}/{length} via {gateway}{more}", of(network, 0))
+        };
+        if kind.family == Family::V6 {
+            near.allow_ipv6(&["in0", top])?;
+            far.allow_ipv6(&[kind.far_top, kind.far_moved])?;
+            third.allow_ipv6(&["in0", "top1"])?;
+        }
+        let mut commands = vec![add(INNER, 1, "in0"), up(top), add(LINK, 1, top)];
+        commands.extend(kind.near_later.iter().map(|command| (*command).to_owned()));
+        ip_batch(Some(&near.name), &commands)?;
+        // The far end of something that has none is the near one's other half.
+        let mut commands = vec![up(kind.far_top), add(LINK, 2, kind.far_top)];
+        commands.extend((kind.far_top != "lo").then(|| route(INNER, of(LINK, 1), "")));
+        if kind.behind == Behind::Moved {
+            commands.extend([up(kind.far_moved), add(MOVED, 2, kind.far_moved)]);
+        }
+        ip_batch(Some(&far.name), &commands)?;
+        let mut commands = vec![add(INNER, 2, "in0"), route(LINK, of(INNER, 1), "")];
+        if kind.behind == Behind::Moved {
+            commands.extend([up("top1"), add(MOVED, 1, "top1")]);
+        }
+        ip_batch(Some(&third.name), &commands)?;
+        let forwarding = match kind.family {
+            Family::V4 => "ipv4/conf/all/forwarding",
+            Family::V6 => "ipv6/conf/all/forwarding",
+        };
+        tools::set(Some(&near.name), forwarding, "1")
+    }
+
+    /// Waits until the link runs and nothing passes any more.
+    pub fn settle(&self, world: &World) -> Result<()> {
+        waiting::until(world.patience(), "the link to run", || {
+            within(Some(&self.near.name), || {
+                let running = getifaddrs()?.any(|address| {
+                    address.interface_name == self.top
+                        && address.flags.contains(InterfaceFlags::IFF_RUNNING)
+                });
+                Ok(running.then_some(()))
+            })
+        })?;
+        still(world, &self.near.name).map(drop)
+    }
+
+    /// The client's namespace, the server's, and the server's address.
+    pub fn ends(&self, kind: &Kind, way: Way) -> (&str, &str, IpAddr) {
+        let Self {
+            near, far, third, ..
+        } = self;
+        let (client, server, network, host) = match (way, kind.behind) {
+            (Way::Own, _) => (near, far, LINK, 2),
+            (Way::Routed, _) => (third, far, LINK, 2),
+            (Way::Into, Behind::Moved) => (far, third, MOVED, 1),
+            (Way::Into, Behind::Routed) => (far, third, INNER, 2),
+        };
+        (
+            &client.name,
+            &server.name,
+            address(kind.family, network, host),
+        )
+    }
+}
+
+impl Namespace {
+    /// Makes one where IPv6 does not talk by itself.
+    fn new() -> Result<Self> {
+        // Above the numbers that peers of this process have.
+        static NUMBER: AtomicU32 = AtomicU32::new(5000);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self {
+            name: format!("{NAMESPACE_PREFIX}{}-{number}", std::process::id()),
+        };
+        ip(&format!("netns add {}", namespace.name))?;
+        let set = |name: &str, value: &str| tools::set(Some(&namespace.name), name, value);
+        set("ipv6/conf/all/disable_ipv6", "1")?;
+        set("ipv6/conf/default/disable_ipv6", "1")?;
+        set(LOSS_PROBES, "0")?;
+        Ok(namespace)
+    }
+
+    /// Allows it on these interfaces, with no addresses of the kernel's own.
+    fn allow_ipv6(&self, interfaces: &[&str]) -> Result<()> {
+        for interface in interfaces {
+            for (name, value) in [
+                ("addr_gen_mode", "1"),
+                ("router_solicitations", "0"),
+                ("disable_ipv6", "0"),
+            ] {
+                let name = format!("ipv6/conf/{interface}/{name}");
+                tools::set(Some(&self.name), &name, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // All its links go with it; what stays the next run removes.
+        let _ = ip(&format!("netns del {}", self.name));
+    }
+}
+
+/// Host `host` of a network; 0 is the network itself.
+fn address(family: Family, network: u8, host: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 204, network, host).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x204, network.into(), 0, 0, 0, 0, host.into()).into(),
+    }
+}
