@@ -28,20 +28,28 @@ const PROGRAMS: [&str; 2] = ["flow", "flow-live"];
 const TOOLS: [&str; 7] = ["busybox", "ethtool", "ip", "nft", "sh", "ss", "tc"];
 
 /// Modules that flow or its tests use; one that a kernel has built in is fine. Those they need come along.
-const MODULES: [&str; 42] = [
+const MODULES: [&str; 58] = [
     "8021q",
     "act_mirred",
     "af_packet_diag",
+    "bonding",
     "bridge",
     "cls_bpf",
     "cls_matchall",
+    "cls_u32",
     "ctr",
     "dummy",
+    "esp4",
     "gcm",
+    "geneve",
     "ghash_generic",
+    "ifb",
     "inet_diag",
+    "ip_gre",
+    "ipip",
     "ipvlan",
     "macvlan",
+    "macvtap",
     "mptcp_diag",
     "netlink_diag",
     "nf_conntrack",
@@ -64,20 +72,32 @@ const MODULES: [&str; 42] = [
     "sch_tbf",
     "sctp",
     "sctp_diag",
+    "seqiv",
+    "sit",
     "tcp_diag",
+    "team",
+    "team_mode_roundrobin",
     "tls",
     "tun",
     "udp_diag",
     "unix_diag",
     "veth",
+    "vrf",
     "vxlan",
+    "wireguard",
+    "xfrm_interface",
+    "xfrm_user",
 ];
 
 /// Those of them that newer kernels have as a part of another: of `nf_tables`, from 6.2.
 const MERGED: [&str; 1] = ["nft_objref"];
 
-/// The module brings one interface of its own, under the name that a test would take first.
-const DUMMY_PARAMETERS: &str = "numdummies=0";
+/// These modules bring interfaces of their own, under names that a test would take first.
+const PARAMETERS: [(&str, &str); 3] = [
+    ("bonding", "max_bonds=0"),
+    ("dummy", "numdummies=0"),
+    ("ifb", "numifbs=0"),
+];
 
 const ENVIRONMENT: &str = "HOME=/root\n\
     LC_ALL=C.UTF-8\n\
@@ -205,11 +225,9 @@ impl Image {
             let place = format!("/flow-vm/{}.ko", module_name(module));
             self.archive
                 .file(&place, &unpack(&kernel.modules.join(module))?)?;
-            let parameters = if module_name(module) == "dummy" {
-                DUMMY_PARAMETERS
-            } else {
-                ""
-            };
+            let name = module_name(module);
+            let parameters = PARAMETERS.iter().find(|(module, _)| *module == name);
+            let parameters = parameters.map_or("", |(_, parameters)| parameters);
             list.push_str(format!("{place} {parameters}").trim_end());
             list.push('\n');
         }

@@ -14,6 +14,8 @@ const BEGIN: &str = "<!-- results: written by `cargo xtask test --write-docs` --
 const END: &str = "<!-- end of results -->\n";
 const KERNEL: &str = "kernel";
 const TESTS: &str = "live tests passed";
+/// Begins the names of rows that say which kinds of link were tested.
+const LINK: &str = "link ";
 /// By how many percent a program's count may differ: another compiler makes other code.
 const TOLERANCE: u64 = 10;
 
@@ -68,6 +70,9 @@ fn found(cells: &[Row]) -> Table {
             let counts: Vec<_> = counts.iter().map(u64::to_string).collect();
             column.insert(format!("`{program}`"), counts.join(", "));
         }
+        for (kind, state) in &cell.told.links {
+            column.insert(format!("{LINK}{kind}"), state.clone());
+        }
         (cell.name.clone(), column)
     });
     cells.collect()
@@ -75,18 +80,19 @@ fn found(cells: &[Row]) -> Table {
 
 fn render(cells: &[Row]) -> String {
     let table = found(cells);
-    let programs: BTreeSet<_> = table
-        .values()
-        .flat_map(BTreeMap::keys)
-        .filter(|name| name.starts_with('`'))
-        .collect();
+    let rows: BTreeSet<_> = table.values().flat_map(BTreeMap::keys).collect();
+    let named = |start: &str| -> Vec<&str> {
+        let rows = rows.iter().map(|row| row.as_str());
+        rows.filter(|row| row.starts_with(start)).collect()
+    };
     let names: Vec<_> = cells.iter().map(|cell| cell.name.as_str()).collect();
     let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
     let mut text = line([""].into_iter().chain(names.iter().copied()).collect());
     text.push_str(&format!("|---{}|\n", "|---".repeat(names.len())));
     for row in [KERNEL, TESTS]
         .into_iter()
-        .chain(programs.into_iter().map(String::as_str))
+        .chain(named(LINK))
+        .chain(named("`"))
     {
         let values = names
             .iter()
@@ -191,6 +197,7 @@ mod tests {
                     .iter()
                     .map(|(name, counts)| ((*name).to_owned(), counts.to_vec()))
                     .collect(),
+                links: [("veth".to_owned(), "tested".to_owned())].into(),
             },
         }
     }
@@ -216,6 +223,7 @@ mod tests {
              |---|---|---|\n\
              | kernel | 6.18 | 6.1.0 |\n\
              | live tests passed | 100 | 101 |\n\
+             | link veth | tested | tested |\n\
              | `exec` | 50, 60 |  |\n\
              | `sends` | 1000 | 2000 |\n"
         );

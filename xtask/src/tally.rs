@@ -9,6 +9,8 @@ pub struct Told {
     pub kernel: String,
     /// Instructions that its verifier went through, by program. Names are cut, so several may share one.
     pub programs: BTreeMap<String, Vec<u64>>,
+    /// Whether it has a kind of link, and this was tested, by kind.
+    pub links: BTreeMap<String, String>,
 }
 
 /// Tests counted so far.
@@ -55,6 +57,9 @@ impl Told {
                 counts.extend(count.parse::<u64>());
                 counts.sort_unstable();
             }
+            ["link", kind, state] => {
+                self.links.insert(kind.to_owned(), state.to_owned());
+            }
             _ => {}
         }
     }
@@ -78,6 +83,8 @@ mod tests {
             "matrix kernel 6.1.0-1",
             "matrix program one 70",
             "matrix program one 60",
+            "matrix link veth tested",
+            "matrix link team absent",
         ] {
             tally.line(line);
         }
@@ -89,6 +96,9 @@ mod tests {
             told: Told {
                 kernel: "6.1.0-1".to_owned(),
                 programs: [("one".to_owned(), vec![60, 70])].into(),
+                links: [("veth", "tested"), ("team", "absent")]
+                    .map(|(kind, state)| (kind.to_owned(), state.to_owned()))
+                    .into(),
             },
         };
         assert_eq!(tally, expected);

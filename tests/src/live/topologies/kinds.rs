@@ -133,6 +133,12 @@ const ROUTED_TUNNELED: &[Passing] = &[
 ];
 const INTO_TUNNELED: &[Passing] = &[at("low0", KERNEL, FORWARDED)];
 
+const ROUTED_BESIDE_IFB: &[Passing] = &[
+    at("in0", FORWARDED, FORWARDED),
+    at("low0", FORWARDED, FORWARDED),
+    at("ifb0", ANY, ANY),
+];
+
 /// One that `ip` makes on top of `low0`, in near only.
 const fn stacked(name: &'static str, near: &'static [&'static str]) -> Kind {
     Kind {
@@ -359,11 +365,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         top: "low0",
         own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
-        routed: &[
-            at("in0", FORWARDED, FORWARDED),
-            at("low0", FORWARDED, FORWARDED),
-            at("ifb0", ANY, ANY),
-        ],
+        routed: ROUTED_BESIDE_IFB,
         tc: &[
             "qdisc add dev low0 clsact",
             "filter add dev low0 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ifb0",
@@ -563,6 +565,188 @@ pub const KINDS: &[Kind] = &[
         ],
         behind: Behind::Routed,
         ..stacked("link_ipsec", &[])
+    },
+    // Stacks of them, as people have them.
+    Kind {
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("bridge0", SOCKET, SOCKET),
+            at("bond0", SOCKET, SOCKET),
+            at("low0", SOCKET, SOCKET),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("bridge0", FORWARDED, FORWARDED),
+            at("bond0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("bridge0", FORWARDED, FORWARDED),
+            at("bond0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        ..at_both_ends(
+            "link_vlan_bridge_bond",
+            &[
+                "link add bond0 type bond mode active-backup miimon 100",
+                "link set low0 down",
+                "link set low0 master bond0",
+                "link set bond0 up",
+                "link add bridge0 type bridge",
+                "link set bond0 master bridge0",
+                "link set bridge0 up",
+                "link add link bridge0 name top0 type vlan id 5",
+                "link add link bridge0 name top1 type vlan id 6",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add link low0 name top0 type vlan id 5",
+                "link add link low0 name top1 type vlan id 6",
+            ],
+        )
+    },
+    Kind {
+        far_moved: "top0",
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("vlan0", SOCKET, SOCKET),
+            at("low0", SOCKET, SOCKET),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("vlan0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("vlan0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        ..at_both_ends(
+            "link_macvlan_vlan",
+            &[
+                "link add link low0 name vlan0 type vlan id 5",
+                "link set vlan0 up",
+                "link add link vlan0 name top0 type macvlan mode bridge",
+                "link add link vlan0 name top1 type macvlan mode bridge",
+                "link set top1 netns THIRD",
+            ],
+            &["link add link low0 name top0 type vlan id 5"],
+        )
+    },
+    Kind {
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("vlan0", KERNEL, SOCKET),
+            at("low0", KERNEL, SOCKET),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("vlan0", KERNEL, FORWARDED),
+            at("low0", KERNEL, FORWARDED),
+        ],
+        into: &[
+            at("vlan0", KERNEL, FORWARDED),
+            at("low0", KERNEL, FORWARDED),
+        ],
+        ..at_both_ends(
+            "link_vxlan_vlan",
+            &[
+                "link add link low0 name vlan0 type vlan id 5",
+                "addr add 10.204.4.1/24 dev vlan0",
+                "link set vlan0 up",
+                "link add top0 type vxlan id 5 local 10.204.4.1 remote 10.204.4.2 dev vlan0 dstport 4789",
+                "link add top1 type vxlan id 6 local 10.204.4.1 remote 10.204.4.2 dev vlan0 dstport 4789",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add link low0 name vlan0 type vlan id 5",
+                "addr add 10.204.4.2/24 dev vlan0",
+                "link set vlan0 up",
+                "link add top0 type vxlan id 5 local 10.204.4.2 remote 10.204.4.1 dev vlan0 dstport 4789",
+                "link add top1 type vxlan id 6 local 10.204.4.2 remote 10.204.4.1 dev vlan0 dstport 4789",
+            ],
+        )
+    },
+    // An overlay network of containers: the tunnel is a port of their bridge.
+    Kind {
+        far_moved: "top0",
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("vxlan0", SOCKET, SOCKET),
+            at("low0", KERNEL, SOCKET),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("vxlan0", FORWARDED, FORWARDED),
+            at("low0", KERNEL, FORWARDED),
+        ],
+        into: &[
+            at("port0", FORWARDED, FORWARDED),
+            at("vxlan0", FORWARDED, FORWARDED),
+            at("low0", KERNEL, FORWARDED),
+            at("top0", NOTHING, NOTHING),
+        ],
+        ..at_both_ends(
+            "link_vxlan_bridge",
+            &[
+                "link add vxlan0 type vxlan id 5 local 10.204.0.1 remote 10.204.0.2 dev low0 dstport 4789",
+                "link add top0 type bridge",
+                "link set vxlan0 master top0",
+                "link set vxlan0 up",
+                "link add port0 mtu 1450 type veth peer name top1 mtu 1450 netns THIRD",
+                "link set port0 master top0",
+                "link set port0 up",
+            ],
+            &[
+                "link add top0 type vxlan id 5 local 10.204.0.2 remote 10.204.0.1 dev low0 dstport 4789",
+            ],
+        )
+    },
+    // Shapers, which cut large buffers after the classifier has seen them.
+    Kind {
+        tc: &["qdisc add dev top0 root tbf rate 1gbit burst 20kb limit 20mb"],
+        into: ROUTED_STACKED,
+        behind: Behind::Routed,
+        ..stacked(
+            "link_bridge_shaped",
+            &["link add top0 type bridge", "link set low0 master top0"],
+        )
+    },
+    Kind {
+        top: "low0",
+        own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
+        routed: ROUTED_BESIDE_IFB,
+        tc: &[
+            "qdisc add dev ifb0 root tbf rate 1gbit burst 20kb limit 20mb",
+            "qdisc add dev low0 clsact",
+            "filter add dev low0 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ifb0",
+        ],
+        into: ROUTED_BESIDE_IFB,
+        behind: Behind::Routed,
+        ..stacked(
+            "link_ifb_shaped",
+            &["link add ifb0 type ifb", "link set ifb0 up"],
+        )
+    },
+    // What goes out takes the way through the IFB too.
+    Kind {
+        top: "low0",
+        own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
+        routed: ROUTED_BESIDE_IFB,
+        tc: &[
+            "qdisc add dev low0 clsact",
+            "filter add dev low0 egress protocol all u32 match u32 0 0 action mirred egress redirect dev ifb0",
+        ],
+        into: ROUTED_BESIDE_IFB,
+        behind: Behind::Routed,
+        ..stacked(
+            "link_ifb_sending",
+            &["link add ifb0 type ifb", "link set ifb0 up"],
+        )
     },
 ];
 
