@@ -361,3 +361,58 @@ fn since(now: &Side, then: &Side) -> Side {
         unexplained: now.unexplained - then.unexplained,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn side(frames: i128, socket: i128, forwarded: i128) -> Side {
+        Side {
+            frames,
+            socket,
+            forwarded,
+            unexplained: frames - socket - forwarded,
+            ..Side::default()
+        }
+    }
+
+    #[test]
+    fn the_right_part_takes_the_bytes_and_no_other() {
+        let wrong = |side: Side, parts: &[Part]| caused("", &side, parts, 9_000).len();
+        let own = side(10_000, 10_000, 0);
+        assert_eq!(wrong(own, &[Part::Socket]), 0);
+        assert_eq!(wrong(own, &[Part::Forwarded]), 2);
+        assert_eq!(wrong(own, &[]), 1);
+        assert_eq!(wrong(side(10_000, 5_000, 5_000), &[Part::Socket]), 2);
+        // A handshake is the kernel's, a transfer is not.
+        let with_kernel = |kernel| Side {
+            kernel,
+            ..side(10_000 + kernel, 10_000, 0)
+        };
+        assert_eq!(wrong(with_kernel(KERNELS_OWN), &[Part::Socket]), 0);
+        assert_eq!(wrong(with_kernel(KERNELS_OWN + 1), &[Part::Socket]), 1);
+        // Less than what was sent.
+        assert_eq!(wrong(side(8_000, 8_000, 0), &[Part::Socket]), 1);
+    }
+
+    #[test]
+    fn no_part_exceeds_the_whole() {
+        let wrong = |side: Side| possible("", &side).len();
+        assert_eq!(wrong(side(10_000, 10_000, 0)), 0);
+        assert_eq!(wrong(side(10_000, 10_001, 0)), 1);
+        assert_eq!(wrong(side(10_000, 10_001, -1)), 2);
+        assert_eq!(wrong(side(10_000, 10_000 - PACKET, 0)), 1);
+    }
+
+    #[test]
+    fn each_kind_has_a_name_and_passes_something() {
+        let names: BTreeSet<_> = KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), KINDS.len());
+        for kind in KINDS {
+            assert_ne!(kind.link(), kind.name);
+            assert!(!kind.own.is_empty() && !kind.routed.is_empty());
+        }
+    }
+}
