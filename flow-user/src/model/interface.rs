@@ -1,30 +1,67 @@
 //! Which interfaces the host has, and the ledger of each: where its bytes went.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     change::{Change, Changes},
-    ledger::{self, Way},
+    ledger::{Account, Way},
     rate::Meter,
-    snapshot::Interface,
+    snapshot::{Interface, Rate},
 };
 use crate::event::{Bytes, Instant, InterfaceFact, InterfaceSide};
+
+/// Ledgers kept of interfaces that left the history, in case they come back.
+const PAST: usize = 1024;
 
 /// The interfaces by index.
 #[derive(Debug)]
 pub(super) struct InterfaceTable {
     history: Duration,
     entries: BTreeMap<u32, Entry>,
+    /// Ledgers of interfaces that are gone, by index and name; the earliest first.
+    past: VecDeque<(u32, Arc<str>, Accounts)>,
+}
+
+/// The ledger of an interface over time. It goes on when an interface of the same index and name
+/// comes back, as after a stay in another network namespace.
+#[derive(Clone, Debug, Default)]
+struct Accounts {
+    ingress: Account,
+    egress: Account,
+}
+
+impl Accounts {
+    fn restart(&mut self) {
+        self.ingress.restart();
+        self.egress.restart();
+    }
+
+    fn close(&mut self, row: &mut Interface) {
+        row.ingress_ledger = self.ingress.close();
+        row.egress_ledger = self.egress.close();
+    }
+
+    fn meter(&self) -> Meter {
+        let (tx, rx) = (self.egress.shown(), self.ingress.shown());
+        Meter::starting_at(tx.frames, rx.frames)
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     row: Arc<Interface>,
+    /// Whether nothing of it was reported yet.
+    is_new: bool,
     /// When the last fact was true.
     time: Instant,
     /// The interface's own bytes when it was first seen, ingress and egress: what it counted
     /// before is not the ledger's if no classifier says since when it looked.
     first: (Bytes, Bytes),
+    accounts: Accounts,
     meter: Meter,
     changed: bool,
 }
@@ -34,6 +71,7 @@ impl InterfaceTable {
         Self {
             history,
             entries: BTreeMap::new(),
+            past: VecDeque::new(),
         }
     }
 
@@ -44,36 +82,54 @@ impl InterfaceTable {
         if known.is_some_and(|known| time < known.time) {
             return None;
         }
-        let known = known.filter(|known| known.row.gone.is_none());
-        let named = known.is_none_or(|known| known.row.name != fact.name);
-        let first = known.map_or((fact.ingress.bytes, fact.egress.bytes), |known| known.first);
-        let mut row = draw(fact, first);
-        let (meter, changed) = match known {
-            Some(known) => {
-                row.rate = known.row.rate;
-                (known.meter, known.changed || *known.row != row)
-            }
-            None => {
-                let (tx, rx) = (row.egress_ledger.frames, row.ingress_ledger.frames);
-                (Meter::starting_at(tx, rx), true)
+        let now = (fact.ingress.bytes, fact.egress.bytes);
+        let mut entry = match self.entries.remove(&fact.ifindex) {
+            Some(known) if known.row.gone.is_none() => known,
+            gone => {
+                if let Some(gone) = gone {
+                    self.keep(gone);
+                }
+                let mut accounts = self.take_past(fact.ifindex, &fact.name);
+                accounts.restart();
+                Entry::new(&fact, accounts, now, time)
             }
         };
-        let name = named.then(|| row.name.clone());
-        let row = match known {
-            Some(known) if *known.row == row => known.row.clone(),
-            _ => Arc::new(row),
-        };
-        self.entries.insert(
-            row.ifindex,
-            Entry {
-                row,
-                time,
-                first,
-                meter,
-                changed,
-            },
-        );
+        if entry.row.classified != fact.classified {
+            entry.first = now;
+            entry.accounts.restart();
+        }
+        let named = entry.is_new || entry.row.name != fact.name;
+        let row = draw(fact, entry.first, &mut entry.accounts, entry.row.rate, time);
+        if entry.is_new {
+            entry.meter = entry.accounts.meter();
+        }
+        if entry.is_new || *entry.row != row {
+            entry.row = Arc::new(row);
+            entry.changed = true;
+        }
+        entry.is_new = false;
+        entry.time = time;
+        let name = named.then(|| entry.row.name.clone());
+        self.entries.insert(entry.row.ifindex, entry);
         name
+    }
+
+    /// Keeps the ledger of an interface that is gone.
+    fn keep(&mut self, gone: Entry) {
+        let Entry { row, accounts, .. } = gone;
+        if self.past.len() >= PAST {
+            self.past.pop_front();
+        }
+        self.past
+            .push_back((row.ifindex, row.name.clone(), accounts));
+    }
+
+    /// The ledger of an interface as it left, if it was here before.
+    fn take_past(&mut self, ifindex: u32, name: &Arc<str>) -> Accounts {
+        let is_it = |(index, of, _): &(u32, Arc<str>, Accounts)| *index == ifindex && of == name;
+        let place = self.past.iter().position(is_it);
+        let past = place.and_then(|place| self.past.remove(place));
+        past.map(|(_, _, accounts)| accounts).unwrap_or_default()
     }
 
     /// An interface is gone.
@@ -83,6 +139,7 @@ impl InterfaceTable {
             && time >= entry.time
         {
             let row = Arc::make_mut(&mut entry.row);
+            entry.accounts.close(row);
             row.gone = Some(time);
             row.up = false;
             entry.time = time;
@@ -118,11 +175,34 @@ impl InterfaceTable {
         }
     }
 
+    /// The end: the last reading of each is its last.
+    pub(super) fn finish(&mut self) {
+        for entry in self.entries.values_mut() {
+            let before = (entry.row.ingress_ledger, entry.row.egress_ledger);
+            let mut row = Interface::clone(&entry.row);
+            entry.accounts.close(&mut row);
+            if (row.ingress_ledger, row.egress_ledger) != before {
+                entry.row = Arc::new(row);
+                entry.changed = true;
+            }
+        }
+    }
+
     /// Drops the interfaces that are gone for longer than the history.
     pub(super) fn expire(&mut self, now: Instant) {
         let history = self.history;
-        self.entries
-            .retain(|_, entry| entry.row.gone.is_none_or(|gone| now.since(gone) < history));
+        let is_over = |_: &u32, entry: &mut Entry| {
+            entry
+                .row
+                .gone
+                .is_some_and(|gone| now.since(gone) >= history)
+        };
+        let over: Vec<Entry> = (self.entries.extract_if(.., is_over))
+            .map(|(_, entry)| entry)
+            .collect();
+        for entry in over {
+            self.keep(entry);
+        }
     }
 
     pub(super) fn rows(&self) -> Vec<Arc<Interface>> {
@@ -131,7 +211,39 @@ impl InterfaceTable {
     }
 }
 
-fn draw(fact: InterfaceFact, first: (Bytes, Bytes)) -> Interface {
+impl Entry {
+    /// A place for an interface of which nothing was reported yet.
+    fn new(fact: &InterfaceFact, accounts: Accounts, first: (Bytes, Bytes), time: Instant) -> Self {
+        Self {
+            row: Arc::new(Interface {
+                ifindex: fact.ifindex,
+                name: fact.name.clone(),
+                up: fact.up,
+                classified: fact.classified,
+                gone: None,
+                ingress: fact.ingress,
+                egress: fact.egress,
+                ingress_ledger: *accounts.ingress.shown(),
+                egress_ledger: *accounts.egress.shown(),
+                rate: Rate::default(),
+            }),
+            is_new: true,
+            time,
+            first,
+            accounts,
+            meter: Meter::default(),
+            changed: true,
+        }
+    }
+}
+
+fn draw(
+    fact: InterfaceFact,
+    first: (Bytes, Bytes),
+    accounts: &mut Accounts,
+    rate: Rate,
+    time: Instant,
+) -> Interface {
     let InterfaceFact {
         ifindex,
         name,
@@ -147,24 +259,28 @@ fn draw(fact: InterfaceFact, first: (Bytes, Bytes)) -> Interface {
             first
         }
     };
+    let (since_ingress, since_egress) = (since(&ingress, first.0), since(&egress, first.1));
+    let Accounts {
+        ingress: received,
+        egress: sent,
+    } = accounts;
     Interface {
         ifindex,
         name,
         up,
         classified,
         gone: None,
-        ingress_ledger: ledger::side(&ingress, since(&ingress, first.0), Way::Ingress),
-        egress_ledger: ledger::side(&egress, since(&egress, first.1), Way::Egress),
+        ingress_ledger: received.take(&ingress, since_ingress, Way::Ingress, time),
+        egress_ledger: sent.take(&egress, since_egress, Way::Egress, time),
         ingress,
         egress,
-        rate: Default::default(),
+        rate,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::snapshot::Rate;
 
     fn at(seconds: u64) -> Instant {
         Instant(seconds * 1_000_000_000)
@@ -253,6 +369,40 @@ mod tests {
         let ledger = row(&table).ingress_ledger;
         assert_eq!(ledger.frames, Bytes(500));
         assert_eq!(ledger.unexplained, 500);
+    }
+
+    #[test]
+    fn an_interface_that_comes_back_goes_on_and_another_begins() {
+        for waiting in [3, 30] {
+            let mut table = table();
+            table.apply(fact("a", 2000, 1000), at(1));
+            table.gone(2, at(2));
+            table.expire(at(waiting));
+            table.apply(fact("a", 1100, 1000), at(waiting));
+            assert_eq!(row(&table).ingress_ledger.frames, Bytes(1100));
+            table.rates(Duration::from_secs(1));
+            assert_eq!(row(&table).rate, Rate::default());
+            table.gone(2, at(40));
+            table.apply(fact("b", 1300, 1000), at(41));
+            assert_eq!(row(&table).ingress_ledger.frames, Bytes(300));
+            table.gone(2, at(42));
+            table.apply(fact("a", 1001, 1000), at(43));
+            assert_eq!(row(&table).ingress_ledger.frames, Bytes(1101));
+        }
+    }
+
+    #[test]
+    fn classifiers_that_come_later_begin_no_ledger_anew() {
+        let mut table = table();
+        for (rx, seconds) in [(9000, 1), (9500, 2)] {
+            let fact = InterfaceFact {
+                classified: false,
+                ..fact("a", rx, 0)
+            };
+            table.apply(fact, at(seconds));
+        }
+        table.apply(fact("a", 1007, 0), at(3));
+        assert_eq!(row(&table).ingress_ledger.frames, Bytes(507));
     }
 
     #[test]

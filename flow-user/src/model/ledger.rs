@@ -3,15 +3,162 @@
 //! The interface's own counter and the classifier's are read one after the other, so a packet between
 //! the two reads shows as `unexplained`, of either sign, until the next read. What stays there when
 //! nothing moves is a real difference.
+//!
+//! [`side`] draws one reading up. An [`Account`] makes reports of successive readings: of what they
+//! report nothing but `unexplained` ever falls.
+
+use std::time::Duration;
 
 use super::snapshot::LedgerSide;
-use crate::event::{Bytes, Class, ClassCount, InterfaceSide};
+use crate::event::{Bytes, Class, ClassCount, Instant, InterfaceSide};
 
 /// Direction of packets through the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Ingress,
     Egress,
+}
+
+/// How long a remainder stands before it is reported: a packet that the classifier has seen may
+/// still be on its way to its socket, or to the interface through which it is forwarded.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
+/// One direction of an interface over time. What it reports never falls, whatever the readings are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Account {
+    /// What was reported before the readings began anew.
+    base: LedgerSide,
+    /// The last report.
+    shown: LedgerSide,
+    /// The last reading.
+    reading: LedgerSide,
+    kernel: Held,
+    /// Of the repeated headers, the share that the interface counts.
+    offload: Held,
+}
+
+impl Account {
+    /// Takes a reading of counters, and reports. The parts that are remainders follow once they are
+    /// certain; until then they stand under `unexplained`.
+    pub(super) fn take(
+        &mut self,
+        counted: &InterfaceSide,
+        since: Bytes,
+        way: Way,
+        time: Instant,
+    ) -> LedgerSide {
+        let reading = side(counted, since, way);
+        self.reading = reading;
+        let mut certain = reading;
+        if way == Way::Ingress {
+            certain.kernel = Bytes(self.kernel.take(reading.kernel.0, time));
+        }
+        let repeated = counted.classes[Class::Total as usize].header_bytes;
+        let share = self.offload.take(share(reading.offload, repeated), time);
+        certain.offload = part(share, repeated).min(reading.offload);
+        self.report(certain)
+    }
+
+    /// The last report: no packet is on its way any more.
+    pub(super) fn close(&mut self) -> LedgerSide {
+        self.report(self.reading)
+    }
+
+    /// The next readings are of counters that begin anew.
+    pub(super) fn restart(&mut self) {
+        *self = Self {
+            base: self.shown,
+            shown: self.shown,
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn shown(&self) -> &LedgerSide {
+        &self.shown
+    }
+
+    fn report(&mut self, certain: LedgerSide) -> LedgerSide {
+        let Self { base, shown, .. } = self;
+        let most = |part: fn(&LedgerSide) -> Bytes| part(shown).max(part(base) + part(&certain));
+        *shown = LedgerSide {
+            frames: most(|side| side.frames),
+            socket: most(|side| side.socket),
+            forwarded: most(|side| side.forwarded),
+            kernel: most(|side| side.kernel),
+            packet_socket: most(|side| side.packet_socket),
+            not_ip: most(|side| side.not_ip),
+            offload: most(|side| side.offload),
+            unexplained: 0,
+        }
+        .balanced();
+        *shown
+    }
+}
+
+/// A remainder. What was left of one reading may turn out to be something else, but nothing that
+/// turned out so comes back: the least of all readings since is certain.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    certain: u64,
+    /// The oldest reading that is not certain: when it was taken, and the least of it and all since.
+    open: Option<(Instant, u64)>,
+}
+
+impl Held {
+    /// Takes a reading; what is certain now.
+    fn take(&mut self, reading: u64, time: Instant) -> u64 {
+        let (since, least) = self.open.unwrap_or((time, reading));
+        let least = least.min(reading);
+        self.open = if time.since(since) < ON_ITS_WAY {
+            Some((since, least))
+        } else {
+            self.certain = self.certain.max(least);
+            Some((time, reading))
+        };
+        self.certain
+    }
+}
+
+/// A whole, of which [`share`] is a part.
+const WHOLE: u64 = 1 << 40;
+
+/// The share that `part` is of `all`.
+fn share(part: Bytes, all: Bytes) -> u64 {
+    let share = u128::from(part.0) * u128::from(WHOLE) / u128::from(all.0.max(1));
+    u64::try_from(share).unwrap_or(WHOLE).min(WHOLE)
+}
+
+/// The reverse.
+fn part(share: u64, all: Bytes) -> Bytes {
+    let part = u128::from(all.0) * u128::from(share) / u128::from(WHOLE);
+    Bytes(u64::try_from(part).unwrap_or(all.0))
+}
+
+impl LedgerSide {
+    /// The same, with what the parts lack as `unexplained`.
+    fn balanced(self) -> Self {
+        let Self {
+            frames,
+            socket,
+            forwarded,
+            kernel,
+            packet_socket,
+            not_ip,
+            offload,
+            unexplained: _,
+        } = self;
+        let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
+        let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
+        let unexplained = i128::from(frames.0) - explained;
+        Self {
+            unexplained: i64::try_from(unexplained).unwrap_or(if unexplained < 0 {
+                i64::MIN
+            } else {
+                i64::MAX
+            }),
+            ..self
+        }
+    }
 }
 
 /// The ledger of a direction. `since` is what the interface's own counter said when Flow began to
@@ -21,7 +168,7 @@ pub(super) enum Way {
 /// anybody knows whose a packet is: it counts all packets and those that are not IP. Packets
 /// delivered are counted at their socket, forwarded ones when they leave through another interface.
 /// The rest is the kernel's: no socket took it, so the kernel answered or dropped it.
-pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
+fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
@@ -43,9 +190,6 @@ pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
         socket = socket.since(split(class(Class::Total), &taken));
     }
     let offload = offload(frames, side);
-    let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
-    let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
-    let unexplained = i128::from(frames.0) - explained;
     LedgerSide {
         frames,
         socket,
@@ -54,12 +198,9 @@ pub(super) fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
         packet_socket,
         not_ip,
         offload,
-        unexplained: i64::try_from(unexplained).unwrap_or(if unexplained < 0 {
-            i64::MIN
-        } else {
-            i64::MAX
-        }),
+        unexplained: 0,
     }
+    .balanced()
 }
 
 /// Bytes of headers that the stack repeated on the way from the interface to the sockets: a buffer of
@@ -247,6 +388,86 @@ mod tests {
     fn a_counter_that_was_reset_is_no_frames() {
         let ledger = side(&sides(10, &[]), Bytes(500), Way::Egress);
         assert_eq!(ledger, LedgerSide::default());
+    }
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant(milliseconds * 1_000_000)
+    }
+
+    /// What an account reports of readings of ingress: total, taken by sockets, and the interface's
+    /// own.
+    fn reported(readings: &[(u64, u64, u64)]) -> Account {
+        let mut account = Account::default();
+        for (tick, (total, socket, own)) in readings.iter().enumerate() {
+            let classes = [(Class::Total, *total, 0), (Class::Socket, *socket, 0)];
+            let counted = sides(*own, &classes);
+            account.take(&counted, Bytes(0), Way::Ingress, at(1000 * tick as u64));
+        }
+        account
+    }
+
+    #[test]
+    fn a_packet_on_its_way_to_its_socket_is_never_the_kernels() {
+        let mut account = reported(&[(0, 0, 0), (1000, 900, 1000)]);
+        assert_eq!(account.shown().kernel, Bytes(0));
+        assert_eq!(account.shown().unexplained, 100);
+        let classes = [(Class::Total, 1000, 0), (Class::Socket, 1000, 0)];
+        let counted = sides(1000, &classes);
+        let ledger = account.take(&counted, Bytes(0), Way::Ingress, at(2000));
+        assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
+    }
+
+    #[test]
+    fn what_no_socket_took_until_the_next_reading_is_the_kernels() {
+        let account = reported(&[(0, 0, 0), (1000, 900, 1000), (2000, 1800, 2000)]);
+        assert_eq!(account.shown().kernel, Bytes(100));
+        assert_eq!(account.shown().unexplained, 100);
+        let mut account = reported(&[(0, 0, 0), (1000, 900, 1000)]);
+        assert_eq!(account.close().kernel, Bytes(100));
+        assert_eq!(account.shown().unexplained, 0);
+    }
+
+    #[test]
+    fn readings_that_follow_at_once_make_nothing_certain() {
+        let mut held = Held::default();
+        for (reading, milliseconds, certain) in [
+            (0, 0, 0),
+            (100, 1000, 0),
+            (100, 1001, 0),
+            (70, 1050, 0),
+            (90, 1100, 70),
+            (90, 2000, 90),
+        ] {
+            let seen = held.take(reading, at(milliseconds));
+            assert_eq!(seen, certain, "{reading} after {milliseconds} ms");
+        }
+    }
+
+    #[test]
+    fn headers_that_the_interface_is_known_to_count_are_reported_at_once() {
+        let mut account = Account::default();
+        let mut take = |large: u64, seconds: u64| {
+            let classes = [
+                (Class::Total, large * 64_000, large * 2800),
+                (Class::Socket, large * 64_000, large * 2800),
+            ];
+            let counted = sides(large * 66_800, &classes);
+            let ledger = account.take(&counted, Bytes(0), Way::Egress, at(1000 * seconds));
+            (ledger.offload.0, ledger.unexplained)
+        };
+        assert_eq!(take(1, 0), (0, 2800));
+        assert_eq!(take(2, 1), (5600, 0));
+        assert_eq!(take(9, 2), (25_200, 0));
+    }
+
+    #[test]
+    fn a_ledger_that_begins_anew_goes_on_from_what_was_reported() {
+        let mut account = reported(&[(0, 0, 0), (1000, 900, 1000), (1000, 900, 1000)]);
+        account.restart();
+        let classes = [(Class::Total, 50, 0), (Class::Socket, 50, 0)];
+        let ledger = account.take(&sides(50, &classes), Bytes(0), Way::Ingress, at(9000));
+        assert_eq!((ledger.frames, ledger.socket), (Bytes(1050), Bytes(950)));
+        assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(100), 0));
     }
 
     proptest! {

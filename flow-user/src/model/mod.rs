@@ -237,6 +237,7 @@ impl Model {
         self.current = None;
         self.flows
             .settle(self.now, &mut self.processes, &mut self.changes);
+        self.interfaces.finish();
         self.tell();
     }
 
