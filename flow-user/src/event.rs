@@ -389,7 +389,8 @@ pub struct ClassCount {
 /// One direction of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceSide {
-    /// The interface's own counters, as `ip -s link` shows them. Cumulative since it was made.
+    /// The interface's own counters, as `ip -s link` shows them, but continued where those begin
+    /// anew. Cumulative since it was made.
     pub bytes: Bytes,
     pub packets: u64,
     pub errors: u64,

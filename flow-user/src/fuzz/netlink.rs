@@ -15,7 +15,7 @@ const FIXED: [usize; 5] = [12, 16, 20, 16, 72];
 pub fn route(bytes: &[u8]) {
     walk(bytes);
     for message in messages(bytes) {
-        if let Some(LinkChange::Gone { ifindex }) = change(message) {
+        if let Some(LinkChange::Gone { ifindex, .. }) = change(message) {
             assert!(message.body.len() >= 8 && message.body[4..8] == ifindex.to_ne_bytes());
         }
         interface(message.body);

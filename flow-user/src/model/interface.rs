@@ -22,7 +22,7 @@ const PAST: usize = 1024;
 pub(super) struct InterfaceTable {
     history: Duration,
     entries: BTreeMap<u32, Entry>,
-    /// Ledgers of interfaces that are gone, by index and name; the earliest first.
+    /// Ledgers of interfaces that are gone or renamed, by index and name; the earliest first.
     past: VecDeque<(u32, Arc<str>, Accounts)>,
 }
 
@@ -38,6 +38,11 @@ impl Accounts {
     fn restart(&mut self) {
         self.ingress.restart();
         self.egress.restart();
+    }
+
+    fn rise_to(&mut self, other: &Self) {
+        self.ingress.rise_to(&other.ingress);
+        self.egress.rise_to(&other.egress);
     }
 
     fn close(&mut self, row: &mut Interface) {
@@ -87,13 +92,18 @@ impl InterfaceTable {
             Some(known) if known.row.gone.is_none() => known,
             gone => {
                 if let Some(gone) = gone {
-                    self.keep(gone);
+                    self.keep(&gone.row, gone.accounts);
                 }
                 let mut accounts = self.take_past(fact.ifindex, &fact.name);
                 accounts.restart();
                 Entry::new(&fact, accounts, now, time)
             }
         };
+        if entry.row.name != fact.name {
+            self.keep(&entry.row, entry.accounts.clone());
+            let past = self.take_past(fact.ifindex, &fact.name);
+            entry.accounts.rise_to(&past);
+        }
         if entry.row.classified != fact.classified {
             entry.first = now;
             entry.accounts.restart();
@@ -114,9 +124,8 @@ impl InterfaceTable {
         name
     }
 
-    /// Keeps the ledger of an interface that is gone.
-    fn keep(&mut self, gone: Entry) {
-        let Entry { row, accounts, .. } = gone;
+    /// Keeps the ledger of an interface that is gone, or has another name now.
+    fn keep(&mut self, row: &Interface, accounts: Accounts) {
         if self.past.len() >= PAST {
             self.past.pop_front();
         }
@@ -201,7 +210,7 @@ impl InterfaceTable {
             .map(|(_, entry)| entry)
             .collect();
         for entry in over {
-            self.keep(entry);
+            self.keep(&entry.row, entry.accounts);
         }
     }
 

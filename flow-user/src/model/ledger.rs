@@ -73,13 +73,33 @@ impl Account {
         };
     }
 
+    /// Goes on from what another account had reported, where that is more.
+    pub(super) fn rise_to(&mut self, other: &Self) {
+        let (shown, other) = (self.shown, other.shown);
+        let more = |part: fn(&LedgerSide) -> Bytes| part(&other).since(part(&shown));
+        let lacking = LedgerSide {
+            frames: more(|side| side.frames),
+            socket: more(|side| side.socket),
+            forwarded: more(|side| side.forwarded),
+            kernel: more(|side| side.kernel),
+            packet_socket: more(|side| side.packet_socket),
+            not_ip: more(|side| side.not_ip),
+            offload: more(|side| side.offload),
+            unexplained: 0,
+        };
+        for side in [&mut self.base, &mut self.shown] {
+            *side = side.plus(&lacking);
+        }
+    }
+
     pub(super) fn shown(&self) -> &LedgerSide {
         &self.shown
     }
 
     fn report(&mut self, certain: LedgerSide) -> LedgerSide {
         let Self { base, shown, .. } = self;
-        let most = |part: fn(&LedgerSide) -> Bytes| part(shown).max(part(base) + part(&certain));
+        let now = base.plus(&certain);
+        let most = |part: fn(&LedgerSide) -> Bytes| part(shown).max(part(&now));
         *shown = LedgerSide {
             frames: most(|side| side.frames),
             socket: most(|side| side.socket),
@@ -135,6 +155,20 @@ fn part(share: u64, all: Bytes) -> Bytes {
 }
 
 impl LedgerSide {
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            frames: self.frames + other.frames,
+            socket: self.socket + other.socket,
+            forwarded: self.forwarded + other.forwarded,
+            kernel: self.kernel + other.kernel,
+            packet_socket: self.packet_socket + other.packet_socket,
+            not_ip: self.not_ip + other.not_ip,
+            offload: self.offload + other.offload,
+            unexplained: 0,
+        }
+        .balanced()
+    }
+
     /// The same, with what the parts lack as `unexplained`.
     fn balanced(self) -> Self {
         let Self {

@@ -83,9 +83,13 @@ pub struct Counters {
 pub enum LinkChange {
     /// The interface is new or changed.
     Present(Link),
-    /// The interface is gone, or moved to another namespace.
-    Gone { ifindex: u32 },
-    /// So much happened that some of it was lost, or queues or filters changed: list the interfaces again.
+    /// The interface is gone, or moved to another namespace. Its last counters come with it.
+    Gone {
+        ifindex: u32,
+        counters: Option<Counters>,
+    },
+    /// So much happened that some of it was lost, or queues or filters changed: list the interfaces
+    /// again.
     Relist,
 }
 
@@ -322,6 +326,7 @@ pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
         libc::RTM_NEWLINK => link(message.body).map(LinkChange::Present),
         libc::RTM_DELLINK if is_interface(message.body) => Some(LinkChange::Gone {
             ifindex: u32_at(message.body, 4)?,
+            counters: last_counters(message.body),
         }),
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
             (u32_at(message.body, 12)? == TC_H_ROOT).then_some(LinkChange::Relist)
@@ -362,6 +367,13 @@ fn mirror_targets(body: &[u8]) -> Vec<u32> {
     attributes(table.unwrap_or_default())
         .filter_map(|(_, action)| target(action))
         .collect()
+}
+
+/// What an interface had counted when it went (`rtmsg_ifinfo_build_skb` comes before its end).
+fn last_counters(body: &[u8]) -> Option<Counters> {
+    let (_, stats) =
+        attributes(body.get(LINK_BYTES..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
+    counters(stats)
 }
 
 /// Bridges tell of their ports with messages of the same type and another family; a port that
@@ -458,12 +470,24 @@ impl Link {
         }
     }
 
-    /// Whether the interface's own counters leave that header out. `loopback_xmit` takes it off
-    /// before it counts; these tunnels count from layer 3 on (`iptunnel_xmit`, `vxlan_rcv`,
-    /// `geneve_rx`).
-    pub fn counts_without_header(&self) -> bool {
-        self.hardware == libc::ARPHRD_LOOPBACK
-            || matches!(self.kind.as_deref(), Some("vxlan" | "geneve"))
+    /// How many bytes more of each packet the interface counts than its classifiers see, received
+    /// and sent, as far as its kind is known: its counters show it only once something passed.
+    ///
+    /// `loopback_xmit` takes the link header off before it counts; VXLAN and Geneve count from layer
+    /// 3 on (`iptunnel_xmit`, `vxlan_rcv`, `geneve_rx`). Bridges (`br_pass_frame_up`), VLANs
+    /// (`vlan_do_receive`), teams and VRFs count what came in after it was taken off, and GRE taps
+    /// what goes out (`iptunnel_xmit`).
+    pub fn presumed_more(&self) -> [i64; 2] {
+        let header = -i64::from(self.layout().header);
+        if self.hardware == libc::ARPHRD_LOOPBACK {
+            return [header; 2];
+        }
+        match self.kind.as_deref() {
+            Some("vxlan" | "geneve") => [header; 2],
+            Some("bridge" | "vlan" | "team" | "vrf") => [header, 0],
+            Some("gretap" | "ip6gretap" | "erspan" | "ip6erspan") => [0, header],
+            _ => [0; 2],
+        }
     }
 }
 
@@ -530,8 +554,44 @@ mod tests {
         assert_eq!(change(message(libc::RTM_NEWLINK, &bridge)), None);
         assert_eq!(
             change(message(libc::RTM_DELLINK, &plain)),
-            Some(LinkChange::Gone { ifindex: 7 })
+            Some(LinkChange::Gone {
+                ifindex: 7,
+                counters: None
+            })
         );
+    }
+
+    #[test]
+    fn an_interface_that_goes_leaves_its_counters() {
+        let mut body = body(0, 0);
+        let stats: Vec<u8> = (1_u64..=24).flat_map(u64::to_ne_bytes).collect();
+        push_attribute(&mut body, libc::IFLA_STATS64, &stats);
+        let gone = change(Message {
+            kind: libc::RTM_DELLINK,
+            flags: 0,
+            sequence: 0,
+            body: &body,
+        });
+        let Some(LinkChange::Gone { counters, .. }) = gone else {
+            panic!("{gone:?}");
+        };
+        assert_eq!(counters.unwrap().rx_bytes, 3);
+    }
+
+    #[test]
+    fn a_kind_says_which_way_it_leaves_the_header_out() {
+        let mut link = link(&body(0, 0)).unwrap();
+        link.hardware = libc::ARPHRD_ETHER;
+        let mut of = |kind: &str| {
+            link.kind = Some(kind.into());
+            link.presumed_more()
+        };
+        assert_eq!(of("veth"), [0, 0]);
+        assert_eq!(of("bridge"), [-14, 0]);
+        assert_eq!(of("gretap"), [0, -14]);
+        assert_eq!(of("geneve"), [-14, -14]);
+        link.hardware = libc::ARPHRD_LOOPBACK;
+        assert_eq!(link.presumed_more(), [-14, -14]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod conservation;
 mod flows;
+mod growth;
 mod processes;
 mod scale;
 

@@ -2,7 +2,7 @@
 
 use flow_common::Class;
 
-use super::classifier::Counts;
+use super::{classifier::Counts, counting::Counting};
 use crate::source::interfaces::Counters;
 
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
@@ -18,15 +18,25 @@ impl Before {
     /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
     /// classifier and socket, those that go out by classifier and interface. `own` was read after `before`, and before
     /// `after`: the counts of ingress and egress.
-    pub fn settle(&mut self, before: &(Counts, Counts), own: &Counters, after: &(Counts, Counts)) {
+    pub fn settle(
+        &mut self,
+        before: &(Counts, Counts),
+        own: &Counters,
+        after: &(Counts, Counts),
+        counting: &[Counting; 2],
+    ) {
+        let [received, sent] = counting;
+        let since = |counts: Counts, before: &Counts, counting: &Counting| {
+            as_counted(since(counts, before), counting)
+        };
         let bytes = |counts: &Counts, class: Class| counts[class as usize].bytes;
         // Headers that were repeated, for the interface or a socket, make no packet.
         let with_headers = |counts: &Counts| {
             bytes(counts, Class::Total) + counts[Class::Total as usize].header_bytes
         };
 
-        let passed = since(before.0, &self.ingress);
-        let seen_later = since(after.0, &self.ingress);
+        let passed = since(before.0, &self.ingress, received);
+        let seen_later = since(after.0, &self.ingress, received);
         // Forwarded packets may be more than came in: a bridge makes copies.
         let taken = bytes(&passed, Class::Socket) + bytes(&passed, Class::NotIp);
         let late = taken.since(with_headers(&seen_later));
@@ -36,7 +46,7 @@ impl Before {
         let rx = &mut self.own.rx_bytes;
         *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
 
-        let passed = with_headers(&since(after.1, &self.egress));
+        let passed = with_headers(&since(after.1, &self.egress, sent));
         let tx = &mut self.own.tx_bytes;
         *tx = (*tx).max(own.tx_bytes.saturating_sub(passed.0));
     }
@@ -53,10 +63,20 @@ pub(super) fn since(mut counts: Counts, before: &Counts) -> Counts {
     counts
 }
 
+/// The same as the interface counts it.
+pub(super) fn as_counted(mut counts: Counts, counting: &Counting) -> Counts {
+    counts.iter_mut().for_each(|count| counting.apply(count));
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Bytes;
+
+    fn plain() -> [Counting; 2] {
+        [Counting::presumed(14, 0), Counting::presumed(14, 0)]
+    }
 
     /// Counts of so many bytes in all and for sockets.
     fn counts(total: u64, socket: u64) -> Counts {
@@ -88,7 +108,7 @@ mod tests {
     fn came_in(now: u64, counted: Counts) -> (u64, u64, u64) {
         let mut before = begun();
         let read = (counted, counts(1000, 1000));
-        before.settle(&read, &own(now), &read);
+        before.settle(&read, &own(now), &read, &plain());
         let counted = since(counted, &before.ingress);
         let of = |class: Class| counted[class as usize].bytes.0;
         (
@@ -116,7 +136,7 @@ mod tests {
         let idle = counts(1000, 1000);
         // A packet came in while the first was made: its socket is in it, its classifier not.
         let (torn, whole) = ((counts(1500, 1628), idle), (counts(1628, 1628), idle));
-        before.settle(&torn, &own(1628), &whole);
+        before.settle(&torn, &own(1628), &whole, &plain());
         assert_eq!(before.own.rx_bytes, 1000);
         assert_eq!(before.ingress, counts(1000, 1000));
     }
@@ -138,7 +158,7 @@ mod tests {
         let went_out = |now: u64, egress: Counts| {
             let mut before = begun();
             let read = (counts(1000, 1000), egress);
-            before.settle(&read, &own(now), &read);
+            before.settle(&read, &own(now), &read, &plain());
             now - before.own.tx_bytes
         };
         assert_eq!(went_out(1628, counts(1500, 1500)), 500);

@@ -70,8 +70,6 @@ struct Attached {
     links: Vec<Hold>,
     /// Bytes of the link header, as the classifiers see it.
     link_header: u32,
-    /// Whether the interface's own counters leave it out.
-    counts_without_header: bool,
     /// Whether the clsact qdisc was a Flow's to make, and is ours to remove once nobody uses it.
     made_qdisc: bool,
 }
@@ -89,8 +87,6 @@ pub struct Link<'a> {
     pub ifindex: u32,
     pub name: &'a str,
     pub layout: LinkLayout,
-    /// Whether its own counters leave the link header out.
-    pub counts_without_header: bool,
 }
 
 impl Classifiers {
@@ -204,7 +200,6 @@ impl Classifiers {
         let attached = self.attached.entry(link.ifindex).or_insert(Attached {
             links: Vec::with_capacity(CLASSIFIERS.len()),
             link_header: link.layout.header,
-            counts_without_header: link.counts_without_header,
             made_qdisc,
         });
         let sides = [TcAttachType::Ingress, TcAttachType::Egress];
@@ -279,13 +274,13 @@ impl Classifiers {
         }
     }
 
-    /// The counters of an interface, ingress and egress, counted as the interface itself counts.
+    /// The counters of an interface, ingress and egress, all with its link header.
     ///
     /// # Errors
     /// The kernel refuses the look-up.
     pub fn counts(&self, ifindex: u32) -> Result<(Counts, Counts), MapError> {
         let mut ingress = self.sum(ifindex, Direction::Ingress)?;
-        let mut egress = self.sum(ifindex, Direction::Egress)?;
+        let egress = self.sum(ifindex, Direction::Egress)?;
         let Some(attached) = self.attached.get(&ifindex) else {
             return Ok((ingress, egress));
         };
@@ -293,11 +288,6 @@ impl Classifiers {
         // These two are counted where packets have lost their link header.
         for class in [Class::Socket, Class::Forwarded] {
             add_header(&mut ingress[class as usize], header);
-        }
-        if attached.counts_without_header {
-            for count in ingress.iter_mut().chain(&mut egress) {
-                remove_header(count, header);
-            }
         }
         Ok((ingress, egress))
     }
@@ -380,13 +370,6 @@ fn add(sum: &mut ClassCount, part: &PacketCount) {
 fn add_header(count: &mut ClassCount, header: u64) {
     count.bytes += Bytes(header * count.packets);
     count.header_bytes += Bytes(header * count.frames.saturating_sub(count.packets));
-}
-
-/// The reverse of [`add_header`].
-fn remove_header(count: &mut ClassCount, header: u64) {
-    count.bytes = count.bytes.since(Bytes(header * count.packets));
-    let repeated = header * count.frames.saturating_sub(count.packets);
-    count.header_bytes = count.header_bytes.since(Bytes(repeated));
 }
 
 fn key(ifindex: u32, direction: Direction) -> InterfaceKey {

@@ -10,17 +10,19 @@ use std::{
 };
 
 use aya::Ebpf;
-use flow_common::{ForeignKey, LinkLayout};
+use flow_common::{Class, ForeignKey, LinkLayout};
 use tokio::{task, time};
 
 use super::{
-    beginning::{Before, since},
-    classifier::{self, Classifiers, Way},
+    beginning::{Before, as_counted, since},
+    classifier::{self, Classifiers, Counts, Way},
+    counting::{Counting, Passed, Seen},
     foreign::Foreign,
+    own::{Expected, Own},
     stacking::Stacking,
 };
 use crate::{
-    event::{Bytes, Event, InterfaceFact, InterfaceSide},
+    event::{Bytes, ClassCount, Event, InterfaceFact, InterfaceSide},
     source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
 };
 
@@ -31,6 +33,10 @@ const ON_ITS_WAY: Duration = Duration::from_micros(100);
 /// How long a ledger's beginning may still be corrected. A packet that the interface had counted may wait for its CPU's
 /// turn to take in packets, which others have: on a busy virtual machine for many milliseconds.
 const SETTLING: Duration = Duration::from_millis(500);
+
+/// How often an interface is read again in which something passed between its own counters and the
+/// classifier's.
+const READINGS: usize = 2;
 
 /// How long the start may attach classifiers. The first row waits for them; the interfaces that are left
 /// then get theirs one by one, while Flow runs.
@@ -78,6 +84,14 @@ struct Known {
     before: Before,
     /// Whether it is reported.
     is_chosen: bool,
+    /// Its own counters.
+    own: Own,
+    /// How it counts what it receives, and what it sends.
+    counting: [Counting; 2],
+    /// What the classifier last had counted, since the ledger began: received, sent.
+    seen: [Counts; 2],
+    /// How many of the further segments of buffers it had counted by themselves, and of how many.
+    apart: [(u64, u64); 2],
 }
 
 /// How far the classifiers have come.
@@ -264,13 +278,13 @@ impl Frames {
                 }
                 let known = self.known.get(&ifindex);
                 let known = known.filter(|known| known.is_chosen);
-                let event = known.map(|known| known.event(self.classifiers.as_ref()));
+                let event = known.map(|known| self.event(known));
                 event.into_iter().collect()
             }
-            LinkChange::Gone { ifindex } => {
-                let gone = self.gone(ifindex);
+            LinkChange::Gone { ifindex, counters } => {
+                let gone = self.gone(ifindex, counters);
                 self.stack();
-                gone.into_iter().collect()
+                gone
             }
             LinkChange::Relist => self.list().unwrap_or_else(|error| {
                 log::warn!("cannot list the interfaces: {error}");
@@ -285,7 +299,7 @@ impl Frames {
         let mut links = self.interfaces.list()?;
         let missing = missing(self.known.keys().copied(), &links);
         let gone = missing.into_iter();
-        let gone = gone.filter_map(|ifindex| self.gone(ifindex)).collect();
+        let gone = gone.flat_map(|ifindex| self.gone(ifindex, None)).collect();
         links.sort_by_key(|link| {
             let moved = link.counters.rx_bytes + link.counters.tx_bytes;
             Reverse((self.is_chosen(&link.name), moved))
@@ -367,12 +381,48 @@ impl Frames {
         }
     }
 
-    fn gone(&mut self, ifindex: u32) -> Option<Event> {
+    /// An interface is gone, and had counted so much: its last word comes first.
+    fn gone(&mut self, ifindex: u32, counters: Option<Counters>) -> Vec<Event> {
+        let Some(mut known) = self.known.remove(&ifindex) else {
+            return Vec::new();
+        };
+        let mut is_classified = false;
         if let Some(classifiers) = &mut self.classifiers {
+            is_classified = classifiers.is_attached(ifindex);
+            if is_classified && let Ok(counts) = classifiers.counts(ifindex) {
+                known.end(counters, &counts);
+            }
             classifiers.forget(ifindex);
         }
-        let known = self.known.remove(&ifindex)?;
-        known.is_chosen.then_some(Event::InterfaceGone { ifindex })
+        if !is_classified
+            && let Some(counters) = counters
+            && !known.own.falls(&counters)
+        {
+            known.own.take(counters, None);
+        }
+        self.waiting.retain(|waiting| *waiting != ifindex);
+        self.settling.retain(|(settling, _)| *settling != ifindex);
+        if !known.is_chosen {
+            return Vec::new();
+        }
+        vec![
+            known.event(is_classified, false),
+            Event::InterfaceGone { ifindex },
+        ]
+    }
+
+    /// What an interface is and has counted. Nothing yet while its ledger is about to begin: what is
+    /// corrected then would fall.
+    fn event(&self, known: &Known) -> Event {
+        let ifindex = known.link.ifindex;
+        let is_attached = |classifiers: &Classifiers| classifiers.is_attached(ifindex);
+        let is_classified = self.classifiers.as_ref().is_some_and(is_attached);
+        let is_beginning = self.waiting.contains(&ifindex)
+            || self
+                .settling
+                .iter()
+                .any(|(settling, _)| *settling == ifindex);
+        known.event(is_classified, is_beginning)
     }
 
     /// Takes what an interface is; whether it is time for its classifiers, also if they were refused
@@ -386,15 +436,7 @@ impl Frames {
                 known.link = link;
                 known
             }
-            Entry::Vacant(place) => place.insert(Known {
-                before: Before {
-                    own: link.counters,
-                    ..Before::default()
-                },
-                link,
-                attaching,
-                is_chosen,
-            }),
+            Entry::Vacant(place) => place.insert(Known::new(link, attaching, is_chosen)),
         };
         let Some(classifiers) = &mut self.classifiers else {
             return false;
@@ -414,23 +456,43 @@ impl Frames {
         if let Some(foreign) = &mut self.foreign {
             foreign.look();
         }
-        // Before the classifiers' counters: a packet on its way between the two is then seen by the
-        // classifier only, and the next reading has both.
+        // What has passed an interface before is then with its socket, and what comes after is in
+        // none of the two totals: see `Known::take`.
+        let before: BTreeMap<u32, (Counts, Counts)> = self
+            .classifiers
+            .iter()
+            .flat_map(|classifiers| {
+                let attached = self.known.keys().copied();
+                let attached = attached.filter(|ifindex| classifiers.is_attached(*ifindex));
+                attached.filter_map(|ifindex| Some((ifindex, classifiers.counts(ifindex).ok()?)))
+            })
+            .collect();
         match self.interfaces.stats() {
             Ok(stats) => {
                 for (ifindex, counters) in stats {
-                    if let Some(known) = self.known.get_mut(&ifindex) {
-                        known.link.counters = counters;
+                    let Some(known) = self.known.get_mut(&ifindex) else {
+                        continue;
+                    };
+                    match (&self.classifiers, before.get(&ifindex)) {
+                        (Some(classifiers), Some(before)) => {
+                            known.read(classifiers, &mut self.interfaces, before, counters);
+                        }
+                        _ => known.own.take(counters, None),
                     }
                 }
             }
             Err(error) => log::warn!("cannot read the interfaces' counters: {error}"),
         }
-        self.known
-            .values()
-            .filter(|known| known.is_chosen)
-            .map(|known| known.event(self.classifiers.as_ref()))
-            .collect()
+        let chosen = self.known.values().filter(|known| known.is_chosen);
+        chosen.map(|known| self.event(known)).collect()
+    }
+
+    /// The same for the last time: ledgers that have just begun do not wait any longer.
+    pub fn read_last(&mut self) -> Vec<Event> {
+        self.settle();
+        self.settling.clear();
+        self.waiting.clear();
+        self.read()
     }
 
     /// Corrects the beginnings of the ledgers that have just begun.
@@ -456,30 +518,63 @@ impl Frames {
 }
 
 impl Known {
+    fn new(link: Link, attaching: Attaching, is_chosen: bool) -> Self {
+        let header = link.layout().header;
+        let counting = link
+            .presumed_more()
+            .map(|more| Counting::presumed(header, more));
+        Self {
+            before: Before {
+                own: link.counters,
+                ..Before::default()
+            },
+            own: Own::new(link.counters),
+            counting,
+            seen: Default::default(),
+            apart: Default::default(),
+            link,
+            attaching,
+            is_chosen,
+        }
+    }
+
     /// Begins its ledger, if possible at a moment when nothing passes.
     fn begin(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
-        // In an order in which a packet that comes in between is one that settling finds.
-        let mut read = || {
-            let (ingress, _) = classifiers.counts(ifindex).ok()?;
-            let own = interfaces.stats_of(ifindex).ok()??;
-            let (_, egress) = classifiers.counts(ifindex).ok()?;
-            Some(Before {
-                own,
+        for _ in 0..BEGINNINGS {
+            // In an order in which a packet that comes in between is one that settling finds.
+            let Ok((ingress, _)) = classifiers.counts(ifindex) else {
+                break;
+            };
+            let Ok(Some(read)) = interfaces.stats_of(ifindex) else {
+                break;
+            };
+            let Ok((_, egress)) = classifiers.counts(ifindex) else {
+                break;
+            };
+            self.own.take(read, None);
+            let now = Before {
+                own: *self.own.counters(),
                 ingress,
                 egress,
-            })
-        };
-        for _ in 0..BEGINNINGS {
-            let Some(now) = read() else {
-                return;
             };
             if self.before == now {
-                return;
+                break;
             }
             self.before = now;
             thread::sleep(ON_ITS_WAY);
         }
+        let Before {
+            own,
+            ingress,
+            egress,
+        } = &self.before;
+        let [received, sent] = &mut self.counting;
+        received.begin(own.received(), total(ingress));
+        sent.begin(own.sent(), total(egress));
+        self.seen = Default::default();
+        let begun = self.expected(&self.seen);
+        self.own.compare(&begun, &begun);
     }
 
     /// Corrects the beginning of its ledger, unless the kernel does not tell its counters.
@@ -487,11 +582,145 @@ impl Known {
         let ifindex = self.link.ifindex;
         let counts = || classifiers.counts(ifindex);
         if let Ok(before) = counts()
-            && let Ok(Some(own)) = interfaces.stats_of(ifindex)
+            && let Ok(Some(read)) = interfaces.stats_of(ifindex)
             && let Ok(after) = counts()
         {
-            self.before.settle(&before, &own, &after);
+            self.take(&before, read, &after);
+            let own = self.own.counters();
+            self.before.settle(&before, own, &after, &self.counting);
         }
+    }
+
+    /// Takes its own counters, which were read after the classifier had counted so much. Reads again
+    /// where something passed meanwhile and it matters what.
+    fn read(
+        &mut self,
+        classifiers: &Classifiers,
+        interfaces: &mut Interfaces,
+        before: &(Counts, Counts),
+        read: Counters,
+    ) {
+        if self.own.is_same(&read) && self.since_begun(before) == self.seen {
+            return;
+        }
+        let ifindex = self.link.ifindex;
+        let (mut before, mut read) = (*before, read);
+        for round in 0.. {
+            let Ok(after) = classifiers.counts(ifindex) else {
+                return;
+            };
+            if round < READINGS
+                && after != before
+                && self.wants_calm(&read, &after)
+                && let Ok(Some(again)) = interfaces.stats_of(ifindex)
+            {
+                (before, read) = (after, again);
+                continue;
+            }
+            self.take(&before, read, &after);
+            return;
+        }
+    }
+
+    /// Whether a reading is of use only at a moment when nothing passes.
+    fn wants_calm(&self, read: &Counters, after: &(Counts, Counts)) -> bool {
+        self.own.falls(read)
+            || !self.counting.iter().all(Counting::is_shown)
+            || self.own.differs(&self.expected(&self.since_begun(after)))
+    }
+
+    /// Takes a reading of its own counters, and of the classifier's before and after it.
+    ///
+    /// Of what came in the ledger takes the total from before and what became of it from after: a
+    /// packet on its way from the classifier to its socket has arrived, as a rule, and what came
+    /// meanwhile makes the remainder less, not more, until the next reading.
+    fn take(&mut self, before: &(Counts, Counts), read: Counters, after: &(Counts, Counts)) {
+        let seen_after = self.since_begun(after);
+        self.own.take(read, Some(&self.expected(&seen_after)));
+        let own = [self.own.counters().received(), self.own.counters().sent()];
+        let totals = [(&before.0, &after.0), (&before.1, &after.1)];
+        for ((counting, own), (before, after)) in self.counting.iter_mut().zip(own).zip(totals) {
+            let seen = Seen {
+                before: *total(before),
+                after: *total(after),
+            };
+            counting.take(own, &seen);
+        }
+        let mut seen = self.since_begun(before);
+        for ((apart, own), (seen, begun)) in self.apart.iter_mut().zip(own).zip([
+            (&seen[0], self.before.own.rx_packets),
+            (&seen[1], self.before.own.tx_packets),
+        ]) {
+            let total = total(seen);
+            let further = total.frames.saturating_sub(total.packets);
+            let packets = own.packets.saturating_sub(begun);
+            let more = packets.saturating_sub(total.packets).min(further);
+            // Nearly all or nearly none are all or none: some may be on their way.
+            *apart = match (more, further) {
+                (more, further) if more >= further - further / 16 => (further, further),
+                (more, further) if more <= further / 16 => (0, further),
+                some => some,
+            };
+        }
+        let (expected_before, expected_after) = (self.expected(&seen), self.expected(&seen_after));
+        self.own.compare(&expected_before, &expected_after);
+        let came = *total(&seen[0]);
+        seen = seen_after;
+        seen[0][Class::Total as usize] = came;
+        self.seen = seen;
+    }
+
+    /// It is gone: its last counters, if they were read, and the classifier's.
+    fn end(&mut self, read: Option<Counters>, counts: &(Counts, Counts)) {
+        // What was not read goes on as after a reset.
+        self.take(counts, read.unwrap_or_default(), counts);
+        let own = self.own.counters();
+        self.before.settle(counts, own, counts, &self.counting);
+        self.seen = self.since_begun(counts);
+    }
+
+    /// What the classifier counted since its ledger began.
+    fn since_begun(&self, counts: &(Counts, Counts)) -> [Counts; 2] {
+        let Before {
+            ingress, egress, ..
+        } = &self.before;
+        [since(counts.0, ingress), since(counts.1, egress)]
+    }
+
+    /// What its own counters should have grown by.
+    fn expected(&self, seen: &[Counts; 2]) -> Expected {
+        let of = |direction: usize| {
+            let mut total = *total(&seen[direction]);
+            self.counting[direction].apply(&mut total);
+            let (apart, further) = self.apart[direction];
+            let share = |of: u64| {
+                let share = u128::from(of) * u128::from(apart) / u128::from(further.max(1));
+                u64::try_from(share).unwrap_or(of)
+            };
+            Passed {
+                bytes: total.bytes.0 + share(total.header_bytes.0),
+                packets: total.packets + share(total.frames.saturating_sub(total.packets)),
+            }
+        };
+        let (received, sent) = (of(0), of(1));
+        let Counters {
+            rx_bytes,
+            rx_packets,
+            tx_bytes,
+            tx_packets,
+            ..
+        } = self.before.own;
+        let after = |begun: u64, passed: u64| begun.saturating_add(passed);
+        [
+            Passed {
+                bytes: after(rx_bytes, received.bytes),
+                packets: after(rx_packets, received.packets),
+            },
+            Passed {
+                bytes: after(tx_bytes, sent.bytes),
+                packets: after(tx_packets, sent.packets),
+            },
+        ]
     }
 
     fn described(&self, stacking: &Stacking) -> classifier::Link<'_> {
@@ -505,17 +734,21 @@ impl Known {
                 vrf,
                 ..self.link.layout()
             },
-            counts_without_header: self.link.counts_without_header(),
         }
     }
 
-    fn event(&self, classifiers: Option<&Classifiers>) -> Event {
-        let counters: &Counters = &self.link.counters;
+    /// What is known of it; `is_beginning` says that its ledger is about to begin.
+    fn event(&self, is_classified: bool, is_beginning: bool) -> Event {
+        let counters = if is_beginning {
+            &self.before.own
+        } else {
+            self.own.counters()
+        };
         let mut fact = InterfaceFact {
             ifindex: self.link.ifindex,
             name: Arc::clone(&self.link.name),
             up: self.link.up,
-            classified: false,
+            classified: is_classified,
             ingress: InterfaceSide {
                 bytes_at_attach: Bytes(self.before.own.rx_bytes),
                 packets_at_attach: self.before.own.rx_packets,
@@ -527,16 +760,18 @@ impl Known {
                 ..counters.egress()
             },
         };
-        let counts = classifiers
-            .filter(|classifiers| classifiers.is_attached(self.link.ifindex))
-            .and_then(|classifiers| classifiers.counts(self.link.ifindex).ok());
-        if let Some((ingress, egress)) = counts {
-            fact.classified = true;
-            fact.ingress.classes = since(ingress, &self.before.ingress);
-            fact.egress.classes = since(egress, &self.before.egress);
+        if is_classified && !is_beginning {
+            let [ingress, egress] = &self.seen;
+            let [received, sent] = &self.counting;
+            fact.ingress.classes = as_counted(*ingress, received);
+            fact.egress.classes = as_counted(*egress, sent);
         }
         Event::Interface(Box::new(fact))
     }
+}
+
+fn total(counts: &Counts) -> &ClassCount {
+    &counts[Class::Total as usize]
 }
 
 /// Which of the interfaces known are not among those listed.

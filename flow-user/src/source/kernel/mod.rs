@@ -6,6 +6,7 @@ mod beside;
 pub mod btf;
 
 mod classifier;
+mod counting;
 pub mod environment;
 pub(crate) mod facts;
 mod foreign;
@@ -17,6 +18,7 @@ mod loader;
 mod map_calls;
 mod maps;
 pub(crate) mod offsets;
+mod own;
 mod pins;
 pub mod probe;
 mod programs;
@@ -477,7 +479,7 @@ impl Kernel {
         self.tracker
             .finish(self.epoch, &entryless, time, &mut self.maps, out);
         self.compare(listing, out);
-        let interfaces = self.frames.read();
+        let interfaces = self.frames.read_last();
         out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
         self.recursions = programs::recursions(&self.ebpf);
         self.losses(time, out);

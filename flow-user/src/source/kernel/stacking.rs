@@ -78,10 +78,7 @@ impl Stacking {
             let mut flags = 0;
             for (bit, is_set) in [
                 (link::UPPER, uppers.contains(&ifindex)),
-                (
-                    link::COPIES,
-                    is_loop || mirrors.contains(&ifindex),
-                ),
+                (link::COPIES, is_loop || mirrors.contains(&ifindex)),
                 (link::LOOPS, is_loop),
                 (link::QUEUED, queued.contains(&ifindex)),
                 (link::BELOW_QUEUED, below_queued.contains(&ifindex)),

@@ -1,0 +1,310 @@
+//! What an interface counts of each packet, found out from its counters and the classifier's.
+//!
+//! Interfaces do not agree on it, and many count otherwise what they receive than what they send: a
+//! bridge, a VLAN and a VRF device count received packets without their link header (they take it
+//! off first), a GRE tap device those it sends. Others count four bytes more for each, a checksum
+//! or a tag. No list of kinds is ever complete, so [`Counting::take`] compares: so many packets, so
+//! many bytes in the one and in the other. What is known of a kind counts until there is evidence.
+
+use crate::event::ClassCount;
+
+/// Bytes that an interface counts more of each packet, at most.
+const MOST: i64 = 64;
+/// Packets that must agree before a difference is believed that is neither none nor the link header.
+const SOME: u64 = 16;
+
+/// Bytes and packets of one direction, as the interface counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub bytes: u64,
+    pub packets: u64,
+}
+
+/// The total of a direction, as its classifier counted it: before and after the interface's own
+/// counters were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub before: ClassCount,
+    pub after: ClassCount,
+}
+
+/// How an interface counts in one direction.
+#[derive(Clone, Debug)]
+pub struct Counting {
+    /// Bytes of the link header.
+    header: u32,
+    /// Bytes that it counts of each packet more than the classifier does.
+    more: i64,
+    /// Packets that showed it; 0 if it is presumed.
+    evidence: u64,
+    /// Where the comparison begins.
+    mark: (Passed, ClassCount),
+}
+
+impl Counting {
+    /// A presumption.
+    pub fn presumed(header: u32, more: i64) -> Self {
+        Self {
+            header,
+            more,
+            evidence: 0,
+            mark: Default::default(),
+        }
+    }
+
+    /// Whether the packets seen so far showed it.
+    pub fn is_shown(&self) -> bool {
+        self.evidence > 0
+    }
+
+    /// The comparison begins here.
+    pub fn begin(&mut self, own: Passed, total: &ClassCount) {
+        self.mark = (own, *total);
+    }
+
+    /// Compares. What was shown by more packets stands against what fewer show.
+    pub fn take(&mut self, own: Passed, seen: &Seen) {
+        let (own_mark, seen_mark) = &self.mark;
+        let passed = Passed {
+            bytes: own.bytes.saturating_sub(own_mark.bytes),
+            packets: own.packets.saturating_sub(own_mark.packets),
+        };
+        let total = since(&seen.after, seen_mark);
+        let gap = since(&seen.after, &seen.before).bytes.0;
+        if total.packets == 0 {
+            return;
+        }
+        let shown = more_of_each(passed, &total, gap, self.header);
+        if let Some(more) = shown
+            && (more == self.more || passed.packets > self.evidence.saturating_mul(2))
+        {
+            if more != self.more {
+                log::debug!("an interface counts {more} bytes more of each packet");
+                self.evidence = 0;
+            }
+            self.more = more;
+            self.evidence += passed.packets;
+        }
+        if gap == 0 {
+            // Whatever it was, a packet lost in between say: it shall not spoil the next comparison.
+            self.begin(own, &seen.after);
+        }
+    }
+
+    /// What the classifier counted, as the interface counts it.
+    pub fn apply(&self, count: &mut ClassCount) {
+        let change = |bytes: u64, packets: u64| {
+            let more = i128::from(self.more) * i128::from(packets);
+            let sum = i128::from(bytes) + more;
+            u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
+        };
+        count.bytes.0 = change(count.bytes.0, count.packets);
+        let repeated = count.frames.saturating_sub(count.packets);
+        count.header_bytes.0 = change(count.header_bytes.0, repeated);
+    }
+}
+
+/// How many bytes more of each packet the interface counted, if that shows. `gap` is what passed
+/// between two readings of the classifier with the interface's between them.
+///
+/// An interface counts buffers or segments, or some of them so and some so; its packets tell how
+/// many headers were repeated for it. More packets than segments or fewer than buffers means that
+/// the two did not see the same packets.
+fn more_of_each(own: Passed, total: &ClassCount, gap: u64, header: u32) -> Option<i64> {
+    let further = total.frames.saturating_sub(total.packets);
+    let apart = own.packets.checked_sub(total.packets)?;
+    if own.packets == 0 || apart > further {
+        return None;
+    }
+    let repeated =
+        u128::from(total.header_bytes.0) * u128::from(apart) / u128::from(further.max(1));
+    let plain = i128::from(total.bytes.0) + i128::try_from(repeated).ok()?;
+    let difference = i64::try_from(i128::from(own.bytes) - plain).ok()?;
+    let packets = i64::try_from(own.packets).ok()?;
+    let gap = i64::try_from(gap).ok()?;
+    // All by the same: a checksum, a tag, a link header.
+    let each = difference.checked_add(difference.signum() * (packets / 2))? / packets;
+    let is_each = |more: i64, doubt: i64| {
+        let rest = difference.checked_sub(more.checked_mul(packets)?)?;
+        (rest.checked_abs()? <= doubt).then_some(more)
+    };
+    let is_whole = apart == 0 || apart == further;
+    if is_whole && own.packets >= SOME && each.abs() <= MOST && gap <= packets / 8 {
+        let doubt = if gap == 0 { 0 } else { packets / 8 };
+        if let Some(more) = is_each(each, doubt) {
+            return Some(more);
+        }
+    }
+    // With the link header or without, by far.
+    let header = i64::from(header);
+    if gap > packets.checked_mul(header)? / 8 {
+        return None;
+    }
+    let doubt = if is_whole && packets < 4 {
+        0
+    } else {
+        packets.checked_mul(header)? / 4
+    };
+    is_each(0, doubt).or_else(|| is_each(-header, doubt))
+}
+
+fn since(now: &ClassCount, before: &ClassCount) -> ClassCount {
+    ClassCount {
+        packets: now.packets.saturating_sub(before.packets),
+        bytes: now.bytes.since(before.bytes),
+        frames: now.frames.saturating_sub(before.frames),
+        header_bytes: now.header_bytes.since(before.header_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Bytes;
+
+    const ETHERNET: u32 = 14;
+
+    fn count(packets: u64, bytes: u64, frames: u64, header_bytes: u64) -> ClassCount {
+        ClassCount {
+            packets,
+            bytes: Bytes(bytes),
+            frames,
+            header_bytes: Bytes(header_bytes),
+        }
+    }
+
+    fn passed(packets: u64, bytes: u64) -> Passed {
+        Passed { bytes, packets }
+    }
+
+    fn shown(own: Passed, total: ClassCount) -> Option<i64> {
+        more_of_each(own, &total, 0, ETHERNET)
+    }
+
+    #[test]
+    fn the_first_packet_shows_whether_its_link_header_counts() {
+        let total = count(1, 74, 1, 0);
+        assert_eq!(shown(passed(1, 74), total), Some(0));
+        assert_eq!(shown(passed(1, 60), total), Some(-14));
+        assert_eq!(shown(passed(1, 78), total), None, "one packet is too few");
+        assert_eq!(shown(passed(0, 0), total), None, "it is on its way");
+        assert_eq!(shown(passed(2, 150), total), None, "another was not seen");
+    }
+
+    #[test]
+    fn a_checksum_or_a_tag_of_each_packet_counts() {
+        let total = count(100, 7400, 100, 0);
+        assert_eq!(shown(passed(100, 7800), total), Some(4));
+        assert_eq!(shown(passed(100, 6400), total), Some(-10));
+        // Of some packets only: nothing that is the same for each.
+        assert_eq!(shown(passed(100, 7600), total), Some(0));
+        assert_eq!(shown(passed(100, 9400), total), None);
+    }
+
+    #[test]
+    fn buffers_and_segments_are_told_by_the_packets() {
+        // Two buffers of 40 segments and one of 10.
+        let total = count(3, 128_000, 90, 87 * 66);
+        assert_eq!(shown(passed(3, 128_000), total), Some(0));
+        assert_eq!(shown(passed(3, 128_000 - 3 * 14), total), Some(-14));
+        let all = 128_000 + 87 * 66;
+        assert_eq!(shown(passed(90, all), total), Some(0));
+        assert_eq!(shown(passed(90, all - 90 * 14), total), Some(-14));
+        // The buffer of 10 had come one by one.
+        let some = 128_000 + 9 * 66;
+        assert_eq!(shown(passed(12, some), total), Some(0));
+        assert_eq!(shown(passed(12, some - 12 * 14), total), Some(-14));
+    }
+
+    #[test]
+    fn what_passes_between_the_readings_must_be_little() {
+        let total = count(1000, 74_000, 1000, 0);
+        let of = |own: u64, gap: u64| more_of_each(passed(1000, own), &total, gap, ETHERNET);
+        assert_eq!(of(60_000, 0), Some(-14));
+        assert_eq!(of(60_100, 1500), Some(-14));
+        assert_eq!(of(74_000, 1500), Some(0));
+        assert_eq!(of(60_000, 15_000), None);
+    }
+
+    #[test]
+    fn what_many_packets_showed_a_few_do_not_change() {
+        let mut counting = Counting::presumed(ETHERNET, 0);
+        let mut take = |packets: u64, own: u64| {
+            let total = count(packets, packets * 74, packets, 0);
+            let seen = Seen {
+                before: total,
+                after: total,
+            };
+            counting.take(passed(packets, own), &seen);
+            counting.more
+        };
+        assert_eq!(take(1, 60), -14, "the first");
+        assert_eq!(take(200, 200 * 60), -14);
+        // Another packet came than the one that was seen.
+        assert_eq!(take(201, 200 * 60 + 74), -14);
+        assert_eq!(
+            take(1500, 200 * 60 + 1300 * 74),
+            0,
+            "it counts otherwise now"
+        );
+    }
+
+    #[test]
+    fn a_packet_that_was_lost_spoils_one_comparison_only() {
+        let mut counting = Counting::presumed(ETHERNET, 0);
+        let mut take = |seen: u64, own: u64| {
+            let total = count(seen, seen * 74, seen, 0);
+            let seen = Seen {
+                before: total,
+                after: total,
+            };
+            counting.take(passed(own, own * 60), &seen);
+            counting.more
+        };
+        assert_eq!(take(10, 9), 0);
+        assert_eq!(take(20, 19), -14);
+    }
+
+    #[test]
+    fn counts_become_what_the_interface_counts() {
+        let mut total = count(3, 128_000, 90, 87 * 66);
+        Counting::presumed(ETHERNET, -14).apply(&mut total);
+        assert_eq!(total, count(3, 128_000 - 3 * 14, 90, 87 * 52));
+        let mut nothing = ClassCount::default();
+        Counting::presumed(ETHERNET, -14).apply(&mut nothing);
+        assert_eq!(nothing, ClassCount::default());
+    }
+
+    proptest! {
+        /// Packets of any sizes, of which a few are on their way when the counters are read.
+        #[test]
+        fn no_packet_on_its_way_misleads(
+            sizes in prop::collection::vec(60..9000_u64, 1..200),
+            on_their_way in 0..4_usize,
+            more in prop::sample::select(vec![0_i64, -14]),
+        ) {
+            let counted = sizes.len().saturating_sub(on_their_way);
+            let own: u64 = sizes[..counted].iter().sum();
+            let own = own.checked_add_signed(more * counted as i64).unwrap();
+            let total = count(sizes.len() as u64, sizes.iter().sum(), sizes.len() as u64, 0);
+            let shown = shown(passed(counted as u64, own), total);
+            prop_assert!(shown.is_none_or(|shown| shown == more), "{shown:?}");
+            prop_assert!(on_their_way > 0 || shown.is_some());
+        }
+
+        #[test]
+        fn no_counters_panic(
+            own in any::<[u64; 2]>(),
+            total in any::<[u64; 4]>(),
+            gap: u64,
+            header in 0..64_u32,
+        ) {
+            let [packets, bytes, frames, header_bytes] = total;
+            let mut total = count(packets, bytes, frames, header_bytes);
+            let more = more_of_each(passed(own[0], own[1]), &total, gap, header);
+            Counting::presumed(header, more.unwrap_or(-14)).apply(&mut total);
+        }
+    }
+}
