@@ -35,8 +35,8 @@ pub struct LinkLayout {
     pub gso_max_segments: u32,
     /// Bits of [`link`].
     pub flags: u32,
-    /// Index of the VRF device that takes what comes in; 0 without one. It has no ingress of its own.
-    pub vrf: u32,
+    /// Index of the bridge, bond or VRF that it is a port of; 0 without one.
+    pub master: u32,
 }
 const _: () = assert!(size_of::<LinkLayout>() == 24);
 plain!(LinkLayout);
@@ -52,10 +52,14 @@ pub mod link {
     pub const QUEUED: u32 = 4;
     /// One below an interface with [`QUEUED`].
     pub const BELOW_QUEUED: u32 = 8;
-    /// What comes in is read from a device file (macvtap).
+    /// What comes in may be read from a device file (macvtap).
     pub const TAP: u32 = 16;
     /// What leaves by it comes in by it, and goes back to where it was (IFB).
     pub const LOOPS: u32 = 32;
+    /// One with [`TAP`] by which a socket of this host has sent. The programs set it.
+    pub const USED_HERE: u32 = 128;
+    /// Its master is a VRF, which takes what comes in and has no ingress of its own.
+    pub const IN_VRF: u32 = 64;
 }
 
 /// Bits of the one element of the map `STACKING`: what the host has. Without any of it each packet

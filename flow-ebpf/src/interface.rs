@@ -24,13 +24,13 @@ const PACKET_LOOPBACK: u32 = 5;
 const LAST_PROTOCOL: u32 = 255;
 
 /// An interface that the loader did not describe: nothing is cut.
-const UNKNOWN: LinkLayout = LinkLayout {
+pub const UNKNOWN: LinkLayout = LinkLayout {
     header: 0,
     gso_max_size: u32::MAX,
     gso_ipv4_max_size: u32::MAX,
     gso_max_segments: u32::MAX,
     flags: 0,
-    vrf: 0,
+    master: 0,
 };
 
 /// Where a packet's network header is.

@@ -15,9 +15,9 @@ use flow_common::{
 use crate::{
     account::{self, Taker},
     atomic,
-    interface::{self, Network},
+    interface::{self, Network, UNKNOWN},
     kernel::HOST_NETNS,
-    maps::{FOREIGN, FOREIGN_SEEN, PASSING, QUEUED, STACKING},
+    maps::{FOREIGN, FOREIGN_SEEN, LINKS, PASSING, QUEUED, STACKING},
     packet::{self, Packet},
     socket::{self, state},
 };
@@ -46,6 +46,8 @@ pub struct Passing {
     /// The socket's network namespace.
     sent_netns: u32,
     padding: u32,
+    /// Where the network header of the one lies that leaves now.
+    leaves_at: u64,
 }
 
 const ICMPV6: u8 = 58;
@@ -96,13 +98,22 @@ pub fn came_in(
         return;
     }
     let layout = interface::layout(ifindex);
-    if layout.flags & link::TAP != 0 {
-        // Whoever reads the device file has it.
+    if layout.flags & (link::TAP | link::USED_HERE) == link::TAP {
+        // Whoever reads the device file has it (`tap_handle_frame`).
         let packet = packet.without_link_header(network.offset);
         account::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
     }
-    if layout.vrf != 0 {
-        came_in_by_vrf(skb, ifindex, layout.vrf, network, packet);
+    if layout.flags & link::IN_VRF != 0 {
+        came_in_by_vrf(skb, ifindex, layout.master, network, packet);
+    }
+}
+
+/// A socket of this host sent by an interface: if what comes in could be read from a device file, it is not.
+#[inline(always)]
+pub fn used_here(ifindex: u32) {
+    if let Some(layout) = LINKS.get_ptr_mut(ifindex) {
+        // SAFETY: a live map value; whoever else writes it sets the same bit, or the loader makes it anew.
+        unsafe { (*layout).flags |= link::USED_HERE };
     }
 }
 
@@ -228,23 +239,24 @@ pub fn leaves_first(
             && (*passing).left_by != ifindex
             && ((*passing).left_at == start || (*passing).left == buffer)
     };
-    let flags = if stacking == 0 {
-        0
+    let layout = if stacking == 0 {
+        UNKNOWN
     } else {
-        interface::layout(ifindex).flags
+        interface::layout(ifindex)
     };
-    if flags & link::COPIES != 0 {
+    if layout.flags & link::COPIES != 0 {
         return false;
     }
     let mut first = ifindex;
-    if flags & link::BELOW_QUEUED != 0 {
-        if was_queued(buffer, start) && !again {
-            // Its copies for other ports follow.
-            again = true;
-            first = 0;
-        }
+    if layout.flags & link::BELOW_QUEUED != 0
+        && !again
+        && was_queued(skb, start, came_from, layout.master)
+    {
+        // Its copies for other ports follow.
+        again = true;
+        first = 0;
     }
-    if flags & link::QUEUED != 0 {
+    if layout.flags & link::QUEUED != 0 {
         queue(buffer, start, ifindex);
     }
     if !again || first == 0 {
@@ -268,35 +280,35 @@ fn queue(buffer: u64, start: u64, ifindex: u32) {
     let _ = QUEUED.insert(start, ifindex, 0);
 }
 
-/// Whether a packet was remembered; it is no more.
+/// Whether a packet has waited at an upper interface, and so left there first. Its queue may have cut it
+/// into segments (`tbf_segment`), which nobody remembers.
 #[inline(always)]
-fn was_queued(buffer: u64, start: u64) -> bool {
-    let by_buffer = QUEUED.remove(buffer).is_ok();
+fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, master: u32) -> bool {
+    if master != 0 {
+        // A bridge hands on what other ports received; all else it sent itself.
+        return interface::layout(came_from).master != master;
+    }
+    // SAFETY: a field that a TC program may read.
+    if unsafe { (*skb).vlan_present } != 0 {
+        return true;
+    }
+    let by_buffer = QUEUED.remove(skb as u64).is_ok();
     let by_place = QUEUED.remove(start).is_ok();
     by_buffer || by_place
 }
 
-/// Whether a packet that leaves has left by the same interface before, and comes back from an IFB device.
-/// Only the second time it reaches the interface, but the first time it still had its socket.
+/// Whether a packet that leaves has left by the same interface before, and comes back from an IFB device
+/// (`ifb_ri_tasklet`). Only the second time it reaches the interface, but the first time it still had its
+/// socket.
 #[inline(always)]
-pub fn comes_back(skb: *mut __sk_buff, start: u64) -> bool {
-    // SAFETY: fields that a TC program may read.
-    let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    // `tcf_mirred_to_dev` notes where it came from, and `ifb_ri_tasklet` sends it there.
-    ifindex == came_from && was_queued(skb as u64, start)
+pub fn comes_back(ifindex: u32, came_from: u32) -> bool {
+    came_from != 0 && came_from != ifindex && interface::layout(came_from).flags & link::LOOPS != 0
 }
 
 /// A packet that leaves by an IFB device: that counts it as received when it takes it (`ifb_xmit`), and as
 /// sent when it gives it back.
 #[inline(always)]
-pub fn loops(
-    skb: *mut __sk_buff,
-    ifindex: u32,
-    came_from: u32,
-    start: u64,
-    class: Class,
-    packet: &Packet,
-) {
+pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     if interface::layout(ifindex).flags & link::LOOPS == 0 {
         return;
     }
@@ -313,14 +325,6 @@ pub fn loops(
             Class::Kernel | Class::Total => {}
         }
     }
-    // What came in goes on from there and is seen no more by this interface's classifier.
-    let came_in = PASSING.get_ptr(0).is_some_and(|passing| {
-        // SAFETY: a live map value, this CPU's own.
-        unsafe { (*passing).came_at == start && (*passing).came_by == came_from }
-    });
-    if !came_in {
-        queue(skb as u64, start, ifindex);
-    }
 }
 
 /// Bytes that the headers of a tunnel take at most.
@@ -330,9 +334,14 @@ const TUNNEL_HEADERS: u64 = 256;
 /// of it, and taken away where it came from (`skb_scrub_packet`).
 #[inline(always)]
 pub fn holds_forwarded(skb: *mut __sk_buff, start: u64) -> bool {
-    PASSING.get_ptr(0).is_some_and(|passing| {
-        // SAFETY: a live map value, this CPU's own.
-        let (left, left_at) = unsafe { ((*passing).left, (*passing).left_at) };
-        left == skb as u64 && left_at.wrapping_sub(start) < TUNNEL_HEADERS && left_at != start
+    PASSING.get_ptr_mut(0).is_some_and(|passing| {
+        // SAFETY: a live map value, this CPU's own. Once it was there, the verifier takes the pointer for a
+        // number ("math between pkt pointer and register with unbounded min value is not allowed").
+        let (left, left_at, start) = unsafe {
+            (&raw mut (*passing).leaves_at).write_volatile(start);
+            let start = (&raw const (*passing).leaves_at).read_volatile();
+            ((*passing).left, (*passing).left_at, start)
+        };
+        left == skb as u64 && left_at > start && left_at - start < TUNNEL_HEADERS
     })
 }

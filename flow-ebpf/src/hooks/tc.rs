@@ -49,7 +49,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let packet = packet::measure(skb, network.offset);
     let start = network.start(skb);
     let stacking = stack::stacking();
-    if stacking & stacking::LOOPS != 0 && stack::comes_back(skb, start) {
+    if stacking & stacking::LOOPS != 0 && stack::comes_back(ifindex, came_from) {
         return TC_ACT_UNSPEC;
     }
     let class = egress_class(skb, &network, stacking);
@@ -59,7 +59,10 @@ pub fn egress(ctx: &TcContext) -> i32 {
         account::add_frame(counters, class, &packet);
     }
     if stacking & stacking::LOOPS != 0 {
-        stack::loops(skb, ifindex, came_from, start, class, &packet);
+        stack::loops(ifindex, class, &packet);
+    }
+    if stacking & stacking::TAP != 0 && class == Class::Socket {
+        stack::used_here(ifindex);
     }
     if class == Class::Forwarded && came_from != 0 {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as

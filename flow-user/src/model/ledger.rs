@@ -206,7 +206,7 @@ fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
-    let [mut socket, forwarded, packet_socket, not_ip] = [
+    let [mut socket, mut forwarded, packet_socket, not_ip] = [
         bytes(Class::Socket),
         bytes(Class::Forwarded),
         bytes(Class::PacketSocket),
@@ -221,7 +221,11 @@ fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
     };
     if way == Way::Ingress {
         let taken = [Class::Socket, Class::Forwarded, Class::NotIp].map(class);
-        socket = socket.since(split(class(Class::Total), &taken));
+        let repeated = split(class(Class::Total), &taken);
+        // Sockets take most of what is cut on its way.
+        let of_sockets = repeated.min(socket);
+        socket = socket.since(of_sockets);
+        forwarded = forwarded.since(repeated.since(of_sockets));
     }
     let offload = offload(frames, side);
     LedgerSide {
@@ -238,8 +242,9 @@ fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
 }
 
 /// Bytes of headers that the stack repeated on the way from the interface to the sockets: a buffer of
-/// datagrams is cut for a socket that did not ask for it whole (`udp_rcv_segment`). The buffer was
-/// counted with one set of headers, the datagrams at their socket with one each.
+/// datagrams is cut for a socket that did not ask for it whole (`udp_rcv_segment`), and by a shaper through
+/// which an IFB device leads what comes in. The buffer was counted with one set of headers, the datagrams
+/// at their socket, or where they left, with one each.
 fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
     let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
         taken
@@ -415,6 +420,11 @@ mod tests {
         let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
         let ledger = side(&sides(1028, &classes), Bytes(0), Way::Ingress);
         assert_eq!(ledger.socket, Bytes(1028));
+        assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
+        // The same, cut before they left.
+        let classes = [(Class::Total, 1028, 252), (Class::Forwarded, 1280, 0)];
+        let ledger = side(&sides(1028, &classes), Bytes(0), Way::Ingress);
+        assert_eq!(ledger.forwarded, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
 

@@ -466,7 +466,7 @@ impl Link {
             gso_ipv4_max_size: self.gso.ipv4_max_size.unwrap_or(self.gso.max_size),
             gso_max_segments: self.gso.max_segments,
             flags: 0,
-            vrf: 0,
+            master: 0,
         }
     }
 

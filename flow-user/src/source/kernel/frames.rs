@@ -725,13 +725,13 @@ impl Known {
 
     fn described(&self, stacking: &Stacking) -> classifier::Link<'_> {
         let stacked = stacking.links.get(&self.link.ifindex);
-        let (flags, vrf) = stacked.copied().unwrap_or_default();
+        let (flags, master) = stacked.copied().unwrap_or_default();
         classifier::Link {
             ifindex: self.link.ifindex,
             name: &self.link.name,
             layout: LinkLayout {
                 flags,
-                vrf,
+                master,
                 ..self.link.layout()
             },
         }

@@ -11,7 +11,7 @@ use crate::source::interfaces::Link;
 pub struct Stacking {
     /// Bits of [`stacking`].
     pub bits: u32,
-    /// Bits of [`link`], and the VRF device, by index of the interface.
+    /// Bits of [`link`], and the master, by index of the interface.
     pub links: BTreeMap<u32, (u32, u32)>,
 }
 
@@ -72,7 +72,7 @@ impl Stacking {
         let mut described = BTreeMap::new();
         for link in links {
             let ifindex = link.ifindex;
-            let vrf = link.master.filter(|master| vrfs.contains(master));
+            let is_in_vrf = link.master.is_some_and(|master| vrfs.contains(&master));
             let is_tap = kind(link, &TAPS);
             let is_loop = kind(link, &[LOOPS]);
             let mut flags = 0;
@@ -83,6 +83,7 @@ impl Stacking {
                 (link::QUEUED, queued.contains(&ifindex)),
                 (link::BELOW_QUEUED, below_queued.contains(&ifindex)),
                 (link::TAP, is_tap),
+                (link::IN_VRF, is_in_vrf),
             ] {
                 if is_set {
                     flags |= bit;
@@ -92,7 +93,7 @@ impl Stacking {
                 // Where it is not set, flags are not looked at.
                 bits |= stacking::STACKED;
             }
-            if vrf.is_some() {
+            if is_in_vrf {
                 bits |= stacking::VRF;
             }
             for (bit, is_set) in [(stacking::TAP, is_tap), (stacking::LOOPS, is_loop)] {
@@ -100,7 +101,7 @@ impl Stacking {
                     bits |= bit;
                 }
             }
-            described.insert(ifindex, (flags, vrf.unwrap_or(0)));
+            described.insert(ifindex, (flags, link.master.unwrap_or(0)));
         }
         Self {
             bits,
@@ -170,7 +171,7 @@ mod tests {
         let vlan = below(link_of(4, "vlan"), 3, None);
         let seen = of(&[port, bridge, vlan]);
         assert_eq!(seen.bits, stacking::STACKED);
-        assert_eq!(seen.links[&2].0, link::BELOW_QUEUED);
+        assert_eq!(seen.links[&2], (link::BELOW_QUEUED, 3));
         assert_eq!(seen.links[&3].0, link::UPPER | link::QUEUED);
         assert_eq!(seen.links[&4].0, link::UPPER);
     }
@@ -188,7 +189,7 @@ mod tests {
         ];
         let seen = Stacking::of(links.iter(), &HashSet::from([6]), false);
         assert_eq!(seen.bits, stacking::STACKED | stacking::VRF | stacking::TAP);
-        assert_eq!(seen.links[&2], (0, 3));
+        assert_eq!(seen.links[&2], (link::IN_VRF, 3));
         assert_eq!(seen.links[&4].0, link::UPPER | link::TAP);
         assert_eq!(seen.links[&5].0, link::COPIES | link::LOOPS);
         assert_eq!(seen.links[&6].0, link::COPIES);
