@@ -35,6 +35,37 @@ pub(super) struct Account {
     kernel: Held,
     /// Of the repeated headers, the share that the interface counts.
     offload: Held,
+    cut: Cut,
+}
+
+/// Headers that were repeated on the way from the interface to whatever took the packets, by what took
+/// them: of each reading, what took packets since the last one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cut {
+    of_sockets: Bytes,
+    of_forwarded: Bytes,
+    /// Packets that sockets had taken, and that had been forwarded.
+    packets: [u64; 2],
+}
+
+impl Cut {
+    /// Takes a reading, by which so many bytes are of repeated headers.
+    fn take(&mut self, repeated: Bytes, packets: [u64; 2]) {
+        let known = self.of_sockets + self.of_forwarded;
+        let more = repeated.since(known);
+        // Sockets take most of what is cut on its way.
+        if packets[0] > self.packets[0] || packets[1] <= self.packets[1] {
+            self.of_sockets += more;
+        } else {
+            self.of_forwarded += more;
+        }
+        // What an earlier reading took for headers was on its way.
+        let less = known.since(repeated);
+        let of_sockets = less.min(self.of_sockets);
+        self.of_sockets = self.of_sockets.since(of_sockets);
+        self.of_forwarded = self.of_forwarded.since(less.since(of_sockets));
+        self.packets = packets;
+    }
 }
 
 impl Account {
@@ -47,7 +78,7 @@ impl Account {
         way: Way,
         time: Instant,
     ) -> LedgerSide {
-        let reading = side(counted, since, way);
+        let reading = side(counted, since, way, &mut self.cut);
         self.reading = reading;
         let mut certain = reading;
         if way == Way::Ingress {
@@ -202,7 +233,7 @@ impl LedgerSide {
 /// anybody knows whose a packet is: it counts all packets and those that are not IP. Packets
 /// delivered are counted at their socket, forwarded ones when they leave through another interface.
 /// The rest is the kernel's: no socket took it, so the kernel answered or dropped it.
-fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
+fn side(side: &InterfaceSide, since: Bytes, way: Way, cut: &mut Cut) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
@@ -221,11 +252,10 @@ fn side(side: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
     };
     if way == Way::Ingress {
         let taken = [Class::Socket, Class::Forwarded, Class::NotIp].map(class);
-        let repeated = split(class(Class::Total), &taken);
-        // Sockets take most of what is cut on its way.
-        let of_sockets = repeated.min(socket);
-        socket = socket.since(of_sockets);
-        forwarded = forwarded.since(repeated.since(of_sockets));
+        let packets = [Class::Socket, Class::Forwarded].map(|of| class(of).packets);
+        cut.take(split(class(Class::Total), &taken), packets);
+        socket = socket.since(cut.of_sockets);
+        forwarded = forwarded.since(cut.of_forwarded);
     }
     let offload = offload(frames, side);
     LedgerSide {
@@ -309,6 +339,10 @@ mod tests {
         }
     }
 
+    fn side_of(counted: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
+        side(counted, since, way, &mut Cut::default())
+    }
+
     fn sides(own: u64, classes: &[(Class, u64, u64)]) -> InterfaceSide {
         let mut side = InterfaceSide {
             bytes: Bytes(own),
@@ -330,7 +364,7 @@ mod tests {
             (Class::PacketSocket, 60, 0),
             (Class::NotIp, 90, 0),
         ];
-        let ledger = side(&sides(1500, &classes), Bytes(500), Way::Egress);
+        let ledger = side_of(&sides(1500, &classes), Bytes(500), Way::Egress);
         assert_eq!(
             ledger,
             LedgerSide {
@@ -354,7 +388,7 @@ mod tests {
             (Class::Forwarded, 100, 0),
             (Class::NotIp, 90, 0),
         ];
-        let ledger = side(&sides(1000, &classes), Bytes(0), Way::Ingress);
+        let ledger = side_of(&sides(1000, &classes), Bytes(0), Way::Ingress);
         assert_eq!(ledger.kernel, Bytes(110));
         assert_eq!(ledger.unexplained, 0);
     }
@@ -362,7 +396,7 @@ mod tests {
     #[test]
     fn more_taken_than_came_in_is_unexplained() {
         let classes = [(Class::Total, 1000, 0), (Class::Socket, 1040, 0)];
-        let ledger = side(&sides(1000, &classes), Bytes(0), Way::Ingress);
+        let ledger = side_of(&sides(1000, &classes), Bytes(0), Way::Ingress);
         assert_eq!(ledger.kernel, Bytes(0));
         assert_eq!(ledger.unexplained, -40);
     }
@@ -377,7 +411,7 @@ mod tests {
             (66_860, 2800, 60),
             (64_060, 0, 60),
         ] {
-            let ledger = side(&sides(own, &classes), Bytes(0), Way::Egress);
+            let ledger = side_of(&sides(own, &classes), Bytes(0), Way::Egress);
             assert_eq!(ledger.offload, Bytes(offload), "own counter {own}");
             assert_eq!(ledger.unexplained, unexplained, "own counter {own}");
         }
@@ -396,7 +430,7 @@ mod tests {
                 frames: 90,
                 header_bytes: Bytes(87 * 52),
             };
-            let ledger = super::side(&side, Bytes(0), Way::Ingress);
+            let ledger = side_of(&side, Bytes(0), Way::Ingress);
             (ledger.offload.0, ledger.unexplained)
         };
         assert_eq!(ledger_of(128_000, 3), (0, 0), "all as buffers");
@@ -418,19 +452,31 @@ mod tests {
     fn headers_repeated_for_a_socket_are_not_the_interfaces() {
         // Ten datagrams of 100 bytes in one buffer, cut before their socket.
         let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
-        let ledger = side(&sides(1028, &classes), Bytes(0), Way::Ingress);
+        let ledger = side_of(&sides(1028, &classes), Bytes(0), Way::Ingress);
         assert_eq!(ledger.socket, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
-        // The same, cut before they left.
-        let classes = [(Class::Total, 1028, 252), (Class::Forwarded, 1280, 0)];
-        let ledger = side(&sides(1028, &classes), Bytes(0), Way::Ingress);
+    }
+
+    #[test]
+    fn headers_repeated_before_packets_left_are_of_those() {
+        // Ten datagrams in one buffer for a socket, then ten that a shaper cut before they left.
+        let mut cut = Cut::default();
+        let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
+        side(&sides(1028, &classes), Bytes(0), Way::Ingress, &mut cut);
+        let classes = [
+            (Class::Total, 2056, 504),
+            (Class::Socket, 1280, 0),
+            (Class::Forwarded, 1280, 0),
+        ];
+        let ledger = side(&sides(2056, &classes), Bytes(0), Way::Ingress, &mut cut);
+        assert_eq!(ledger.socket, Bytes(1028));
         assert_eq!(ledger.forwarded, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
 
     #[test]
     fn a_counter_that_was_reset_is_no_frames() {
-        let ledger = side(&sides(10, &[]), Bytes(500), Way::Egress);
+        let ledger = side_of(&sides(10, &[]), Bytes(500), Way::Egress);
         assert_eq!(ledger, LedgerSide::default());
     }
 
@@ -542,7 +588,7 @@ mod tests {
                 not_ip,
                 offload,
                 unexplained,
-            } = side(&counted, Bytes(since), way);
+            } = side_of(&counted, Bytes(since), way);
             let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
             let sum: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
             prop_assert_eq!(i128::from(frames.0), sum + i128::from(unexplained));
