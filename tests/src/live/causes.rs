@@ -270,7 +270,7 @@ pub fn tunnel(world: &World) -> Result<()> {
 }
 
 /// A peer whose interfaces do not talk by themselves, as they do with IPv6.
-fn quiet_peer(world: &World) -> Result<Peer> {
+pub fn quiet_peer(world: &World) -> Result<Peer> {
     let peer = new_peer(world)?;
     for (netns, device) in peer.ends() {
         let silent = format!("ipv6/conf/{device}/disable_ipv6");
@@ -289,7 +289,7 @@ fn never_ask_again(ends: [(tools::Netns<'_>, &str); 2]) -> Result<()> {
 }
 
 /// A far end that serves at an address of the peer's namespace.
-fn far_server(
+pub fn far_server(
     world: &World,
     name: &str,
     peer: &Peer,
@@ -305,7 +305,7 @@ fn far_server(
 }
 
 /// A mode that moves so many bytes, and counts as far.
-fn generate(
+pub fn generate(
     world: &World,
     name: &str,
     mode: &str,
@@ -326,7 +326,7 @@ fn generate(
 }
 
 /// Lets them run to their ends, the first one first.
-fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> {
+pub fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> {
     let mut truths = Vec::new();
     for generator in generators {
         truths.extend(generator.finish()?);

@@ -18,6 +18,7 @@ mod programs;
 mod qdisc;
 mod report;
 mod session;
+mod stacked;
 pub mod stream;
 mod terminal;
 mod tools;

@@ -19,7 +19,7 @@ use super::{
     World, cases, causes, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, listeners, outputs, overload, qdisc, report, session, unread, waiting,
+    interfaces, listeners, outputs, overload, qdisc, report, session, stacked, unread, waiting,
 };
 
 /// A test of the program.
@@ -87,6 +87,15 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_several_takers",    causes::several_takers),
     of_kernel("ledger_dropped",           causes::dropped),
     of_kernel("ledger_tunnel",            causes::tunnel),
+    of_kernel("ledger_above_bridge",      stacked::bridge),
+    of_kernel("ledger_above_vlan",        stacked::vlan),
+    of_kernel("ledger_above_vrf",         stacked::vrf),
+    of_kernel("ledger_above_gretap",      stacked::gretap),
+    of_kernel("ledger_peer_gone",         stacked::peer_gone),
+    of_kernel("ledger_gone_busy",         stacked::gone_under_traffic),
+    of_kernel("ledger_moved_busy",        stacked::moved),
+    of_kernel("ledger_renamed_busy",      stacked::renamed_under_traffic),
+    of_kernel("ledger_master_changes",    stacked::master_changes),
     of_program("interface_missing",       interfaces::missing),
     of_kernel("bpffs_absent",             degraded::bpffs_absent),
     test("cgroup_v1_only",                degraded::cgroup_v1_only),

@@ -31,6 +31,8 @@ pub struct Stream {
     pub limits: String,
     /// Where the stream breaks its own rules.
     pub faults: Vec<Difference>,
+    /// By index and name: an interface may have had either before.
+    ledgers: HashMap<(u64, String), Ledger>,
     next_seq: Option<u64>,
 }
 
@@ -91,6 +93,35 @@ pub struct Side {
     pub not_ip: i128,
     pub offload: i128,
     pub unexplained: i128,
+}
+
+impl Side {
+    /// Whether anything is less than before that only grows.
+    fn falls_below(&self, before: &Self) -> bool {
+        let parts = |side: &Self| {
+            let Self {
+                frames,
+                socket,
+                forwarded,
+                kernel,
+                packet_socket,
+                not_ip,
+                offload,
+                unexplained: _,
+            } = *side;
+            [
+                frames,
+                socket,
+                forwarded,
+                kernel,
+                packet_socket,
+                not_ip,
+                offload,
+            ]
+        };
+        let pairs = parts(self).into_iter().zip(parts(before));
+        pairs.into_iter().any(|(now, before)| now < before)
+    }
 }
 
 /// What the sockets of these flows moved, by socket. Each row shows all that its socket moved, until it is closed: the
@@ -236,6 +267,7 @@ impl Stream {
         if record["app"].is_object() {
             flow.app = app;
         }
+        let wire_before = flow.wire;
         if record["wire"].is_object() {
             flow.wire = Wire {
                 tx_bytes: number(&record["wire"]["tx_bytes"]),
@@ -245,6 +277,14 @@ impl Stream {
             };
         }
         let now = flow.app;
+        let wire = flow.wire;
+        if wire.tx_bytes < wire_before.tx_bytes || wire.rx_bytes < wire_before.rx_bytes {
+            self.fault(
+                &format!("wire of {id}"),
+                &format!("{wire_before:?} or more"),
+                &format!("{wire:?}"),
+            );
+        }
         if now.tx_bytes < before.tx_bytes || now.rx_bytes < before.rx_bytes {
             let show = |app: Moved| format!("tx {} rx {}", app.tx_bytes, app.rx_bytes);
             self.fault(
@@ -297,6 +337,21 @@ impl Stream {
             ingress: side(&record["ingress"]),
             egress: side(&record["egress"]),
         };
+        let key = (number(&record["interface"]["index"]), name.clone());
+        let before = self.ledgers.insert(key, ledger.clone());
+        let before = before.unwrap_or_default();
+        for (direction, before, now) in [
+            ("ingress", before.ingress, ledger.ingress),
+            ("egress", before.egress, ledger.egress),
+        ] {
+            if now.falls_below(&before) {
+                self.fault(
+                    &format!("{name} {direction}"),
+                    &format!("nothing less than {before:?}"),
+                    &format!("{now:?}"),
+                );
+            }
+        }
         self.interfaces.insert(name, ledger);
     }
 

@@ -86,7 +86,7 @@ impl Counting {
             self.evidence += passed.packets;
         }
         if gap == 0 {
-            // Whatever it was, a packet lost in between say: it shall not spoil the next comparison.
+            // A packet that was lost shall spoil no further comparison.
             self.begin(own, &seen.after);
         }
     }
@@ -129,7 +129,7 @@ fn more_of_each(own: Passed, total: &ClassCount, gap: u64, header: u32) -> Optio
         (rest.checked_abs()? <= doubt).then_some(more)
     };
     let is_whole = apart == 0 || apart == further;
-    if is_whole && own.packets >= SOME && each.abs() <= MOST && gap <= packets / 8 {
+    if is_whole && own.packets >= SOME && is_usual(each, header) && gap <= packets / 8 {
         let doubt = if gap == 0 { 0 } else { packets / 8 };
         if let Some(more) = is_each(each, doubt) {
             return Some(more);
@@ -146,6 +146,14 @@ fn more_of_each(own: Passed, total: &ClassCount, gap: u64, header: u32) -> Optio
         packets.checked_mul(header)? / 4
     };
     is_each(0, doubt).or_else(|| is_each(-header, doubt))
+}
+
+/// Whether there may be a reason to count so many bytes more of each packet: headers, tags and
+/// checksums have multiples of four, with the link header or without. Two bytes each are four of
+/// every second.
+fn is_usual(each: i64, header: u32) -> bool {
+    let is_more = |more: i64, most: i64| (0..=most).contains(&more) && more % 4 == 0;
+    is_more(each, MOST) || is_more(each + i64::from(header), 8)
 }
 
 fn since(now: &ClassCount, before: &ClassCount) -> ClassCount {

@@ -673,7 +673,12 @@ impl Known {
     /// It is gone: its last counters, if they were read, and the classifier's.
     fn end(&mut self, read: Option<Counters>, counts: &(Counts, Counts)) {
         // What was not read goes on as after a reset.
-        self.take(counts, read.unwrap_or_default(), counts);
+        let read = read.unwrap_or_default();
+        if read.received() == Passed::default() {
+            let [received, _] = self.expected(&self.since_begun(counts));
+            self.own.lost(received);
+        }
+        self.take(counts, read, counts);
         let own = self.own.counters();
         self.before.settle(counts, own, counts, &self.counting);
         self.seen = self.since_begun(counts);

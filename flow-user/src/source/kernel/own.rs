@@ -10,8 +10,8 @@
 use super::counting::Passed;
 use crate::source::interfaces::Counters;
 
-/// A counter that falls by less than this before 2^32 and had reached more has wrapped, if nothing
-/// else tells: without a classifier nobody knows what passed.
+/// A counter that was nearer to 2^32 than this and is nearer to 0 now has wrapped, if nothing else
+/// shows it: without a classifier nobody knows what passed.
 const NEAR_THE_EDGE: u64 = 1 << 28;
 /// Where counters of 32 bits begin anew.
 const EDGE: u64 = 1 << 32;
@@ -98,6 +98,17 @@ impl Own {
         self.read = read;
     }
 
+    /// The counters of what came in are lost, and may have been read as nothing before, too: then
+    /// nothing shows that they fell.
+    pub fn lost(&mut self, expected: Passed) {
+        let so_far = self.counters.received();
+        let now = Passed {
+            bytes: exceed(expected.bytes, self.ingress.bytes).max(so_far.bytes),
+            packets: exceed(expected.packets, self.ingress.packets).max(so_far.packets),
+        };
+        Side::Ingress.set(&mut self.counters, now);
+    }
+
     /// Notes by how much the interface's counters exceed the classifier's. `before` was counted
     /// before the last reading, `after` after it: what passed in between is no difference.
     pub fn compare(&mut self, before: &Expected, after: &Expected) {
@@ -174,26 +185,37 @@ impl Line {
             let miss = |sum: Passed| sum.bytes.abs_diff(expected.bytes);
             if miss(back) < miss(plain) {
                 self.before = None;
-                return back;
+                return Passed {
+                    packets: back.packets.max(so_far.packets),
+                    ..back
+                };
             }
             return plain;
         }
+        let packets = match read.packets.checked_sub(before.packets) {
+            Some(more) => so_far.packets.saturating_add(more),
+            None if is_near_the_edge(before.packets, read.packets) => so_far
+                .packets
+                .saturating_add(beyond(before.packets, read.packets)),
+            None => expected.map_or(so_far.packets, |expected| expected.packets),
+        };
         let wrapped = Passed {
             bytes: so_far
                 .bytes
                 .saturating_add(beyond(before.bytes, read.bytes)),
-            packets: so_far
-                .packets
-                .saturating_add(beyond(before.packets, read.packets)),
+            packets,
         };
-        let fits = before.bytes < EDGE && before.packets < EDGE;
-        let has_wrapped = fits
+        if read.bytes >= before.bytes {
+            // Only the packets fell.
+            return wrapped;
+        }
+        let has_wrapped = before.bytes < EDGE
             && match expected {
                 Some(expected) => {
-                    let passed = expected.bytes - so_far.bytes;
+                    let passed = expected.bytes.saturating_sub(so_far.bytes);
                     wrapped.bytes.abs_diff(expected.bytes) <= passed / 2 + ON_THEIR_WAY
                 }
-                None => before.bytes >= EDGE - NEAR_THE_EDGE && read.bytes < NEAR_THE_EDGE,
+                None => is_near_the_edge(before.bytes, read.bytes),
             };
         if has_wrapped {
             return wrapped;
@@ -204,6 +226,11 @@ impl Line {
             packets: so_far.packets.saturating_add(read.packets),
         })
     }
+}
+
+/// Whether a counter of 32 bits was about to begin anew, and has.
+fn is_near_the_edge(before: u64, read: u64) -> bool {
+    (EDGE - NEAR_THE_EDGE..EDGE).contains(&before) && read < NEAR_THE_EDGE
 }
 
 /// By how much a counter of 32 bits grew.
@@ -375,6 +402,16 @@ mod tests {
         assert_eq!(go_on(&mut own, 0, 500), 1500);
         assert_eq!(go_on(&mut own, 1510, 510), 1510);
         assert_eq!(go_on(&mut own, 1520, 520), 1520);
+    }
+
+    #[test]
+    fn counters_that_are_lost_before_they_were_read_once_are_what_the_classifier_saw() {
+        let mut own = Own::new(read(0));
+        own.compare(&expected(0), &expected(0));
+        own.lost(expected(30)[0]);
+        own.take(read(0), Some(&expected(30)));
+        assert_eq!(own.counters().rx_packets, 30);
+        assert_eq!(own.counters().rx_bytes, 3000);
     }
 
     #[test]

@@ -1,0 +1,387 @@
+//! Tests of interfaces above others, and of interfaces that go, move, are renamed and restacked while bytes pass: what their
+//! own counters count, and that no ledger ever falls (which the stream's reader checks).
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    World,
+    causes::{far_server, finish, generate, quiet_peer},
+    check::{self, Difference, difference},
+    counters,
+    flow::Flow,
+    generator::Generator,
+    peer::{LINK_PREFIX, Peer},
+    report,
+    stream::{Ledger, Side, Stream, records},
+    tools::{self, ip, ip_batch},
+    waiting,
+    watched::Watched,
+};
+
+/// The network inside of a pair of upper interfaces, and the far end's address there.
+const INSIDE: &str = "10.203.18";
+/// Bytes of a datagram, and the most that a packet on its way has.
+const DATAGRAM: &str = "700";
+const PACKET: i128 = 1514;
+
+/// A bridge has the address, and the link is its port.
+pub fn bridge(world: &World) -> Result<()> {
+    let peer = quiet_peer(world)?;
+    let (link, upper) = (&peer.link, upper(&peer));
+    let near = [
+        format!("addr flush dev {link}"),
+        format!("link add {upper} type bridge"),
+        format!("link set {link} master {upper}"),
+        format!("addr add {}/24 dev {upper}", peer.near4()),
+    ];
+    above(world, "bridge", &peer, &near, &[], None)
+}
+
+/// A VLAN on the link.
+pub fn vlan(world: &World) -> Result<()> {
+    if !is_offered("vlan id 7")? {
+        return Ok(());
+    }
+    let peer = quiet_peer(world)?;
+    let (link, upper) = (&peer.link, upper(&peer));
+    let make = |name: &str, lower: &str, own: u8| {
+        vec![
+            format!("link add link {lower} name {name} type vlan id 7"),
+            format!("addr add {INSIDE}.{own}/24 dev {name}"),
+        ]
+    };
+    let (near, far) = (make(&upper, link, 1), make("upper0", "far0", 2));
+    above(world, "vlan", &peer, &near, &far, Some("upper0"))
+}
+
+/// A tunnel of Ethernet frames in GRE.
+pub fn gretap(world: &World) -> Result<()> {
+    if !is_offered("gretap local 127.0.0.1 remote 127.0.0.2 key 7")? {
+        return Ok(());
+    }
+    let peer = quiet_peer(world)?;
+    let make = |name: &str, local: String, remote: String, own: u8| {
+        vec![
+            format!("link add {name} type gretap local {local} remote {remote} key 7"),
+            format!("addr add {INSIDE}.{own}/24 dev {name}"),
+        ]
+    };
+    let (here, there) = (peer.near4().to_string(), peer.far4.to_string());
+    let near = make(&upper(&peer), here.clone(), there.clone(), 1);
+    let far = make("upper0", there, here, 2);
+    above(world, "gretap", &peer, &near, &far, Some("upper0"))
+}
+
+/// A VRF device above the link: what comes passes it on its way up. The far end asks, the kernel answers.
+pub fn vrf(world: &World) -> Result<()> {
+    if !is_offered("vrf table 1708")? {
+        return Ok(());
+    }
+    let peer = quiet_peer(world)?;
+    let (link, upper) = (&peer.link, upper(&peer));
+    let near = [
+        format!("link add {upper} type vrf table 1707"),
+        format!("link set {link} master {upper}"),
+    ];
+    make_upper(&peer, &near, &[], None)?;
+    let watched = Watched::start(world, "vrf", &[])?;
+    echoes(world, "vrf", &peer, peer.near4().to_string())?;
+    let (stream, readings) = watched.end()?;
+    let mut differences = check::stream(&stream, false);
+    differences.extend(check::ledgers(&stream, &readings, &[]));
+    differences.extend(explained(&stream, &upper, true)?);
+    differences.extend(explained(&stream, link, true)?);
+    report::expect_none(&differences)
+}
+
+/// The far end of a veth pair goes, in three ways: its counter is this one's, and at zero before the link is down.
+pub fn peer_gone(world: &World) -> Result<()> {
+    for way in ["namespace", "far", "near"] {
+        let peer = quiet_peer(world)?;
+        let link = peer.link.clone();
+        let watched = Watched::start(world, &format!("gone-{way}"), &[])?;
+        let before = counters::read()?;
+        let (server, address) = far_server(world, &format!("gone-{way}.far"), &peer, peer.far4)?;
+        let bytes = world.scaled(3_000_000);
+        let name = format!("gone-{way}.near");
+        let near = generate(world, &name, "tcp-both", address, bytes, None)?;
+        finish([near, server])?;
+        let after = counters::read()?;
+        match way {
+            "namespace" => peer.delete_namespace()?,
+            "far" => tools::run(Some(&peer.namespace), "ip link del far0")?,
+            _ => peer.delete_link()?,
+        }
+        is_gone(world, &watched.flow, &link)?;
+        let (stream, _) = watched.end()?;
+        let mut differences = check::stream(&stream, false);
+        differences.extend(explained(&stream, &link, true)?);
+        let ledger = ledger(&stream, &link)?;
+        let (before, after) = (before[&link], after[&link]);
+        for (what, least, seen) in [
+            ("ingress", after.ingress - before.ingress, ledger.ingress),
+            ("egress", after.egress - before.egress, ledger.egress),
+        ] {
+            // What ends the connection may come after the reading.
+            if !(least..=least + PACKET).contains(&seen.frames) {
+                let what = format!("{way}: {what} frames");
+                differences.push(difference(&link, what, least, seen.frames));
+            }
+        }
+        report::expect_none(&differences)?;
+    }
+    Ok(())
+}
+
+/// A link is deleted while packets pass it both ways.
+pub fn gone_under_traffic(world: &World) -> Result<()> {
+    let peer = quiet_peer(world)?;
+    let link = peer.link.clone();
+    under_traffic(world, "gone-busy", &peer, |flow| {
+        peer.delete_link()?;
+        is_gone(world, flow, &link)
+    })
+}
+
+/// A link is in another network namespace for a while, and comes back as what it was.
+pub fn moved(world: &World) -> Result<()> {
+    let peer = quiet_peer(world)?;
+    let link = peer.link.clone();
+    under_traffic(world, "moved", &peer, |flow| {
+        let here = std::process::id();
+        for _ in 0..3 {
+            let there = &peer.namespace;
+            ip(&format!("link set {link} netns {there}"))?;
+            is_gone(world, flow, &link)?;
+            let back = format!("ip link set {link} netns {here}");
+            tools::run(Some(there), &back)?;
+            ip_batch(
+                None,
+                &[
+                    format!("addr replace {}/24 dev {link}", peer.near4()),
+                    format!("link set {link} up"),
+                ],
+            )?;
+            passes(world, flow, &link)?;
+        }
+        Ok(())
+    })
+}
+
+/// A link is renamed, and gets its old name again.
+pub fn renamed_under_traffic(world: &World) -> Result<()> {
+    let peer = quiet_peer(world)?;
+    let (link, other) = (peer.link.clone(), upper(&peer));
+    under_traffic(world, "renamed-busy", &peer, |flow| {
+        for (old, new) in [
+            (&link, &other),
+            (&other, &link),
+            (&link, &other),
+            (&other, &link),
+        ] {
+            ip_batch(
+                None,
+                &[
+                    format!("link set {old} down"),
+                    format!("link set {old} name {new}"),
+                    format!("link set {new} up"),
+                ],
+            )?;
+            passes(world, flow, new)?;
+        }
+        Ok(())
+    })
+}
+
+/// A link becomes the port of a bridge, and of another, and is none again.
+pub fn master_changes(world: &World) -> Result<()> {
+    let peer = quiet_peer(world)?;
+    let link = peer.link.clone();
+    let bridges = [0, 1].map(|number| format!("{}{number}", upper(&peer)));
+    let make = |name: &String| {
+        [
+            format!("link add {name} type bridge"),
+            format!("link set {name} up"),
+        ]
+    };
+    ip_batch(None, &bridges.each_ref().map(make).concat())?;
+    let done = under_traffic(world, "master", &peer, |flow| {
+        for master in &bridges {
+            ip(&format!("link set {link} master {master}"))?;
+            passes(world, flow, &link)?;
+        }
+        ip(&format!("link set {link} nomaster"))?;
+        passes(world, flow, &link)
+    });
+    for bridge in &bridges {
+        ip(&format!("link del {bridge}"))?;
+    }
+    done
+}
+
+/// Whether the kernel has a kind of interface. Where it lacks one, its test has nothing to look at, and says so.
+fn is_offered(kind: &str) -> Result<bool> {
+    let name = format!("{LINK_PREFIX}{}-999", std::process::id());
+    let link = if kind.starts_with("vlan") {
+        " link lo"
+    } else {
+        ""
+    };
+    match ip(&format!("link add{link} name {name} type {kind}")) {
+        Ok(()) => ip(&format!("link del {name}")).map(|()| true),
+        Err(error) if format!("{error:#}").contains("Unknown device type") => {
+            report::print(&format!("this kernel has no interfaces of type {kind}\n"))?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A name for what is above a peer's link; it goes with the link, or is removed as links are.
+fn upper(peer: &Peer) -> String {
+    format!("{}u", peer.link)
+}
+
+fn make_upper(peer: &Peer, near: &[String], far: &[String], far_name: Option<&str>) -> Result<()> {
+    let quiet = |name: &str| {
+        [
+            format!("link set {name} addrgenmode none"),
+            format!("link set {name} up"),
+        ]
+    };
+    if let Some(name) = far_name {
+        let commands = [far, &quiet(name)].concat();
+        ip_batch(Some(&peer.namespace), &commands)?;
+    }
+    ip_batch(None, &[near, &quiet(&upper(peer))].concat())
+}
+
+/// Own traffic over an interface above the link: datagrams, large buffers, and what the kernel answers.
+fn above(
+    world: &World,
+    name: &str,
+    peer: &Peer,
+    near: &[String],
+    far: &[String],
+    far_name: Option<&str>,
+) -> Result<()> {
+    let upper = upper(peer);
+    make_upper(peer, near, far, far_name)?;
+    let gone = Upper(upper.clone());
+    let watched = Watched::start(world, name, &[])?;
+    let inside = |own: u8| format!("{INSIDE}.{own}").parse();
+    let (here, there) = match far_name {
+        Some(_) => (inside(1)?, inside(2)?),
+        None => (peer.near4(), peer.far4),
+    };
+    let (server, address) = far_server(world, &format!("{name}.far"), peer, there)?;
+    for (mode, amount) in [("udp-connected", 300), ("tcp-both", 5_000_000)] {
+        let name = format!("{name}.{mode}");
+        let amount = world.scaled(amount);
+        finish([generate(world, &name, mode, address, amount, None)?])?;
+    }
+    finish([server])?;
+    echoes(world, name, peer, here.to_string())?;
+    let (stream, readings) = watched.end()?;
+    let mut differences = check::stream(&stream, false);
+    differences.extend(check::ledgers(&stream, &readings, &[&upper]));
+    differences.extend(explained(&stream, &upper, true)?);
+    drop(gone);
+    report::expect_none(&differences)
+}
+
+/// An interface that goes with the value.
+struct Upper(String);
+
+impl Drop for Upper {
+    fn drop(&mut self) {
+        let _ = ip(&format!("link del {}", self.0));
+    }
+}
+
+/// The far end sends echo requests, which the kernel answers.
+fn echoes(world: &World, name: &str, peer: &Peer, to: String) -> Result<()> {
+    let to = SocketAddr::new(to.parse()?, 1);
+    let name = format!("{name}.echoes");
+    let count = world.scaled(100);
+    finish([generate(world, &name, "icmp-raw", to, count, Some(peer))?]).map(drop)
+}
+
+/// Lets Flow look at `change` while datagrams pass a link both ways, or try to.
+fn under_traffic(
+    world: &World,
+    name: &str,
+    peer: &Peer,
+    change: impl FnOnce(&Flow) -> Result<()>,
+) -> Result<()> {
+    let link = peer.link.clone();
+    let watched = Watched::start(world, name, &["-i", "200ms"])?;
+    let (server, address) = far_server(world, &format!("{name}.far"), peer, peer.far4)?;
+    let arguments = ["--peer", &address.to_string(), "--bytes", DATAGRAM].map(str::to_owned);
+    let sender = Generator::start(world, &format!("{name}.near"), "stubborn", &arguments, None)?;
+    passes(world, &watched.flow, &link)?;
+    change(&watched.flow)?;
+    finish([sender])?;
+    finish([server])?;
+    let (stream, _) = watched.end()?;
+    let mut differences = check::stream(&stream, false);
+    differences.extend(explained(&stream, &link, false)?);
+    report::expect_none(&differences)
+}
+
+/// What the last ledger of a link does not explain: less than a packet, nothing where no packet was on its way.
+fn explained(stream: &Stream, link: &str, is_quiet: bool) -> Result<Vec<Difference>> {
+    let ledger = ledger(stream, link)?;
+    let most = if is_quiet { 0 } else { PACKET - 1 };
+    let mut differences = Vec::new();
+    for (direction, side) in [("ingress", ledger.ingress), ("egress", ledger.egress)] {
+        let Side {
+            unexplained,
+            frames,
+            ..
+        } = side;
+        if unexplained.abs() > most || frames == 0 {
+            let subject = format!("{link} {direction}");
+            let expected = format!("at most {most} unexplained");
+            differences.push(difference(subject, "ledger", expected, format!("{side:?}")));
+        }
+    }
+    Ok(differences)
+}
+
+fn ledger<'a>(stream: &'a Stream, link: &str) -> Result<&'a Ledger> {
+    let ledger = stream.interfaces.get(link);
+    ledger.with_context(|| format!("no ledger of {link}"))
+}
+
+/// Waits until bytes are reported that come by a link from now on.
+fn passes(world: &World, flow: &Flow, link: &str) -> Result<()> {
+    let frames = || -> Result<u64> {
+        let mut last = 0;
+        for record in records(&flow.output()?)? {
+            if record["type"] == "ledger" && record["interface"]["name"] == link {
+                last = record["ingress"]["frames"].as_u64().context("frames")?;
+            }
+        }
+        Ok(last)
+    };
+    let before = frames()?;
+    waiting::until(world.patience(), &format!("packets by {link}"), || {
+        Ok((frames()? > before + 10_000).then_some(()))
+    })
+}
+
+/// Waits until a link's last ledger is told.
+fn is_gone(world: &World, flow: &Flow, link: &str) -> Result<()> {
+    waiting::until(world.patience(), &format!("{link} to be gone"), || {
+        let records = records(&flow.output()?)?;
+        let last = records
+            .iter()
+            .rfind(|record| record["type"] == "ledger" && record["interface"]["name"] == link);
+        let last = last.map(|record| &record["interface"]["up"]);
+        ensure!(last.is_some(), "no ledger of {link}");
+        Ok((last.is_some_and(|up| up == false)).then_some(()))
+    })
+}
