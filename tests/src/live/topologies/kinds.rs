@@ -247,6 +247,7 @@ pub const KINDS: &[Kind] = &[
         ],
     ),
     Kind {
+        family: Family::V6,
         own: &[
             at("top0", SOCKET, SOCKET),
             at("mid0", SOCKET, SOCKET),
@@ -324,6 +325,7 @@ pub const KINDS: &[Kind] = &[
         )
     },
     Kind {
+        family: Family::V6,
         into: &[
             at("low0", FORWARDED, FORWARDED),
             at("top0", FORWARDED, FORWARDED),
@@ -457,18 +459,21 @@ pub const KINDS: &[Kind] = &[
             "link add top1 type gre local 10.204.0.12 remote 10.204.0.11 dev low0",
         ],
     ),
-    tunnel(
-        "link_gretap",
-        &[
-            "link add top0 type gretap local 10.204.0.1 remote 10.204.0.2 dev low0",
-            "link add top1 type gretap local 10.204.0.11 remote 10.204.0.12 dev low0",
-            "link set top1 netns THIRD",
-        ],
-        &[
-            "link add top0 type gretap local 10.204.0.2 remote 10.204.0.1 dev low0",
-            "link add top1 type gretap local 10.204.0.12 remote 10.204.0.11 dev low0",
-        ],
-    ),
+    Kind {
+        family: Family::V6,
+        ..tunnel(
+            "link_gretap",
+            &[
+                "link add top0 type gretap local 10.204.0.1 remote 10.204.0.2 dev low0",
+                "link add top1 type gretap local 10.204.0.11 remote 10.204.0.12 dev low0",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add top0 type gretap local 10.204.0.2 remote 10.204.0.1 dev low0",
+                "link add top1 type gretap local 10.204.0.12 remote 10.204.0.11 dev low0",
+            ],
+        )
+    },
     tunnel(
         "link_ipip",
         &[
@@ -508,18 +513,21 @@ pub const KINDS: &[Kind] = &[
             "link add top1 type vxlan id 6 local 10.204.0.2 remote 10.204.0.1 dev low0 dstport 4789",
         ],
     ),
-    tunnel(
-        "link_geneve",
-        &[
-            "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.2",
-            "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.2",
-            "link set top1 netns THIRD",
-        ],
-        &[
-            "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.1",
-            "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.1",
-        ],
-    ),
+    Kind {
+        family: Family::V6,
+        ..tunnel(
+            "link_geneve",
+            &[
+                "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.2",
+                "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.2",
+                "link set top1 netns THIRD",
+            ],
+            &[
+                "link add top0 mtu 1450 type geneve id 5 remote 10.204.0.1",
+                "link add top1 mtu 1450 type geneve id 6 remote 10.204.0.1",
+            ],
+        )
+    },
     Kind {
         prepare: prepare::wireguard,
         ..tunnel(
@@ -607,6 +615,7 @@ pub const KINDS: &[Kind] = &[
         )
     },
     Kind {
+        family: Family::V6,
         far_moved: "top0",
         own: &[
             at("top0", SOCKET, SOCKET),
@@ -672,6 +681,7 @@ pub const KINDS: &[Kind] = &[
     },
     // An overlay network of containers: the tunnel is a port of their bridge.
     Kind {
+        family: Family::V6,
         far_moved: "top0",
         own: &[
             at("top0", SOCKET, SOCKET),
