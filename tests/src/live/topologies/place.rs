@@ -22,22 +22,21 @@ use crate::{
     live::{
         World,
         peer::NAMESPACE_PREFIX,
-        tools::{self, ip, ip_batch, within},
+        tools::{self, ip_batch, within},
         waiting,
     },
 };
 
-/// A network namespace. Goes with the value.
+/// A network namespace.
 #[derive(Debug)]
 pub struct Namespace {
     pub name: String,
 }
 
-/// What [`Kind`] describes, made.
+/// What [`Kind`] describes, made. Goes with the value.
 #[derive(Debug)]
 pub struct Place {
-    // Dropped in this order: the relays let go of their devices first.
-    _relays: Vec<Relay>,
+    relays: Vec<Relay>,
     pub near: Namespace,
     pub far: Namespace,
     pub third: Namespace,
@@ -55,50 +54,50 @@ impl Place {
     /// # Errors
     /// The kernel lacks the kind, in the words of `ip` or `tc`.
     pub fn make(kind: &Kind) -> Result<Self> {
-        let [near, far, third] = [Namespace::new()?, Namespace::new()?, Namespace::new()?];
         let mut place = Self {
-            _relays: Vec::new(),
-            near,
-            far,
-            third,
+            relays: Vec::new(),
+            near: Namespace::named(),
+            far: Namespace::named(),
+            third: Namespace::named(),
             top: kind.top,
         };
         let Self {
             near, far, third, ..
         } = &place;
-        let (near, far, third) = (&*near.name, &*far.name, &*third.name);
-        ip_batch(
-            Some(near),
-            &[
-                format!("link add low0 type veth peer name low0 netns {far}"),
-                format!("link add in0 type veth peer name in0 netns {third}"),
-                "addr add 10.204.0.1/24 dev low0".to_owned(),
-                "addr add 10.204.0.11/24 dev low0".to_owned(),
-                "link set lo up".to_owned(),
-                "link set low0 up".to_owned(),
-                "link set in0 up".to_owned(),
-            ],
-        )?;
-        let lower = [
+        let all = [near, far, third];
+        ip_batch(None, &all.map(|netns| format!("netns add {}", netns.name)))?;
+        all.into_iter().try_for_each(Namespace::be_quiet)?;
+        let to_far = format!("link add low0 type veth peer name low0 netns {}", far.name);
+        let to_third = format!("link add in0 type veth peer name in0 netns {}", third.name);
+        let near_first = [
+            &*to_far,
+            &to_third,
+            "addr add 10.204.0.1/24 dev low0",
+            "addr add 10.204.0.11/24 dev low0",
+            "link set lo up",
+            "link set low0 up",
+            "link set in0 up",
+        ];
+        let far_first = [
             "link set lo up",
             "addr add 10.204.0.2/24 dev low0",
             "addr add 10.204.0.12/24 dev low0",
             "link set low0 up",
         ];
-        ip_batch(Some(far), &lower.map(str::to_owned))?;
-        let lower = ["link set lo up", "link set in0 up"];
-        ip_batch(Some(third), &lower.map(str::to_owned))?;
-        for (netns, commands) in [(near, kind.near), (far, kind.far), (third, kind.third)] {
+        let third_first = ["link set lo up", "link set in0 up"];
+        for (netns, first, then) in [
+            (near, &near_first[..], kind.near),
+            (far, &far_first, kind.far),
+            (third, &third_first, kind.third),
+        ] {
+            let commands = first.iter().chain(then);
             let commands: Vec<_> = commands
-                .iter()
-                .map(|command| command.replace("THIRD", third))
+                .map(|command| command.replace("THIRD", &third.name))
                 .collect();
-            if !commands.is_empty() {
-                ip_batch(Some(netns), &commands)?;
-            }
+            ip_batch(Some(&netns.name), &commands)?;
         }
         let relays = (kind.prepare)(&place)?;
-        place._relays = relays;
+        place.relays = relays;
         place.address(kind)?;
         for command in kind.tc {
             tools::run(Some(&place.near.name), &format!("tc {command}"))?;
@@ -189,20 +188,22 @@ impl Place {
 }
 
 impl Namespace {
-    /// Makes one where IPv6 does not talk by itself.
-    fn new() -> Result<Self> {
+    /// A name that [`crate::live::peer::remove_stale`] knows.
+    fn named() -> Self {
         // Above the numbers that peers of this process have.
         static NUMBER: AtomicU32 = AtomicU32::new(5000);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self {
+        Self {
             name: format!("{NAMESPACE_PREFIX}{}-{number}", std::process::id()),
-        };
-        ip(&format!("netns add {}", namespace.name))?;
-        let set = |name: &str, value: &str| tools::set(Some(&namespace.name), name, value);
+        }
+    }
+
+    /// Lets IPv6 and TCP not talk by themselves.
+    fn be_quiet(&self) -> Result<()> {
+        let set = |name: &str, value: &str| tools::set(Some(&self.name), name, value);
         set("ipv6/conf/all/disable_ipv6", "1")?;
         set("ipv6/conf/default/disable_ipv6", "1")?;
-        set(LOSS_PROBES, "0")?;
-        Ok(namespace)
+        set(LOSS_PROBES, "0")
     }
 
     /// Allows it on these interfaces, with no addresses of the kernel's own.
@@ -221,10 +222,12 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for Place {
     fn drop(&mut self) {
-        // All its links go with it; what stays the next run removes.
-        let _ = ip(&format!("netns del {}", self.name));
+        // The relays let go of their devices first. All links go with the namespaces; what stays the next run removes.
+        self.relays.clear();
+        let all = [&self.near, &self.far, &self.third];
+        let _ = ip_batch(None, &all.map(|netns| format!("netns del {}", netns.name)));
     }
 }
 
