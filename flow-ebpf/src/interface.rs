@@ -10,6 +10,7 @@ use crate::{
     kernel::{AF_PACKET, is_inet},
     maps::{LINKS, SOCKETS},
     packet::{self, Packet},
+    skb,
     socket::{SOCK_RAW, state},
     stack,
 };
@@ -80,6 +81,13 @@ pub fn network(skb: *mut __sk_buff, header: u32) -> Network {
     }
 }
 
+/// Whether it is IPv4.
+#[inline(always)]
+pub fn is_ipv4(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field that every skb program may read.
+    unsafe { (*skb).protocol == u32::from(ETH_P_IP.to_be()) }
+}
+
 /// Whether a packet that comes in is this host's own, looped back: what it sends to a group or to everyone, and is to take as well, comes
 /// back from its interface's output. The interface itself did not receive it.
 #[inline(always)]
@@ -117,14 +125,14 @@ pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
     if packet.frames == 1 {
         return false;
     }
-    // SAFETY: a field that every skb program may read.
-    let is_ipv4 = unsafe { (*skb).protocol } == u32::from(ETH_P_IP.to_be());
-    let max_size = if is_ipv4 {
+    let max_size = if is_ipv4(skb) {
         link.gso_ipv4_max_size
     } else {
         link.gso_max_size
     };
-    packet.bytes >= u64::from(max_size) || packet.frames > u64::from(link.gso_max_segments)
+    packet.bytes >= u64::from(max_size)
+        || packet.frames > u64::from(link.gso_max_segments)
+        || packet.is_unusual && skb::device_segments(skb) == Some(false)
 }
 
 /// The class of a packet that leaves.

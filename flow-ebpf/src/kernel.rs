@@ -37,7 +37,21 @@ offsets! {
     DENTRY_NAME, DENTRY_PARENT,
     VFSMOUNT_ROOT,
     MOUNT_MNT, MOUNT_PARENT, MOUNT_MOUNTPOINT,
+    SKB_ENCAPSULATION, SKB_ENCAPSULATION_BIT, SKB_INNER_TRANSPORT_HEADER, SKB_TRANSPORT_HEADER,
+    SKB_NETWORK_HEADER, SKB_HEAD, SKB_END, SKB_REFDST, SKB_SK, SKB_DEV, SKB_CB,
+    SHINFO_GSO_TYPE,
+    DEVICE_MTU, DEVICE_FEATURES, DEVICE_HW_ENC_FEATURES, DEVICE_IP6,
+    INET6_DEV_MTU,
+    DST_DEV, DST_METRICS, DST_EXPIRES,
+    RTABLE_PMTU, RTABLE_PMTU_BIT,
+    INET_PMTUDISC, INET_PINET6,
+    PINET6_PMTUDISC, PINET6_PMTUDISC_BIT, PINET6_FRAG_SIZE,
+    IPCB_FRAG_MAX_SIZE, IP6CB_FRAG_MAX_SIZE,
 }
+
+/// 1 if all members of [`crate::skb`] are where programs can read them.
+#[unsafe(no_mangle)]
+pub static READS_SKB: Global<u8> = Global::new(0);
 
 /// Inode number of the network namespace Flow runs in, whose interfaces it counts.
 #[unsafe(no_mangle)]

@@ -24,6 +24,8 @@ mod logging;
 mod maps;
 mod packet;
 mod process;
+mod sight;
+mod skb;
 mod socket;
 mod stack;
 

@@ -80,6 +80,10 @@ pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
 
+/// One element: bits of [`crate::sight`].
+#[map]
+pub static SIGHTS: Array<u32> = Array::with_max_entries(1, 0);
+
 /// One element: the last change that the first program of states took up.
 #[map]
 pub static LAST_STATE_CHANGE: PerCpuArray<StateChange> = PerCpuArray::with_max_entries(1, 0);

@@ -2,12 +2,26 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 
+use crate::{
+    interface::is_ipv4,
+    sight::{self, FRAGMENTS, NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING},
+    skb::{self, TransportKind},
+};
+
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 const UDP_HEADER: u32 = 8;
+const SCTP_HEADER: u32 = 12;
 const IPV6_HEADER: u32 = 40;
-/// The hop-by-hop options. Among buffers of several segments only the large ones have them.
-const NEXTHDR_HOP: u8 = 0;
+/// The option and the header that buffers of more than 64 KiB have (`ipv6_has_hopopt_jumbo`).
+const JUMBO_OPTION: u8 = 194;
 const JUMBO_HEADER: u32 = 8;
+/// The segment size of buffers whose segments differ in size: SCTP's.
+const GSO_BY_FRAGS: u32 = 0xffff;
+/// IPv6's header in front of a fragment.
+const FRAGMENT_HEADER: u32 = 8;
+/// Options and routing headers of IPv6 that are stepped over to find where a packet is cut.
+const MOST_EXTENSIONS: usize = 4;
 /// Bytes of IPv4's header and of TCP's, without options.
 const SHORTEST_HEADER: usize = 20;
 /// Where the last header begins at most: behind those of the link and of IPv4 with options, or of IPv6 with one extension.
@@ -24,11 +38,25 @@ pub struct Packet {
     pub frames: u64,
     /// Bytes that segmentation adds: the headers it repeats, from the same layer.
     pub header_bytes: u64,
+    /// A buffer whose headers are more than IP's and TCP's or UDP's: not every interface that segments can do
+    /// it with these.
+    pub is_unusual: bool,
 }
 
 /// Measures a packet. Its network header begins at `network`; that matters for buffers of several segments only.
 #[inline(always)]
 pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
+    measure_with(skb, network, true)
+}
+
+/// The same at a socket, where a packet has no headers of a tunnel.
+#[inline(always)]
+pub fn measure_of_socket(skb: *mut __sk_buff) -> Packet {
+    measure_with(skb, 0, false)
+}
+
+#[inline(always)]
+fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packet {
     // SAFETY: fields that every skb program may read.
     let (len, size) = unsafe { ((*skb).len, (*skb).gso_size) };
     let mut packet = Packet {
@@ -36,17 +64,29 @@ pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
         bytes: u64::from(len),
         frames: 1,
         header_bytes: 0,
+        is_unusual: false,
     };
     if size == 0 {
         return packet;
     }
-    let Some(Headers { length, jumbo }) = headers(skb, network) else {
+    let Some(headers) = headers(skb, network, may_be_tunnel) else {
         return packet;
     };
+    let Headers {
+        length,
+        jumbo,
+        is_unusual,
+    } = headers;
     let header = network + length;
     let payload = len.saturating_sub(header + jumbo);
-    // Not `gso_segs`: a virtual NIC may hand over a buffer without filling it in.
-    let segments = payload.div_ceil(size);
+    let segments = if size == GSO_BY_FRAGS {
+        // SAFETY: as above.
+        unsafe { (*skb).gso_segs }
+    } else {
+        // Not `gso_segs`: a virtual NIC may hand over a buffer without filling it in.
+        payload.div_ceil(size)
+    };
+    packet.is_unusual = is_unusual;
     if segments > 1 {
         packet.frames = u64::from(segments);
         packet.header_bytes = u64::from(segments - 1) * u64::from(header) - u64::from(jumbo);
@@ -62,6 +102,7 @@ impl Packet {
             bytes: self.bytes + self.header_bytes,
             frames: self.frames,
             header_bytes: 0,
+            is_unusual: self.is_unusual,
         }
     }
 
@@ -83,8 +124,133 @@ impl Packet {
             bytes: self.bytes.saturating_sub(u64::from(header) * self.buffers),
             frames: self.frames,
             header_bytes: self.header_bytes.saturating_sub(repeated),
+            is_unusual: self.is_unusual,
         }
     }
+}
+
+impl Packet {
+    /// A packet that a socket sends, as the fragments into which the stack is about to cut it
+    /// (`ip_do_fragment`, `ip6_fragment`). `is_datagram`: UDP makes what is to be cut of several parts (`__ip_append_data`), and what
+    /// is in one part passes whole.
+    #[inline(always)]
+    pub fn fragmented(self, skb: *mut __sk_buff, is_datagram: bool) -> Self {
+        // SAFETY: fields that every skb program may read.
+        let (len, size, start, end) = unsafe {
+            (
+                (*skb).len,
+                (*skb).gso_size,
+                (*skb).data as usize,
+                (*skb).data_end as usize,
+            )
+        };
+        if size != 0 || is_datagram && end - start >= len as usize {
+            return self;
+        }
+        let Some(cut) = Cut::of(skb) else {
+            return self;
+        };
+        match skb::path_mtu(skb, cut.is_ipv4) {
+            Some(mtu) if len > mtu.whole => {
+                // Whoever is to receive them may be on this host as well.
+                sight::note(FRAGMENTS);
+                self.cut_to(len, mtu.fragment, &cut)
+            }
+            _ => self,
+        }
+    }
+
+    /// A packet that a socket receives, as the fragments in which it came: all but the last one as large as the
+    /// largest.
+    #[inline(always)]
+    pub fn reassembled(self, skb: *mut __sk_buff) -> Self {
+        // SAFETY: fields that every skb program may read.
+        let (len, size) = unsafe { ((*skb).len, (*skb).gso_size) };
+        if size != 0 {
+            return self;
+        }
+        match skb::largest_fragment(skb, is_ipv4(skb)) {
+            0 => self,
+            largest => match Cut::of(skb) {
+                Some(cut) => self.cut_to(len, largest, &cut),
+                None => self,
+            },
+        }
+    }
+
+    /// A packet of `len` bytes in fragments of up to `most`.
+    #[inline(always)]
+    fn cut_to(self, len: u32, most: u32, cut: &Cut) -> Self {
+        let &Cut { header, added, .. } = cut;
+        let payload = len.saturating_sub(header);
+        let room = most.saturating_sub(header + added);
+        // All but the last one hold a multiple of 8 bytes.
+        let step = room & !7;
+        if step == 0 || payload <= room {
+            return self;
+        }
+        let fragments = u64::from((payload - room).div_ceil(step)) + 1;
+        let bytes = self.bytes + (fragments - 1) * u64::from(header) + fragments * u64::from(added);
+        Self {
+            buffers: fragments,
+            bytes,
+            frames: fragments,
+            header_bytes: 0,
+            is_unusual: false,
+        }
+    }
+}
+
+/// How fragments are made of a packet.
+struct Cut {
+    is_ipv4: bool,
+    /// Bytes at its start that each fragment repeats.
+    header: u32,
+    /// Bytes that each fragment has besides.
+    added: u32,
+}
+
+impl Cut {
+    /// `None` of a packet that is a fragment itself, whole as it is, or that cannot be read.
+    #[inline(always)]
+    fn of(skb: *mut __sk_buff) -> Option<Self> {
+        let first = byte(skb, 0, 0)?;
+        match first >> 4 {
+            4 => Some(Self {
+                is_ipv4: true,
+                // Options that only the first one has are replaced by padding (`ip_options_fragment`).
+                header: u32::from(first & 0xf) * 4,
+                added: 0,
+            }),
+            6 => Some(Self {
+                is_ipv4: false,
+                header: unfragmentable(skb)?,
+                added: FRAGMENT_HEADER,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of the headers of IPv6 that each fragment repeats (`ip6_find_1stfragopt`).
+#[inline(always)]
+fn unfragmentable(skb: *mut __sk_buff) -> Option<u32> {
+    let mut length = IPV6_HEADER;
+    let mut next = byte(skb, 0, 6)?;
+    let mut is_routed = false;
+    for _ in 0..MOST_EXTENSIONS {
+        match next {
+            NEXTHDR_HOP => {}
+            NEXTHDR_ROUTING => is_routed = true,
+            NEXTHDR_DEST if !is_routed => {}
+            NEXTHDR_FRAGMENT => return None,
+            _ => break,
+        }
+        let (following, words) = (load(skb, length)?, load(skb, length + 1)?);
+        next = following;
+        length += (u32::from(words) + 1) * 8;
+    }
+    Some(length)
 }
 
 /// Headers in front of a payload.
@@ -94,11 +260,13 @@ struct Headers {
     /// Bytes of the header that buffers of more than 64 KiB have between the two, and segments don't
     /// (`ipv6_hopopt_jumbo_remove`).
     jumbo: u32,
+    /// Whether they are more than IP's and TCP's or UDP's.
+    is_unusual: bool,
 }
 
-/// Finds the headers of a packet. `None` if they can't be read.
+/// Finds the headers of a packet of several segments. `None` if they can't be read.
 #[inline(always)]
-fn headers(skb: *mut __sk_buff, network: u32) -> Option<Headers> {
+fn headers(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Option<Headers> {
     let first = byte(skb, network, 0)?;
     let (length, mut protocol) = match first >> 4 {
         4 => (u32::from(first & 0xf) * 4, byte(skb, network, 9)?),
@@ -107,19 +275,45 @@ fn headers(skb: *mut __sk_buff, network: u32) -> Option<Headers> {
     };
     let mut jumbo = 0;
     if first >> 4 == 6 && protocol == NEXTHDR_HOP {
-        protocol = byte(skb, network + IPV6_HEADER, 0)?;
-        jumbo = JUMBO_HEADER;
+        let options = network + IPV6_HEADER;
+        let following = byte(skb, options, 0)?;
+        if following == IPPROTO_TCP && byte(skb, options, 2)? == JUMBO_OPTION {
+            protocol = following;
+            jumbo = JUMBO_HEADER;
+        }
     }
-    let transport = if protocol == IPPROTO_TCP {
-        let offset = byte(skb, network + length + jumbo, 12)? >> 4;
-        u32::from(offset) * 4
-    } else {
-        UDP_HEADER
+    let usual = match protocol {
+        IPPROTO_TCP => Some(tcp_header(skb, network + length + jumbo)?),
+        // Of a tunnel it is the outermost header only.
+        IPPROTO_UDP if !may_be_tunnel || !skb::is_encapsulated(skb) => Some(UDP_HEADER),
+        _ => None,
+    };
+    if let Some(transport) = usual {
+        return Some(Headers {
+            length: length + transport,
+            jumbo,
+            is_unusual: false,
+        });
+    }
+    // Extension headers, or a tunnel's.
+    let transport = skb::transport(skb)?;
+    let header = match transport.kind {
+        TransportKind::Tcp => tcp_header(skb, network + transport.offset)?,
+        TransportKind::Sctp => SCTP_HEADER,
+        TransportKind::Udp => UDP_HEADER,
     };
     Some(Headers {
-        length: length + transport,
-        jumbo,
+        length: transport.offset + header,
+        jumbo: 0,
+        is_unusual: true,
     })
+}
+
+/// Bytes of TCP's header with its options.
+#[inline(always)]
+fn tcp_header(skb: *mut __sk_buff, at: u32) -> Option<u32> {
+    let offset = byte(skb, at, 12)? >> 4;
+    Some(u32::from(offset) * 4)
 }
 
 /// A header's byte. Where the whole header may be read without a call, as nearly always, it is.
@@ -132,12 +326,18 @@ pub fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
         // SAFETY: the verifier has seen the comparison.
         return Some(unsafe { *((at + index as usize) as *const u8) });
     }
+    load(skb, header + index)
+}
+
+/// A byte of a packet, wherever it is.
+#[inline(always)]
+fn load(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
     let mut value = 0u8;
     // SAFETY: the helper checks the offset; one byte fits.
     let status = unsafe {
         bpf_skb_load_bytes(
             skb.cast::<core::ffi::c_void>(),
-            header + index,
+            offset,
             (&raw mut value).cast(),
             1,
         )

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub const IPPROTO_TCP: u16 = 6;
-const IPPROTO_UDP: u16 = 17;
+pub const IPPROTO_UDP: u16 = 17;
 const IPPROTO_UDPLITE: u16 = 136;
 const IPPROTO_SCTP: u16 = 132;
 pub const IPPROTO_MPTCP: u16 = 262;

@@ -17,6 +17,7 @@ use crate::{
     life,
     maps::lose,
     packet, process,
+    sight::{self, FRAGMENTS},
     socket::{self, NoEntry, address6},
     stack,
 };
@@ -196,9 +197,19 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     if sock.is_null() || cookie == 0 {
         return None;
     }
-    let packet = packet::measure(skb, 0);
+    let mut packet = packet::measure_of_socket(skb);
     let (entry, netns) = match socket::of_packet(cookie, sock, ifindex) {
         Ok(entry) => {
+            // SAFETY: a live map value.
+            let protocol = unsafe { (*entry).protocol };
+            // TCP makes none: it asks for the path's MTU first.
+            if protocol != socket::IPPROTO_TCP {
+                packet = match way {
+                    Way::Sent => packet.fragmented(skb, protocol == socket::IPPROTO_UDP),
+                    Way::Received if sight::has_seen(FRAGMENTS) => packet.reassembled(skb),
+                    Way::Received => packet,
+                };
+            }
             account::wire(entry, way, &packet);
             // SAFETY: a live map value.
             (entry, unsafe { (*entry).netns })

@@ -6,7 +6,7 @@ use flow_common::interface::{Class, Direction, stacking};
 use crate::{
     account::{self, Taker},
     interface::{self, egress_class},
-    packet, stack,
+    packet, sight, stack,
 };
 
 /// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
@@ -23,6 +23,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     };
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header });
+    sight::look(skb, &network);
     let packet = packet::measure(skb, network.offset);
     account::add_frame(counters, Class::Total, &packet);
     if !network.is_ip {
@@ -46,6 +47,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     };
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header });
+    sight::look(skb, &network);
     let packet = packet::measure(skb, network.offset);
     let start = network.start(skb);
     let stacking = stack::stacking();

@@ -87,6 +87,7 @@ pub const MODES: &[Mode] = &[
     mode("tcp-up",           tcp::up,                     "one connection, bytes to the far end"),
     mode("tcp-down",         tcp::down,                   "one connection, bytes from the far end"),
     mode("tcp-both",         tcp::both,                   "one connection, bytes both ways at once"),
+    mode("tcp6-options",     tcp::options6,               "tcp-up with options of IPv6 in front of every segment"),
     mode("tcp-vectored",     tcp::vectored,               "writev(2) and readv(2)"),
     mode("tcp-peek",         tcp::peek,                   "each chunk is looked at with MSG_PEEK before it is read"),
     mode("tcp-nonblocking",  tcp::nonblocking,            "non-blocking sends that move a part or fail with EAGAIN"),

@@ -3,13 +3,14 @@
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd as _},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout},
     sys::socket::{setsockopt, sockopt},
 };
@@ -41,6 +42,33 @@ pub fn down(options: &Options, tally: &Tally) -> Result<()> {
 pub fn both(options: &Options, tally: &Tally) -> Result<()> {
     let stream = connect(options.peer()?, Request::Source(options.bytes), tally)?;
     send_and_drain(&stream, options.bytes, tally)
+}
+
+/// Options of IPv6 for each hop and for the destination: headers of 8 and of 16 bytes.
+pub fn options6(options: &Options, tally: &Tally) -> Result<()> {
+    let mut stream = connect(options.peer()?, Request::Sink, tally)?;
+    let hops: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
+    let mut destination = [0_u8; 16];
+    // An option for experiments (RFC 4727), as padding is 7 bytes at most.
+    destination[..4].copy_from_slice(&[0, 1, 0x1e, 12]);
+    for (option, header) in [
+        (libc::IPV6_HOPOPTS, &hops[..]),
+        (libc::IPV6_DSTOPTS, &destination[..]),
+    ] {
+        // SAFETY: the kernel copies as many bytes as are there.
+        let status = unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                option,
+                header.as_ptr().cast(),
+                header.len() as libc::socklen_t,
+            )
+        };
+        Errno::result(status).context("setsockopt")?;
+    }
+    send(&mut stream, options.bytes, tally)?;
+    finish(stream, tally)
 }
 
 pub fn vectored(options: &Options, tally: &Tally) -> Result<()> {

@@ -64,7 +64,11 @@ pub fn many(options: &Options, tally: &Tally) -> Result<()> {
 
 pub fn sizes(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
-    let sizes = [0, 1, 2, 3, 1471, 1472, 1473, 8000, LARGEST, 0, 0, 512];
+    // About what fits a packet of 1,280 and of 1,500 bytes, for IPv6 and IPv4.
+    let sizes = [
+        0, 1, 2, 3, 1231, 1232, 1233, 1252, 1253, 1451, 1452, 1453, 1471, 1472, 1473, 8000,
+        LARGEST, 0, 0, 512,
+    ];
     sizes
         .into_iter()
         .try_for_each(|size| exchange(&socket, size, tally))

@@ -195,12 +195,18 @@ pub fn tunnel(world: &World) -> Result<()> {
         let inside: IpAddr = format!("{TUNNEL}.2").parse()?;
         let bytes = world.scaled(5_000_000);
         let mut truths = Vec::new();
-        for (name, far_cuts) in [("tunnel.buffers", false), ("tunnel.segments", true)] {
-            if far_cuts {
-                // The near end puts them together again, after its tunnel counted them.
-                let cut = "ethtool -K tunnel0 tso off gso off";
-                tools::run(Some(namespace), cut)?;
-            }
+        // The near end puts together again what comes as segments, after its tunnel counted them.
+        let far_cuts = "ethtool -K tunnel0 tso off gso off";
+        // The interface below takes large buffers, but not in a tunnel: the stack cuts those before.
+        let near_cuts = format!(
+            "ethtool -K {link} tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"
+        );
+        for (name, netns, cut) in [
+            ("tunnel.buffers", None, "true"),
+            ("tunnel.segments", Some(&**namespace), far_cuts),
+            ("tunnel.cut", None, &near_cuts),
+        ] {
+            tools::run(netns, cut)?;
             let (server, address) = far_server(world, &format!("{name}.far"), &peers[0], inside)?;
             let near = generate(
                 world,
@@ -335,12 +341,12 @@ pub fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> 
 }
 
 /// A rule for what comes in by a link, after the link counted it and as the classifier sees it. Goes with the value.
-struct Arriving {
+pub(super) struct Arriving {
     table: String,
 }
 
 impl Arriving {
-    fn by(link: &str, rule: &str) -> Result<Self> {
+    pub fn by(link: &str, rule: &str) -> Result<Self> {
         let arriving = Self {
             table: format!("flow-test-{}", std::process::id()),
         };
@@ -357,7 +363,7 @@ impl Arriving {
     }
 
     /// What the rule's counter says.
-    fn counted(&self) -> Result<Packets> {
+    pub fn counted(&self) -> Result<Packets> {
         let table = &self.table;
         let rules = wire::nft(None, &format!("list table netdev {table}"))?;
         wire::counter_of(&rules).with_context(|| format!("no counter in {table}"))
@@ -372,8 +378,8 @@ impl Drop for Arriving {
 }
 
 /// What there is to know after Flow ended.
-struct Seen {
-    stream: Stream,
+pub(super) struct Seen {
+    pub stream: Stream,
     readings: Readings,
     truths: Vec<Truth>,
     /// What passed the far ends meanwhile, by the link that leads there: received, sent.
@@ -383,7 +389,7 @@ struct Seen {
 }
 
 /// Lets Flow look at what `traffic` does over `peers`, where nothing else passes.
-fn observe(
+pub(super) fn observe(
     world: &World,
     name: &str,
     peers: &[Peer],
@@ -413,7 +419,7 @@ fn observe(
 }
 
 impl Seen {
-    fn ledger(&self, link: &str) -> Result<&Ledger> {
+    pub fn ledger(&self, link: &str) -> Result<&Ledger> {
         let ledger = self.stream.interfaces.get(link);
         ledger.with_context(|| format!("no ledger of {link}"))
     }
@@ -467,7 +473,7 @@ impl Seen {
     }
 
     /// The processes' bytes.
-    fn processes(&self, world: &World) -> Vec<Difference> {
+    pub fn processes(&self, world: &World) -> Vec<Difference> {
         check::processes(&self.stream, &self.truths, world.options.backend)
     }
 }

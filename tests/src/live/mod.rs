@@ -13,6 +13,7 @@ mod interfaces;
 mod listeners;
 mod outputs;
 mod overload;
+mod packets;
 pub(crate) mod peer;
 mod programs;
 mod qdisc;

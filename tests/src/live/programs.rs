@@ -19,7 +19,8 @@ use super::{
     World, cases, causes, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, listeners, outputs, overload, qdisc, report, session, stacked, unread, waiting,
+    interfaces, listeners, outputs, overload, packets, qdisc, report, session, stacked, unread,
+    waiting,
 };
 
 /// A test of the program.
@@ -96,6 +97,8 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_moved_busy",        stacked::moved),
     of_kernel("ledger_renamed_busy",      stacked::renamed_under_traffic),
     of_kernel("ledger_master_changes",    stacked::master_changes),
+    of_kernel("packets_options",          packets::options),
+    of_kernel("packets_fragments",        packets::fragments),
     of_program("interface_missing",       interfaces::missing),
     of_kernel("bpffs_absent",             degraded::bpffs_absent),
     test("cgroup_v1_only",                degraded::cgroup_v1_only),

@@ -61,7 +61,13 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     if OBJECT.is_empty() {
         return Err(LoadError::NotBuilt);
     }
-    let offsets = offsets::resolve(btf)?;
+    let mut offsets = offsets::resolve(btf)?;
+    let of_packets = offsets::of_packets(btf);
+    let reads_skb = u8::from(of_packets.is_ok());
+    match of_packets {
+        Ok(of_packets) => offsets.extend(of_packets),
+        Err(error) => log::info!("unusual headers of packets are not counted: {error}"),
+    }
     let netns = host_netns().map_err(LoadError::Netns)?;
     let for_test = sizes::for_test();
     let mut loader = EbpfLoader::new();
@@ -74,6 +80,7 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
+    loader.override_global("READS_SKB", &reads_skb, true);
     let cgroup_lives = u8::from(report.uses(Backend::CgroupSockets));
     loader.override_global("CGROUP_LIVES", &cgroup_lives, true);
     let gives_cookies = u8::from(report.gives_cookies());

@@ -55,9 +55,54 @@ const MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("MOUNT_MOUNTPOINT", "mount", "mnt_mountpoint", 8),
 ];
 
-/// A bit of a structure: the global for its byte, the one for its number in that byte, the structure,
-/// the member.
-const BIT: (&str, &str, &str, &str) = ("SK_KERN_SOCK", "SK_KERN_SOCK_BIT", "sock", "sk_kern_sock");
+/// The same, of members that the programs do without where the kernel lacks one: packets whose headers
+/// are unusual are then counted as if they were not.
+#[rustfmt::skip]
+const PACKET_MEMBERS: &[(&str, &str, &str, u32)] = &[
+    ("SKB_INNER_TRANSPORT_HEADER", "sk_buff", "inner_transport_header", 2),
+    ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header", 2),
+    ("SKB_NETWORK_HEADER", "sk_buff", "network_header", 2),
+    ("SKB_HEAD", "sk_buff", "head", 8),
+    ("SKB_END", "sk_buff", "end", 4),
+    ("SKB_REFDST", "sk_buff", "_skb_refdst", 8),
+    ("SKB_SK", "sk_buff", "sk", 8),
+    ("SKB_DEV", "sk_buff", "dev", 8),
+    ("SKB_CB", "sk_buff", "cb", 48),
+    ("SHINFO_GSO_TYPE", "skb_shared_info", "gso_type", 4),
+    ("DEVICE_MTU", "net_device", "mtu", 4),
+    ("DEVICE_FEATURES", "net_device", "features", 8),
+    ("DEVICE_HW_ENC_FEATURES", "net_device", "hw_enc_features", 8),
+    ("DEVICE_IP6", "net_device", "ip6_ptr", 8),
+    ("INET6_DEV_MTU", "inet6_dev", "cnf.mtu6", 4),
+    ("DST_DEV", "dst_entry", "dev", 8),
+    ("DST_METRICS", "dst_entry", "_metrics", 8),
+    ("DST_EXPIRES", "dst_entry", "expires", 8),
+    ("INET_PMTUDISC", "inet_sock", "pmtudisc", 1),
+    ("INET_PINET6", "inet_sock", "pinet6", 8),
+    ("PINET6_FRAG_SIZE", "ipv6_pinfo", "frag_size", 4),
+    ("IPCB_FRAG_MAX_SIZE", "inet_skb_parm", "frag_max_size", 2),
+    ("IP6CB_FRAG_MAX_SIZE", "inet6_skb_parm", "frag_max_size", 2),
+];
+
+/// Bits of a structure: the global for their first byte, the one for the first bit's number in that byte, the
+/// structure, the member, how many bits there are at least.
+type Bits = (&'static str, &'static str, &'static str, &'static str, u32);
+
+const BIT: Bits = (
+    "SK_KERN_SOCK",
+    "SK_KERN_SOCK_BIT",
+    "sock",
+    "sk_kern_sock",
+    1,
+);
+
+/// As [`PACKET_MEMBERS`].
+#[rustfmt::skip]
+const PACKET_BITS: &[Bits] = &[
+    ("SKB_ENCAPSULATION", "SKB_ENCAPSULATION_BIT", "sk_buff", "encapsulation", 1),
+    ("RTABLE_PMTU", "RTABLE_PMTU_BIT", "rtable", "rt_pmtu", 31),
+    ("PINET6_PMTUDISC", "PINET6_PMTUDISC_BIT", "ipv6_pinfo", "pmtudisc", 3),
+];
 
 /// Bytes at the start of a `struct sock` that the programs copy in one read;
 /// `SOCK_COMMON_BYTES` of the kernel side.
@@ -84,37 +129,54 @@ pub enum OffsetError {
 /// # Errors
 /// A member is missing on this kernel, or has another size or place than the programs can read.
 pub fn resolve(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    let mut offsets = MEMBERS
-        .iter()
-        .map(|&(global, structure, path, size)| {
-            let member = btf
-                .member(structure, path)
-                .ok_or(OffsetError::Missing { structure, path })?;
-            let end = member.byte_offset.saturating_add(size);
-            let in_copy = !global.starts_with("SKC_")
-                || (end <= SOCK_COMMON_BYTES && member.byte_offset.is_multiple_of(size.min(8)));
-            u16::try_from(member.byte_offset)
-                .ok()
-                .filter(|_| in_copy && !member.is_bit_field() && member.byte_size == size)
-                .map(|offset| (global, offset))
-                .ok_or(OffsetError::Unexpected {
-                    structure,
-                    path,
-                    found: member,
-                })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    offsets.extend(bit(btf)?);
+    let mut offsets = members(btf, MEMBERS)?;
+    offsets.extend(bits(btf, BIT)?);
     Ok(offsets)
 }
 
-fn bit(btf: &Btf) -> Result<[(&'static str, u16); 2], OffsetError> {
-    let (byte, bit, structure, path) = BIT;
+/// The same for the members of packets and routes.
+///
+/// # Errors
+/// As of [`resolve`]. Then the programs are to read none of them.
+pub fn of_packets(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
+    let mut offsets = members(btf, PACKET_MEMBERS)?;
+    for member in PACKET_BITS {
+        offsets.extend(bits(btf, *member)?);
+    }
+    Ok(offsets)
+}
+
+fn members(
+    btf: &Btf,
+    members: &[(&'static str, &'static str, &'static str, u32)],
+) -> Result<Vec<(&'static str, u16)>, OffsetError> {
+    let offset = |&(global, structure, path, size): &(&'static str, _, _, u32)| {
+        let member = btf
+            .member(structure, path)
+            .ok_or(OffsetError::Missing { structure, path })?;
+        let end = member.byte_offset.saturating_add(size);
+        let in_copy = !global.starts_with("SKC_")
+            || (end <= SOCK_COMMON_BYTES && member.byte_offset.is_multiple_of(size.min(8)));
+        u16::try_from(member.byte_offset)
+            .ok()
+            .filter(|_| in_copy && !member.is_bit_field() && member.byte_size == size)
+            .map(|offset| (global, offset))
+            .ok_or(OffsetError::Unexpected {
+                structure,
+                path,
+                found: member,
+            })
+    };
+    members.iter().map(offset).collect()
+}
+
+fn bits(btf: &Btf, bits: Bits) -> Result<[(&'static str, u16); 2], OffsetError> {
+    let (byte, bit, structure, path, least) = bits;
     let member = btf
         .member(structure, path)
         .ok_or(OffsetError::Missing { structure, path })?;
     match u16::try_from(member.bit_offset / 8) {
-        Ok(offset) if member.bit_size == 1 => {
+        Ok(offset) if member.bit_size >= least => {
             Ok([(byte, offset), (bit, (member.bit_offset % 8) as u16)])
         }
         _ => Err(OffsetError::Unexpected {
@@ -135,5 +197,11 @@ mod tests {
         let offsets = resolve(&btf).expect("offsets");
         assert_eq!(offsets.len(), MEMBERS.len() + 2);
         assert!(offsets.contains(&("SKC_FAMILY", 16)), "{offsets:?}");
+        let offsets = of_packets(&btf).expect("offsets of packets");
+        assert_eq!(
+            offsets.len(),
+            PACKET_MEMBERS.len() + 2 * PACKET_BITS.len(),
+            "{offsets:?}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What nftables counted at the far end of a veth pair, apart from Flow: the packets of each near port, and the frames of the device.
 
-use std::{collections::BTreeMap, iter::Sum, net::IpAddr, process::Command};
+use std::{collections::BTreeMap, iter::Sum, net::IpAddr, ops::Add, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -39,14 +39,14 @@ impl Packets {
         holds
     }
 
-    pub(super) fn sent_by(wire: &Wire) -> Self {
+    pub fn sent_by(wire: &Wire) -> Self {
         Self {
             bytes: wire.tx_bytes,
             packets: wire.tx_packets,
         }
     }
 
-    pub(super) fn received_by(wire: &Wire) -> Self {
+    pub fn received_by(wire: &Wire) -> Self {
         Self {
             bytes: wire.rx_bytes,
             packets: wire.rx_packets,
@@ -54,12 +54,20 @@ impl Packets {
     }
 }
 
+impl Add for Packets {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            packets: self.packets + other.packets,
+        }
+    }
+}
+
 impl Sum for Packets {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self::default(), |sum, part| Self {
-            bytes: sum.bytes + part.bytes,
-            packets: sum.packets + part.packets,
-        })
+        parts.fold(Self::default(), Add::add)
     }
 }
 
@@ -83,6 +91,9 @@ pub struct Ports {
     /// FINs to the near end: its socket may have gone to TIME_WAIT before, as one that is closed does once its own FIN is
     /// acknowledged, and as each does before a FIN that comes again. They are answered from there, by no socket.
     pub(super) fins: BTreeMap<NearPort, Packets>,
+    /// What sending datagrams in fragments adds to them, if they are not buffers of several datagrams.
+    pub(super) fragments_sent: BTreeMap<NearPort, Packets>,
+    pub(super) fragments_received: BTreeMap<NearPort, Packets>,
     /// Segments that the far end sent again, of all its connections together.
     pub(super) sent_again: u64,
     /// What passed and is in neither `sent` nor `received`: for a new port nftables takes memory that it must not wait for.
@@ -101,6 +112,8 @@ impl Ports {
             far_resets,
             duplicates,
             fins,
+            fragments_sent,
+            fragments_received,
             sent_again,
             missed_sent,
             missed_received,
@@ -113,6 +126,8 @@ impl Ports {
             far_resets: grown(far_resets, &earlier.far_resets),
             duplicates: grown(duplicates, &earlier.duplicates),
             fins: grown(fins, &earlier.fins),
+            fragments_sent: grown(fragments_sent, &earlier.fragments_sent),
+            fragments_received: grown(fragments_received, &earlier.fragments_received),
             sent_again: sent_again.saturating_sub(earlier.sent_again),
             missed_sent: missed_sent.without(earlier.missed_sent),
             missed_received: missed_received.without(earlier.missed_received),
@@ -168,6 +183,8 @@ table inet flow-test {
     set resets { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
     set far_resets { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
     set duplicates { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
+    set long_sent { typeof meta nfproto . meta l4proto . th sport . meta length; flags dynamic; size 65535; counter; }
+    set long_received { typeof meta nfproto . meta l4proto . th dport . meta length; flags dynamic; size 65535; counter; }
     set fins { typeof meta nfproto . meta l4proto . th dport; flags dynamic; size 65535; counter; }
     chain prerouting {
         type filter hook prerouting priority raw;
@@ -181,12 +198,14 @@ table inet flow-test {
         type filter hook input priority -200;
         ct state invalid counter
         iifname far0 meta l4proto { tcp, udp } counter name all_sent update @sent { meta nfproto . meta l4proto . th sport }
+        iifname far0 meta l4proto udp meta length > 1500 update @long_sent { meta nfproto . meta l4proto . th sport . meta length }
         iifname far0 tcp flags rst meta length { 40, 60 } update @resets { meta nfproto . meta l4proto . th sport }
         iifname far0 tcp option sack exists update @selective { meta nfproto . meta l4proto . th sport }
     }
     chain output {
         type filter hook output priority 400;
         oifname far0 meta l4proto { tcp, udp } counter name all_received update @received { meta nfproto . meta l4proto . th dport }
+        oifname far0 meta l4proto udp meta length > 1500 update @long_received { meta nfproto . meta l4proto . th dport . meta length }
         oifname far0 tcp flags rst meta length { 40, 60 } update @far_resets { meta nfproto . meta l4proto . th dport }
         oifname far0 tcp option sack exists update @selective { meta nfproto . meta l4proto . th dport }
         oifname far0 tcp option sack exists meta length { 64, 84 } update @duplicates { meta nfproto . meta l4proto . th dport }
@@ -231,6 +250,8 @@ pub fn ports(namespace: &str) -> Result<Ports> {
         far_resets: ports("far_resets")?,
         duplicates: ports("duplicates")?,
         fins: ports("fins")?,
+        fragments_sent: fragments(set(&table, "long_sent", long_of)?),
+        fragments_received: fragments(set(&table, "long_received", long_of)?),
         sent_again: sent_again(namespace)?,
     })
 }
@@ -261,6 +282,31 @@ fn near_port_of(key: &Value) -> Option<NearPort> {
     // A system without the list of protocols' names has their numbers.
     let is_tcp = protocol == "tcp" || *protocol == libc::IPPROTO_TCP;
     Some((family == "ipv4", is_tcp, port))
+}
+
+/// A port, and the length of packets there.
+fn long_of(key: &Value) -> Option<(NearPort, u64)> {
+    let parts = key["concat"].as_array()?;
+    let (length, port) = parts.split_last()?;
+    let port = serde_json::json!({ "concat": port });
+    Some((near_port_of(&port)?, length.as_u64()?))
+}
+
+/// What the fragments of packets of these lengths have more than the packets.
+fn fragments(long: BTreeMap<(NearPort, u64), Packets>) -> BTreeMap<NearPort, Packets> {
+    let mut more = BTreeMap::<NearPort, Packets>::new();
+    for ((port, length), Packets { packets, .. }) in long {
+        let (header, added) = if port.0 { (20, 0) } else { (40, 8) };
+        let room = ETHERNET_MTU - header - added;
+        // All but the last one hold a multiple of 8 bytes.
+        let behind = (length - header)
+            .saturating_sub(room)
+            .div_ceil(room / 8 * 8);
+        let of_port = more.entry(port).or_default();
+        of_port.packets += packets * behind;
+        of_port.bytes += packets * (behind * header + (behind + 1) * added);
+    }
+    more
 }
 
 /// One of the tables of [`RULES`], as `nft` lists it.
@@ -357,6 +403,21 @@ mod tests {
         assert!(!missed.takes_excess(packets(200, 5), packets(200, 5)));
         assert!(missed.takes_excess(packets(300, 5), packets(0, 0)));
         assert_eq!(missed, Packets::default());
+    }
+
+    #[test]
+    fn fragments_repeat_their_headers() {
+        let (four, six) = ((true, false, 7), (false, false, 7));
+        let long = [
+            ((four, 8028), 10),
+            ((four, 1501), 1),
+            ((six, 8048), 10),
+            ((six, 1501), 1),
+        ];
+        let long = long.map(|(key, count)| (key, packets(0, count)));
+        let more = fragments(long.into());
+        assert_eq!(more[&four], packets(10 * 5 * 20 + 20, 51));
+        assert_eq!(more[&six], packets(10 * (5 * 40 + 6 * 8) + 40 + 2 * 8, 51));
     }
 
     #[test]

@@ -1,0 +1,62 @@
+//! What most hosts never see. Programs look for it in earnest only once one of them has come across it, so that
+//! until then a packet pays a test or two.
+
+use aya_ebpf::bindings::__sk_buff;
+
+use crate::{interface::Network, maps::SIGHTS, packet};
+
+/// A fragment of an IP packet passed an interface or was sent.
+pub const FRAGMENTS: u32 = 1 << 0;
+
+const IPV6_HEADER: u32 = 40;
+/// The bits of IPv4's `frag_off` that a whole packet has not set: more fragments, and an offset.
+const IS_FRAGMENT: u16 = 0x3fff;
+pub const NEXTHDR_HOP: u8 = 0;
+pub const NEXTHDR_ROUTING: u8 = 43;
+pub const NEXTHDR_FRAGMENT: u8 = 44;
+pub const NEXTHDR_DEST: u8 = 60;
+
+/// Whether it has been seen.
+#[inline(always)]
+pub fn has_seen(what: u32) -> bool {
+    SIGHTS.get(0).is_some_and(|seen| seen & what != 0)
+}
+
+/// Notes that it was seen.
+#[inline(always)]
+pub fn note(what: u32) {
+    if let Some(seen) = SIGHTS.get_ptr_mut(0) {
+        // SAFETY: an element of the array lives as long as the program. A bit that another CPU writes over comes again
+        // with the next such packet.
+        unsafe {
+            if *seen & what != what {
+                *seen |= what;
+            }
+        }
+    }
+}
+
+/// Looks at a packet of an interface.
+#[inline(always)]
+pub fn look(skb: *mut __sk_buff, network: &Network) {
+    if has_seen(FRAGMENTS) || !network.is_ip {
+        return;
+    }
+    let byte = |at, index| packet::byte(skb, network.offset + at, index).unwrap_or(0);
+    let is_fragment = if byte(0, 0) >> 4 == 4 {
+        u16::from_be_bytes([byte(0, 6), byte(0, 7)]) & IS_FRAGMENT != 0
+    } else {
+        match byte(0, 6) {
+            NEXTHDR_FRAGMENT => true,
+            // Behind two of these it may be a fragment.
+            NEXTHDR_HOP | NEXTHDR_ROUTING | NEXTHDR_DEST => matches!(
+                byte(IPV6_HEADER, 0),
+                NEXTHDR_FRAGMENT | NEXTHDR_ROUTING | NEXTHDR_DEST
+            ),
+            _ => false,
+        }
+    };
+    if is_fragment {
+        note(FRAGMENTS);
+    }
+}

@@ -1,0 +1,199 @@
+//! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted at an interface, packet by
+//! packet.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    World,
+    causes::{Seen, far_server, finish, generate, observe},
+    check::{self, Difference, Precision, difference},
+    peer::Peer,
+    report,
+    session::new_peer,
+    stream::wires,
+    tools,
+    wire::{self, Packets, counter_of},
+};
+
+/// Options of IPv6 in front of TCP, in buffers that the stack cuts before the interface gets them.
+pub fn options(world: &World) -> Result<()> {
+    let peer = new_peer(world)?;
+    for (netns, device) in peer.ends() {
+        tools::run(netns, &format!("ethtool -K {device} tso off gro off"))?;
+    }
+    let peers = [peer];
+    // Where they come as segments.
+    let counted = Counted::at_far_end(&peers[0], "meta l4proto tcp")?;
+    let seen = observe(world, "options", &peers, || {
+        let (server, address) = far_server(world, "options.far", &peers[0], peers[0].far6)?;
+        let bytes = world.scaled(5_000_000);
+        let near = generate(world, "options.near", "tcp6-options", address, bytes, None)?;
+        finish([near, server])
+    })?;
+    let mut differences = counted.differences(&seen, Precision::Bounds)?;
+    differences.extend(seen.processes(world));
+    let ledger = seen.ledger(&peers[0].link)?;
+    for (what, side) in [("ingress", ledger.ingress), ("egress", ledger.egress)] {
+        if side.unexplained != 0 {
+            differences.push(difference(
+                &peers[0].link,
+                what,
+                "unexplained 0",
+                format!("{side:?}"),
+            ));
+        }
+    }
+    report::expect_none(&differences)
+}
+
+/// Datagrams in fragments, both ways, where interfaces and routes take packets of different sizes.
+pub fn fragments(world: &World) -> Result<()> {
+    let peers = [new_peer(world)?];
+    // The first header is UDP's, or IPv6's in front of a fragment.
+    let counted = Counted::on(&peers[0], "ip protocol udp")?;
+    let six = Counted::on(&peers[0], "ip6 nexthdr { 17, 44 }")?;
+    let seen = observe(world, "fragments", &peers, || {
+        let mut truths = Vec::new();
+        let Peer {
+            link, far4, far6, ..
+        } = &peers[0];
+        let narrow = format!(
+            "ip route add {far4}/32 dev {link} mtu 1000;ip route add {far6}/128 dev {link} mtu 1300"
+        );
+        for (mtu, also) in [(1500, ""), (1499, ""), (1280, ""), (1500, &*narrow)] {
+            for (netns, device) in peers[0].ends() {
+                tools::run(netns, &format!("ip link set {device} mtu {mtu}"))?;
+            }
+            for command in also.split_terminator(';') {
+                tools::run(None, command)?;
+            }
+            for (family, far) in [(4, peers[0].far4), (6, peers[0].far6)] {
+                let name = format!("fragments.{mtu}.{family}.{}", also.len());
+                let (server, address) = far_server(world, &format!("{name}.far"), &peers[0], far)?;
+                let near = generate(world, &name, "udp-sizes", address, 1, None)?;
+                truths.extend(finish([near, server])?);
+            }
+        }
+        Ok(truths)
+    })?;
+    let six = six.read()?;
+    let mut differences = counted.and(six).differences(&seen, Precision::Exact)?;
+    differences.extend(seen.processes(world));
+    report::expect_none(&differences)
+}
+
+/// What passed the near end of a veth pair, counted there. Goes with the value.
+struct Counted {
+    link: String,
+    /// Where, if not at the near end.
+    far: Option<String>,
+    table: String,
+    /// Counted by others: received, sent.
+    more: [Packets; 2],
+}
+
+impl Counted {
+    /// Counts at the near end what these conditions match.
+    fn on(peer: &Peer, conditions: &str) -> Result<Self> {
+        Self::install(peer, None, conditions)
+    }
+
+    /// The same at the far end.
+    fn at_far_end(peer: &Peer, conditions: &str) -> Result<Self> {
+        Self::install(peer, Some(peer.namespace.clone()), conditions)
+    }
+
+    fn install(peer: &Peer, far: Option<String>, conditions: &str) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let counted = Self {
+            link: peer.link.clone(),
+            far,
+            table: format!("flow-test-{}-{number}", std::process::id()),
+            more: Default::default(),
+        };
+        let Self {
+            link, far, table, ..
+        } = &counted;
+        let device = if far.is_some() { wire::FAR } else { link };
+        wire::nft(
+            far.as_deref(),
+            &format!(
+                "add table netdev {table}
+             add chain netdev {table} in {{ type filter hook ingress device {device} priority 0; }}
+             add chain netdev {table} out {{ type filter hook egress device {device} priority 0; }}
+             add rule netdev {table} in {conditions} counter
+             add rule netdev {table} out {conditions} counter"
+            ),
+        )?;
+        Ok(counted)
+    }
+
+    fn and(mut self, more: [Packets; 2]) -> Self {
+        self.more = more;
+        self
+    }
+
+    /// What the near end received and sent, from layer 3 on.
+    fn read(&self) -> Result<[Packets; 2]> {
+        let Self { far, table, .. } = self;
+        let counter = |chain: &str| -> Result<Packets> {
+            let rules = wire::nft(
+                far.as_deref(),
+                &format!("list chain netdev {table} {chain}"),
+            )?;
+            counter_of(&rules).with_context(|| format!("no counter in {table}"))
+        };
+        let (came, mut went) = (counter("in")?, counter("out")?);
+        // On the way out the link's header is there already.
+        went.bytes -= check::LINK_HEADER * went.packets;
+        let mut sides = if far.is_some() {
+            [went, came]
+        } else {
+            [came, went]
+        };
+        for (side, more) in sides.iter_mut().zip(self.more) {
+            side.bytes += more.bytes;
+            side.packets += more.packets;
+        }
+        Ok(sides)
+    }
+
+    /// Compares the wire bytes of the sockets with it.
+    fn differences(&self, seen: &Seen, precision: Precision) -> Result<Vec<Difference>> {
+        let link = &self.link;
+        let flows = seen.stream.flows.values();
+        let flows = flows.filter(|flow| flow.interface.as_ref() == Some(link));
+        let sockets = wires(flows);
+        let sum =
+            |of: fn(&super::stream::Wire) -> Packets| sockets.values().map(of).sum::<Packets>();
+        let seen_at_sockets = [sum(Packets::received_by), sum(Packets::sent_by)];
+        let mut differences = check::stream(&seen.stream, false);
+        for ((what, counted), seen) in ["received", "sent"]
+            .into_iter()
+            .zip(self.read()?)
+            .zip(seen_at_sockets)
+        {
+            if counted != seen {
+                differences.push(difference(
+                    link,
+                    what,
+                    format!("{counted:?}"),
+                    format!("{seen:?}"),
+                ));
+            }
+        }
+        differences.extend(check::interface(&seen.stream, link, precision));
+        Ok(differences)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // What it saw ends with the test as well.
+        let far = self.far.as_deref();
+        let _ = wire::nft(far, &format!("delete table netdev {}", self.table));
+    }
+}
