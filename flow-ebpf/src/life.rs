@@ -8,8 +8,8 @@ use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direc
 use crate::{
     identity::{has_own_cookie, id, is_alias, known_id, note_state, take_alias},
     kernel::{
-        self, Address, CGROUP_LIVES, GIVES_COOKIES, SK_ERR, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
-        SK_SOCKET, SockCommon,
+        self, Address, CGROUP_LIVES, GIVES_COOKIES, INET_SPORT, SK_ERR, SK_KERN_SOCK,
+        SK_KERN_SOCK_BIT, SK_SOCKET, SockCommon,
     },
     logging,
     maps::SOCKETS,
@@ -209,6 +209,14 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
     refresh(sk, common, protocol, entry);
+    if new == state::SYN_SENT && common.local_port() == 0 {
+        // It may have had a port for a connection that was refused.
+        // SAFETY: a live map value.
+        unsafe { (*entry).local_port = 0 };
+    }
+    if new == state::CLOSE {
+        keep_port(sk, common, entry);
+    }
     let is_orphan = new == state::CLOSE && has_no_release(sk);
     // These states begin in the call of a process.
     let caller = if new == state::SYN_SENT || new == state::LISTEN {
@@ -245,8 +253,14 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         let is_last = (*entry).released != 0 || is_alias(id) && !hears_release(protocol);
         (is_last, (*entry).epoch != 0)
     };
+    // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` tells it then.
+    let is_early = new == state::SYN_SENT
+        && common.local_port() == 0
+        && protocol == IPPROTO_TCP
+        && GIVES_COOKIES.load() != 0;
     match new {
         state::CLOSE if is_last => end(id, entry, was_told),
+        state::SYN_SENT if is_early => {}
         // Of the states in between, the next update tells.
         state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
             tell_new_or_update(id, entry, was_told);
@@ -254,6 +268,39 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// The kernel is about to send the first packet of a TCP connection (`tcp_connect`): by now the socket has
+/// its local address and port.
+#[inline(always)]
+pub fn connects(id: u64, local: IpAddress, local_port: u16) {
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: a live map value.
+    let was_told = unsafe {
+        if (*entry).epoch != 0 && (*entry).local_port == local_port {
+            return; // it was bound before, and told
+        }
+        (*entry).local = local;
+        (*entry).local_port = local_port;
+        (*entry).epoch != 0
+    };
+    tell_new_or_update(id, entry, was_told);
+}
+
+/// Keeps the port of a connection that closes before anybody learned it. `tcp_set_state` gives the port back
+/// (`inet_put_port`) before the tracepoint; the copy in `inet_sport` stays.
+#[inline(always)]
+fn keep_port(sk: Address, common: &SockCommon, entry: *mut SocketState) {
+    // SAFETY: a live map value.
+    unsafe {
+        if (*entry).local_port == 0 && common.remote_port() != 0 {
+            let port: u16 = kernel::read(sk, &INET_SPORT).unwrap_or(0);
+            (*entry).local_port = u16::from_be(port);
+            (*entry).local = common.local();
+        }
+    }
 }
 
 /// Takes the alias, if there is one, away from an address where another socket is now.

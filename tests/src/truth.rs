@@ -75,6 +75,9 @@ pub struct Truth {
     /// Sockets from before Flow started that nobody used since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
+    /// Ends of connections that did not come about, this process's first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<[SocketAddr; 2]>,
     /// This kernel lacks it; so the mode moved nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Feature>,
@@ -151,6 +154,7 @@ pub struct Tally {
     remotes: Mutex<BTreeMap<SocketAddr, Moved>>,
     unasked: Mutex<BTreeMap<SocketAddr, Moved>>,
     idle: Mutex<Vec<Idle>>,
+    attempts: Mutex<Vec<[SocketAddr; 2]>>,
     lacks: OnceLock<Feature>,
 }
 
@@ -188,6 +192,11 @@ impl Tally {
     /// Nothing moved to or from this remote.
     pub fn nothing_with(&self, remote: SocketAddr) {
         lock(&self.remotes).entry(remote).or_default();
+    }
+
+    /// A connection from here to there did not come about.
+    pub fn attempted(&self, local: SocketAddr, remote: SocketAddr) {
+        lock(&self.attempts).push([local, remote]);
     }
 
     /// These sockets were open and moved nothing.
@@ -253,6 +262,7 @@ impl Tally {
             remotes: by_name(&self.remotes),
             unasked: by_name(&self.unasked),
             idle: lock(&self.idle).clone(),
+            attempts: lock(&self.attempts).clone(),
             lacks: self.lacks.get().copied(),
         })
     }

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::bpf_sock_addr,
+    bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_addr},
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
@@ -13,7 +13,7 @@ use crate::{
     account::{self, Peer, Taker, Way},
     calls::{self, Call},
     identity, interface,
-    kernel::{Address, HOST_NETNS, is_inet},
+    kernel::{AF_INET6, Address, HOST_NETNS, is_inet},
     life,
     maps::lose,
     packet, process,
@@ -164,11 +164,23 @@ fn has_own_cookie(ctx: &SockContext) -> bool {
 }
 
 /// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
-/// before it changes its state to established and before anybody accepts it.
+/// before it changes its state to established and before anybody accepts it. One that is about to send
+/// its first packet has its local address by now.
 #[inline(always)]
 pub fn sock_ops(ctx: &SockOpsContext) {
-    // SAFETY: the program's context.
-    let _cookie = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
+    // SAFETY: the program's context, and fields that it may read.
+    unsafe {
+        let cookie = bpf_get_socket_cookie(ctx.ops.cast());
+        if (*ctx.ops).op != BPF_SOCK_OPS_TCP_CONNECT_CB {
+            return;
+        }
+        let local = if (*ctx.ops).family == u32::from(AF_INET6) {
+            address6(&raw const (*ctx.ops).local_ip6)
+        } else {
+            IpAddress::mapped((*ctx.ops).local_ip4)
+        };
+        life::connects(cookie, local, (*ctx.ops).local_port as u16);
+    }
 }
 
 /// A packet reached its socket.

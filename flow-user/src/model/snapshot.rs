@@ -96,8 +96,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Its local address, if it has one: while a connection is being opened the kernel has yet to choose it, and packet
-    /// sockets never get one.
+    /// Its local address, if it has one: packet sockets never get one, and without cgroup v2 that of a
+    /// connection which is being opened is not known yet.
     pub fn bound(&self) -> Option<SocketAddr> {
         let has_one = self.local.port() != 0 || !self.local.ip().is_unspecified();
         has_one.then_some(self.local)

@@ -96,6 +96,7 @@ pub const MODES: &[Mode] = &[
     mode("tcp-reset-by-peer", tcp::reset_by_peer,         "the connection ends with a RST from the far end"),
     mode("tcp-late-reader",  tcp::late_reader,            "a connection whose bytes are read after its end"),
     mode("tcp-refused",      tcp::refused,                "nobody listens"),
+    mode("tcp-failed",       tcp::failed,                 "connections that are refused or get no answer"),
     mode("tcp-again",        tcp::again,                  "a socket that is refused and then connects"),
     mode("udp-connected",    udp::connected,              "COUNT datagrams of a connected socket, echoed"),
     mode("udp-many",         udp::many,                   "COUNT datagrams to each of several remotes from one socket, echoed"),

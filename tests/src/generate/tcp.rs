@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd as _},
     thread,
     time::Duration,
@@ -190,6 +190,52 @@ pub fn refused(options: &Options, _: &Tally) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Connections that do not come about: refused, from ports that the kernel or the program chose, and one that nobody answers.
+pub fn failed(options: &Options, tally: &Tally) -> Result<()> {
+    for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+        let here = SocketAddr::new(ip, 0);
+        let closed = TcpListener::bind(here)?.local_addr()?;
+        for number in 0..options.count {
+            let socket = Socket::new(Domain::for_address(here), Type::STREAM, None)?;
+            if number % 2 == 1 {
+                socket.bind(&here.into())?;
+            }
+            match socket.connect(&closed.into()) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                other => bail!("expected the connection to be refused, got {other:?}"),
+            }
+            // A call that fails takes the address back, but not the port.
+            let port = local_of(&socket)?.port();
+            tally.attempted(SocketAddr::new(ip, port), closed);
+        }
+        unanswered(here, tally)?;
+    }
+    Ok(())
+}
+
+/// The queue of a listener is full: it drops further requests.
+fn unanswered(here: SocketAddr, tally: &Tally) -> Result<()> {
+    let listener = Socket::new(Domain::for_address(here), Type::STREAM, None)?;
+    listener.bind(&here.into())?;
+    listener.listen(0)?;
+    let full = local_of(&listener)?;
+    let _first = TcpStream::connect(full)?;
+    let second = Socket::new(Domain::for_address(here), Type::STREAM, None)?;
+    second.set_nonblocking(true)?;
+    match second.connect(&full.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        other => bail!("expected the connection to wait, got {other:?}"),
+    }
+    tally.attempted(local_of(&second)?, full);
+    thread::sleep(FORGOTTEN_AFTER);
+    Ok(())
+}
+
+fn local_of(socket: &Socket) -> Result<SocketAddr> {
+    let local = socket.local_addr()?;
+    local.as_socket().context("an address of another family")
 }
 
 /// What the near end asks the far end to do with a connection.

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::truth::{Blind, Feature, Truth};
 use also::{
-    acceptor_named, all_closed, datagrams, directions, further_remotes, idle, mptcp_directions,
-    nothing_else, packet_sockets, refused, reset,
+    acceptor_named, all_closed, datagrams, directions, further_remotes, idle, locals_known,
+    mptcp_directions, nothing_else, packet_sockets, refused, reset,
 };
 
 const MB: u64 = 1_000_000;
@@ -82,6 +82,7 @@ pub const CASES: &[Case] = &[
     case("tcp_reset",            "tcp-reset",          Net::Peer4).bytes(MB),
     case("tcp_reset_by_peer",    "tcp-reset-by-peer",  Net::Peer4).also(reset),
     case("tcp_refused",          "tcp-refused",        Net::Alone).also(refused),
+    case("tcp_failed",           "tcp-failed",         Net::Alone).also(locals_known),
     case("tcp_again",            "tcp-again",          Net::Alone).also(all_closed),
     case("tcp_late_reader",      "tcp-late-reader",    Net::Alone).also(all_closed),
     case("udp_connected",        "udp-connected",      Net::Peer4).count(5000).interface(Precision::Exact).also(datagrams),

@@ -117,11 +117,15 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
         "inherited",
         "asked-for",
         "udp-workers",
+        "tcp-failed",
     ];
     let run = Run::of_modes(world, "cgroup-v1-only", &modes, hide.clone())?;
     run.covers(WIRE_BYTES, "none", "everything")?;
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
     run.follows_connections()?;
+    let mut opened = run.stream.flows.values();
+    let is_blind = opened.any(|flow| is_portless(flow.opened_from.as_ref()));
+    ensure!(is_blind, "the ports of connections being opened are known");
     keep_listening_changed(world, "cgroup-v1-only.listeners", hide.clone())?;
     let doctor = doctor(world, "cgroup-v1-only", hide)?;
     let why = candidate(&doctor, WIRE_BYTES, "cgroup_skb")?;
@@ -329,6 +333,8 @@ impl Run {
                 continue;
             }
             ensure!(flow.direction.is_some(), "{id} has no direction: {flow:?}");
+            let is_bound = !is_portless(flow.local.as_ref());
+            ensure!(is_bound, "{id} has no local port: {flow:?}");
             let both = (&flow.local, &flow.remote);
             ends.entry(&flow.socket).or_default().insert(both);
             sockets.entry(both).or_default().insert(&flow.socket);
@@ -415,3 +421,8 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Numbers of `linux/capability.h`.
 const CAP_SYS_PTRACE: libc::c_ulong = 19;
 const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+
+/// Whether an endpoint has an address without a port.
+fn is_portless(endpoint: Option<&String>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.ends_with(":0"))
+}

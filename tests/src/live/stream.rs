@@ -41,6 +41,8 @@ pub struct Stream {
 pub struct Flow {
     pub socket: String,
     pub local: Option<String>,
+    /// Its local address in the record that opened it last.
+    pub opened_from: Option<String>,
     pub remote: Option<String>,
     pub direction: Option<String>,
     pub interface: Option<String>,
@@ -245,6 +247,7 @@ impl Stream {
         let opens = kind == "flow.open";
         if opens {
             flow.opened_at = self.records;
+            flow.opened_from = endpoint(&facts["local"]);
         }
         let reopened = opens && flow.opened && !flow.closed;
         // A row without bytes may go to another process or remote and come back.

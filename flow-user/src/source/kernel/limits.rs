@@ -37,6 +37,8 @@ pub enum Blind {
     FrameOwners,
     /// Sockets other than TCP's, and who opened one.
     OtherThanTcp,
+    /// The local port of a connection that is being opened.
+    PortsOfConnecting,
     /// ICMP echo ("ping") sockets.
     PingSockets,
     /// MPTCP connections that nobody used since.
@@ -68,6 +70,7 @@ impl Blind {
             Self::OtherThanTcp => {
                 "sockets other than TCP's, and who opened them, connections that wait at newer listeners"
             }
+            Self::PortsOfConnecting => "local ports of connections that are being opened",
             Self::PingSockets => "ping sockets",
             Self::OldMptcp => "MPTCP connections until they are used",
             Self::BoundOnly => "TCP sockets that are only bound",
@@ -112,7 +115,7 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
         Backend::CgroupSkb => &[Blind::SocketlessPackets],
         Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],
         Backend::Rtnetlink => &[Blind::FrameOwners],
-        Backend::StateTracepoint => &[Blind::OtherThanTcp],
+        Backend::StateTracepoint => &[Blind::OtherThanTcp, Blind::PortsOfConnecting],
         Backend::SockDiag => &[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly],
         Backend::CgroupSockets | Backend::ProcessTracepoints => &[],
     }

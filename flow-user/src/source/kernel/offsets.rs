@@ -20,6 +20,7 @@ const MEMBERS: &[(&str, &str, &str, u32)] = &[
     ),
     ("SKC_COOKIE", "sock", "__sk_common.skc_cookie", 8),
     ("SKC_NET", "sock", "__sk_common.skc_net", 8),
+    ("INET_SPORT", "inet_sock", "inet_sport", 2),
     ("SK_PROTOCOL", "sock", "sk_protocol", 2),
     ("SK_ERR", "sock", "sk_err", 4),
     ("SK_SOCKET", "sock", "sk_socket", 8),

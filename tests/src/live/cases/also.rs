@@ -79,6 +79,29 @@ pub fn refused(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference>
     closed_for("refused", 1, stream, truths.first())
 }
 
+/// Of connections that did not come about the local address was known from the beginning.
+pub fn locals_known(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for truth in truths {
+        let flows = flows(stream, truth.pid);
+        for [local, remote] in &truth.attempts {
+            let (local, remote) = (Some(local.to_string()), Some(remote.to_string()));
+            let is_it = |flow: &&&Flow| {
+                flow.local == local && flow.opened_from == local && flow.remote == remote
+            };
+            if flows.iter().filter(is_it).count() != 1 {
+                let seen: Vec<_> = flows.iter().map(|flow| show(flow)).collect();
+                let expected = format!("one {local:?} {remote:?}");
+                differences.push(difference("attempt", "flows", expected, seen.join(", ")));
+            }
+        }
+    }
+    if truths.iter().all(|truth| truth.attempts.is_empty()) {
+        differences.push(difference("attempts", "connections", "some", "none"));
+    }
+    differences
+}
+
 /// Each of their connections came to an end in the stream, at both ends.
 pub fn all_closed(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let own: Vec<_> = truths
