@@ -67,7 +67,7 @@ pub struct AppRecord {
     /// Name of the thread that made the call.
     pub comm: [u8; COMM_BYTES],
 }
-const _: () = assert!(size_of::<AppRecord>() == 128);
+const _: () = assert!(size_of::<AppRecord>() == 136);
 plain!(AppRecord);
 
 /// A copy of an entry of the sockets.

@@ -45,6 +45,26 @@ impl IpAddress {
         ])
     }
 
+    /// Whether it stands for no host: `::`, or `0.0.0.0` v4-mapped.
+    #[inline(always)]
+    pub const fn is_unspecified(self) -> bool {
+        let [first, second] = self.0;
+        first == 0 && (second == 0 || second == Self::mapped(0).0[1])
+    }
+
+    /// Whether it means another host on each interface, as the kernel decides
+    /// (`__ipv6_addr_needs_scope_id`): link-local, or multicast that stays on the interface or link.
+    /// IPv4 has no such addresses: its sockets name no interface beside one.
+    #[inline(always)]
+    pub const fn has_zone(self) -> bool {
+        let [first, second, ..] = self.0[0].to_ne_bytes();
+        match first {
+            0xfe => second & 0xc0 == 0x80,
+            0xff => matches!(second & 0xf, 1 | 2),
+            _ => false,
+        }
+    }
+
     pub const fn octets(self) -> [u8; 16] {
         let [a, b, c, d, e, f, g, h] = self.0[0].to_ne_bytes();
         let [i, j, k, l, m, n, o, p] = self.0[1].to_ne_bytes();
@@ -62,13 +82,16 @@ pub struct AppKey {
     pub start: u64,
     /// See [`ProcessKey::tgid`].
     pub tgid: u32,
-    /// Remote port, host byte order; 0 when the remote is not known.
+    /// Remote port, host byte order; 0 when the remote is not known, or its protocol has no ports.
     pub remote_port: u16,
-    /// 1 when `remote` and `remote_port` are known, else 0 and both are zero.
+    /// 1 when `remote`, `remote_port` and `zone` are known, else 0 and all are zero.
     pub remote_known: u16,
     pub remote: IpAddress,
+    /// Index of the interface where `remote` is, if that [needs one](IpAddress::has_zone); else 0.
+    pub zone: u32,
+    pub padding: u32,
 }
-const _: () = assert!(size_of::<AppKey>() == 40);
+const _: () = assert!(size_of::<AppKey>() == 48);
 plain!(AppKey);
 
 impl AppKey {
@@ -111,6 +134,8 @@ pub mod app_kind {
     pub const STREAM: u32 = 1;
     /// Each call may have a peer of its own.
     pub const DATAGRAM: u32 = 2;
+    /// The same, of a protocol without ports.
+    pub const PORTLESS: u32 = 3;
 }
 
 /// Who opened a connection. Values of [`SocketState::direction`].
@@ -157,7 +182,8 @@ pub struct SocketState {
     pub error: u32,
     /// Keys of the app counters that name a remote of this socket.
     pub remotes: u32,
-    pub padding: u32,
+    /// As [`AppKey::zone`].
+    pub zone: u32,
     /// TCP state as in `include/net/tcp_states.h`; for other protocols 1 connected, 7 not.
     pub state: u8,
     /// See [`direction`].

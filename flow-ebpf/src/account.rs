@@ -16,7 +16,7 @@ use crate::{
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
-    process, socket,
+    peer, process, socket,
 };
 
 /// Which way bytes went, seen from the process or socket.
@@ -33,7 +33,9 @@ pub struct Peer {
     pub address: IpAddress,
     /// Host byte order.
     pub port: u16,
-    pub padding: [u16; 3],
+    pub padding: u16,
+    /// As [`AppKey::zone`].
+    pub zone: u32,
 }
 
 static NO_APP: AppCounters = AppCounters {
@@ -48,7 +50,7 @@ static NO_APP: AppCounters = AppCounters {
     padding: 0,
 };
 
-/// Adds what one call returned, for the current process. `peer` finds the call's own peer, where it is a
+/// Adds what one call returned, for the current process. `own_peer` finds the call's own peer, where it is a
 /// datagram's. Call it in process context only, and for sockets that have a place in [`APP`].
 ///
 /// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more than
@@ -59,7 +61,7 @@ pub fn app(
     common: &SockCommon,
     way: Way,
     bytes: u64,
-    peer: impl Fn(&SockCommon) -> Option<Peer>,
+    own_peer: impl Fn(&SockCommon) -> Option<Peer>,
 ) {
     let Some(process) = process::current() else {
         lose(Loss::ReadFault, 1);
@@ -73,12 +75,12 @@ pub fn app(
     if cookie != 0 {
         // Of a stream this may be nonsense; then nothing is found.
         if key.remote_known == 0 {
-            name_remote(&mut key, peer(common));
+            name_remote(&mut key, own_peer(common), common);
             asked = true;
         }
         entry = look_up(&key);
-        if !asked && kind(entry) == app_kind::DATAGRAM {
-            if name_remote(&mut key, peer(common)) {
+        if !asked && matches!(kind(entry), app_kind::DATAGRAM | app_kind::PORTLESS) {
+            if name_remote(&mut key, own_peer(common), common) {
                 entry = look_up(&key);
             }
             asked = true;
@@ -88,6 +90,7 @@ pub fn app(
         // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
         app_kind::STREAM if bytes == 0 => return,
         app_kind::STREAM | app_kind::DATAGRAM => {}
+        app_kind::PORTLESS if key.remote_known != 0 => {}
         _ => {
             let protocol = socket::protocol(sk);
             let is_inet = is_inet(common.family());
@@ -96,8 +99,17 @@ pub fn app(
                     return;
                 }
                 set_remote(&mut key, common);
-            } else if is_inet && !asked {
-                name_remote(&mut key, peer(common));
+            } else if is_inet {
+                if !asked {
+                    name_remote(&mut key, own_peer(common), common);
+                }
+                if !socket::has_ports(protocol) {
+                    // Calls may name one; nobody looks at it.
+                    key.remote_port = 0;
+                    if key.remote_known == 0 && way == Way::Received {
+                        name_remote(&mut key, peer::heard(cookie, sk), common);
+                    }
+                }
             }
             key.cookie = identity::id(sk, common, protocol);
             (entry, is_new) = find(&mut key);
@@ -141,6 +153,7 @@ fn find(key: &mut AppKey) -> (*mut AppCounters, bool) {
         key.remote = IpAddress::NONE;
         key.remote_port = 0;
         key.remote_known = 0;
+        key.zone = 0;
         entry = look_up(key);
     }
     if !entry.is_null() {
@@ -161,33 +174,48 @@ fn key(cookie: u64, process: ProcessKey, common: &SockCommon) -> AppKey {
         remote_port: 0,
         remote_known: 0,
         remote: IpAddress::NONE,
+        zone: 0,
+        padding: 0,
     };
-    set_remote(&mut key, common);
+    if common.has_remote() {
+        key.remote = common.remote();
+        key.remote_port = common.remote_port();
+        key.remote_known = 1;
+        key.zone = common.zone();
+    }
     key
 }
 
-/// The socket's own peer.
+/// The peer of a stream's socket.
 #[inline(always)]
 fn set_remote(key: &mut AppKey, common: &SockCommon) {
     key.remote_port = common.remote_port();
     if key.remote_port != 0 {
         key.remote = common.remote();
         key.remote_known = 1;
+        key.zone = common.zone();
     } else {
         key.remote = IpAddress::NONE;
         key.remote_known = 0;
+        key.zone = 0;
     }
 }
 
 /// The call's own peer, if it has one.
 #[inline(always)]
-fn name_remote(key: &mut AppKey, peer: Option<Peer>) -> bool {
+fn name_remote(key: &mut AppKey, peer: Option<Peer>, common: &SockCommon) -> bool {
     let Some(peer) = peer else {
         return false;
     };
     key.remote = peer.address;
     key.remote_port = peer.port;
     key.remote_known = 1;
+    key.zone = peer.zone;
+    if peer.address.is_unspecified() || peer.zone == 0 && peer.address.has_zone() {
+        let (address, zone) = peer::settled(peer.address, common);
+        key.remote = address;
+        key.zone = zone;
+    }
     true
 }
 
@@ -216,8 +244,10 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters,
         app_kind::UNKNOWN
     } else if socket::has_stream(protocol) {
         app_kind::STREAM
-    } else {
+    } else if socket::has_ports(protocol) {
         app_kind::DATAGRAM
+    } else {
+        app_kind::PORTLESS
     };
     // SAFETY: the entry is live; a race on its epoch costs one more or one fewer record.
     unsafe {

@@ -27,7 +27,18 @@ pub struct Call {
     pub is_send: u8,
     /// 1 until the note is taken.
     pub under_way: u8,
-    pub padding: [u8; 2],
+    /// 1 if `peer`'s address and zone are those of a packet that the call sent.
+    pub from_packet: u8,
+    pub padding: u8,
+}
+
+impl Call {
+    /// Whether it is of a function's entry, not of a cgroup program: only addresses of the kernel's have the
+    /// highest bit.
+    #[inline(always)]
+    pub fn is_of_entry(&self) -> bool {
+        self.socket >> 63 != 0
+    }
 }
 
 /// Keeps a note of the thread's call.
@@ -41,11 +52,11 @@ pub fn note(thread: u64, call: &Call) {
     }
 }
 
-/// Whether the thread has a note that was not taken.
+/// Whether the thread has a note of a function's entry that was not taken.
 #[inline(always)]
 pub fn is_noted(thread: u64) -> bool {
     // SAFETY: only this thread writes its entry.
-    unsafe { CALLS.get(thread) }.is_some_and(|call| call.under_way != 0)
+    unsafe { CALLS.get(thread) }.is_some_and(|call| call.under_way != 0 && call.is_of_entry())
 }
 
 /// Takes the thread's note; it is good until the next one.
@@ -69,8 +80,8 @@ pub fn forget(thread: u64) -> bool {
     let Some(call) = (unsafe { CALLS.get(thread) }) else {
         return false;
     };
-    // Those of the cgroup hooks may be left behind, by calls that failed. Only addresses of the kernel's have the highest bit.
-    let is_missed = call.under_way != 0 && call.socket >> 63 != 0;
+    // Those of the cgroup hooks may be left behind, by calls that failed.
+    let is_missed = call.under_way != 0 && call.is_of_entry();
     let _ = CALLS.remove(thread);
     is_missed
 }

@@ -21,13 +21,13 @@ macro_rules! offsets {
 // same list with the members' C names.
 offsets! {
     SKC_FAMILY, SKC_STATE, SKC_DADDR, SKC_RCV_SADDR, SKC_DPORT, SKC_NUM, SKC_V6_DADDR,
-    SKC_V6_RCV_SADDR, SKC_COOKIE, SKC_NET,
+    SKC_V6_RCV_SADDR, SKC_COOKIE, SKC_NET, SKC_BOUND_DEV_IF,
     INET_SPORT,
-    SK_PROTOCOL, SK_ERR, SK_SOCKET, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
+    SK_TYPE, SK_PROTOCOL, SK_RMEM_ALLOC, SK_ERR, SK_SOCKET, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
     NET_INUM,
     TCP_SRTT_US, TCP_MIN_RTT, TCP_TOTAL_RETRANS,
     SOCKET_SK,
-    MSGHDR_NAME,
+    MSGHDR_NAME, SOCK_ADDR_UADDR,
     TASK_TGID, TASK_PID, TASK_GROUP_LEADER, TASK_START_BOOTTIME, TASK_REAL_PARENT, TASK_SIGNAL,
     TASK_MM, TASK_EXIT_CODE, TASK_NSPROXY, TASK_CRED,
     CRED_EUID,
@@ -141,6 +141,30 @@ impl SockCommon {
         u16::from_be(self.member(&SKC_DPORT))
     }
 
+    /// Whether the socket has a peer of its own. Raw and ping sockets may have one without a port. The state
+    /// tells: when an IPv6 socket gives up its peer the address stays (`__udp_disconnect`).
+    #[inline(always)]
+    pub fn has_remote(&self) -> bool {
+        self.remote_port() != 0 || self.state() == ESTABLISHED && !self.remote().is_unspecified()
+    }
+
+    /// The interface to which the socket is bound, or 0. One that is connected to an address with a zone is
+    /// bound to that (`__ip6_datagram_connect`, `tcp_v6_connect`, `tcp_v6_conn_request`).
+    #[inline(always)]
+    pub fn bound_to(&self) -> u32 {
+        self.member(&SKC_BOUND_DEV_IF)
+    }
+
+    /// The zone of the socket's own peer.
+    #[inline(always)]
+    pub fn zone(&self) -> u32 {
+        if self.remote().has_zone() {
+            self.bound_to()
+        } else {
+            0
+        }
+    }
+
     /// Local port, host byte order.
     #[inline(always)]
     pub fn local_port(&self) -> u16 {
@@ -174,6 +198,8 @@ impl SockCommon {
     }
 }
 
+/// `TCP_ESTABLISHED`: of sockets without connections, those that have a peer.
+pub const ESTABLISHED: u8 = 1;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const AF_PACKET: u16 = 17;

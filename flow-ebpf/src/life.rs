@@ -15,8 +15,8 @@ use crate::{
     maps::SOCKETS,
     process,
     socket::{
-        IPPROTO_MPTCP, IPPROTO_TCP, entry, has_states, protocol, refresh, state, tell,
-        tell_new_or_update,
+        IPPROTO_MPTCP, IPPROTO_TCP, entry, has_states, protocol, refresh, shown_protocol, state,
+        tell, tell_new_or_update,
     },
 };
 
@@ -30,7 +30,7 @@ pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
     // SAFETY: a live map value; the context's fields are readable here.
     unsafe {
         (*entry).family = (*sock).family as u16;
-        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).owner = owner;
         (*entry).netns = netns;
     }
@@ -66,7 +66,7 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
     // SAFETY: a live map value; the fields are readable in post_bind.
     let (protocol, was_told) = unsafe {
         (*entry).family = (*sock).family as u16;
-        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).local_port = (*sock).src_port as u16;
         (*entry).local = address;
         if (*entry).owner.tgid == 0 {

@@ -23,6 +23,7 @@ mod life;
 mod logging;
 mod maps;
 mod packet;
+mod peer;
 mod process;
 mod sight;
 mod skb;

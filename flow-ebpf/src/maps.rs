@@ -9,7 +9,9 @@ use flow_common::{
     SocketState, limits, record::ExecRecord,
 };
 
-use crate::{atomic, calls::Call, identity::Alias, life::StateChange, logging, stack::Passing};
+use crate::{
+    atomic, calls::Call, identity::Alias, life::StateChange, logging, peer::Heard, stack::Passing,
+};
 
 /// Bytes by (socket, process, remote).
 #[map]
@@ -67,6 +69,10 @@ pub static QUEUED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(limits::Q
 /// [`crate::calls`].
 #[map]
 pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(limits::CALL_ENTRIES, 0);
+
+/// Whom sockets without ports and peer hear, by cookie. See [`crate::peer`].
+#[map]
+pub static HEARD: LruHashMap<u64, Heard> = LruHashMap::with_max_entries(limits::HEARD_ENTRIES, 0);
 
 /// Records for user space.
 #[map]

@@ -90,6 +90,16 @@ pub fn header(kind: RecordKind) -> RecordHeader {
     }
 }
 
+/// The thread that runs, as `bpf_get_current_pid_tgid` numbers it, which programs of packets may not call
+/// before 6.10.
+#[inline(always)]
+pub fn thread() -> Option<u64> {
+    let task = task();
+    let tgid: u32 = kernel::read(task, &TASK_TGID)?;
+    let pid: u32 = kernel::read(task, &TASK_PID)?;
+    Some(u64::from(tgid) << 32 | u64::from(pid))
+}
+
 #[inline(always)]
 fn task() -> Address {
     // SAFETY: no arguments.

@@ -13,8 +13,8 @@ use flow_common::{
 
 use crate::{
     kernel::{
-        self, AF_INET, AF_INET6, Address, SK_PROTOCOL, SKC_FAMILY, SockCommon, TCP_MIN_RTT,
-        TCP_SRTT_US, TCP_TOTAL_RETRANS,
+        self, AF_INET, AF_INET6, Address, SK_PROTOCOL, SK_TYPE, SKC_FAMILY, SockCommon,
+        TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
     },
     maps::{RING, SOCKETS, epoch, lose},
     process,
@@ -23,7 +23,9 @@ use crate::{
 pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 const IPPROTO_UDPLITE: u16 = 136;
+const IPPROTO_DCCP: u16 = 33;
 const IPPROTO_SCTP: u16 = 132;
+const IPPROTO_RAW: u16 = 255;
 pub const IPPROTO_MPTCP: u16 = 262;
 pub const SOCK_RAW: u32 = 3;
 
@@ -64,7 +66,7 @@ static NO_SOCKET: SocketState = SocketState {
     retransmits: 0,
     error: 0,
     remotes: 0,
-    padding: 0,
+    zone: 0,
     state: state::CLOSE,
     direction: direction::UNKNOWN,
     released: 0,
@@ -92,10 +94,33 @@ pub fn has_sendpage(sk: Address) -> bool {
     protocol == IPPROTO_TCP || is_udp && kernel::read(sk, &SKC_FAMILY) == Some(AF_INET)
 }
 
-/// The protocol of a socket.
+/// Whether a protocol's packets name ports.
+#[inline(always)]
+pub fn has_ports(protocol: u16) -> bool {
+    has_states(protocol) || matches!(protocol, IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_DCCP)
+}
+
+/// The protocol of a socket; see [`shown_protocol`].
 #[inline(always)]
 pub fn protocol(sk: Address) -> u16 {
-    kernel::read(sk, &SK_PROTOCOL).unwrap_or(0)
+    // The two stand side by side, and one read is enough.
+    let [kind, protocol] = if SK_PROTOCOL.load() == SK_TYPE.load() + 2 {
+        kernel::read::<[u16; 2]>(sk, &SK_TYPE).unwrap_or([0; 2])
+    } else {
+        let kind = kernel::read(sk, &SK_TYPE).unwrap_or(0);
+        [kind, kernel::read(sk, &SK_PROTOCOL).unwrap_or(0)]
+    };
+    shown_protocol(u32::from(kind), protocol)
+}
+
+/// A raw socket of a protocol with ports has neither these nor its states: it is one of raw IP.
+#[inline(always)]
+pub fn shown_protocol(kind: u32, protocol: u16) -> u16 {
+    if kind == SOCK_RAW && has_ports(protocol) {
+        IPPROTO_RAW
+    } else {
+        protocol
+    }
 }
 
 /// Finds a socket's entry, or makes an empty one. `None` if the map is full.
@@ -166,6 +191,7 @@ pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut Sock
         if common.remote_port() != 0 || !has_states(protocol) {
             (*entry).remote_port = common.remote_port();
             (*entry).remote = common.remote();
+            (*entry).zone = common.zone();
         }
         if (*entry).netns == 0 {
             (*entry).netns = common.netns();
@@ -254,13 +280,18 @@ unsafe fn identify(entry: *mut SocketState, sock: *const bpf_sock) {
     unsafe {
         let family = (*sock).family as u16;
         (*entry).family = family;
-        (*entry).protocol = (*sock).protocol as u16;
+        (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).state = (*sock).state as u8;
         (*entry).local_port = (*sock).src_port as u16;
         (*entry).remote_port = u16::from_be((*sock).dst_port);
         if family == AF_INET6 {
             (*entry).local = address6(&raw const (*sock).src_ip6);
             (*entry).remote = address6(&raw const (*sock).dst_ip6);
+            (*entry).zone = if (*entry).remote.has_zone() {
+                (*sock).bound_dev_if
+            } else {
+                0
+            };
         } else {
             (*entry).local = IpAddress::mapped((*sock).src_ip4);
             (*entry).remote = IpAddress::mapped((*sock).dst_ip4);

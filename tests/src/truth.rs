@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -72,6 +72,9 @@ pub struct Truth {
     /// As `remotes`, of datagrams received by calls that did not ask whom they came from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unasked: BTreeMap<String, Moved>,
+    /// As `remotes`, of datagrams that waited at a raw socket beside those of other senders.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mixed: BTreeMap<String, Moved>,
     /// Sockets from before Flow started that nobody used since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
@@ -88,6 +91,7 @@ impl Truth {
     pub fn has(&self, blind: Blind) -> bool {
         match blind {
             Blind::UnaskedSenders => !self.unasked.is_empty(),
+            Blind::MixedSenders => !self.mixed.is_empty(),
             _ => {
                 self.blind.contains_key(&blind)
                     || self.idle.iter().any(|socket| socket.blind == Some(blind))
@@ -153,6 +157,7 @@ pub struct Tally {
     blind: Mutex<BTreeMap<Blind, Moved>>,
     remotes: Mutex<BTreeMap<SocketAddr, Moved>>,
     unasked: Mutex<BTreeMap<SocketAddr, Moved>>,
+    mixed: Mutex<BTreeMap<SocketAddr, Moved>>,
     idle: Mutex<Vec<Idle>>,
     attempts: Mutex<Vec<[SocketAddr; 2]>>,
     lacks: OnceLock<Feature>,
@@ -218,6 +223,15 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
+    /// As [`Self::received_from`], while datagrams of others waited as well.
+    pub fn received_mixed(&self, remote: SocketAddr, bytes: usize) {
+        self.received(bytes);
+        let mut mixed = lock(&self.mixed);
+        let moved = mixed.entry(remote).or_default();
+        moved.rx_bytes += bytes as u64;
+        moved.rx_calls += 1;
+    }
+
     /// As [`Self::received`], in a way that not every backend sees.
     pub fn received_unseen(&self, blind: Blind, bytes: usize) {
         self.received(bytes);
@@ -261,6 +275,7 @@ impl Tally {
             blind: lock(&self.blind).clone(),
             remotes: by_name(&self.remotes),
             unasked: by_name(&self.unasked),
+            mixed: by_name(&self.mixed),
             idle: lock(&self.idle).clone(),
             attempts: lock(&self.attempts).clone(),
             lacks: self.lacks.get().copied(),
@@ -286,15 +301,19 @@ pub fn start() -> Result<u64> {
 }
 
 fn by_name(remotes: &Mutex<BTreeMap<SocketAddr, Moved>>) -> BTreeMap<String, Moved> {
-    lock(remotes)
-        .iter()
-        .map(|(remote, moved)| (canonical(*remote).to_string(), *moved))
-        .collect()
+    let mut by_name = BTreeMap::<String, Moved>::new();
+    for (remote, moved) in lock(remotes).iter() {
+        *by_name.entry(canonical(*remote).to_string()).or_default() += *moved;
+    }
+    by_name
 }
 
 /// A v4-mapped address is the IPv4 address it stands for.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V6(_) => address,
+        v4 => SocketAddr::new(v4, address.port()),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -13,10 +13,10 @@ use crate::{
     account::{self, Peer, Taker, Way},
     calls::{self, Call},
     identity, interface,
-    kernel::{AF_INET6, Address, HOST_NETNS, is_inet},
+    kernel::{self, AF_INET6, Address, HOST_NETNS, SOCK_ADDR_UADDR, is_inet},
     life,
     maps::lose,
-    packet, process,
+    packet, peer, process,
     sight::{self, FRAGMENTS},
     socket::{self, NoEntry, address6},
     stack,
@@ -87,10 +87,12 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
         return None;
     }
     let owner = process::current()?;
+    // SAFETY: as above.
+    let kind = unsafe { (*ctx.sock_addr).type_ };
     life::connecting(
         cookie,
         family,
-        protocol as u16,
+        socket::shown_protocol(kind, protocol as u16),
         owner,
         process::current_netns(),
     );
@@ -101,8 +103,12 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
 #[inline(always)]
 pub fn datagram4(ctx: &SockAddrContext, way: Way) {
     // SAFETY: a field of the context.
-    let address = IpAddress::mapped(unsafe { (*ctx.sock_addr).user_ip4 });
-    note(ctx, address, way);
+    let mut address = unsafe { (*ctx.sock_addr).user_ip4 };
+    if way == Way::Sent && address == 0 {
+        // SAFETY: a field that sendmsg4 may read.
+        address = peer::own_address(unsafe { (*ctx.sock_addr).msg_src_ip4 });
+    }
+    note(ctx, IpAddress::mapped(address), way);
 }
 
 /// As [`datagram4`], for IPv6.
@@ -125,15 +131,25 @@ fn note(ctx: &SockAddrContext, address: IpAddress, way: Way) {
         peer: Peer {
             address,
             port: u16::from_be(port as u16),
-            padding: [0; 3],
+            padding: 0,
+            zone: if address.has_zone() { zone(ctx) } else { 0 },
         },
         peer_known: 1,
         skip: 0,
         is_send: u8::from(way == Way::Sent),
         under_way: 1,
-        padding: [0; 2],
+        from_packet: 0,
+        padding: 0,
     };
     calls::note(bpf_get_current_pid_tgid(), &call);
+}
+
+/// The zone of the address that a call names or gets. The context that programs see does not have it, the
+/// kernel's own, which is at the same place, leads to it.
+#[inline(always)]
+fn zone(ctx: &SockAddrContext) -> u32 {
+    let name = kernel::follow(ctx.sock_addr as Address, &SOCK_ADDR_UADDR);
+    name.map_or(0, peer::scope_of_name)
 }
 
 #[inline(always)]
@@ -223,6 +239,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
                 };
             }
             account::wire(entry, way, &packet);
+            peer::of_packet(skb, way, cookie, sock, entry);
             // SAFETY: a live map value.
             (entry, unsafe { (*entry).netns })
         }

@@ -60,13 +60,15 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
         peer: Peer {
             address: IpAddress::NONE,
             port: 0,
-            padding: [0; 3],
+            padding: 0,
+            zone: 0,
         },
         peer_known: 0,
         skip: u8::from(skip),
         is_send: 0,
         under_way: 1,
-        padding: [0; 2],
+        from_packet: 0,
+        padding: 0,
     };
     calls::note(thread, &call);
     Some(())
@@ -77,7 +79,7 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
 pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     let thread = bpf_get_current_pid_tgid();
     let call = calls::take(thread)?;
-    if call.skip != 0 {
+    if call.skip != 0 || !call.is_of_entry() {
         return None;
     }
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.

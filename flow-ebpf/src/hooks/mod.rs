@@ -11,6 +11,7 @@ use core::mem::MaybeUninit;
 use crate::{
     account::{self, Peer, Way},
     kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet},
+    peer,
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use flow_common::{IpAddress, Loss};
@@ -24,9 +25,9 @@ fn takes_nothing(flags: i32) -> bool {
     flags & (MSG_PEEK | MSG_ERRQUEUE) != 0
 }
 
-/// Counts a call that returned `result`; `peer` finds the call's own peer, where it is a datagram's.
+/// Counts a call that returned `result`; `own_peer` finds the call's own peer, where it is a datagram's.
 #[inline(always)]
-fn moved(sk: Address, way: Way, result: i64, peer: impl Fn(&SockCommon) -> Option<Peer>) {
+fn moved(sk: Address, way: Way, result: i64, own_peer: impl Fn(&SockCommon) -> Option<Peer>) {
     if result < 0 {
         return;
     }
@@ -39,7 +40,7 @@ fn moved(sk: Address, way: Way, result: i64, peer: impl Fn(&SockCommon) -> Optio
     if !(is_inet(family) || family == AF_PACKET && way == Way::Sent) {
         return;
     }
-    account::app(sk, common, way, result as u64, peer);
+    account::app(sk, common, way, result as u64, own_peer);
 }
 
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the
@@ -64,15 +65,22 @@ fn peer_in_name(name: Address) -> Option<Peer> {
         AF_INET => Some(Peer {
             address: IpAddress::mapped(start.v4_or_flow),
             port,
-            padding: [0; 3],
+            padding: 0,
+            zone: 0,
         }),
         AF_INET6 => {
             // SAFETY: as above.
             let address = unsafe { bpf_probe_read_kernel((name + 8) as *const IpAddress) }.ok()?;
+            let zone = if address.has_zone() {
+                peer::scope_of_name(name)
+            } else {
+                0
+            };
             Some(Peer {
                 address,
                 port,
-                padding: [0; 3],
+                padding: 0,
+                zone,
             })
         }
         _ => None,

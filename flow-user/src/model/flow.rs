@@ -15,7 +15,7 @@ use super::{
     change::Changes,
     process::ProcessTable,
     snapshot::Flow,
-    socket::{Buried, Scene, Socket, Work},
+    socket::{Buried, NamedZone, Names, Scene, Socket, Work},
     tombstone::Tombstones,
     totals::moved,
 };
@@ -59,6 +59,7 @@ impl FlowTable {
     pub(super) fn app(
         &mut self,
         fact: &AppFact,
+        zone: Option<NamedZone>,
         time: Instant,
         processes: &mut ProcessTable,
         changes: &mut Changes,
@@ -76,14 +77,16 @@ impl FlowTable {
             return;
         }
         let (mut scene, sockets) = self.scene(time, processes, changes);
-        socket(sockets, fact.socket).app(fact, &mut scene);
+        let socket = socket(sockets, fact.socket);
+        socket.name_zone(zone);
+        socket.app(fact, &mut scene);
     }
 
-    /// A socket is new or changed. `interface` is the name of the interface of its last packet.
+    /// A socket is new or changed.
     pub(super) fn socket(
         &mut self,
         fact: SocketFact,
-        interface: Option<Arc<str>>,
+        names: Names,
         time: Instant,
         processes: &mut ProcessTable,
         changes: &mut Changes,
@@ -95,7 +98,7 @@ impl FlowTable {
         let listener = self.listener_of(&fact);
         let before = self.listening(cookie);
         let (mut scene, sockets) = self.scene(time, processes, changes);
-        socket(sockets, cookie).learn(fact, interface, listener, &mut scene);
+        socket(sockets, cookie).learn(fact, names, listener, &mut scene);
         let after = self.listening(cookie);
         if before != after {
             self.stop_listening(cookie, before);
@@ -143,6 +146,7 @@ impl FlowTable {
             if socket.fact.as_ref().is_some_and(there) {
                 socket.name_interface(name);
             }
+            socket.rename_zone(ifindex, name);
         }
     }
 

@@ -24,7 +24,7 @@ mod tests;
 mod tombstone;
 mod totals;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use self::{
     change::{Change, Changes, TimedChange},
@@ -32,7 +32,8 @@ use self::{
     interface::InterfaceTable,
     process::ProcessTable,
     rate::Meter,
-    snapshot::{Rate, Snapshot, Totals},
+    snapshot::{Rate, Snapshot, Totals, zone_index},
+    socket::{NamedZone, Names},
 };
 use crate::event::{Coverage, Event, Instant, Loss, Netns, Timed};
 
@@ -54,6 +55,12 @@ impl Default for Config {
             host_netns: None,
         }
     }
+}
+
+/// Index and name of the interface that is an address's zone, if the host has one with this index.
+fn named_zone(remote: Option<SocketAddr>, interfaces: &InterfaceTable) -> Option<NamedZone> {
+    let index = zone_index(remote?)?;
+    Some((index, interfaces.name(index)?))
 }
 
 /// The state of everything, built from events.
@@ -142,13 +149,21 @@ impl Model {
                 let host = fact.netns.is_some() && fact.netns == self.config.host_netns;
                 let ifindex = fact.ifindex.filter(|_| host);
                 let interface = ifindex.and_then(|ifindex| interfaces.name(ifindex));
-                flows.socket(fact, interface, time, processes, changes);
+                let names = Names {
+                    interface,
+                    zone: named_zone(fact.remote, interfaces),
+                    host,
+                };
+                flows.socket(fact, names, time, processes, changes);
             }
             Event::SocketEnd { cookie, reason } => {
                 flows.end(cookie, reason, time, processes, changes);
             }
             Event::Listening { cookie, backlog } => flows.listening_with(cookie, backlog),
-            Event::App(fact) => flows.app(&fact, time, processes, changes),
+            Event::App(fact) => {
+                let zone = named_zone(fact.remote, interfaces);
+                flows.app(&fact, zone, time, processes, changes);
+            }
             Event::Overflow { process, totals } => processes.overflow(process, totals, time),
             Event::Interface(fact) => {
                 let ifindex = fact.ifindex;

@@ -76,6 +76,8 @@ pub struct Flow {
     pub key: FlowKey,
     /// Its process. Its totals, rates and counts are of an earlier moment; [`Snapshot::processes`] has those of now.
     pub process: Option<Arc<Process>>,
+    /// Name of the interface that is the zone of its remote, where it is one of the host's namespace.
+    pub zone: Option<Arc<str>>,
     pub protocol: Protocol,
     pub local: SocketAddr,
     pub state: State,
@@ -95,7 +97,46 @@ pub struct Flow {
     pub closed: Option<(Instant, CloseReason)>,
 }
 
+/// The index of the interface to which an address belongs that means another host on each.
+pub fn zone_index(address: SocketAddr) -> Option<u32> {
+    match address {
+        SocketAddr::V6(v6) => Some(v6.scope_id()).filter(|index| *index != 0),
+        SocketAddr::V4(_) => None,
+    }
+}
+
 impl Flow {
+    /// The zone of its remote, if that has one: the name of an interface, or its index where the name is
+    /// not known.
+    pub fn remote_zone(&self) -> Option<Arc<str>> {
+        let index = zone_index(self.key.remote?)?;
+        Some(
+            self.zone
+                .clone()
+                .unwrap_or_else(|| index.to_string().into()),
+        )
+    }
+
+    /// The address of its remote with its zone, such as `fe80::1%eth0`.
+    pub fn remote_host(&self) -> Option<String> {
+        let ip = self.key.remote?.ip();
+        Some(match self.remote_zone() {
+            Some(zone) => format!("{ip}%{zone}"),
+            None => ip.to_string(),
+        })
+    }
+
+    /// Its remote endpoint, such as `[fe80::1%eth0]:53`; without a port where there is none.
+    pub fn remote_text(&self) -> Option<String> {
+        let remote = self.key.remote?;
+        let host = self.remote_host()?;
+        Some(match (remote.port(), remote.is_ipv6()) {
+            (0, _) => host,
+            (port, true) => format!("[{host}]:{port}"),
+            (port, false) => format!("{host}:{port}"),
+        })
+    }
+
     /// Its local address, if it has one: packet sockets never get one, and without cgroup v2 that of a
     /// connection which is being opened is not known yet.
     pub fn bound(&self) -> Option<SocketAddr> {

@@ -31,13 +31,27 @@ use super::{
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
-    snapshot::Rate,
+    snapshot::{Rate, zone_index},
     totals::{moved, raise_app},
 };
 use crate::event::{
     AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, ProcessId, Protocol,
     SocketCookie, SocketFact, State,
 };
+
+/// Index and name of an interface of the host.
+pub(super) type NamedZone = (u32, Arc<str>);
+
+/// What interfaces are called that a fact names by their index.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// That of its last packet.
+    pub(super) interface: Option<Arc<str>>,
+    /// That of its peer's zone, if the socket is of the host's namespace.
+    pub(super) zone: Option<NamedZone>,
+    /// Whether the socket is of the host's namespace.
+    pub(super) host: bool,
+}
 
 /// What the tables share while an event is applied.
 pub(super) struct Scene<'a> {
@@ -89,6 +103,10 @@ pub(super) struct Socket {
     fact_time: Instant,
     /// Name of the interface of its last packet.
     interface: Option<Arc<str>>,
+    /// Whether it is of the host's namespace, so that names of interfaces are those of its zones.
+    host: bool,
+    /// Zones of its peers.
+    zones: Vec<NamedZone>,
     /// What waits at it, if it listens.
     backlog: Option<Backlog>,
     /// Direction of the first app bytes.
@@ -128,6 +146,8 @@ impl Socket {
             fact: None,
             fact_time: Instant::default(),
             interface: None,
+            host: false,
+            zones: Vec::new(),
             backlog: None,
             first_app: None,
             counters: Keyed::default(),
@@ -180,15 +200,24 @@ impl Socket {
         }
     }
 
-    /// The socket is new or changed. `interface` is the name of the interface of its last packet,
-    /// `listener` the owner of the listener it came in through, if these are known.
+    /// The socket is new or changed. `listener` is the owner of the listener it came in through, if that
+    /// is known.
     pub(super) fn learn(
         &mut self,
         fact: SocketFact,
-        interface: Option<Arc<str>>,
+        names: Names,
         listener: Option<ProcessId>,
         scene: &mut Scene<'_>,
     ) {
+        let Names {
+            interface,
+            zone,
+            host,
+        } = names;
+        if fact.netns.is_some() {
+            self.host = host;
+        }
+        self.name_zone(zone);
         let newer = scene.time >= self.fact_time;
         let known_index = self.fact.as_ref().and_then(|known| known.ifindex);
         let moved_interface = fact.ifindex.is_some() && fact.ifindex != known_index;
@@ -228,6 +257,33 @@ impl Socket {
     pub(super) fn name_interface(&mut self, name: &Arc<str>) {
         self.interface = Some(name.clone());
         self.version += 1;
+    }
+
+    /// Gives a zone of its peers a name.
+    pub(super) fn name_zone(&mut self, zone: Option<NamedZone>) {
+        let Some((index, name)) = zone else { return };
+        match self.zones.iter_mut().find(|(known, _)| *known == index) {
+            Some((_, known)) if *known == name => return,
+            Some((_, known)) => *known = name,
+            None => self.zones.push((index, name)),
+        }
+        self.version += 1;
+    }
+
+    /// An interface has a new name.
+    pub(super) fn rename_zone(&mut self, index: u32, name: &Arc<str>) {
+        if self.zones.iter().any(|(known, _)| *known == index) {
+            self.name_zone(Some((index, name.clone())));
+        }
+    }
+
+    /// Name of the interface of a peer's zone.
+    fn zone_of(&self, remote: Option<SocketAddr>) -> Option<Arc<str>> {
+        let index = zone_index(remote?).filter(|_| self.host)?;
+        let mut zones = self.zones.iter();
+        zones
+            .find(|(known, _)| *known == index)
+            .map(|(_, name)| name.clone())
     }
 
     /// What waits at it to be accepted.

@@ -73,6 +73,7 @@ pub(crate) fn flow(cookie: u64, process: &Arc<Process>, local: &str, remote: Opt
         state: State::Established,
         direction: None,
         netns: Some(Netns(4_026_531_840)),
+        zone: None,
         interface: Some("eth0".into()),
         app: totals(100, 1000),
         wire: Some(WireTotals {

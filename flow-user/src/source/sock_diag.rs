@@ -2,10 +2,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     ops::Range,
     time::Duration,
 };
+
+use flow_common::IpAddress;
 
 use super::netlink::{Netlink, attributes, push_attribute, u32_at};
 use crate::event::{Backlog, Protocol, SocketCookie, State, TcpFacts};
@@ -212,7 +214,8 @@ pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
         }
     };
     let local = SocketAddr::new(address(family, fixed.get(8..24)?)?, port(4));
-    let remote = SocketAddr::new(address(family, fixed.get(24..40)?)?, port(6));
+    let ifindex = u32_at(fixed, 40)?;
+    let remote = zoned(address(family, fixed.get(24..40)?)?, port(6), ifindex);
     let has_remote = remote.port() != 0 || (is_raw && !remote.ip().is_unspecified());
     let tcp = attribute(INET_DIAG_INFO)
         .filter(|_| protocol == Protocol::Tcp)
@@ -225,7 +228,7 @@ pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
         remote: has_remote.then_some(remote),
         state: named_state(protocol, state)?,
         uid: u32_at(fixed, 64)?,
-        ifindex: u32_at(fixed, 40)?,
+        ifindex,
         tcp,
     })
 }
@@ -262,6 +265,16 @@ fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
             Some(IpAddr::from(Ipv6Addr::from(*bytes.first_chunk::<16>()?)).to_canonical())
         }
         _ => None,
+    }
+}
+
+/// A remote endpoint. A socket whose peer's address needs a zone is bound to that interface.
+fn zoned(ip: IpAddr, port: u16, bound_to: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(v6) if IpAddress::from_octets(v6.octets()).has_zone() => {
+            SocketAddrV6::new(v6, port, 0, bound_to).into()
+        }
+        _ => SocketAddr::new(ip, port),
     }
 }
 

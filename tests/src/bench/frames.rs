@@ -260,6 +260,7 @@ fn flow(number: u32, process: &Arc<Process>, moment: u32) -> Arc<Flow> {
             remote: Some(remote),
         },
         process: Some(Arc::clone(process)),
+        zone: None,
         protocol: Protocol::Tcp,
         local: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 2), 5000)),
         state: event::State::Established,

@@ -13,6 +13,7 @@ mod groups;
 mod mptcp;
 mod odd;
 mod pattern;
+mod peers;
 mod processes;
 mod raw;
 mod reuse;
@@ -130,6 +131,10 @@ pub const MODES: &[Mode] = &[
     mode("ip-protocol",      raw::ip_protocol,            "raw IP of protocol 253"),
     mode("bulk-and-small",   pattern::bulk_and_small,     "TCP both ways, then COUNT small datagrams to each of several remotes, echoed"),
     mode("away",             pattern::away,               "COUNT small datagrams and COUNT calls for several each; nobody answers"),
+    mode("portless-peers",   peers::portless,             "echoes through raw and ping sockets, connected and not"),
+    mode("mixed-senders",    peers::mixed,                "a raw socket at which datagrams of two senders wait"),
+    mode("unspecified",      peers::unspecified,          "UDP to 0.0.0.0 and ::, answered"),
+    mode("zones",            peers::zones,                "peers with the same link-local address on two interfaces"),
     mode("packets",          raw::packets,                "COUNT frames through a packet socket"),
     mode("sctp",             raw::sctp,                   "SCTP, both ways"),
     mode("accepted-idle",    accepts::idle,               "a connection that is accepted and not used"),

@@ -174,16 +174,16 @@ pub fn sctp_pass(from: &Socket, to: &Socket, bytes: u64, tally: &Tally) -> Resul
 }
 
 /// Types of the messages of an echo.
-struct Echo {
-    request: u8,
-    reply: u8,
+pub struct Echo {
+    pub request: u8,
+    pub reply: u8,
 }
 
-const ICMP: Echo = Echo {
+pub const ICMP: Echo = Echo {
     request: 8,
     reply: 0,
 };
-const ICMPV6: Echo = Echo {
+pub const ICMPV6: Echo = Echo {
     request: 128,
     reply: 129,
 };
@@ -217,7 +217,7 @@ fn echoes(
 }
 
 /// An echo request with `size` bytes of data, all zero.
-fn echo_request(kind: u8, sequence: u16, size: usize) -> Vec<u8> {
+pub fn echo_request(kind: u8, sequence: u16, size: usize) -> Vec<u8> {
     // A ping socket sets an identifier of its own.
     let identifier = std::process::id() as u16;
     let mut message = vec![0; 8 + size];

@@ -63,6 +63,12 @@ pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
             *moved += *unasked;
         }
     }
+    for (remote, mixed) in &truth.mixed {
+        let moved = remotes.entry(remote.clone()).or_default();
+        if sees(backend, Blind::MixedSenders) {
+            *moved += *mixed;
+        }
+    }
     remotes
 }
 
@@ -82,6 +88,9 @@ pub fn by_pid(truths: &[Truth]) -> BTreeMap<u32, Vec<Truth>> {
             }
             for (remote, moved) in earlier.unasked {
                 *sum.unasked.entry(remote).or_default() += moved;
+            }
+            for (remote, moved) in earlier.mixed {
+                *sum.mixed.entry(remote).or_default() += moved;
             }
         }
         processes.insert((truth.pid, truth.start), sum);

@@ -397,8 +397,13 @@ fn moved(app: &Value) -> Moved {
 }
 
 fn endpoint(value: &Value) -> Option<String> {
-    let ip: std::net::IpAddr = value["ip"].as_str()?.parse().ok()?;
+    let ip = value["ip"].as_str()?;
     let port = u16::try_from(value["port"].as_u64()?).ok()?;
+    if let Some((address, zone)) = ip.split_once('%') {
+        let address: std::net::Ipv6Addr = address.parse().ok()?;
+        return Some(format!("[{address}%{zone}]:{port}"));
+    }
+    let ip: std::net::IpAddr = ip.parse().ok()?;
     Some(std::net::SocketAddr::new(ip.to_canonical(), port).to_string())
 }
 

@@ -86,6 +86,7 @@ impl Socket {
                 remote,
             },
             process,
+            zone: self.zone_of(remote),
             protocol: fact.protocol,
             local: fact.local,
             state: fact.state,

@@ -242,9 +242,26 @@ pub(super) fn remote(entry: &Entry, context: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Overflow(_) => Value::Text(Cause::TableFull.label().to_owned()),
         // The process column names causes and the total.
-        _ => flow_of(entry)
-            .and_then(|flow| flow.key.remote)
-            .map_or(Value::Absent, |remote| endpoint(context, remote)),
+        _ => flow_of(entry).map_or(Value::Absent, |flow| remote_of(flow, context)),
+    }
+}
+
+fn remote_of(flow: &Flow, context: &Context<'_>) -> Value {
+    let Some(address) = flow.key.remote else {
+        return Value::Absent;
+    };
+    match endpoint(context, address) {
+        // A protocol without ports has none to show.
+        Value::Address { ip, .. } => Value::Address {
+            ip,
+            zone: flow.remote_zone(),
+            port: Some(address.port()).filter(|port| *port != 0),
+        },
+        Value::Labelled { label, .. } => Value::Labelled {
+            text: flow.remote_text().unwrap_or_default(),
+            label,
+        },
+        other => other,
     }
 }
 

@@ -54,7 +54,11 @@ impl From<Value> for Key {
         match value {
             Value::Absent => Self::Absent,
             Value::Text(label) | Value::Labelled { label, .. } => text(label),
-            Value::Address { ip, port } => Self::Text(address(ip, port.unwrap_or(0))),
+            Value::Address { ip, zone, port } => {
+                let mut bytes = address(ip, port.unwrap_or(0));
+                bytes.extend(zone.as_deref().unwrap_or_default().as_bytes());
+                Self::Text(bytes)
+            }
             Value::List(parts) => text(parts.join(" ")),
             Value::Flag(flag) => falling(flag.into()),
             Value::Id(number) => Self::Number(number),
@@ -114,6 +118,7 @@ mod tests {
         let text = |text: &str| Value::Text(text.to_owned());
         let address = |ip: &str, port| Value::Address {
             ip: ip.parse().unwrap(),
+            zone: None,
             port,
         };
         let ordered = [

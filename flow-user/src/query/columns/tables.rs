@@ -151,6 +151,7 @@ pub(super) static REMOTE: &[Column] = &[
                 },
                 None => Value::Address {
                     ip: *address,
+                    zone: None,
                     port: None,
                 },
             },

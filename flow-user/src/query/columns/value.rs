@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +24,8 @@ pub enum Value {
     },
     Address {
         ip: IpAddr,
+        /// Of an address that means another host on each interface.
+        zone: Option<Arc<str>>,
         port: Option<u16>,
     },
     List(Vec<String>),
@@ -62,7 +65,7 @@ impl Value {
             Self::Text(text) | Self::Labelled { label: text, .. } | Self::Graph { text, .. } => {
                 text.clone()
             }
-            Self::Address { ip, port } => address(*ip, *port),
+            Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::Id(number) | Self::Count(number) => number.to_string(),
@@ -89,7 +92,7 @@ impl Value {
         Some(match self {
             Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,
             Self::Text(text) | Self::Labelled { text, .. } => text.as_str().into(),
-            Self::Address { ip, port } => address(*ip, *port).into(),
+            Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port).into(),
             Self::List(parts) => parts.as_slice().into(),
             Self::Flag(flag) => (*flag).into(),
             Self::Id(number) | Self::Count(number) | Self::Microseconds(number) => (*number).into(),
@@ -121,14 +124,17 @@ impl From<SocketAddr> for Value {
     fn from(address: SocketAddr) -> Self {
         Self::Address {
             ip: address.ip(),
+            zone: None,
             port: Some(address.port()),
         }
     }
 }
 
-fn address(ip: IpAddr, port: Option<u16>) -> String {
-    match port {
-        Some(port) => SocketAddr::new(ip, port).to_string(),
-        None => ip.to_string(),
+fn address(ip: IpAddr, zone: Option<&str>, port: Option<u16>) -> String {
+    match (zone, port) {
+        (None, Some(port)) => SocketAddr::new(ip, port).to_string(),
+        (None, None) => ip.to_string(),
+        (Some(zone), Some(port)) => format!("[{ip}%{zone}]:{port}"),
+        (Some(zone), None) => format!("{ip}%{zone}"),
     }
 }

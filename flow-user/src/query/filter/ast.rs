@@ -68,7 +68,8 @@ pub(super) enum Primitive {
     Protocol(Protocol),
     Ip4,
     Ip6,
-    Host(Side, IpAddr),
+    /// With its zone, if that matters: name or index of an interface.
+    Host(Side, IpAddr, Option<Arc<str>>),
     Net(Side, Net),
     Port(Side, RangeInclusive<u16>),
     Process(Pattern),
@@ -132,7 +133,15 @@ impl fmt::Display for Primitive {
             Self::Protocol(protocol) => f.write_str(protocol.name()),
             Self::Ip4 => f.write_str("ip"),
             Self::Ip6 => f.write_str("ip6"),
-            Self::Host(side, address) => write!(f, "{side}host {address}"),
+            Self::Host(side, address, None) => write!(f, "{side}host {address}"),
+            Self::Host(side, address, Some(zone)) => {
+                let host = format!("{address}%{zone}");
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+                match zone.chars().all(is_plain) {
+                    true => write!(f, "{side}host {host}"),
+                    false => write!(f, "{side}host {}", quote(&host)),
+                }
+            }
             Self::Net(side, net) => write!(f, "{side}net {}/{}", net.address, net.prefix),
             Self::Port(side, ports) if ports.start() == ports.end() => {
                 write!(f, "{side}port {}", ports.start())

@@ -10,7 +10,7 @@ use super::ast::{Expr, Primitive, Side};
 use super::pattern::Pattern;
 use crate::{
     event::Direction,
-    model::snapshot::{Flow, Interface, Process},
+    model::snapshot::{Flow, Interface, Process, zone_index},
 };
 
 /// What the question is about.
@@ -106,9 +106,12 @@ fn flow_is(primitive: &Primitive, flow: &Flow) -> bool {
         Primitive::Protocol(protocol) => flow.protocol == *protocol,
         Primitive::Ip4 => flow.local.ip().to_canonical().is_ipv4(),
         Primitive::Ip6 => flow.local.ip().to_canonical().is_ipv6(),
-        Primitive::Host(side, address) => {
-            any_end(flow, *side, |end| end.ip().to_canonical() == *address)
-        }
+        Primitive::Host(side, address, zone) => any_end(flow, *side, |end| {
+            end.ip().to_canonical() == *address
+                && zone
+                    .as_deref()
+                    .is_none_or(|zone| is_in_zone(flow, end, zone))
+        }),
         Primitive::Net(side, net) => {
             any_end(flow, *side, |end| net.contains(end.ip().to_canonical()))
         }
@@ -128,6 +131,17 @@ fn flow_is(primitive: &Primitive, flow: &Flow) -> bool {
             .and_then(|process| process_is(primitive, process))
             .unwrap_or(false),
     }
+}
+
+/// Whether an end of a flow is in the zone of this name or index. Of this machine's end the interface of the
+/// last packet tells.
+fn is_in_zone(flow: &Flow, end: SocketAddr, zone: &str) -> bool {
+    if flow.key.remote == Some(end) {
+        let index = zone_index(end);
+        return index.is_some()
+            && (flow.zone.as_deref() == Some(zone) || zone.parse().ok() == index);
+    }
+    flow.interface.as_deref() == Some(zone)
 }
 
 fn any_end(flow: &Flow, side: Side, is: impl Fn(SocketAddr) -> bool) -> bool {

@@ -141,6 +141,46 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_tells_hosts_of_the_same_address_apart() {
+        let process = fixture::process(7, "/usr/bin/ping", &["ping"]);
+        let mut flow = fixture::flow(1, &process, "[fe80::11]:9", Some("[fe80::99%3]:7005"));
+        flow.interface = Some("v0".into());
+        flow.zone = Some("v0".into());
+        for yes in [
+            "host fe80::99%v0",
+            "remote fe80::99%v0",
+            "dst host fe80::99%3",
+            "host fe80::99",
+            "host \"fe80::99%v0\"",
+            "local host fe80::11%v0",
+            "net fe80::/10",
+        ] {
+            assert!(filter(yes).matches_flow(&flow), "{yes}");
+        }
+        for no in [
+            "host fe80::99%v1",
+            "host fe80::99%4",
+            "local fe80::99%v0",
+            "host fe80::11%v1",
+        ] {
+            assert!(!filter(no).matches_flow(&flow), "{no}");
+        }
+        assert_eq!(flow.remote_text().unwrap(), "[fe80::99%v0]:7005");
+        flow.zone = None;
+        assert_eq!(flow.remote_text().unwrap(), "[fe80::99%3]:7005");
+        assert!(filter("host fe80::99%3").matches_flow(&flow));
+        assert!(!filter("host fe80::99%v0").matches_flow(&flow));
+        for wrong in [
+            "host 10.0.0.1%v0",
+            "host fe80::1%",
+            "host ::ffff:10.0.0.1%v0",
+            "host %v0",
+        ] {
+            assert!(Filter::parse(wrong, &uid_of).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn flows() {
         // An outbound flow of curl, user 1000: 10.0.0.2:50000 -> 198.51.100.9:443.
         let curl = fixture::process(41007, "/usr/bin/curl", &["curl", "-O", "https://x"]);
@@ -286,8 +326,15 @@ mod tests {
         prop_oneof![
             Just(Primitive::Protocol(Protocol::Udplite)),
             Just(Primitive::Ip6),
-            (side(), any::<IpAddr>())
-                .prop_map(|(side, address)| Primitive::Host(side, address.to_canonical())),
+            (side(), any::<IpAddr>()).prop_map(|(side, address)| Primitive::Host(
+                side,
+                address.to_canonical(),
+                None
+            )),
+            (side(), any::<u64>(), "[^\0]{1,15}").prop_map(|(side, host, zone)| {
+                let address = (0xfe80 << 112 | u128::from(host)).to_be_bytes();
+                Primitive::Host(side, address.into(), Some(zone.into()))
+            }),
             (side(), any::<IpAddr>(), 0..=32_u8).prop_map(|(side, address, prefix)| {
                 Primitive::Net(side, Net::new(address, prefix).unwrap())
             }),

@@ -8,7 +8,7 @@
 //! endpoint  = [ "src" | "dst" | "local" | "remote" ] ( [ "host" ] ADDRESS | "net" CIDR | "port" PORTS )
 //! ```
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     ast::{Expr, Net, Primitive, Side},
@@ -226,7 +226,7 @@ impl<'a> Parser<'a> {
             (Some(Word::Net), _) => self.net(side),
             (Some(Word::Port), _) => self.ports(side),
             (Some(_), _) => self.host(side),
-            (None, Kind::Word(word)) if word.parse::<IpAddr>().is_ok() => self.host(side),
+            (None, Kind::Word(word)) if address(word).is_some() => self.host(side),
             (None, _) => Err(self.error(Expected::OfEnd)),
         }
     }
@@ -252,12 +252,10 @@ impl<'a> Parser<'a> {
 
     fn host(&mut self, side: Side) -> Result<Primitive, FilterError> {
         let expected = Expected::Address;
-        let address: IpAddr = self
-            .plain(expected)?
-            .parse()
-            .map_err(|_| self.error(expected))?;
+        let text = self.plain(expected)?;
+        let (address, zone) = address(text).ok_or_else(|| self.error(expected))?;
         self.advance();
-        Ok(Primitive::Host(side, address.to_canonical()))
+        Ok(Primitive::Host(side, address, zone))
     }
 
     fn net(&mut self, side: Side) -> Result<Primitive, FilterError> {
@@ -361,6 +359,17 @@ fn one_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
             many(parts)
         }
     }
+}
+
+/// An address, and the zone behind it. Only IPv6 has zones.
+fn address(text: &str) -> Option<(IpAddr, Option<Arc<str>>)> {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let fits = zone.is_none_or(|zone| address.is_ipv6() && !zone.is_empty());
+    fits.then(|| (address, zone.map(Arc::from)))
 }
 
 #[cfg(test)]

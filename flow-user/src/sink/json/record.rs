@@ -156,7 +156,10 @@ pub struct LocalRecord {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RemoteRecord {
-    pub ip: IpAddr,
+    /// Its address. A link-local or link-scoped multicast one has its zone behind it, such as `fe80::1%eth0`: the
+    /// name of an interface or, in another network namespace, its index.
+    pub ip: String,
+    /// 0 where the protocol has no ports.
     pub port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
@@ -380,10 +383,10 @@ impl<'a> FlowRecord<'a> {
                 ip: flow.local.ip(),
                 port: flow.local.port(),
             },
-            remote: flow.key.remote.map(|remote| {
+            remote: flow.key.remote.zip(flow.remote_host()).map(|(remote, ip)| {
                 let name = names.host(remote.ip());
                 RemoteRecord {
-                    ip: remote.ip(),
+                    ip,
                     port: remote.port(),
                     name_source: name.is_some().then_some(NameSource::Resolver),
                     name,

@@ -139,7 +139,7 @@ impl EventText {
         let remote = match flow.key.remote {
             Some(remote) => match names.host(remote.ip()) {
                 Some(name) => format!("{}:{}", escape(&name), remote.port()),
-                None => remote.to_string(),
+                None => escape(&flow.remote_text().unwrap_or_default()).into_owned(),
             },
             None => "*".to_owned(),
         };

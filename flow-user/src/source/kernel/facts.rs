@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
     sync::Arc,
@@ -30,11 +30,17 @@ pub fn process_id(key: ProcessKey) -> Option<ProcessId> {
     })
 }
 
-/// An address of the kernel's one form: IPv4 is v4-mapped there.
-pub fn endpoint(address: IpAddress, port: u16) -> SocketAddr {
+/// An address of the kernel's one form: IPv4 is v4-mapped there. One that means another host on each
+/// interface has the index of its interface as its scope.
+pub fn endpoint(address: IpAddress, port: u16, zone: u32) -> SocketAddr {
     let v6 = Ipv6Addr::from(address.octets());
-    let address = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
-    SocketAddr::new(address, port)
+    match v6.to_ipv4_mapped() {
+        Some(v4) => SocketAddr::new(IpAddr::V4(v4), port),
+        None => {
+            let zone = if address.has_zone() { zone } else { 0 };
+            SocketAddrV6::new(v6, port, 0, zone).into()
+        }
+    }
 }
 
 /// An entry of the app counters. `None` for one without a process, which the kernel never makes.
@@ -42,7 +48,7 @@ pub fn app(key: &AppKey, counters: &AppCounters, comm: Option<&[u8]>) -> Option<
     Some(AppFact {
         socket: SocketCookie(key.cookie),
         process: process_id(key.process())?,
-        remote: (key.remote_known != 0).then(|| endpoint(key.remote, key.remote_port)),
+        remote: (key.remote_known != 0).then(|| endpoint(key.remote, key.remote_port, key.zone)),
         totals: app_totals(counters),
         uid: (counters.epoch != 0).then_some(counters.uid),
         cgroup: (counters.epoch != 0).then_some(CgroupId(counters.cgroup)),
@@ -63,17 +69,23 @@ pub fn app_totals(counters: &AppCounters) -> AppTotals {
 /// A socket's entry. `None` for a family or protocol that Flow does not show.
 pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
     let protocol = protocol(socket)?;
-    let has_remote = socket.remote_port != 0;
+    let has_remote = socket.remote_port != 0
+        || (!has_ports(protocol) && socket.state == 1 && !socket.remote.is_unspecified());
+    let remote_port = if has_ports(protocol) {
+        socket.remote_port
+    } else {
+        0
+    };
     let local = if i32::from(socket.family) == libc::AF_INET && socket.local == IpAddress::NONE {
         SocketAddr::new(IpAddr::V4([0; 4].into()), socket.local_port)
     } else {
-        endpoint(socket.local, socket.local_port)
+        endpoint(socket.local, socket.local_port, 0)
     };
     Some(SocketFact {
         cookie: SocketCookie(cookie),
         protocol,
         local,
-        remote: has_remote.then(|| endpoint(socket.remote, socket.remote_port)),
+        remote: has_remote.then(|| endpoint(socket.remote, remote_port, socket.zone)),
         state: state(protocol, socket),
         direction: match socket.direction {
             direction::OUTBOUND => Some(Direction::Outbound),
@@ -122,6 +134,10 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
         remote,
         local_port,
         remote_port,
+        zone: match socket.remote {
+            Some(SocketAddr::V6(remote)) => remote.scope_id(),
+            _ => 0,
+        },
         family: family as u16,
         protocol: protocol_number(socket.protocol) as u16,
         netns: socket.netns.map_or(0, |netns| netns.0),
@@ -153,6 +169,14 @@ fn plain_endpoint(address: SocketAddr) -> (IpAddress, u16) {
         IpAddr::V6(v6) => v6,
     };
     (IpAddress::from_octets(ip.octets()), address.port())
+}
+
+/// Whether a protocol's packets name ports.
+const fn has_ports(protocol: Protocol) -> bool {
+    !matches!(
+        protocol,
+        Protocol::Icmp | Protocol::Icmp6 | Protocol::Raw | Protocol::Packet
+    )
 }
 
 fn microseconds(value: u32) -> Option<Duration> {
@@ -313,7 +337,7 @@ mod tests {
     #[test]
     fn an_ipv4_address_is_shown_as_such() {
         let address = IpAddress::mapped(u32::from_ne_bytes([192, 0, 2, 1]));
-        assert_eq!(endpoint(address, 80).to_string(), "192.0.2.1:80");
+        assert_eq!(endpoint(address, 80, 3).to_string(), "192.0.2.1:80");
         let mut octets = [0; 16];
         octets[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
         assert_eq!(IpAddress::from_octets(octets), address);
@@ -331,6 +355,57 @@ mod tests {
         let fact = socket(1, &state).expect("a TCP socket");
         assert_eq!(fact.local.to_string(), "0.0.0.0:80");
         assert_eq!(fact.remote, None);
+    }
+
+    #[test]
+    fn addresses_of_a_link_have_a_zone_and_others_have_none() {
+        let shown = |address: &str| {
+            let octets = address.parse::<Ipv6Addr>().unwrap().octets();
+            endpoint(IpAddress::from_octets(octets), 80, 3).to_string()
+        };
+        assert_eq!(shown("fe80::1"), "[fe80::1%3]:80");
+        assert_eq!(shown("febf::1"), "[febf::1%3]:80");
+        assert_eq!(shown("ff01::1"), "[ff01::1%3]:80");
+        assert_eq!(shown("ff02::fb"), "[ff02::fb%3]:80");
+        assert_eq!(shown("ff32::1"), "[ff32::1%3]:80");
+        assert_eq!(shown("ff05::1"), "[ff05::1]:80");
+        assert_eq!(shown("fec0::1"), "[fec0::1]:80");
+        assert_eq!(shown("2001:db8::1"), "[2001:db8::1]:80");
+        assert_eq!(shown("::1"), "[::1]:80");
+    }
+
+    #[test]
+    fn a_raw_socket_has_a_remote_while_it_is_connected() {
+        let connected = SocketState {
+            family: 2,
+            protocol: 1,
+            local_port: 1,
+            state: 1,
+            remote: IpAddress::mapped(u32::from_ne_bytes([192, 0, 2, 1])),
+            remote_port: 1025,
+            ..SocketState::default()
+        };
+        let remote = |state: &SocketState| socket(1, state).expect("an ICMP socket").remote;
+        let peer = Some("192.0.2.1:0".parse().unwrap());
+        assert_eq!(remote(&connected), peer);
+        let no_port = SocketState {
+            remote_port: 0,
+            ..connected
+        };
+        assert_eq!(remote(&no_port), peer);
+        // An address may stay when the peer is given up.
+        assert_eq!(
+            remote(&SocketState {
+                state: 7,
+                ..no_port
+            }),
+            None
+        );
+        let udp = SocketState {
+            protocol: 17,
+            ..no_port
+        };
+        assert_eq!(remote(&udp), None);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum Blind {
     MptcpDirection,
     /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
     UnaskedSenders,
+    /// Whom a datagram came from that a raw or ping socket received, where datagrams of several senders
+    /// waited there: the tracepoint does not see the message.
+    MixedSenders,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
     SocketlessPackets,
     /// Frames dropped or redirected before the classifier: by the driver or by XDP.
@@ -62,6 +65,9 @@ impl Blind {
             Self::Acceptors => "who accepted a connection that is not used yet",
             Self::MptcpDirection => "who opened an MPTCP connection that was accepted",
             Self::UnaskedSenders => "senders of datagrams received without asking for them",
+            Self::MixedSenders => {
+                "senders of what raw and ping sockets receive while datagrams of several wait"
+            }
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
             }
@@ -109,6 +115,7 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
             Blind::ZerocopyReceive,
             Blind::KernelReaders,
             Blind::UnaskedSenders,
+            Blind::MixedSenders,
             Blind::MptcpDirection,
             Blind::Acceptors,
         ],

@@ -1,6 +1,6 @@
 //! What a detail says of its process or flow, in full: names and texts, which may hold anything.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{Detail, Of, Sockets};
 use crate::{
@@ -80,8 +80,8 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
             flow.bound().map_or_else(unknown, |local| local.to_string()),
         ),
     ];
-    if let Some(remote) = flow.key.remote {
-        facts.push(("remote", named(state, remote)));
+    if let Some(remote) = remote(state, flow) {
+        facts.push(("remote", remote));
     }
     facts.push(("direction", direction(flow).to_owned()));
     facts.push(("state", life(state, detail)));
@@ -176,8 +176,8 @@ pub(in crate::tui) fn endpoints(state: &State, flow: &Flow) -> String {
         None => "↔",
     };
     let local = flow.bound().map(|local| local.to_string());
-    let remote = flow.key.remote;
-    let remote = remote.map(|remote| format!("{arrow} {}", named(state, remote)));
+    let remote = remote(state, flow);
+    let remote = remote.map(|remote| format!("{arrow} {remote}"));
     let parts = [Some(flow.protocol.to_string()), local, remote];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join(" ")
@@ -282,9 +282,12 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
     facts
 }
 
-fn named(state: &State, address: SocketAddr) -> String {
-    match state.world.host(address.ip()) {
+/// The remote of a flow, with its name if that is known.
+fn remote(state: &State, flow: &Flow) -> Option<String> {
+    let address = flow.remote_text()?;
+    let name = state.world.host(flow.key.remote?.ip());
+    Some(match name {
         Some(name) => format!("{name} {address}"),
-        None => address.to_string(),
-    }
+        None => address,
+    })
 }
