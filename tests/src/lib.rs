@@ -11,4 +11,5 @@ pub mod bench;
 pub mod generate;
 pub mod guest;
 pub mod live;
+pub mod time_namespace;
 pub mod truth;

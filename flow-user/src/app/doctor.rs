@@ -152,6 +152,9 @@ fn describe(backend: Backend, cannot_see: &str, environment: &Environment) -> St
     let what = match backend {
         Backend::Fexit | Backend::Kprobe | Backend::Tracepoint => "exact".to_owned(),
         Backend::CgroupSkb | Backend::CgroupSockets => match &environment.cgroup_v2 {
+            Some(root) if root.starts_with("/proc/self/fd") => {
+                "on the cgroup v2 root, through a mount of Flow's own".into()
+            }
             Some(root) => format!("on the cgroup v2 root, {}", root.display()),
             None => "on the cgroup v2 root".into(),
         },
@@ -185,6 +188,7 @@ fn surroundings(environment: &Environment) -> Vec<(&'static str, String, String)
         memlock_bytes,
         btf,
         cgroup_v2: _,
+        cgroup_v2_part: _,
         cgroup_v1: _,
         kprobes_built,
     } = environment;
@@ -296,6 +300,7 @@ mod tests {
                 capabilities: Cap::ALL[..6].iter().copied().collect(),
                 btf: true,
                 cgroup_v2: Some("/sys/fs/cgroup/unified".into()),
+                cgroup_v2_part: None,
                 cgroup_v1: true,
                 memlock_bytes: Some(8 << 20),
                 kprobes_built: Some(false),

@@ -2,17 +2,17 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::{event::CgroupId, source::mountinfo::CgroupLayout};
+use crate::{
+    event::CgroupId,
+    source::cgroups::{CgroupLayout, open_by_id, path_of},
+};
 
 /// Most paths remembered; beyond it all are looked up anew.
 const MAX_PATHS: usize = 4096;
@@ -20,14 +20,12 @@ const MAX_PATHS: usize = 4096;
 const MAX_WALK: usize = 20_000;
 /// Least time between two walks.
 const WALK_PAUSE: Duration = Duration::from_secs(2);
-/// The kernel's type of file handles that hold the id of a cgroup (`FILEID_KERNFS`).
-const FILEID_KERNFS: libc::c_int = 0xfe;
 
 /// Paths of cgroups, each asked for once.
 #[derive(Debug)]
 pub struct Cgroups {
-    /// Where the v2 tree is mounted, and its directory; absent when it is not.
-    root: Option<(PathBuf, OwnedFd)>,
+    /// Where the v2 tree, or the part that is mounted, begins, and its directory; absent when there is none.
+    root: Option<(PathBuf, File)>,
     paths: HashMap<CgroupId, Arc<str>>,
     walked: Option<Instant>,
 }
@@ -41,9 +39,12 @@ impl Default for Cgroups {
 impl Cgroups {
     /// Of this machine's v2 tree.
     pub fn new() -> Self {
-        let root = CgroupLayout::read().v2_root.and_then(|root| {
-            let directory = fs::File::open(&root).ok()?;
-            Some((root, directory.into()))
+        let layout = CgroupLayout::read();
+        let root = layout.top().and_then(|root| {
+            let directory = File::open(root).ok()?;
+            // As the kernel calls it, whatever way leads there.
+            let root = fs::read_link(path_of(&directory)).ok()?;
+            Some((root, directory))
         });
         Self {
             root,
@@ -64,10 +65,7 @@ impl Cgroups {
         }
         let (root, directory) = self.root.as_ref()?;
         let path = match open_by_id(directory, id) {
-            Ok(opened) => {
-                let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
-                below(root, &fs::read_link(link).ok()?)?
-            }
+            Ok(opened) => below(root, &fs::read_link(path_of(&opened)).ok()?)?,
             // ESTALE: there is no such cgroup.
             Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return None,
             // Without CAP_DAC_READ_SEARCH only a walk tells.
@@ -82,7 +80,8 @@ impl Cgroups {
             return None;
         }
         self.walked = Some(Instant::now());
-        let (root, _) = self.root.as_ref()?;
+        let (_, directory) = self.root.as_ref()?;
+        let root = &path_of(directory);
         let mut directories = vec![root.clone()];
         let mut found = None;
         for _ in 0..MAX_WALK {
@@ -107,36 +106,6 @@ impl Cgroups {
             }
         }
         found
-    }
-}
-
-/// Opens a cgroup's directory by its id, which needs `CAP_DAC_READ_SEARCH`.
-fn open_by_id(root: &OwnedFd, id: CgroupId) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Handle {
-        bytes: libc::c_uint,
-        kind: libc::c_int,
-        id: [u8; 8],
-    }
-    let mut handle = Handle {
-        bytes: 8,
-        kind: FILEID_KERNFS,
-        id: id.0.to_ne_bytes(),
-    };
-    // SAFETY: the handle is laid out as `struct file_handle` with eight bytes of its own, and lives
-    // through the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_open_by_handle_at,
-            root.as_raw_fd(),
-            &raw mut handle,
-            libc::O_PATH | libc::O_CLOEXEC,
-        )
-    };
-    match i32::try_from(fd) {
-        // SAFETY: the system call has just returned this descriptor, and nobody else owns it.
-        Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where events come from.
 
+pub mod boottime;
+pub mod cgroups;
 pub mod interfaces;
 pub mod kernel;
 pub mod mountinfo;

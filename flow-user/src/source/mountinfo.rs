@@ -1,11 +1,6 @@
 //! What is mounted where? The cgroup v2 tree, and network namespaces that have names.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    os::unix::ffi::OsStringExt as _,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 /// A mount of Flow's own mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,41 +12,12 @@ pub struct Mount {
     pub fs_type: String,
 }
 
-/// Where the cgroup v2 tree is, and whether v1 controllers are in use beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CgroupLayout {
-    /// Where the v2 tree is mounted; absent when it is not.
-    pub v2_root: Option<PathBuf>,
-    /// Whether v1 hierarchies are mounted.
-    pub v1: bool,
-}
-
 /// Every mount that Flow sees.
 ///
 /// # Errors
 /// `/proc` is not mounted.
 pub fn mounts() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
-}
-
-impl CgroupLayout {
-    /// The layout of this machine; nothing where `/proc` is not mounted.
-    pub fn read() -> Self {
-        Self::of(&mounts().unwrap_or_default())
-    }
-
-    fn of(mounts: &[Mount]) -> Self {
-        // A mount of the whole tree is better than one of a part, and an earlier one than a copy.
-        let v2_root = mounts
-            .iter()
-            .filter(|mount| mount.fs_type == "cgroup2")
-            .min_by_key(|mount| mount.root != Path::new("/"))
-            .map(|mount| mount.point.clone());
-        Self {
-            v2_root,
-            v1: mounts.iter().any(|mount| mount.fs_type == "cgroup"),
-        }
-    }
 }
 
 /// Lines are `id parent major:minor root point options [tags] - type source options`.
@@ -103,23 +69,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hybrid_layout_has_its_v2_root_below() {
-        let mounts = parse(
-            b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
-              32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-              40 31 0:38 /a /mnt/part rw shared:9 master:2 - cgroup2 cgroup2 rw\n\
-              41 31 0:38 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n",
-        );
-        assert_eq!(
-            CgroupLayout::of(&mounts),
-            CgroupLayout {
-                v2_root: Some("/sys/fs/cgroup/unified".into()),
-                v1: true,
-            }
-        );
-    }
-
-    #[test]
     fn paths_are_unescaped_and_odd_lines_skipped() {
         let mounts = parse(
             b"garbage\n\n1 2 0:4 net:[4026532288] /run/netns/a\\040b\\134\\9 rw - nsfs nsfs rw\n1 2 3",
@@ -132,7 +81,6 @@ mod tests {
                 fs_type: "nsfs".into(),
             }]
         );
-        assert_eq!(CgroupLayout::of(&mounts).v2_root, None);
     }
 
     proptest! {

@@ -4,38 +4,36 @@
 //! `/proc/PID/stat` has it in ticks of 10 ms, rounded down, and nothing better. So that one process has
 //! one identity, [`ProcessId::start`] is always a whole number of ticks: what comes from the kernel
 //! passes through [`process_start`], what comes from here already is. Two processes of the same pid
-//! within one tick would need the kernel to hand out every other pid in between.
+//! within one tick would need the kernel to hand out every other pid in between. In a time namespace
+//! both are shifted back to the initial one's clock, see [`super::boottime`].
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _},
-    os::unix::{
-        ffi::{OsStrExt as _, OsStringExt as _},
-        fs::MetadataExt as _,
-    },
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use flow_common::limits::ARGS_BYTES;
 
-use super::mountinfo::CgroupLayout;
+use super::{
+    boottime::{Shift, TICK_NANOS},
+    cgroups::Places,
+};
 use crate::event::{CgroupId, Instant, ProcessFact, ProcessId, Program};
 
-/// Nanoseconds of a tick (`USER_HZ` is 100 on every machine Flow supports).
-const TICK_NANOS: u64 = 10_000_000;
 /// Longest file about a process that is read whole; `status` has some 1,500 bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// The start of a process as its identity has it: `start_boottime` of the kernel's task, in
 /// nanoseconds since boot, rounded down to a tick.
-pub const fn process_start(boottime_nanos: u64) -> Instant {
-    Instant(boottime_nanos - boottime_nanos % TICK_NANOS)
+pub fn process_start(boottime_nanos: u64) -> Instant {
+    Shift::own().start_of_nanos(boottime_nanos)
 }
 
-/// The same start in ticks, as field 22 of `/proc/PID/stat` has it.
+/// The same start in ticks, as field 22 of `/proc/PID/stat` has it in the initial time namespace.
 pub const fn start_ticks(start: Instant) -> u64 {
     start.0 / TICK_NANOS
 }
@@ -44,8 +42,8 @@ pub const fn start_ticks(start: Instant) -> u64 {
 #[derive(Debug)]
 pub struct Proc {
     root: PathBuf,
-    /// Where the cgroup v2 tree is mounted.
-    cgroup_root: Option<PathBuf>,
+    /// Where cgroups are in the v2 tree.
+    places: Option<Places>,
     /// Ids of cgroups by their path, for one pass: many processes share one, and later another
     /// cgroup may have the path.
     cgroups: HashMap<PathBuf, Option<CgroupId>>,
@@ -60,13 +58,13 @@ impl Default for Proc {
 impl Proc {
     /// Reads this machine's `/proc`.
     pub fn new() -> Self {
-        Self::at("/proc".into(), CgroupLayout::read().v2_root)
+        Self::at("/proc".into(), Places::read())
     }
 
-    fn at(root: PathBuf, cgroup_root: Option<PathBuf>) -> Self {
+    fn at(root: PathBuf, places: Option<Places>) -> Self {
         Self {
             root,
-            cgroup_root,
+            places,
             cgroups: HashMap::new(),
         }
     }
@@ -133,20 +131,14 @@ impl Proc {
         let parent = (stat.parent != 0)
             .then(|| self.id(stat.parent).ok())
             .flatten();
-        let cmdline = read_bounded(&directory.join("cmdline"), ARGS_BYTES as u64 + 1);
-        let cmdline_cut = cmdline
-            .as_ref()
-            .is_ok_and(|cmdline| cmdline.len() > ARGS_BYTES);
+        let (cmdline, cmdline_cut) = command_line(&directory);
         let fact = ProcessFact {
             id: stat.id(pid),
             parent,
             program: Program {
-                comm: Some(String::from_utf8_lossy(&stat.comm).into()),
+                comm: Some(stat.name()),
                 exe: fs::read_link(directory.join("exe")).ok().map(executable),
-                cmdline: cmdline
-                    .ok()
-                    .filter(|cmdline| !cmdline.is_empty())
-                    .map(|cmdline| arguments(&cmdline)),
+                cmdline,
                 cmdline_cut,
             },
             uid: read_bounded(&directory.join("status"), MAX_FILE_BYTES)
@@ -155,6 +147,27 @@ impl Proc {
             cgroup: self.cgroup(&directory),
         };
         Ok((fact, stat.life))
+    }
+
+    /// The names that a process has now: its program without the path of the executable. Reading the command line may wait
+    /// for the process's memory (`get_mm_cmdline` takes its lock, and pages may have to come back).
+    ///
+    /// # Errors
+    /// The process is gone, or another one has its pid.
+    pub fn names(&self, id: ProcessId) -> io::Result<Program> {
+        let directory = self.root.join(id.pid.to_string());
+        // In this order: a process that has its pid at the end had it before.
+        let (cmdline, cmdline_cut) = command_line(&directory);
+        let stat = Stat::read(&directory)?;
+        if stat.id(id.pid) != id {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Program {
+            comm: Some(stat.name()),
+            exe: None,
+            cmdline,
+            cmdline_cut,
+        })
     }
 
     /// The identity of a process, which costs the reading of one file.
@@ -195,9 +208,9 @@ impl Proc {
     }
 
     fn cgroup(&mut self, directory: &Path) -> Option<CgroupId> {
-        let root = self.cgroup_root.as_ref()?;
+        let places = self.places.as_ref()?;
         let lines = read_bounded(&directory.join("cgroup"), MAX_FILE_BYTES).ok()?;
-        let path = root.join(OsStr::from_bytes(cgroup_path(&lines)?));
+        let path = places.directory(cgroup_path(&lines)?)?;
         *self.cgroups.entry(path).or_insert_with_key(|path| {
             // The id of a cgroup is the inode number of its directory.
             Some(CgroupId(fs::metadata(path).ok()?.ino()))
@@ -261,11 +274,23 @@ impl Stat {
         })
     }
 
+    fn name(&self) -> Arc<str> {
+        String::from_utf8_lossy(&self.comm).into()
+    }
+
     fn id(&self, pid: u32) -> ProcessId {
         ProcessId {
             pid,
-            start: Instant(self.start_ticks.saturating_mul(TICK_NANOS)),
+            start: Shift::own().start_of_ticks(self.start_ticks),
         }
+    }
+}
+
+/// The command line of a process, if it has one and it may be read, and whether it was cut.
+fn command_line(directory: &Path) -> (Option<Arc<[String]>>, bool) {
+    match read_bounded(&directory.join("cmdline"), ARGS_BYTES as u64 + 1) {
+        Ok(text) if !text.is_empty() => (Some(arguments(&text)), text.len() > ARGS_BYTES),
+        _ => (None, false),
     }
 }
 
@@ -300,10 +325,14 @@ fn executable(link: PathBuf) -> Arc<PathBuf> {
     Arc::new(std::ffi::OsString::from_vec(bytes).into())
 }
 
-/// Arguments that each end with a zero byte, bounded as the kernel side bounds them.
+/// Arguments that each end with a zero byte, bounded as the kernel side bounds them. A process that writes a title over them
+/// fills the rest with zero bytes, so several empty ones at the end are none.
 pub(crate) fn arguments(cmdline: &[u8]) -> Arc<[String]> {
     let bounded = &cmdline[..cmdline.len().min(ARGS_BYTES)];
-    let ended = bounded.strip_suffix(&[0]).unwrap_or(bounded);
+    let ended = match bounded.iter().rposition(|byte| *byte != 0) {
+        Some(last) if bounded[last + 1..].len() > 2 => &bounded[..=last],
+        _ => bounded.strip_suffix(&[0]).unwrap_or(bounded),
+    };
     ended
         .split(|byte| *byte == 0)
         .map(|argument| String::from_utf8_lossy(argument).into_owned())
@@ -312,15 +341,15 @@ pub(crate) fn arguments(cmdline: &[u8]) -> Arc<[String]> {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
     use proptest::prelude::*;
 
     use super::*;
 
     #[test]
-    fn starts_are_rounded_down_to_ticks() {
-        assert_eq!(process_start(1_239_999_999), Instant(1_230_000_000));
-        assert_eq!(process_start(9), Instant(0));
-        assert_eq!(start_ticks(process_start(1_239_999_999)), 123);
+    fn starts_are_told_in_ticks() {
+        assert_eq!(start_ticks(Instant(1_239_999_999)), 123);
     }
 
     #[test]
@@ -360,6 +389,35 @@ mod tests {
     }
 
     #[test]
+    fn names_are_those_of_now_and_of_no_other_process() {
+        let mut named = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "printf renamed > /proc/self/comm; echo; exec 1>&-; read x",
+            ])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the program sh");
+        let proc = Proc::new();
+        let id = proc.id(named.id()).expect("it lives");
+        let mut line = String::new();
+        let mut stdout = named.stdout.take().expect("a pipe");
+        stdout.read_to_string(&mut line).expect("its word");
+        let names = proc.names(id).expect("it lives");
+        let other = ProcessId {
+            start: Instant(id.start.0 + TICK_NANOS),
+            ..id
+        };
+        assert!(proc.names(other).is_err(), "another process of this pid");
+        drop(named.stdin.take());
+        named.wait().expect("its status");
+        assert_eq!(names.comm.as_deref(), Some("renamed"));
+        assert_eq!(names.cmdline.expect("arguments")[..2], ["sh", "-c"]);
+        assert!(proc.names(id).is_err(), "it is gone");
+    }
+
+    #[test]
     fn a_name_with_parentheses_and_newlines_shifts_no_field() {
         let stat = b"7 (a) (\n S 9) R 41 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2\n";
         assert_eq!(
@@ -380,6 +438,8 @@ mod tests {
     fn hostile_command_lines_are_bounded_and_text() {
         assert_eq!(*arguments(b"a\0\xffb\0\0"), ["a", "\u{fffd}b", ""]);
         assert_eq!(*arguments(b"no end"), ["no end"]);
+        assert_eq!(*arguments(b"nginx: worker\0\0\0\0"), ["nginx: worker"]);
+        assert_eq!(*arguments(b"\0\0\0\0"), ["", "", "", ""]);
         let long = vec![b'x'; 100_000];
         assert_eq!(arguments(&long)[0].len(), ARGS_BYTES);
     }

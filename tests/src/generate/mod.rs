@@ -16,6 +16,7 @@ mod pattern;
 mod peers;
 mod processes;
 mod raw;
+mod renames;
 mod reuse;
 mod serve;
 mod sharing;
@@ -24,6 +25,7 @@ mod udp;
 mod unseen;
 mod uring;
 
+pub use renames::{FIRST, SECOND};
 pub use udp::{DROPPED_ON_ARRIVAL, ECHOED, TOO_LARGE};
 
 use std::{ffi::OsString, io, net::SocketAddr};
@@ -172,6 +174,8 @@ pub const MODES: &[Mode] = &[
     mode("forked-sender",    processes::forked_sender,    "processes that send through one connection"),
     mode("hostile",          processes::hostile,          "a program with a hostile file name and hostile arguments"),
     mode("exec",             processes::exec,             "a process that becomes another program with a socket open"),
+    mode("renamed",          renames::renamed,            "a forked worker that names itself, and again while it does nothing"),
+    mode("other-time",       renames::other_time,         "a process in a time namespace, and its child"),
     mode("crowd",            crowds::crowd,               "COUNT processes with a UDP socket each, all there at once"),
     mode("addressing-crowd", crowds::addressing_crowd,    "the same, and each datagram names its destination"),
     mode("storm",            crowds::storm,               "short connections on loopback, as many as go, until standard input ends"),

@@ -6,6 +6,7 @@
 
 mod lacking;
 mod many_interfaces;
+mod namespaces;
 mod refused;
 
 use std::{
@@ -27,6 +28,7 @@ use self::lacking::{
 };
 pub use self::{
     many_interfaces::many_interfaces,
+    namespaces::{cgroup_namespace, time_namespace},
     refused::{each_counter_refused, each_program_refused, releases_refused},
 };
 use super::{

@@ -108,6 +108,8 @@ pub const TESTS: &[Test] = &[
     of_program("btf_absent",              degraded::btf_absent),
     of_program("proc_absent",             degraded::proc_absent),
     of_program("bare_surroundings",       degraded::bare_surroundings),
+    test("cgroup_namespace",              degraded::cgroup_namespace),
+    of_kernel("time_namespace",           degraded::time_namespace),
     of_program("pid_namespace",           degraded::pid_namespace),
     of_kernel("each_program_refused",     degraded::each_program_refused),
     of_kernel("releases_refused",         degraded::releases_refused),

@@ -6,13 +6,13 @@ use super::{
     StartError,
     btf::Btf,
     frames::{Attached, Frames},
-    limits,
+    limits::{self, Blind},
     probe::{AppBackend, Backend, Report, capability},
     programs::{self, LIVES, Missing, PACKETS, RELEASES, SOCKET_RELEASES, SOCKETS, STATES},
 };
 use crate::{
     event::Coverage,
-    source::{mountinfo::CgroupLayout, seed::Seed},
+    source::{cgroups::CgroupLayout, seed::Seed},
 };
 
 /// Attaches what surrounds the counting of app bytes. What is refused is said, and done without.
@@ -73,7 +73,10 @@ pub fn app(
                 Ok(missing) => {
                     // At least one is attached.
                     let programs = missing.len() + 1;
-                    let told = provided(backend.into(), programs, &missing);
+                    let mut told = provided(backend.into(), programs, &missing);
+                    if backend == AppBackend::Tracepoint && cgroup_root.is_none() {
+                        add(&mut told.1, Blind::UnconnectedPeers.words());
+                    }
                     tell(coverage, capability::APP_BYTES, told);
                     return Ok(());
                 }

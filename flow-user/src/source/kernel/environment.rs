@@ -12,7 +12,7 @@ use std::{
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
-use crate::source::mountinfo::CgroupLayout;
+use crate::source::cgroups::CgroupLayout;
 
 /// Facts about the system and about Flow's own process. Absent means it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,9 +46,12 @@ pub struct Environment {
     pub memlock_bytes: Option<u64>,
     /// Whether the kernel publishes BTF that can be read.
     pub btf: bool,
-    /// Where the cgroup v2 tree is mounted.
+    /// Where the root of the cgroup v2 tree is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_v2: Option<PathBuf>,
+    /// Where a part of that tree is mounted whose root can't be reached, as in a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_v2_part: Option<PathBuf>,
     /// Whether cgroup v1 hierarchies are mounted too.
     pub cgroup_v1: bool,
     /// Whether the kernel was built with `CONFIG_KPROBES`, where it tells.
@@ -135,6 +138,7 @@ impl Environment {
             memlock_bytes: memlock(),
             btf,
             cgroup_v2: layout.v2_root,
+            cgroup_v2_part: layout.v2_part,
             cgroup_v1: layout.v1,
             kprobes_built: kernel_config(&kernel).map(|config| is_built(&config, "CONFIG_KPROBES")),
             kernel,
@@ -151,6 +155,9 @@ impl Environment {
 
     /// Layout of the cgroup trees, in words.
     pub const fn cgroup_layout(&self) -> &'static str {
+        if self.cgroup_v2_part.is_some() {
+            return "a part of v2, without its root";
+        }
         match (self.cgroup_v2.is_some(), self.cgroup_v1) {
             (true, false) => "v2",
             (true, true) => "hybrid: v1 controllers with a v2 tree",

@@ -32,6 +32,8 @@ pub enum Blind {
     /// Whom a datagram came from that a raw or ping socket received, where datagrams of several senders
     /// waited there: the tracepoint does not see the message.
     MixedSenders,
+    /// Whom unconnected sockets talk to, for backends whose hooks do not bring the message: without the root of the cgroup v2 tree.
+    UnconnectedPeers,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
     SocketlessPackets,
     /// Frames dropped or redirected before the classifier: by the driver or by XDP.
@@ -67,6 +69,9 @@ impl Blind {
             Self::UnaskedSenders => "senders of datagrams received without asking for them",
             Self::MixedSenders => {
                 "senders of what raw and ping sockets receive while datagrams of several wait"
+            }
+            Self::UnconnectedPeers => {
+                "whom unconnected sockets talk to (needs the root of the cgroup v2 tree)"
             }
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"

@@ -38,7 +38,6 @@ use aya::{
 };
 use flow_common::Loss;
 use foldhash::HashSet;
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time,
@@ -66,6 +65,8 @@ use crate::event::{
 };
 
 pub use self::loader::LoadError;
+/// The kernel side's clock.
+pub use super::boottime::now;
 
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -590,10 +591,4 @@ fn check_interfaces(chosen: Option<&[String]>) -> Result<(), StartError> {
 /// `/proc` can't be read.
 pub fn host_netns() -> io::Result<Netns> {
     loader::host_netns().map(Netns)
-}
-
-/// The kernel side's clock: time since boot, sleep included.
-pub fn now() -> Instant {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-    Instant(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::{Backend, Candidate, Outcome, Status};
 use crate::source::kernel::{
     environment::{Cap, Environment},
-    limits,
+    limits::{self, Blind},
 };
 
 /// What to type when privileges are missing.
@@ -13,6 +13,9 @@ pub const AS_ROOT: &str = "run it as root: sudo flow ...";
 /// What to type once, so that users without root may run Flow.
 const SET_CAPABILITIES: &str = "sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,\
                                 cap_sys_ptrace,cap_dac_read_search+ep $(command -v flow)";
+/// What to do where only a part of the cgroup v2 tree is mounted.
+const ROOT_OF_PART: &str = "run it in the host's cgroup namespace (docker run --cgroupns=host), or with \
+                            CAP_DAC_READ_SEARCH and CAP_SYS_ADMIN";
 /// The kernel's own number for "not supported", which user space should never see but does.
 pub(super) const ENOTSUPP: i32 = 524;
 
@@ -34,12 +37,22 @@ pub(super) fn status(
     match outcome {
         None => Status::Untried,
         Some(Outcome::Works) => Status::Available,
+        Some(Outcome::Absent(_)) if is_cgroups(backend) && environment.cgroup_v2_part.is_some() => {
+            Status::Absent {
+                why: "only a part of the cgroup v2 tree is mounted, and its root can't be reached"
+                    .into(),
+            }
+        }
         Some(Outcome::Absent(why)) => Status::Absent { why: why.clone() },
         Some(Outcome::Refused { step, errno }) => Status::Refused {
             errno: *errno,
             why: explain(backend, step, *errno, environment),
         },
     }
+}
+
+fn is_cgroups(backend: Backend) -> bool {
+    matches!(backend, Backend::CgroupSockets | Backend::CgroupSkb)
 }
 
 fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) -> String {
@@ -92,6 +105,9 @@ fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) 
 
 pub(super) fn cannot_see(backend: Backend, environment: &Environment) -> String {
     let mut words = vec![limits::words(backend)];
+    if backend == Backend::Tracepoint && environment.cgroup_v2.is_none() {
+        words.push(Blind::UnconnectedPeers.words().into());
+    }
     if backend == Backend::SockDiag {
         if !environment.may(Cap::CapSysPtrace) {
             words.push("owners of other users' sockets (needs CAP_SYS_PTRACE)".into());
@@ -149,6 +165,9 @@ pub(super) fn remedy(
 
 fn absent_remedy(backend: Backend, environment: &Environment) -> Option<String> {
     match backend {
+        Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2_part.is_some() => {
+            Some(ROOT_OF_PART.into())
+        }
         Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2.is_none() => {
             Some("sudo mkdir -p /run/cgroup2 && sudo mount -t cgroup2 none /run/cgroup2".into())
         }

@@ -18,6 +18,7 @@ fn ideal() -> Findings {
             capabilities: Cap::ALL.into(),
             btf: true,
             cgroup_v2: Some("/sys/fs/cgroup".into()),
+            cgroup_v2_part: None,
             ..Environment::default()
         },
         ring_buffer: Outcome::Works,
@@ -135,6 +136,31 @@ fn what_can_be_mended_is_told() {
     assert!(remedy(capability::APP_BYTES).contains("lockdown"));
     assert!(remedy(capability::WIRE_BYTES).contains("mount -t cgroup2"));
     assert!(remedy(capability::INTERFACES).contains("modprobe"));
+}
+
+#[test]
+fn a_part_of_the_cgroup_tree_is_told_from_none() {
+    let mut findings = ideal();
+    findings.environment.cgroup_v2 = None;
+    findings.environment.cgroup_v2_part = Some("/sys/fs/cgroup".into());
+    findings.cgroup_packets = absent("the cgroup v2 tree is not mounted");
+    findings.fexit = Some(absent("x"));
+    findings.kprobe = Some(absent("x"));
+    findings.byte_tracepoints = Some(Outcome::Works);
+    let report = Report::new(findings, None);
+    let packets = report
+        .capability(capability::WIRE_BYTES)
+        .expect("wire bytes");
+    assert_eq!(packets.chosen, None);
+    let why = packets.candidates[0].status.why().expect("a reason");
+    assert!(why.contains("only a part"), "{why}");
+    let remedy = packets.remedy.as_deref().expect("a remedy");
+    assert!(remedy.contains("--cgroupns=host"), "{remedy}");
+    let limits = &report.coverage()[0].limits;
+    assert!(
+        limits.contains("whom unconnected sockets talk to"),
+        "{limits}"
+    );
 }
 
 #[test]
