@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
 use tempfile::NamedTempFile;
 
 /// Why a file could not be written. Nothing is left behind, and an older file is as it was.
@@ -29,6 +30,14 @@ pub enum WriteError {
         path = shown(path)
     )]
     NotPermitted { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot write {path}: it may not become that large; raise the limit with ulimit -f, or choose \
+         another place",
+        path = shown(path)
+    )]
+    TooLarge { path: PathBuf },
+    #[error("cannot write {path}: it is a link that leads back to itself", path = shown(path))]
+    Circle { path: PathBuf },
     #[error("cannot write {path}: it is there already", path = shown(path))]
     Exists { path: PathBuf },
     #[error("cannot write {path}: {step}: {source}", path = shown(path))]
@@ -42,27 +51,25 @@ pub enum WriteError {
 /// Writes `bytes` to `path`: either all of it is there afterwards, also after a power cut, or what
 /// was there before.
 ///
-/// A link is followed; the permissions of an older file are kept. What is not a plain file, such as
-/// a pipe or `/dev/null`, is written to and not replaced.
+/// A link is followed, also to where nothing is yet; the permissions of an older file are kept. What
+/// is not a plain file, such as a pipe or `/dev/null`, is written to and not replaced.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let fail = |step| failure(path, step);
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let older = fs::metadata(&target).ok();
-    match &older {
+    let older = fs::metadata(path).ok();
+    let target = match &older {
         Some(older) if older.is_dir() => {
             return Err(WriteError::IsFolder {
                 path: path.to_owned(),
             });
         }
-        Some(older) if !older.is_file() => {
-            let mut special = OpenOptions::new()
-                .write(true)
-                .open(&target)
-                .map_err(fail("open"))?;
-            return special.write_all(bytes).map_err(fail("write"));
-        }
-        _ => {}
-    }
+        Some(older) if older.is_file() => match fs::canonicalize(path) {
+            Ok(target) => target,
+            // Its name is gone: /dev/stdout leads to a file that was removed since.
+            Err(_) => return write_in_place(path, bytes),
+        },
+        Some(_) => return write_in_place(path, bytes),
+        None => end_of_links(path).map_err(fail("follow the link"))?,
+    };
     let mode = older.map_or(NEW, |older| older.permissions().mode() & 0o777);
     let file = beside(path, &target, mode, bytes)?;
     file.persist(&target)
@@ -70,6 +77,34 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     sync_folder(&target);
     Ok(())
 }
+
+fn write_in_place(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let fail = |step| failure(path, step);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .map_err(fail("open"))?;
+    file.write_all(bytes).map_err(fail("write"))
+}
+
+/// Where links lead to from a path, if they end where nothing is: as the kernel follows them when it makes a file.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let mut end = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&end) {
+            // An absolute one takes the place of all before it.
+            Ok(link) => end = folder_of(&end).join(link),
+            // No link; what else is wrong is found when the file is made.
+            Err(_) => return Ok(end),
+        }
+    }
+    Err(Errno::ELOOP.into())
+}
+
+/// So many links the kernel follows, one after the other.
+const LINKS: usize = 40;
 
 /// Writes `bytes` to `path`, where nothing is yet: either all of it is there afterwards, or nothing is.
 ///
@@ -133,6 +168,12 @@ fn folder_of(target: &Path) -> &Path {
 fn failure(path: &Path, step: &'static str) -> impl Fn(io::Error) -> WriteError {
     move |source| match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => WriteError::DiskFull {
+            path: path.to_owned(),
+        },
+        ErrorKind::FileTooLarge => WriteError::TooLarge {
+            path: path.to_owned(),
+        },
+        _ if source.raw_os_error() == Some(libc::ELOOP) => WriteError::Circle {
             path: path.to_owned(),
         },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => WriteError::NotPermitted {
@@ -202,6 +243,76 @@ mod tests {
         write_atomically(&link, b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_link_to_where_nothing_is_yet_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("in")).unwrap();
+        for (link, to) in [
+            ("in/relative", "../one"),
+            ("absolute", at("two").to_str().unwrap()),
+            ("first", "in/second"),
+            ("in/second", "three"),
+            ("lost", "no/such/file"),
+            ("self", "self"),
+            ("to", "fro"),
+            ("fro", "to"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        for (link, target) in [
+            ("in/relative", "one"),
+            ("absolute", "two"),
+            ("first", "in/three"),
+        ] {
+            write_atomically(&at(link), b"new").unwrap();
+            assert!(at(link).is_symlink(), "{link} is replaced");
+            assert_eq!(fs::read(at(target)).unwrap(), b"new", "{link}");
+            write_atomically(&at(link), b"newer").unwrap();
+            assert_eq!(fs::read(at(target)).unwrap(), b"newer", "{link}");
+        }
+        let error = |link: &str| write_atomically(&at(link), b"x").unwrap_err();
+        let lost = error("lost").to_string();
+        assert!(
+            lost.contains("mkdir -p") && lost.contains("no/such"),
+            "{lost}"
+        );
+        for link in ["self", "to"] {
+            assert!(
+                matches!(error(link), WriteError::Circle { .. }),
+                "{}",
+                error(link)
+            );
+        }
+        let hidden = |name: &String| name.starts_with('.');
+        for folder in [folder.path(), &at("in")] {
+            assert!(
+                !names(folder).iter().any(hidden),
+                "something was left behind"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_is_gone_is_written_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        fs::remove_file(&path).unwrap();
+        let link = folder.path().join("link");
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{descriptor}"), &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(io::read_to_string(file).unwrap(), "new");
+        assert_eq!(names(folder.path()), ["link"]);
     }
 
     #[test]
