@@ -151,6 +151,7 @@ pub struct Snapshot {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
+    app::ignore_file_size_signal();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let mut command = Cli::command();
     if !color_wanted(ColorChoice::Auto, std::io::stderr().is_terminal()) {
@@ -165,9 +166,7 @@ pub fn main() -> ExitCode {
     let cli = match cli {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output and are no error. A closed pipe is none either.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return said(&error);
         }
     };
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("FLOW_LOG", "warn"))
@@ -175,6 +174,16 @@ pub fn main() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(Messages)))
         .init();
     app::run(&cli)
+}
+
+/// Prints what clap has to say. Help and version go to standard output and are no error.
+fn said(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Where that cannot be written, the exit code says it.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    app::print(|| error.print())
 }
 
 /// Options of the full-screen view say nothing to a command.

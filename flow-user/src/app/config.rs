@@ -1,6 +1,6 @@
 //! `flow config`: the configuration in effect, as a file that says the same.
 
-use super::{End, Failure, Output};
+use super::{End, Failure, Output, output::complain};
 use crate::config::{self, Loaded, Overrides, Place};
 
 /// The configuration in effect: what is in the file, and before it the command line.
@@ -13,7 +13,7 @@ pub fn load(overrides: Overrides) -> Loaded {
 /// Tells what does not count of the file, on standard error.
 pub fn tell(loaded: &Loaded) {
     for message in loaded.messages() {
-        eprintln!("flow: {message}");
+        complain(&message);
     }
 }
 

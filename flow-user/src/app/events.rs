@@ -94,13 +94,15 @@ impl Stream<'_> {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let over = sleep(options.duration.unwrap_or(Duration::MAX));
-        tokio::pin!(over);
+        let unread = writer.closed();
+        tokio::pin!(over, unread);
         loop {
             self.take(engine.changes())?;
             tokio::select! {
                 biased;
                 end = ending.wait() => return Ok(end),
                 () = &mut over => return Ok(End::Done),
+                () = &mut unread => return Ok(End::Done),
                 place = writer.place(), if !self.backlog.is_empty() => match place {
                     Some(place) => place.send(self.chunk()),
                     None => return Ok(End::Done),

@@ -7,15 +7,20 @@ mod events;
 mod failure;
 mod names;
 mod output;
+mod reader;
 mod snapshot;
+pub mod streams;
 mod top;
 mod tui;
 mod writer;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::{self, SigHandler, Signal},
+};
+use tokio::signal::unix::{self, SignalKind, signal as listen};
 
 pub use self::output::Output;
 use self::{engine::Plan, failure::Failure, names::Known};
@@ -31,10 +36,29 @@ pub fn run(cli: &Cli) -> ExitCode {
     match try_run(cli) {
         Ok(end) => end.into(),
         Err(failure) => {
-            eprintln!("flow: {}", shown(&failure));
+            output::complain(&shown(&failure));
             failure.exit_code()
         }
     }
+}
+
+/// Prints with `print`, which writes to standard output, and says how that went.
+pub fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
+    match output::print(print) {
+        Ok(_) => End::Done.into(),
+        Err(error) => {
+            let failure = Failure::Output(error);
+            output::complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Lets a write beyond the limit of a file's size (`ulimit -f`) fail, instead of the program end by a
+/// signal: so it can say why, and leave nothing behind.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed.
+    let _ = unsafe { signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// The message, of which names of interfaces and files may be a part, as a terminal may see it.
@@ -174,17 +198,17 @@ fn raise_limits() {
 
 /// The signals that end a command.
 struct Ending {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hang_up: unix::Signal,
 }
 
 impl Ending {
     fn listen() -> Result<Self, Failure> {
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(Failure::Runtime)?,
-            terminate: signal(SignalKind::terminate()).map_err(Failure::Runtime)?,
-            hang_up: signal(SignalKind::hangup()).map_err(Failure::Runtime)?,
+            interrupt: listen(SignalKind::interrupt()).map_err(Failure::Runtime)?,
+            terminate: listen(SignalKind::terminate()).map_err(Failure::Runtime)?,
+            hang_up: listen(SignalKind::hangup()).map_err(Failure::Runtime)?,
         })
     }
 
@@ -200,8 +224,6 @@ impl Ending {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::signal::Signal;
-
     use super::*;
 
     #[test]

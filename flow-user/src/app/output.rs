@@ -1,8 +1,11 @@
 //! Standard output: a terminal, a pipe or a file.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::{
+    io::{self, Write as _},
+    os::fd::AsFd as _,
+};
 
-use super::failure::Failure;
+use super::{failure::Failure, reader::is_gone, streams};
 use crate::sink::text::Screen;
 
 /// How standard output is to be written.
@@ -53,10 +56,20 @@ impl Output {
 /// # Errors
 /// They can't be written, for another reason.
 pub fn write(bytes: &[u8]) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    print(|| io::stdout().lock().write_all(bytes))
+}
+
+/// As [`write`], for what writes to standard output itself.
+pub fn print(print: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+    streams::check_stdout()?;
+    match print().and_then(|()| io::stdout().flush()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) if is_gone(&error, io::stdout().as_fd()) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Says something on standard error. Where nobody can be told, the exit code alone says it.
+pub fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "flow: {message}");
 }

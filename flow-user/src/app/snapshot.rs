@@ -1,6 +1,6 @@
 //! `flow snapshot`: counts for a while and writes a report.
 
-use std::{path::Path, time::Duration};
+use std::{future::pending, path::Path, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -28,7 +28,10 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    let end = count(&mut engine, &mut ending, plan.interval, options.duration).await;
+    // Nobody needs a report that nobody reads.
+    let stream = (options.output == Path::new("-")).then(Writer::start);
+    let limits = (plan.interval, options.duration);
+    let end = count(&mut engine, stream.as_ref(), &mut ending, limits).await;
     let (started, clock) = (engine.started(), engine.clock());
     // Also after a failure: nothing stays in the kernel.
     let (_, snapshot) = engine.stop();
@@ -42,8 +45,7 @@ pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<En
         names,
     };
     let text = Report::new(&snapshot, sources).to_json();
-    if options.output == Path::new("-") {
-        let writer = Writer::start();
+    if let Some(writer) = stream {
         writer.send(text.into_bytes()).await;
         return writer.finish_unless_told(&mut ending, end).await;
     }
@@ -51,13 +53,20 @@ pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<En
     Ok(end)
 }
 
-/// Counts until the time is over or a signal ends it.
+/// Counts until the time is over, nobody reads the stream any more, or a signal ends it.
 async fn count(
     engine: &mut Engine,
+    stream: Option<&Writer>,
     ending: &mut Ending,
-    period: Duration,
-    duration: Duration,
+    (period, duration): (Duration, Duration),
 ) -> Result<End, Failure> {
+    let unread = async {
+        match stream {
+            Some(writer) => writer.closed().await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(unread);
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let over = sleep(duration);
@@ -67,6 +76,7 @@ async fn count(
             biased;
             end = ending.wait() => return Ok(end),
             () = &mut over => return Ok(End::Done),
+            () = &mut unread => return Ok(End::Done),
             _ = ticks.tick() => {
                 engine.tick();
                 drop(engine.changes());

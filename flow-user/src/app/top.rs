@@ -94,6 +94,8 @@ impl Page {
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shown = 0;
+        let unread = writer.closed();
+        tokio::pin!(unread);
         // Who is there is known at once; only rates take a period.
         if count.is_none() && !self.output.json {
             self.show(engine, writer, names);
@@ -102,7 +104,7 @@ impl Page {
             tokio::select! {
                 biased;
                 end = ending.wait() => return Ok(end),
-                () = writer.closed() => return Ok(End::Done),
+                () = &mut unread => return Ok(End::Done),
                 _ = ticks.tick() => {
                     engine.tick();
                     drop(engine.changes());

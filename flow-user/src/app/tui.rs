@@ -40,6 +40,7 @@ use super::{
     engine::{Engine, Plan},
     names::Known,
     output,
+    reader::Reader,
     writer::Writer,
 };
 use crate::{
@@ -155,7 +156,9 @@ async fn show(
     if let Some(problems) = kept.problems {
         shown.take(Event::Told(problems))?;
     }
-    let writer = Writer::to(|page| terminal::write(|| output::write(page)));
+    let writer = Writer::to(Reader::of_stdout(), |page| {
+        terminal::write(|| output::write(page))
+    });
     let end = shown.follow(engine, &writer, ending, period).await;
     // What is half written would stand in the shell's way.
     let written = timeout(terminal::LAST_PAGE, writer.finish()).await;
@@ -198,6 +201,8 @@ impl Shown {
         // At once: what there was before. Rates come with the first tick.
         self.look(engine)?;
         let mut waits = true;
+        let hung_up = writer.closed();
+        tokio::pin!(hung_up);
         while !self.ended {
             waits |= self.state.take_changed();
             tokio::select! {
@@ -208,6 +213,7 @@ impl Shown {
                     // The terminal is gone.
                     Some(Err(_)) | None => return Ok(End::HungUp),
                 },
+                () = &mut hung_up => return Ok(End::HungUp),
                 _ = resumed.recv() => {
                     // Whoever stopped Flow may have left the terminal in any state.
                     self.screen.resume().map_err(Failure::Output)?;

@@ -7,9 +7,12 @@ use std::{
     thread,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::yield_now,
+};
 
-use super::{End, Ending, Failure, output};
+use super::{End, Ending, Failure, output, reader::Reader};
 
 /// The way to the thread. It ends once everything is written and the value is gone, or nobody reads.
 ///
@@ -17,16 +20,21 @@ use super::{End, Ending, Failure, output};
 pub struct Writer {
     chunks: mpsc::Sender<Vec<u8>>,
     ended: oneshot::Receiver<thread::Result<io::Result<()>>>,
+    reader: Reader,
 }
 
 impl Writer {
-    /// Starts the thread. One chunk at most waits while another is being written.
+    /// Starts the thread. One chunk at most waits while another is being written. Must be called within the
+    /// runtime.
     pub fn start() -> Self {
-        Self::to(output::write)
+        Self::to(Reader::of_stdout(), output::write)
     }
 
-    /// As [`Self::start`]; `write` says whether anybody reads.
-    pub fn to(mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static) -> Self {
+    /// As [`Self::start`], for another reader; `write` says whether anybody reads.
+    pub fn to(
+        reader: Reader,
+        mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static,
+    ) -> Self {
         let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
         let (told, ended) = oneshot::channel();
         thread::spawn(move || {
@@ -43,7 +51,11 @@ impl Writer {
             // The program may have ended meanwhile.
             let _ = told.send(result);
         });
-        Self { chunks, ended }
+        Self {
+            chunks,
+            ended,
+            reader,
+        }
     }
 
     /// Waits until the writer can take a chunk; `None` once nobody reads.
@@ -56,17 +68,27 @@ impl Writer {
         self.chunks.try_reserve().ok()
     }
 
-    /// Waits until nobody reads, or writing failed; [`Self::finish`] says which.
+    /// Waits until nobody reads, also while there is nothing to write, or until writing failed;
+    /// [`Self::finish`] says which.
     pub async fn closed(&self) {
-        self.chunks.closed().await;
+        tokio::select! {
+            () = self.chunks.closed() => {}
+            () = self.reader.gone() => {}
+        }
+        // The signal of a terminal that hangs up comes before its end can be seen: it gets its turn first.
+        yield_now().await;
     }
 
     /// Hands over a chunk; false once nobody reads.
     pub async fn send(&self, chunk: Vec<u8>) -> bool {
-        self.chunks.send(chunk).await.is_ok()
+        tokio::select! {
+            biased;
+            sent = self.chunks.send(chunk) => sent.is_ok(),
+            () = self.reader.gone() => false,
+        }
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written, or nobody reads any more.
     ///
     /// # Errors
     /// It could not be.
@@ -74,9 +96,19 @@ impl Writer {
     /// # Panics
     /// The thread did: its panic goes on here.
     pub async fn finish(self) -> Result<(), Failure> {
-        let Self { chunks, ended } = self;
+        let Self {
+            chunks,
+            ended,
+            reader,
+        } = self;
         drop(chunks);
-        let written = match ended.await {
+        let ended = tokio::select! {
+            biased;
+            ended = ended => ended,
+            // What a remote does not take any more would be waited for without end.
+            () = reader.gone() => return Ok(()),
+        };
+        let written = match ended {
             Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
             Err(_) => Err(io::Error::other("the writer is gone")),
         };
@@ -99,6 +131,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::{
+        os::fd::AsFd as _,
         sync::{Arc, Mutex, mpsc as blocking},
         time::Duration,
     };
@@ -110,7 +143,7 @@ mod tests {
         let (go, went) = blocking::channel::<()>();
         let written = Arc::new(Mutex::new(Vec::new()));
         let copy = Arc::clone(&written);
-        let writer = Writer::to(move |chunk| {
+        let writer = Writer::to(Reader::none(), move |chunk| {
             let _ = went.recv();
             copy.lock().unwrap().push(chunk.to_vec());
             Ok(true)
@@ -126,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_read_is_not_waited_for_when_told_to_end_again() {
-        let writer = Writer::to(|_| {
+        let writer = Writer::to(Reader::none(), |_| {
             thread::sleep(Duration::from_secs(3600));
             Ok(true)
         });
@@ -140,12 +173,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_reading_is_told_and_no_failure() {
-        let writer = Writer::to(|_| Ok(false));
+        let writer = Writer::to(Reader::none(), |_| Ok(false));
         writer.send(vec![1]).await;
         writer.closed().await;
         assert!(writer.place_now().is_none());
         writer.finish().await.unwrap();
-        let writer = Writer::to(|_| Err(io::ErrorKind::StorageFull.into()));
+        let writer = Writer::to(Reader::none(), |_| Err(io::ErrorKind::StorageFull.into()));
         writer.send(vec![1]).await;
         writer.closed().await;
         assert!(matches!(writer.finish().await, Err(Failure::Output(_))));
@@ -154,9 +187,31 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "of the writer")]
     async fn a_panic_ends_the_writing_and_goes_on_where_that_is_heard() {
-        let writer = Writer::to(|_| panic!("of the writer"));
+        let writer = Writer::to(Reader::none(), |_| panic!("of the writer"));
         writer.send(vec![1]).await;
         writer.closed().await;
         let _ = writer.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_is_noticed_with_nothing_to_write() {
+        let (read, write) = io::pipe().unwrap();
+        let reader = Reader::of(write.as_fd());
+        // Nothing is ever taken.
+        let writer = Writer::to(reader, |_| {
+            loop {
+                thread::park();
+            }
+        });
+        assert!(writer.send(vec![1]).await && writer.send(vec![2]).await);
+        drop(read);
+        let end = async {
+            writer.closed().await;
+            assert!(!writer.send(vec![3]).await);
+            writer.finish().await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(60), end)
+            .await
+            .unwrap();
     }
 }
