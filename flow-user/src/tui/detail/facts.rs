@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Detail, Of, Sockets};
 use crate::{
-    event::{AppTotals, Bytes, Direction, Instant},
+    event::{self, AppTotals, Bytes, Direction, Instant},
     model::snapshot::{Flow, Process},
     query::{entry::Cause, human},
     tui::state::State,
@@ -209,20 +209,26 @@ pub(in crate::tui) fn place(flow: &Flow) -> String {
     parts.join(" · ")
 }
 
-/// The states that were seen, with the time of day of each.
+/// The states that were seen, with the time of day of each. The end stands there once, by its reason.
 pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
-    let states = detail.states.iter().map(|passed| {
-        let time = state.clock.time_of_day(passed.time, &state.zone);
-        format!("{} {time}", passed.state.name())
-    });
-    let mut texts: Vec<String> = states.collect();
-    if let Of::Flow(flow) = &detail.of
-        && let Some((closed, reason)) = flow.closed
+    let closed = match &detail.of {
+        Of::Flow(flow) => flow.closed,
+        Of::Process(_) => None,
+    };
+    let mut states = detail.states.as_slice();
+    if closed.is_some()
+        && let [before @ .., last] = states
+        && last.state == event::State::Closed
     {
-        let time = state.clock.time_of_day(closed, &state.zone);
-        texts.push(format!("{} {time}", reason.name()));
+        states = before;
     }
-    texts.join(" › ")
+    let states = states.iter().map(|it| (it.state.name(), it.time));
+    let end = closed.map(|(time, reason)| (reason.name(), time));
+    let texts = states.chain(end).map(|(name, time)| {
+        let time = state.clock.time_of_day(time, &state.zone);
+        format!("{name} {time}")
+    });
+    texts.collect::<Vec<_>>().join(" › ")
 }
 
 /// A moment by the clock and as seen from now.

@@ -10,9 +10,9 @@ use super::{scene::snapshot, *};
 use crate::{
     event::{CloseReason, State as SocketState},
     model::snapshot::{Flow, Process, Snapshot},
-    query::{entry::Id, fixture, history::Span},
+    query::{entry::Id, fixture, history::Span, states::Passed},
     tui::{
-        detail::{Detail, Of, places},
+        detail::{Detail, Of, facts, places},
         state::Popup,
     },
 };
@@ -99,6 +99,23 @@ fn what_details_look_like() {
         press(&mut state, "Esc End Up Enter");
         check("process_hostile", &state);
     }
+}
+
+/// The kernel reports the last change of state, and the model the end with its reason: they are one.
+#[test]
+fn the_end_of_a_flow_is_listed_once() {
+    let mut state = process_detail((120, 40));
+    press(&mut state, "Tab Tab Tab Tab Tab z Enter");
+    reduce(&mut state, event(ended(40)));
+    let mut detail = detail(&state).clone();
+    let known = facts::passed(&state, &detail);
+    let last = detail.states.last().unwrap().time;
+    detail.states.push(Passed {
+        state: SocketState::Closed,
+        time: last,
+    });
+    assert!(known.contains(" › reset "), "{known}");
+    assert_eq!(facts::passed(&state, &detail), known);
 }
 
 #[test]
