@@ -41,6 +41,10 @@ pub enum Failure {
 fn hint(error: &StartError) -> String {
     match error {
         StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),
+        error if error.is_out_of_files() => {
+            "; Flow needs some hundred open files, two more for each interface: ulimit -n 1024"
+                .into()
+        }
         error if error.is_not_permitted() => format!("; {AS_ROOT}"),
         _ => "; `flow doctor` shows what works here".into(),
     }

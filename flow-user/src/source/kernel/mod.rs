@@ -47,6 +47,7 @@ use self::{
     beside::beside,
     btf::Btf,
     classifier::Way,
+    environment::{Cap, Environment},
     frames::{Frames, Task},
     maps::Maps,
     probe::{AppBackend, Backend, BackendError, capability},
@@ -113,17 +114,38 @@ impl StartError {
         if let Self::Backend(error) = self {
             return error.not_permitted;
         }
+        let refused = self.has_cause(|it| it.kind() == io::ErrorKind::PermissionDenied);
+        refused && lacks_rights()
+    }
+
+    /// Whether Flow may not open as many files as it needs.
+    pub fn is_out_of_files(&self) -> bool {
+        self.has_cause(|it| matches!(it.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
+    }
+
+    fn has_cause(&self, is_it: impl Fn(&io::Error) -> bool) -> bool {
         let mut cause: Option<&dyn std::error::Error> = Some(self);
-        let causes = std::iter::from_fn(|| {
+        let mut causes = std::iter::from_fn(|| {
             let this = cause?;
             cause = this.source();
             Some(this)
         });
-        let refused = causes
-            .filter_map(|error| error.downcast_ref::<io::Error>())
-            .any(|error| error.kind() == io::ErrorKind::PermissionDenied);
-        refused && !nix::unistd::geteuid().is_root()
+        causes.any(|error| error.downcast_ref::<io::Error>().is_some_and(&is_it))
     }
+}
+
+/// Whether Flow has less than the host's root has.
+fn lacks_rights() -> bool {
+    let environment = Environment::read(false);
+    environment.user_namespace
+        || [
+            Cap::CapBpf,
+            Cap::CapPerfmon,
+            Cap::CapNetAdmin,
+            Cap::CapSysAdmin,
+        ]
+        .into_iter()
+        .any(|cap| !environment.may(cap))
 }
 
 /// The programs in the kernel, and what they tell.

@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr};
 use serde::{Serialize, Serializer};
 
 pub use self::explain::AS_ROOT;
-use self::explain::{cannot_see, missing, remedy, status};
+use self::explain::{IN_HOST_NAMESPACE, cannot_see, missing, remedy, status};
 use super::{
     beside::beside,
     btf::Btf,
@@ -343,9 +343,12 @@ impl Report {
                 })
             })
             .collect();
-        let not_permitted = refused
+        let lacks_rights = refused
             .iter()
             .any(|candidate| !missing(candidate.backend, &self.environment).is_empty());
+        // There no capability counts for BPF.
+        let is_confined = self.environment.user_namespace
+            && refused.iter().any(|candidate| candidate.status.forbids());
         let names: Vec<_> = available.iter().map(ToString::to_string).collect();
         Err(BackendError {
             what: match self.forced {
@@ -354,11 +357,12 @@ impl Report {
             },
             why: reasons.join("; "),
             instead: match names.as_slice() {
-                [] if not_permitted => AS_ROOT.into(),
+                [] if is_confined => IN_HOST_NAMESPACE.into(),
+                [] if lacks_rights => AS_ROOT.into(),
                 [] => "`flow doctor` shows what there is".into(),
                 names => format!("available: {} (--backend {})", names.join(", "), names[0]),
             },
-            not_permitted,
+            not_permitted: lacks_rights || is_confined,
         })
     }
 
@@ -413,6 +417,17 @@ impl Status {
             Self::Refused { why, .. } | Self::Absent { why } => Some(why),
             Self::Available | Self::Untried => None,
         }
+    }
+
+    /// Whether the kernel has it, and does not permit it.
+    const fn forbids(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                errno: libc::EPERM | libc::EACCES,
+                ..
+            }
+        )
     }
 
     /// The status in one word.

@@ -10,6 +10,9 @@ use crate::source::kernel::{
 
 /// What to type when privileges are missing.
 pub const AS_ROOT: &str = "run it as root: sudo flow ...";
+/// What to do when they count only inside a user namespace.
+pub(super) const IN_HOST_NAMESPACE: &str =
+    "run it as root in the host's user namespace, not in one of its own";
 /// What to type once, so that users without root may run Flow.
 const SET_CAPABILITIES: &str = "sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_sys_admin,\
                                 cap_sys_ptrace,cap_dac_read_search+ep $(command -v flow)";

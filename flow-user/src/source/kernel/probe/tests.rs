@@ -123,6 +123,22 @@ fn without_privileges_every_candidate_tells_what_it_needs() {
 }
 
 #[test]
+fn root_of_a_user_namespace_is_not_permitted() {
+    let mut findings = unprivileged();
+    findings.environment.capabilities = Cap::ALL.into();
+    findings.environment.user_namespace = true;
+    let refusal = |findings: &Findings| Report::new(findings.clone(), None).app_backend();
+    let error = refusal(&findings).unwrap_err();
+    assert!(error.not_permitted, "{error}");
+    assert!(error.to_string().ends_with(IN_HOST_NAMESPACE), "{error}");
+    // What the kernel lacks, nobody could be permitted.
+    findings.fexit = Some(absent("x"));
+    findings.kprobe = Some(absent("x"));
+    findings.byte_tracepoints = Some(absent("x"));
+    assert!(!refusal(&findings).unwrap_err().not_permitted);
+}
+
+#[test]
 fn what_can_be_mended_is_told() {
     let mut findings = ideal();
     findings.environment.cgroup_v2 = None;
