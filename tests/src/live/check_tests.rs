@@ -104,7 +104,7 @@ fn a_counter_that_goes_down_is_found() {
         r#""flow.close","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":5},"app":{"tx_bytes":500"#,
     );
     assert!(
-        found.contains(&"app of a-1.2.3.4:5".to_owned()),
+        found.contains(&"app.tx_bytes of flow a-1.2.3.4:5 of process 7 5".to_owned()),
         "{found:?}"
     );
 }

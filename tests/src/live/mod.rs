@@ -4,6 +4,7 @@ mod cases;
 mod causes;
 pub mod check;
 mod counters;
+mod cumulative;
 mod degraded;
 mod expected;
 mod faults;

@@ -1,14 +1,17 @@
 //! Reads the event stream of `flow events --json` into what the checks compare.
 //!
 //! Only what the stream itself says is kept here; nothing is corrected. What breaks the stream's own rules (a
-//! line that is no JSON, a gap in `seq`, a counter that went down) is kept as a difference.
+//! line that is no JSON, a gap in `seq`, anything cumulative that fell) is kept as a difference.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::check::Difference;
+use super::{
+    check::Difference,
+    cumulative::{Cumulative, Fall},
+};
 use crate::truth::Moved;
 
 /// A process as the stream names it: pid and start time.
@@ -31,9 +34,8 @@ pub struct Stream {
     pub limits: String,
     /// Where the stream breaks its own rules.
     pub faults: Vec<Difference>,
-    /// By index and name: an interface may have had either before.
-    ledgers: HashMap<(u64, String), Ledger>,
     next_seq: Option<u64>,
+    cumulative: Cumulative,
 }
 
 /// A process's part of a flow.
@@ -95,35 +97,6 @@ pub struct Side {
     pub not_ip: i128,
     pub offload: i128,
     pub unexplained: i128,
-}
-
-impl Side {
-    /// Whether anything is less than before that only grows.
-    fn falls_below(&self, before: &Self) -> bool {
-        let parts = |side: &Self| {
-            let Self {
-                frames,
-                socket,
-                forwarded,
-                kernel,
-                packet_socket,
-                not_ip,
-                offload,
-                unexplained: _,
-            } = *side;
-            [
-                frames,
-                socket,
-                forwarded,
-                kernel,
-                packet_socket,
-                not_ip,
-                offload,
-            ]
-        };
-        let pairs = parts(self).into_iter().zip(parts(before));
-        pairs.into_iter().any(|(now, before)| now < before)
-    }
 }
 
 /// What the sockets of these flows moved, by socket. Each row shows all that its socket moved, until it is closed: the
@@ -195,6 +168,9 @@ impl Stream {
             self.fault("type", "a string", &record["type"].to_string());
             return;
         };
+        for Fall { what, before, now } in self.cumulative.take(&record) {
+            self.fault(&what, &format!("{before} or more"), &now.to_string());
+        }
         match kind {
             "flow.open" | "flow.update" | "flow.close" => self.flow(kind, &record),
             "process.exec" => {
@@ -270,7 +246,6 @@ impl Stream {
         if record["app"].is_object() {
             flow.app = app;
         }
-        let wire_before = flow.wire;
         if record["wire"].is_object() {
             flow.wire = Wire {
                 tx_bytes: number(&record["wire"]["tx_bytes"]),
@@ -278,23 +253,6 @@ impl Stream {
                 tx_packets: number(&record["wire"]["tx_packets"]),
                 rx_packets: number(&record["wire"]["rx_packets"]),
             };
-        }
-        let now = flow.app;
-        let wire = flow.wire;
-        if wire.tx_bytes < wire_before.tx_bytes || wire.rx_bytes < wire_before.rx_bytes {
-            self.fault(
-                &format!("wire of {id}"),
-                &format!("{wire_before:?} or more"),
-                &format!("{wire:?}"),
-            );
-        }
-        if now.tx_bytes < before.tx_bytes || now.rx_bytes < before.rx_bytes {
-            let show = |app: Moved| format!("tx {} rx {}", app.tx_bytes, app.rx_bytes);
-            self.fault(
-                &format!("app of {id}"),
-                &format!("{} or more", show(before)),
-                &show(now),
-            );
         }
         if reopened {
             let another = format!("another: {record}");
@@ -340,21 +298,6 @@ impl Stream {
             ingress: side(&record["ingress"]),
             egress: side(&record["egress"]),
         };
-        let key = (number(&record["interface"]["index"]), name.clone());
-        let before = self.ledgers.insert(key, ledger.clone());
-        let before = before.unwrap_or_default();
-        for (direction, before, now) in [
-            ("ingress", before.ingress, ledger.ingress),
-            ("egress", before.egress, ledger.egress),
-        ] {
-            if now.falls_below(&before) {
-                self.fault(
-                    &format!("{name} {direction}"),
-                    &format!("nothing less than {before:?}"),
-                    &format!("{now:?}"),
-                );
-            }
-        }
         self.interfaces.insert(name, ledger);
     }
 
