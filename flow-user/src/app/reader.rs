@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::{
         socket::{
             AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt,
@@ -110,7 +111,7 @@ impl End {
             SFlag::S_IFIFO => Some(hangs_up),
             // When a serial line hangs up, the kernel wakes only who waits for input or for room
             // (tty_ldisc_hangup). What is typed wakes as well, once.
-            SFlag::S_IFCHR if isatty(file).unwrap_or(false) => Some(Self {
+            SFlag::S_IFCHR if is_terminal(file) => Some(Self {
                 wakes: EventFlags::IN | EventFlags::ET,
                 ..hangs_up
             }),
@@ -133,6 +134,11 @@ impl End {
             _ => None,
         }
     }
+}
+
+/// One that hung up already answers no question any more.
+fn is_terminal(file: BorrowedFd<'_>) -> bool {
+    matches!(isatty(file), Ok(true) | Err(Errno::EIO))
 }
 
 /// Whether poll(2) reports any of these now.
@@ -255,6 +261,8 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
         assert!(is_gone(&error, terminal.slave.as_fd()));
+        let found = Reader::of(terminal.slave.as_fd());
+        assert!(is_gone_soon(&found).await, "found gone");
         let disk = tempfile::tempfile().unwrap();
         assert!(!is_gone(&error, disk.as_fd()), "a disk fails otherwise");
     }

@@ -16,8 +16,8 @@ use super::{
     World, cases, check,
     flow::Flow,
     generator::Generator,
+    held::Held,
     overload::{ended, exits, near, server},
-    programs::none_loaded,
     qdisc, report, session,
     stream::Stream,
     waiting,
@@ -100,6 +100,7 @@ pub fn two_flows(world: &World) -> Result<()> {
         let peer = session::new_peer(world)?;
         let first = Watched::start(world, "two-first", &[])?;
         let second = Watched::start(world, "two-second", &[])?;
+        let held = [Held::of(first.flow.pid())?, Held::of(second.flow.pid())?];
         let both = session::Ends::start(world, case, &peer)?.finish()?;
         let (ends, stays) = if first_ends_first {
             (first, second)
@@ -122,8 +123,11 @@ pub fn two_flows(world: &World) -> Result<()> {
             ));
         }
         report::expect_none(&differences)?;
+        for held in held {
+            held.until_gone(world.patience())?;
+        }
     }
-    nothing_left(world, &before)
+    before.is_all_there_is()
 }
 
 /// Flow is started and ended again and again while processes come and go.
@@ -137,10 +141,11 @@ pub fn attached_often(world: &World) -> Result<()> {
         let started = Instant::now();
         let flow = Flow::events(world, "often")?;
         starts.push(started.elapsed());
+        let held = Held::of(flow.pid())?;
         let ended = flow.stop(Signal::SIGINT)?;
         ended.expect_code(130)?;
         stops.push(ended.took);
-        none_loaded(world.patience())?;
+        held.until_gone(world.patience())?;
         // The first round fills caches.
         memory.get_or_insert(kernel_memory()?);
     }
@@ -158,7 +163,7 @@ pub fn attached_often(world: &World) -> Result<()> {
         shown(&mut stops)
     );
     freed.with_context(|| format!("it uses {growth} KiB more after {rounds} starts"))?;
-    nothing_left(world, &before)
+    before.is_all_there_is()
 }
 
 /// Flow is killed at any moment of its start and after. What that leaves, the next start removes.
@@ -170,31 +175,28 @@ pub fn killed_often(world: &World) -> Result<()> {
     for _ in 0..world.scaled(100).max(LEAST_STARTS) {
         let mut flow = Flow::starting(world, "killed-often", &[])?;
         thread::sleep(random.below(slower * KILLED_WITHIN));
+        // Stopped, it loads no more: what it holds is all that it leaves.
+        flow.tell(Signal::SIGSTOP)?;
+        stopped(world, flow.pid())?;
+        let held = Held::so_far(flow.pid())?;
         flow.tell(Signal::SIGKILL)?;
         let ended = flow.wait()?;
         ensure!(ended.code() == 137, "killed, and yet code {}", ended.code());
-        none_loaded_but_filters(world, &before)?;
+        // Filters of a clsact qdisc keep their programs; the next start removes them.
+        if before.has_all_filters().is_ok() {
+            held.until_gone(world.patience())?;
+        }
     }
     session::single(world, case("tcp_vectored")?)?;
-    nothing_left(world, &before)
+    before.is_all_there_is()
 }
 
-/// Programs are gone with their owner, but for filters of a clsact qdisc, which the next start removes.
-fn none_loaded_but_filters(world: &World, before: &qdisc::Hangers) -> Result<()> {
-    if qdisc::read()?.filters == before.filters {
-        none_loaded(world.patience())?;
-    }
-    Ok(())
-}
-
-fn nothing_left(world: &World, before: &qdisc::Hangers) -> Result<()> {
-    none_loaded(world.patience())?;
-    let after = qdisc::read()?;
-    ensure!(
-        after == *before,
-        "left on the interfaces: {after:?}, before: {before:?}"
-    );
-    Ok(())
+/// Waits until a process has stopped.
+fn stopped(world: &World, pid: u32) -> Result<()> {
+    waiting::until(world.patience(), "flow to stop", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok(stat.contains(") T ").then_some(()))
+    })
 }
 
 /// Ends all, and compares what a sender and its far end moved with what Flow told.

@@ -1,27 +1,39 @@
 //! The tests of interfaces that come, are renamed and go while `flow` looks.
 
-use std::fs;
+use std::{fs, os::unix::process::CommandExt as _};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::Signal,
+};
 use serde_json::Value;
 
 use super::{
     World,
     flow::Flow,
     peer::LINK_PREFIX,
-    programs, qdisc,
-    tools::{ip, ip_batch},
+    programs, qdisc, session,
+    tools::{Netns, ip_batch, run},
     waiting,
+    wire::FAR,
 };
 
 /// Nothing is kept of interfaces that are gone.
 pub fn come_and_go(world: &World) -> Result<()> {
-    let flow = Flow::events(world, "come-and-go")?;
+    // In a network namespace where nobody else makes any.
+    let peer = session::new_peer(world)?;
+    let netns = peer.netns()?;
+    let flow = Flow::events_changed(world, "come-and-go", |command| {
+        let enter = move || Ok(setns(&netns, CloneFlags::CLONE_NEWNET)?);
+        // SAFETY: only a system call between fork and exec.
+        unsafe { command.pre_exec(enter) };
+    })?;
+    classified(world, &flow, FAR)?;
     let before = kept(&flow)?;
     let rounds = world.scaled(30);
     for round in 0..rounds {
-        let pair = Pair::new(2 * round, 2 * round + 1)?;
+        let pair = Pair::new(Some(&peer.namespace), 2 * round, 2 * round + 1)?;
         // The last one is certainly seen, and with it that all before it are gone.
         if round + 1 == rounds {
             classified(world, &flow, &pair.near)?;
@@ -40,7 +52,10 @@ pub fn renamed(world: &World) -> Result<()> {
     let flow = Flow::events(world, "renamed")?;
     for round in 0..5 {
         let [old, far, new] = [0, 1, 2].map(|end| name(3 * round + end));
-        let _gone = Pair { near: new.clone() };
+        let _gone = Pair {
+            netns: None,
+            near: new.clone(),
+        };
         ip_batch(
             None,
             &[
@@ -55,7 +70,7 @@ pub fn renamed(world: &World) -> Result<()> {
 
 /// One that was down at the start has its classifiers once it is up.
 pub fn down_then_up(world: &World) -> Result<()> {
-    let pair = Pair::new(0, 1)?;
+    let pair = Pair::new(None, 0, 1)?;
     let flow = Flow::events(world, "down-then-up")?;
     ip_batch(
         None,
@@ -70,12 +85,7 @@ pub fn missing(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let arguments = ["events", "--interface", "lo", "--interface", "no-such-if0"];
     programs::run(world, "missing", &arguments)?.expect_complaint(2)?;
-    let after = qdisc::read()?;
-    ensure!(
-        after == before,
-        "left on the interfaces: {after:?}, before: {before:?}"
-    );
-    Ok(())
+    before.is_all_there_is()
 }
 
 /// Waits until the ledger of an interface is told with its packets classified.
@@ -119,21 +129,25 @@ fn name(number: u64) -> String {
 }
 
 /// A pair of veth interfaces. Goes with the value.
-struct Pair {
+struct Pair<'a> {
+    netns: Netns<'a>,
     near: String,
 }
 
-impl Pair {
-    fn new(near: u64, far: u64) -> Result<Self> {
+impl<'a> Pair<'a> {
+    fn new(netns: Netns<'a>, near: u64, far: u64) -> Result<Self> {
         let (near, far) = (name(near), name(far));
-        ip(&format!("link add {near} type veth peer name {far}"))?;
-        Ok(Self { near })
+        run(
+            netns,
+            &format!("ip link add {near} type veth peer name {far}"),
+        )?;
+        Ok(Self { netns, near })
     }
 }
 
-impl Drop for Pair {
+impl Drop for Pair<'_> {
     fn drop(&mut self) {
         // It takes the other end with it; if it stays, the next run removes it.
-        let _ = ip(&format!("link del {}", self.near));
+        let _ = run(self.netns, &format!("ip link del {}", self.near));
     }
 }

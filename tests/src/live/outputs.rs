@@ -1,10 +1,11 @@
 //! The tests of what `flow` prints and writes besides its event stream.
 
-use std::{fs, io::Write as _, net::SocketAddr, path::PathBuf};
+use std::{fs, io::Write as _, net::SocketAddr, os::unix::process::CommandExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns},
     sys::signal::Signal,
 };
 use serde_json::Value;
@@ -12,9 +13,10 @@ use serde_json::Value;
 use super::{
     World,
     flow::{Ended, Flow},
-    generator::Generator,
+    generator::{Generator, appending},
+    peer::Peer,
     programs::run,
-    waiting,
+    session, waiting,
 };
 use crate::truth::{Moved, Truth};
 
@@ -163,7 +165,9 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
     let arguments = "events --json --only ledger --duration 4s --interval 200ms";
     let arguments: Vec<_> = arguments.split(' ').collect();
     for _ in 0..world.scaled(2) {
-        let (ended, _) = under_chatter(world, "ledger", &arguments)?;
+        // Where nobody else talks on loopback.
+        let peer = session::new_peer(world)?;
+        let (ended, _) = under_chatter_in(Some(&peer), world, "ledger", &arguments)?;
         let mut seen = Vec::new();
         for line in ended.stdout.split(|byte| *byte == b'\n') {
             let Ok(record) = serde_json::from_slice::<Value>(line) else {
@@ -190,17 +194,36 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
 
 /// Runs flow while a process talks all the time; what that moved in the end.
 fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended, Truth)> {
-    let (far, address) = loopback_server(world, name)?;
+    under_chatter_in(None, world, name, arguments)
+}
+
+/// The same in the network namespace of a peer.
+fn under_chatter_in(
+    peer: Option<&Peer>,
+    world: &World,
+    name: &str,
+    arguments: &[&str],
+) -> Result<(Ended, Truth)> {
+    let (far, address) = loopback_server_in(peer, world, name)?;
     let near = Generator::start(
         world,
         &format!("{name}.near"),
         "udp-chatter",
         &["--peer".to_owned(), address.to_string()],
-        None,
+        peer,
     )?;
     let mut arguments = arguments.to_vec();
     arguments.extend(["--backend", world.options.backend.name()]);
-    let ended = run(world, name, &arguments)?;
+    let stdout = appending(&world.scratch.join(format!("{name}.flow.out")))?;
+    let netns = peer.map(Peer::netns).transpose()?;
+    let mut flow = Flow::spawn(world, name, &arguments, stdout.into(), |command| {
+        if let Some(netns) = netns {
+            let enter = move || Ok(setns(&netns, CloneFlags::CLONE_NEWNET)?);
+            // SAFETY: only a system call between fork and exec.
+            unsafe { command.pre_exec(enter) };
+        }
+    })?;
+    let ended = flow.wait()?;
     ended.expect_code(0)?;
     let truth = near.finish()?.pop().context("the generator told nothing")?;
     far.finish()?;
@@ -208,8 +231,16 @@ fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended
 }
 
 pub fn loopback_server(world: &World, name: &str) -> Result<(Generator, SocketAddr)> {
+    loopback_server_in(None, world, name)
+}
+
+fn loopback_server_in(
+    peer: Option<&Peer>,
+    world: &World,
+    name: &str,
+) -> Result<(Generator, SocketAddr)> {
     let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
-    let mut far = Generator::start(world, &format!("{name}.far"), "serve", &listen, None)?;
+    let mut far = Generator::start(world, &format!("{name}.far"), "serve", &listen, peer)?;
     let address = far.listening()?;
     Ok((far, address))
 }

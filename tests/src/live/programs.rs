@@ -1,7 +1,6 @@
 //! The tests of what `flow` does as a program: signals, closed and full outputs, bad input.
 
 use std::{
-    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
@@ -19,8 +18,9 @@ use super::{
     World, cases, causes, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
-    interfaces, listeners, outputs, overload, packets, qdisc, report, session, stacked, unread,
-    waiting,
+    held::Held,
+    interfaces, listeners, outputs, overload, packets, qdisc, report, session, stacked, streams,
+    unread,
 };
 
 /// A test of the program.
@@ -118,6 +118,12 @@ pub const TESTS: &[Test] = &[
     of_program("killed_then_started",     killed_then_started),
     of_program("stdout_closed",           stdout_closed),
     of_program("stdout_full",             stdout_full),
+    of_program("reader_gone",             streams::reader_gone),
+    of_program("streams_closed",          streams::streams_closed),
+    of_program("streams_full",            streams::streams_full),
+    of_program("file_size_limited",       streams::file_size_limited),
+    of_program("few_open_files",          streams::few_open_files),
+    of_program("without_rights",          streams::without_rights),
     of_program("usage_errors",            usage_errors),
     of_program("without_privileges",      without_privileges),
     test("programs_verified",             programs_verified),
@@ -153,17 +159,13 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
     for _ in 0..5 {
         let before = qdisc::read()?;
         let flow = Flow::events(world, signal.as_str())?;
-        ensure!(loaded()? > 0, "flow runs without programs");
+        let held = Held::of(flow.pid())?;
         let idle = idle_starts()?;
         let ended = flow.stop(signal)?;
         ended.expect_code(code)?;
         let idle = idle.min(idle_starts()?);
-        none_loaded(world.patience())?;
-        let after = qdisc::read()?;
-        ensure!(
-            after == before,
-            "left on the interfaces: {after:?}, before: {before:?}"
-        );
+        held.until_gone(world.patience())?;
+        before.is_all_there_is()?;
         let (took, limit) = (ended.took, DETACH.max(TIMES_IDLE * idle));
         if took <= limit || world.is_slow() {
             return Ok(());
@@ -183,39 +185,11 @@ fn idle_starts() -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Waits for the kernel to have removed the last of Flow's programs: those of interfaces follow a little later.
-pub fn none_loaded(patience: Duration) -> Result<()> {
-    waiting::until(patience, "the kernel to have no program of flow", || {
-        Ok((loaded()? == 0).then_some(()))
-    })
-}
-
-/// How many of Flow's programs are in the kernel. Of each kind one.
-fn loaded() -> Result<usize> {
-    let mut count = 0;
-    for program in aya::programs::loaded_programs() {
-        // One that goes while it is looked at.
-        let Ok(program) = program else { continue };
-        let kinds = [
-            "flow_tc_ingress",
-            "cgroup_egress",
-            "sched_process_e",
-            "sock_release",
-        ];
-        count += usize::from(
-            program
-                .name_as_str()
-                .is_some_and(|name| kinds.contains(&name)),
-        );
-    }
-    Ok(count)
-}
-
 /// Tells the kernel and, of each of Flow's programs in it, how many instructions its verifier went through. `cargo xtask test` collects
 /// these lines.
 fn programs_verified(world: &World) -> Result<()> {
     let mut flow = Flow::events(world, "verified")?;
-    let held = held_programs(flow.pid())?;
+    let held = Held::of(flow.pid())?.programs;
     let mut lines = format!("matrix kernel {}\n", kernel_release()?);
     let mut count = 0;
     for program in aya::programs::loaded_programs() {
@@ -239,24 +213,6 @@ fn programs_verified(world: &World) -> Result<()> {
     report::print(&lines)
 }
 
-/// Ids of the programs that a process holds.
-fn held_programs(pid: u32) -> Result<HashSet<u32>> {
-    let directory = format!("/proc/{pid}/fdinfo");
-    let mut ids = HashSet::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("reading {directory}"))? {
-        // A descriptor that was closed meanwhile.
-        let Ok(text) = fs::read_to_string(entry?.path()) else {
-            continue;
-        };
-        // Links name their program too, but only this kind of descriptor its tag.
-        if text.contains("prog_tag:") {
-            let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
-            ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
-        }
-    }
-    Ok(ids)
-}
-
 fn kernel_release() -> Result<String> {
     let path = "/proc/sys/kernel/osrelease";
     let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
@@ -272,12 +228,7 @@ fn killed_then_started(world: &World) -> Result<()> {
         .find(|case| case.name == "tcp_vectored")
         .context("the case tcp_vectored is gone")?;
     session::single(world, case)?;
-    let after = qdisc::read()?;
-    ensure!(
-        after.filters == before.filters,
-        "left on the interfaces: {after:?}, before: {before:?}"
-    );
-    Ok(())
+    before.has_all_filters()
 }
 
 fn stdout_closed(world: &World) -> Result<()> {

@@ -1,8 +1,8 @@
 //! What hangs on the interfaces' traffic control: did Flow leave anything?
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -13,13 +13,48 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 /// Classifier queues (`clsact`, `ingress`) and the filters in them, of all interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hangers {
-    pub queues: BTreeSet<String>,
-    pub filters: BTreeSet<String>,
+    /// By index, as the interfaces themselves.
+    interfaces: BTreeSet<i32>,
+    queues: BTreeSet<(i32, String)>,
+    filters: BTreeSet<(i32, String)>,
+}
+
+impl Hangers {
+    /// Nothing came since to the interfaces that were there. What went, and new interfaces, are others' doing.
+    pub fn is_all_there_is(&self) -> Result<()> {
+        let now = read()?;
+        self.nothing_new(&self.queues, &now.queues)?;
+        self.nothing_new(&self.filters, &now.filters)
+    }
+
+    /// The same of the filters alone.
+    pub fn has_all_filters(&self) -> Result<()> {
+        self.nothing_new(&self.filters, &read()?.filters)
+    }
+
+    fn nothing_new(
+        &self,
+        before: &BTreeSet<(i32, String)>,
+        now: &BTreeSet<(i32, String)>,
+    ) -> Result<()> {
+        let new = now.difference(before);
+        let left: Vec<_> = new
+            .filter(|(index, _)| self.interfaces.contains(index))
+            .collect();
+        ensure!(
+            left.is_empty(),
+            "left on the interfaces: {left:?}, before: {before:?}"
+        );
+        Ok(())
+    }
 }
 
 /// Reads them.
 pub fn read() -> Result<Hangers> {
-    let mut hangers = Hangers::default();
+    let mut hangers = Hangers {
+        interfaces: interfaces()?,
+        ..Hangers::default()
+    };
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     for queue in dump(request)? {
         let kind = kind(&queue);
@@ -27,9 +62,7 @@ pub fn read() -> Result<Hangers> {
             continue;
         }
         let index = queue.header.index;
-        hangers
-            .queues
-            .insert(format!("{kind} of interface {index}"));
+        hangers.queues.insert((index, kind.to_owned()));
         for hook in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
             let mut wanted = TcMessage::default();
             wanted.header.index = index;
@@ -39,13 +72,24 @@ pub fn read() -> Result<Hangers> {
             };
             for filter in dump(RouteNetlinkMessage::GetTrafficFilter(wanted))? {
                 let handle = filter.header.handle;
-                hangers
-                    .filters
-                    .insert(format!("{handle:?} at {hook:x} of interface {index}"));
+                let filter = format!("{handle:?} at {hook:x}");
+                hangers.filters.insert((index, filter));
             }
         }
     }
     Ok(hangers)
+}
+
+/// Indexes of the interfaces here.
+fn interfaces() -> Result<BTreeSet<i32>> {
+    let mut indexes = BTreeSet::new();
+    for entry in fs::read_dir("/sys/class/net").context("reading /sys/class/net")? {
+        // One that went meanwhile.
+        if let Ok(text) = fs::read_to_string(entry?.path().join("ifindex")) {
+            indexes.insert(text.trim().parse()?);
+        }
+    }
+    Ok(indexes)
 }
 
 fn kind(message: &TcMessage) -> &str {
@@ -95,8 +139,32 @@ fn dump(request: RouteNetlinkMessage) -> Result<Vec<TcMessage>> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_kernel_answers() {
-        super::read().unwrap();
+        assert!(read().unwrap().interfaces.contains(&1), "no loopback");
+    }
+
+    #[test]
+    fn only_what_came_to_interfaces_that_were_there_was_left() {
+        let on = |index| BTreeSet::from([(index, "x".to_owned())]);
+        let before = Hangers {
+            interfaces: [1, 2].into(),
+            filters: on(1),
+            ..Hangers::default()
+        };
+        for (now, is_right) in [
+            (on(1), true),
+            (BTreeSet::new(), true),
+            (on(3), true),
+            (on(2), false),
+        ] {
+            assert_eq!(
+                before.nothing_new(&before.filters, &now).is_ok(),
+                is_right,
+                "{now:?}"
+            );
+        }
     }
 }

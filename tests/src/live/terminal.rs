@@ -8,14 +8,17 @@ mod hostile;
 mod looking;
 mod screen;
 
+use std::cell::RefCell;
+
 use anyhow::{Context as _, Result, ensure};
 
 use self::screen::{Modes, Terminal};
 use super::{
     World,
     generator::Generator,
+    held::Held,
     outputs::loopback_server,
-    programs::{Test, none_loaded, test},
+    programs::{Test, test},
 };
 
 /// Every test.
@@ -53,6 +56,8 @@ struct Stage {
     terminal: Terminal,
     /// Those of the terminal before Flow had it.
     modes: Modes,
+    /// What the Flow that was started last has in the kernel.
+    held: RefCell<Held>,
 }
 
 impl Stage {
@@ -76,13 +81,16 @@ impl Stage {
             address,
             terminal,
             modes,
+            held: RefCell::default(),
         })
     }
 
     /// Starts Flow with this line in the shell, and waits until it shows both processes.
     fn start(&self, line: &str) -> Result<()> {
         self.terminal.command(line)?;
-        self.shown()
+        self.shown()?;
+        self.held.replace(Held::of(self.terminal.child()?)?);
+        Ok(())
     }
 
     /// Waits until both processes are shown, with what they move.
@@ -98,6 +106,20 @@ impl Stage {
     /// Types a filter that only `near` passes, and waits for that.
     fn only_near(&self) -> Result<()> {
         self.only(self.near.pid())
+    }
+
+    /// Types a filter that only the two processes pass, and waits for that.
+    fn only_both(&self) -> Result<()> {
+        let (_, port) = self.address.rsplit_once(':').context("no port")?;
+        self.terminal.text(&format!("/port {port}"))?;
+        self.terminal.keys(&["Enter"])?;
+        let mut both = [self.near.pid(), self.far.pid()];
+        both.sort_unstable();
+        self.terminal.until("the rows of both ends", |screen| {
+            let mut pids = screen.pids();
+            pids.sort_unstable();
+            (pids == both).then_some(())
+        })
     }
 
     /// Types a filter that only one process passes, and waits for that.
@@ -130,7 +152,7 @@ impl Stage {
         self.is_as_before()?;
         let seen = self.terminal.exit_code()?;
         ensure!(seen == code, "exit code {seen}, expected {code}");
-        none_loaded(world.patience())
+        self.held.borrow().until_gone(world.patience())
     }
 
     /// The terminal is as it was before Flow had it, with the shell's lines on it.

@@ -17,8 +17,8 @@ use super::{INTERFACES, SYMBOLS, coverage, has_symbol, says};
 use crate::live::{
     World,
     flow::Flow,
+    held::Held,
     peer::NAMESPACE_PREFIX,
-    programs,
     stream::records,
     tools::{self, ip, ip_batch},
     waiting,
@@ -66,10 +66,11 @@ pub fn many_interfaces(world: &World) -> Result<()> {
             Ok(done.then_some(()))
         },
     )?;
+    let held = Held::of(flow.pid())?;
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
     // Until then the kernel is busy with their removal, and holds up whatever comes next.
-    programs::none_loaded(world.patience() * 10)?;
+    held.until_gone(world.patience() * 10)?;
     let records = records(&ended.stdout)?;
     let told = records
         .iter()

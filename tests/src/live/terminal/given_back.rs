@@ -7,7 +7,7 @@ use nix::{
 };
 
 use super::{FLOW, SIZE, Stage, screen::Terminal};
-use crate::live::{World, flow::Flow, programs::none_loaded};
+use crate::live::{World, flow::Flow};
 
 pub fn by_key(world: &World) -> Result<()> {
     let stage = Stage::empty(world, "by-key")?;
@@ -107,7 +107,7 @@ pub fn refused(world: &World) -> Result<()> {
             "{line}: the terminal is left otherwise"
         );
     }
-    none_loaded(world.patience())
+    Ok(())
 }
 
 /// A terminal that does not know its size, such as a serial line, is taken for one of 80×24.

@@ -13,6 +13,7 @@ const STILL: usize = 10;
 /// The process that moves most is the first row, and the one at the other end of it comes next.
 pub fn busiest_is_on_top(world: &World) -> Result<()> {
     let stage = Stage::set(world, "busiest")?;
+    stage.only_both()?;
     // It sends as much as it receives, while nobody reads what it sends.
     let expected = [stage.far.pid(), stage.near.pid()];
     stage
@@ -61,6 +62,7 @@ pub fn filter(world: &World) -> Result<()> {
 
 pub fn sort(world: &World) -> Result<()> {
     let stage = Stage::set(world, "sort")?;
+    stage.only_both()?;
     let terminal = &stage.terminal;
     let has = |screen: &Screen, text: &str| screen.header().is_some_and(|it| it.contains(text));
     terminal.until("the order by rate", |screen| {
@@ -126,6 +128,7 @@ pub fn detail(world: &World) -> Result<()> {
 /// The rows hold still while counting goes on, and afterwards tell what came meanwhile.
 pub fn pause(world: &World) -> Result<()> {
     let stage = Stage::set(world, "pause")?;
+    stage.only_both()?;
     let terminal = &stage.terminal;
     terminal.keys(&["p"])?;
     let (mut held, mut mark) = (Vec::<String>::new(), String::new());
@@ -155,6 +158,7 @@ pub fn pause(world: &World) -> Result<()> {
 /// It lives through every size, and draws again.
 pub fn resized(world: &World) -> Result<()> {
     let stage = Stage::set(world, "resized")?;
+    stage.only_both()?;
     let terminal = &stage.terminal;
     for size in [(60, 15), (200, 60), (30, 5), (1, 1), SIZE] {
         terminal.resize(size)?;
