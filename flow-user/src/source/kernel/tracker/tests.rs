@@ -12,6 +12,8 @@ const KEY: AppKey = AppKey {
     remote_port: 0,
     remote_known: 0,
     remote: IpAddress::NONE,
+    zone: 0,
+    padding: 0,
 };
 
 const ALIAS: u64 = 1 << 63 | 9;
