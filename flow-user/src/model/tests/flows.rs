@@ -549,3 +549,58 @@ fn finish_tells_what_the_last_tick_did_not() {
     play.model.finish(play.now);
     assert_eq!(play.told(), Vec::<String>::new());
 }
+
+#[test]
+fn the_same_link_local_peer_on_two_interfaces_is_two_flows() {
+    let mut play = Play::new();
+    for (ifindex, name) in [(2, "v0"), (3, "v1")] {
+        play.apply(Event::Interface(Box::new(InterfaceFact {
+            ifindex,
+            name: name.into(),
+            up: true,
+            classified: true,
+            ingress: Default::default(),
+            egress: Default::default(),
+        })));
+    }
+    let remotes = |play: &mut Play| {
+        let snapshot = play.model.snapshot();
+        let mut remotes: Vec<_> = snapshot
+            .flows
+            .iter()
+            .filter_map(|flow| flow.remote_text())
+            .collect();
+        remotes.sort();
+        remotes
+    };
+    for (cookie, netns) in [(1, HOST), (2, Netns(2))] {
+        play.apply(Event::Socket(SocketFact {
+            protocol: Protocol::Udp,
+            state: State::Unconnected,
+            remote: None,
+            netns: Some(netns),
+            ..connection(cookie, Some(10))
+        }));
+        for remote in ["[fe80::99%2]:7005", "[fe80::99%3]:7005"] {
+            play.app(cookie, 10, Some(remote), 100, 0);
+        }
+    }
+    // Of another namespace the names are not known.
+    assert_eq!(
+        remotes(&mut play),
+        [
+            "[fe80::99%2]:7005",
+            "[fe80::99%3]:7005",
+            "[fe80::99%v0]:7005",
+            "[fe80::99%v1]:7005",
+        ]
+    );
+    let ids: std::collections::HashSet<_> = play
+        .model
+        .snapshot()
+        .flows
+        .iter()
+        .map(|flow| flow.key.id())
+        .collect();
+    assert_eq!(ids.len(), 4);
+}

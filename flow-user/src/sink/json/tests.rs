@@ -9,6 +9,7 @@ use crate::{
     event::{CloseReason, Direction, Loss, TcpFacts},
     model::snapshot::Process,
     query::{fixture, names::NoNames},
+    sink::json::record::FlowRecord,
 };
 
 struct EveryName;
@@ -183,6 +184,20 @@ fn names_of_causes_and_reasons_are_those_of_the_types() {
     ] {
         assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
     }
+}
+
+#[test]
+fn a_remote_has_its_zone_behind_its_address() {
+    let process = fixture::process(7, "/usr/bin/ping", &["ping"]);
+    let mut flow = fixture::flow(0x1f3, &process, "[fe80::11]:9", Some("[fe80::99%3]:7005"));
+    let remote = |flow: &crate::model::snapshot::Flow| {
+        serde_json::to_value(FlowRecord::new(flow, &NoNames)).unwrap()["remote"].clone()
+    };
+    assert_eq!(remote(&flow), json!({"ip": "fe80::99%3", "port": 7005}));
+    flow.zone = Some("v0".into());
+    assert_eq!(remote(&flow), json!({"ip": "fe80::99%v0", "port": 7005}));
+    flow.key.remote = Some("192.0.2.1:0".parse().unwrap());
+    assert_eq!(remote(&flow), json!({"ip": "192.0.2.1", "port": 0}));
 }
 
 #[test]
