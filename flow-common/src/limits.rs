@@ -30,5 +30,5 @@ pub const EXE_BYTES: usize = 1024;
 pub const NAME_BYTES: usize = 256;
 /// Bytes of arguments carried in a process record; longer ones are marked cut.
 pub const ARGS_BYTES: usize = 4096;
-/// Bytes of a thread's name, as in the kernel's `TASK_COMM_LEN`.
+/// Bytes of a name of a thread or process, as in the kernel's `TASK_COMM_LEN`.
 pub const COMM_BYTES: usize = 16;

@@ -64,7 +64,7 @@ pub struct AppRecord {
     pub header: RecordHeader,
     pub key: AppKey,
     pub counters: AppCounters,
-    /// Name of the thread that made the call.
+    /// Name of the process, as it is now.
     pub comm: [u8; COMM_BYTES],
 }
 const _: () = assert!(size_of::<AppRecord>() == 136);
@@ -133,6 +133,8 @@ pub struct ExitRecord {
     /// As `wait(2)` reports it.
     pub status: u32,
     pub padding: u32,
+    /// The last name of the process.
+    pub comm: [u8; COMM_BYTES],
 }
-const _: () = assert!(size_of::<ExitRecord>() == 40);
+const _: () = assert!(size_of::<ExitRecord>() == 56);
 plain!(ExitRecord);

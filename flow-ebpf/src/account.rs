@@ -272,7 +272,7 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters,
         (*record).header = process::header(kind);
         (*record).key = *key;
         (*record).counters = *entry;
-        (*record).comm = process::current_comm();
+        (*record).comm = process::current_name();
     }
     record.submit(0);
 }

@@ -1,7 +1,7 @@
 //! Who runs: identity of the current process, and records of processes' lives.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     generated::{
         bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
         bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_probe_read_user,
@@ -18,7 +18,7 @@ use crate::{
     kernel::{
         self, Address, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END,
         MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, NET_INUM,
-        NSPROXY_NET, SIGNAL_LIVE, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM,
+        NSPROXY_NET, SIGNAL_LIVE, TASK_COMM, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM,
         TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
         TYPED_TASK, VFSMOUNT_ROOT,
     },
@@ -58,10 +58,19 @@ pub fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Name of the current thread.
+/// Name of the current process.
 #[inline(always)]
-pub fn current_comm() -> [u8; COMM_BYTES] {
-    bpf_get_current_comm().unwrap_or_default()
+pub fn current_name() -> [u8; COMM_BYTES] {
+    name(task())
+}
+
+/// Name of a task's process: its first thread's. The helper (bpf_get_current_comm) would give the thread's own, and
+/// threads have names of their own, io_uring's workers for instance. No bytes where it can't be read.
+#[inline(always)]
+fn name(task: Address) -> [u8; COMM_BYTES] {
+    kernel::follow(task, &TASK_GROUP_LEADER)
+        .and_then(|leader| kernel::read(leader, &TASK_COMM))
+        .unwrap_or_default()
 }
 
 /// Inode number of the current task's network namespace; 0 where it can't be read.
@@ -165,7 +174,8 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
         cgroup: current_cgroup(),
         uid: current_uid(),
         padding: 0,
-        comm: current_comm(),
+        // The name of the thread that called fork (dup_task_struct), which need not be its process's.
+        comm: name(child),
     });
     entry.submit(0);
     Some(())
@@ -194,6 +204,7 @@ pub fn exited(task: Address) -> Option<()> {
         process,
         status,
         padding: 0,
+        comm: name(task),
     });
     entry.submit(0);
     Some(())
@@ -213,7 +224,7 @@ pub fn executed(task: Address) -> Option<()> {
         .unwrap_or_default();
     record.cgroup = current_cgroup();
     record.uid = current_uid();
-    record.comm = current_comm();
+    record.comm = name(task);
     record.exe_len = 0;
     record.args_len = 0;
     record.args_total = 0;

@@ -370,6 +370,7 @@ pub struct AppFact {
     pub totals: AppTotals,
     pub uid: Option<u32>,
     pub cgroup: Option<CgroupId>,
+    /// Name that the process has now, where the source tells.
     pub comm: Option<Arc<str>>,
 }
 
@@ -438,6 +439,9 @@ pub enum Event {
     ProcessExec(ProcessFact),
     /// A process was made; it is its parent's program.
     ProcessFork(ProcessFact),
+    /// The names that a process has now: of its program `comm` and `cmdline`, where these are there. It may have given
+    /// itself others since it began (`prctl`, a title over its arguments).
+    ProcessNamed { id: ProcessId, program: Program },
     /// The last thread of a process ended; `status` as `wait(2)` reports it. All its totals were
     /// told before.
     ProcessExit { id: ProcessId, status: u32 },

@@ -11,7 +11,10 @@ use crate::{
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     query::filter::Filter,
     sink::{Host, clock::Clock},
-    source::kernel::{self, Kernel},
+    source::{
+        kernel::{self, Kernel},
+        titles::Titles,
+    },
 };
 
 /// Ids of cgroups whose path was asked for are remembered up to this number.
@@ -33,6 +36,7 @@ pub struct Plan {
 /// The source and the model.
 pub struct Engine {
     kernel: Kernel,
+    titles: Titles,
     state: State,
     started: Instant,
     clock: Clock,
@@ -62,6 +66,7 @@ impl Engine {
         };
         let mut engine = Self {
             kernel,
+            titles: Titles::start(),
             state: State {
                 model: Model::new(config, started),
                 cgroups: Cgroups::new(),
@@ -90,18 +95,25 @@ impl Engine {
     /// # Errors
     /// The kernel can't be listened to any more.
     pub async fn next(&mut self) -> Result<(), Failure> {
-        self.kernel
-            .next(&mut self.heard)
-            .await
-            .map_err(Failure::Kernel)?;
+        let mut named = Vec::new();
+        let told = tokio::select! {
+            told = self.kernel.next(&mut self.heard) => told,
+            () = self.titles.next(&mut named) => Ok(()),
+        };
+        self.heard.append(&mut named);
+        told.map_err(Failure::Kernel)?;
         self.state.apply(&mut self.heard);
+        self.titles.ask(self.state.model.untitled());
         Ok(())
     }
 
     /// Brings every number up to this moment.
     pub fn tick(&mut self) {
         self.kernel.tick(&mut self.heard);
+        self.titles.ready(&mut self.heard);
         self.state.apply(&mut self.heard);
+        self.titles.ask(self.state.model.untitled());
+        self.titles.tick(self.state.model.living());
         self.state.model.tick(kernel::now());
     }
 
@@ -119,11 +131,13 @@ impl Engine {
     pub fn stop(self) -> (Vec<TimedChange>, Arc<Snapshot>) {
         let Self {
             kernel,
+            mut titles,
             mut state,
             mut heard,
             ..
         } = self;
         kernel.stop(&mut heard);
+        titles.ready(&mut heard);
         state.apply(&mut heard);
         state.model.finish(kernel::now());
         (state.model.changes(), state.model.snapshot())

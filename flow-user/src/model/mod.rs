@@ -35,7 +35,7 @@ use self::{
     snapshot::{Rate, Snapshot, Totals, zone_index},
     socket::{NamedZone, Names},
 };
-use crate::event::{Coverage, Event, Instant, Loss, Netns, Timed};
+use crate::event::{Coverage, Event, Instant, Loss, Netns, ProcessId, Timed};
 
 /// What a model is told once.
 #[derive(Clone, Debug)]
@@ -133,6 +133,7 @@ impl Model {
                 }
             }
             Event::ProcessFork(fact) => processes.fork(fact, time),
+            Event::ProcessNamed { id, program } => processes.named(id, program, time),
             Event::ProcessExit { id, status } => {
                 if let Some(process) = processes.exit(id, time) {
                     let status = Some(status);
@@ -200,11 +201,24 @@ impl Model {
             let total = self.processes.total();
             self.rate = self.meter.tick(total.tx_bytes, total.rx_bytes, elapsed);
         }
+        self.processes.trace_again();
         self.tell();
         self.flows
             .expire(now, &mut self.processes, &mut self.changes);
         self.processes.expire(now);
         self.interfaces.expire(now);
+    }
+
+    /// Processes that may have another title than is known: forked ones that moved their first bytes or got
+    /// their first flow, and never were another program since. Told once.
+    pub fn untitled(&mut self) -> Vec<ProcessId> {
+        self.processes.untitled()
+    }
+
+    /// The processes that are shown and have not ended, by pid: first those that moved bytes since the last tick or in the
+    /// interval before it, then the others.
+    pub fn living(&self) -> [Vec<ProcessId>; 2] {
+        self.processes.living()
     }
 
     /// What changed since this was last called, in order. They are kept until then: whoever has no

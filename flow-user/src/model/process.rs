@@ -49,6 +49,10 @@ pub(super) struct ProcessTable {
     dropped_rows: u64,
     /// Processes of which something other than numbers changed since the last snapshot.
     renamed: HashSet<ProcessId>,
+    /// Processes that have another name since the last tick: it stands in the lineage of others.
+    retitled: HashSet<ProcessId>,
+    /// Processes that are shown now, and may have given themselves a title before.
+    untitled: Vec<ProcessId>,
     total: AppTotals,
 }
 
@@ -61,6 +65,10 @@ struct Entry {
     /// The row's name, shared with the lineage of descendants.
     name: Arc<str>,
     exec: Option<Instant>,
+    /// When its name was last told by a source that tells those of the moment.
+    named: Instant,
+    /// Whether its command line is what it inherited, and nobody looked since.
+    inherited: bool,
     /// Largest overflow reported; the row's can be less if the process was dropped in between.
     overflow: AppTotals,
     /// Rows of flows, open or closed, and held counters that refer to this process.
@@ -87,6 +95,8 @@ impl ProcessTable {
             dropped: Tombstones::default(),
             dropped_rows: 0,
             renamed: HashSet::default(),
+            retitled: HashSet::default(),
+            untitled: Vec::new(),
             total: AppTotals::default(),
         }
     }
@@ -138,6 +148,8 @@ impl ProcessTable {
             if self.entries.get(id).is_some_and(changed) {
                 let program = program.clone();
                 self.identify(*id, |row| row.program = program);
+            } else {
+                self.named(*id, program.clone(), time);
             }
             self.seen(fact, time);
         }
@@ -175,6 +187,8 @@ impl ProcessTable {
             cgroup,
         } = fact;
         entry.exec = Some(time);
+        entry.named = time;
+        entry.inherited = false;
         self.identify(id, |row| {
             row.program = program;
             row.parent = parent.or(row.parent);
@@ -197,6 +211,7 @@ impl ProcessTable {
             self.seen(fact, time);
             return;
         }
+        let id = fact.id;
         let inherited = &parent.row.program;
         let row = &parent.row;
         self.seen(
@@ -211,6 +226,48 @@ impl ProcessTable {
             },
             time,
         );
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.inherited = true;
+            if entry.is_shown() {
+                self.untitled.push(id);
+            }
+        }
+    }
+
+    /// The names that a process had at `time`. Of one that became another program since they are an earlier program's.
+    pub(super) fn named(&mut self, id: ProcessId, program: Program, time: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.exec.is_some_and(|exec| exec > time) {
+            return;
+        }
+        let Program {
+            comm,
+            exe: _,
+            cmdline,
+            cmdline_cut,
+        } = program;
+        let known = &entry.row.program;
+        let comm = comm.filter(|comm| entry.named <= time && known.comm.as_ref() != Some(comm));
+        let cmdline = cmdline.filter(|new| {
+            let known = known.cmdline.as_deref();
+            known.is_none_or(|known| without_padding(known) != without_padding(new))
+        });
+        entry.named = entry.named.max(time);
+        entry.inherited = false;
+        if comm.is_none() && cmdline.is_none() {
+            return;
+        }
+        self.identify(id, |row| {
+            if comm.is_some() {
+                row.program.comm = comm;
+            }
+            if cmdline.is_some() {
+                row.program.cmdline = cmdline;
+                row.program.cmdline_cut = cmdline_cut;
+            }
+        });
     }
 
     /// A cgroup's path is known.
@@ -242,7 +299,13 @@ impl ProcessTable {
     pub(super) fn observe(&mut self, fact: &AppFact, grew: bool, time: Instant) {
         let entry = self.ensure(fact.process, time);
         let row = &entry.row;
-        let comm = row.program.comm.is_none() && fact.comm.is_some();
+        // It comes with a record, at the time of that.
+        let comm = fact.comm.is_some()
+            && fact.comm != row.program.comm
+            && (entry.named <= time || row.program.comm.is_none());
+        if fact.comm.is_some() {
+            entry.named = entry.named.max(time);
+        }
         let uid = fact.uid.is_some() && fact.uid != row.uid && (grew || row.uid.is_none());
         let cgroup = grew || row.cgroup.is_none();
         if comm || uid {
@@ -271,7 +334,7 @@ impl ProcessTable {
             self.moving.push(id);
         }
         if first {
-            self.trace(id);
+            self.shown_first(id);
         }
     }
 
@@ -312,6 +375,19 @@ impl ProcessTable {
     /// The process as the rows of its flows show it, whose numbers are of an earlier moment.
     pub(super) fn face(&self, id: ProcessId) -> Option<Arc<Process>> {
         self.entries.get(&id).map(|entry| entry.face.clone())
+    }
+
+    /// See [`super::Model::untitled`].
+    pub(super) fn untitled(&mut self) -> Vec<ProcessId> {
+        std::mem::take(&mut self.untitled)
+    }
+
+    /// See [`super::Model::living`].
+    pub(super) fn living(&self) -> [Vec<ProcessId>; 2] {
+        let entries = self.entries.iter();
+        let living = entries.filter(|(_, entry)| entry.is_shown() && entry.row.exited.is_none());
+        let (moving, still): (Vec<_>, Vec<_>) = living.partition(|(_, entry)| entry.moving);
+        [moving, still].map(|part| part.into_iter().map(|(id, _)| *id).collect())
     }
 
     /// The processes that are shown: those with traffic or a flow.
@@ -372,6 +448,34 @@ impl ProcessTable {
         }
     }
 
+    /// A process is shown from here on.
+    fn shown_first(&mut self, id: ProcessId) {
+        self.trace(id);
+        if self.entries.get(&id).is_some_and(|entry| entry.inherited) {
+            self.untitled.push(id);
+        }
+    }
+
+    /// Writes down again who the ancestors are of the processes below those that have another name. Once for all that have,
+    /// as it takes a walk over everything.
+    pub(super) fn trace_again(&mut self) {
+        let retitled = std::mem::take(&mut self.retitled);
+        if retitled.is_empty() {
+            return;
+        }
+        let entries = self.entries.iter();
+        let below = entries.filter(|(_, entry)| {
+            let lineage = &entry.row.lineage;
+            lineage
+                .iter()
+                .any(|(ancestor, _)| retitled.contains(ancestor))
+        });
+        let below: Vec<_> = below.map(|(id, _)| *id).collect();
+        for id in below {
+            self.trace(id);
+        }
+    }
+
     /// Writes down a process's ancestors, as far as they are known; where they are no longer,
     /// as the nearest known ancestor (or the process itself) had written them down.
     fn trace(&mut self, id: ProcessId) {
@@ -411,6 +515,7 @@ impl ProcessTable {
         }
         if row.name() != &*entry.name {
             entry.name = row.name().into();
+            self.retitled.insert(id);
         }
         entry.row = Arc::new(row);
         entry.face = entry.row.clone();
@@ -443,6 +548,8 @@ impl Entry {
             face: row.clone(),
             row,
             exec: None,
+            named: Instant(0),
+            inherited: false,
             overflow,
             references: 0,
             queued: false,
@@ -455,4 +562,10 @@ impl Entry {
     fn is_shown(&self) -> bool {
         self.references > 0 || moved(&self.row.totals)
     }
+}
+
+/// A command line without the empty arguments at its end: what is left of those that a title was written over.
+fn without_padding(cmdline: &[String]) -> &[String] {
+    let used = cmdline.iter().rposition(|argument| !argument.is_empty());
+    &cmdline[..used.map_or(0, |last| last + 1)]
 }

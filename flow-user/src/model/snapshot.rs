@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use flow_common::limits::COMM_BYTES;
+
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
     Loss, Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
@@ -58,16 +60,39 @@ pub struct Process {
 }
 
 impl Process {
-    /// The name to show: the executable's file name or, where unknown, the kernel's name.
+    /// The name to show: the one that the kernel keeps, which a process may change; or the executable's file name, where
+    /// that is the same in full, or the kernel's says nothing.
     pub fn name(&self) -> &str {
-        self.program
-            .exe
-            .as_deref()
-            .and_then(|exe| exe.file_name())
-            .and_then(|name| name.to_str())
-            .or(self.program.comm.as_deref())
-            .unwrap_or("?")
+        let comm = self.program.comm.as_deref();
+        match (self.file_name(), comm) {
+            (Some(file_name), Some(comm)) if is_own_name(comm, file_name) => comm,
+            (Some(file_name), _) => file_name,
+            (None, comm) => comm.unwrap_or("?"),
+        }
     }
+
+    /// The file name of its executable, where that is known and text.
+    pub fn file_name(&self) -> Option<&str> {
+        self.program.exe.as_deref()?.file_name()?.to_str()
+    }
+
+    /// What its command line begins with: the path or name that it was called by or, where the process wrote a title over
+    /// its arguments (as `postgres: walsender`), that.
+    pub fn title(&self) -> Option<&str> {
+        let first = self.program.cmdline.as_deref()?.first()?;
+        Some(first.trim_end())
+    }
+}
+
+/// Whether the name that the kernel keeps says something that the executable's file name does not.
+fn is_own_name(comm: &str, file_name: &str) -> bool {
+    // The kernel keeps 15 bytes, which may end within a character.
+    let kept = comm.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    let is_cut = kept.len() < comm.len() || comm.len() >= COMM_BYTES - 1;
+    let is_same = comm == file_name || is_cut && file_name.starts_with(kept);
+    // What exec leaves of /proc/self/exe, and of /proc/self/fd/7 or (before 6.14) a descriptor.
+    let is_of_proc = comm == "exe" || comm.bytes().all(|byte| byte.is_ascii_digit());
+    !is_same && !is_of_proc
 }
 
 /// A flow of a process.
@@ -228,4 +253,34 @@ impl Snapshot {
 /// What did not change is not copied from one snapshot to the next.
 fn are_same<T>(some: &[Arc<T>], others: &[Arc<T>]) -> bool {
     some.len() == others.len() && some.iter().zip(others).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_own_name;
+
+    #[test]
+    fn a_name_of_its_own_is_another_than_the_executables() {
+        assert!(is_own_name("worker-7", "python3.11"));
+        // A script, and a program by another name.
+        assert!(is_own_name("backup.sh", "bash"));
+        assert!(is_own_name("python3", "python3.11"));
+        assert!(!is_own_name("curl", "curl"));
+        assert!(!is_own_name(
+            "a-name-of-15-by",
+            "a-name-of-15-bytes-and-more"
+        ));
+        assert!(is_own_name(
+            "a-name-of-15-bx",
+            "a-name-of-15-bytes-and-more"
+        ));
+        assert!(!is_own_name(
+            "\u{65e5}\u{672c}\u{8a9e}\u{65e5}\u{672c}",
+            "\u{65e5}\u{672c}\u{8a9e}\u{65e5}\u{672c}\u{8a9e}"
+        ));
+        assert!(!is_own_name("x\u{fffd}", "x\u{65e5}"));
+        // Names of descriptors.
+        assert!(!is_own_name("exe", "dockerd"));
+        assert!(!is_own_name("7", "runc"));
+    }
 }

@@ -11,3 +11,4 @@ pub mod proc;
 pub mod seed;
 pub mod sock_destroy;
 pub mod sock_diag;
+pub mod titles;

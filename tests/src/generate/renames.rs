@@ -39,6 +39,8 @@ pub fn renamed(options: &Options, _: &Tally) -> Result<()> {
         wait_for_go()?;
         name_self(SECOND)?;
         wait_for_go()?;
+        talk()?;
+        thread::sleep(TIMES * PAUSE);
         talk()
     })?;
     wait_for(child)

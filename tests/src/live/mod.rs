@@ -19,6 +19,7 @@ mod packets;
 pub(crate) mod peer;
 mod programs;
 mod qdisc;
+mod renames;
 mod report;
 mod session;
 mod stacked;

@@ -19,8 +19,8 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
-    interfaces, listeners, outputs, overload, packets, qdisc, report, session, stacked, streams,
-    unread,
+    interfaces, listeners, outputs, overload, packets, qdisc, renames, report, session, stacked,
+    streams, unread,
 };
 
 /// A test of the program.
@@ -110,6 +110,7 @@ pub const TESTS: &[Test] = &[
     of_program("bare_surroundings",       degraded::bare_surroundings),
     test("cgroup_namespace",              degraded::cgroup_namespace),
     of_kernel("time_namespace",           degraded::time_namespace),
+    test("renames_followed",              renames::followed),
     of_program("pid_namespace",           degraded::pid_namespace),
     of_kernel("each_program_refused",     degraded::each_program_refused),
     of_kernel("releases_refused",         degraded::releases_refused),

@@ -45,7 +45,7 @@ impl ProcessTable {
         let first = !entry.is_shown();
         entry.references += 1;
         if first {
-            self.trace(id);
+            self.shown_first(id);
         }
     }
 
@@ -167,6 +167,7 @@ impl ProcessTable {
         };
         self.dropped_rows += u64::from(moved(&entry.row.totals));
         self.renamed.remove(&id);
+        self.retitled.remove(&id);
         if self.newest.get(&id.pid) == Some(&id.start) {
             self.newest.remove(&id.pid);
         }

@@ -64,6 +64,10 @@ fn event() -> impl Strategy<Value = Event> {
             id: process(pid),
             status: 0,
         }),
+        1 => (10..14_u32).prop_map(|pid| Event::ProcessNamed {
+            id: process(pid),
+            program: program("worker"),
+        }),
         1 => (10..14_u32, 10..14_u32).prop_map(|(pid, parent)| {
             Event::ProcessFork(process_fact(pid, Some(parent), Program::default()))
         }),

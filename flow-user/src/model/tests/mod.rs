@@ -135,7 +135,7 @@ fn app(socket: u64, pid: u32, remote: Option<&str>, tx: u64, rx: u64) -> Event {
         totals: totals(tx, rx),
         uid: Some(1000),
         cgroup: None,
-        comm: Some("thread".into()),
+        comm: None,
     })
 }
 

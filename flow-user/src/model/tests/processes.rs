@@ -106,11 +106,124 @@ fn an_exec_told_twice_or_late_is_told_once_and_seen_only_fills() {
 }
 
 #[test]
-fn a_process_nobody_told_of_has_the_name_of_its_thread() {
+fn a_process_nobody_told_of_has_the_name_of_its_bytes() {
     let mut play = Play::new();
-    play.app(1, 10, None, 1, 0);
+    play.apply(app_of("worker", 1));
     let row = play.process(10).expect("it has traffic");
-    assert_eq!((row.name(), row.uid), ("thread", Some(1000)));
+    assert_eq!((row.name(), row.uid), ("worker", Some(1000)));
+}
+
+/// Process 10 moved something, and has this name.
+fn app_of(name: &str, tx: u64) -> Event {
+    let Event::App(mut fact) = app(1, 10, None, tx, 0) else {
+        unreachable!("app makes app facts");
+    };
+    fact.comm = Some(name.into());
+    Event::App(fact)
+}
+
+/// A process has these names.
+fn named(pid: u32, comm: &str, cmdline: &[&str]) -> Event {
+    let cmdline: Vec<String> = cmdline.iter().map(|&text| text.to_owned()).collect();
+    let program = Program {
+        comm: Some(comm.into()),
+        exe: None,
+        cmdline: (!cmdline.is_empty()).then(|| cmdline.into()),
+        cmdline_cut: false,
+    };
+    let id = process(pid);
+    Event::ProcessNamed { id, program }
+}
+
+#[test]
+fn a_process_has_its_names_of_now() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessExec(process_fact(
+        10,
+        None,
+        program("postgres"),
+    )));
+    play.apply(app_of("postgres", 1));
+    let names = |play: &mut Play| {
+        let row = play.process(10).expect("it has traffic");
+        let title = row.program.cmdline.as_ref().map(|it| it.join("|"));
+        format!("{} {}", row.name(), title.unwrap_or_default())
+    };
+    assert_eq!(names(&mut play), "postgres postgres");
+    // With its bytes, and by a look at it; absent is unknown.
+    play.apply(app_of("walsender", 2));
+    assert_eq!(names(&mut play), "walsender postgres");
+    play.apply(named(10, "walsender", &["postgres: walsender"]));
+    play.apply(named(10, "walsender", &[]));
+    assert_eq!(names(&mut play), "walsender postgres: walsender");
+    // What is left of the arguments that a title was written over is no change.
+    play.apply(named(10, "walsender", &["postgres: walsender", "", ""]));
+    assert_eq!(names(&mut play), "walsender postgres: walsender");
+    // A look from before it became another program comes late.
+    let look = play.now;
+    play.tick(1);
+    play.apply(Event::ProcessExec(process_fact(10, None, program("sh"))));
+    play.apply_at(look, named(10, "walsender", &["postgres: walsender"]));
+    assert_eq!(names(&mut play), "sh sh");
+    // A look at nobody makes nobody.
+    play.apply(named(11, "x", &["x"]));
+    assert!(play.process(11).is_none());
+    // Its rows of flows follow.
+    play.apply(Event::Socket(connection(1, Some(10))));
+    play.apply(app_of("sh", 3));
+    play.apply(named(10, "last", &["last title"]));
+    play.tick(1);
+    let snapshot = play.model.snapshot();
+    let flow = snapshot.flows.iter().find(|it| it.process.is_some());
+    let shown = flow.and_then(|it| it.process.as_deref()).map(Process::name);
+    assert_eq!(shown, Some("last"));
+    play.apply(exit(10));
+    assert!(told(&mut play).contains(&"exit 10 last 0 3".to_owned()));
+}
+
+#[test]
+fn a_name_that_changes_is_followed_below_it() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessSeen(process_fact(5, None, program("bash"))));
+    play.apply(Event::ProcessSeen(process_fact(
+        10,
+        Some(5),
+        program("curl"),
+    )));
+    play.app(1, 10, None, 1, 0);
+    play.apply(named(5, "session", &[]));
+    play.tick(1);
+    let lineage = play.process(10).expect("it has traffic").lineage.clone();
+    assert_eq!(lineage, [(process(5), "session".into())]);
+}
+
+#[test]
+fn forked_processes_are_to_be_looked_at_once_they_are_shown() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessSeen(process_fact(5, None, program("nginx"))));
+    for pid in [10, 11, 12] {
+        play.apply(Event::ProcessFork(process_fact(
+            pid,
+            Some(5),
+            Program::default(),
+        )));
+    }
+    play.apply(Event::ProcessExec(process_fact(12, Some(5), program("sh"))));
+    assert_eq!(play.model.untitled(), []);
+    for pid in [5, 10, 12] {
+        play.app(u64::from(pid), pid, None, 1, 0);
+    }
+    assert_eq!(play.model.untitled(), [process(10)]);
+    assert_eq!(play.model.untitled(), []);
+    assert_eq!(
+        play.model.living(),
+        [vec![process(5), process(10), process(12)], vec![]]
+    );
+    play.tick(1);
+    play.tick(1);
+    play.app(10, 10, None, 2, 0);
+    play.apply(exit(12));
+    assert_eq!(play.model.living(), [vec![process(10)], vec![process(5)]]);
 }
 
 #[test]

@@ -74,11 +74,13 @@ fn process_is(primitive: &Primitive, process: &Process) -> Option<bool> {
 
 fn is_named(process: &Process, pattern: &Pattern) -> bool {
     let program = &process.program;
-    if pattern.matches(process.name())
-        || program
-            .comm
-            .as_deref()
-            .is_some_and(|comm| pattern.matches(comm))
+    let comm = program.comm.as_deref();
+    let names = [Some(process.name()), comm, process.file_name()];
+    let is_one_of = |name: &str| pattern.matches(name);
+    if names.into_iter().flatten().any(is_one_of)
+        || process
+            .title()
+            .is_some_and(|title| pattern.matches_words(title))
     {
         return true;
     }

@@ -287,6 +287,35 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_found_by_each_of_its_names() {
+        let title = "postgres: walsender replicator 10.0.0.1(5432) streaming";
+        let mut worker = Process::clone(&fixture::process(7, "/usr/lib/pg/postgres", &[title]));
+        worker.program.comm = Some("worker-7".into());
+        assert_eq!(worker.name(), "worker-7");
+        let is = |text: &str| filter(text).process_verdict(&worker) == Some(true);
+        for found in [
+            "process worker-7",
+            "process worker*",
+            "process postgres",
+            "process /usr/lib/pg/postgres",
+            r#"process "postgres: walsender""#,
+            "process postgres:",
+            "process *walsender*",
+            "process /walsender/",
+        ] {
+            assert!(is(found), "{found}");
+        }
+        for missed in [
+            "process walsender",
+            r#"process "postgres: wal""#,
+            "process worker",
+            "process usr",
+        ] {
+            assert!(!is(missed), "{missed}");
+        }
+    }
+
+    #[test]
     fn a_process_passes_by_itself_or_by_a_flow() {
         let curl = fixture::process(7, "/usr/bin/curl", &[]);
         let web = fixture::flow(1, &curl, "10.0.0.2:50000", Some("198.51.100.9:443"));

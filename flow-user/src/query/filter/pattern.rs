@@ -81,6 +81,16 @@ impl Pattern {
         }
     }
 
+    /// As [`Pattern::matches`], but exact text also matches what has further words behind it.
+    pub fn matches_words(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(first) => text
+                .strip_prefix(&**first)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')),
+            _ => self.matches(text),
+        }
+    }
+
     pub fn is_regex(&self) -> bool {
         matches!(self, Self::Regex { .. })
     }
@@ -190,6 +200,16 @@ mod tests {
         assert!(slice.matches_path("/system.slice"));
         assert!(!slice.matches_path("/system.slice2"));
         assert!(Pattern::Exact("/".to_owned()).matches_path("/user.slice"));
+    }
+
+    #[test]
+    fn words_match_what_begins_with_them() {
+        let walsender = Pattern::Exact("postgres: walsender".to_owned());
+        assert!(walsender.matches_words("postgres: walsender replicator streaming"));
+        assert!(walsender.matches_words("postgres: walsender"));
+        assert!(!walsender.matches_words("postgres: walsenders"));
+        assert!(!walsender.matches_words("x postgres: walsender"));
+        assert!(Pattern::Glob("*wal*".to_owned()).matches_words("postgres: walsender"));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use flow_common::{
 use super::ring::Exec;
 use crate::{
     event::{
-        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Instant, Netns, ProcessFact,
-        ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, WireTotals,
+        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Event, Instant, Netns,
+        ProcessFact, ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts,
+        WireTotals,
     },
     source::{proc::process_start, seed::SeedSocket},
 };
@@ -310,6 +311,16 @@ pub fn forked(fork: &ForkRecord) -> Option<ProcessFact> {
         uid: Some(fork.uid),
         cgroup: Some(CgroupId(fork.cgroup)),
     })
+}
+
+/// The name that a process has now.
+pub fn named(id: ProcessId, comm: &[u8]) -> Option<Event> {
+    let comm = Some(text(comm)?);
+    let program = Program {
+        comm,
+        ..Program::default()
+    };
+    Some(Event::ProcessNamed { id, program })
 }
 
 /// Arguments that each end with a zero byte; the last may be cut.

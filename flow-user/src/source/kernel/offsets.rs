@@ -43,6 +43,7 @@ const MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("TASK_PID", "task_struct", "pid", 4),
     ("TASK_GROUP_LEADER", "task_struct", "group_leader", 8),
     ("TASK_START_BOOTTIME", "task_struct", "start_boottime", 8),
+    ("TASK_COMM", "task_struct", "comm", 16),
     ("TASK_REAL_PARENT", "task_struct", "real_parent", 8),
     ("TASK_SIGNAL", "task_struct", "signal", 8),
     ("TASK_MM", "task_struct", "mm", 8),

@@ -204,6 +204,9 @@ impl Tracker {
             self.exited(exit.process, time, counters, out);
             if let Some(id) = facts::process_id(exit.process) {
                 let status = exit.status;
+                if let Some(named) = facts::named(id, &exit.comm) {
+                    out.push(timed(time, named));
+                }
                 out.push(timed(time, Event::ProcessExit { id, status }));
             }
         }

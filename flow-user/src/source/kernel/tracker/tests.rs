@@ -67,6 +67,7 @@ fn exit_record() -> Record<'static> {
         process: KEY.process(),
         status: 0,
         padding: 0,
+        comm: [0; 16],
     })
 }
 
