@@ -3,10 +3,11 @@
 //! The kernel side tells the name with each record. A title that a process writes over its arguments is
 //! memory of its own, of which no hook tells: it is only seen by looking. To read it may take as
 //! long as the process likes (`get_mm_cmdline` waits for the lock of its memory, and for pages), so a
-//! thread does that, of which nobody waits.
+//! thread does that, and nobody waits for it. While one process makes the thread wait, the other titles
+//! stay as they are.
 //!
-//! Each tick asks for [`SHARE`] of the time that has passed at most, by what a reading took so far:
-//! some hundred processes in each second. Three of four places are for those that moved bytes, in turn,
+//! Each tick asks for one part in [`SHARE`] of the time that has passed at most, by what a reading took so
+//! far: some hundred processes in each second. Until the next one as many more may be asked for in between. Three of four places are for those that moved bytes, in turn,
 //! the others for those that only have sockets, in turn. So with N that move each comes once in
 //! N / 200 seconds or so, and with less than that at each tick.
 
@@ -38,6 +39,8 @@ pub struct Titles {
     /// Those to be asked for once the thread has time: before any others, and those of the last tick.
     first: Vec<ProcessId>,
     due: Vec<ProcessId>,
+    /// How many more may be asked for before the next tick.
+    spare: usize,
     turn: Turn,
     /// When the last tick was.
     ticked: Moment,
@@ -72,15 +75,18 @@ impl Titles {
             busy: false,
             first: Vec::new(),
             due: Vec::new(),
+            spare: MOST,
             turn: Turn::default(),
             ticked: Moment::now(),
         }
     }
 
-    /// Asks for these at once, or as soon as the thread has time.
+    /// Asks for these at once, or as soon as the thread has time. Where they are too many, the others have to wait for
+    /// their turn.
     pub fn ask(&mut self, ids: Vec<ProcessId>) {
-        let room = MOST.saturating_sub(self.first.len());
-        self.first.extend(ids.into_iter().take(room));
+        let taken = ids.len().min(self.spare);
+        self.spare -= taken;
+        self.first.extend(ids.into_iter().take(taken));
         self.send();
     }
 
@@ -89,7 +95,9 @@ impl Titles {
         let elapsed = self.ticked.elapsed();
         self.ticked = Moment::now();
         // Those of an earlier tick whose turn did not come have it again after a while.
-        self.due = self.turn.next(elapsed, &moving, &still);
+        let room = self.turn.room(elapsed);
+        self.spare = room.saturating_sub(self.first.len());
+        self.due = self.turn.next(room, &moving, &still);
         self.send();
     }
 
@@ -166,14 +174,13 @@ impl Turn {
         }
     }
 
-    fn next(
-        &mut self,
-        elapsed: Duration,
-        moving: &[ProcessId],
-        still: &[ProcessId],
-    ) -> Vec<ProcessId> {
+    /// How many may be read in this time.
+    fn room(&self, elapsed: Duration) -> usize {
         let room = elapsed.as_nanos() / u128::from(SHARE) / self.each.as_nanos().max(1);
-        let room = usize::try_from(room).unwrap_or(MOST).clamp(LEAST, MOST);
+        usize::try_from(room).unwrap_or(MOST).clamp(LEAST, MOST)
+    }
+
+    fn next(&mut self, room: usize, moving: &[ProcessId], still: &[ProcessId]) -> Vec<ProcessId> {
         let [last_moving, last_still] = &mut self.last;
         let for_still = still
             .len()
@@ -212,14 +219,14 @@ mod tests {
         let mut asked = std::collections::BTreeSet::new();
         let mut ticks = 0;
         while asked.len() < 3000 {
-            let chosen = turn.next(SECOND, &moving, &still);
+            let chosen = turn.next(turn.room(SECOND), &moving, &still);
             assert_eq!(chosen.len(), 200, "50 µs each of 10 ms");
             asked.extend(chosen);
             ticks += 1;
             assert!(ticks <= 40, "{} of 3000 after {ticks} ticks", asked.len());
         }
         // Those that move first.
-        let chosen = turn.next(SECOND, &ids(0..150), &still);
+        let chosen = turn.next(200, &ids(0..150), &still);
         assert_eq!(chosen.iter().filter(|id| id.pid < 1000).count(), 150);
     }
 
@@ -227,10 +234,10 @@ mod tests {
     fn few_are_asked_for_at_each_tick() {
         let mut turn = Turn::default();
         for _ in 0..3 {
-            let chosen = turn.next(SECOND, &ids(0..5), &ids(10..20));
+            let chosen = turn.next(LEAST, &ids(0..5), &ids(10..20));
             assert_eq!(chosen.len(), 15);
         }
-        assert!(turn.next(SECOND, &[], &[]).is_empty());
+        assert!(turn.next(LEAST, &[], &[]).is_empty());
     }
 
     #[test]
@@ -239,11 +246,11 @@ mod tests {
         for _ in 0..20 {
             turn.took(10, SECOND);
         }
-        assert_eq!(turn.next(SECOND, &ids(0..100), &[]).len(), LEAST);
+        assert_eq!(turn.room(SECOND), LEAST);
         for _ in 0..60 {
             turn.took(100, Duration::from_millis(1));
         }
-        assert_eq!(turn.next(SECOND, &ids(0..9999), &[]).len(), MOST);
+        assert_eq!(turn.room(SECOND), MOST);
     }
 
     #[tokio::test]
