@@ -181,7 +181,10 @@ pub struct SocketState {
     /// `sk_err` when it closed: an errno, 0 for an orderly close.
     pub error: u32,
     /// Keys of the app counters that name a remote of this socket.
-    pub remotes: u32,
+    pub remotes: u16,
+    /// Whether other programs of the cgroups look at its packets before Flow does: the kernel side's
+    /// own.
+    pub guarded: u16,
     /// As [`AppKey::zone`].
     pub zone: u32,
     /// TCP state as in `include/net/tcp_states.h`; for other protocols 1 connected, 7 not.

@@ -48,7 +48,13 @@ offsets! {
     INET_PMTUDISC, INET_PINET6,
     PINET6_PMTUDISC, PINET6_PMTUDISC_BIT, PINET6_FRAG_SIZE,
     IPCB_FRAG_MAX_SIZE, IP6CB_FRAG_MAX_SIZE,
+    TASK_BPF_CTX, RUN_CTX_RETVAL, RUN_CTX_ITEM,
+    SK_CGROUP, CGROUP_EFFECTIVE_INGRESS, CGROUP_EFFECTIVE_EGRESS, PROG_ARRAY_ITEMS,
 }
+
+/// 1 if programs can read what those before them have returned (from 5.18).
+#[unsafe(no_mangle)]
+pub static READS_VERDICT: Global<u8> = Global::new(0);
 
 /// 1 if all members of [`crate::skb`] are where programs can read them.
 #[unsafe(no_mangle)]

@@ -29,6 +29,7 @@ mod sight;
 mod skb;
 mod socket;
 mod stack;
+mod verdict;
 
 use aya_ebpf::{
     macros::{

@@ -66,6 +66,7 @@ static NO_SOCKET: SocketState = SocketState {
     retransmits: 0,
     error: 0,
     remotes: 0,
+    guarded: 0,
     zone: 0,
     state: state::CLOSE,
     direction: direction::UNKNOWN,
@@ -148,7 +149,7 @@ pub fn takes_remote(id: u64) -> bool {
     };
     // SAFETY: a live map value; a race lets in a few more.
     unsafe {
-        let takes = (*entry).remotes < REMOTES_PER_SOCKET;
+        let takes = u32::from((*entry).remotes) < REMOTES_PER_SOCKET;
         if takes {
             (*entry).remotes += 1;
         }

@@ -19,7 +19,7 @@ use crate::{
     packet, peer, process,
     sight::{self, FRAGMENTS},
     socket::{self, NoEntry, address6},
-    stack,
+    stack, verdict,
 };
 
 /// A socket was created by the current process.
@@ -228,6 +228,9 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     let mut packet = packet::measure_of_socket(skb);
     let (entry, netns) = match socket::of_packet(cookie, sock, ifindex) {
         Ok(entry) => {
+            if verdict::is_refused(skb, entry, way) {
+                return None;
+            }
             // SAFETY: a live map value.
             let protocol = unsafe { (*entry).protocol };
             // TCP makes none: it asks for the path's MTU first.

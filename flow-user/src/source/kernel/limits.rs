@@ -36,6 +36,8 @@ pub enum Blind {
     UnconnectedPeers,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
     SocketlessPackets,
+    /// Packets that a program of a cgroup lets not pass, and that runs after Flow's: of the root, attached later.
+    RefusedLater,
     /// Frames dropped or redirected before the classifier: by the driver or by XDP.
     BeforeClassifier,
     /// What the frames were: there are only totals.
@@ -75,6 +77,9 @@ impl Blind {
             }
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
+            }
+            Self::RefusedLater => {
+                "that a program attached to the root later than Flow refused a packet"
             }
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
             Self::FrameOwners => "whose the frames are",
@@ -124,7 +129,7 @@ pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
             Blind::MptcpDirection,
             Blind::Acceptors,
         ],
-        Backend::CgroupSkb => &[Blind::SocketlessPackets],
+        Backend::CgroupSkb => &[Blind::SocketlessPackets, Blind::RefusedLater],
         Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],
         Backend::Rtnetlink => &[Blind::FrameOwners],
         Backend::StateTracepoint => &[Blind::OtherThanTcp, Blind::PortsOfConnecting],

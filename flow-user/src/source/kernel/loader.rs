@@ -68,6 +68,12 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
         Ok(of_packets) => offsets.extend(of_packets),
         Err(error) => log::info!("unusual headers of packets are not counted: {error}"),
     }
+    let of_verdicts = offsets::of_verdicts(btf);
+    let reads_verdict = u8::from(of_verdicts.is_ok());
+    match of_verdicts {
+        Ok(of_verdicts) => offsets.extend(of_verdicts),
+        Err(error) => log::info!("packets that others refuse are counted: {error}"),
+    }
     let netns = host_netns().map_err(LoadError::Netns)?;
     let for_test = sizes::for_test();
     let mut loader = EbpfLoader::new();
@@ -81,6 +87,7 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
     loader.override_global("READS_SKB", &reads_skb, true);
+    loader.override_global("READS_VERDICT", &reads_verdict, true);
     let cgroup_lives = u8::from(report.uses(Backend::CgroupSockets));
     loader.override_global("CGROUP_LIVES", &cgroup_lives, true);
     let gives_cookies = u8::from(report.gives_cookies());

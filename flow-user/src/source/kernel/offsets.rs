@@ -95,6 +95,18 @@ const PACKET_MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("IP6CB_FRAG_MAX_SIZE", "inet6_skb_parm", "frag_max_size", 2),
 ];
 
+/// The same, of the members that say what other programs of the cgroups returned.
+#[rustfmt::skip]
+const VERDICT_MEMBERS: &[(&str, &str, &str, u32)] = &[
+    ("TASK_BPF_CTX", "task_struct", "bpf_ctx", 8),
+    ("RUN_CTX_RETVAL", "bpf_cg_run_ctx", "retval", 4),
+    ("RUN_CTX_ITEM", "bpf_cg_run_ctx", "prog_item", 8),
+    ("SK_CGROUP", "sock", "sk_cgrp_data.cgroup", 8),
+    ("CGROUP_EFFECTIVE_INGRESS", "cgroup", "bpf.effective[0]", 8),
+    ("CGROUP_EFFECTIVE_EGRESS", "cgroup", "bpf.effective[1]", 8),
+    ("PROG_ARRAY_ITEMS", "bpf_prog_array", "items", 0),
+];
+
 /// Bits of a structure: the global for their first byte, the one for the first bit's number in that byte, the
 /// structure, the member, how many bits there are at least.
 type Bits = (&'static str, &'static str, &'static str, &'static str, u32);
@@ -157,6 +169,14 @@ pub fn of_packets(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
     Ok(offsets)
 }
 
+/// The same for what other programs of the cgroups returned.
+///
+/// # Errors
+/// As of [`resolve`]. Then the programs are to read none of them.
+pub fn of_verdicts(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
+    members(btf, VERDICT_MEMBERS)
+}
+
 fn members(
     btf: &Btf,
     members: &[(&'static str, &'static str, &'static str, u32)],
@@ -214,5 +234,7 @@ mod tests {
             PACKET_MEMBERS.len() + 2 * PACKET_BITS.len(),
             "{offsets:?}"
         );
+        let offsets = of_verdicts(&btf).expect("offsets of verdicts");
+        assert_eq!(offsets.len(), VERDICT_MEMBERS.len());
     }
 }
