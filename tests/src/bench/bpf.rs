@@ -86,7 +86,16 @@ pub struct Empty {
 
 impl Empty {
     pub fn attach(place: Place<'_>) -> Result<Self> {
-        let program = load(place)?;
+        Self::returning(place, pass(place))
+    }
+
+    /// A program of a cgroup that lets nothing pass.
+    pub fn refusing(place: Place<'_>) -> Result<Self> {
+        Self::returning(place, 0)
+    }
+
+    fn returning(place: Place<'_>, value: i32) -> Result<Self> {
+        let program = load(place, value)?;
         let link = match place {
             Place::RawTracepoint(name) => {
                 let attr = RawTracepoint {
@@ -228,13 +237,22 @@ const _: () = assert!(std::mem::offset_of!(ProgramInfo, name) == 64);
 const _: () = assert!(std::mem::offset_of!(ProgramInfo, time_ns) == 192);
 const _: () = assert!(std::mem::offset_of!(Load, attach) == 68);
 
-fn load(place: Place<'_>) -> Result<OwnedFd> {
-    let (kind, attach, value) = match place {
-        Place::RawTracepoint(_) => (kind::RAW_TRACEPOINT, 0, 0),
+/// What a program there returns that changes nothing.
+fn pass(place: Place<'_>) -> i32 {
+    match place {
+        Place::RawTracepoint(_) => 0,
         // 1: let it pass.
-        Place::Cgroup { kind, attach, .. } => (kind, attach, 1),
+        Place::Cgroup { .. } => 1,
         // TCX_NEXT: whoever comes after decides.
-        Place::Interface { attach, .. } => (kind::CLASSIFIER, attach, -1_i32),
+        Place::Interface { .. } => -1,
+    }
+}
+
+fn load(place: Place<'_>, value: i32) -> Result<OwnedFd> {
+    let (kind, attach) = match place {
+        Place::RawTracepoint(_) => (kind::RAW_TRACEPOINT, 0),
+        Place::Cgroup { kind, attach, .. } => (kind, attach),
+        Place::Interface { attach, .. } => (kind::CLASSIFIER, attach),
     };
     // r0 = value; exit
     let immediate = u64::from(value.cast_unsigned()) << 32;

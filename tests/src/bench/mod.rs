@@ -4,7 +4,7 @@
 //! error; the report, Markdown that is readable as it is, to standard output at the end.
 
 mod beside;
-mod bpf;
+pub(crate) mod bpf;
 mod bulk;
 mod figures;
 mod footprint;

@@ -276,13 +276,13 @@ impl Random {
 }
 
 /// A cgroup of the v2 tree. Goes with the value.
-struct Cgroup {
+pub(super) struct Cgroup {
     root: PathBuf,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Cgroup {
-    fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let is_v2 = |line: &&str| line.contains(" - cgroup2 ");
         let line = mounts.lines().find(is_v2).context("no cgroup v2 tree")?;
@@ -293,11 +293,11 @@ impl Cgroup {
         Ok(Self { root, path })
     }
 
-    fn take_in(&self, pid: u32) -> Result<()> {
+    pub fn take_in(&self, pid: u32) -> Result<()> {
         write_pid(&self.path, pid)
     }
 
-    fn let_go(&self, pid: u32) -> Result<()> {
+    pub fn let_go(&self, pid: u32) -> Result<()> {
         write_pid(&self.root, pid)
     }
 

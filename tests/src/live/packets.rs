@@ -1,7 +1,13 @@
 //! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted at an interface, packet by
 //! packet.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -9,6 +15,7 @@ use super::{
     World,
     causes::{Seen, far_server, finish, generate, observe},
     check::{self, Difference, Precision, difference},
+    faults::Cgroup,
     peer::Peer,
     report,
     session::new_peer,
@@ -16,6 +23,7 @@ use super::{
     tools,
     wire::{self, Packets, counter_of},
 };
+use crate::bench::bpf::{self, Empty, Place};
 
 /// Options of IPv6 in front of TCP, in buffers that the stack cuts before the interface gets them.
 pub fn options(world: &World) -> Result<()> {
@@ -82,6 +90,51 @@ pub fn fragments(world: &World) -> Result<()> {
     let mut differences = counted.and(six).differences(&seen, Precision::Exact)?;
     differences.extend(seen.processes(world));
     report::expect_none(&differences)
+}
+
+/// Packets that a program of the sender's own cgroup refuses, as `IPAddressDeny=` of systemd does: on their way out, then in.
+pub fn refused(world: &World) -> Result<()> {
+    let peers = [new_peer(world)?];
+    for attach in [bpf::CGROUP_EGRESS, bpf::CGROUP_INGRESS] {
+        let cgroup = Cgroup::new()?;
+        let directory = File::open(&cgroup.path)?;
+        let _refuses = Empty::refusing(Place::Cgroup {
+            kind: bpf::kind::CGROUP_SKB,
+            attach,
+            cgroup: directory.as_fd(),
+        })?;
+        let name = format!("refused.{attach}");
+        let seen = observe(world, &name, &peers, || {
+            let far = far_server(world, &format!("{name}.far"), &peers[0], peers[0].far4)?;
+            let (server, address) = far;
+            cgroup.take_in(std::process::id())?;
+            let near = generate(world, &name, "stubborn", address, 1, None);
+            cgroup.let_go(std::process::id())?;
+            thread::sleep(world.stretched(Duration::from_secs(1)));
+            finish([near?, server])
+        })?;
+        let link = &peers[0].link;
+        let ledger = seen.ledger(link)?;
+        let mut differences = check::stream(&seen.stream, false);
+        let flows = seen.stream.flows.values();
+        let sockets = wires(flows.filter(|flow| flow.interface.as_ref() == Some(link)));
+        let (received, sent): (u64, u64) = sockets.values().fold((0, 0), |(rx, tx), wire| {
+            (rx + wire.rx_packets, tx + wire.tx_packets)
+        });
+        let leaves = attach == bpf::CGROUP_INGRESS;
+        for (what, expected, seen) in [
+            ("packets received", false, received != 0),
+            ("packets sent", leaves, sent != 0),
+            ("ingress socket", false, ledger.ingress.socket != 0),
+            ("egress socket", leaves, ledger.egress.socket != 0),
+        ] {
+            if expected != seen {
+                differences.push(difference(&name, what, expected, seen));
+            }
+        }
+        report::expect_none(&differences)?;
+    }
+    Ok(())
 }
 
 /// What passed the near end of a veth pair, counted there. Goes with the value.

@@ -99,6 +99,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_master_changes",    stacked::master_changes),
     of_kernel("packets_options",          packets::options),
     of_kernel("packets_fragments",        packets::fragments),
+    of_kernel("packets_refused",          packets::refused),
     of_program("interface_missing",       interfaces::missing),
     of_kernel("bpffs_absent",             degraded::bpffs_absent),
     test("cgroup_v1_only",                degraded::cgroup_v1_only),
