@@ -283,7 +283,10 @@ pub const KINDS: &[Kind] = &[
     // Its table has the far network, and the main one leads there: a process that knows nothing of it.
     Kind {
         top: "low0",
-        near_later: &["route add 10.204.1.0/24 dev top0 src 10.204.1.1"],
+        near_later: &[
+            "addr add 10.204.1.11/32 dev top0",
+            "route add 10.204.1.0/24 dev top0",
+        ],
         // What is routed goes straight to the port.
         routed: &[
             at("in0", FORWARDED, FORWARDED),

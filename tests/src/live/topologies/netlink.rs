@@ -1,8 +1,8 @@
 //! What `ip` cannot set: keys and peers of WireGuard, and the mode of a team, through generic netlink.
 
-use std::net::SocketAddrV4;
+use std::{io, net::SocketAddrV4};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
 use crate::live::tools;
@@ -110,9 +110,12 @@ pub fn set_team_mode(netns: &str, name: &str, mode: &str) -> Result<()> {
             nest(2, &nest(1, &option.concat())),
         ];
         let family = Family::open("team")?;
-        family
-            .ask(SET_OPTIONS, ACKNOWLEDGE, &request.concat())
-            .map(drop)
+        match family.ask(SET_OPTIONS, ACKNOWLEDGE, &request.concat()) {
+            // It is done: what fails is to report it to those who listen, if there are none
+            // (`team_nl_send_event_options_get`).
+            Err(error) if is(&error, libc::ESRCH) => Ok(()),
+            result => result.map(drop),
+        }
     })
 }
 
@@ -165,7 +168,7 @@ impl Family {
                         let code = body.get(..4).and_then(|code| code.try_into().ok());
                         return match code.map_or(0, i32::from_ne_bytes) {
                             0 => Ok(first),
-                            code => bail!(std::io::Error::from_raw_os_error(-code)),
+                            code => Err(io::Error::from_raw_os_error(-code).into()),
                         };
                     }
                     _ if first.is_empty() => {
@@ -179,6 +182,11 @@ impl Family {
             }
         }
     }
+}
+
+fn is(error: &anyhow::Error, code: i32) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.and_then(io::Error::raw_os_error) == Some(code)
 }
 
 fn header(message: &[u8]) -> Option<(usize, u16)> {
