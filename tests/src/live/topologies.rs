@@ -245,6 +245,9 @@ fn passed(
     let Some(now) = after.get(passing.at) else {
         return vec![difference(subject, "ledger", "a record", "none")];
     };
+    if !now.classified {
+        return vec![difference(subject, "classified", true, false)];
+    }
     let then = before.get(passing.at).cloned().unwrap_or_default();
     let [sent, received] = payload;
     let least = sent.min(received);
