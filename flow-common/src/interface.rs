@@ -58,6 +58,8 @@ pub mod link {
     pub const LOOPS: u32 = 32;
     /// One with [`TAP`] by which a socket of this host has sent. The programs set it.
     pub const USED_HERE: u32 = 128;
+    /// What comes in was decrypted: an interface of IPsec's.
+    pub const DECRYPTS: u32 = 256;
     /// Its master is a VRF, which takes what comes in and has no ingress of its own.
     pub const IN_VRF: u32 = 64;
 }

@@ -139,7 +139,13 @@ pub fn is_cut(skb: *mut __sk_buff, packet: &Packet, link: &LinkLayout) -> bool {
 #[inline(always)]
 pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Class {
     // SAFETY: fields that a TC program may read.
-    let (sk, came_from) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ingress_ifindex) };
+    let (sk, ifindex, came_from) = unsafe {
+        (
+            (*skb).__bindgen_anon_2.sk,
+            (*skb).ifindex,
+            (*skb).ingress_ifindex,
+        )
+    };
     if !sk.is_null() {
         // SAFETY: not null; fields of the common part.
         let (family, state) = unsafe { ((*sk).family as u16, (*sk).state as u8) };
@@ -173,7 +179,7 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
     } else if came_from != 0 || !sk.is_null() {
         // The socket of a tap device has no family: a virtual machine sent it.
         Class::Forwarded
-    } else if stack::holds_forwarded(skb, network.start(skb)) {
+    } else if stack::holds_forwarded(skb, ifindex) {
         Class::Forwarded
     } else {
         Class::Kernel

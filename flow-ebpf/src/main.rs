@@ -18,6 +18,7 @@ mod calls;
 mod hooks;
 mod identity;
 mod interface;
+mod ipsec;
 mod kernel;
 mod life;
 mod logging;

@@ -29,6 +29,7 @@ const SHORTEST_HEADER: usize = 20;
 const HEADERS_WITHIN: u32 = 0xff;
 
 /// The size of a packet. A GSO/GRO buffer holds several segments with one set of headers.
+#[derive(Clone, Copy)]
 pub struct Packet {
     /// Buffers: 1, or as many as segments once it is cut.
     pub buffers: u64,

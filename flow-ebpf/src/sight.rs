@@ -7,8 +7,15 @@ use crate::{interface::Network, maps::SIGHTS, packet};
 
 /// A fragment of an IP packet passed an interface or was sent.
 pub const FRAGMENTS: u32 = 1 << 0;
+/// A packet of IPsec passed an interface.
+pub const IPSEC: u32 = 1 << 1;
 
 const IPV6_HEADER: u32 = 40;
+const UDP: u8 = 17;
+const ESP: u8 = 50;
+const AH: u8 = 51;
+/// The port of ESP within UDP.
+const NAT_TRAVERSAL: u16 = 4500;
 /// The bits of IPv4's `frag_off` that a whole packet has not set: more fragments, and an offset.
 const IS_FRAGMENT: u16 = 0x3fff;
 pub const NEXTHDR_HOP: u8 = 0;
@@ -39,14 +46,18 @@ pub fn note(what: u32) {
 /// Looks at a packet of an interface.
 #[inline(always)]
 pub fn look(skb: *mut __sk_buff, network: &Network) {
-    if has_seen(FRAGMENTS) || !network.is_ip {
+    let seen = SIGHTS.get(0).copied().unwrap_or(0);
+    if seen & (FRAGMENTS | IPSEC) == FRAGMENTS | IPSEC || !network.is_ip {
         return;
     }
     let byte = |at, index| packet::byte(skb, network.offset + at, index).unwrap_or(0);
-    let is_fragment = if byte(0, 0) >> 4 == 4 {
-        u16::from_be_bytes([byte(0, 6), byte(0, 7)]) & IS_FRAGMENT != 0
+    let first = byte(0, 0);
+    let (is_fragment, protocol, transport) = if first >> 4 == 4 {
+        let fragment = u16::from_be_bytes([byte(0, 6), byte(0, 7)]) & IS_FRAGMENT;
+        (fragment != 0, byte(0, 9), u32::from(first & 0xf) * 4)
     } else {
-        match byte(0, 6) {
+        let next = byte(0, 6);
+        let is_fragment = match next {
             NEXTHDR_FRAGMENT => true,
             // Behind two of these it may be a fragment.
             NEXTHDR_HOP | NEXTHDR_ROUTING | NEXTHDR_DEST => matches!(
@@ -54,9 +65,26 @@ pub fn look(skb: *mut __sk_buff, network: &Network) {
                 NEXTHDR_FRAGMENT | NEXTHDR_ROUTING | NEXTHDR_DEST
             ),
             _ => false,
-        }
+        };
+        (is_fragment, next, IPV6_HEADER)
     };
-    if is_fragment {
-        note(FRAGMENTS);
+    let mut sights = if is_fragment { FRAGMENTS } else { 0 };
+    let is_ipsec = match protocol {
+        ESP | AH => true,
+        // Behind a translator of addresses.
+        UDP => {
+            let ports = [
+                u16::from_be_bytes([byte(transport, 0), byte(transport, 1)]),
+                u16::from_be_bytes([byte(transport, 2), byte(transport, 3)]),
+            ];
+            ports.contains(&NAT_TRAVERSAL)
+        }
+        _ => false,
+    };
+    if is_ipsec {
+        sights |= IPSEC;
+    }
+    if sights & !seen != 0 {
+        note(sights);
     }
 }

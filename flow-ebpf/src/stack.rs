@@ -16,6 +16,7 @@ use crate::{
     account::{self, Taker},
     atomic,
     interface::{self, Network, UNKNOWN},
+    ipsec,
     kernel::HOST_NETNS,
     maps::{FOREIGN, FOREIGN_SEEN, LINKS, PASSING, QUEUED, STACKING},
     packet::{self, Packet},
@@ -46,8 +47,6 @@ pub struct Passing {
     /// The socket's network namespace.
     sent_netns: u32,
     padding: u32,
-    /// Where the network header of the one lies that leaves now.
-    leaves_at: u64,
 }
 
 const ICMPV6: u8 = 58;
@@ -60,6 +59,19 @@ const LOOPBACK_IFINDEX: u32 = 1;
 #[inline(always)]
 pub fn stacking() -> u32 {
     STACKING.get(0).copied().unwrap_or(0)
+}
+
+/// Whether a packet came in by this interface before: encrypted (`gro_cells_receive` in `xfrm_input`). An
+/// interface of IPsec's own gets only what was decrypted.
+#[inline(always)]
+pub fn came_before(skb: *mut __sk_buff, ifindex: u32) -> bool {
+    ipsec::is_decrypted(skb) && !decrypts(ifindex)
+}
+
+/// Whether an interface gets what IPsec has decrypted, and counts it so.
+#[inline(always)]
+pub fn decrypts(ifindex: u32) -> bool {
+    interface::layout(ifindex).flags & link::DECRYPTS != 0
 }
 
 /// A packet came in by an interface: notes the one below that brought it there.
@@ -327,21 +339,26 @@ pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     }
 }
 
-/// Bytes that the headers of a tunnel take at most.
-const TUNNEL_HEADERS: u64 = 256;
-
-/// Whether a packet that leaves holds the one that was forwarded last: a tunnel has put its headers in front
-/// of it, and taken away where it came from (`skb_scrub_packet`).
+/// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its
+/// headers in front of it, and taken away where it came from (`skb_scrub_packet`).
 #[inline(always)]
-pub fn holds_forwarded(skb: *mut __sk_buff, start: u64) -> bool {
-    PASSING.get_ptr_mut(0).is_some_and(|passing| {
-        // SAFETY: a live map value, this CPU's own. Once it was there, the verifier takes the pointer for a
-        // number ("math between pkt pointer and register with unbounded min value is not allowed").
-        let (left, left_at, start) = unsafe {
-            (&raw mut (*passing).leaves_at).write_volatile(start);
-            let start = (&raw const (*passing).leaves_at).read_volatile();
-            ((*passing).left, (*passing).left_at, start)
-        };
-        left == skb as u64 && left_at > start && left_at - start < TUNNEL_HEADERS
-    })
+pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32) -> bool {
+    let Some(passing) = PASSING.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: a live map value, this CPU's own.
+    let (left, left_from, left_by, left_after) = unsafe {
+        let passing = &*passing;
+        (
+            passing.left,
+            passing.left_from,
+            passing.left_by,
+            passing.left_after,
+        )
+    };
+    // Nothing has come in since, so it is no other packet in the same buffer.
+    left == skb as u64
+        && left_by != ifindex
+        && account::interface(left_from, Direction::Ingress)
+            .is_some_and(|counters| account::received(counters) == left_after)
 }

@@ -12,12 +12,12 @@ use flow_common::{Class, IpAddress, Loss};
 use crate::{
     account::{self, Peer, Taker, Way},
     calls::{self, Call},
-    identity, interface,
+    identity, interface, ipsec,
     kernel::{self, AF_INET6, Address, HOST_NETNS, SOCK_ADDR_UADDR, is_inet},
     life,
     maps::lose,
     packet, peer, process,
-    sight::{self, FRAGMENTS},
+    sight::{self, FRAGMENTS, IPSEC},
     socket::{self, NoEntry, address6},
     stack, verdict,
 };
@@ -241,7 +241,15 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
                     Way::Received => packet,
                 };
             }
-            account::wire(entry, way, &packet);
+            if way == Way::Received && sight::has_seen(IPSEC) {
+                let encrypted = ipsec::as_it_came(skb, packet);
+                account::wire(entry, way, &encrypted);
+                if !stack::decrypts(ifindex) {
+                    packet = encrypted;
+                }
+            } else {
+                account::wire(entry, way, &packet);
+            }
             peer::of_packet(skb, way, cookie, sock, entry);
             // SAFETY: a live map value.
             (entry, unsafe { (*entry).netns })

@@ -6,7 +6,9 @@ use flow_common::interface::{Class, Direction, stacking};
 use crate::{
     account::{self, Taker},
     interface::{self, egress_class},
-    packet, sight, stack,
+    packet,
+    sight::{self, IPSEC},
+    stack,
 };
 
 /// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
@@ -24,6 +26,9 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header });
     sight::look(skb, &network);
+    if sight::has_seen(IPSEC) && stack::came_before(skb, ifindex) {
+        return TC_ACT_UNSPEC;
+    }
     let packet = packet::measure(skb, network.offset);
     account::add_frame(counters, Class::Total, &packet);
     if !network.is_ip {

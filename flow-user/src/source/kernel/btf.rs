@@ -32,7 +32,7 @@ pub struct Btf {
     strings: usize,
     /// Offset in `data` of each type; index 0 is type 1.
     types: Vec<u32>,
-    /// (hash of the name, type id) of structs, unions, functions and tracepoints; sorted.
+    /// (hash of the name, type id) of structs, unions, enums, functions and tracepoints; sorted.
     names: Vec<(u32, u32)>,
 }
 
@@ -128,6 +128,18 @@ impl Btf {
         })
     }
 
+    /// Value of an enumerator, where its enum has 32 bits. `None` when there is no such enum or value.
+    pub fn enumerator(&self, enum_name: &str, name: &str) -> Option<u32> {
+        let ty = self
+            .named(enum_name)
+            .find(|ty| ty.kind == kind::ENUM && ty.vlen != 0)?;
+        (0..ty.vlen).find_map(|index| {
+            let at = ty.tail + index * ENUMERATOR_BYTES;
+            let is_it = self.name(read_u32(&self.data, at)?) == name.as_bytes();
+            is_it.then(|| read_u32(&self.data, at + 4))?
+        })
+    }
+
     /// Number of arguments of the kernel's tracepoint of this name, if it has that tracepoint.
     pub fn tracepoint(&self, name: &str) -> Option<usize> {
         let full_name = format!("{TRACEPOINT_PREFIX}{name}");
@@ -168,6 +180,7 @@ mod kind {
 
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
+const ENUMERATOR_BYTES: usize = 8;
 
 /// The fixed part of a type.
 #[derive(Clone, Copy)]
@@ -248,7 +261,7 @@ impl Btf {
                 .ok_or(BtfError::Truncated)?;
             let name = self.name(ty.name);
             let wanted = match ty.kind {
-                kind::STRUCT | kind::UNION | kind::FUNC => !name.is_empty(),
+                kind::STRUCT | kind::UNION | kind::FUNC | kind::ENUM => !name.is_empty(),
                 kind::TYPEDEF => name.starts_with(TRACEPOINT_PREFIX.as_bytes()),
                 _ => false,
             };

@@ -74,6 +74,12 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
         Ok(of_verdicts) => offsets.extend(of_verdicts),
         Err(error) => log::info!("packets that others refuse are counted: {error}"),
     }
+    let of_decrypted = offsets::of_decrypted(btf);
+    let reads_sec_path = u8::from(of_decrypted.is_ok());
+    match of_decrypted {
+        Ok(of_decrypted) => offsets.extend(of_decrypted),
+        Err(error) => log::info!("decrypted packets are counted as such: {error}"),
+    }
     let netns = host_netns().map_err(LoadError::Netns)?;
     let for_test = sizes::for_test();
     let mut loader = EbpfLoader::new();
@@ -88,6 +94,7 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     loader.override_global("TYPED_TASK", &typed_task, true);
     loader.override_global("READS_SKB", &reads_skb, true);
     loader.override_global("READS_VERDICT", &reads_verdict, true);
+    loader.override_global("READS_SEC_PATH", &reads_sec_path, true);
     let cgroup_lives = u8::from(report.uses(Backend::CgroupSockets));
     loader.override_global("CGROUP_LIVES", &cgroup_lives, true);
     let gives_cookies = u8::from(report.gives_cookies());

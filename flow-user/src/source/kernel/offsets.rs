@@ -107,6 +107,24 @@ const VERDICT_MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("PROG_ARRAY_ITEMS", "bpf_prog_array", "items", 0),
 ];
 
+/// The same, of the members that say what was decrypted.
+#[rustfmt::skip]
+const DECRYPTED_MEMBERS: &[(&str, &str, &str, u32)] = &[
+    ("SKB_ACTIVE_EXTENSIONS", "sk_buff", "active_extensions", 1),
+    ("SKB_EXTENSIONS", "sk_buff", "extensions", 8),
+    ("EXTENSIONS_OFFSET", "skb_ext", "offset[0]", 1),
+    ("SEC_PATH_LENGTH", "sec_path", "len", 4),
+    ("SEC_PATH_STATES", "sec_path", "xvec[0]", 8),
+    ("XFRM_MODE", "xfrm_state", "props.mode", 1),
+    ("XFRM_HEADER", "xfrm_state", "props.header_len", 4),
+    ("XFRM_TRAILER", "xfrm_state", "props.trailer_len", 4),
+    ("XFRM_FAMILY", "xfrm_state", "props.family", 2),
+    ("XFRM_AEAD", "xfrm_state", "aead", 8),
+    ("XFRM_AUTH", "xfrm_state", "aalg", 8),
+    ("AEAD_ICV_BITS", "xfrm_algo_aead", "alg_icv_len", 4),
+    ("AUTH_ICV_BITS", "xfrm_algo_auth", "alg_trunc_len", 4),
+];
+
 /// Bits of a structure: the global for their first byte, the one for the first bit's number in that byte, the
 /// structure, the member, how many bits there are at least.
 type Bits = (&'static str, &'static str, &'static str, &'static str, u32);
@@ -166,6 +184,20 @@ pub fn of_packets(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
     for member in PACKET_BITS {
         offsets.extend(bits(btf, *member)?);
     }
+    Ok(offsets)
+}
+
+/// The same for what was decrypted, with the number of the extension that a decrypted packet has.
+///
+/// # Errors
+/// As of [`resolve`]. Then the programs are to read none of them.
+pub fn of_decrypted(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
+    let mut offsets = members(btf, DECRYPTED_MEMBERS)?;
+    let (structure, path) = ("skb_ext_id", "SKB_EXT_SEC_PATH");
+    let extension = btf.enumerator(structure, path);
+    let extension = extension.and_then(|extension| u16::try_from(extension).ok());
+    let missing = OffsetError::Missing { structure, path };
+    offsets.push(("SEC_PATH_EXTENSION", extension.ok_or(missing)?));
     Ok(offsets)
 }
 

@@ -19,6 +19,8 @@ pub struct Stacking {
 const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
 /// Kinds whose packets a process reads from a device file.
 const TAPS: [&str; 2] = ["macvtap", "ipvtap"];
+/// Kinds that get what IPsec decrypted.
+const DECRYPTS: [&str; 3] = ["xfrm", "vti", "vti6"];
 /// Interfaces of this kind give back what they get (`ifb_ri_tasklet`).
 const LOOPS: &str = "ifb";
 
@@ -84,6 +86,7 @@ impl Stacking {
                 (link::BELOW_QUEUED, below_queued.contains(&ifindex)),
                 (link::TAP, is_tap),
                 (link::IN_VRF, is_in_vrf),
+                (link::DECRYPTS, kind(link, &DECRYPTS)),
             ] {
                 if is_set {
                     flags |= bit;
