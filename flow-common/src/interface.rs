@@ -37,8 +37,12 @@ pub struct LinkLayout {
     pub flags: u32,
     /// Index of the bridge, bond or VRF that it is a port of; 0 without one.
     pub master: u32,
+    /// Index of the one interface below it; 0 if there is none, or several.
+    pub lower: u32,
+    /// Bytes of the largest packet.
+    pub mtu: u32,
 }
-const _: () = assert!(size_of::<LinkLayout>() == 24);
+const _: () = assert!(size_of::<LinkLayout>() == 32);
 plain!(LinkLayout);
 
 /// Bits of [`LinkLayout::flags`].
@@ -62,6 +66,22 @@ pub mod link {
     pub const DECRYPTS: u32 = 256;
     /// Its master is a VRF, which takes what comes in and has no ingress of its own.
     pub const IN_VRF: u32 = 64;
+}
+
+/// Bits of [`InterfaceCounters::kinds`].
+pub mod kinds {
+    /// There may be interfaces below it.
+    pub const UPPER: u32 = 1;
+    /// It fills packets up to a multiple of 16 bytes, and counts them so (WireGuard).
+    pub const PADS: u32 = 2;
+}
+
+/// Bits of the one element of the map `SIGHTS`: what came by that most hosts never see.
+pub mod sight {
+    /// A fragment of an IP packet passed an interface or was sent.
+    pub const FRAGMENTS: u32 = 1;
+    /// A packet of IPsec passed an interface.
+    pub const IPSEC: u32 = 2;
 }
 
 /// Bits of the one element of the map `STACKING`: what the host has. Without any of it each packet
@@ -161,7 +181,8 @@ pub struct InterfaceCounters {
     pub lower_tags: u32,
     /// Bytes of the link header. The loader writes it when it makes the entry.
     pub header: u32,
-    pub padding: u32,
+    /// Bits of [`kinds`]. As `header`.
+    pub kinds: u32,
 }
 const _: () = assert!(size_of::<InterfaceCounters>() == 224);
 plain!(InterfaceCounters);

@@ -16,7 +16,7 @@ use crate::{
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
-    peer, process, socket,
+    peer, process, socket, stack,
 };
 
 /// Which way bytes went, seen from the process or socket.
@@ -347,7 +347,8 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
             (is_copy, (*counters).lower)
         };
         if taker == Taker::Only || !is_copy {
-            add_frame(counters, class, &packet.with_header(tags));
+            let packet = stack::as_it_counts(packet.with_header(tags), at, counters);
+            add_frame(counters, class, &packet);
         }
         if lower == 0 {
             return;

@@ -32,6 +32,8 @@ pub const UNKNOWN: LinkLayout = LinkLayout {
     gso_max_segments: u32::MAX,
     flags: 0,
     master: 0,
+    lower: 0,
+    mtu: 0,
 };
 
 /// Where a packet's network header is.

@@ -95,6 +95,7 @@ pub fn as_it_came(skb: *mut __sk_buff, packet: Packet) -> Packet {
         bytes: first * (frames - 1) + last,
         frames,
         header_bytes: 0,
+        segment: 0,
         is_unusual: packet.is_unusual,
     }
 }

@@ -10,6 +10,8 @@ use crate::{
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
+/// What WireGuard fills packets up to (`MESSAGE_PADDING_MULTIPLE`).
+const PAD: u64 = 16;
 const UDP_HEADER: u32 = 8;
 const SCTP_HEADER: u32 = 12;
 const IPV6_HEADER: u32 = 40;
@@ -39,6 +41,8 @@ pub struct Packet {
     pub frames: u64,
     /// Bytes that segmentation adds: the headers it repeats, from the same layer.
     pub header_bytes: u64,
+    /// Bytes of each segment but the last, its headers included; of a buffer of several segments only.
+    pub segment: u64,
     /// A buffer whose headers are more than IP's and TCP's or UDP's: not every interface that segments can do
     /// it with these.
     pub is_unusual: bool,
@@ -65,6 +69,7 @@ fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packe
         bytes: u64::from(len),
         frames: 1,
         header_bytes: 0,
+        segment: 0,
         is_unusual: false,
     };
     if size == 0 {
@@ -90,6 +95,7 @@ fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packe
     packet.is_unusual = is_unusual;
     if segments > 1 {
         packet.frames = u64::from(segments);
+        packet.segment = u64::from(header) + u64::from(size);
         packet.header_bytes = u64::from(segments - 1) * u64::from(header) - u64::from(jumbo);
     }
     packet
@@ -103,7 +109,24 @@ impl Packet {
             bytes: self.bytes + self.header_bytes,
             frames: self.frames,
             header_bytes: 0,
+            segment: 0,
             is_unusual: self.is_unusual,
+        }
+    }
+
+    /// The same packet with each segment filled up to a multiple of [`PAD`] bytes, as far as the largest
+    /// packet goes (`calculate_skb_padding` of WireGuard).
+    pub fn padded(&self, mtu: u32) -> Self {
+        let mtu = u64::from(mtu);
+        let pad = |bytes: u64| {
+            let padded = (bytes + PAD - 1) & !(PAD - 1);
+            padded.min(mtu).saturating_sub(bytes)
+        };
+        let full = self.frames - 1;
+        let last = (self.bytes + self.header_bytes).saturating_sub(self.segment * full);
+        Self {
+            bytes: self.bytes + pad(self.segment) * full + pad(last),
+            ..*self
         }
     }
 
@@ -113,6 +136,7 @@ impl Packet {
         Self {
             bytes: self.bytes + u64::from(header) * self.buffers,
             header_bytes: self.header_bytes + repeated,
+            segment: self.segment + u64::from(header),
             ..*self
         }
     }
@@ -125,6 +149,7 @@ impl Packet {
             bytes: self.bytes.saturating_sub(u64::from(header) * self.buffers),
             frames: self.frames,
             header_bytes: self.header_bytes.saturating_sub(repeated),
+            segment: self.segment.saturating_sub(u64::from(header)),
             is_unusual: self.is_unusual,
         }
     }
@@ -197,6 +222,7 @@ impl Packet {
             bytes,
             frames: fragments,
             header_bytes: 0,
+            segment: 0,
             is_unusual: false,
         }
     }

@@ -5,10 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 
 use crate::{interface::Network, maps::SIGHTS, packet};
 
-/// A fragment of an IP packet passed an interface or was sent.
-pub const FRAGMENTS: u32 = 1 << 0;
-/// A packet of IPsec passed an interface.
-pub const IPSEC: u32 = 1 << 1;
+pub use flow_common::interface::sight::{FRAGMENTS, IPSEC};
 
 const IPV6_HEADER: u32 = 40;
 const UDP: u8 = 17;

@@ -8,8 +8,8 @@
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use flow_common::{
-    Class, Direction, ForeignKey, InterfaceCounters,
-    interface::{foreign, link, stacking},
+    Class, Direction, ForeignKey, InterfaceCounters, LinkLayout,
+    interface::{foreign, kinds, link, stacking},
 };
 
 use crate::{
@@ -42,8 +42,9 @@ pub struct Passing {
     /// The interface by which it left first.
     left_by: u32,
     left_after: u64,
-    /// Where the network header of the one lies that a socket sent.
+    /// Where the network header of the one lies that a socket sent, and the address of that socket.
     sent_at: u64,
+    sent_by: u64,
     /// The socket's network namespace.
     sent_netns: u32,
     padding: u32,
@@ -74,6 +75,17 @@ pub fn decrypts(ifindex: u32) -> bool {
     interface::layout(ifindex).flags & link::DECRYPTS != 0
 }
 
+/// A packet as its interface counts it.
+#[inline(always)]
+pub fn as_it_counts(packet: Packet, ifindex: u32, counters: *const InterfaceCounters) -> Packet {
+    // SAFETY: a live map value.
+    if unsafe { (*counters).kinds } & kinds::PADS == 0 {
+        packet
+    } else {
+        packet.padded(interface::layout(ifindex).mtu)
+    }
+}
+
 /// A packet came in by an interface: notes the one below that brought it there.
 ///
 /// From interface to interface the kernel goes at once, so it is the packet that came in last
@@ -95,12 +107,18 @@ pub fn came_in(
     // SAFETY: live map values, this CPU's own.
     unsafe {
         let tags = network.offset.wrapping_sub((*counters).header);
-        if (*passing).came_at == start
-            && (*passing).came_by != ifindex
-            && interface::layout(ifindex).flags & link::UPPER != 0
-        {
-            (*counters).lower = (*passing).came_by;
-            (*counters).lower_tags = (*passing).came_tags.saturating_sub(tags);
+        if (*counters).kinds & kinds::UPPER != 0 {
+            if (*passing).came_at == start && (*passing).came_by != ifindex {
+                (*counters).lower = (*passing).came_by;
+                (*counters).lower_tags = (*passing).came_tags.saturating_sub(tags);
+            } else {
+                // It waited in between, or was copied: of several it may have come by any.
+                let lower = interface::layout(ifindex).lower;
+                if lower != (*counters).lower {
+                    (*counters).lower = lower;
+                    (*counters).lower_tags = 0;
+                }
+            }
         }
         (*passing).came_at = start;
         (*passing).came_by = ifindex;
@@ -155,7 +173,7 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
         // `rt6_need_strict`
         let is_local = destination == 0xff || destination == 0xfe && second & 0xc0 == 0x80;
         let kind = packet::byte(skb, network.offset + IPV6_HEADER, 0).unwrap_or(0);
-        !is_local && !(next == ICMPV6 && NDISC.contains(&kind))
+        !(is_local || next == ICMPV6 && NDISC.contains(&kind))
     };
     if is_counted {
         // SAFETY: a live map value.
@@ -168,7 +186,7 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
 /// A packet passes cgroup_skb on its way out: notes the network namespace of its socket for the
 /// classifiers, which it reaches next.
 #[inline(always)]
-pub fn sent(start: u64, netns: u32) {
+pub fn sent(start: u64, sk: *const bpf_sock, netns: u32) {
     if stacking() == 0 {
         return;
     }
@@ -176,6 +194,7 @@ pub fn sent(start: u64, netns: u32) {
         // SAFETY: a live map value, this CPU's own.
         unsafe {
             (*passing).sent_at = start;
+            (*passing).sent_by = sk as u64;
             (*passing).sent_netns = netns;
         }
     }
@@ -193,7 +212,8 @@ pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
     if is_full && let Some(passing) = PASSING.get_ptr(0) {
         // SAFETY: a live map value, this CPU's own.
         unsafe {
-            if (*passing).sent_at == start && (*passing).sent_netns != 0 {
+            let is_same = (*passing).sent_at == start && (*passing).sent_by == sk as u64;
+            if is_same && (*passing).sent_netns != 0 {
                 return (*passing).sent_netns != host;
             }
         }
@@ -262,14 +282,14 @@ pub fn leaves_first(
     let mut first = ifindex;
     if layout.flags & link::BELOW_QUEUED != 0
         && !again
-        && was_queued(skb, start, came_from, layout.master)
+        && was_queued(skb, start, came_from, &layout)
     {
         // Its copies for other ports follow.
         again = true;
         first = 0;
     }
     if layout.flags & link::QUEUED != 0 {
-        queue(buffer, start, ifindex);
+        queue(buffer, start, came_from);
     }
     if !again || first == 0 {
         // SAFETY: a live map value, this CPU's own.
@@ -287,25 +307,33 @@ pub fn leaves_first(
 /// Remembers a packet that may wait: whoever copies its headers keeps the buffer, whoever makes another
 /// buffer keeps the headers.
 #[inline(always)]
-fn queue(buffer: u64, start: u64, ifindex: u32) {
-    let _ = QUEUED.insert(buffer, ifindex, 0);
-    let _ = QUEUED.insert(start, ifindex, 0);
+fn queue(buffer: u64, start: u64, came_from: u32) {
+    let _ = QUEUED.insert(buffer, came_from, 0);
+    let _ = QUEUED.insert(start, came_from, 0);
+}
+
+/// Whether a packet of this interface was remembered by a key; it is no more.
+#[inline(always)]
+fn was_remembered(key: u64, came_from: u32) -> bool {
+    // SAFETY: the value is copied at once.
+    let known = unsafe { QUEUED.get(key) }.copied();
+    known == Some(came_from) && QUEUED.remove(key).is_ok()
 }
 
 /// Whether a packet has waited at an upper interface, and so left there first. Its queue may have cut it
 /// into segments (`tbf_segment`), which nobody remembers.
 #[inline(always)]
-fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, master: u32) -> bool {
-    if master != 0 {
+fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayout) -> bool {
+    if layout.master != 0 {
         // A bridge hands on what other ports received; all else it sent itself.
-        return interface::layout(came_from).master != master;
+        return interface::layout(came_from).master != layout.master;
     }
     // SAFETY: a field that a TC program may read.
     if unsafe { (*skb).vlan_present } != 0 {
         return true;
     }
-    let by_buffer = QUEUED.remove(skb as u64).is_ok();
-    let by_place = QUEUED.remove(start).is_ok();
+    let by_buffer = was_remembered(skb as u64, came_from);
+    let by_place = was_remembered(start, came_from);
     by_buffer || by_place
 }
 

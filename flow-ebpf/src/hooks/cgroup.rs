@@ -268,7 +268,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     // SAFETY: a field of the context.
     let start = unsafe { (*skb).data as u64 };
     if way == Way::Sent {
-        stack::sent(start, netns);
+        stack::sent(start, sock, netns);
     } else if netns != HOST_NETNS.load() {
         stack::delivered_elsewhere(netns, ifindex, start, &packet);
     } else if !interface::is_looped_back(skb) {

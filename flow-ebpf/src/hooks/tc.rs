@@ -30,6 +30,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let packet = packet::measure(skb, network.offset);
+    let packet = stack::as_it_counts(packet, ifindex, counters);
     account::add_frame(counters, Class::Total, &packet);
     if !network.is_ip {
         account::add_frame(counters, Class::NotIp, &packet);
@@ -60,10 +61,11 @@ pub fn egress(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let class = egress_class(skb, &network, stacking);
+    let counted = stack::as_it_counts(packet, ifindex, counters);
     if interface::is_cut(skb, &packet, &interface::layout_for(skb)) {
-        account::add_frame(counters, class, &packet.cut());
+        account::add_frame(counters, class, &counted.cut());
     } else {
-        account::add_frame(counters, class, &packet);
+        account::add_frame(counters, class, &counted);
     }
     if stacking & stacking::LOOPS != 0 {
         stack::loops(ifindex, class, &packet);

@@ -200,17 +200,18 @@ impl InterfaceTable {
     /// Drops the interfaces that are gone for longer than the history.
     pub(super) fn expire(&mut self, now: Instant) {
         let history = self.history;
-        let is_over = |_: &u32, entry: &mut Entry| {
-            entry
-                .row
-                .gone
-                .is_some_and(|gone| now.since(gone) >= history)
+        let is_over = |entry: &Entry| {
+            let gone = entry.row.gone;
+            gone.is_some_and(|gone| now.since(gone) >= history)
         };
-        let over: Vec<Entry> = (self.entries.extract_if(.., is_over))
-            .map(|(_, entry)| entry)
+        let over: Vec<u32> = (self.entries.iter())
+            .filter(|(_, entry)| is_over(entry))
+            .map(|(ifindex, _)| *ifindex)
             .collect();
-        for entry in over {
-            self.keep(&entry.row, entry.accounts);
+        for ifindex in over {
+            if let Some(entry) = self.entries.remove(&ifindex) {
+                self.keep(&entry.row, entry.accounts);
+            }
         }
     }
 

@@ -22,6 +22,9 @@ pub struct Link {
     pub name: Arc<str>,
     /// Whether it is up and can carry frames.
     pub up: bool,
+    /// Whether somebody has set it up. It may carry frames before the kernel says that it can
+    /// (`linkwatch_event` waits for up to a second).
+    pub is_set_up: bool,
     /// Its kind where it is virtual, such as `veth` or `bridge`.
     pub kind: Option<Arc<str>>,
     /// Its hardware type, an `ARPHRD_*` number.
@@ -32,6 +35,8 @@ pub struct Link {
     pub parent: Option<Parent>,
     /// Whether what leaves by it may wait in a queue.
     pub queues: bool,
+    /// Bytes of its largest packet.
+    pub mtu: u32,
     pub gso: GsoLimits,
     pub counters: Counters,
 }
@@ -88,8 +93,9 @@ pub enum LinkChange {
         ifindex: u32,
         counters: Option<Counters>,
     },
-    /// So much happened that some of it was lost, or queues or filters changed: list the interfaces
-    /// again.
+    /// Filters changed, and with them mirrors perhaps.
+    Filters,
+    /// So much happened that some of it was lost, or a queue changed: list the interfaces again.
     Relist,
 }
 
@@ -249,7 +255,13 @@ impl Monitor {
             let waiting = &mut self.waiting;
             let heard = ready.try_io(|netlink| {
                 let netlink = netlink.get_mut();
-                netlink.notifications(|message| waiting.extend(change(message)))
+                netlink.notifications(|message| {
+                    let change = change(message);
+                    // Many filters may change at once.
+                    if change.is_some() && waiting.back() != change.as_ref() {
+                        waiting.extend(change);
+                    }
+                })
             });
             match heard {
                 Ok(Err(error)) if is_overrun(&error) => self.forget(),
@@ -336,7 +348,7 @@ pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
             let mut attributes = attributes(message.body.get(TC_BYTES..)?);
             let is_program =
                 attributes.any(|(kind, value)| kind == TCA_KIND && value.starts_with(b"bpf"));
-            (!is_program).then_some(LinkChange::Relist)
+            (!is_program).then_some(LinkChange::Filters)
         }
         _ => None,
     }
@@ -394,11 +406,13 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
         ifindex,
         name: Arc::from(""),
         up: flags & needed == needed,
+        is_set_up: flags & libc::IFF_UP as u32 != 0,
         kind: None,
         hardware: u16_at(body, 2)?,
         master: None,
         parent: None,
         queues: false,
+        mtu: 0,
         gso: GsoLimits::default(),
         counters: Counters::default(),
     };
@@ -415,6 +429,7 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
             libc::IFLA_LINK => parent = u32_at(value, 0).filter(|parent| *parent != 0),
             libc::IFLA_LINK_NETNSID => netns_id = u32_at(value, 0),
             libc::IFLA_QDISC => found.queues = &*text(value) != "noqueue",
+            libc::IFLA_MTU => limit(&mut found.mtu, value),
             libc::IFLA_GSO_MAX_SIZE => limit(&mut found.gso.max_size, value),
             libc::IFLA_GSO_MAX_SEGS => limit(&mut found.gso.max_segments, value),
             IFLA_GSO_IPV4_MAX_SIZE => found.gso.ipv4_max_size = u32_at(value, 0),
@@ -467,6 +482,8 @@ impl Link {
             gso_max_segments: self.gso.max_segments,
             flags: 0,
             master: 0,
+            lower: 0,
+            mtu: self.mtu,
         }
     }
 

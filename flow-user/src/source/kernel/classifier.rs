@@ -55,6 +55,8 @@ pub struct Classifiers {
     layouts: aya::maps::HashMap<MapData, u32, LinkLayout>,
     /// What the host has of interfaces on top of others.
     stacking: aya::maps::Array<MapData, u32>,
+    /// What has come by that most hosts never see.
+    sights: aya::maps::Array<MapData, u32>,
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
@@ -87,6 +89,8 @@ pub struct Link<'a> {
     pub ifindex: u32,
     pub name: &'a str,
     pub layout: LinkLayout,
+    /// Bits of [`flow_common::interface::kinds`].
+    pub kinds: u32,
 }
 
 impl Classifiers {
@@ -111,6 +115,7 @@ impl Classifiers {
             counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
             layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
             stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
+            sights: aya::maps::Array::try_from(super::loader::take(ebpf, "SIGHTS")?)?,
             attached: HashMap::new(),
             way,
             lock,
@@ -193,7 +198,7 @@ impl Classifiers {
         self.describe_link(link)?;
         for direction in [Direction::Ingress, Direction::Egress] {
             self.counters
-                .insert(key(link.ifindex, direction), zeroes(link.layout.header)?, 0)?;
+                .insert(key(link.ifindex, direction), zeroes(link)?, 0)?;
         }
         let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
         // Written down before anything is attached: whatever fails below, this is taken away again.
@@ -289,6 +294,9 @@ impl Classifiers {
         for class in [Class::Socket, Class::Forwarded] {
             add_header(&mut ingress[class as usize], header);
         }
+        if self.sights.get(&0, 0)? & flow_common::interface::sight::IPSEC != 0 {
+            leave_out_encryption(&mut ingress);
+        }
         Ok((ingress, egress))
     }
 
@@ -366,6 +374,15 @@ fn add(sum: &mut ClassCount, part: &PacketCount) {
     sum.header_bytes += Bytes(part.header_bytes);
 }
 
+/// What is forwarded encrypted is measured as it leaves. What that adds did not come in.
+fn leave_out_encryption(ingress: &mut Counts) {
+    let of = |class: Class| ingress[class as usize].bytes;
+    let others = of(Class::Socket) + of(Class::PacketSocket) + of(Class::NotIp);
+    let most = of(Class::Total).since(others);
+    let forwarded = &mut ingress[Class::Forwarded as usize].bytes;
+    *forwarded = (*forwarded).min(most);
+}
+
 /// Adds a link header to each buffer, and to each segment that repeats it.
 fn add_header(count: &mut ClassCount, header: u64) {
     count.bytes += Bytes(header * count.packets);
@@ -379,10 +396,11 @@ fn key(ifindex: u32, direction: Direction) -> InterfaceKey {
     }
 }
 
-fn zeroes(header: u32) -> Result<PerCpuValues<InterfaceCounters>, AttachError> {
+fn zeroes(link: Link<'_>) -> Result<PerCpuValues<InterfaceCounters>, AttachError> {
     let cpus = nr_cpus().map_err(|(_, error)| AttachError::Cpus(error))?;
     let zero = InterfaceCounters {
-        header,
+        header: link.layout.header,
+        kinds: link.kinds,
         ..InterfaceCounters::default()
     };
     PerCpuValues::try_from(vec![zero; cpus]).map_err(AttachError::Cpus)

@@ -29,13 +29,23 @@ const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 /// By interface of another namespace: the index of the host's interface, or [`foreign::UNRELATED`].
 type Carriers = HashMap<ForeignKey, u32>;
 
+/// What a search has found.
+#[derive(Debug)]
+pub struct Found {
+    /// The interfaces it was for.
+    wanted: Vec<ForeignKey>,
+    carriers: io::Result<Carriers>,
+}
+
 /// Follows it: the programs note each interface at which packets arrive, and those are looked for.
 pub struct Foreign {
     carriers: aya::maps::HashMap<MapData, ForeignKey, u32>,
     seen: PerCpuArray<MapData, u64>,
     /// How many interfaces the programs had noted when they were last looked for.
     looked_for: u64,
-    search: Option<JoinHandle<io::Result<Carriers>>>,
+    /// Whether what is known may be of others by now.
+    in_doubt: bool,
+    search: Option<JoinHandle<Found>>,
     /// Whether any of the host's interfaces carries others' packets.
     pub any: bool,
 }
@@ -50,21 +60,29 @@ impl Foreign {
             carriers: aya::maps::HashMap::try_from(loader::take(ebpf, "FOREIGN")?)?,
             seen: PerCpuArray::try_from(loader::take(ebpf, "FOREIGN_SEEN")?)?,
             looked_for: 0,
+            in_doubt: false,
             search: None,
             any: false,
         };
-        match find(None) {
-            Ok(mut found) => {
-                // The others are noted once they receive something.
-                found.retain(|_, lower| *lower != foreign::UNRELATED);
-                foreign.take(&found);
-            }
-            Err(error) => log::warn!("cannot look into other network namespaces: {error}"),
-        }
+        // Those that no interface of this host carries are noted once they receive something.
+        let carriers = find(None).map(|mut found| {
+            found.retain(|_, lower| *lower != foreign::UNRELATED);
+            found
+        });
+        foreign.take(Found {
+            wanted: Vec::new(),
+            carriers,
+        });
         Ok(foreign)
     }
 
-    /// Looks for interfaces that the programs have noted since, beside everything else.
+    /// What is known is to be looked for again.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
+    }
+
+    /// Looks for interfaces that the programs have noted since, beside everything else; for all of them
+    /// where what is known is in doubt.
     pub fn look(&mut self) {
         let seen: u64 = match self.seen.get(&0, 0) {
             Ok(values) => values.iter().sum(),
@@ -73,54 +91,62 @@ impl Foreign {
                 return;
             }
         };
-        if self.search.is_some() || seen == self.looked_for {
+        if self.search.is_some() || !self.in_doubt && seen == self.looked_for {
             return;
         }
         self.looked_for = seen;
-        let wanted: HashSet<u32> = self.unknown().map(|key| key.netns).collect();
-        self.search = Some(task::spawn_blocking(move || find(Some(&wanted))));
+        let is_wanted = |lower: u32| self.in_doubt || lower == foreign::NEW;
+        let wanted: Vec<ForeignKey> = self
+            .carriers
+            .iter()
+            .flatten()
+            .filter(|(_, lower)| is_wanted(*lower))
+            .map(|(key, _)| key)
+            .collect();
+        self.in_doubt = false;
+        if wanted.is_empty() {
+            return;
+        }
+        self.search = Some(task::spawn_blocking(move || {
+            let netns = wanted.iter().map(|key| key.netns).collect();
+            let carriers = find(Some(&netns));
+            Found { wanted, carriers }
+        }));
     }
 
     /// Waits for what was found. Nothing is lost when the future is dropped.
-    pub async fn found(&mut self) -> Carriers {
-        let Some(search) = &mut self.search else {
-            return future::pending().await;
-        };
-        let found = search.await;
-        self.search = None;
-        match found {
-            Ok(Ok(carriers)) => carriers,
-            Ok(Err(error)) => {
-                log::debug!("cannot look into other network namespaces: {error}");
-                Carriers::new()
-            }
-            Err(error) => {
-                log::debug!("the search in other network namespaces: {error}");
-                Carriers::new()
+    pub async fn found(&mut self) -> Found {
+        loop {
+            let Some(search) = &mut self.search else {
+                return future::pending().await;
+            };
+            let found = search.await;
+            self.search = None;
+            match found {
+                Ok(found) => return found,
+                Err(error) => log::debug!("the search in other network namespaces: {error}"),
             }
         }
     }
 
-    /// Hands what was found to the programs. What was not found is unrelated.
-    pub fn take(&mut self, found: &Carriers) {
-        let unknown: Vec<ForeignKey> = self.unknown().collect();
-        let lacking = unknown.iter().filter(|key| !found.contains_key(key));
+    /// Hands what was found to the programs. What was looked for in vain is unrelated.
+    pub fn take(&mut self, found: Found) {
+        let Found { wanted, carriers } = found;
+        let carriers = match carriers {
+            Ok(carriers) => carriers,
+            Err(error) => {
+                log::debug!("cannot look into other network namespaces: {error}");
+                return;
+            }
+        };
+        let lacking = wanted.iter().filter(|key| !carriers.contains_key(key));
         let lacking = lacking.map(|key| (key, &foreign::UNRELATED));
-        for (key, lower) in found.iter().chain(lacking) {
+        for (key, lower) in carriers.iter().chain(lacking) {
             self.any |= *lower != foreign::UNRELATED;
             if let Err(error) = self.carriers.insert(key, lower, 0) {
                 log::debug!("interfaces of other namespaces: {error}");
             }
         }
-    }
-
-    /// Those that nobody has looked for yet.
-    fn unknown(&self) -> impl Iterator<Item = ForeignKey> {
-        self.carriers
-            .iter()
-            .flatten()
-            .filter(|(_, lower)| *lower == foreign::NEW)
-            .map(|(key, _)| key)
     }
 }
 
@@ -176,6 +202,7 @@ mod tests {
             ifindex: 7,
             name: "eth0".into(),
             up: true,
+            is_set_up: true,
             kind: Some(kind.into()),
             hardware: libc::ARPHRD_ETHER,
             master: None,
@@ -184,6 +211,7 @@ mod tests {
                 netns_id,
             }),
             queues: false,
+            mtu: 1500,
             gso: GsoLimits::default(),
             counters: Counters::default(),
         };

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, HashSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, HashSet, VecDeque, btree_map::Entry},
     future, io,
     sync::Arc,
     thread,
@@ -10,16 +10,16 @@ use std::{
 };
 
 use aya::Ebpf;
-use flow_common::{Class, ForeignKey, LinkLayout};
+use flow_common::{Class, LinkLayout};
 use tokio::{task, time};
 
 use super::{
     beginning::{Before, as_counted, since},
     classifier::{self, Classifiers, Counts, Way},
     counting::{Counting, Passed, Seen},
-    foreign::Foreign,
+    foreign::{Foreign, Found},
     own::{Expected, Own},
-    stacking::Stacking,
+    stacking::{Place, Stacking, kinds_of},
 };
 use crate::{
     event::{Bytes, ClassCount, Event, InterfaceFact, InterfaceSide},
@@ -119,7 +119,7 @@ pub enum Task {
     /// To correct the beginnings of ledgers.
     Settle,
     /// To take which interfaces carry packets of other namespaces.
-    Foreign(HashMap<ForeignKey, u32>),
+    Foreign(Found),
 }
 
 impl Frames {
@@ -196,7 +196,7 @@ impl Frames {
             classifiers.is_none_or(|classifiers| !classifiers.is_attached(known.link.ifindex))
         };
         let up = self.known.values();
-        let up = up.filter(|known| known.link.up && known.is_chosen);
+        let up = up.filter(|known| known.link.is_set_up && known.is_chosen);
         Attached {
             way: classifiers.map(Classifiers::way),
             lacking: up.clone().filter(lacks).count(),
@@ -259,7 +259,7 @@ impl Frames {
             }
             Task::Foreign(found) => {
                 if let Some(foreign) = &mut self.foreign {
-                    foreign.take(&found);
+                    foreign.take(found);
                 }
                 self.stack();
                 Vec::new()
@@ -271,7 +271,11 @@ impl Frames {
         match change {
             LinkChange::Present(link) => {
                 let ifindex = link.ifindex;
+                let is_new = !self.known.contains_key(&ifindex);
                 let is_due = self.present(link, Attaching::AtOnce);
+                if is_new {
+                    self.doubt_foreign();
+                }
                 self.stack();
                 if is_due {
                     self.attach(ebpf, ifindex);
@@ -283,8 +287,14 @@ impl Frames {
             }
             LinkChange::Gone { ifindex, counters } => {
                 let gone = self.gone(ifindex, counters);
+                self.doubt_foreign();
                 self.stack();
                 gone
+            }
+            LinkChange::Filters => {
+                self.find_mirrors();
+                self.stack();
+                Vec::new()
             }
             LinkChange::Relist => self.list().unwrap_or_else(|error| {
                 log::warn!("cannot list the interfaces: {error}");
@@ -311,13 +321,17 @@ impl Frames {
                 self.waiting.push_back(ifindex);
             }
         }
+        self.find_mirrors();
+        self.stack();
+        Ok(gone)
+    }
+
+    fn find_mirrors(&mut self) {
         match self.interfaces.mirrors() {
             Ok(mirrors) => self.mirrors = mirrors,
             // A kernel without actions has none.
             Err(error) => log::debug!("cannot list mirrors: {error}"),
         }
-        self.stack();
-        Ok(gone)
     }
 
     /// Tells the programs how the interfaces lie on top of one another, if that changed.
@@ -341,6 +355,13 @@ impl Frames {
             && let Err(error) = classifiers.describe_host(self.stacking.bits)
         {
             log::warn!("interfaces on top of others may be counted as if they were not: {error}");
+        }
+    }
+
+    /// Interfaces came or went: with them perhaps namespaces, whose numbers others get.
+    fn doubt_foreign(&mut self) {
+        if let Some(foreign) = &mut self.foreign {
+            foreign.doubt();
         }
     }
 
@@ -442,7 +463,7 @@ impl Frames {
             return false;
         };
         if !classifiers.is_attached(ifindex) {
-            return known.link.up || known.attaching == Attaching::AtOnce;
+            return known.link.is_set_up || known.attaching == Attaching::AtOnce;
         }
         if let Err(error) = classifiers.describe_link(known.described(&self.stacking)) {
             log::debug!("interface {}: {error}", known.link.name.escape_debug());
@@ -730,15 +751,22 @@ impl Known {
 
     fn described(&self, stacking: &Stacking) -> classifier::Link<'_> {
         let stacked = stacking.links.get(&self.link.ifindex);
-        let (flags, master) = stacked.copied().unwrap_or_default();
+        let place = stacked.copied().unwrap_or_default();
+        let Place {
+            flags,
+            master,
+            lower,
+        } = place;
         classifier::Link {
             ifindex: self.link.ifindex,
             name: &self.link.name,
             layout: LinkLayout {
                 flags,
                 master,
+                lower,
                 ..self.link.layout()
             },
+            kinds: kinds_of(&self.link, place),
         }
     }
 

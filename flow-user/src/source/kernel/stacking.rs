@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use flow_common::interface::{link, stacking};
+use flow_common::interface::{kinds, link, stacking};
 
 use crate::source::interfaces::Link;
 
@@ -11,9 +11,31 @@ use crate::source::interfaces::Link;
 pub struct Stacking {
     /// Bits of [`stacking`].
     pub bits: u32,
-    /// Bits of [`link`], and the master, by index of the interface.
-    pub links: BTreeMap<u32, (u32, u32)>,
+    /// By index of the interface.
+    pub links: BTreeMap<u32, Place>,
 }
+
+/// Where an interface lies among others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bits of [`link`].
+    pub flags: u32,
+    /// The bridge, bond or VRF that it is a port of, or 0.
+    pub master: u32,
+    /// The one interface below it; 0 if there is none, or several.
+    pub lower: u32,
+}
+
+/// Kinds that get packets from other interfaces, which may join them at any time.
+const MASTERS: [&str; 7] = [
+    "bridge",
+    "bond",
+    "team",
+    "vrf",
+    "hsr",
+    "batadv",
+    "openvswitch",
+];
 
 /// Kinds whose `IFLA_LINK` names the other end of a pair.
 const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
@@ -23,6 +45,23 @@ const TAPS: [&str; 2] = ["macvtap", "ipvtap"];
 const DECRYPTS: [&str; 3] = ["xfrm", "vti", "vti6"];
 /// Interfaces of this kind give back what they get (`ifb_ri_tasklet`).
 const LOOPS: &str = "ifb";
+/// Interfaces of this kind fill packets up (`calculate_skb_padding`).
+const PADS: &str = "wireguard";
+
+/// What an interface is for good, as far as its place among others shows: bits of [`kinds`].
+pub fn kinds_of(link: &Link, place: Place) -> u32 {
+    let kind = link.kind.as_deref();
+    let has_parent = link.parent.is_some_and(|parent| parent.netns_id.is_none());
+    let is_master = kind.is_some_and(|kind| MASTERS.contains(&kind));
+    let mut bits = 0;
+    if has_parent || is_master || place.flags & link::UPPER != 0 {
+        bits |= kinds::UPPER;
+    }
+    if kind == Some(PADS) {
+        bits |= kinds::PADS;
+    }
+    bits
+}
 
 impl Stacking {
     /// Works it out. `mirrors` are targets of mirrors, `carries_others` says that some of the interfaces
@@ -92,7 +131,7 @@ impl Stacking {
                     flags |= bit;
                 }
             }
-            if flags != 0 && link.up {
+            if flags != 0 && link.is_set_up {
                 // Where it is not set, flags are not looked at.
                 bits |= stacking::STACKED;
             }
@@ -100,11 +139,22 @@ impl Stacking {
                 bits |= stacking::VRF;
             }
             for (bit, is_set) in [(stacking::TAP, is_tap), (stacking::LOOPS, is_loop)] {
-                if is_set && link.up {
+                if is_set && link.is_set_up {
                     bits |= bit;
                 }
             }
-            described.insert(ifindex, (flags, link.master.unwrap_or(0)));
+            let mut lowers = pairs.iter().filter(|(_, upper)| *upper == ifindex);
+            let lower = match (lowers.next(), lowers.next()) {
+                (Some((lower, _)), None) => *lower,
+                _ => 0,
+            };
+            let master = link.master.unwrap_or(0);
+            let place = Place {
+                flags,
+                master,
+                lower,
+            };
+            described.insert(ifindex, place);
         }
         Self {
             bits,
@@ -125,11 +175,13 @@ mod tests {
             ifindex,
             name: Arc::from(format!("if{ifindex}")),
             up: true,
+            is_set_up: true,
             kind: Some(Arc::from(kind)),
             hardware: libc::ARPHRD_ETHER,
             master: None,
             parent: None,
             queues: false,
+            mtu: 1500,
             gso: GsoLimits::default(),
             counters: Counters::default(),
         }
@@ -152,7 +204,7 @@ mod tests {
         ];
         let plain = of(&pair);
         assert_eq!(plain.bits, 0);
-        assert_eq!(plain.links[&2], (0, 0));
+        assert_eq!(plain.links[&2], Place::default());
     }
 
     #[test]
@@ -174,9 +226,12 @@ mod tests {
         let vlan = below(link_of(4, "vlan"), 3, None);
         let seen = of(&[port, bridge, vlan]);
         assert_eq!(seen.bits, stacking::STACKED);
-        assert_eq!(seen.links[&2], (link::BELOW_QUEUED, 3));
-        assert_eq!(seen.links[&3].0, link::UPPER | link::QUEUED);
-        assert_eq!(seen.links[&4].0, link::UPPER);
+        let port = seen.links[&2];
+        assert_eq!((port.flags, port.master), (link::BELOW_QUEUED, 3));
+        let bridge = seen.links[&3];
+        assert_eq!(bridge.flags, link::UPPER | link::QUEUED);
+        assert_eq!(bridge.lower, 2);
+        assert_eq!(seen.links[&4].flags, link::UPPER);
     }
 
     #[test]
@@ -191,10 +246,12 @@ mod tests {
             link_of(6, "dummy"),
         ];
         let seen = Stacking::of(links.iter(), &HashSet::from([6]), false);
-        assert_eq!(seen.bits, stacking::STACKED | stacking::VRF | stacking::TAP);
-        assert_eq!(seen.links[&2], (link::IN_VRF, 3));
-        assert_eq!(seen.links[&4].0, link::UPPER | link::TAP);
-        assert_eq!(seen.links[&5].0, link::COPIES | link::LOOPS);
-        assert_eq!(seen.links[&6].0, link::COPIES);
+        let bits = stacking::STACKED | stacking::VRF | stacking::TAP | stacking::LOOPS;
+        assert_eq!(seen.bits, bits);
+        let port = seen.links[&2];
+        assert_eq!((port.flags, port.master), (link::IN_VRF, 3));
+        assert_eq!(seen.links[&4].flags, link::UPPER | link::TAP);
+        assert_eq!(seen.links[&5].flags, link::COPIES | link::LOOPS);
+        assert_eq!(seen.links[&6].flags, link::COPIES);
     }
 }

@@ -104,8 +104,9 @@ const FORWARDED: Parts = &[Part::Forwarded];
 const KERNEL: Parts = &[Part::Kernel];
 /// A process that is no socket's has the packets, such as a virtual machine.
 const PROCESS: Parts = &[Part::Forwarded, Part::Kernel];
-/// Packets are counted again as what was inside of them.
-const DECRYPTED: Parts = &[Part::Socket, Part::Kernel];
+/// Other tasks encrypt it, or it is cut into segments first: then nothing says where it came from.
+const ENCRYPTED_FORWARDED: Parts = &[Part::Forwarded, Part::Kernel];
+/// What was inside is forwarded, what was around it is the kernel's.
 const DECRYPTED_FORWARDED: Parts = &[Part::Forwarded, Part::Kernel];
 const ANY: Parts = &[Part::Socket, Part::Forwarded, Part::Kernel];
 
@@ -132,6 +133,13 @@ const ROUTED_TUNNELED: &[Passing] = &[
     at("low0", KERNEL, FORWARDED),
 ];
 const INTO_TUNNELED: &[Passing] = &[at("low0", KERNEL, FORWARDED)];
+
+const ROUTED_ENCRYPTED: &[Passing] = &[
+    at("in0", FORWARDED, FORWARDED),
+    at("top0", FORWARDED, FORWARDED),
+    at("low0", KERNEL, ENCRYPTED_FORWARDED),
+];
+const INTO_ENCRYPTED: &[Passing] = &[at("low0", KERNEL, ENCRYPTED_FORWARDED)];
 
 const ROUTED_BESIDE_IFB: &[Passing] = &[
     at("in0", FORWARDED, FORWARDED),
@@ -358,14 +366,22 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    stacked(
-        "link_ipvlan",
-        &[
-            "link add link low0 name top0 type ipvlan mode l2",
-            "link add link low0 name top1 type ipvlan mode l2",
-            "link set top1 netns THIRD",
+    Kind {
+        // What comes back is not for its address, and passes it by.
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", NOTHING, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
         ],
-    ),
+        ..stacked(
+            "link_ipvlan",
+            &[
+                "link add link low0 name top0 type ipvlan mode l2",
+                "link add link low0 name top1 type ipvlan mode l2",
+                "link set top1 netns THIRD",
+            ],
+        )
+    },
     // Shaping of what comes in: it goes through the IFB before anybody else has it.
     Kind {
         top: "low0",
@@ -533,6 +549,8 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         prepare: prepare::wireguard,
+        routed: ROUTED_ENCRYPTED,
+        into: INTO_ENCRYPTED,
         ..tunnel(
             "link_wireguard",
             &[
@@ -548,16 +566,18 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         prepare: prepare::xfrm,
+        routed: ROUTED_ENCRYPTED,
+        into: INTO_ENCRYPTED,
         ..tunnel(
             "link_xfrm",
             &[
-                "link add top0 type xfrm dev low0 if_id 1",
-                "link add top1 type xfrm dev low0 if_id 2",
+                "link add top0 mtu 1380 type xfrm dev low0 if_id 1",
+                "link add top1 mtu 1380 type xfrm dev low0 if_id 2",
                 "link set top1 netns THIRD",
             ],
             &[
-                "link add top0 type xfrm dev low0 if_id 1",
-                "link add top1 type xfrm dev low0 if_id 2",
+                "link add top0 mtu 1380 type xfrm dev low0 if_id 1",
+                "link add top1 mtu 1380 type xfrm dev low0 if_id 2",
             ],
         )
     },
@@ -565,7 +585,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         top: "low0",
         prepare: prepare::ipsec,
-        own: &[at("low0", DECRYPTED, SOCKET)],
+        own: &[at("low0", SOCKET, SOCKET)],
         routed: &[
             at("in0", FORWARDED, FORWARDED),
             at("low0", DECRYPTED_FORWARDED, FORWARDED),
