@@ -179,7 +179,7 @@ pub fn main() -> ExitCode {
 /// Prints what clap has to say. Help and version go to standard output and are no error.
 fn said(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        // Where that cannot be written, the exit code says it.
+        // Where that cannot be written, the exit code reports it.
         let _ = error.print();
         return ExitCode::from(2);
     }

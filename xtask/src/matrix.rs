@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- results: written by `cargo xtask test --write-docs` --
 const END: &str = "<!-- end of results -->\n";
 const KERNEL: &str = "kernel";
 const TESTS: &str = "live tests passed";
-/// Begins the names of rows that say which kinds of link were tested.
+/// Begins the names of rows that show which kinds of link were tested.
 const LINK: &str = "link ";
 /// By how many percent a program's count may differ: another compiler makes other code.
 const TOLERANCE: u64 = 10;

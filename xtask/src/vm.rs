@@ -69,7 +69,8 @@ pub fn boot(
     .arg(image)
     .arg("-initrd")
     .arg(initramfs);
-    // A panic ends the machine at once. The modules of tunnels add no interfaces of their own to each network namespace.
+    // A panic ends the machine at once. The modules of tunnels add no interfaces of their own to
+    // each network namespace.
     let mut parameters = "console=ttyS0 quiet panic=-1 fb_tunnels=none".to_owned();
     if has_virtualization() {
         qemu.args(["-accel", "kvm", "-cpu", "max"]);

@@ -42,7 +42,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     }
 }
 
-/// Prints with `print`, which writes to standard output, and says how that went.
+/// Prints with `print`, which writes to standard output, and returns the exit code.
 pub fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
     match output::print(print) {
         Ok(_) => End::Done.into(),
@@ -54,8 +54,8 @@ pub fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
     }
 }
 
-/// Lets a write beyond the limit of a file's size (`ulimit -f`) fail, instead of the program end by a
-/// signal: so it can say why, and leave nothing behind.
+/// Makes a write beyond the file size limit (`ulimit -f`) fail, where a signal would end the
+/// program. So Flow can report why, and leaves nothing behind.
 pub fn ignore_file_size_signal() {
     // SAFETY: no handler is installed.
     let _ = unsafe { signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };

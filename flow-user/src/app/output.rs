@@ -69,7 +69,7 @@ pub fn print(print: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Says something on standard error. Where nobody can be told, the exit code alone says it.
+/// Writes a message to standard error. Where that fails, only the exit code reports the failure.
 pub fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "flow: {message}");
 }

@@ -1,4 +1,4 @@
-//! Whether anybody still reads standard output, also while there is nothing to write.
+//! Whether standard output still has a reader, also while there is nothing to write.
 
 use std::{
     future::pending,
@@ -25,11 +25,13 @@ use rustix::event::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Whoever reads standard output, as far as its end can be noticed: of a pipe, a socket or a terminal.
+/// The reader of standard output, where its end can be noticed: that of a pipe, a socket or a
+/// terminal.
 #[derive(Debug)]
 pub struct Reader(Option<Watched>);
 
-/// An epoll of its own, as tokio's would wake for what says nothing of the end: that there is room, or input.
+/// A separate epoll: tokio's would also wake for room to write and for input, which do not mean the
+/// end.
 #[derive(Debug)]
 struct Watched {
     epoll: AsyncFd<OwnedFd>,
@@ -58,13 +60,13 @@ impl Reader {
         Self(Watched::new(file))
     }
 
-    /// Nobody whose end could be noticed.
+    /// A reader whose end cannot be noticed.
     #[cfg(test)]
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// Waits until nobody reads any more; for ever where that cannot be noticed.
+    /// Waits until the reader is gone; for ever where that cannot be noticed.
     pub async fn gone(&self) {
         match &self.0 {
             Some(watched) if watched.ended().await.is_ok() => {}
@@ -80,7 +82,8 @@ impl Watched {
         let file = file.try_clone_to_owned().ok()?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).ok()?;
         epoll::add(&epoll, &file, EventData::new_u64(0), end.wakes).ok()?;
-        // SAFETY: `OwnedFd` keeps one descriptor open for as long as it lives, and nothing replaces it.
+        // SAFETY: `OwnedFd` keeps one descriptor open for as long as it lives, and nothing replaces
+        // it.
         let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }.ok()?;
         Some(Self { epoll, file, end })
     }
@@ -100,7 +103,7 @@ impl Watched {
 }
 
 impl End {
-    /// Absent for regular files and devices, whose readers nobody knows.
+    /// Absent for regular files and devices, whose readers are unknown.
     fn of(file: BorrowedFd<'_>) -> Option<Self> {
         let hangs_up = Self {
             wakes: EventFlags::empty(),
@@ -136,7 +139,7 @@ impl End {
     }
 }
 
-/// One that hung up already answers no question any more.
+/// A terminal that has hung up no longer answers.
 fn is_terminal(file: BorrowedFd<'_>) -> bool {
     matches!(isatty(file), Ok(true) | Err(Errno::EIO))
 }
@@ -148,7 +151,7 @@ fn has_any(file: BorrowedFd<'_>, flags: PollFlags) -> bool {
     answered.is_ok() && asked[0].revents().intersects(flags)
 }
 
-/// Whether a write failed because nobody reads any more.
+/// Whether a write failed because the reader is gone.
 pub fn is_gone(error: &io::Error, file: BorrowedFd<'_>) -> bool {
     match error.kind() {
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => true,

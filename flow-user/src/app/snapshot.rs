@@ -28,7 +28,7 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    // Nobody needs a report that nobody reads.
+    // Without a reader the report has no use.
     let stream = (options.output == Path::new("-")).then(Writer::start);
     let limits = (plan.interval, options.duration);
     let end = count(&mut engine, stream.as_ref(), &mut ending, limits).await;
@@ -53,7 +53,7 @@ pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<En
     Ok(end)
 }
 
-/// Counts until the time is over, nobody reads the stream any more, or a signal ends it.
+/// Counts until the time is over, the stream's reader is gone, or a signal ends it.
 async fn count(
     engine: &mut Engine,
     stream: Option<&Writer>,

@@ -1,7 +1,8 @@
 //! Standard streams that were closed when Flow started.
 //!
-//! Rust's runtime opens `/dev/null` in the place of each, so that no file of Flow's gets its number.
-//! What is written there would be lost without a word, so this is noted before the runtime starts.
+//! Rust's runtime opens `/dev/null` in the place of each, so that no file of Flow's gets its
+//! number. What is written there would be lost silently, so this is recorded before the runtime
+//! starts.
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use std::{
 
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Notes what is closed. For the program's `.init_array`: later it is too late.
+/// Records what is closed. For the program's `.init_array`: later it is too late.
 pub extern "C" fn note() {
     // SAFETY: asks for the flags of a descriptor, which may be none.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };

@@ -24,13 +24,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. One chunk at most waits while another is being written. Must be called within the
-    /// runtime.
+    /// Starts the thread. One chunk at most waits while another is being written. Must be called
+    /// within the runtime.
     pub fn start() -> Self {
         Self::to(Reader::of_stdout(), output::write)
     }
 
-    /// As [`Self::start`], for another reader; `write` says whether anybody reads.
+    /// As [`Self::start`], for another reader; `write` returns whether there still is a reader.
     pub fn to(
         reader: Reader,
         mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static,
@@ -68,14 +68,15 @@ impl Writer {
         self.chunks.try_reserve().ok()
     }
 
-    /// Waits until nobody reads, also while there is nothing to write, or until writing failed;
-    /// [`Self::finish`] says which.
+    /// Waits until the reader is gone, also while there is nothing to write, or until writing
+    /// failed; [`Self::finish`] returns which.
     pub async fn closed(&self) {
         tokio::select! {
             () = self.chunks.closed() => {}
             () = self.reader.gone() => {}
         }
-        // The signal of a terminal that hangs up comes before its end can be seen: it gets its turn first.
+        // The signal of a terminal that hangs up comes before its end can be seen: it gets its turn
+        // first.
         yield_now().await;
     }
 
@@ -88,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Waits until everything is written, or nobody reads any more.
+    /// Waits until everything is written, or the reader is gone.
     ///
     /// # Errors
     /// It could not be.
@@ -105,7 +106,7 @@ impl Writer {
         let ended = tokio::select! {
             biased;
             ended = ended => ended,
-            // What a remote does not take any more would be waited for without end.
+            // The wait for a remote that no longer reads would never end.
             () = reader.gone() => return Ok(()),
         };
         let written = match ended {

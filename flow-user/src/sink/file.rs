@@ -51,8 +51,8 @@ pub enum WriteError {
 /// Writes `bytes` to `path`: either all of it is there afterwards, also after a power cut, or what
 /// was there before.
 ///
-/// A link is followed, also to where nothing is yet; the permissions of an older file are kept. What
-/// is not a plain file, such as a pipe or `/dev/null`, is written to and not replaced.
+/// A link is followed, also to where nothing is yet; the permissions of an older file are kept.
+/// What is not a plain file, such as a pipe or `/dev/null`, is written to and not replaced.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let fail = |step| failure(path, step);
     let older = fs::metadata(path).ok();
@@ -89,7 +89,8 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     file.write_all(bytes).map_err(fail("write"))
 }
 
-/// Where links lead to from a path, if they end where nothing is: as the kernel follows them when it makes a file.
+/// Where links lead from a path, if they end where nothing is. The kernel follows them the same way
+/// when it makes a file.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut end = path.to_owned();
     for _ in 0..LINKS {

@@ -1,4 +1,5 @@
-//! The traffic that every kind of link must carry: large buffers that the kernel segments, and small packets.
+//! The traffic that every kind of link must carry: large buffers that the kernel segments, and
+//! small packets.
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt};

@@ -1,5 +1,5 @@
-//! Modes of datagrams whose peer the call does not say, or not all of it. Each has a network namespace of
-//! its own.
+//! Modes of datagrams whose peer the call does not say, or not all of it. Each has a network
+//! namespace of its own.
 
 use std::{
     io,
@@ -92,7 +92,7 @@ fn raw_udp(tally: &Tally) -> Result<()> {
     const UDP: i32 = 17;
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(UDP.into()))?;
     let peer = SocketAddr::from((V4_ENDS[1], 0));
-    // To port 9, where nobody is.
+    // To port 9, where nothing listens.
     let datagram = [0, 9, 0, 9, 0, 8, 0, 0];
     tally.sent_to(peer, socket.send_to(&datagram, &peer.into())?);
     Ok(())

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{time_namespace, truth::Tally};
 
-/// The names that the process of `renamed` gives itself, one after the other: the kernel's, and the title over its arguments.
+/// The names that the process of `renamed` gives itself, one after the other: the kernel's, and the
+/// title over its arguments.
 pub const FIRST: (&str, &str) = ("live-first", "flow-live: first title");
 pub const SECOND: (&str, &str) = ("live-second", "flow-live: second title");
 /// The name of one of its threads.
@@ -58,8 +59,8 @@ fn name_self((name, title): (&str, &str)) -> Result<()> {
     let (start, end) = (end()?, end()?);
     let room = end.saturating_sub(start);
     ensure!(title.len() < room, "there are {room} bytes of arguments");
-    // SAFETY: the kernel put the arguments there, to be written; Rust's own copies are elsewhere, and this process reads
-    // them no more.
+    // SAFETY: the kernel put the arguments there, to be written; Rust's own copies are elsewhere,
+    // and this process reads them no more.
     unsafe {
         let arguments: *mut u8 = ptr::with_exposed_provenance_mut(start);
         arguments.write_bytes(0, room);

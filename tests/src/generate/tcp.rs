@@ -192,7 +192,8 @@ pub fn refused(options: &Options, _: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Connections that do not come about: refused, from ports that the kernel or the program chose, and one that nobody answers.
+/// Connections that do not come about: refused, from ports that the kernel or the program chose,
+/// and one that nobody answers.
 pub fn failed(options: &Options, tally: &Tally) -> Result<()> {
     for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         let here = SocketAddr::new(ip, 0);

@@ -197,7 +197,8 @@ pub fn tunnel(world: &World) -> Result<()> {
         let mut truths = Vec::new();
         // The near end puts together again what comes as segments, after its tunnel counted them.
         let far_cuts = "ethtool -K tunnel0 tso off gso off";
-        // The interface below takes large buffers, but not in a tunnel: the stack cuts those before.
+        // The interface below takes large buffers, but not in a tunnel: the stack cuts those
+        // before.
         let near_cuts = format!(
             "ethtool -K {link} tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"
         );

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// The last value of each cumulative field, by the subject that it is of and its path in the record.
+/// The last value of each cumulative field, by the subject that it is of and its path in the
+/// record.
 #[derive(Debug, Default)]
 pub struct Cumulative {
     last: HashMap<(String, String), u64>,

@@ -48,7 +48,8 @@ impl Held {
         self.maps.extend(id("map_id:"));
     }
 
-    /// Waits until the kernel has removed all of it: programs of interfaces, and maps, follow a little later.
+    /// Waits until the kernel has removed all of it: programs of interfaces, and maps, follow a
+    /// little later.
     pub fn until_gone(&self, patience: Duration) -> Result<()> {
         let what = format!("the kernel to remove the programs {:?}", self.programs);
         waiting::until(patience, &what, || {

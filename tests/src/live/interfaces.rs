@@ -21,7 +21,7 @@ use super::{
 
 /// Nothing is kept of interfaces that are gone.
 pub fn come_and_go(world: &World) -> Result<()> {
-    // In a network namespace where nobody else makes any.
+    // In a network namespace where nothing else makes any.
     let peer = session::new_peer(world)?;
     let netns = peer.netns()?;
     let flow = Flow::events_changed(world, "come-and-go", |command| {

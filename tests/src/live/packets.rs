@@ -1,5 +1,5 @@
-//! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted at an interface, packet by
-//! packet.
+//! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted
+//! at an interface, packet by packet.
 
 use std::{
     fs::File,
@@ -92,7 +92,8 @@ pub fn fragments(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// Packets that a program of the sender's own cgroup refuses, as `IPAddressDeny=` of systemd does: on their way out, then in.
+/// Packets that a program of the sender's own cgroup refuses, as `IPAddressDeny=` of systemd does:
+/// on their way out, then in.
 pub fn refused(world: &World) -> Result<()> {
     let peers = [new_peer(world)?];
     for attach in [bpf::CGROUP_EGRESS, bpf::CGROUP_INGRESS] {

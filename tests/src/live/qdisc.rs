@@ -20,7 +20,8 @@ pub struct Hangers {
 }
 
 impl Hangers {
-    /// Nothing came since to the interfaces that were there. What went, and new interfaces, are others' doing.
+    /// Nothing came since to the interfaces that were there. What went, and new interfaces, are
+    /// others' doing.
     pub fn is_all_there_is(&self) -> Result<()> {
         let now = read()?;
         self.nothing_new(&self.queues, &now.queues)?;

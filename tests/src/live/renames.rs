@@ -13,8 +13,9 @@ use crate::generate::{FIRST, SECOND};
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
 const SEVERAL: Duration = Duration::from_secs(2);
 
-/// A forked worker that names itself twice, before its first byte and while it does nothing, is told under its names of the
-/// moment, its threads' names never. A filter by its title finds it.
+/// A forked worker that names itself twice, before its first byte and while it does nothing, is
+/// reported under its names of the moment, its threads' names never. A filter by its title finds
+/// it.
 pub fn followed(world: &World) -> Result<()> {
     let filter = r#"process "flow-live: second""#;
     let filtered = [&INTERVAL[..], &["--filter", filter]].concat();

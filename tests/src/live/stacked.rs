@@ -1,5 +1,6 @@
-//! Tests of interfaces above others, and of interfaces that go, move, are renamed and restacked while bytes pass: what their
-//! own counters count, and that no ledger ever falls (which the stream's reader checks).
+//! Tests of interfaces above others, and of interfaces that go, move, are renamed and restacked
+//! while bytes pass: what their own counters count, and that no ledger ever falls (which the
+//! stream's reader checks).
 
 use std::net::SocketAddr;
 
@@ -74,7 +75,8 @@ pub fn gretap(world: &World) -> Result<()> {
     above(world, "gretap", &peer, &near, &far, Some("upper0"))
 }
 
-/// A VRF device above the link: what comes passes it on its way up. The far end asks, the kernel answers.
+/// A VRF device above the link: what comes passes it on its way up. The far end asks, the kernel
+/// answers.
 pub fn vrf(world: &World) -> Result<()> {
     if !is_offered("vrf table 1708")? {
         return Ok(());
@@ -96,7 +98,8 @@ pub fn vrf(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// The far end of a veth pair goes, in three ways: its counter is this one's, and at zero before the link is down.
+/// The far end of a veth pair goes, in three ways: its counter is this one's, and at zero before
+/// the link is down.
 pub fn peer_gone(world: &World) -> Result<()> {
     for way in ["namespace", "far", "near"] {
         let peer = quiet_peer(world)?;
@@ -221,7 +224,7 @@ pub fn master_changes(world: &World) -> Result<()> {
     done
 }
 
-/// Whether the kernel has a kind of interface. Where it lacks one, its test has nothing to look at, and says so.
+/// Whether the kernel has a kind of interface. A test without its kind prints that, and passes.
 fn is_offered(kind: &str) -> Result<bool> {
     let name = format!("{LINK_PREFIX}{}-999", std::process::id());
     let link = if kind.starts_with("vlan") {
@@ -258,7 +261,8 @@ fn make_upper(peer: &Peer, near: &[String], far: &[String], far_name: Option<&st
     ip_batch(None, &[near, &quiet(&upper(peer))].concat())
 }
 
-/// Own traffic over an interface above the link: datagrams, large buffers, and what the kernel answers.
+/// Own traffic over an interface above the link: datagrams, large buffers, and what the kernel
+/// answers.
 fn above(
     world: &World,
     name: &str,
@@ -331,7 +335,8 @@ fn under_traffic(
     report::expect_none(&differences)
 }
 
-/// What the last ledger of a link does not explain: less than a packet, nothing where no packet was on its way.
+/// What the last ledger of a link does not explain: less than a packet, nothing where no packet was
+/// on its way.
 fn explained(stream: &Stream, link: &str, is_quiet: bool) -> Result<Vec<Difference>> {
     let ledger = ledger(stream, link)?;
     let most = if is_quiet { 0 } else { PACKET - 1 };
@@ -373,7 +378,7 @@ fn passes(world: &World, flow: &Flow, link: &str) -> Result<()> {
     })
 }
 
-/// Waits until a link's last ledger is told.
+/// Waits until a link's last ledger is reported.
 fn is_gone(world: &World, flow: &Flow, link: &str) -> Result<()> {
     waiting::until(world.patience(), &format!("{link} to be gone"), || {
         let records = records(&flow.output()?)?;

@@ -1,4 +1,5 @@
-//! The tests of what `flow` reads from and writes to: readers that go, streams that are closed or full, and limits.
+//! The tests of what `flow` reads from and writes to: readers that go, streams that are closed or
+//! full, and limits.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -92,8 +93,8 @@ fn without_reader(world: &World, arguments: &[&str], ends: Ends) -> Result<()> {
     held.until_gone(world.patience())
 }
 
-/// Streams that were closed when Flow started: what cannot be written is a failure, and no file of Flow's takes the
-/// place of one.
+/// Streams that were closed when Flow started: what cannot be written is a failure, and no file of
+/// Flow's takes the place of one.
 pub fn streams_closed(world: &World) -> Result<()> {
     let close = |command: &mut Command| {
         let closed = || {

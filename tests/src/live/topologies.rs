@@ -1,12 +1,14 @@
-//! Every kind of link that kernels offer: the same traffic over each, and the ledgers against the interfaces' own counters.
+//! Every kind of link that kernels offer: the same traffic over each, and the ledgers against the
+//! interfaces' own counters.
 //!
-//! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic of which interface. The traffic is one
-//! pattern (TCP both ways in large buffers, then small datagrams there and back), three times:
+//! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic
+//! of which interface. The traffic is one pattern (TCP both ways in large buffers, then small
+//! datagrams there and back), three times:
 //!
 //! - *own*: a process of Flow's network namespace talks over the link,
 //! - *routed*: a third namespace's traffic is routed over it,
-//! - *into*: the far end talks with a third namespace behind the link: a device that was moved there, a port of a bridge, a virtual
-//!   machine's tap.
+//! - *into*: the far end talks with a third namespace behind the link: a device that was moved
+//!   there, a port of a bridge, a virtual machine's tap.
 //!
 //! Flow runs in a network namespace made for the test, where nobody else talks.
 
@@ -48,14 +50,15 @@ const ROUNDS: u64 = 70;
 const LEAST_ROUNDS: u64 = 10;
 /// `unexplained` must be less than a packet.
 const PACKET: i128 = 1514;
-/// Bytes on one interface, one way, of packets that are the kernel's whatever the traffic is: handshakes, what comes for sockets in
-/// TIME_WAIT, neighbour discovery.
+/// Bytes on one interface, one way, of packets that are the kernel's whatever the traffic is:
+/// handshakes, what comes for sockets in TIME_WAIT, neighbour discovery.
 const KERNELS_OWN: i128 = 4096;
 /// Bytes of neighbour discovery that a bridge sends to all its ports, which forwards them.
 const FLOODED: i128 = 1024;
 /// Headers that segmentation repeats are less than one in so many bytes.
 const REPEATED_PART: i128 = 8;
-/// How long an interface's counters must stand still, and how long Flow may take to say what they say.
+/// How long an interface's counters must stand still, and how long Flow may take to say what they
+/// say.
 const STILL: Duration = Duration::from_millis(120);
 const CATCHING_UP: Duration = Duration::from_secs(2);
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
@@ -122,7 +125,8 @@ pub fn link(world: &World, kind: &Kind) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// What to say of a kind that could not be made. Guests have every kind; other machines may lack some.
+/// What to say of a kind that could not be made. Guests have every kind; other machines may lack
+/// some.
 fn lacking(kind: &Kind, error: anyhow::Error) -> Result<()> {
     let text = format!("{error:#}");
     let unknown = [

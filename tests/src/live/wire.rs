@@ -18,8 +18,9 @@ pub use nftables::{
 ///
 /// Flow counts a buffer's segments each with its headers, nftables the buffer with one set of them. So
 /// the difference must be as many headers as there are more packets; `whole` says that the ends make no such buffers: then
-/// there may be none. nftables also counts a datagram as one that passes in fragments; those have headers of their own. What
-/// nftables had no room for may be what ports have more, and in sum no more than that.
+/// there may be none. nftables also counts a datagram as one that passes in fragments; those have
+/// headers of their own. What nftables had no room for may be what ports have more, and in sum no
+/// more than that.
 pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> Vec<Difference> {
     // A socket may be bound to no address of either kind; its remotes have one.
     let remotes = stream.flows.values();

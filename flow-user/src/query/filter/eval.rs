@@ -135,8 +135,8 @@ fn flow_is(primitive: &Primitive, flow: &Flow) -> bool {
     }
 }
 
-/// Whether an end of a flow is in the zone of this name or index. Of this machine's end the interface of the
-/// last packet tells.
+/// Whether an end of a flow is in the zone of this name or index. For this machine's end the
+/// interface of the last packet decides.
 fn is_in_zone(flow: &Flow, end: SocketAddr, zone: &str) -> bool {
     if flow.key.remote == Some(end) {
         let index = zone_index(end);

@@ -156,8 +156,8 @@ pub struct LocalRecord {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RemoteRecord {
-    /// Its address. A link-local or link-scoped multicast one has its zone behind it, such as `fe80::1%eth0`: the
-    /// name of an interface or, in another network namespace, its index.
+    /// Its address. A link-local or link-scoped multicast one has its zone behind it, such as
+    /// `fe80::1%eth0`: the name of an interface or, in another network namespace, its index.
     pub ip: String,
     /// 0 where the protocol has no ports.
     pub port: u16,

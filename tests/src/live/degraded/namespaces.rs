@@ -35,8 +35,9 @@ use crate::{
     truth::Truth,
 };
 
-/// In a cgroup namespace, as containers have one, only a part of the tree is mounted. The root is reached by way of the first
-/// process, or by its id; where neither may be, Flow says so and does without.
+/// In a cgroup namespace, as containers have one, only a part of the tree is mounted. The root is
+/// reached by way of the first process, or by its id; where neither may be, Flow says so and does
+/// without.
 pub fn cgroup_namespace(world: &World) -> Result<()> {
     let cgroup = Cgroup::new("inner")?;
     let inside = |hides_first: bool, refuses_ids: bool| {
@@ -112,7 +113,8 @@ fn placed(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Resul
     Ok(())
 }
 
-/// In a time namespace each process is one, and started when it did; and so is a process in another one than Flow.
+/// In a time namespace each process is one, and started when it did; and so is a process in another
+/// one than Flow.
 pub fn time_namespace(world: &World) -> Result<()> {
     if !time_namespace::exists() {
         return Ok(());
@@ -144,7 +146,8 @@ pub fn time_namespace(world: &World) -> Result<()> {
     expect_one_each(flow, &truths).context("a process in a time namespace")
 }
 
-/// Ends Flow. Each of these processes must be one, with all that it moved and its start; and records have the time of day.
+/// Ends Flow. Each of these processes must be one, with all that it moved and its start; and
+/// records have the time of day.
 fn expect_one_each(flow: Flow, truths: &[Truth]) -> Result<()> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;

@@ -4,10 +4,12 @@ use anyhow::Result;
 
 use super::{place::Place, prepare, relay::Relay};
 
-/// A kind of link, made between Flow's namespace (near) and another one (far). See [`super::place`] for the names.
+/// A kind of link, made between Flow's namespace (near) and another one (far). See [`super::place`]
+/// for the names.
 pub struct Kind {
     pub name: &'static str,
-    /// Commands of `ip` in each namespace, once `low0` and `in0` are there; `THIRD` is the third one's name.
+    /// Commands of `ip` in each namespace, once `low0` and `in0` are there; `THIRD` is the third
+    /// one's name.
     pub near: &'static [&'static str],
     pub far: &'static [&'static str],
     pub third: &'static [&'static str],
@@ -16,7 +18,8 @@ pub struct Kind {
     /// Commands in near once the addresses are there: of `ip`, of `tc`.
     pub near_later: &'static [&'static str],
     pub tc: &'static [&'static str],
-    /// Which interfaces have the link's addresses, and the far one of what is moved into the third namespace.
+    /// Which interfaces have the link's addresses, and the far one of what is moved into the third
+    /// namespace.
     pub top: &'static str,
     pub far_top: &'static str,
     pub far_moved: &'static str,
@@ -288,7 +291,8 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // Its table has the far network, and the main one leads there: a process that knows nothing of it.
+    // Its table has the far network, and the main one leads there: a process that knows nothing of
+    // it.
     Kind {
         top: "low0",
         near_later: &[

@@ -1,4 +1,5 @@
-//! What `ip` cannot set: keys and peers of WireGuard, and the mode of a team, through generic netlink.
+//! What `ip` cannot set: keys and peers of WireGuard, and the mode of a team, through generic
+//! netlink.
 
 use std::{io, net::SocketAddrV4};
 

@@ -1,7 +1,8 @@
 //! Three network namespaces and the links between them: Flow's, the far end's, and a third one.
 //!
-//! `low0` is a veth pair between near and far, with which the link of the kind is made, and `in0` one between near and the third namespace. The
-//! near end of the link is `top0`, unless the table says another; what is moved into the third namespace is `top1`.
+//! `low0` is a veth pair between near and far, with which the link of the kind is made, and `in0`
+//! one between near and the third namespace. The near end of the link is `top0`, unless the table
+//! says another; what is moved into the third namespace is `top1`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -224,7 +225,8 @@ impl Namespace {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The relays let go of their devices first. All links go with the namespaces; what stays the next run removes.
+        // The relays let go of their devices first. All links go with the namespaces; what stays
+        // the next run removes.
         self.relays.clear();
         let all = [&self.near, &self.far, &self.third];
         let _ = ip_batch(None, &all.map(|netns| format!("netns del {}", netns.name)));

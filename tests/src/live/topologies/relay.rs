@@ -1,4 +1,5 @@
-//! The program behind a tun or tap: here one that hands each packet to another such device, as a VPN or a virtual machine does.
+//! The program behind a tun or tap: here one that hands each packet to another such device, as a
+//! VPN or a virtual machine does.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,7 +23,8 @@ use crate::live::tools;
 
 /// The largest packet, and what stands before it.
 const LARGEST: usize = (1 << 17) + 64;
-/// What the other end of a device takes: packets without checksums, and buffers of several segments.
+/// What the other end of a device takes: packets without checksums, and buffers of several
+/// segments.
 const OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 
 /// One that a program reads and writes.
@@ -157,7 +159,8 @@ fn open(netns: &str, path: &Path) -> Result<File> {
     })
 }
 
-/// Opens the character device of a macvtap, by a node of its own: the names of those in `/dev` are of all namespaces.
+/// Opens the character device of a macvtap, by a node of its own: the names of those in `/dev` are
+/// of all namespaces.
 fn open_macvtap(netns: &str, name: &str) -> Result<File> {
     // As `ip` shows it, sysfs is that of the namespace.
     let show = format!("cat /sys/class/net/{name}/macvtap/*/dev");

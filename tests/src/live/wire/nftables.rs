@@ -91,7 +91,8 @@ pub struct Ports {
     /// FINs to the near end: its socket may have gone to TIME_WAIT before, as one that is closed does once its own FIN is
     /// acknowledged, and as each does before a FIN that comes again. They are answered from there, by no socket.
     pub(super) fins: BTreeMap<NearPort, Packets>,
-    /// What sending datagrams in fragments adds to them, if they are not buffers of several datagrams.
+    /// What sending datagrams in fragments adds to them, if they are not buffers of several
+    /// datagrams.
     pub(super) fragments_sent: BTreeMap<NearPort, Packets>,
     pub(super) fragments_received: BTreeMap<NearPort, Packets>,
     /// Segments that the far end sent again, of all its connections together.
