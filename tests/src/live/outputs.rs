@@ -165,7 +165,7 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
     let arguments = "events --json --only ledger --duration 4s --interval 200ms";
     let arguments: Vec<_> = arguments.split(' ').collect();
     for _ in 0..world.scaled(2) {
-        // Where nobody else talks on loopback.
+        // Where nothing else talks on loopback.
         let peer = session::new_peer(world)?;
         let (ended, _) = under_chatter_in(Some(&peer), world, "ledger", &arguments)?;
         let mut seen = Vec::new();

@@ -40,7 +40,7 @@ pub fn followed(world: &World) -> Result<()> {
     ensure!(strange.is_empty(), "other names: {strange:?}");
     let last = by_name(&told, FIRST.0)
         .last()
-        .context("not told by its first name")?;
+        .context("not reported under its first name")?;
     ensure!(
         last.title == FIRST.1,
         "its title is not the first: {last:?}"
@@ -50,7 +50,7 @@ pub fn followed(world: &World) -> Result<()> {
         .collect();
     ensure!(
         !updates.is_empty(),
-        "no update by its second name: {told:?}"
+        "no update under its second name: {told:?}"
     );
     // It had its second title long before it moved something.
     let late: Vec<_> = by_name(&told, SECOND.0)
@@ -87,7 +87,7 @@ struct Told {
     title: String,
 }
 
-/// Ends it; what it told of a process, in order.
+/// Ends it; what it reported of a process, in order.
 fn told(flow: Flow, pid: u32) -> Result<Vec<Told>> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;

@@ -152,7 +152,7 @@ fn expect_one_each(flow: Flow, truths: &[Truth]) -> Result<()> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
     let stream = Stream::parse(&ended.stdout);
-    ensure!(!truths.is_empty(), "nobody moved a byte");
+    ensure!(!truths.is_empty(), "no process moved a byte");
     let since_boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
     let now = Timestamp::now();
     let boot = now - SignedDuration::try_from(since_boot)?;
