@@ -332,31 +332,47 @@ pub enum Taker {
 /// One that leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
 #[inline(always)]
 pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Packet) {
-    let (mut at, mut tags) = (ifindex, 0);
-    for _ in 0..LEVELS {
-        let Some(counters) = interface(at, Direction::Ingress) else {
-            return;
-        };
+    let Some(counters) = interface(ifindex, Direction::Ingress) else {
+        return;
+    };
+    if takes(counters, taker, start) {
+        add_frame(
+            counters,
+            class,
+            &stack::as_it_counts(*packet, ifindex, counters),
+        );
+    }
+    let (mut above, mut tags) = (counters, 0);
+    for _ in 1..LEVELS {
         // SAFETY: a live map value, this CPU's own.
-        let (is_copy, lower) = unsafe {
-            let came = received(counters);
-            let is_copy =
-                came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
-            (*counters).delivered = start;
-            (*counters).delivered_at = came;
-            (is_copy, (*counters).lower)
-        };
-        if taker == Taker::Only || !is_copy {
-            let packet = stack::as_it_counts(packet.with_header(tags), at, counters);
-            add_frame(counters, class, &packet);
-        }
+        let (lower, lower_tags) = unsafe { ((*above).lower, (*above).lower_tags) };
         if lower == 0 {
             return;
         }
-        // SAFETY: as above.
-        tags += unsafe { (*counters).lower_tags };
-        at = lower;
+        let Some(counters) = interface(lower, Direction::Ingress) else {
+            return;
+        };
+        tags += lower_tags;
+        if takes(counters, taker, start) {
+            add_frame(counters, class, &packet.with_header(tags));
+        }
+        above = counters;
     }
+}
+
+/// Whether a packet is to be counted where it came in: it has not been. Notes that it was.
+#[inline(always)]
+fn takes(counters: *mut InterfaceCounters, taker: Taker, start: u64) -> bool {
+    // SAFETY: a live map value, this CPU's own.
+    let is_copy = unsafe {
+        let came = received(counters);
+        let is_copy =
+            came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
+        (*counters).delivered = start;
+        (*counters).delivered_at = came;
+        is_copy
+    };
+    taker == Taker::Only || !is_copy
 }
 
 /// Packets that the classifier has seen come in on this CPU.

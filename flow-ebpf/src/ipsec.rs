@@ -10,22 +10,18 @@ use crate::{
     kernel::{
         AEAD_ICV_BITS, AUTH_ICV_BITS, Address, EXTENSIONS_OFFSET, READS_SEC_PATH,
         SEC_PATH_EXTENSION, SEC_PATH_LENGTH, SEC_PATH_STATES, SKB_ACTIVE_EXTENSIONS,
-        SKB_EXTENSIONS, XFRM_AEAD, XFRM_AUTH, XFRM_FAMILY, XFRM_HEADER, XFRM_MODE, XFRM_TRAILER,
-        follow, read,
+        SKB_EXTENSIONS, XFRM_AEAD, XFRM_AUTH, XFRM_HEADER, XFRM_MODE, XFRM_TRAILER, follow, read,
     },
     packet::{self, Packet},
 };
 
 /// `XFRM_MODE_TRANSPORT`
 const TRANSPORT: u8 = 0;
-/// Transformations of one packet that are followed; the kernel takes six (`XFRM_MAX_DEPTH`).
-const MOST_STATES: u64 = 3;
 /// Bytes of ESP's trailer: how long the padding is, and the next header.
 const TRAILER: u32 = 2;
 const POINTER: u64 = 8;
 /// Extensions of a packet are placed in units of so many bytes (`SKB_EXT_ALIGN_VALUE`).
 const EXTENSION_UNIT: u64 = 8;
-const AF_INET6: u16 = 10;
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 
@@ -60,7 +56,7 @@ pub fn as_it_came(skb: *mut __sk_buff, packet: Packet) -> Packet {
     };
     let length = read::<u32>(path, &SEC_PATH_LENGTH).unwrap_or(0);
     let is_ipv4 = packet::byte(skb, 0, 0).unwrap_or(0) >> 4 == 4;
-    let mut header = if is_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
+    let header = if is_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
     // The buffer's segments, of which all but the last are as long as the first.
     let (frames, bytes) = (packet.frames, packet.bytes + packet.header_bytes);
     // SAFETY: a field that the program may read.
@@ -72,23 +68,12 @@ pub fn as_it_came(skb: *mut __sk_buff, packet: Packet) -> Packet {
     } else {
         (bytes, bytes)
     };
-    // The last one undone was the first one done.
-    for index in 0..MOST_STATES {
-        let Some(place) = u64::from(length).checked_sub(index + 1) else {
-            break;
-        };
-        let state = path.wrapping_add(place * POINTER);
-        let Some(state) = follow(state, &SEC_PATH_STATES) else {
-            break;
-        };
-        let Some(cover) = Cover::of(state) else {
-            break;
-        };
+    // Of several transformations, such as ESP within AH, the innermost.
+    let state = path.wrapping_add(u64::from(length.saturating_sub(1)) * POINTER);
+    let cover = follow(state, &SEC_PATH_STATES).and_then(Cover::of);
+    if let Some(cover) = cover {
         first = cover.around(first, header);
         last = cover.around(last, header);
-        if !cover.is_transport {
-            header = cover.outer;
-        }
     }
     Packet {
         buffers: frames,
@@ -109,8 +94,6 @@ struct Cover {
     icv: u32,
     /// What the payload and ESP's trailer are padded to a multiple of; 0 of AH.
     block: u32,
-    /// Bytes of the outer IP header.
-    outer: u32,
 }
 
 impl Cover {
@@ -126,7 +109,6 @@ impl Cover {
         } else {
             0
         };
-        let family = read::<u16>(state, &XFRM_FAMILY)?;
         Some(Self {
             is_transport: read::<u8>(state, &XFRM_MODE)? == TRANSPORT,
             front: read::<u32>(state, &XFRM_HEADER)?,
@@ -136,11 +118,6 @@ impl Cover {
                 0
             } else {
                 trailer.saturating_sub(icv + 1)
-            },
-            outer: if family == AF_INET6 {
-                IPV6_HEADER
-            } else {
-                IPV4_HEADER
             },
         })
     }

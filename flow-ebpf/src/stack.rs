@@ -78,12 +78,18 @@ pub fn decrypts(ifindex: u32) -> bool {
 /// A packet as its interface counts it.
 #[inline(always)]
 pub fn as_it_counts(packet: Packet, ifindex: u32, counters: *const InterfaceCounters) -> Packet {
-    // SAFETY: a live map value.
-    if unsafe { (*counters).kinds } & kinds::PADS == 0 {
-        packet
-    } else {
+    if pads(counters) {
         packet.padded(interface::layout(ifindex).mtu)
+    } else {
+        packet
     }
+}
+
+/// Whether an interface fills packets up.
+#[inline(always)]
+pub fn pads(counters: *const InterfaceCounters) -> bool {
+    // SAFETY: a live map value.
+    unsafe { (*counters).kinds & kinds::PADS != 0 }
 }
 
 /// A packet came in by an interface: notes the one below that brought it there.

@@ -55,8 +55,6 @@ pub struct Classifiers {
     layouts: aya::maps::HashMap<MapData, u32, LinkLayout>,
     /// What the host has of interfaces on top of others.
     stacking: aya::maps::Array<MapData, u32>,
-    /// What has come by that most hosts never see.
-    sights: aya::maps::Array<MapData, u32>,
     attached: HashMap<u32, Attached>,
     way: Way,
     lock: Option<qdisc::Lock>,
@@ -115,7 +113,6 @@ impl Classifiers {
             counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
             layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
             stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
-            sights: aya::maps::Array::try_from(super::loader::take(ebpf, "SIGHTS")?)?,
             attached: HashMap::new(),
             way,
             lock,
@@ -294,9 +291,6 @@ impl Classifiers {
         for class in [Class::Socket, Class::Forwarded] {
             add_header(&mut ingress[class as usize], header);
         }
-        if self.sights.get(&0, 0)? & flow_common::interface::sight::IPSEC != 0 {
-            leave_out_encryption(&mut ingress);
-        }
         Ok((ingress, egress))
     }
 
@@ -372,15 +366,6 @@ fn add(sum: &mut ClassCount, part: &PacketCount) {
     sum.bytes += Bytes(part.bytes);
     sum.frames += part.packets + part.more_frames;
     sum.header_bytes += Bytes(part.header_bytes);
-}
-
-/// What is forwarded encrypted is measured as it leaves. What that adds did not come in.
-fn leave_out_encryption(ingress: &mut Counts) {
-    let of = |class: Class| ingress[class as usize].bytes;
-    let others = of(Class::Socket) + of(Class::PacketSocket) + of(Class::NotIp);
-    let most = of(Class::Total).since(others);
-    let forwarded = &mut ingress[Class::Forwarded as usize].bytes;
-    *forwarded = (*forwarded).min(most);
 }
 
 /// Adds a link header to each buffer, and to each segment that repeats it.

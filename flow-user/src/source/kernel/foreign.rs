@@ -13,7 +13,7 @@ use aya::{
 use flow_common::{ForeignKey, interface::foreign};
 use tokio::task::{self, JoinHandle};
 
-use super::{loader, programs::AttachError};
+use super::{loader, programs::AttachError, stacking::CARRIED};
 use crate::{
     event::Netns,
     source::{
@@ -22,9 +22,6 @@ use crate::{
         proc::Proc,
     },
 };
-
-/// Kinds whose `IFLA_LINK` names an interface that carries their packets.
-const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 /// By interface of another namespace: the index of the host's interface, or [`foreign::UNRELATED`].
 type Carriers = HashMap<ForeignKey, u32>;

@@ -118,7 +118,6 @@ const DECRYPTED_MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("XFRM_MODE", "xfrm_state", "props.mode", 1),
     ("XFRM_HEADER", "xfrm_state", "props.header_len", 4),
     ("XFRM_TRAILER", "xfrm_state", "props.trailer_len", 4),
-    ("XFRM_FAMILY", "xfrm_state", "props.family", 2),
     ("XFRM_AEAD", "xfrm_state", "aead", 8),
     ("XFRM_AUTH", "xfrm_state", "aalg", 8),
     ("AEAD_ICV_BITS", "xfrm_algo_aead", "alg_icv_len", 4),

@@ -26,6 +26,9 @@ pub struct Place {
     pub lower: u32,
 }
 
+/// Kinds whose packets the interface that `IFLA_LINK` names carries as they are. Of tunnels it carries
+/// what they make of them, and of pairs it is the other end.
+pub const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 /// Kinds that get packets from other interfaces, which may join them at any time.
 const MASTERS: [&str; 7] = [
     "bridge",
@@ -37,8 +40,6 @@ const MASTERS: [&str; 7] = [
     "openvswitch",
 ];
 
-/// Kinds whose `IFLA_LINK` names the other end of a pair.
-const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
 /// Kinds whose packets a process reads from a device file.
 const TAPS: [&str; 2] = ["macvtap", "ipvtap"];
 /// Kinds that get what IPsec decrypted.
@@ -87,7 +88,7 @@ impl Stacking {
             if let Some(parent) = link.parent {
                 if parent.netns_id.is_some() {
                     has_others = true;
-                } else if !kind(link, &PAIRS) {
+                } else if kind(link, &CARRIED) {
                     pairs.insert((parent.ifindex, link.ifindex));
                 }
             }

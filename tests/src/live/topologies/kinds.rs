@@ -590,14 +590,9 @@ pub const KINDS: &[Kind] = &[
         top: "low0",
         prepare: prepare::ipsec,
         own: &[at("low0", SOCKET, SOCKET)],
-        routed: &[
-            at("in0", FORWARDED, FORWARDED),
-            at("low0", DECRYPTED_FORWARDED, FORWARDED),
-        ],
-        into: &[
-            at("in0", FORWARDED, FORWARDED),
-            at("low0", DECRYPTED_FORWARDED, FORWARDED),
-        ],
+        // Where it came in, what is forwarded encrypted counts as it left: with what that added.
+        routed: &[at("low0", DECRYPTED_FORWARDED, FORWARDED)],
+        into: &[at("low0", DECRYPTED_FORWARDED, FORWARDED)],
         behind: Behind::Routed,
         ..stacked("link_ipsec", &[])
     },
