@@ -95,6 +95,8 @@ pub mod stacking {
     pub const TAP: u32 = 4;
     /// An interface with [`super::link::LOOPS`].
     pub const LOOPS: u32 = 8;
+    /// An interface with [`super::link::DECRYPTS`].
+    pub const DECRYPTS: u32 = 16;
 }
 
 /// Key of the map `FOREIGN`: an interface of another network namespace.

@@ -92,6 +92,12 @@ pub fn pads(counters: *const InterfaceCounters) -> bool {
     unsafe { (*counters).kinds & kinds::PADS != 0 }
 }
 
+/// Whether a packet that leaves a socket leaves it again, encrypted (`xfrmi_xmit2`).
+#[inline(always)]
+pub fn encrypts(ifindex: u32, netns: u32) -> bool {
+    stacking() & stacking::DECRYPTS != 0 && netns == HOST_NETNS.load() && decrypts(ifindex)
+}
+
 /// A packet came in by an interface: notes the one below that brought it there.
 ///
 /// From interface to interface the kernel goes at once, so it is the packet that came in last

@@ -247,7 +247,10 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
                 if !stack::decrypts(ifindex) {
                     packet = encrypted;
                 }
-            } else {
+            } else if way == Way::Received
+                // SAFETY: as above.
+                || !stack::encrypts(ifindex, unsafe { (*entry).netns })
+            {
                 account::wire(entry, way, &packet);
             }
             peer::of_packet(skb, way, cookie, sock, entry);

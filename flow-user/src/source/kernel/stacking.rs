@@ -139,7 +139,12 @@ impl Stacking {
             if is_in_vrf {
                 bits |= stacking::VRF;
             }
-            for (bit, is_set) in [(stacking::TAP, is_tap), (stacking::LOOPS, is_loop)] {
+            let decrypts = kind(link, &DECRYPTS);
+            for (bit, is_set) in [
+                (stacking::TAP, is_tap),
+                (stacking::LOOPS, is_loop),
+                (stacking::DECRYPTS, decrypts),
+            ] {
                 if is_set && link.is_set_up {
                     bits |= bit;
                 }
