@@ -13,7 +13,7 @@ use super::{
     counters,
     flow::Flow,
     generator::Generator,
-    peer::{LINK_PREFIX, Peer},
+    peer::Peer,
     report,
     stream::{Ledger, Side, Stream, records},
     tools::{self, ip, ip_batch},
@@ -38,64 +38,6 @@ pub fn bridge(world: &World) -> Result<()> {
         format!("addr add {}/24 dev {upper}", peer.near4()),
     ];
     above(world, "bridge", &peer, &near, &[], None)
-}
-
-/// A VLAN on the link.
-pub fn vlan(world: &World) -> Result<()> {
-    if !is_offered("vlan id 7")? {
-        return Ok(());
-    }
-    let peer = quiet_peer(world)?;
-    let (link, upper) = (&peer.link, upper(&peer));
-    let make = |name: &str, lower: &str, own: u8| {
-        vec![
-            format!("link add link {lower} name {name} type vlan id 7"),
-            format!("addr add {INSIDE}.{own}/24 dev {name}"),
-        ]
-    };
-    let (near, far) = (make(&upper, link, 1), make("upper0", "far0", 2));
-    above(world, "vlan", &peer, &near, &far, Some("upper0"))
-}
-
-/// A tunnel of Ethernet frames in GRE.
-pub fn gretap(world: &World) -> Result<()> {
-    if !is_offered("gretap local 127.0.0.1 remote 127.0.0.2 key 7")? {
-        return Ok(());
-    }
-    let peer = quiet_peer(world)?;
-    let make = |name: &str, local: String, remote: String, own: u8| {
-        vec![
-            format!("link add {name} type gretap local {local} remote {remote} key 7"),
-            format!("addr add {INSIDE}.{own}/24 dev {name}"),
-        ]
-    };
-    let (here, there) = (peer.near4().to_string(), peer.far4.to_string());
-    let near = make(&upper(&peer), here.clone(), there.clone(), 1);
-    let far = make("upper0", there, here, 2);
-    above(world, "gretap", &peer, &near, &far, Some("upper0"))
-}
-
-/// A VRF device above the link: what comes passes it on its way up. The far end asks, the kernel
-/// answers.
-pub fn vrf(world: &World) -> Result<()> {
-    if !is_offered("vrf table 1708")? {
-        return Ok(());
-    }
-    let peer = quiet_peer(world)?;
-    let (link, upper) = (&peer.link, upper(&peer));
-    let near = [
-        format!("link add {upper} type vrf table 1707"),
-        format!("link set {link} master {upper}"),
-    ];
-    make_upper(&peer, &near, &[], None)?;
-    let watched = Watched::start(world, "vrf", &[])?;
-    echoes(world, "vrf", &peer, peer.near4().to_string())?;
-    let (stream, readings) = watched.end()?;
-    let mut differences = check::stream(&stream, false);
-    differences.extend(check::ledgers(&stream, &readings, &[]));
-    differences.extend(explained(&stream, &upper, true)?);
-    differences.extend(explained(&stream, link, true)?);
-    report::expect_none(&differences)
 }
 
 /// The far end of a veth pair goes, in three ways: its counter is this one's, and at zero before
@@ -222,24 +164,6 @@ pub fn master_changes(world: &World) -> Result<()> {
         ip(&format!("link del {bridge}"))?;
     }
     done
-}
-
-/// Whether the kernel has a kind of interface. A test without its kind prints that, and passes.
-fn is_offered(kind: &str) -> Result<bool> {
-    let name = format!("{LINK_PREFIX}{}-999", std::process::id());
-    let link = if kind.starts_with("vlan") {
-        " link lo"
-    } else {
-        ""
-    };
-    match ip(&format!("link add{link} name {name} type {kind}")) {
-        Ok(()) => ip(&format!("link del {name}")).map(|()| true),
-        Err(error) if format!("{error:#}").contains("Unknown device type") => {
-            report::print(&format!("this kernel has no interfaces of type {kind}\n"))?;
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// A name for what is above a peer's link; it goes with the link, or is removed as links are.
