@@ -82,6 +82,8 @@ pub mod sight {
     pub const FRAGMENTS: u32 = 1;
     /// A packet of IPsec passed an interface.
     pub const IPSEC: u32 = 2;
+    /// A buffer of several datagrams came in by an interface.
+    pub const BATCHES: u32 = 4;
 }
 
 /// Bits of the one element of the map `STACKING`: what the host has. Without any of it each packet

@@ -12,7 +12,7 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, identity,
+    atomic, datagrams, identity,
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
@@ -335,11 +335,18 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     let Some(counters) = interface(ifindex, Direction::Ingress) else {
         return;
     };
+    let packet = match taker {
+        Taker::Only => Some(*packet),
+        Taker::OneOf => datagrams::as_it_came(ifindex, received(counters), *packet),
+    };
+    let Some(packet) = packet else {
+        return;
+    };
     if takes(counters, taker, start) {
         add_frame(
             counters,
             class,
-            &stack::as_it_counts(*packet, ifindex, counters),
+            &stack::as_it_counts(packet, ifindex, counters),
         );
     }
     let (mut above, mut tags) = (counters, 0);

@@ -82,6 +82,7 @@ pub fn as_it_came(skb: *mut __sk_buff, packet: Packet) -> Packet {
         header_bytes: 0,
         segment: 0,
         is_unusual: packet.is_unusual,
+        is_batch: false,
     }
 }
 

@@ -15,6 +15,7 @@
 mod account;
 mod atomic;
 mod calls;
+mod datagrams;
 mod hooks;
 mod identity;
 mod interface;

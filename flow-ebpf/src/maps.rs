@@ -10,7 +10,7 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, calls::Call, identity::Alias, life::StateChange, logging, peer::Heard, stack::Passing,
+    atomic, calls::Call, datagrams::Batch, identity::Alias, life::StateChange, logging, peer::Heard, stack::Passing,
 };
 
 /// Bytes by (socket, process, remote).
@@ -59,6 +59,10 @@ pub static FOREIGN_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// One element: the packets that passed last. See [`crate::stack`].
 #[map]
 pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
+
+/// One element: the buffer of datagrams that came in last. See [`crate::datagrams`].
+#[map]
+pub static BATCH: PerCpuArray<Batch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
 /// their network header.

@@ -46,6 +46,8 @@ pub struct Packet {
     /// A buffer whose headers are more than IP's and TCP's or UDP's: not every interface that segments can do
     /// it with these.
     pub is_unusual: bool,
+    /// A buffer of several datagrams of UDP.
+    pub is_batch: bool,
 }
 
 /// Measures a packet. Its network header begins at `network`; that matters for buffers of several segments only.
@@ -71,6 +73,7 @@ fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packe
         header_bytes: 0,
         segment: 0,
         is_unusual: false,
+        is_batch: false,
     };
     if size == 0 {
         return packet;
@@ -82,6 +85,7 @@ fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packe
         length,
         jumbo,
         is_unusual,
+        is_udp,
     } = headers;
     let header = network + length;
     let payload = len.saturating_sub(header + jumbo);
@@ -95,6 +99,7 @@ fn measure_with(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Packe
     packet.is_unusual = is_unusual;
     if segments > 1 {
         packet.frames = u64::from(segments);
+        packet.is_batch = is_udp;
         packet.segment = u64::from(header) + u64::from(size);
         packet.header_bytes = u64::from(segments - 1) * u64::from(header) - u64::from(jumbo);
     }
@@ -111,6 +116,18 @@ impl Packet {
             header_bytes: 0,
             segment: 0,
             is_unusual: self.is_unusual,
+            is_batch: false,
+        }
+    }
+
+    /// One segment, whose headers of so many bytes are not its own but repeated: a further part of a buffer that is
+    /// counted elsewhere.
+    pub fn without_own_headers(&self, header: u64) -> Self {
+        Self {
+            buffers: 0,
+            bytes: self.bytes.saturating_sub(header),
+            header_bytes: header,
+            ..*self
         }
     }
 
@@ -151,6 +168,7 @@ impl Packet {
             header_bytes: self.header_bytes.saturating_sub(repeated),
             segment: self.segment.saturating_sub(u64::from(header)),
             is_unusual: self.is_unusual,
+            is_batch: self.is_batch,
         }
     }
 }
@@ -224,6 +242,7 @@ impl Packet {
             header_bytes: 0,
             segment: 0,
             is_unusual: false,
+            is_batch: false,
         }
     }
 }
@@ -289,6 +308,8 @@ struct Headers {
     jumbo: u32,
     /// Whether they are more than IP's and TCP's or UDP's.
     is_unusual: bool,
+    /// Whether the last of them is UDP's.
+    is_udp: bool,
 }
 
 /// Finds the headers of a packet of several segments. `None` if they can't be read.
@@ -320,6 +341,7 @@ fn headers(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Option<Hea
             length: length + transport,
             jumbo,
             is_unusual: false,
+            is_udp: protocol == IPPROTO_UDP,
         });
     }
     // Extension headers, or a tunnel's.
@@ -333,6 +355,7 @@ fn headers(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Option<Hea
         length: transport.offset + header,
         jumbo: 0,
         is_unusual: true,
+        is_udp: matches!(transport.kind, TransportKind::Udp),
     })
 }
 

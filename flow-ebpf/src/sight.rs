@@ -5,7 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 
 use crate::{interface::Network, maps::SIGHTS, packet};
 
-pub use flow_common::interface::sight::{FRAGMENTS, IPSEC};
+pub use flow_common::interface::sight::{BATCHES, FRAGMENTS, IPSEC};
 
 const IPV6_HEADER: u32 = 40;
 const UDP: u8 = 17;

@@ -14,7 +14,7 @@ use flow_common::{
 
 use crate::{
     account::{self, Taker},
-    atomic,
+    atomic, datagrams,
     interface::{self, Network, UNKNOWN},
     ipsec,
     kernel::HOST_NETNS,
@@ -192,6 +192,9 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
         let header = unsafe { (*counters).header };
         let packet = packet.without_link_header(network.offset);
         account::add_frame(counters, Class::Total, &packet.with_header(header));
+    }
+    if packet.is_batch {
+        datagrams::moved(ifindex, vrf, account::received(counters));
     }
 }
 

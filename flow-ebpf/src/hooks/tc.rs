@@ -5,6 +5,7 @@ use flow_common::interface::{Class, Direction, stacking};
 
 use crate::{
     account::{self, Taker},
+    datagrams,
     interface::{self, egress_class},
     packet,
     sight::{self, IPSEC},
@@ -36,6 +37,11 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         account::add_frame(counters, Class::NotIp, &packet);
     }
     let stacking = stack::stacking();
+    // What an IFB device leads through comes in at once and is delivered later.
+    if packet.is_batch && stacking & stacking::LOOPS == 0 {
+        let after = account::received(counters);
+        datagrams::came_in(skb, ifindex, after, network.offset, &packet);
+    }
     if stacking != 0 {
         stack::came_in(skb, ifindex, counters, &network, &packet, stacking);
     }
