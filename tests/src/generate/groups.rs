@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Options, raw, tcp::ZEROS, udp::PATIENCE};
@@ -13,6 +14,9 @@ use crate::truth::{Line, Tally};
 
 /// Of all hosts: the kernel need not tell anybody who joins it, which would fall between two counts.
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+/// Datagrams that are sent with one call at the end, and their size.
+const TOGETHER: usize = 20;
+const DATAGRAM: usize = 700;
 /// Sockets that take each packet.
 const TAKERS: usize = 3;
 
@@ -35,7 +39,10 @@ pub fn take(options: &Options, tally: &Tally) -> Result<()> {
     }
     .print()?;
 
-    let each = to_all(own, port).len() as u64 * options.count;
+    // One of them gets datagrams that came together together.
+    setsockopt(&takers[1], sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
+    let sizes = sizes(options.count).sum::<usize>() + TOGETHER * DATAGRAM;
+    let each = to_all(own, port).len() * sizes;
     receive(&takers, each, tally)?;
     // These come back to this host's members by no interface.
     send_from(&takers[0], own, port, options.count, tally)?;
@@ -45,10 +52,15 @@ pub fn take(options: &Options, tally: &Tally) -> Result<()> {
     listening.set_read_timeout(Some(PATIENCE))?;
     listening.connect(&SocketAddr::new(options.peer()?.ip(), 0).into())?;
     raw::icmp_raw(options, tally)?;
-    receive(&[listening], options.count, tally)
+    for _ in 0..options.count {
+        let received = (&listening).read(&mut [0; 2000]).context("too few came")?;
+        tally.received(received);
+    }
+    Ok(())
 }
 
-/// Sends COUNT datagrams to the group and as many to everyone on the network, at the port of `--peer`.
+/// Sends COUNT datagrams to the group and as many to everyone on the network, at the port of `--peer`, and some
+/// more with one call.
 pub fn send(options: &Options, tally: &Tally) -> Result<()> {
     let own = own(options)?;
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -57,26 +69,40 @@ pub fn send(options: &Options, tally: &Tally) -> Result<()> {
     send_from(&socket, own, port, options.count, tally)
 }
 
-/// Receives `each` datagrams from each socket.
-fn receive(sockets: &[Socket], each: u64, tally: &Tally) -> Result<()> {
+/// Receives `each` bytes from each socket.
+fn receive(sockets: &[Socket], each: usize, tally: &Tally) -> Result<()> {
+    let mut buffer = vec![0; 1 << 16];
     for mut socket in sockets {
-        for _ in 0..each {
-            let received = socket.read(&mut [0; 2000]).context("too few came")?;
+        let mut left = each;
+        while left > 0 {
+            let received = socket.read(&mut buffer).context("too few came")?;
             tally.received(received);
+            left = left
+                .checked_sub(received)
+                .context("more came than was sent")?;
         }
     }
     Ok(())
 }
 
+/// The sizes of the datagrams that are sent one by one.
+fn sizes(count: u64) -> impl Iterator<Item = usize> {
+    (0..count as usize).map(|number| 10 + number % 1000)
+}
+
 fn send_from(socket: &Socket, own: Ipv4Addr, port: u16, count: u64, tally: &Tally) -> Result<()> {
     socket.set_multicast_if_v4(&own)?;
     socket.set_broadcast(true)?;
-    for number in 0..count as usize {
+    for size in sizes(count) {
         for address in to_all(own, port) {
-            tally.sent(socket.send_to(&ZEROS[..10 + number % 1000], &address)?);
+            tally.sent(socket.send_to(&ZEROS[..size], &address)?);
         }
     }
-    Ok(())
+    setsockopt(socket, sockopt::UdpGsoSegment, &(DATAGRAM as i32)).context("UDP_SEGMENT")?;
+    for address in to_all(own, port) {
+        tally.sent(socket.send_to(&ZEROS[..TOGETHER * DATAGRAM], &address)?);
+    }
+    setsockopt(socket, sockopt::UdpGsoSegment, &0).context("UDP_SEGMENT")
 }
 
 /// Where several sockets take what is sent there.
