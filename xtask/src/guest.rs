@@ -28,7 +28,7 @@ const PROGRAMS: [&str; 2] = ["flow", "flow-live"];
 const TOOLS: [&str; 7] = ["busybox", "ethtool", "ip", "nft", "sh", "ss", "tc"];
 
 /// Modules that flow or its tests use; one that a kernel has built in is fine. Those they need come along.
-const MODULES: [&str; 58] = [
+const MODULES: [&str; 60] = [
     "8021q",
     "act_mirred",
     "af_packet_diag",
@@ -38,6 +38,7 @@ const MODULES: [&str; 58] = [
     "cls_matchall",
     "cls_u32",
     "ctr",
+    "drbg",
     "dummy",
     "esp4",
     "gcm",
@@ -73,6 +74,7 @@ const MODULES: [&str; 58] = [
     "sctp",
     "sctp_diag",
     "seqiv",
+    "sha512_generic",
     "sit",
     "tcp_diag",
     "team",
