@@ -40,6 +40,8 @@ pub const UNKNOWN: LinkLayout = LinkLayout {
 pub struct Network {
     /// Bytes in front of it: the link header, and VLAN tags that are part of the packet's data.
     pub offset: u32,
+    /// How many of these are not its interface's: the link header of another one by which it came.
+    pub left_over: u32,
     /// Whether it is IPv4's or IPv6's.
     pub is_ip: bool,
 }
@@ -52,6 +54,12 @@ impl Network {
         let data = unsafe { (*skb).data as u64 };
         data + u64::from(self.offset & OFFSET_WITHIN)
     }
+
+    /// Bytes in front of it that are the interface's.
+    #[inline(always)]
+    pub fn header(&self) -> u32 {
+        self.offset - self.left_over
+    }
 }
 
 /// Bytes in front of a network header at most, as a mask that the verifier understands.
@@ -60,12 +68,13 @@ const OFFSET_WITHIN: u32 = 0x3f;
 const TAGS: usize = 2;
 const TAG_BYTES: u32 = 4;
 
-/// Finds the network header behind a link header of so many bytes.
+/// Finds the network header behind a link header of so many bytes, of which some are left over.
 #[inline(always)]
-pub fn network(skb: *mut __sk_buff, header: u32) -> Network {
+pub fn network(skb: *mut __sk_buff, header: u32, left_over: u32) -> Network {
     // SAFETY: a field that every skb program may read.
     let mut protocol = (unsafe { (*skb).protocol } as u16).to_be();
-    let mut offset = header & OFFSET_WITHIN;
+    let left_over = left_over & OFFSET_WITHIN;
+    let mut offset = (header & OFFSET_WITHIN) + left_over;
     for _ in 0..TAGS {
         if protocol != ETH_P_8021Q && protocol != ETH_P_8021AD {
             break;
@@ -79,6 +88,7 @@ pub fn network(skb: *mut __sk_buff, header: u32) -> Network {
     }
     Network {
         offset,
+        left_over,
         is_ip: protocol == ETH_P_IP || protocol == ETH_P_IPV6,
     }
 }
@@ -181,7 +191,7 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
     } else if came_from != 0 || !sk.is_null() {
         // The socket of a tap device has no family: a virtual machine sent it.
         Class::Forwarded
-    } else if stack::holds_forwarded(skb, ifindex) {
+    } else if stack::holds_forwarded(skb, ifindex, network) {
         Class::Forwarded
     } else {
         Class::Kernel

@@ -10,7 +10,8 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, calls::Call, datagrams::Batch, identity::Alias, life::StateChange, logging, peer::Heard, stack::Passing,
+    atomic, calls::Call, datagrams::Batch, identity::Alias, life::StateChange, logging,
+    peer::Heard, stack::Passing,
 };
 
 /// Bytes by (socket, process, remote).

@@ -8,8 +8,8 @@ use crate::kernel::{
     DST_METRICS, INET_PINET6, INET_PMTUDISC, INET6_DEV_MTU, IP6CB_FRAG_MAX_SIZE,
     IPCB_FRAG_MAX_SIZE, PINET6_FRAG_SIZE, PINET6_PMTUDISC, PINET6_PMTUDISC_BIT, READS_SKB,
     RTABLE_PMTU, RTABLE_PMTU_BIT, SHINFO_GSO_TYPE, SKB_CB, SKB_DEV, SKB_ENCAPSULATION,
-    SKB_ENCAPSULATION_BIT, SKB_END, SKB_HEAD, SKB_INNER_TRANSPORT_HEADER, SKB_NETWORK_HEADER,
-    SKB_REFDST, SKB_SK, SKB_TRANSPORT_HEADER, follow, read,
+    SKB_ENCAPSULATION_BIT, SKB_END, SKB_HEAD, SKB_INNER_TRANSPORT_HEADER, SKB_MAC_LEN,
+    SKB_NETWORK_HEADER, SKB_REFDST, SKB_SK, SKB_TRANSPORT_HEADER, follow, read,
 };
 
 /// `SKB_GSO_*` of include/linux/skbuff.h.
@@ -53,6 +53,15 @@ pub fn is_encapsulated(skb: *mut __sk_buff) -> bool {
     }
     let bits = read::<u8>(skb as Address, &SKB_ENCAPSULATION).unwrap_or(0);
     bits >> SKB_ENCAPSULATION_BIT.load() & 1 != 0
+}
+
+/// Bytes in front of the network header of a packet that comes in: its link header, which classifiers see with it.
+#[inline(always)]
+pub fn link_header(skb: *mut __sk_buff) -> Option<u32> {
+    if READS_SKB.load() == 0 {
+        return None;
+    }
+    read::<u16>(skb as Address, &SKB_MAC_LEN).map(u32::from)
 }
 
 /// Finds the innermost transport header of a buffer of several segments, where `skb_gso_transport_seglen`

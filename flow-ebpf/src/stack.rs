@@ -16,7 +16,6 @@ use crate::{
     account::{self, Taker},
     atomic, datagrams,
     interface::{self, Network, UNKNOWN},
-    ipsec,
     kernel::HOST_NETNS,
     maps::{FOREIGN, FOREIGN_SEEN, LINKS, PASSING, QUEUED, STACKING},
     packet::{self, Packet},
@@ -50,6 +49,10 @@ pub struct Passing {
     padding: u32,
 }
 
+const IPIP: u8 = 4;
+const UDP: u8 = 17;
+const IPV6: u8 = 41;
+const GRE: u8 = 47;
 const ICMPV6: u8 = 58;
 const IPV6_HEADER: u32 = 40;
 /// Neighbour discovery, `ipv6_ndisc_frame`.
@@ -60,13 +63,6 @@ const LOOPBACK_IFINDEX: u32 = 1;
 #[inline(always)]
 pub fn stacking() -> u32 {
     STACKING.get(0).copied().unwrap_or(0)
-}
-
-/// Whether a packet came in by this interface before: encrypted (`gro_cells_receive` in `xfrm_input`). An
-/// interface of IPsec's own gets only what was decrypted.
-#[inline(always)]
-pub fn came_before(skb: *mut __sk_buff, ifindex: u32) -> bool {
-    ipsec::is_decrypted(skb) && !decrypts(ifindex)
 }
 
 /// Whether an interface gets what IPsec has decrypted, and counts it so.
@@ -118,7 +114,7 @@ pub fn came_in(
     let start = network.start(skb);
     // SAFETY: live map values, this CPU's own.
     unsafe {
-        let tags = network.offset.wrapping_sub((*counters).header);
+        let tags = network.header().wrapping_sub((*counters).header);
         if (*counters).kinds & kinds::UPPER != 0 {
             if (*passing).came_at == start && (*passing).came_by != ifindex {
                 (*counters).lower = (*passing).came_by;
@@ -142,7 +138,7 @@ pub fn came_in(
     let layout = interface::layout(ifindex);
     if layout.flags & (link::TAP | link::USED_HERE) == link::TAP {
         // Whoever reads the device file has it (`tap_handle_frame`).
-        let packet = packet.without_link_header(network.offset);
+        let packet = packet.without_link_header(network.header());
         account::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
     }
     if layout.flags & link::IN_VRF != 0 {
@@ -190,7 +186,7 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
     if is_counted {
         // SAFETY: a live map value.
         let header = unsafe { (*counters).header };
-        let packet = packet.without_link_header(network.offset);
+        let packet = packet.without_link_header(network.header());
         account::add_frame(counters, Class::Total, &packet.with_header(header));
     }
     if packet.is_batch {
@@ -382,10 +378,19 @@ pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     }
 }
 
-/// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its
-/// headers in front of it, and taken away where it came from (`skb_scrub_packet`).
+/// Whether a packet without a socket is a tunnel's: what the kernel says for itself has other protocols.
 #[inline(always)]
-pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32) -> bool {
+fn is_tunnels(skb: *mut __sk_buff, network: &Network) -> bool {
+    let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
+    let protocol = if byte(0) >> 4 == 4 { byte(9) } else { byte(6) };
+    matches!(protocol, IPIP | IPV6 | GRE | UDP)
+}
+
+/// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its
+/// headers in front of it, and taken away where it came from (`skb_scrub_packet`). Of a buffer that the stack has
+/// cut before the tunnel, each segment is another buffer.
+#[inline(always)]
+pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32, network: &Network) -> bool {
     let Some(passing) = PASSING.get_ptr(0) else {
         return false;
     };
@@ -400,7 +405,7 @@ pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32) -> bool {
         )
     };
     // Nothing has come in since, so it is no other packet in the same buffer.
-    left == skb as u64
+    (left == skb as u64 || is_tunnels(skb, network))
         && left_by != ifindex
         && account::interface(left_from, Direction::Ingress)
             .is_some_and(|counters| account::received(counters) == left_after)

@@ -81,6 +81,9 @@ pub struct Truth {
     /// Ends of connections that did not come about, this process's first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<[SocketAddr; 2]>,
+    /// Sends that failed, of modes that go on then. The packet may have got as far as an interface's classifier.
+    #[serde(default)]
+    pub failed_sends: u64,
     /// This kernel lacks it; so the mode moved nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Feature>,
@@ -160,6 +163,7 @@ pub struct Tally {
     mixed: Mutex<BTreeMap<SocketAddr, Moved>>,
     idle: Mutex<Vec<Idle>>,
     attempts: Mutex<Vec<[SocketAddr; 2]>>,
+    failed_sends: AtomicU64,
     lacks: OnceLock<Feature>,
 }
 
@@ -207,6 +211,11 @@ impl Tally {
     /// These sockets were open and moved nothing.
     pub fn idle(&self, sockets: Vec<Idle>) {
         lock(&self.idle).extend(sockets);
+    }
+
+    /// A send failed.
+    pub fn send_failed(&self) {
+        self.failed_sends.fetch_add(1, Relaxed);
     }
 
     /// This kernel has no such thing.
@@ -278,6 +287,7 @@ impl Tally {
             mixed: by_name(&self.mixed),
             idle: lock(&self.idle).clone(),
             attempts: lock(&self.attempts).clone(),
+            failed_sends: self.failed_sends.load(Relaxed),
             lacks: self.lacks.get().copied(),
         })
     }

@@ -7,9 +7,9 @@ use crate::{
     account::{self, Taker},
     datagrams,
     interface::{self, egress_class},
-    packet,
+    ipsec, packet,
     sight::{self, IPSEC},
-    stack,
+    skb, stack,
 };
 
 /// A packet came in. Its socket is not known yet: cgroup_skb counts those that reach one.
@@ -25,12 +25,19 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     };
     // SAFETY: a live map value.
-    let network = interface::network(skb, unsafe { (*counters).header });
-    sight::look(skb, &network);
-    if sight::has_seen(IPSEC) && stack::came_before(skb, ifindex) {
-        return TC_ACT_UNSPEC;
+    let header = unsafe { (*counters).header };
+    let mut left_over = 0;
+    if sight::has_seen(IPSEC) && ipsec::is_decrypted(skb) {
+        if !stack::decrypts(ifindex) {
+            // It came in by this interface before, encrypted (`gro_cells_receive` in `xfrm_input`).
+            return TC_ACT_UNSPEC;
+        }
+        // It still has the link header of the interface by which it came encrypted (`skb_mac_header_rebuild`).
+        left_over = skb::link_header(skb).map_or(0, |all| all.saturating_sub(header));
     }
-    let packet = packet::measure(skb, network.offset);
+    let network = interface::network(skb, header, left_over);
+    sight::look(skb, &network);
+    let packet = packet::measure(skb, network.offset).without_link_header(network.left_over);
     let packet = stack::as_it_counts(packet, ifindex, counters);
     account::add_frame(counters, Class::Total, &packet);
     if !network.is_ip {
@@ -40,7 +47,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     // What an IFB device leads through comes in at once and is delivered later.
     if packet.is_batch && stacking & stacking::LOOPS == 0 {
         let after = account::received(counters);
-        datagrams::came_in(skb, ifindex, after, network.offset, &packet);
+        datagrams::came_in(skb, ifindex, after, network.header(), &packet);
     }
     if stacking != 0 {
         stack::came_in(skb, ifindex, counters, &network, &packet, stacking);
@@ -58,7 +65,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     };
     // SAFETY: a live map value.
-    let network = interface::network(skb, unsafe { (*counters).header });
+    let network = interface::network(skb, unsafe { (*counters).header }, 0);
     sight::look(skb, &network);
     let packet = packet::measure(skb, network.offset);
     let start = network.start(skb);

@@ -191,8 +191,9 @@ pub fn stubborn(options: &Options, tally: &Tally) -> Result<()> {
     let stdin = io::stdin();
     loop {
         // Whatever is in its way, it goes on.
-        if let Ok(sent) = socket.send(datagram(options.bytes)) {
-            tally.sent(sent);
+        match socket.send(datagram(options.bytes)) {
+            Ok(sent) => tally.sent(sent),
+            Err(_) => tally.send_failed(),
         }
         let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         if poll(&mut input, PollTimeout::from(PAUSE))? > 0 {

@@ -33,9 +33,10 @@ pub fn followed(world: &World) -> Result<()> {
     thread::sleep(SEVERAL / 4);
 
     let told = told(whole, truth.pid)?;
+    // Until it moves something, nothing tells its name at once.
     let strange: Vec<_> = told
         .iter()
-        .filter(|it| it.kind != "flow.open" && it.name != FIRST.0 && it.name != SECOND.0)
+        .filter(|it| it.moved && it.name != FIRST.0 && it.name != SECOND.0)
         .collect();
     ensure!(strange.is_empty(), "other names: {strange:?}");
     let last = by_name(&told, FIRST.0)
@@ -83,6 +84,8 @@ fn by_name<'a>(told: &'a [Told], name: &'a str) -> impl Iterator<Item = &'a Told
 #[derive(Debug)]
 struct Told {
     kind: String,
+    /// It is of something that moved bytes.
+    moved: bool,
     name: String,
     title: String,
 }
@@ -96,6 +99,9 @@ fn told(flow: Flow, pid: u32) -> Result<Vec<Told>> {
     let records = records(&ended.stdout)?.into_iter().filter(own);
     let told = records.map(|record| Told {
         kind: text(&record["type"]),
+        moved: ["tx_bytes", "rx_bytes"]
+            .iter()
+            .any(|bytes| record["app"][bytes].as_u64() > Some(0)),
         name: text(&record["process"]["name"]),
         title: text(&record["process"]["cmdline"][0]),
     });

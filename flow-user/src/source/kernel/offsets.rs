@@ -73,6 +73,7 @@ const PACKET_MEMBERS: &[(&str, &str, &str, u32)] = &[
     ("SKB_INNER_TRANSPORT_HEADER", "sk_buff", "inner_transport_header", 2),
     ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header", 2),
     ("SKB_NETWORK_HEADER", "sk_buff", "network_header", 2),
+    ("SKB_MAC_LEN", "sk_buff", "mac_len", 2),
     ("SKB_HEAD", "sk_buff", "head", 8),
     ("SKB_END", "sk_buff", "end", 4),
     ("SKB_REFDST", "sk_buff", "_skb_refdst", 8),

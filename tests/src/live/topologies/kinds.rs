@@ -27,6 +27,10 @@ pub struct Kind {
     pub behind: Behind,
     /// Nothing comes back.
     pub is_one_way: bool,
+    /// The two ends exchange packets of their own first.
+    pub shakes_hands: bool,
+    /// What is forwarded counts where it came in with what is added to it later.
+    pub adds_to_forwarded: bool,
     /// What passes near's interfaces in each way; none: the kind cannot be used so.
     pub own: &'static [Passing],
     pub routed: &'static [Passing],
@@ -166,6 +170,8 @@ const fn stacked(name: &'static str, near: &'static [&'static str]) -> Kind {
         family: Family::V4,
         behind: Behind::Moved,
         is_one_way: false,
+        shakes_hands: false,
+        adds_to_forwarded: false,
         own: OWN_STACKED,
         routed: ROUTED_STACKED,
         into: INTO_BELOW,
@@ -553,6 +559,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         prepare: prepare::wireguard,
+        shakes_hands: true,
         routed: ROUTED_ENCRYPTED,
         into: INTO_ENCRYPTED,
         ..tunnel(
@@ -590,7 +597,7 @@ pub const KINDS: &[Kind] = &[
         top: "low0",
         prepare: prepare::ipsec,
         own: &[at("low0", SOCKET, SOCKET)],
-        // Where it came in, what is forwarded encrypted counts as it left: with what that added.
+        adds_to_forwarded: true,
         routed: &[at("low0", DECRYPTED_FORWARDED, FORWARDED)],
         into: &[at("low0", DECRYPTED_FORWARDED, FORWARDED)],
         behind: Behind::Routed,

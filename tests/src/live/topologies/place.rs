@@ -5,7 +5,7 @@
 //! says another; what is moved into the third namespace is `top1`.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     guest::LOSS_PROBES,
     live::{
-        World,
+        World, counters,
         peer::NAMESPACE_PREFIX,
         tools::{self, ip_batch, within},
         waiting,
@@ -48,6 +48,8 @@ pub struct Place {
 const LINK: u8 = 1;
 const INNER: u8 = 2;
 const MOVED: u8 = 3;
+/// A port where nobody listens.
+const DISCARD: u16 = 9;
 
 impl Place {
     /// Makes it.
@@ -165,6 +167,21 @@ impl Place {
                 });
                 Ok(running.then_some(()))
             })
+        })?;
+        still(world, &self.near.name).map(drop)
+    }
+
+    /// Lets the two ends of the link exchange what they must before anything passes.
+    pub fn shake_hands(&self, world: &World, kind: &Kind) -> Result<()> {
+        within(Some(&self.near.name), || {
+            let socket = UdpSocket::bind((address(kind.family, LINK, 1), 0))?;
+            socket.send_to(&[0], (address(kind.family, LINK, 2), DISCARD))?;
+            Ok(())
+        })?;
+        waiting::until(world.patience(), "the handshake", || {
+            let counted = counters::read_in(Some(&self.near.name))?;
+            let top = counted.get(self.top).copied().unwrap_or_default();
+            Ok((top.ingress > 0).then_some(()))
         })?;
         still(world, &self.near.name).map(drop)
     }
