@@ -64,6 +64,8 @@ pub mod link {
     pub const USED_HERE: u32 = 128;
     /// What comes in was decrypted: an interface of IPsec's.
     pub const DECRYPTS: u32 = 256;
+    /// It puts headers of its own around packets and hands them on at once.
+    pub const TUNNEL: u32 = 512;
     /// Its master is a VRF, which takes what comes in and has no ingress of its own.
     pub const IN_VRF: u32 = 64;
 }

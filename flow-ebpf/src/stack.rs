@@ -378,9 +378,13 @@ pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     }
 }
 
-/// Whether a packet without a socket is a tunnel's: what the kernel says for itself has other protocols.
+/// Whether a packet without a socket is of the tunnel by which another left: what the kernel says for itself has other
+/// protocols.
 #[inline(always)]
-fn is_tunnels(skb: *mut __sk_buff, network: &Network) -> bool {
+fn is_tunnels(skb: *mut __sk_buff, network: &Network, left_by: u32) -> bool {
+    if interface::layout(left_by).flags & link::TUNNEL == 0 {
+        return false;
+    }
     let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
     let protocol = if byte(0) >> 4 == 4 { byte(9) } else { byte(6) };
     matches!(protocol, IPIP | IPV6 | GRE | UDP)
@@ -405,7 +409,7 @@ pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32, network: &Network) -> 
         )
     };
     // Nothing has come in since, so it is no other packet in the same buffer.
-    (left == skb as u64 || is_tunnels(skb, network))
+    (left == skb as u64 || is_tunnels(skb, network, left_by))
         && left_by != ifindex
         && account::interface(left_from, Direction::Ingress)
             .is_some_and(|counters| account::received(counters) == left_after)

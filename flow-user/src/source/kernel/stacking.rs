@@ -44,6 +44,21 @@ const MASTERS: [&str; 7] = [
 const TAPS: [&str; 2] = ["macvtap", "ipvtap"];
 /// Kinds that get what IPsec decrypted.
 const DECRYPTS: [&str; 3] = ["xfrm", "vti", "vti6"];
+/// Kinds that put packets into others, and hand those on at once.
+const TUNNELS: [&str; 12] = [
+    "gre",
+    "gretap",
+    "ip6gre",
+    "ip6gretap",
+    "erspan",
+    "ip6erspan",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "vxlan",
+    "geneve",
+    "bareudp",
+];
 /// Interfaces of this kind give back what they get (`ifb_ri_tasklet`).
 const LOOPS: &str = "ifb";
 /// Interfaces of this kind fill packets up (`calculate_skb_padding`).
@@ -127,12 +142,13 @@ impl Stacking {
                 (link::TAP, is_tap),
                 (link::IN_VRF, is_in_vrf),
                 (link::DECRYPTS, kind(link, &DECRYPTS)),
+                (link::TUNNEL, kind(link, &TUNNELS)),
             ] {
                 if is_set {
                     flags |= bit;
                 }
             }
-            if flags != 0 && link.is_set_up {
+            if flags & !link::TUNNEL != 0 && link.is_set_up {
                 // Where it is not set, flags are not looked at.
                 bits |= stacking::STACKED;
             }
