@@ -503,9 +503,8 @@ impl Link {
             Some("vxlan" | "geneve") => [header; 2],
             Some("bridge" | "vlan" | "team" | "vrf") => [header, 0],
             Some("gretap" | "ip6gretap" | "erspan" | "ip6erspan") => [0, header],
-            // ESP-like headers and checksums of its own: all of them (`message_data_len`), or without the first
-            // (`iptunnel_xmit`, which counts from the header within).
-            Some("wireguard") => [32, 16],
+            // A header and a checksum of its own (`message_data_len`).
+            Some("wireguard") => [32; 2],
             _ => [0; 2],
         }
     }
