@@ -332,7 +332,7 @@ fn was_remembered(key: u64, came_from: u32) -> bool {
 }
 
 /// Whether a packet has waited at an upper interface, and so left there first. Its queue may have cut it
-/// into segments (`tbf_segment`), which nobody remembers.
+/// into segments (`tbf_segment`), which the map `QUEUED` does not hold.
 #[inline(always)]
 fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayout) -> bool {
     if layout.master != 0 {

@@ -276,4 +276,11 @@ mod tests {
         assert_eq!(seen.links[&5].flags, link::COPIES | link::LOOPS);
         assert_eq!(seen.links[&6].flags, link::COPIES);
     }
+
+    #[test]
+    fn a_tunnel_alone_is_marked_and_makes_no_packet_dearer() {
+        let seen = of(&[link_of(2, "veth"), link_of(3, "vxlan")]);
+        assert_eq!(seen.links[&3].flags, link::TUNNEL);
+        assert_eq!(seen.bits, 0);
+    }
 }

@@ -507,6 +507,8 @@ pub const KINDS: &[Kind] = &[
         "link_ipip",
         &[
             "link add top0 type ipip local 10.204.0.1 remote 10.204.0.2 dev low0",
+            // What is routed is cut before the tunnel gets it: each segment is a new buffer.
+            "link set top0 gso_max_segs 1",
             "link add top1 type ipip local 10.204.0.11 remote 10.204.0.12 dev low0",
             "link set top1 netns THIRD",
         ],
