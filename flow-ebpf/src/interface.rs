@@ -37,6 +37,7 @@ pub const UNKNOWN: LinkLayout = LinkLayout {
 };
 
 /// Where a packet's network header is.
+#[derive(Clone, Copy)]
 pub struct Network {
     /// Bytes in front of it: the link header, and VLAN tags that are part of the packet's data.
     pub offset: u32,

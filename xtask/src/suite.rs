@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cells::{self, Cell, MATRIX, Machine},
@@ -53,7 +53,7 @@ pub fn test(host_only: bool, write_docs: bool) -> Result<bool> {
     let built = build.failed == 0;
     rows.push(build);
     rows.push(if built {
-        run_live("terminal", |flow| {
+        run_live("terminal", "", |flow| {
             let tests = ["run", "--terminal", "--flow", flow];
             tests.map(str::to_owned).into()
         })
@@ -64,10 +64,8 @@ pub fn test(host_only: bool, write_docs: bool) -> Result<bool> {
     let wanted = |cell: &Cell<'_>| !host_only || cell.machine == Machine::Host;
     let cells = MATRIX.into_iter().filter(wanted);
     if built {
-        let (host, guests): (Vec<_>, Vec<_>) =
-            cells.partition(|cell| cell.machine == Machine::Host);
-        rows.extend(host.into_iter().map(run_host));
-        rows.extend(run_guests(&guests, cells::TIME_LIMIT, &[], true));
+        let cells: Vec<_> = cells.collect();
+        rows.extend(run_cells(&cells, cells::TIME_LIMIT, &[], true));
     } else {
         rows.extend(cells.map(|cell| not_run(cell.to_string())));
     }
@@ -97,7 +95,7 @@ pub fn vm(
         "no cell of the matrix has this backend; to try it anyway, name a kernel too"
     );
     build_release()?;
-    Ok(conclude(&run_guests(&cells, limit, tests, keep_going)))
+    Ok(conclude(&run_cells(&cells, limit, tests, keep_going)))
 }
 
 /// Runs something that passes or fails as a whole.
@@ -119,11 +117,16 @@ pub fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Row {
 
 /// Runs a program that prints like libtest, and counts its tests.
 pub fn counted(name: &str, command: &mut Command, limit: Duration) -> Row {
+    counted_beside(name, "", command, limit)
+}
+
+/// The same of one that runs beside others: each of its lines begins with `mark`.
+fn counted_beside(name: &str, mark: &str, command: &mut Command, limit: Duration) -> Row {
     heading(name);
     let started = Instant::now();
     let mut tally = Tally::default();
     let end = watch(command, limit, |line| {
-        println!("{line}");
+        println!("{mark}{line}");
         tally.line(line);
     });
     let problem = match end {
@@ -219,19 +222,19 @@ fn not_run(name: String) -> Row {
     Row::from_error(name, Duration::ZERO, problem)
 }
 
-fn run_host(cell: Cell<'_>) -> Row {
-    run_live(&cell.to_string(), |flow| {
-        live_arguments(cell.backend, flow, &[], &[])
+fn run_host(cell: Cell<'_>, tests: &[String]) -> Row {
+    run_live(&cell.to_string(), &format!("{cell}: "), |flow| {
+        live_arguments(cell.backend, flow, &[], tests)
     })
 }
 
 /// Runs live tests on this host, with the arguments that `of` makes for the program under test.
-fn run_live(name: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
+fn run_live(name: &str, mark: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
     match (release("flow-live"), release("flow")) {
         (Ok(program), Ok(flow)) => {
             let mut command = as_root(program);
             command.args(of(&flow.to_string_lossy()));
-            counted(name, &mut command, cells::TIME_LIMIT)
+            counted_beside(name, mark, &mut command, cells::TIME_LIMIT)
         }
         (Err(error), _) | (_, Err(error)) => {
             Row::from_error(name.to_owned(), Duration::ZERO, format!("{error:#}"))
@@ -239,12 +242,12 @@ fn run_live(name: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
     }
 }
 
-/// Runs these cells, each in a guest, as many at a time as this machine bears, those first that take longest. Without `keep_going`,
-/// none is begun after one has failed. The rows come in the order of the cells.
-fn run_guests(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going: bool) -> Vec<Row> {
+/// Runs these cells, on the host or each in a guest, as many at a time as this machine bears, those first that take
+/// longest. Without `keep_going`, none is begun after one has failed. The rows come in the order of the cells.
+fn run_cells(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going: bool) -> Vec<Row> {
     let rows: Vec<OnceLock<Row>> = cells.iter().map(|_| OnceLock::new()).collect();
     let mut order: Vec<_> = cells.iter().zip(&rows).collect();
-    order.sort_by_key(|(cell, _)| !cell.is_first());
+    order.sort_by_key(|(cell, _)| (!cell.is_first(), cell.machine == Machine::Host));
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
         while keep_going || !has_failed.load(Ordering::Relaxed) {
@@ -252,7 +255,10 @@ fn run_guests(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going:
             let Some((cell, row)) = order.get(number) else {
                 return;
             };
-            let done = row.get_or_init(|| run_guest(**cell, limit, tests));
+            let done = row.get_or_init(|| match cell.machine {
+                Machine::Host => run_host(**cell, tests),
+                Machine::Guest(kernel) => run_guest(**cell, kernel, limit, tests),
+            });
             has_failed.fetch_or(done.failed > 0, Ordering::Relaxed);
         }
     };
@@ -264,15 +270,11 @@ fn run_guests(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going:
     rows.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
-fn run_guest(cell: Cell<'_>, limit: Duration, tests: &[String]) -> Row {
+fn run_guest(cell: Cell<'_>, kernel: Kernel, limit: Duration, tests: &[String]) -> Row {
     let name = cell.to_string();
     heading(&name);
     let started = Instant::now();
-    let outcome = match cell.machine {
-        Machine::Guest(kernel) => boot(kernel, cell, limit, tests),
-        Machine::Host => Err(anyhow!("this is no guest")),
-    };
-    match outcome {
+    match boot(kernel, cell, limit, tests) {
         Ok((tally, problem)) => Row::from_tally(name, started.elapsed(), tally, problem),
         Err(error) => Row::from_error(name, started.elapsed(), format!("{error:#}")),
     }
@@ -303,7 +305,7 @@ fn boot(
 
     let mut tally = Tally::default();
     let verdict = vm::boot(&unpacked.image, &initramfs, &log, limit, |line| {
-        // Guests run beside each other.
+        // Cells run beside each other.
         println!("{cell}: {line}");
         tally.line(line);
     })?;

@@ -237,12 +237,15 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
             if protocol != socket::IPPROTO_TCP {
                 packet = match way {
                     Way::Sent => packet.fragmented(skb, protocol == socket::IPPROTO_UDP),
-                    Way::Received if sight::has_seen(FRAGMENTS) => packet.reassembled(skb),
+                    Way::Received if sight::has_seen(FRAGMENTS) => {
+                        stack::unfollowed_packet(packet.reassembled(skb))
+                    }
                     Way::Received => packet,
                 };
             }
             if way == Way::Received && sight::has_seen(IPSEC) {
                 let encrypted = ipsec::as_it_came(skb, packet);
+                let encrypted = stack::unfollowed_packet(encrypted);
                 account::wire(entry, way, &encrypted);
                 if !stack::decrypts(ifindex) {
                     packet = encrypted;

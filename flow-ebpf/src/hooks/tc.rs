@@ -67,7 +67,10 @@ pub fn egress(ctx: &TcContext) -> i32 {
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header }, 0);
     sight::look(skb, &network);
-    let packet = packet::measure(skb, network.offset);
+    let mut packet = packet::measure(skb, network.offset);
+    if packet.frames != 1 {
+        packet = stack::unfollowed_packet(packet);
+    }
     let start = network.start(skb);
     let stacking = stack::stacking();
     if stacking & stacking::LOOPS != 0 && stack::comes_back(ifindex, came_from) {

@@ -109,7 +109,7 @@ pub fn link(world: &World, kind: &Kind) -> Result<()> {
         let moved = traffic(world, kind, &place, way)?;
         let payload = payload(&moved);
         truths.extend(moved);
-        let after = caught_up(world, &flow, near, &readings.after_start)?;
+        let after = caught_up(world, kind, &flow, near, &readings.after_start)?;
         for passing in passing {
             differences.extend(passed(way, passing, &before, &after, payload));
         }
@@ -209,7 +209,13 @@ fn payload(truths: &[Truth]) -> [i128; 2] {
 }
 
 /// Waits until nothing moves any more and Flow has said so, as far as it will; its ledgers then.
-fn caught_up(world: &World, flow: &Flow, near: &str, start: &Counters) -> Result<Ledgers> {
+fn caught_up(
+    world: &World,
+    kind: &Kind,
+    flow: &Flow,
+    near: &str,
+    start: &Counters,
+) -> Result<Ledgers> {
     let counted = still(world, near)?;
     let given_up = Instant::now() + world.stretched(CATCHING_UP);
     loop {
@@ -222,9 +228,10 @@ fn caught_up(world: &World, flow: &Flow, near: &str, start: &Counters) -> Result
                 [&counted, start].map(|counters| counters.get(name).copied().unwrap_or_default());
             let moved = [now.ingress - then.ingress, now.egress - then.egress];
             moved == [ledger.ingress.frames, ledger.egress.frames]
-                && [ledger.ingress, ledger.egress]
-                    .iter()
-                    .all(|side| side.unexplained.abs() < PACKET)
+                && (kind.adds_to_forwarded
+                    || [ledger.ingress, ledger.egress]
+                        .iter()
+                        .all(|side| side.unexplained.abs() < PACKET))
         });
         if agree || Instant::now() > given_up {
             return Ok(ledgers);
