@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read as _},
+    io::{self, Read},
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -288,16 +288,26 @@ impl Stat {
 
 /// The command line of a process, if it has one and it may be read, and whether it was cut.
 fn command_line(directory: &Path) -> (Option<Arc<[String]>>, bool) {
-    match read_bounded(&directory.join("cmdline"), ARGS_BYTES as u64 + 1) {
+    match File::open(directory.join("cmdline")).and_then(read_arguments) {
         Ok(text) if !text.is_empty() => (Some(arguments(&text)), text.len() > ARGS_BYTES),
         _ => (None, false),
     }
 }
 
+/// Reads a file that the kernel writes whole when the first of it is read.
 fn read_bounded(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(bytes).read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// Reads with one call as much as is kept, and a byte more. Of a process that ends meanwhile another call
+/// gives nothing, and the beginning would pass for all of it.
+fn read_arguments(mut file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; ARGS_BYTES + 1];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    Ok(text)
 }
 
 /// The path in the v2 tree, without the slash before it, from the lines of `/proc/PID/cgroup`.
@@ -415,6 +425,26 @@ mod tests {
         assert_eq!(names.comm.as_deref(), Some("renamed"));
         assert_eq!(names.cmdline.expect("arguments")[..2], ["sh", "-c"]);
         assert!(proc.names(id).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn a_command_line_is_read_whole_or_not_at_all() {
+        /// The command line of a process that is gone after the first call.
+        struct Ending(Option<Vec<u8>>);
+        impl Read for Ending {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let text = self.0.take().unwrap_or_default();
+                let length = text.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&text[..length]);
+                Ok(length)
+            }
+        }
+        for length in [0, 1, 33, ARGS_BYTES, ARGS_BYTES + 1] {
+            let text = vec![b'a'; length];
+            assert_eq!(read_arguments(Ending(Some(text.clone()))).unwrap(), text);
+        }
+        let longer = Ending(Some(vec![b'a'; 2 * ARGS_BYTES]));
+        assert_eq!(read_arguments(longer).unwrap().len(), ARGS_BYTES + 1);
     }
 
     #[test]
