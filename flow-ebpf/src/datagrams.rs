@@ -9,7 +9,7 @@ use crate::{
     sight::{self, BATCHES},
 };
 
-/// The buffer that came in last on a CPU. It is delivered before anything else comes in there.
+/// The buffer of datagrams that came in last on a CPU. It says nothing any more once another packet has come in.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Batch {

@@ -69,7 +69,7 @@ const OFFSET_WITHIN: u32 = 0x3f;
 const TAGS: usize = 2;
 const TAG_BYTES: u32 = 4;
 
-/// Finds the network header behind a link header of so many bytes, of which some are left over.
+/// Finds the network header behind so many bytes that are left over, and a link header of so many.
 #[inline(always)]
 pub fn network(skb: *mut __sk_buff, header: u32, left_over: u32) -> Network {
     // SAFETY: a field that every skb program may read.

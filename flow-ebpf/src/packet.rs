@@ -9,7 +9,7 @@ use crate::{
 };
 
 const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
+pub const IPPROTO_UDP: u8 = 17;
 /// What WireGuard fills packets up to (`MESSAGE_PADDING_MULTIPLE`).
 const PAD: u64 = 16;
 const UDP_HEADER: u32 = 8;

@@ -8,7 +8,6 @@ use crate::{interface::Network, maps::SIGHTS, packet};
 pub use flow_common::interface::sight::{BATCHES, FRAGMENTS, IPSEC};
 
 const IPV6_HEADER: u32 = 40;
-const UDP: u8 = 17;
 const ESP: u8 = 50;
 const AH: u8 = 51;
 /// The port of ESP within UDP.
@@ -69,7 +68,7 @@ pub fn look(skb: *mut __sk_buff, network: &Network) {
     let is_ipsec = match protocol {
         ESP | AH => true,
         // Behind a translator of addresses.
-        UDP => {
+        packet::IPPROTO_UDP => {
             let ports = [
                 u16::from_be_bytes([byte(transport, 0), byte(transport, 1)]),
                 u16::from_be_bytes([byte(transport, 2), byte(transport, 3)]),

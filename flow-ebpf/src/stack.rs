@@ -77,7 +77,6 @@ pub fn unfollowed_packet(packet: Packet) -> Packet {
 }
 
 const IPIP: u8 = 4;
-const UDP: u8 = 17;
 const IPV6: u8 = 41;
 const GRE: u8 = 47;
 const ICMPV6: u8 = 58;
@@ -421,7 +420,7 @@ fn is_tunnels(skb: *mut __sk_buff, network: &Network, left_by: u32) -> bool {
     }
     let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
     let protocol = if byte(0) >> 4 == 4 { byte(9) } else { byte(6) };
-    matches!(protocol, IPIP | IPV6 | GRE | UDP)
+    matches!(protocol, IPIP | IPV6 | GRE | packet::IPPROTO_UDP)
 }
 
 /// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its

@@ -69,6 +69,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     sight::look(skb, &network);
     let mut packet = packet::measure(skb, network.offset);
     if packet.frames != 1 {
+        // Only the verifier needs it, and only for the many ways to measure such a packet.
         packet = stack::unfollowed_packet(packet);
     }
     let start = network.start(skb);

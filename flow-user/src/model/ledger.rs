@@ -271,10 +271,10 @@ fn side(side: &InterfaceSide, since: Bytes, way: Way, cut: &mut Cut) -> LedgerSi
     .balanced()
 }
 
-/// Bytes of headers that the stack repeated on the way from the interface to the sockets where an IFB device
-/// leads through what comes in: a shaper there cuts buffers, and so does UDP for sockets that did not ask for
-/// them whole. The buffer was counted with one set of headers, the segments at their socket, or where they left,
-/// with one each. Bytes that nobody took hide it.
+/// Bytes of headers that the stack repeated on the way from the interface to the sockets, where the kernel side
+/// could not know it: a shaper behind an IFB device cuts buffers, and UDP cuts those that did not reach it at
+/// once. The buffer was counted with one set of headers, the segments at their socket, or where they left, with
+/// one each. Bytes that nobody took can hide it.
 fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
     let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
         taken
