@@ -44,26 +44,39 @@ pub(super) struct Account {
 struct Cut {
     of_sockets: Bytes,
     of_forwarded: Bytes,
+    /// The same two, of the last reading alone: no other has confirmed it.
+    latest: [Bytes; 2],
     /// Packets that sockets had taken, and that had been forwarded.
     packets: [u64; 2],
 }
 
 impl Cut {
     /// Takes a reading, by which so many bytes are of repeated headers.
+    ///
+    /// That may be too few: a buffer on its way hides as much. And too many, where packets moved during the
+    /// reading; the next one shows that.
     fn take(&mut self, repeated: Bytes, packets: [u64; 2]) {
         let known = self.of_sockets + self.of_forwarded;
         let more = repeated.since(known);
-        // Sockets take most of what is cut on its way.
-        if packets[0] > self.packets[0] || packets[1] <= self.packets[1] {
-            self.of_sockets += more;
-        } else {
-            self.of_forwarded += more;
-        }
-        // What an earlier reading took for headers was on its way.
         let less = known.since(repeated);
-        let of_sockets = less.min(self.of_sockets);
-        self.of_sockets = self.of_sockets.since(of_sockets);
-        self.of_forwarded = self.of_forwarded.since(less.since(of_sockets));
+        if less == Bytes(0) {
+            let [by_sockets, forwarded] =
+                [0, 1].map(|taker| u128::from(packets[taker].saturating_sub(self.packets[taker])));
+            let all = by_sockets + forwarded;
+            let of_sockets = match all {
+                0 => more,
+                _ => Bytes((u128::from(more.0) * by_sockets / all) as u64),
+            };
+            self.latest = [of_sockets, more.since(of_sockets)];
+            self.of_sockets += self.latest[0];
+            self.of_forwarded += self.latest[1];
+        } else {
+            let of_sockets = less.min(self.latest[0]);
+            let of_forwarded = less.since(of_sockets).min(self.latest[1]);
+            self.of_sockets = self.of_sockets.since(of_sockets);
+            self.of_forwarded = self.of_forwarded.since(of_forwarded);
+            self.latest = [Bytes(0); 2];
+        }
         self.packets = packets;
     }
 }
@@ -472,6 +485,50 @@ mod tests {
         assert_eq!(ledger.socket, Bytes(1028));
         assert_eq!(ledger.forwarded, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
+    }
+
+    /// Successive readings of ingress, by the bytes of all packets and their repeated headers, and what sockets
+    /// had taken and what had been forwarded: bytes of both in the last ledger.
+    fn taken_after(readings: &[[u64; 4]]) -> [u64; 2] {
+        let mut account = Account::default();
+        for (tick, [total, headers, socket, forwarded]) in readings.iter().enumerate() {
+            let classes = [
+                (Class::Total, *total, *headers),
+                (Class::Socket, *socket, 0),
+                (Class::Forwarded, *forwarded, 0),
+            ];
+            let mut counted = sides(*total, &classes);
+            counted.classes[Class::Socket as usize].packets = socket / 100;
+            counted.classes[Class::Forwarded as usize].packets = forwarded / 100;
+            account.take(&counted, Bytes(0), Way::Ingress, at(1000 * tick as u64));
+        }
+        let LedgerSide {
+            socket, forwarded, ..
+        } = account.shown();
+        [socket.0, forwarded.0]
+    }
+
+    #[test]
+    fn a_buffer_on_its_way_takes_no_headers_from_what_others_had() {
+        let own = [1028, 252, 1280, 0];
+        // The second buffer has come in, and half of it has been forwarded in segments.
+        let on_its_way = [2056, 504, 1280, 640];
+        let all = [2056, 504, 1280, 1280];
+        assert_eq!(taken_after(&[own, own, on_its_way, all]), [1028, 1028]);
+        assert_eq!(taken_after(&[own, own, all]), [1028, 1028]);
+    }
+
+    #[test]
+    fn headers_that_a_reading_saw_too_early_are_given_back() {
+        // Segments of a buffer that came in during the reading.
+        let early = [1028, 252, 1280, 0];
+        let then = [1128, 252, 1280, 0];
+        assert_eq!(taken_after(&[early, then]), [1128, 0]);
+    }
+
+    #[test]
+    fn both_have_their_part_of_headers_that_were_repeated_at_once() {
+        assert_eq!(taken_after(&[[2000, 600, 1200, 1200]]), [1000, 1000]);
     }
 
     #[test]
