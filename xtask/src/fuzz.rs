@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::{
     setup,
     suite::{Row, heading},
-    tally::Tally,
+    tally::{Failure, Tally},
     tools::{WITHOUT_KERNEL_SIDE, cargo, output, root, succeed, target},
     watch::{End, watch},
 };
@@ -117,7 +117,7 @@ fn short_runs(tally: &mut Tally) -> Result<()> {
                 println!("test {name} ... FAILED ({seconds:.1} s)");
                 tally.failed += 1;
                 problems.push(format!("{error:#}"));
-                tally.failures.push(name);
+                tally.failures.push(Failure::of(name));
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     matrix,
     run::{build_release, release},
     setup,
-    tally::{Tally, Told},
+    tally::{Failure, Tally, Told},
     tools::{as_root, target},
     vm::{self, Verdict},
     watch::{End, watch},
@@ -189,11 +189,18 @@ impl Row {
             mut failed,
             ignored,
             failures,
+            speaker: _,
             told,
         } = tally;
         let mut problems: Vec<String> = failures
             .into_iter()
-            .map(|test| format!("failed: {test}"))
+            .map(|Failure { test, words }| {
+                let lines: Vec<_> = [format!("failed: {test}")]
+                    .into_iter()
+                    .chain(words.into_iter().map(|line| format!("    {line}")))
+                    .collect();
+                lines.join("\n")
+            })
             .collect();
         if ignored > 0 {
             failed += ignored;
@@ -364,8 +371,7 @@ mod tests {
             passed,
             failed,
             ignored,
-            failures: Vec::new(),
-            told: Told::default(),
+            ..Tally::default()
         };
         assert_eq!(row(tally(3, 0, 0), None), (3, 0, vec![]));
         assert_eq!(

@@ -13,14 +13,26 @@ pub struct Told {
     pub links: BTreeMap<String, String>,
 }
 
+/// Most lines that are kept of what a failed test said.
+const WORDS_KEPT: usize = 30;
+
+/// A test that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    pub test: String,
+    /// The first lines of what it said.
+    pub words: Vec<String>,
+}
+
 /// Tests counted so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub ignored: u64,
-    /// Names of those that failed.
-    pub failures: Vec<String>,
+    pub failures: Vec<Failure>,
+    /// The test whose words the next lines are.
+    pub speaker: Option<String>,
     pub told: Told,
 }
 
@@ -43,7 +55,41 @@ impl Tally {
             .strip_prefix("test ")
             .and_then(|rest| rest.split_once(" ... FAILED"))
         {
-            self.failures.push(name.to_owned());
+            self.failures.push(Failure::of(name));
+        }
+        self.words(line);
+    }
+
+    /// Takes in a line of what failed tests said, which comes after all tests.
+    fn words(&mut self, line: &str) {
+        // ---- tests::name stdout ----
+        let heading = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" ----"));
+        if let Some(heading) = heading {
+            let name = heading.strip_suffix(" stdout").unwrap_or(heading);
+            self.speaker = Some(name.to_owned());
+            return;
+        }
+        if line == "failures:" || line.starts_with("test result: ") {
+            self.speaker = None;
+        }
+        let Some(speaker) = &self.speaker else { return };
+        let failure = self.failures.iter_mut().find(|it| it.test == *speaker);
+        if let Some(Failure { words, .. }) = failure
+            && words.len() < WORDS_KEPT
+            && !line.is_empty()
+        {
+            words.push(line.to_owned());
+        }
+    }
+}
+
+impl Failure {
+    pub fn of(test: impl Into<String>) -> Self {
+        Self {
+            test: test.into(),
+            words: Vec::new(),
         }
     }
 }
@@ -77,6 +123,14 @@ mod tests {
             "test one ... ok",
             "test two words ... FAILED",
             "test three ... FAILED (1.3 s)",
+            "failures:",
+            "---- two words stdout ----",
+            "panicked at",
+            "",
+            "---- three ----",
+            "seen 1, expected 2",
+            "failures:",
+            "    three",
             "test result: FAILED. 2 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.01s",
             "test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 12.50s",
             "the test result: 99 passed",
@@ -92,7 +146,16 @@ mod tests {
             passed: 9,
             failed: 2,
             ignored: 1,
-            failures: vec!["two words".to_owned(), "three".to_owned()],
+            failures: [
+                ("two words", "panicked at"),
+                ("three", "seen 1, expected 2"),
+            ]
+            .map(|(test, words)| Failure {
+                test: test.to_owned(),
+                words: vec![words.to_owned()],
+            })
+            .into(),
+            speaker: None,
             told: Told {
                 kernel: "6.1.0-1".to_owned(),
                 programs: [("one".to_owned(), vec![60, 70])].into(),
