@@ -28,8 +28,10 @@ use super::{
 const DATAGRAM: &str = "700";
 /// The latest moment after its start at which Flow is killed, on a real machine.
 const KILLED_WITHIN: Duration = Duration::from_millis(600);
-/// So often Flow is started and ended, or killed, on a slow machine too.
-const LEAST_STARTS: u64 = 8;
+/// So often Flow is started and ended on a slow machine too, where that takes seconds: what each leaves behind adds up.
+const LEAST_STARTS: u64 = 4;
+/// So often it is killed there, each time at another moment.
+const LEAST_KILLS: u64 = 8;
 /// Further kernel memory that may be in use after many starts; what else runs moves it a little.
 const GROWTH: u64 = 64 << 10;
 
@@ -172,7 +174,7 @@ pub fn killed_often(world: &World) -> Result<()> {
     let mut random = Random::new()?;
     eprintln!("killed_often: seed {}", random.0);
     let slower = if world.is_slow() { 10 } else { 1 };
-    for _ in 0..world.scaled(100).max(LEAST_STARTS) {
+    for _ in 0..world.scaled(100).max(LEAST_KILLS) {
         let mut flow = Flow::starting(world, "killed-often", &[])?;
         thread::sleep(random.below(slower * KILLED_WITHIN));
         // Stopped, it loads no more: what it holds is all that it leaves.
