@@ -387,6 +387,18 @@ pub struct ClassCount {
     pub header_bytes: Bytes,
 }
 
+impl ClassCount {
+    /// What was counted after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(earlier.packets),
+            bytes: self.bytes.since(earlier.bytes),
+            frames: self.frames.saturating_sub(earlier.frames),
+            header_bytes: self.header_bytes.since(earlier.header_bytes),
+        }
+    }
+}
+
 /// One direction of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceSide {
@@ -398,6 +410,8 @@ pub struct InterfaceSide {
     pub dropped: u64,
     /// What the classifier saw since it was attached, by [`Class`].
     pub classes: [ClassCount; Class::COUNT],
+    /// What it saw while the interface's own counters were read: they may have it, the total does not.
+    pub meanwhile: ClassCount,
     /// The interface's own `bytes` when the classifier was attached.
     pub bytes_at_attach: Bytes,
     /// Its own `packets` then, give or take those that were on their way.

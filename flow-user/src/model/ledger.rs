@@ -309,13 +309,17 @@ fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
 /// Some packets may be counted one way and some the other: a tunnel counts what comes in before the stack puts
 /// segments together (GRO), and large buffers among it as they are. Then it counts more packets than buffers passed the
 /// classifier, but not as many as there are segments, and so many headers more.
+///
+/// What came while the interface's counters were read is not for headers: without it a few of them would be
+/// reported for good.
 fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
     let total = side.classes[Class::Total as usize];
     let repeated = total.header_bytes;
     let segments = total.frames.saturating_sub(total.packets);
+    let seen = total.bytes + side.meanwhile.bytes;
     let apart = side.packets.saturating_sub(side.packets_at_attach);
-    let apart = apart.saturating_sub(total.packets);
-    let excess = frames.since(total.bytes);
+    let apart = apart.saturating_sub(total.packets + side.meanwhile.packets);
+    let excess = frames.since(seen);
     if (1..segments).contains(&apart) && excess <= repeated {
         // Headers differ in length, by less than half. Whole packets that the interface counted and the classifier did not see, or the
         // other way round, are longer.
@@ -328,8 +332,8 @@ fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
             return excess;
         }
     }
-    let as_buffers = total.bytes.0.abs_diff(frames.0);
-    let as_segments = (total.bytes + repeated).0.abs_diff(frames.0);
+    let as_buffers = seen.0.abs_diff(frames.0);
+    let as_segments = (seen + repeated).0.abs_diff(frames.0);
     if as_segments < as_buffers {
         repeated
     } else {
@@ -428,6 +432,24 @@ mod tests {
             assert_eq!(ledger.offload, Bytes(offload), "own counter {own}");
             assert_eq!(ledger.unexplained, unexplained, "own counter {own}");
         }
+    }
+
+    #[test]
+    fn what_comes_while_counters_are_read_is_no_header() {
+        // A packet of 1500 bytes, and 60 segments in one buffer before.
+        let mut account = Account::default();
+        let mut take = |own: u64, meanwhile: u64, seconds: u64| {
+            let classes = [(Class::Total, 64_000, 2800), (Class::Socket, 64_000, 2800)];
+            let mut counted = sides(own, &classes);
+            counted.meanwhile = count(meanwhile, 0);
+            let ledger = account.take(&counted, Bytes(0), Way::Ingress, at(1000 * seconds));
+            ledger.offload.0
+        };
+        assert_eq!(take(65_500, 1500, 0), 0);
+        assert_eq!(take(65_500, 1500, 1), 0);
+        assert_eq!(take(65_500, 1500, 2), 0);
+        assert_eq!(take(66_800, 0, 3), 0, "not certain yet");
+        assert_eq!(take(66_800, 0, 4), 2800);
     }
 
     #[test]

@@ -55,10 +55,7 @@ impl Before {
 /// What was counted after `before`.
 pub(super) fn since(mut counts: Counts, before: &Counts) -> Counts {
     for (count, before) in counts.iter_mut().zip(before) {
-        count.packets = count.packets.saturating_sub(before.packets);
-        count.bytes = count.bytes.since(before.bytes);
-        count.frames = count.frames.saturating_sub(before.frames);
-        count.header_bytes = count.header_bytes.since(before.header_bytes);
+        *count = count.since(before);
     }
     counts
 }

@@ -69,8 +69,8 @@ impl Counting {
             bytes: own.bytes.saturating_sub(own_mark.bytes),
             packets: own.packets.saturating_sub(own_mark.packets),
         };
-        let total = since(&seen.after, seen_mark);
-        let gap = since(&seen.after, &seen.before).bytes.0;
+        let total = seen.after.since(seen_mark);
+        let gap = seen.after.since(&seen.before).bytes.0;
         if total.packets == 0 {
             return;
         }
@@ -154,15 +154,6 @@ fn more_of_each(own: Passed, total: &ClassCount, gap: u64, header: u32) -> Optio
 fn is_usual(each: i64, header: u32) -> bool {
     let is_more = |more: i64, most: i64| (0..=most).contains(&more) && more % 4 == 0;
     is_more(each, MOST) || is_more(each + i64::from(header), 8)
-}
-
-fn since(now: &ClassCount, before: &ClassCount) -> ClassCount {
-    ClassCount {
-        packets: now.packets.saturating_sub(before.packets),
-        bytes: now.bytes.since(before.bytes),
-        frames: now.frames.saturating_sub(before.frames),
-        header_bytes: now.header_bytes.since(before.header_bytes),
-    }
 }
 
 #[cfg(test)]

@@ -90,6 +90,8 @@ struct Known {
     counting: [Counting; 2],
     /// What the classifier last had counted, since the ledger began: received, sent.
     seen: [Counts; 2],
+    /// All that had come in after that reading.
+    came: ClassCount,
     /// How many of the further segments of buffers it had counted by themselves, and of how many.
     apart: [(u64, u64); 2],
 }
@@ -552,6 +554,7 @@ impl Known {
             own: Own::new(link.counters),
             counting,
             seen: Default::default(),
+            came: ClassCount::default(),
             apart: Default::default(),
             link,
             attaching,
@@ -687,6 +690,7 @@ impl Known {
         self.own.compare(&expected_before, &expected_after);
         let came = *total(&seen[0]);
         seen = seen_after;
+        self.came = *total(&seen[0]);
         seen[0][Class::Total as usize] = came;
         self.seen = seen;
     }
@@ -703,6 +707,7 @@ impl Known {
         let own = self.own.counters();
         self.before.settle(counts, own, counts, &self.counting);
         self.seen = self.since_begun(counts);
+        self.came = *total(&self.seen[0]);
     }
 
     /// What the classifier counted since its ledger began.
@@ -797,6 +802,9 @@ impl Known {
             let [ingress, egress] = &self.seen;
             let [received, sent] = &self.counting;
             fact.ingress.classes = as_counted(*ingress, received);
+            let mut came = self.came;
+            received.apply(&mut came);
+            fact.ingress.meanwhile = came.since(total(&fact.ingress.classes));
             fact.egress.classes = as_counted(*egress, sent);
         }
         Event::Interface(Box::new(fact))

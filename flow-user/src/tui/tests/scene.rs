@@ -380,6 +380,7 @@ fn interface(name: &str, ifindex: u32, bytes: u64, seconds: u64, parts: [u64; 3]
             errors: u64::from(ifindex == 2 && is_ingress),
             dropped: if ifindex == 2 { 12 } else { 0 },
             classes,
+            meanwhile: ClassCount::default(),
             bytes_at_attach: Bytes(0),
             packets_at_attach: 0,
         }
