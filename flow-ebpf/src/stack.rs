@@ -76,6 +76,16 @@ pub fn unfollowed_packet(packet: Packet) -> Packet {
     }
 }
 
+/// [`unfollowed`] of where a packet's network header is.
+#[inline(always)]
+pub fn unfollowed_network(network: Network) -> Network {
+    match PASSING.get_ptr_mut(0) {
+        // SAFETY: a live map value, this CPU's own.
+        Some(passing) => unsafe { unfollowed(&network, &raw mut (*passing).network) },
+        None => network,
+    }
+}
+
 const IPIP: u8 = 4;
 const IPV6: u8 = 41;
 const GRE: u8 = 47;

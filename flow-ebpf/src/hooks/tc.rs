@@ -35,7 +35,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         // It still has the link header of the interface by which it came encrypted (`skb_mac_header_rebuild`).
         left_over = skb::link_header(skb).map_or(0, |all| all.saturating_sub(header));
     }
-    let network = interface::network(skb, header, left_over);
+    let network = stack::unfollowed_network(interface::network(skb, header, left_over));
     sight::look(skb, &network);
     let packet = packet::measure(skb, network.offset).without_link_header(network.left_over);
     let packet = stack::as_it_counts(packet, ifindex, counters);
@@ -66,6 +66,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     };
     // SAFETY: a live map value.
     let network = interface::network(skb, unsafe { (*counters).header }, 0);
+    let network = stack::unfollowed_network(network);
     sight::look(skb, &network);
     let mut packet = packet::measure(skb, network.offset);
     if packet.frames != 1 {
