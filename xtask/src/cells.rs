@@ -18,12 +18,12 @@ pub struct Cell<'a> {
     pub backend: &'a str,
 }
 
-/// The matrix, one line a cell.
+/// The matrix, one line a cell. The first of each machine has all its tests: with tracepoints Flow starts fastest.
 pub const MATRIX: [Cell<'static>; 6] = [
     cell(Machine::Host, "tracepoint"),
+    cell(Machine::Guest(Kernel::V6_12), "tracepoint"),
     cell(Machine::Guest(Kernel::V6_12), "fexit"),
     cell(Machine::Guest(Kernel::V6_12), "kprobe"),
-    cell(Machine::Guest(Kernel::V6_12), "tracepoint"),
     cell(Machine::Guest(Kernel::V6_1), "fexit"),
     cell(Machine::Guest(Kernel::V6_1), "kprobe"),
 ];
@@ -85,7 +85,7 @@ mod tests {
     fn one_cell_of_each_machine_is_the_first() {
         let first: Vec<_> = MATRIX.iter().filter(|cell| cell.is_first()).collect();
         let names: Vec<_> = first.iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["host tracepoint", "6.12 fexit", "6.1 fexit"]);
+        assert_eq!(names, ["host tracepoint", "6.12 tracepoint", "6.1 fexit"]);
     }
 
     #[test]

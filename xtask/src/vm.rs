@@ -97,12 +97,12 @@ pub fn boot(
     })
 }
 
-/// How many cells may run at a time. One more than there are processors for: each waits for a quarter of its time.
+/// How many cells may run at a time.
 pub fn at_once() -> usize {
     const MOST: usize = 4;
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let per_guest = if has_virtualization() { PROCESSORS } else { 1 };
-    (processors / per_guest + 1).clamp(1, MOST)
+    (processors / per_guest).clamp(1, MOST)
 }
 
 /// What the kernel said last, as the end of a sentence.

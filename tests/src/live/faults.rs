@@ -28,10 +28,8 @@ use super::{
 const DATAGRAM: &str = "700";
 /// The latest moment after its start at which Flow is killed, on a real machine.
 const KILLED_WITHIN: Duration = Duration::from_millis(600);
-/// So often Flow is started and ended on a slow machine too, where that takes seconds: what each leaves behind adds up.
+/// So often Flow is started and ended, or killed, on a slow machine too, where that takes seconds.
 const LEAST_STARTS: u64 = 4;
-/// So often it is killed there, each time at another moment.
-const LEAST_KILLS: u64 = 8;
 /// Further kernel memory that may be in use after many starts; what else runs moves it a little.
 const GROWTH: u64 = 64 << 10;
 
@@ -174,7 +172,7 @@ pub fn killed_often(world: &World) -> Result<()> {
     let mut random = Random::new()?;
     eprintln!("killed_often: seed {}", random.0);
     let slower = if world.is_slow() { 10 } else { 1 };
-    for _ in 0..world.scaled(100).max(LEAST_KILLS) {
+    for _ in 0..world.scaled(100).max(LEAST_STARTS) {
         let mut flow = Flow::starting(world, "killed-often", &[])?;
         thread::sleep(random.below(slower * KILLED_WITHIN));
         // Stopped, it loads no more: what it holds is all that it leaves.
