@@ -11,6 +11,7 @@ pub mod environment;
 pub(crate) mod facts;
 mod foreign;
 mod frames;
+mod interface;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 pub mod limits;
