@@ -132,6 +132,7 @@ pub const MODES: &[Mode] = &[
     mode("icmp-ping",        raw::icmp_ping,              "COUNT echo requests through a ping socket, in a network namespace of its own"),
     mode("ip-protocol",      raw::ip_protocol,            "raw IP of protocol 253"),
     mode("bulk-and-small",   pattern::bulk_and_small,     "TCP both ways, then COUNT small datagrams to each of several remotes, echoed"),
+    mode("bulk-and-bursts",  pattern::bulk_and_bursts,    "TCP both ways, then COUNT calls for several datagrams each, echoed"),
     mode("away",             pattern::away,               "COUNT small datagrams and COUNT calls for several each; nobody answers"),
     mode("portless-peers",   peers::portless,             "echoes through raw and ping sockets, connected and not"),
     mode("mixed-senders",    peers::mixed,                "a raw socket at which datagrams of two senders wait"),

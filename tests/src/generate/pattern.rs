@@ -22,6 +22,11 @@ pub fn bulk_and_small(options: &Options, tally: &Tally) -> Result<()> {
     udp::many(options, tally)
 }
 
+pub fn bulk_and_bursts(options: &Options, tally: &Tally) -> Result<()> {
+    tcp::both(options, tally)?;
+    udp::mmsg(options, tally)
+}
+
 pub fn away(options: &Options, tally: &Tally) -> Result<()> {
     let peer = options.peer()?;
     let small = udp::connect(peer)?;

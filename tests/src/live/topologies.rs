@@ -2,8 +2,8 @@
 //! interfaces' own counters.
 //!
 //! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic
-//! of which interface. The traffic is one pattern (TCP both ways in large buffers, then small
-//! datagrams there and back), three times:
+//! of which interface. The traffic is the same each time (TCP both ways in large buffers, then small
+//! datagrams there and back):
 //!
 //! - *own*: a process of Flow's network namespace talks over the link,
 //! - *routed*: a third namespace's traffic is routed over it,
@@ -176,17 +176,17 @@ fn traffic(world: &World, kind: &Kind, place: &Place, way: Way) -> Result<Vec<Tr
             netns,
         )
     };
-    if kind.is_one_way {
-        return start("client", "away", SocketAddr::new(address, 9), Some(client))?.finish();
+    if kind.traffic == kinds::AWAY {
+        return start(
+            "client",
+            kind.traffic,
+            SocketAddr::new(address, 9),
+            Some(client),
+        )?
+        .finish();
     }
     let mut server = serve(world, &name("server"), address, server)?;
-    let mut truths = start(
-        "client",
-        "bulk-and-small",
-        server.listening()?,
-        Some(client),
-    )?
-    .finish()?;
+    let mut truths = start("client", kind.traffic, server.listening()?, Some(client))?.finish()?;
     truths.extend(server.finish()?);
     Ok(truths)
 }

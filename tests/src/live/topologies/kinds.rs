@@ -25,8 +25,8 @@ pub struct Kind {
     pub far_moved: &'static str,
     pub family: Family,
     pub behind: Behind,
-    /// Nothing comes back.
-    pub is_one_way: bool,
+    /// Mode of the generator that is the traffic.
+    pub traffic: &'static str,
     /// The two ends exchange packets of their own first.
     pub shakes_hands: bool,
     /// What is forwarded counts where it came in with what is added to it later.
@@ -105,6 +105,13 @@ pub enum Behind {
     Routed,
 }
 
+/// Both ways, as most links can.
+const BULK_AND_SMALL: &str = "bulk-and-small";
+/// The same with datagrams that GRO puts together.
+const BULK_AND_BURSTS: &str = "bulk-and-bursts";
+/// Nothing comes back.
+pub const AWAY: &str = "away";
+
 const NOTHING: Parts = &[];
 const SOCKET: Parts = &[Part::Socket];
 const FORWARDED: Parts = &[Part::Forwarded];
@@ -169,12 +176,30 @@ const fn stacked(name: &'static str, near: &'static [&'static str]) -> Kind {
         far_moved: "low0",
         family: Family::V4,
         behind: Behind::Moved,
-        is_one_way: false,
+        traffic: BULK_AND_SMALL,
         shakes_hands: false,
         adds_to_forwarded: false,
         own: OWN_STACKED,
         routed: ROUTED_STACKED,
         into: INTO_BELOW,
+    }
+}
+
+const OWN_LOW: &[Passing] = &[at("low0", SOCKET, SOCKET)];
+const ROUTED_LOW: &[Passing] = &[
+    at("in0", FORWARDED, FORWARDED),
+    at("low0", FORWARDED, FORWARDED),
+];
+
+/// Nothing but `low0`.
+const fn veth(name: &'static str) -> Kind {
+    Kind {
+        top: "low0",
+        own: OWN_LOW,
+        routed: ROUTED_LOW,
+        into: ROUTED_LOW,
+        behind: Behind::Routed,
+        ..stacked(name, &[])
     }
 }
 
@@ -210,7 +235,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         top: "top0",
         far_top: "lo",
-        is_one_way: true,
+        traffic: AWAY,
         own: &[at("top0", NOTHING, SOCKET)],
         routed: &[
             at("in0", FORWARDED, NOTHING),
@@ -220,19 +245,18 @@ pub const KINDS: &[Kind] = &[
         behind: Behind::Routed,
         ..stacked("link_dummy", &["link add top0 type dummy"])
     },
+    veth("link_veth"),
+    // The far ends segment by themselves: it receives what GRO puts together, and counts before that,
+    // without the link header.
     Kind {
-        top: "low0",
-        own: &[at("low0", SOCKET, SOCKET)],
-        routed: &[
-            at("in0", FORWARDED, FORWARDED),
-            at("low0", FORWARDED, FORWARDED),
-        ],
-        into: &[
-            at("in0", FORWARDED, FORWARDED),
-            at("low0", FORWARDED, FORWARDED),
-        ],
-        behind: Behind::Routed,
-        ..stacked("link_veth", &[])
+        prepare: prepare::gro_of_buffers,
+        traffic: BULK_AND_BURSTS,
+        ..veth("link_veth_gro")
+    },
+    Kind {
+        prepare: prepare::gro_of_lists,
+        traffic: BULK_AND_BURSTS,
+        ..veth("link_veth_gro_list")
     },
     Kind {
         into: &[

@@ -20,6 +20,35 @@ pub fn nothing(_: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
+/// GRO of datagrams that are forwarded too, each several in one buffer.
+pub fn gro_of_buffers(place: &Place) -> Result<Vec<Relay>> {
+    gro(place, "rx-udp-gro-forwarding on")
+}
+
+/// The same, each several in a list of buffers.
+pub fn gro_of_lists(place: &Place) -> Result<Vec<Relay>> {
+    gro(place, "rx-gro-list on")
+}
+
+/// A veth device receives by way of GRO all that comes from one without TSO
+/// (`veth_skb_is_eligible_for_gro`).
+fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
+    let Place {
+        near, far, third, ..
+    } = place;
+    let of_near = format!("gro on {datagrams}");
+    for (netns, device, features) in [
+        (near, "low0", &*of_near),
+        (near, "in0", &of_near),
+        (far, "low0", "tso off"),
+        (third, "in0", "tso off"),
+    ] {
+        let command = format!("ethtool -K {device} {features}");
+        tools::run(Some(&netns.name), &command)?;
+    }
+    Ok(Vec::new())
+}
+
 /// Sockets that are bound to no device take what comes by a VRF.
 pub fn vrf(place: &Place) -> Result<Vec<Relay>> {
     for protocol in ["tcp", "udp"] {
