@@ -48,6 +48,8 @@ pub struct Place {
 const LINK: u8 = 1;
 const INNER: u8 = 2;
 const MOVED: u8 = 3;
+/// How many packets may overtake one before TCP takes it for lost (`tcp_max_reordering`).
+const MOST_OVERTAKEN: &str = "300";
 /// A port where nobody listens.
 const DISCARD: u16 = 9;
 
@@ -216,12 +218,15 @@ impl Namespace {
         }
     }
 
-    /// Lets IPv6 and TCP not talk by themselves.
+    /// Lets IPv6 and TCP not talk by themselves. Packets that overtake others, as those do that several
+    /// CPUs decrypt, are no reason for TCP to send again: what comes twice may come when its socket is gone.
     fn be_quiet(&self) -> Result<()> {
         let set = |name: &str, value: &str| tools::set(Some(&self.name), name, value);
         set("ipv6/conf/all/disable_ipv6", "1")?;
         set("ipv6/conf/default/disable_ipv6", "1")?;
-        set(LOSS_PROBES, "0")
+        set(LOSS_PROBES, "0")?;
+        set("ipv4/tcp_recovery", "0")?;
+        set("ipv4/tcp_reordering", MOST_OVERTAKEN)
     }
 
     /// Allows it on these interfaces, with no addresses of the kernel's own.
