@@ -338,7 +338,11 @@ impl Run {
             let is_bound = !is_portless(flow.local.as_ref());
             ensure!(is_bound, "{id} has no local port: {flow:?}");
             let both = (&flow.local, &flow.remote);
-            ends.entry(&flow.socket).or_default().insert(both);
+            // A socket that was refused may connect again. It is the same one where somebody else, such as
+            // another Flow, gives it a cookie.
+            if flow.app != Moved::default() {
+                ends.entry(&flow.socket).or_default().insert(both);
+            }
             sockets.entry(both).or_default().insert(&flow.socket);
         }
         ensure!(!ends.is_empty(), "there is no connection");

@@ -68,6 +68,28 @@ pub fn renamed(world: &World) -> Result<()> {
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
+/// While Flow attaches to one, a queueing discipline changes and another interface appears: Flow lists all of
+/// them anew before it hears of that one.
+pub fn appeared_in_a_list(world: &World) -> Result<()> {
+    let shaped = Pair::new(None, 0, 1)?;
+    let flow = Flow::events(world, "appeared-in-a-list")?;
+    for round in 1..=5 {
+        let [busy, new] = [0, 1].map(|pair| 4 * round + 2 * pair);
+        let busy = Pair::new(None, busy, busy + 1)?;
+        run(
+            None,
+            &format!(
+                "tc qdisc replace dev {} root pfifo limit {round}",
+                shaped.near
+            ),
+        )?;
+        let new = Pair::new(None, new, new + 1)?;
+        classified(world, &flow, &busy.near)?;
+        classified(world, &flow, &new.near)?;
+    }
+    flow.stop(Signal::SIGINT)?.expect_code(130)
+}
+
 /// One that was down at the start has its classifiers once it is up.
 pub fn down_then_up(world: &World) -> Result<()> {
     let pair = Pair::new(None, 0, 1)?;

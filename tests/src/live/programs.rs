@@ -81,6 +81,7 @@ pub const TESTS: &[Test] = &[
     of_program("snapshot_unread",         unread::snapshot),
     of_kernel("interfaces_come_and_go",   interfaces::come_and_go),
     of_kernel("interface_renamed",        interfaces::renamed),
+    of_program("interface_listed",        interfaces::appeared_in_a_list),
     of_kernel("interface_down_then_up",   interfaces::down_then_up),
     of_kernel("listeners_keep_listening", listeners::keep_listening),
     of_kernel("ledger_forwarded",         causes::forwarded),

@@ -120,7 +120,7 @@ impl Frames {
             mirrors: HashSet::new(),
             stacking: Stacking::default(),
         };
-        frames.list()?;
+        frames.list(Attaching::WhenUp)?;
         if let Some(classifiers) = &mut frames.classifiers {
             let known = &frames.known;
             classifiers.clean(|ifindex| known.contains_key(&ifindex));
@@ -256,7 +256,8 @@ impl Frames {
                 self.stack();
                 Vec::new()
             }
-            LinkChange::Relist => self.list().unwrap_or_else(|error| {
+            // What is new in it has just appeared: word of that was lost, or is still to come.
+            LinkChange::Relist => self.list(Attaching::AtOnce).unwrap_or_else(|error| {
                 log::warn!("cannot list the interfaces: {error}");
                 Vec::new()
             }),
@@ -264,8 +265,8 @@ impl Frames {
     }
 
     /// Lists the interfaces; those that want classifiers wait for them, those with the most traffic
-    /// first. What it knew before and is no longer there is gone.
-    fn list(&mut self) -> io::Result<Vec<Event>> {
+    /// first. What it knew before and is no longer there is gone; `attaching` says when new ones want theirs.
+    fn list(&mut self, attaching: Attaching) -> io::Result<Vec<Event>> {
         let mut links = self.interfaces.list()?;
         let missing = missing(self.known.keys().copied(), &links);
         let gone = missing.into_iter();
@@ -277,7 +278,7 @@ impl Frames {
         self.waiting.clear();
         for link in links {
             let ifindex = link.ifindex;
-            if self.present(link, Attaching::WhenUp) {
+            if self.present(link, attaching) {
                 self.waiting.push_back(ifindex);
             }
         }
