@@ -103,7 +103,8 @@ pub const CASES: &[Case] = &[
     case("opened_before_peer",   "opened-before-peer", Net::Peer4).bytes(10 * MB).count(100).before(),
     case("kinds_before",         "kinds-before",       Net::Alone).bytes(MB).count(100).before(),
     case("idle_before",          "idle-before",        Net::Alone).before().also(idle).proves(&[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly]),
-    case("drip",                 "drip",               Net::Peer4).count(60),
+    // Longer than two sweeps.
+    case("drip",                 "drip",               Net::Peer4).count(25),
     case("same_pid",             "same-pid",           Net::Peer4).bytes(50 * KB),
     case("udp_200_peers",        "udp-peers",          Net::Alone).count(20),
     case("udp_peek",             "udp-peek",           Net::Peer4).count(200),

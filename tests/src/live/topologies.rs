@@ -109,7 +109,7 @@ pub fn link(world: &World, kind: &Kind) -> Result<()> {
         let moved = traffic(world, kind, &place, way)?;
         let payload = payload(&moved);
         truths.extend(moved);
-        let after = caught_up(world, kind, &flow, near, &readings.after_start)?;
+        let after = caught_up(world, kind, &flow, near, &readings)?;
         for passing in passing {
             differences.extend(passed(way, passing, &before, &after, payload));
         }
@@ -214,7 +214,7 @@ fn caught_up(
     kind: &Kind,
     flow: &Flow,
     near: &str,
-    start: &Counters,
+    readings: &Readings,
 ) -> Result<Ledgers> {
     let counted = still(world, near)?;
     let given_up = Instant::now() + world.stretched(CATCHING_UP);
@@ -224,10 +224,13 @@ fn caught_up(
             .into_iter()
             .collect();
         let agree = ledgers.iter().all(|(name, ledger)| {
-            let [now, then] =
-                [&counted, start].map(|counters| counters.get(name).copied().unwrap_or_default());
-            let moved = [now.ingress - then.ingress, now.egress - then.egress];
-            moved == [ledger.ingress.frames, ledger.egress.frames]
+            // The ledger began between these two.
+            let [now, early, late] = [&counted, &readings.before_start, &readings.after_start]
+                .map(|counters| counters.get(name).copied().unwrap_or_default());
+            let ingress = now.ingress - late.ingress..=now.ingress - early.ingress;
+            let egress = now.egress - late.egress..=now.egress - early.egress;
+            ingress.contains(&ledger.ingress.frames)
+                && egress.contains(&ledger.egress.frames)
                 && (kind.adds_to_forwarded
                     || [ledger.ingress, ledger.egress]
                         .iter()
