@@ -78,7 +78,7 @@ pub fn mmsg(options: &Options, tally: &Tally) -> Result<()> {
     const BATCH: usize = 8;
     let socket = connect(options.peer()?)?;
     for _ in 0..options.count {
-        // An empty one; of the others several have the same size, as GRO wants it.
+        // One is empty. Of the others several in a row have the same size, as GRO requires.
         let out: Vec<_> = (0..BATCH)
             .map(|n| [IoSlice::new(&ZEROS[..n.div_ceil(4) * 300])])
             .collect();

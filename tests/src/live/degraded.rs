@@ -338,8 +338,8 @@ impl Run {
             let is_bound = !is_portless(flow.local.as_ref());
             ensure!(is_bound, "{id} has no local port: {flow:?}");
             let both = (&flow.local, &flow.remote);
-            // A socket that was refused may connect again. It is the same one where somebody else, such as
-            // another Flow, gives it a cookie.
+            // A socket may connect again after a refusal. It stays the same socket if another program, such
+            // as another Flow, gave it a cookie.
             if flow.app != Moved::default() {
                 ends.entry(&flow.socket).or_default().insert(both);
             }

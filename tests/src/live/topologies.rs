@@ -2,8 +2,7 @@
 //! interfaces' own counters.
 //!
 //! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic
-//! of which interface. The traffic is the same each time (TCP both ways in large buffers, then small
-//! datagrams there and back):
+//! of which interface. The traffic is TCP both ways in large buffers, then datagrams there and back:
 //!
 //! - *own*: a process of Flow's network namespace talks over the link,
 //! - *routed*: a third namespace's traffic is routed over it,

@@ -256,7 +256,7 @@ impl Frames {
                 self.stack();
                 Vec::new()
             }
-            // What is new in it has just appeared: word of that was lost, or is still to come.
+            // What is new in it has just appeared: its message was lost, or is still to come.
             LinkChange::Relist => self.list(Attaching::AtOnce).unwrap_or_else(|error| {
                 log::warn!("cannot list the interfaces: {error}");
                 Vec::new()

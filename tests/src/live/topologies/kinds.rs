@@ -246,8 +246,8 @@ pub const KINDS: &[Kind] = &[
         ..stacked("link_dummy", &["link add top0 type dummy"])
     },
     veth("link_veth"),
-    // The far ends segment by themselves: it receives what GRO puts together, and counts before that,
-    // without the link header.
+    // The far ends have no TSO, so the veth devices here receive by way of GRO. They count each packet
+    // before GRO, without its link header.
     Kind {
         prepare: prepare::gro_of_buffers,
         traffic: BULK_AND_BURSTS,
