@@ -23,6 +23,12 @@ pub(super) enum Way {
 /// still be on its way to its socket, or to the interface through which it is forwarded.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
+/// What may be on its way between an interface's own counter and its classifier, at most. A packet
+/// that waits there for a busy CPU must not be taken for repeated headers: acknowledgements are as
+/// long as they are, and a large buffer is as long as many of them.
+const PACKETS_ON_THEIR_WAY: u64 = 64;
+const BYTES_ON_THEIR_WAY: Bytes = Bytes(1 << 20);
+
 /// One direction of an interface over time. What it reports never falls, whatever the readings are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
@@ -36,6 +42,33 @@ pub(super) struct Account {
     /// Of the repeated headers, the share that the interface counts.
     offload: Held,
     cut: Cut,
+    calm: Calm,
+}
+
+/// Whether nothing has passed for a while: then nothing is on its way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calm {
+    /// What the interface and its classifier had counted at the last reading, and since when.
+    since: Option<(Instant, [u64; 4])>,
+}
+
+impl Calm {
+    fn take(&mut self, counted: &InterfaceSide, time: Instant) -> bool {
+        let total = counted.classes[Class::Total as usize];
+        let now = [
+            counted.bytes.0,
+            counted.packets,
+            total.bytes.0,
+            total.packets,
+        ];
+        match self.since {
+            Some((since, before)) if before == now => time.since(since) >= ON_ITS_WAY,
+            _ => {
+                self.since = Some((time, now));
+                false
+            }
+        }
+    }
 }
 
 /// Headers that were repeated on the way from the interface to whatever took the packets, by what took
@@ -91,6 +124,7 @@ impl Account {
         way: Way,
         time: Instant,
     ) -> LedgerSide {
+        let is_calm = self.calm.take(counted, time);
         let reading = side(counted, since, way, &mut self.cut);
         self.reading = reading;
         let mut certain = reading;
@@ -98,7 +132,14 @@ impl Account {
             certain.kernel = Bytes(self.kernel.take(reading.kernel.0, time));
         }
         let repeated = counted.classes[Class::Total as usize].header_bytes;
-        let share = self.offload.take(share(reading.offload, repeated), time);
+        let read = share(reading.offload, repeated);
+        let share = if is_calm {
+            self.offload.settle(read)
+        } else if is_beyond_doubt(reading.frames, counted) {
+            self.offload.take(read, time)
+        } else {
+            self.offload.take(0, time)
+        };
         certain.offload = part(share, repeated).min(reading.offload);
         self.report(certain)
     }
@@ -180,6 +221,15 @@ impl Held {
             Some((time, reading))
         };
         self.certain
+    }
+
+    /// Takes a reading that is certain.
+    fn settle(&mut self, reading: u64) -> u64 {
+        *self = Self {
+            certain: reading,
+            open: None,
+        };
+        reading
     }
 }
 
@@ -310,19 +360,15 @@ fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
 /// segments together (GRO), and large buffers among it as they are. Then it counts more packets than buffers passed the
 /// classifier, but not as many as there are segments, and so many headers more.
 ///
-/// What came while the interface's counters were read is not for headers: without it a few of them would be
-/// reported for good.
+/// What came while the interface's counters were read is not for headers.
 fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
     let total = side.classes[Class::Total as usize];
     let repeated = total.header_bytes;
     let segments = total.frames.saturating_sub(total.packets);
-    let seen = total.bytes + side.meanwhile.bytes;
-    let apart = side.packets.saturating_sub(side.packets_at_attach);
-    let apart = apart.saturating_sub(total.packets + side.meanwhile.packets);
-    let excess = frames.since(seen);
+    let (excess, apart) = excess(frames, side);
     if (1..segments).contains(&apart) && excess <= repeated {
-        // Headers differ in length, by less than half. Whole packets that the interface counted and the classifier did not see, or the
-        // other way round, are longer.
+        // Headers differ in length, by less than half. Whole packets that the interface counted
+        // and the classifier did not see, or the other way round, are longer.
         let is_headers = |bytes: Bytes, count: u64| {
             let usual = u128::from(repeated.0) * u128::from(count) / u128::from(segments);
             (usual / 2..=usual * 3 / 2).contains(&u128::from(bytes.0))
@@ -332,13 +378,38 @@ fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
             return excess;
         }
     }
+    let seen = seen(side).bytes;
     let as_buffers = seen.0.abs_diff(frames.0);
     let as_segments = (seen + repeated).0.abs_diff(frames.0);
-    if as_segments < as_buffers {
+    // One that counts segments in its bytes does so in its packets.
+    let are_segments = apart > segments / 2 || as_segments == 0 || excess > BYTES_ON_THEIR_WAY;
+    if as_segments < as_buffers && are_segments {
         repeated
     } else {
         Bytes(0)
     }
+}
+
+/// Whether the interface counted so much more than its classifier that most of it cannot be on its
+/// way from the one to the other.
+fn is_beyond_doubt(frames: Bytes, side: &InterfaceSide) -> bool {
+    let (excess, apart) = excess(frames, side);
+    apart > PACKETS_ON_THEIR_WAY || excess > BYTES_ON_THEIR_WAY
+}
+
+/// Bytes and packets that the interface counted and its classifier did not.
+fn excess(frames: Bytes, side: &InterfaceSide) -> (Bytes, u64) {
+    let ClassCount { packets, bytes, .. } = seen(side);
+    let own = side.packets.saturating_sub(side.packets_at_attach);
+    (frames.since(bytes), own.saturating_sub(packets))
+}
+
+/// What the classifier had counted when the interface's counters had been read.
+fn seen(side: &InterfaceSide) -> ClassCount {
+    let mut seen = side.classes[Class::Total as usize];
+    seen.bytes += side.meanwhile.bytes;
+    seen.packets += side.meanwhile.packets;
+    seen
 }
 
 #[cfg(test)]
@@ -418,38 +489,79 @@ mod tests {
         assert_eq!(ledger.unexplained, -40);
     }
 
+    /// Large buffers of 51 segments, and what the interface counted of them: bytes, packets.
+    fn large_buffers(number: u64, own: (u64, u64)) -> InterfaceSide {
+        let mut side = sides(own.0, &[]);
+        side.packets = own.1;
+        for class in [Class::Total, Class::Socket] {
+            side.classes[class as usize] = ClassCount {
+                packets: number,
+                bytes: Bytes(number * 64_000),
+                frames: number * 51,
+                header_bytes: Bytes(number * 2800),
+            };
+        }
+        side
+    }
+
     #[test]
     fn repeated_headers_count_where_the_interface_counts_them() {
-        let classes = [(Class::Total, 64_000, 2800), (Class::Socket, 64_000, 2800)];
         for (own, offload, unexplained) in [
-            (64_000, 0, 0),
-            (66_800, 2800, 0),
+            ((64_000, 1), 0, 0),
+            ((66_800, 51), 2800, 0),
             // A packet came between the two reads.
-            (66_860, 2800, 60),
-            (64_060, 0, 60),
+            ((66_900, 52), 2800, 100),
+            ((64_100, 2), 0, 100),
+            // A large one.
+            ((66_500, 2), 0, 2500),
         ] {
-            let ledger = side_of(&sides(own, &classes), Bytes(0), Way::Egress);
-            assert_eq!(ledger.offload, Bytes(offload), "own counter {own}");
-            assert_eq!(ledger.unexplained, unexplained, "own counter {own}");
+            let ledger = side_of(&large_buffers(1, own), Bytes(0), Way::Egress);
+            assert_eq!(ledger.offload, Bytes(offload), "own counters {own:?}");
+            assert_eq!(ledger.unexplained, unexplained, "own counters {own:?}");
         }
     }
 
     #[test]
     fn what_comes_while_counters_are_read_is_no_header() {
-        // A packet of 1500 bytes, and 60 segments in one buffer before.
+        // A packet of 1500 bytes, after a large buffer.
         let mut account = Account::default();
-        let mut take = |own: u64, meanwhile: u64, seconds: u64| {
-            let classes = [(Class::Total, 64_000, 2800), (Class::Socket, 64_000, 2800)];
-            let mut counted = sides(own, &classes);
+        let mut take = |own: (u64, u64), meanwhile: u64, seconds: u64| {
+            let mut counted = large_buffers(1, own);
             counted.meanwhile = count(meanwhile, 0);
             let ledger = account.take(&counted, Bytes(0), Way::Ingress, at(1000 * seconds));
             ledger.offload.0
         };
-        assert_eq!(take(65_500, 1500, 0), 0);
-        assert_eq!(take(65_500, 1500, 1), 0);
-        assert_eq!(take(65_500, 1500, 2), 0);
-        assert_eq!(take(66_800, 0, 3), 0, "not certain yet");
-        assert_eq!(take(66_800, 0, 4), 2800);
+        assert_eq!(take((65_500, 2), 1500, 0), 0);
+        assert_eq!(take((65_500, 2), 1500, 1), 0);
+        assert_eq!(take((65_500, 2), 1500, 2), 0);
+        assert_eq!(take((66_800, 51), 0, 3), 0, "not certain yet");
+        assert_eq!(take((66_800, 51), 0, 4), 2800);
+    }
+
+    #[test]
+    fn what_has_not_reached_its_classifier_is_no_header() {
+        // At each reading a buffer or an acknowledgement waits for a busy CPU.
+        for (bytes, packets) in [(2700, 1), (9000, 1), (60_000, 1), (56, 1), (56 * 40, 40)] {
+            let mut account = Account::default();
+            let mut take = |more: bool, passed: u64, seconds: u64| {
+                let more = u64::from(more);
+                let own = (64_000 + passed + bytes * more, 2 + packets * more);
+                let mut counted = large_buffers(1, own);
+                counted.classes[Class::Total as usize].bytes.0 += passed;
+                counted.classes[Class::Total as usize].packets += 1;
+                counted.classes[Class::Total as usize].frames += 1;
+                let time = at(1000 * seconds);
+                account
+                    .take(&counted, Bytes(0), Way::Ingress, time)
+                    .offload
+                    .0
+            };
+            for second in 0..10 {
+                assert_eq!(take(true, second * 60, second), 0, "{bytes} {packets}");
+            }
+            assert_eq!(take(false, 600, 10), 0);
+            assert_eq!(take(false, 600, 11), 0);
+        }
     }
 
     #[test]
@@ -616,17 +728,27 @@ mod tests {
     fn headers_that_the_interface_is_known_to_count_are_reported_at_once() {
         let mut account = Account::default();
         let mut take = |large: u64, seconds: u64| {
-            let classes = [
-                (Class::Total, large * 64_000, large * 2800),
-                (Class::Socket, large * 64_000, large * 2800),
-            ];
-            let counted = sides(large * 66_800, &classes);
+            let counted = large_buffers(large, (large * 66_800, large * 51));
             let ledger = account.take(&counted, Bytes(0), Way::Egress, at(1000 * seconds));
             (ledger.offload.0, ledger.unexplained)
         };
-        assert_eq!(take(1, 0), (0, 2800));
-        assert_eq!(take(2, 1), (5600, 0));
+        assert_eq!(take(2, 0), (0, 5600));
+        assert_eq!(take(3, 1), (8400, 0));
         assert_eq!(take(9, 2), (25_200, 0));
+    }
+
+    #[test]
+    fn few_headers_are_reported_once_nothing_passes() {
+        let mut account = Account::default();
+        let mut take = |milliseconds: u64| {
+            let counted = large_buffers(1, (66_800, 51));
+            let ledger = account.take(&counted, Bytes(0), Way::Egress, at(milliseconds));
+            (ledger.offload.0, ledger.unexplained)
+        };
+        assert_eq!(take(0), (0, 2800));
+        assert_eq!(take(50), (0, 2800));
+        assert_eq!(take(150), (2800, 0));
+        assert_eq!(account.close().offload, Bytes(2800));
     }
 
     #[test]
