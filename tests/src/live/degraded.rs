@@ -323,11 +323,23 @@ impl Run {
     fn follows_connections(&self) -> Result<()> {
         let mut ends = BTreeMap::<&str, BTreeSet<_>>::new();
         let mut sockets = BTreeMap::<_, BTreeSet<&str>>::new();
+        let flows = self.stream.flows.iter();
+        let of_own = flows.filter(|((_, process), flow)| {
+            let is_own = |it| self.processes.contains(it);
+            flow.remote.is_some() && process.as_ref().is_some_and(is_own)
+        });
+        let own: BTreeSet<_> = of_own
+            .flat_map(|(_, flow)| [&flow.local, &flow.remote])
+            .collect();
         for ((id, process), flow) in &self.stream.flows {
-            let is_foreign = process
-                .as_ref()
-                .map_or(flow.remote.is_none(), |it| !self.processes.contains(it));
-            if flow.protocol.as_deref() != Some("tcp") || is_foreign {
+            let is_own = match process {
+                Some(process) => self.processes.contains(process),
+                // Others talk on this machine, too: of the two ends one has a process.
+                None => [&flow.local, &flow.remote]
+                    .into_iter()
+                    .any(|end| end.is_some() && own.contains(end)),
+            };
+            if flow.protocol.as_deref() != Some("tcp") || !is_own {
                 continue;
             }
             ensure!(flow.closed, "{id} has no end: {flow:?}");

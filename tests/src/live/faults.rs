@@ -31,7 +31,7 @@ const KILLED_WITHIN: Duration = Duration::from_millis(600);
 /// So often Flow is started and ended, or killed, on a slow machine too, where that takes seconds.
 const LEAST_STARTS: u64 = 4;
 /// Further kernel memory that may be in use after many starts; what else runs moves it a little.
-const GROWTH: u64 = 64 << 10;
+const GROWTH: u64 = 32 << 10;
 
 /// The interface goes, and with it the way of the bytes.
 pub fn interface_deleted(world: &World) -> Result<()> {
@@ -133,7 +133,7 @@ pub fn two_flows(world: &World) -> Result<()> {
 /// Flow is started and ended again and again while processes come and go.
 pub fn attached_often(world: &World) -> Result<()> {
     let before = qdisc::read()?;
-    let rounds = world.scaled(200).max(LEAST_STARTS);
+    let rounds = world.scaled(100).max(LEAST_STARTS);
     let churn = Generator::start(world, "often.churn", "churn", &[], None)?;
     let (mut starts, mut stops) = (Vec::new(), Vec::new());
     let mut memory = None;

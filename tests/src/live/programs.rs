@@ -144,7 +144,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("fault_namespace_removed",  faults::namespace_removed),
     of_kernel("fault_cgroup_removed",     faults::cgroup_removed),
     test("fault_two_flows",               faults::two_flows),
-    test("fault_attached_200_times",      faults::attached_often),
+    test("fault_attached_100_times",      faults::attached_often),
     test("fault_killed_100_times",        faults::killed_often),
 ];
 
