@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long `cargo xtask test` tries each target, and how often at most.
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(2);
 const SHORT_RUNS: u64 = 500_000;
 /// How long a run may take beyond its time: the start, and the last input.
 const GRACE: Duration = Duration::from_secs(60);
