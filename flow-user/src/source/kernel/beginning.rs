@@ -3,7 +3,10 @@
 use flow_common::Class;
 
 use super::{classifier::Counts, counting::Counting};
-use crate::source::interfaces::Counters;
+use crate::{
+    event::{Bytes, ClassCount},
+    source::interfaces::Counters,
+};
 
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
 #[derive(Default, PartialEq)]
@@ -17,7 +20,8 @@ impl Before {
     /// Takes in or leaves out the packets that were on their way. What counts a packet later knows of more than what
     /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
     /// classifier and socket, those that go out by classifier and interface. `own` was read after `before`, and before
-    /// `after`: the counts of ingress and egress.
+    /// `after`: the counts of ingress and egress. Packets must show it, not bytes alone: an interface
+    /// may add a tag to each, which is not known of the first ones.
     pub fn settle(
         &mut self,
         before: &(Counts, Counts),
@@ -42,13 +46,27 @@ impl Before {
         let late = taken.since(with_headers(&seen_later));
         let total = &mut self.ingress[Class::Total as usize].bytes;
         *total = total.since(late);
-        let passed = bytes(&passed, Class::Total) + late;
-        let rx = &mut self.own.rx_bytes;
-        *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
+        let ClassCount {
+            packets, frames, ..
+        } = passed[Class::Total as usize];
+        let counted = if received.is_shown() { frames } else { packets };
+        let came_in = own.rx_packets.saturating_sub(self.own.rx_packets);
+        if came_in < counted || late > Bytes(0) {
+            let passed = bytes(&passed, Class::Total) + late;
+            let rx = &mut self.own.rx_bytes;
+            *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
+        }
 
-        let passed = with_headers(&since(after.1, &self.egress, sent));
-        let tx = &mut self.own.tx_bytes;
-        *tx = (*tx).max(own.tx_bytes.saturating_sub(passed.0));
+        let passed = since(after.1, &self.egress, sent);
+        let ClassCount {
+            packets, frames, ..
+        } = passed[Class::Total as usize];
+        let counted = if sent.is_shown() { packets } else { frames };
+        let went_out = own.tx_packets.saturating_sub(self.own.tx_packets);
+        if went_out > counted {
+            let tx = &mut self.own.tx_bytes;
+            *tx = (*tx).max(own.tx_bytes.saturating_sub(with_headers(&passed).0));
+        }
     }
 }
 
@@ -69,7 +87,9 @@ pub(super) fn as_counted(mut counts: Counts, counting: &Counting) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Bytes;
+
+    /// Bytes of each packet.
+    const PACKET: u64 = 4;
 
     fn plain() -> [Counting; 2] {
         [Counting::presumed(14, 0), Counting::presumed(14, 0)]
@@ -78,7 +98,12 @@ mod tests {
     /// Counts of so many bytes in all and for sockets.
     fn counts(total: u64, socket: u64) -> Counts {
         let mut counts = Counts::default();
-        counts[Class::Total as usize].bytes = Bytes(total);
+        counts[Class::Total as usize] = ClassCount {
+            packets: total / PACKET,
+            bytes: Bytes(total),
+            frames: total / PACKET,
+            header_bytes: Bytes(0),
+        };
         counts[Class::Socket as usize].bytes = Bytes(socket);
         counts
     }
@@ -86,7 +111,9 @@ mod tests {
     fn own(bytes: u64) -> Counters {
         Counters {
             rx_bytes: bytes,
+            rx_packets: bytes / PACKET,
             tx_bytes: bytes,
+            tx_packets: bytes / PACKET,
             ..Counters::default()
         }
     }
@@ -166,5 +193,22 @@ mod tests {
         let mut counted = counts(1500, 1500);
         counted[Class::Total as usize].header_bytes = Bytes(100);
         assert_eq!(went_out(1600, counted), 600);
+    }
+
+    /// Ten packets each way, of which the interface counts four bytes more, or a link header less.
+    #[test]
+    fn what_an_interface_counts_otherwise_moves_no_beginning() {
+        for each in [4, -14] {
+            let mut before = begun();
+            let counted = counts(1500, 1500);
+            let read = (counted, counted);
+            let mut own = own(1500);
+            for bytes in [&mut own.rx_bytes, &mut own.tx_bytes] {
+                *bytes = bytes.strict_add_signed(each * 10);
+            }
+            before.settle(&read, &own, &read, &plain());
+            assert_eq!(before.own.rx_bytes, 1000, "{each} more");
+            assert_eq!(before.own.tx_bytes, 1000, "{each} more");
+        }
     }
 }

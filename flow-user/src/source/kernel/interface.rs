@@ -1,6 +1,10 @@
 //! One interface that is followed: what it and its classifiers have counted, and how the two compare.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use flow_common::{Class, LinkLayout};
 
@@ -20,6 +24,8 @@ use crate::{
 const BEGINNINGS: usize = 6;
 /// How long a packet is given that one of the two has counted and the other has not.
 const ON_ITS_WAY: Duration = Duration::from_micros(100);
+/// How long nothing must have passed until no packet waits for its classifier.
+const CALM: Duration = Duration::from_millis(100);
 /// How often an interface is read again in which something passed between its own counters and the
 /// classifier's.
 const READINGS: usize = 2;
@@ -49,6 +55,8 @@ pub(super) struct Known {
     seen: [Counts; 2],
     /// All that had come in after that reading.
     came: ClassCount,
+    /// When the last reading was taken that showed something new.
+    taken: Instant,
     /// How many of the further segments of buffers it had counted by themselves, and of how many.
     apart: [(u64, u64); 2],
 }
@@ -68,6 +76,7 @@ impl Known {
             counting,
             seen: Default::default(),
             came: ClassCount::default(),
+            taken: Instant::now(),
             apart: Default::default(),
             link,
             attaching,
@@ -138,6 +147,9 @@ impl Known {
         read: Counters,
     ) {
         if self.own.is_same(&read) && self.since_begun(before) == self.seen {
+            if self.taken.elapsed() >= CALM {
+                self.own.is_calm();
+            }
             return;
         }
         let ifindex = self.link.ifindex;
@@ -172,6 +184,7 @@ impl Known {
     /// packet on its way from the classifier to its socket has arrived, as a rule, and what came
     /// meanwhile makes the remainder less, not more, until the next reading.
     fn take(&mut self, before: &(Counts, Counts), read: Counters, after: &(Counts, Counts)) {
+        self.taken = Instant::now();
         let seen_after = self.since_begun(after);
         self.own.take(read, Some(&self.expected(&seen_after)));
         let own = [self.own.counters().received(), self.own.counters().sent()];

@@ -6,6 +6,7 @@
 //! reading and the reset cannot be read any more, but the classifier has seen it. So the counter goes
 //! on from what the classifier counted since the ledger began, plus the difference between the two
 //! that was there before: whatever was unexplained stays so, to the byte, and nothing is added to it.
+//! What had come in and waited for its classifier at the last reading is no such difference.
 
 use super::counting::Passed;
 use crate::source::interfaces::Counters;
@@ -17,6 +18,8 @@ const NEAR_THE_EDGE: u64 = 1 << 28;
 const EDGE: u64 = 1 << 32;
 /// Bytes that may be on their way between two readings: a large buffer.
 const ON_THEIR_WAY: u64 = 1 << 16;
+/// Bytes that may wait for a busy CPU between an interface's counter and its classifier, at most.
+const WAITING: i128 = 1 << 20;
 
 /// The counters of one interface since it was first seen. None of them ever falls.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +38,20 @@ pub type Expected = [Passed; 2];
 /// What is known of one direction, for when it begins anew.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
-    /// By how much the interface's counters exceed the classifier's, packets on their way left out.
-    bytes: i128,
-    packets: i128,
+    /// By how much the interface's counters exceed the classifier's, packets that came during the
+    /// reading left out.
+    latest: Difference,
+    /// The same without packets that waited for the classifier.
+    lasting: Difference,
     /// What was read, and how it was continued, before the last reset.
     before: Option<(Passed, Passed)>,
+}
+
+/// By how much an interface's counters exceed its classifier's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Difference {
+    bytes: i128,
+    packets: i128,
 }
 
 impl Own {
@@ -103,8 +115,8 @@ impl Own {
     pub fn lost(&mut self, expected: Passed) {
         let so_far = self.counters.received();
         let now = Passed {
-            bytes: exceed(expected.bytes, self.ingress.bytes).max(so_far.bytes),
-            packets: exceed(expected.packets, self.ingress.packets).max(so_far.packets),
+            bytes: exceed(expected.bytes, self.ingress.lasting.bytes).max(so_far.bytes),
+            packets: exceed(expected.packets, self.ingress.lasting.packets).max(so_far.packets),
         };
         Side::Ingress.set(&mut self.counters, now);
     }
@@ -123,8 +135,24 @@ impl Own {
                 known.clamp(least.min(most), most)
             };
             let (before, after) = (before[index], after[index]);
-            line.bytes = within(line.bytes, own.bytes, before.bytes, after.bytes);
-            line.packets = within(line.packets, own.packets, before.packets, after.packets);
+            let latest = line.latest;
+            line.latest = Difference {
+                bytes: within(latest.bytes, own.bytes, before.bytes, after.bytes),
+                packets: within(latest.packets, own.packets, before.packets, after.packets),
+            };
+            // What comes in is counted by the interface first: what goes out, by the classifier.
+            let may_wait = matches!(side, Side::Ingress)
+                && (0..=WAITING).contains(&(line.latest.bytes - line.lasting.bytes));
+            if !may_wait {
+                line.lasting = line.latest;
+            }
+        }
+    }
+
+    /// Nothing has passed for a while: what the last comparison showed is not on its way.
+    pub fn is_calm(&mut self) {
+        for line in [&mut self.ingress, &mut self.egress] {
+            line.lasting = line.latest;
         }
     }
 
@@ -145,7 +173,7 @@ impl Own {
     /// Whether a reading shows other differences than the last comparison did.
     pub fn differs(&self, expected: &Expected) -> bool {
         let of = |side: Side, line: &Line, expected: Passed| {
-            difference(side.of(&self.counters).bytes, expected.bytes) != line.bytes
+            difference(side.of(&self.counters).bytes, expected.bytes) != line.latest.bytes
         };
         of(Side::Ingress, &self.ingress, expected[0]) || of(Side::Egress, &self.egress, expected[1])
     }
@@ -161,8 +189,8 @@ impl Line {
         expected: Option<Passed>,
     ) -> Passed {
         let expected = expected.map(|expected| Passed {
-            bytes: exceed(expected.bytes, self.bytes).max(so_far.bytes),
-            packets: exceed(expected.packets, self.packets).max(so_far.packets),
+            bytes: exceed(expected.bytes, self.lasting.bytes).max(so_far.bytes),
+            packets: exceed(expected.packets, self.lasting.packets).max(so_far.packets),
         });
         let grown = |from: Passed, so_far: Passed| {
             Some(Passed {
@@ -318,6 +346,7 @@ mod tests {
     fn own() -> Own {
         let mut own = Own::new(read(1000));
         own.compare(&expected(0), &expected(0));
+        own.is_calm();
         own
     }
 
@@ -354,7 +383,28 @@ mod tests {
         let mut own = own();
         // A program dropped thirty before the classifier.
         assert_eq!(go_on(&mut own, 1530, 500), 1530);
+        own.is_calm();
         assert_eq!(go_on(&mut own, 0, 600), 1630);
+    }
+
+    #[test]
+    fn what_was_unexplained_stays_so_without_a_calm_moment_if_it_is_much() {
+        let mut own = own();
+        assert_eq!(go_on(&mut own, 21_500, 500), 21_500);
+        assert_eq!(go_on(&mut own, 0, 600), 21_600);
+    }
+
+    #[test]
+    fn what_waited_for_its_classifier_at_the_last_reading_is_counted_once() {
+        let mut own = own();
+        assert_eq!(go_on(&mut own, 1500, 410), 1500);
+        assert_eq!(go_on(&mut own, 0, 500), 1500);
+        // And where nothing but zeros were read.
+        let mut own = super::tests::own();
+        assert_eq!(go_on(&mut own, 1500, 410), 1500);
+        own.lost(expected(500)[0]);
+        assert_eq!(own.counters().rx_packets, 1500);
+        assert_eq!(own.counters().rx_bytes, 150_000);
     }
 
     #[test]
