@@ -399,8 +399,11 @@ mod tests {
         let mut own = own();
         assert_eq!(go_on(&mut own, 1500, 410), 1500);
         assert_eq!(go_on(&mut own, 0, 500), 1500);
-        // And where nothing but zeros were read.
-        let mut own = super::tests::own();
+    }
+
+    #[test]
+    fn what_waited_for_its_classifier_before_counters_are_lost_is_counted_once() {
+        let mut own = own();
         assert_eq!(go_on(&mut own, 1500, 410), 1500);
         own.lost(expected(500)[0]);
         assert_eq!(own.counters().rx_packets, 1500);
