@@ -24,7 +24,8 @@ use crate::{
 const BEGINNINGS: usize = 6;
 /// How long a packet is given that one of the two has counted and the other has not.
 const ON_ITS_WAY: Duration = Duration::from_micros(100);
-/// How long nothing must have passed until no packet waits for its classifier.
+/// How long nothing must have passed until no packet waits for its classifier; as `ON_ITS_WAY` in
+/// `model/ledger.rs`.
 const CALM: Duration = Duration::from_millis(100);
 /// How often an interface is read again in which something passed between its own counters and the
 /// classifier's.
@@ -148,7 +149,7 @@ impl Known {
     ) {
         if self.own.is_same(&read) && self.since_begun(before) == self.seen {
             if self.taken.elapsed() >= CALM {
-                self.own.is_calm();
+                self.own.confirm();
             }
             return;
         }

@@ -18,7 +18,8 @@ const NEAR_THE_EDGE: u64 = 1 << 28;
 const EDGE: u64 = 1 << 32;
 /// Bytes that may be on their way between two readings: a large buffer.
 const ON_THEIR_WAY: u64 = 1 << 16;
-/// Bytes that may wait for a busy CPU between an interface's counter and its classifier, at most.
+/// Bytes that may wait for a busy CPU between an interface's counter and its classifier, at most; as
+/// `BYTES_ON_THEIR_WAY` in `model/ledger.rs`.
 const WAITING: i128 = 1 << 20;
 
 /// The counters of one interface since it was first seen. None of them ever falls.
@@ -140,7 +141,7 @@ impl Own {
                 bytes: within(latest.bytes, own.bytes, before.bytes, after.bytes),
                 packets: within(latest.packets, own.packets, before.packets, after.packets),
             };
-            // What comes in is counted by the interface first: what goes out, by the classifier.
+            // What comes in is counted by the interface first; what goes out, by the classifier.
             let may_wait = matches!(side, Side::Ingress)
                 && (0..=WAITING).contains(&(line.latest.bytes - line.lasting.bytes));
             if !may_wait {
@@ -149,8 +150,8 @@ impl Own {
         }
     }
 
-    /// Nothing has passed for a while: what the last comparison showed is not on its way.
-    pub fn is_calm(&mut self) {
+    /// Confirms what the last comparison showed: nothing has passed for a while, so none of it waits.
+    pub fn confirm(&mut self) {
         for line in [&mut self.ingress, &mut self.egress] {
             line.lasting = line.latest;
         }
@@ -346,7 +347,7 @@ mod tests {
     fn own() -> Own {
         let mut own = Own::new(read(1000));
         own.compare(&expected(0), &expected(0));
-        own.is_calm();
+        own.confirm();
         own
     }
 
@@ -383,7 +384,7 @@ mod tests {
         let mut own = own();
         // A program dropped thirty before the classifier.
         assert_eq!(go_on(&mut own, 1530, 500), 1530);
-        own.is_calm();
+        own.confirm();
         assert_eq!(go_on(&mut own, 0, 600), 1630);
     }
 
