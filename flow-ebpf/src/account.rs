@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, bpf_sock};
 use flow_common::{
     AppCounters, AppKey, InterfaceCounters, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind,
     SocketState,
@@ -316,11 +316,14 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
 const LEVELS: usize = 5;
 
 /// Who takes a packet that came in.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Taker {
     Only,
-    /// Others may take it as well.
-    OneOf,
+    /// This socket; others may take it as well.
+    OneOf {
+        skb: *mut __sk_buff,
+        sock: *const bpf_sock,
+    },
 }
 
 /// Adds a packet that came in by an interface to its counters of a class, and to those of the interfaces
@@ -337,7 +340,9 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     };
     let packet = match taker {
         Taker::Only => Some(*packet),
-        Taker::OneOf => datagrams::as_it_came(ifindex, received(counters), *packet),
+        Taker::OneOf { skb, sock } => {
+            datagrams::as_it_came(skb, sock, ifindex, received(counters), *packet)
+        }
     };
     let Some(packet) = packet else {
         return;
@@ -379,7 +384,7 @@ fn takes(counters: *mut InterfaceCounters, taker: Taker, start: u64) -> bool {
         (*counters).delivered_at = came;
         is_copy
     };
-    taker == Taker::Only || !is_copy
+    matches!(taker, Taker::Only) || !is_copy
 }
 
 /// Packets that the classifier has seen come in on this CPU.

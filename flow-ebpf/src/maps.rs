@@ -10,8 +10,14 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, calls::Call, datagrams::Batch, identity::Alias, life::StateChange, logging,
-    peer::Heard, stack::Passing,
+    atomic,
+    calls::Call,
+    datagrams::{self, Batch},
+    identity::Alias,
+    life::StateChange,
+    logging,
+    peer::Heard,
+    stack::Passing,
 };
 
 /// Bytes by (socket, process, remote).
@@ -61,9 +67,9 @@ pub static FOREIGN_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
 
-/// One element: the buffer of datagrams that came in last. See [`crate::datagrams`].
+/// Buffers of datagrams that came in last, by a part of the number of their flow. See [`crate::datagrams`].
 #[map]
-pub static BATCH: PerCpuArray<Batch> = PerCpuArray::with_max_entries(1, 0);
+pub static BATCHES_CAME: PerCpuArray<Batch> = PerCpuArray::with_max_entries(datagrams::FLOWS, 0);
 
 /// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
 /// their network header.

@@ -233,7 +233,7 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
         account::add_frame(counters, Class::Total, &packet.with_header(header));
     }
     if packet.is_batch {
-        datagrams::moved(ifindex, vrf, account::received(counters));
+        datagrams::came_in(skb, vrf, account::received(counters), network, packet);
     }
 }
 
@@ -279,7 +279,7 @@ pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
 /// A packet reached a socket of another network namespace. If one of the host's interfaces brought it
 /// there without its leaving by another, as for a macvlan in a container, the host has forwarded it.
 #[inline(always)]
-pub fn delivered_elsewhere(netns: u32, ifindex: u32, start: u64, packet: &Packet) {
+pub fn delivered_elsewhere(netns: u32, ifindex: u32, taker: Taker, start: u64, packet: &Packet) {
     if ifindex == LOOPBACK_IFINDEX || netns == 0 {
         return;
     }
@@ -288,7 +288,7 @@ pub fn delivered_elsewhere(netns: u32, ifindex: u32, start: u64, packet: &Packet
     match unsafe { FOREIGN.get(key) }.copied() {
         Some(foreign::NEW | foreign::UNRELATED) => {}
         Some(lower) => {
-            account::credit(lower, Class::Forwarded, Taker::OneOf, start, packet);
+            account::credit(lower, Class::Forwarded, taker, start, packet);
         }
         None => {
             let _ = FOREIGN.insert(key, foreign::NEW, 0);

@@ -273,13 +273,14 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     };
     // SAFETY: a field of the context.
     let start = unsafe { (*skb).data as u64 };
+    let taker = Taker::OneOf { skb, sock };
     if way == Way::Sent {
         stack::sent(start, sock, netns);
     } else if netns != HOST_NETNS.load() {
-        stack::delivered_elsewhere(netns, ifindex, start, &packet);
+        stack::delivered_elsewhere(netns, ifindex, taker, start, &packet);
     } else if !interface::is_looped_back(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
-        account::credit(ifindex, Class::Socket, Taker::OneOf, start, &packet);
+        account::credit(ifindex, Class::Socket, taker, start, &packet);
     }
     if !entry.is_null() {
         socket::tell_packet(cookie, entry);

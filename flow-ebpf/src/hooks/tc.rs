@@ -47,7 +47,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     // What an IFB device leads through comes in at once and is delivered later.
     if packet.is_batch && stacking & stacking::LOOPS == 0 {
         let after = account::received(counters);
-        datagrams::came_in(skb, ifindex, after, network.header(), &packet);
+        datagrams::came_in(skb, ifindex, after, &network, &packet);
     }
     if stacking != 0 {
         stack::came_in(skb, ifindex, counters, &network, &packet, stacking);

@@ -508,6 +508,12 @@ impl Link {
             _ => [0; 2],
         }
     }
+
+    /// Whether it may count what it receives without the link header, against what is presumed: a veth device
+    /// does if it receives by way of GRO (`veth_xmit`).
+    pub fn may_leave_header_out(&self) -> bool {
+        self.kind.as_deref() == Some("veth")
+    }
 }
 
 fn text(value: &[u8]) -> Arc<str> {

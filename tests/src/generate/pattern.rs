@@ -24,7 +24,7 @@ pub fn bulk_and_small(options: &Options, tally: &Tally) -> Result<()> {
 
 pub fn bulk_and_bursts(options: &Options, tally: &Tally) -> Result<()> {
     tcp::both(options, tally)?;
-    udp::mmsg(options, tally)
+    udp::bursts(options, tally)
 }
 
 pub fn away(options: &Options, tally: &Tally) -> Result<()> {

@@ -75,48 +75,78 @@ pub fn sizes(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 pub fn mmsg(options: &Options, tally: &Tally) -> Result<()> {
-    const BATCH: usize = 8;
     let socket = connect(options.peer()?)?;
     for _ in 0..options.count {
-        // One is empty. Of the others several in a row have the same size, as GRO requires.
-        let out: Vec<_> = (0..BATCH)
-            .map(|n| [IoSlice::new(&ZEROS[..n.div_ceil(4) * 300])])
+        let sent = send_burst(&socket, tally)?;
+        receive_burst(&socket, sent, tally)?;
+    }
+    Ok(())
+}
+
+/// As [`mmsg`] by several sockets at once.
+pub fn bursts(options: &Options, tally: &Tally) -> Result<()> {
+    const SOCKETS: usize = 3;
+    let sockets: Vec<_> = (0..SOCKETS)
+        .map(|_| connect(options.peer()?))
+        .collect::<Result<_>>()?;
+    for _ in 0..options.count.div_ceil(SOCKETS as u64) {
+        let sent: Vec<_> = sockets
+            .iter()
+            .map(|socket| send_burst(socket, tally))
+            .collect::<Result<_>>()?;
+        for (socket, sent) in sockets.iter().zip(sent) {
+            receive_burst(socket, sent, tally)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends several datagrams with one call; how many.
+fn send_burst(socket: &UdpSocket, tally: &Tally) -> Result<usize> {
+    const BATCH: usize = 8;
+    // One is empty. Of the others several in a row have the same size, as GRO requires.
+    let out: Vec<_> = (0..BATCH)
+        .map(|n| [IoSlice::new(&ZEROS[..n.div_ceil(4) * 300])])
+        .collect();
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let none = [None; BATCH];
+    let results = sendmmsg(
+        socket.as_raw_fd(),
+        &mut headers,
+        &out,
+        none,
+        [],
+        MsgFlags::empty(),
+    )
+    .context("sendmmsg")?;
+    let mut sent = 0;
+    for result in results {
+        tally.sent(result.bytes);
+        sent += 1;
+    }
+    Ok(sent)
+}
+
+/// Receives as many datagrams, several with one call.
+fn receive_burst(socket: &UdpSocket, mut outstanding: usize, tally: &Tally) -> Result<()> {
+    while outstanding > 0 {
+        let mut buffers = vec![[0; 2000]; outstanding];
+        let mut slices: Vec<_> = buffers
+            .iter_mut()
+            .map(|buffer| [IoSliceMut::new(buffer)])
             .collect();
-        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-        let none = [None; BATCH];
-        let results = sendmmsg(
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(outstanding, None);
+        let results = recvmmsg(
             socket.as_raw_fd(),
             &mut headers,
-            &out,
-            none,
-            [],
-            MsgFlags::empty(),
+            &mut slices,
+            MsgFlags::MSG_WAITFORONE,
+            None,
         )
-        .context("sendmmsg")?;
-        let mut outstanding = 0;
+        .context("recvmmsg")?;
         for result in results {
-            tally.sent(result.bytes);
-            outstanding += 1;
-        }
-        while outstanding > 0 {
-            let mut buffers = vec![[0; 2000]; outstanding];
-            let mut slices: Vec<_> = buffers
-                .iter_mut()
-                .map(|buffer| [IoSliceMut::new(buffer)])
-                .collect();
-            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(outstanding, None);
-            let results = recvmmsg(
-                socket.as_raw_fd(),
-                &mut headers,
-                &mut slices,
-                MsgFlags::MSG_WAITFORONE,
-                None,
-            )
-            .context("recvmmsg")?;
-            for result in results {
-                tally.received(result.bytes);
-                outstanding -= 1;
-            }
+            tally.received(result.bytes);
+            outstanding -= 1;
         }
     }
     Ok(())

@@ -92,6 +92,17 @@ pub fn set(netns: Netns<'_>, name: &str, value: &str) -> Result<()> {
     })
 }
 
+/// Writes a file below `/sys/class/net`. Each mount of sysfs shows one network namespace's.
+pub fn write_sysfs(netns: &str, path: &str, value: &str) -> Result<()> {
+    let script = format!("printf %s {value} > {path}");
+    output(
+        None,
+        Command::new("ip").args(["netns", "exec", netns, "sh", "-c", &script]),
+    )
+    .map(drop)
+    .with_context(|| format!("writing {path}"))
+}
+
 /// Reads a file of `/proc/net`.
 pub fn read(netns: Netns<'_>, name: &str) -> Result<String> {
     within(netns, || {

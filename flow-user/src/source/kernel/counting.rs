@@ -37,6 +37,8 @@ pub struct Counting {
     more: i64,
     /// Packets that showed it; 0 if it is presumed.
     evidence: u64,
+    /// What it may be as well, while it is presumed.
+    less: Option<i64>,
     /// Where the comparison begins.
     mark: (Passed, ClassCount),
 }
@@ -48,8 +50,31 @@ impl Counting {
             header,
             more,
             evidence: 0,
+            less: None,
             mark: Default::default(),
         }
+    }
+
+    /// The same, but it may leave the link header out.
+    pub fn or_without_header(self) -> Self {
+        Self {
+            less: Some(-i64::from(self.header)),
+            ..self
+        }
+    }
+
+    /// The least that it may count: of what is reported nothing must fall.
+    pub fn least(&self) -> Self {
+        let less = self.less.filter(|_| !self.is_shown());
+        Self {
+            more: less.unwrap_or(self.more).min(self.more),
+            ..self.clone()
+        }
+    }
+
+    /// Nothing more will pass: what is presumed stands.
+    pub fn end(&mut self) {
+        self.less = None;
     }
 
     /// Whether the packets seen so far showed it.
@@ -190,6 +215,23 @@ mod tests {
         assert_eq!(shown(passed(1, 78), total), None, "one packet is too few");
         assert_eq!(shown(passed(0, 0), total), None, "it is on its way");
         assert_eq!(shown(passed(2, 150), total), None, "another was not seen");
+    }
+
+    #[test]
+    fn the_least_is_reported_until_packets_show_it_or_no_more_come() {
+        let total = count(10, 740, 10, 0);
+        let seen = Seen {
+            before: total,
+            after: total,
+        };
+        let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
+        assert_eq!(counting.least().more, -14);
+        let mut ended = counting.clone();
+        ended.end();
+        assert_eq!(ended.least().more, 0);
+        counting.take(passed(10, 740), &seen);
+        assert_eq!(counting.least().more, 0);
+        assert_eq!(Counting::presumed(ETHERNET, 32).least().more, 32);
     }
 
     #[test]

@@ -65,16 +65,19 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new(link: Link, attaching: Attaching, is_chosen: bool) -> Self {
         let header = link.layout().header;
-        let counting = link
+        let [mut received, sent] = link
             .presumed_more()
             .map(|more| Counting::presumed(header, more));
+        if link.may_leave_header_out() {
+            received = received.or_without_header();
+        }
         Self {
             before: Before {
                 own: link.counters,
                 ..Before::default()
             },
             own: Own::new(link.counters),
-            counting,
+            counting: [received, sent],
             seen: Default::default(),
             came: ClassCount::default(),
             taken: Instant::now(),
@@ -231,6 +234,7 @@ impl Known {
             self.own.lost(received);
         }
         self.take(counts, read, counts);
+        self.counting.iter_mut().for_each(Counting::end);
         let own = self.own.counters();
         self.before.settle(counts, own, counts, &self.counting);
         self.seen = self.since_begun(counts);
@@ -327,12 +331,12 @@ impl Known {
         };
         if is_classified && !is_beginning {
             let [ingress, egress] = &self.seen;
-            let [received, sent] = &self.counting;
-            fact.ingress.classes = as_counted(*ingress, received);
+            let [received, sent] = self.counting.each_ref().map(Counting::least);
+            fact.ingress.classes = as_counted(*ingress, &received);
             let mut came = self.came;
             received.apply(&mut came);
             fact.ingress.meanwhile = came.since(total(&fact.ingress.classes));
-            fact.egress.classes = as_counted(*egress, sent);
+            fact.egress.classes = as_counted(*egress, &sent);
         }
         Event::Interface(Box::new(fact))
     }

@@ -1,6 +1,9 @@
 //! What some kinds of link need besides the commands in their line of the table.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -15,6 +18,9 @@ use crate::live::tools::{self, ip_batch};
 const KEY: &str = "0x000102030405060708090a0b0c0d0e0f10111213";
 /// The virtual machine's address: what is for another one does not get through a macvtap.
 const MACHINE: &str = "02:00:00:00:00:77";
+/// How long GRO waits for the next packet of a buffer, and how often it does without an interrupt between.
+const GRO_WAIT: Duration = Duration::from_millis(2);
+const DEFERRED: &str = "2";
 
 pub fn nothing(_: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
@@ -31,7 +37,7 @@ pub fn gro_of_lists(place: &Place) -> Result<Vec<Relay>> {
 }
 
 /// A veth device receives by way of GRO all that comes from one without TSO
-/// (`veth_skb_is_eligible_for_gro`).
+/// (`veth_skb_is_eligible_for_gro`). It waits for more, and so hands up several buffers at once.
 fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
     let Place {
         near, far, third, ..
@@ -45,6 +51,15 @@ fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
     ] {
         let command = format!("ethtool -K {device} {features}");
         tools::run(Some(&netns.name), &command)?;
+    }
+    for (name, value) in [
+        ("gro_flush_timeout", GRO_WAIT.as_nanos().to_string()),
+        ("napi_defer_hard_irqs", DEFERRED.to_owned()),
+    ] {
+        for device in ["low0", "in0"] {
+            let path = format!("/sys/class/net/{device}/{name}");
+            tools::write_sysfs(&near.name, &path, &value)?;
+        }
     }
     Ok(Vec::new())
 }
