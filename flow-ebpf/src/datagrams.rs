@@ -16,8 +16,9 @@ use crate::{
     sight::{self, BATCHES},
 };
 
-/// Flows whose buffers a CPU remembers; a power of two.
-pub const FLOWS: u32 = 16;
+/// Flows whose buffers a CPU remembers.
+pub const FLOWS: u32 = 1 << FLOW_BITS;
+const FLOW_BITS: u32 = 7;
 /// Packets of a list, at most. What the stack puts together it hands up after 8 (`gro_normal_batch`), and no
 /// driver is asked for more than 64 at once (`NAPI_POLL_WEIGHT`).
 const LIST: u64 = 64;
@@ -141,7 +142,8 @@ unsafe fn is_waiting(batch: *const Batch, came: u64) -> bool {
 
 #[inline(always)]
 fn slot(flow: u32, ifindex: u32) -> u32 {
-    (flow ^ ifindex) % FLOWS
+    // The upper bits of a product depend on all bits of both.
+    (flow ^ ifindex).wrapping_mul(0x9e37_79b1) >> (u32::BITS - FLOW_BITS)
 }
 
 /// A number of a datagram's addresses and ports. `None` if it is none of UDP, or IPv6 has other headers in between.
@@ -170,9 +172,9 @@ fn flow(skb: *mut __sk_buff, network: u32) -> Option<u32> {
     if status != 0 {
         return None;
     }
-    // FNV-1a, by words; the low bits are those that `slot` takes.
+    // FNV-1a, by words.
     let hash = identity.iter().fold(0x811c_9dc5, |hash: u32, word| {
         (hash ^ word).wrapping_mul(0x0100_0193)
     });
-    Some(hash ^ hash >> 16)
+    Some(hash)
 }

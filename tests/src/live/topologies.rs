@@ -63,6 +63,8 @@ const ADDED_PART: i128 = 16;
 /// say.
 const STILL: Duration = Duration::from_millis(120);
 const CATCHING_UP: Duration = Duration::from_secs(2);
+/// How long what is unexplained stands still before it is left: several refreshes.
+const LEFT: Duration = Duration::from_millis(700);
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
 
 /// Where the two ends of the traffic are.
@@ -218,6 +220,7 @@ fn caught_up(
 ) -> Result<Ledgers> {
     let counted = still(world, near)?;
     let given_up = Instant::now() + world.stretched(CATCHING_UP);
+    let mut left = (Vec::new(), Instant::now());
     loop {
         let ledgers: Ledgers = Stream::parse(whole_lines(&flow.output()?))
             .interfaces
@@ -236,7 +239,17 @@ fn caught_up(
                         .iter()
                         .all(|side| side.unexplained.abs() < PACKET))
         });
-        if agree || Instant::now() > given_up {
+        // The next refresh may explain it.
+        let unexplained: Vec<_> = ledgers
+            .values()
+            .flat_map(|ledger| [ledger.ingress.unexplained, ledger.egress.unexplained])
+            .collect();
+        let is_explained = unexplained.iter().all(|bytes| *bytes == 0);
+        if unexplained != left.0 {
+            left = (unexplained, Instant::now());
+        }
+        let is_left = left.1.elapsed() >= world.stretched(LEFT);
+        if agree && (is_explained || is_left) || Instant::now() > given_up {
             return Ok(ledgers);
         }
         thread::sleep(STILL / 4);

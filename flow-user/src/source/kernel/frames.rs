@@ -474,6 +474,7 @@ impl Frames {
         self.settle();
         self.settling.clear();
         self.waiting.clear();
+        self.known.values_mut().for_each(Known::conclude);
         self.read()
     }
 

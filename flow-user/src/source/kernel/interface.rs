@@ -225,6 +225,11 @@ impl Known {
         self.seen = seen;
     }
 
+    /// No later reading will show how it counts: what is presumed stands.
+    pub(super) fn conclude(&mut self) {
+        self.counting.iter_mut().for_each(Counting::end);
+    }
+
     /// It is gone: its last counters, if they were read, and the classifier's.
     pub(super) fn end(&mut self, read: Option<Counters>, counts: &(Counts, Counts)) {
         // What was not read goes on as after a reset.
@@ -234,7 +239,7 @@ impl Known {
             self.own.lost(received);
         }
         self.take(counts, read, counts);
-        self.counting.iter_mut().for_each(Counting::end);
+        self.conclude();
         let own = self.own.counters();
         self.before.settle(counts, own, counts, &self.counting);
         self.seen = self.since_begun(counts);
