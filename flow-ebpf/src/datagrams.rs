@@ -32,6 +32,7 @@ const SOURCE_V6: u32 = 8;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Batch {
+    /// See [`flow`].
     flow: u32,
     /// The interface by which they came, and how many packets had come in there by then.
     ifindex: u32,

@@ -92,15 +92,11 @@ pub fn set(netns: Netns<'_>, name: &str, value: &str) -> Result<()> {
     })
 }
 
-/// Writes a file below `/sys/class/net`. Each mount of sysfs shows one network namespace's.
-pub fn write_sysfs(netns: &str, path: &str, value: &str) -> Result<()> {
-    let script = format!("printf %s {value} > {path}");
-    output(
-        None,
-        Command::new("ip").args(["netns", "exec", netns, "sh", "-c", &script]),
-    )
-    .map(drop)
-    .with_context(|| format!("writing {path}"))
+/// Runs a shell's script where sysfs is that of a network namespace, as `ip` mounts it; what it
+/// printed.
+pub fn with_sysfs(netns: &str, script: &str) -> Result<Vec<u8>> {
+    let mut ip = Command::new("ip");
+    output(None, ip.args(["netns", "exec", netns, "sh", "-c", script]))
 }
 
 /// Reads a file of `/proc/net`.

@@ -474,7 +474,6 @@ impl Frames {
         self.settle();
         self.settling.clear();
         self.waiting.clear();
-        self.known.values_mut().for_each(Known::conclude);
         self.read()
     }
 

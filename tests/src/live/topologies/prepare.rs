@@ -57,8 +57,8 @@ fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
         ("napi_defer_hard_irqs", DEFERRED.to_owned()),
     ] {
         for device in ["low0", "in0"] {
-            let path = format!("/sys/class/net/{device}/{name}");
-            tools::write_sysfs(&near.name, &path, &value)?;
+            let script = format!("printf %s {value} > /sys/class/net/{device}/{name}");
+            tools::with_sysfs(&near.name, &script)?;
         }
     }
     Ok(Vec::new())

@@ -9,7 +9,6 @@ use std::{
         unix::fs::OpenOptionsExt as _,
     },
     path::Path,
-    process::Command,
     thread::{self, JoinHandle},
 };
 
@@ -162,13 +161,8 @@ fn open(netns: &str, path: &Path) -> Result<File> {
 /// Opens the character device of a macvtap, by a node of its own: the names of those in `/dev` are
 /// of all namespaces.
 fn open_macvtap(netns: &str, name: &str) -> Result<File> {
-    // As `ip` shows it, sysfs is that of the namespace.
     let show = format!("cat /sys/class/net/{name}/macvtap/*/dev");
-    let mut command = Command::new("ip");
-    let text = tools::output(
-        None,
-        command.args(["netns", "exec", netns, "sh", "-c", &show]),
-    )?;
+    let text = tools::with_sysfs(netns, &show)?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let (major, minor) = text
         .trim()
