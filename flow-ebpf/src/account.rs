@@ -12,7 +12,9 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, datagrams, identity,
+    atomic,
+    datagrams::{self, part},
+    identity,
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
     packet::Packet,
@@ -338,16 +340,19 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     let Some(counters) = interface(ifindex, Direction::Ingress) else {
         return;
     };
-    let packet = match taker {
-        Taker::Only => Some(*packet),
+    let mut packet = *packet;
+    let part = match taker {
+        Taker::Only => part::NONE,
         Taker::OneOf { skb, sock } => {
-            datagrams::as_it_came(skb, sock, ifindex, received(counters), *packet)
+            datagrams::as_it_came(skb, sock, ifindex, counters, &mut packet)
         }
     };
-    let Some(packet) = packet else {
+    if part == part::COPY {
         return;
-    };
-    if takes(counters, taker, start) {
+    }
+    // Of these it is known that they are no copies, wherever they lie: a datagram that was dropped leaves its place.
+    let is_first = matches!(taker, Taker::Only) || part == part::OF_BATCH;
+    if takes(counters, start) || is_first {
         add_frame(
             counters,
             class,
@@ -365,7 +370,7 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
             return;
         };
         tags += lower_tags;
-        if takes(counters, taker, start) {
+        if takes(counters, start) || is_first {
             add_frame(counters, class, &packet.with_header(tags));
         }
         above = counters;
@@ -374,7 +379,7 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
 
 /// Whether a packet is to be counted where it came in: it has not been. Notes that it was.
 #[inline(always)]
-fn takes(counters: *mut InterfaceCounters, taker: Taker, start: u64) -> bool {
+fn takes(counters: *mut InterfaceCounters, start: u64) -> bool {
     // SAFETY: a live map value, this CPU's own.
     let is_copy = unsafe {
         let came = received(counters);
@@ -384,7 +389,7 @@ fn takes(counters: *mut InterfaceCounters, taker: Taker, start: u64) -> bool {
         (*counters).delivered_at = came;
         is_copy
     };
-    matches!(taker, Taker::Only) || !is_copy
+    !is_copy
 }
 
 /// Packets that the classifier has seen come in on this CPU.

@@ -9,19 +9,22 @@ use aya_ebpf::{
     helpers::generated::bpf_skb_load_bytes,
 };
 
+use flow_common::InterfaceCounters;
+
 use crate::{
-    interface::Network,
-    maps::BATCHES_CAME,
+    account,
+    interface::{self, Network},
+    maps::{BATCHES_CAME, LAST_BATCH},
     packet::{self, IPPROTO_UDP, Packet},
     sight::{self, BATCHES},
+    socket,
 };
 
 /// Flows whose buffers a CPU remembers.
 pub const FLOWS: u32 = 1 << FLOW_BITS;
 const FLOW_BITS: u32 = 7;
-/// Packets of a list, at most. What the stack puts together it hands up after 8 (`gro_normal_batch`), and no
-/// driver is asked for more than 64 at once (`NAPI_POLL_WEIGHT`).
-const LIST: u64 = 64;
+/// Packets of a list, at most, unless somebody has changed it (`net.core.gro_normal_batch`).
+const LIST: u64 = 8;
 /// Bytes from the addresses on, with the ports behind them: in IPv4 without options, and in IPv6.
 const IDENTITY_V4: usize = 12;
 const IDENTITY_V6: usize = 36;
@@ -41,10 +44,13 @@ pub struct Batch {
     header: u32,
     /// Datagrams that are not delivered, and whose headers the interface did not count.
     repeated: u32,
-    /// The address of the socket that takes them, once it has one, and how many packets had come in when it took the first:
+    /// The address of the socket that takes the first of them, once it has one, and how many packets had come in by then:
     /// no others come in until the list is delivered.
     taker: u64,
     taken_after: u64,
+    /// Whether other sockets take the same ones: those of a group, or others beside a raw one.
+    is_shared: u32,
+    padding: u32,
 }
 
 /// A buffer of datagrams came in by an interface, as the packet number `after`.
@@ -56,12 +62,14 @@ pub fn came_in(skb: *mut __sk_buff, ifindex: u32, after: u64, network: &Network,
     let Some(flow) = flow(skb, network.offset) else {
         return;
     };
-    let Some(batch) = BATCHES_CAME.get_ptr_mut(slot(flow, ifindex)) else {
+    let slot = slot(flow, ifindex);
+    let (Some(batch), Some(last)) = (BATCHES_CAME.get_ptr_mut(slot), LAST_BATCH.get_ptr_mut(0))
+    else {
         return;
     };
     let header = (packet.segment as u32).wrapping_sub(size + network.header());
     let repeated = packet.frames as u32 - 1;
-    // SAFETY: a live map value, this CPU's own.
+    // SAFETY: live map values, this CPU's own.
     unsafe {
         let earlier = if is_of(batch, flow, ifindex) && is_waiting(batch, after) {
             (*batch).repeated
@@ -76,51 +84,101 @@ pub fn came_in(skb: *mut __sk_buff, ifindex: u32, after: u64, network: &Network,
             repeated: earlier + repeated,
             taker: 0,
             taken_after: 0,
+            is_shared: 0,
+            padding: 0,
         };
+        *last = slot;
     }
 }
 
-/// A packet that a socket takes, as its interface counted it after so many: a datagram of a buffer is a part of
-/// that. `None` if another socket has taken it.
+/// What a packet is that a socket takes. Numbers, as the verifier of 6.1 refuses what is made of an enumeration.
+pub mod part {
+    /// Of no buffer that is known.
+    pub const NONE: u32 = 0;
+    /// Of a buffer of datagrams, or all of it.
+    pub const OF_BATCH: u32 = 1;
+    /// The same, and another socket has taken it already.
+    pub const COPY: u32 = 2;
+}
+
+/// Makes of a packet that a socket takes what its interface counted: a datagram of a buffer is a part of that, and
+/// its headers are repeated ones. `counters` are the interface's. Returns one of [`part`].
 #[inline(always)]
 pub fn as_it_came(
     skb: *mut __sk_buff,
     sock: *const bpf_sock,
     ifindex: u32,
-    came: u64,
-    packet: Packet,
-) -> Option<Packet> {
-    if !sight::has_seen(BATCHES) {
-        return Some(packet);
+    counters: *const InterfaceCounters,
+    packet: &mut Packet,
+) -> u32 {
+    // What was put together of fragments has several frames, but is no buffer.
+    if !sight::has_seen(BATCHES) || packet.frames != 1 && packet.segment == 0 {
+        return part::NONE;
     }
     let Some(flow) = flow(skb, 0) else {
-        return Some(packet);
+        return part::NONE;
     };
-    let Some(batch) = BATCHES_CAME.get_ptr_mut(slot(flow, ifindex)) else {
-        return Some(packet);
+    let Some(mut batch) = BATCHES_CAME.get_ptr_mut(slot(flow, ifindex)) else {
+        return part::NONE;
     };
-    // SAFETY: a live map value, this CPU's own.
+    let came = account::received(counters);
+    // SAFETY: live map values, this CPU's own, and fields that a program of the cgroup may read.
     unsafe {
         if !is_of(batch, flow, ifindex) {
-            return Some(packet);
+            let last = LAST_BATCH.get(0).copied().unwrap_or(0);
+            let Some(only) = BATCHES_CAME.get_ptr_mut(last) else {
+                return part::NONE;
+            };
+            if !is_only_one(only, sock, ifindex, counters) {
+                return part::NONE;
+            }
+            batch = only;
         }
         if is_waiting(batch, came) {
             (*batch).taker = sock as u64;
             (*batch).taken_after = came;
+            // Raw sockets have their copies before the others (`ip_protocol_deliver_rcu`).
+            (*batch).is_shared = u32::from(interface::is_for_several(skb) || socket::is_raw(sock));
         } else if (*batch).taker == 0 || (*batch).taken_after != came {
-            return Some(packet);
-        } else if (*batch).taker != sock as u64 {
-            return None;
+            return part::NONE;
+        } else if (*batch).taker != sock as u64 && (*batch).is_shared != 0 {
+            return part::COPY;
         }
         let repeated = (*batch).repeated;
         if packet.frames != 1 {
             (*batch).repeated = repeated.saturating_sub(packet.frames as u32 - 1);
         } else if repeated != 0 {
             (*batch).repeated = repeated - 1;
-            return Some(packet.without_own_headers(u64::from((*batch).header)));
+            *packet = packet.without_own_headers(u64::from((*batch).header));
         }
     }
-    Some(packet)
+    part::OF_BATCH
+}
+
+/// Whether a datagram is of this buffer, by its place, whatever its addresses are: they may have been translated
+/// since the classifier saw it. The buffer is the last one that came in, and was the only packet of its list, as all
+/// before it have been delivered.
+///
+/// # Safety
+/// `batch` and `counters` are live map values.
+#[inline(always)]
+unsafe fn is_only_one(
+    batch: *const Batch,
+    sock: *const bpf_sock,
+    ifindex: u32,
+    counters: *const InterfaceCounters,
+) -> bool {
+    let came = account::received(counters);
+    // SAFETY: the caller's.
+    unsafe {
+        (*batch).ifindex == ifindex
+            && (*batch).after == came
+            && if (*batch).taker == 0 {
+                (*counters).delivered_at + 1 == came
+            } else {
+                (*batch).taker == sock as u64 || (*batch).is_shared != 0
+            }
+    }
 }
 
 /// # Safety

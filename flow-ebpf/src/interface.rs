@@ -19,6 +19,7 @@ const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
+const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_LOOPBACK: u32 = 5;
 /// The highest number of an IP protocol.
@@ -107,6 +108,13 @@ pub fn is_ipv4(skb: *mut __sk_buff) -> bool {
 pub fn is_looped_back(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     unsafe { (*skb).pkt_type == PACKET_LOOPBACK }
+}
+
+/// Whether a frame that comes in is addressed to others than this host alone: to a group, or to everyone.
+#[inline(always)]
+pub fn is_for_several(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field that every skb program may read.
+    unsafe { (*skb).pkt_type != PACKET_HOST }
 }
 
 /// Whether a frame that comes in is addressed to somebody else's link address.

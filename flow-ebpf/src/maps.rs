@@ -70,6 +70,9 @@ pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
 /// Buffers of datagrams that came in last, by a part of the number of their flow. See [`crate::datagrams`].
 #[map]
 pub static BATCHES_CAME: PerCpuArray<Batch> = PerCpuArray::with_max_entries(datagrams::FLOWS, 0);
+/// Which of them came in last.
+#[map]
+pub static LAST_BATCH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
 /// their network header.

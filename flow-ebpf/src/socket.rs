@@ -124,6 +124,16 @@ pub fn shown_protocol(kind: u32, protocol: u16) -> u16 {
     }
 }
 
+/// Whether a packet's socket is a raw one.
+#[inline(always)]
+pub fn is_raw(sock: *const bpf_sock) -> bool {
+    // SAFETY: the helper takes any socket of a packet; a full socket's field, after the check that there is one.
+    unsafe {
+        let full = bpf_sk_fullsock(sock.cast_mut());
+        !full.is_null() && (*full).type_ == SOCK_RAW
+    }
+}
+
 /// Finds a socket's entry, or makes an empty one. `None` if the map is full.
 #[inline(always)]
 pub fn entry(id: u64) -> Option<*mut SocketState> {

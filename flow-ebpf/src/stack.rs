@@ -185,7 +185,7 @@ pub fn came_in(
         account::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
     }
     if layout.flags & link::IN_VRF != 0 {
-        came_in_by_vrf(skb, ifindex, layout.master, network, packet);
+        came_in_by_vrf(skb, ifindex, layout.master, network, packet, bits);
     }
 }
 
@@ -201,7 +201,14 @@ pub fn used_here(ifindex: u32) {
 /// A VRF device takes packets from its ports above the classifiers (`vrf_ip_rcv`, `vrf_ip6_rcv`), and
 /// counts them without their link header.
 #[inline(always)]
-fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network, packet: &Packet) {
+fn came_in_by_vrf(
+    skb: *mut __sk_buff,
+    ifindex: u32,
+    vrf: u32,
+    network: &Network,
+    packet: &Packet,
+    bits: u32,
+) {
     let Some(counters) = account::interface(vrf, Direction::Ingress) else {
         return;
     };
@@ -232,7 +239,7 @@ fn came_in_by_vrf(skb: *mut __sk_buff, ifindex: u32, vrf: u32, network: &Network
         let packet = packet.without_link_header(network.header());
         account::add_frame(counters, Class::Total, &packet.with_header(header));
     }
-    if packet.is_batch {
+    if packet.is_batch && bits & stacking::LOOPS == 0 {
         datagrams::came_in(skb, vrf, account::received(counters), network, packet);
     }
 }

@@ -112,6 +112,7 @@ pub const MODES: &[Mode] = &[
     mode("udp-truncated",    udp::truncated,              "datagrams longer than the buffer, with and without MSG_TRUNC"),
     mode("udp-corked",       udp::corked,                 "datagrams of several sends (MSG_MORE), echoed"),
     mode("udp-segments",     udp::segments,               "one call for many datagrams (UDP_SEGMENT, UDP_GRO), echoed"),
+    mode("udp-buffers",      udp::buffers,                "COUNT calls for many datagrams each (UDP_SEGMENT), which nobody answers"),
     mode("udp-remotes",      udp::many_remotes,           "one socket and more remotes than Flow counts one by one"),
     mode("udp-peers",        udp::peers,                  "one socket and 200 remotes, each of which answers"),
     mode("udp-peek",         udp::peek,                   "each datagram is looked at with MSG_PEEK before it is read"),

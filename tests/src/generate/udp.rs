@@ -252,16 +252,29 @@ pub fn corked(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-pub fn segments(options: &Options, tally: &Tally) -> Result<()> {
-    const SEGMENTS: usize = 10;
+/// Datagrams of one call, and their size.
+const SEGMENTS: usize = 10;
+const SEGMENT: usize = 500;
+
+/// Buffers of datagrams that nobody answers.
+pub fn buffers(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
-    setsockopt(&socket, sockopt::UdpGsoSegment, &500).context("UDP_SEGMENT")?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &(SEGMENT as i32)).context("UDP_SEGMENT")?;
+    for _ in 0..options.count {
+        tally.sent(socket.send(&ZEROS[..SEGMENTS * SEGMENT])?);
+    }
+    Ok(())
+}
+
+pub fn segments(options: &Options, tally: &Tally) -> Result<()> {
+    let socket = connect(options.peer()?)?;
+    setsockopt(&socket, sockopt::UdpGsoSegment, &(SEGMENT as i32)).context("UDP_SEGMENT")?;
     setsockopt(&socket, sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
     let mut buffer = vec![0; 1 << 16];
     for _ in 0..options.count {
         // One call, many datagrams; the echoes may come together again.
-        tally.sent(socket.send(&ZEROS[..SEGMENTS * 500])?);
-        let mut left = SEGMENTS * 500;
+        tally.sent(socket.send(&ZEROS[..SEGMENTS * SEGMENT])?);
+        let mut left = SEGMENTS * SEGMENT;
         while left > 0 {
             let received = socket.recv(&mut buffer).context("no echo")?;
             tally.received(received);

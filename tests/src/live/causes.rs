@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A port where nobody listens.
-const CLOSED: u16 = 1;
+pub(super) const CLOSED: u16 = 1;
 /// Bytes of a question or an answer of ARP, and of all headers around a frame's layer 3 in the tunnel.
 const ARP: i128 = 28;
 const TUNNELED: i128 = 14 + 20 + 8 + 8 + 14;
@@ -386,7 +386,7 @@ pub(super) struct Seen {
     /// What passed the far ends meanwhile, by the link that leads there: received, sent.
     frames: BTreeMap<String, [BTreeMap<String, Packets>; 2]>,
     /// Segments that the far ends sent again, by the link.
-    sent_again: BTreeMap<String, u64>,
+    pub sent_again: BTreeMap<String, u64>,
 }
 
 /// Lets Flow look at what `traffic` does over `peers`, where nothing else passes.
@@ -398,7 +398,7 @@ pub(super) fn observe(
 ) -> Result<Seen> {
     let watched = Watched::start(world, name, &[])?;
     let count = |peer: &Peer| {
-        let again = wire::sent_again(&peer.namespace)?;
+        let again = wire::sent_again(Some(&peer.namespace))?;
         Ok((wire::frames(&peer.namespace)?, again))
     };
     let before = peers.iter().map(count).collect::<Result<Vec<_>>>()?;
@@ -435,7 +435,7 @@ impl Seen {
     }
 
     /// Each link's ledger, of which `cause` takes the only cause that there may be for IP packets: received, sent.
-    fn differences(&self, cause: impl Fn(&Ledger) -> [i128; 2]) -> Vec<Difference> {
+    pub fn differences(&self, cause: impl Fn(&Ledger) -> [i128; 2]) -> Vec<Difference> {
         let mut differences = check::stream(&self.stream, false);
         let links: Vec<_> = self.frames.keys().map(String::as_str).collect();
         differences.extend(check::ledgers(&self.stream, &self.readings, &links));

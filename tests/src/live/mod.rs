@@ -5,6 +5,7 @@ mod causes;
 pub mod check;
 mod counters;
 mod cumulative;
+mod datagrams;
 mod degraded;
 mod expected;
 mod faults;

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    World, cases, causes, degraded, faults,
+    World, cases, causes, datagrams, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
@@ -87,6 +87,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_forwarded",         causes::forwarded),
     of_kernel("ledger_kernel_replies",    causes::kernel_replies),
     of_kernel("ledger_several_takers",    causes::several_takers),
+    of_kernel("ledger_datagrams",         datagrams::buffers),
     of_kernel("ledger_dropped",           causes::dropped),
     of_kernel("ledger_tunnel",            causes::tunnel),
     of_kernel("ledger_above_bridge",      stacked::bridge),

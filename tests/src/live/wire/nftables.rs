@@ -253,7 +253,7 @@ pub fn ports(namespace: &str) -> Result<Ports> {
         fins: ports("fins")?,
         fragments_sent: fragments(set(&table, "long_sent", long_of)?),
         fragments_received: fragments(set(&table, "long_received", long_of)?),
-        sent_again: sent_again(namespace)?,
+        sent_again: sent_again(Some(namespace))?,
     })
 }
 
@@ -352,8 +352,8 @@ fn packets(counter: &Value) -> Option<Packets> {
 }
 
 /// Segments that TCP sent again in a network namespace.
-pub fn sent_again(namespace: &str) -> Result<u64> {
-    let snmp = tools::read(Some(namespace), "snmp")?;
+pub fn sent_again(netns: Netns<'_>) -> Result<u64> {
+    let snmp = tools::read(netns, "snmp")?;
     counter(&snmp, "Tcp:", "RetransSegs").context("/proc/net/snmp")
 }
 
