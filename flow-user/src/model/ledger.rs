@@ -20,8 +20,9 @@ pub(super) enum Way {
 }
 
 /// How long a remainder stands before it is reported: a packet that the classifier has seen may
-/// still be on its way to its socket, or to the interface through which it is forwarded.
-const ON_ITS_WAY: Duration = Duration::from_millis(100);
+/// still be on its way to its socket, or to the interface through which it is forwarded. On a virtual
+/// machine whose host is busy a CPU stands still for more than 100 ms now and then.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// What may be on its way between an interface's own counter and its classifier, at most. A packet
 /// that waits there for a busy CPU must not be taken for repeated headers: acknowledgements are as
@@ -715,8 +716,8 @@ mod tests {
             (0, 0, 0),
             (100, 1000, 0),
             (100, 1001, 0),
-            (70, 1050, 0),
-            (90, 1100, 70),
+            (70, 1300, 0),
+            (90, 1500, 70),
             (90, 2000, 90),
         ] {
             let seen = held.take(reading, at(milliseconds));
@@ -746,8 +747,8 @@ mod tests {
             (ledger.offload.0, ledger.unexplained)
         };
         assert_eq!(take(0), (0, 2800));
-        assert_eq!(take(50), (0, 2800));
-        assert_eq!(take(150), (2800, 0));
+        assert_eq!(take(200), (0, 2800));
+        assert_eq!(take(500), (2800, 0));
         assert_eq!(account.close().offload, Bytes(2800));
     }
 

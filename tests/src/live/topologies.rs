@@ -64,7 +64,7 @@ const ADDED_PART: i128 = 16;
 const STILL: Duration = Duration::from_millis(120);
 const CATCHING_UP: Duration = Duration::from_secs(2);
 /// How long what is unexplained stands still before it is left: several refreshes.
-const LEFT: Duration = Duration::from_millis(700);
+const LEFT: Duration = Duration::from_millis(1500);
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
 
 /// Where the two ends of the traffic are.

@@ -41,6 +41,8 @@ pub struct Counting {
     less: Option<i64>,
     /// Where the comparison begins.
     mark: (Passed, ClassCount),
+    /// Where it begins between moments when nothing passes: see [`Self::take_calm`].
+    calm: (Passed, ClassCount),
 }
 
 impl Counting {
@@ -52,6 +54,7 @@ impl Counting {
             evidence: 0,
             less: None,
             mark: Default::default(),
+            calm: Default::default(),
         }
     }
 
@@ -85,17 +88,36 @@ impl Counting {
     /// The comparison begins here.
     pub fn begin(&mut self, own: Passed, total: &ClassCount) {
         self.mark = (own, *total);
+        self.calm = self.mark;
     }
 
     /// Compares. What was shown by more packets stands against what fewer show.
     pub fn take(&mut self, own: Passed, seen: &Seen) {
-        let (own_mark, seen_mark) = &self.mark;
+        let gap = seen.after.since(&seen.before).bytes.0;
+        self.compare(&self.mark.clone(), own, &seen.after, gap);
+        if gap == 0 {
+            // A packet that was lost shall spoil no further comparison.
+            self.mark = (own, seen.after);
+        }
+    }
+
+    /// Compares at a moment when nothing has passed for a while. A device that waits for more packets before it hands
+    /// up some (`gro_flush_timeout`) agrees with its classifier only then.
+    pub fn take_calm(&mut self, own: Passed, total: &ClassCount) {
+        if !self.is_shown() {
+            self.compare(&self.calm.clone(), own, total, 0);
+        }
+        self.calm = (own, *total);
+    }
+
+    /// Compares what has passed since `mark`, `gap` bytes of it during the reading.
+    fn compare(&mut self, mark: &(Passed, ClassCount), own: Passed, seen: &ClassCount, gap: u64) {
+        let (own_mark, seen_mark) = mark;
         let passed = Passed {
             bytes: own.bytes.saturating_sub(own_mark.bytes),
             packets: own.packets.saturating_sub(own_mark.packets),
         };
-        let total = seen.after.since(seen_mark);
-        let gap = seen.after.since(&seen.before).bytes.0;
+        let total = seen.since(seen_mark);
         if total.packets == 0 {
             return;
         }
@@ -109,10 +131,6 @@ impl Counting {
             }
             self.more = more;
             self.evidence += passed.packets;
-        }
-        if gap == 0 {
-            // A packet that was lost shall spoil no further comparison.
-            self.begin(own, &seen.after);
         }
     }
 
@@ -232,6 +250,27 @@ mod tests {
         counting.take(passed(10, 740), &seen);
         assert_eq!(counting.least().more, 0);
         assert_eq!(Counting::presumed(ETHERNET, 32).least().more, 32);
+    }
+
+    #[test]
+    fn a_device_that_holds_packets_back_shows_it_when_nothing_passes() {
+        // At each reading it has counted some packets that it has not handed up.
+        let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
+        let seen = |packets: u64| {
+            let total = count(packets, packets * 1000, packets, 0);
+            Seen {
+                before: total,
+                after: total,
+            }
+        };
+        let own = |packets: u64| passed(packets, packets * 986);
+        for (packets, held) in [(0, 1), (20, 3), (40, 2), (60, 5), (65, 0)] {
+            counting.take(own(packets + held), &seen(packets));
+            assert!(!counting.is_shown());
+        }
+        counting.take_calm(own(65), &seen(65).after);
+        assert!(counting.is_shown());
+        assert_eq!(counting.least().more, -14);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const BEGINNINGS: usize = 6;
 const ON_ITS_WAY: Duration = Duration::from_micros(100);
 /// How long nothing must have passed until no packet waits for its classifier; as `ON_ITS_WAY` in
 /// `model/ledger.rs`.
-const CALM: Duration = Duration::from_millis(100);
+const CALM: Duration = Duration::from_millis(500);
 /// How often an interface is read again in which something passed between its own counters and the
 /// classifier's.
 const READINGS: usize = 2;
@@ -152,7 +152,7 @@ impl Known {
     ) {
         if self.own.is_same(&read) && self.since_begun(before) == self.seen {
             if self.taken.elapsed() >= CALM {
-                self.own.confirm();
+                self.confirm(before);
             }
             return;
         }
@@ -173,6 +173,15 @@ impl Known {
             self.take(&before, read, &after);
             return;
         }
+    }
+
+    /// Nothing has passed for a while, so no packet waits between its own counters and the classifier's.
+    fn confirm(&mut self, (ingress, egress): &(Counts, Counts)) {
+        self.own.confirm();
+        let own = self.own.counters();
+        let [received, sent] = &mut self.counting;
+        received.take_calm(own.received(), total(ingress));
+        sent.take_calm(own.sent(), total(egress));
     }
 
     /// Whether a reading is of use only at a moment when nothing passes.
