@@ -13,7 +13,7 @@ use flow_common::{
 
 use crate::{
     atomic,
-    datagrams::{self, part},
+    datagrams::{self, relation},
     identity,
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
@@ -341,18 +341,19 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
         return;
     };
     let mut packet = *packet;
-    let part = match taker {
-        Taker::Only => part::NONE,
+    let relation = match taker {
+        Taker::Only => relation::NONE,
         Taker::OneOf { skb, sock } => {
             datagrams::as_it_came(skb, sock, ifindex, counters, &mut packet)
         }
     };
-    if part == part::COPY {
+    if relation == relation::COPY {
         return;
     }
-    // Of these it is known that they are no copies, wherever they lie: a datagram that was dropped leaves its place.
-    let is_first = matches!(taker, Taker::Only) || part == part::OF_BATCH;
-    if takes(counters, start) || is_first {
+    // It is known to be none: a datagram may lie where one lay that was dropped.
+    let is_no_copy = matches!(taker, Taker::Only) || relation == relation::DATAGRAM;
+    let is_new = takes(counters, start);
+    if is_new || is_no_copy {
         add_frame(
             counters,
             class,
@@ -370,7 +371,8 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
             return;
         };
         tags += lower_tags;
-        if takes(counters, start) || is_first {
+        let is_new = takes(counters, start);
+        if is_new || is_no_copy {
             add_frame(counters, class, &packet.with_header(tags));
         }
         above = counters;

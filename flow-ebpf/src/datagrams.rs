@@ -1,14 +1,14 @@
 //! Buffers of several datagrams that come in. A UDP socket that did not ask for them whole gets each datagram by
 //! itself, with headers of its own (`udp_rcv_segment`); the interface counted one set of headers for all.
 //!
-//! The kernel hands up packets in lists (`napi->rx_list`): all of a list pass the classifier before the first of
-//! them reaches its socket. So several buffers may be on their way at once, known by their addresses and ports.
+//! The kernel hands up packets in lists (`napi->rx_list`): all packets of a protocol in a list pass the classifier
+//! before the first of them reaches its socket. So several buffers may be on their way at once. They are known by
+//! their addresses and ports; where NAT changes one end of these in between, by the other end and by their place.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::bpf_skb_load_bytes,
 };
-
 use flow_common::InterfaceCounters;
 
 use crate::{
@@ -18,12 +18,13 @@ use crate::{
     packet::{self, IPPROTO_UDP, Packet},
     sight::{self, BATCHES},
     socket,
+    stack::LOOPBACK_IFINDEX,
 };
 
 /// Flows whose buffers a CPU remembers.
 pub const FLOWS: u32 = 1 << FLOW_BITS;
 const FLOW_BITS: u32 = 7;
-/// Packets of a list, at most, unless somebody has changed it (`net.core.gro_normal_batch`).
+/// Packets of a list at most (`gro_normal_one`), unless somebody has changed `net.core.gro_normal_batch`.
 const LIST: u64 = 8;
 /// Bytes from the addresses on, with the ports behind them: in IPv4 without options, and in IPv6.
 const IDENTITY_V4: usize = 12;
@@ -31,22 +32,31 @@ const IDENTITY_V6: usize = 36;
 const SOURCE_V4: u32 = 12;
 const SOURCE_V6: u32 = 8;
 
+/// Numbers of a datagram's two ends, each made of an address and a port.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ends {
+    source: u32,
+    destination: u32,
+}
+
 /// Buffers of datagrams of one flow that came in on a CPU in one list.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Batch {
-    /// See [`flow`].
-    flow: u32,
-    /// The interface by which they came, and how many packets had come in there by then.
-    ifindex: u32,
+    ends: Ends,
+    /// How many packets had come in by the interface by then.
     after: u64,
-    /// Bytes of the headers of each datagram, from layer 3 on.
+    /// The interface by which they came.
+    ifindex: u32,
+    /// Bytes of the headers of each datagram, and of a whole one at most, from layer 3 on.
     header: u32,
+    most: u32,
     /// Datagrams that are not delivered, and whose headers the interface did not count.
     repeated: u32,
     /// The address of the socket that takes the first of them, once it has one, and how many packets had come in by then:
     /// no others come in until the list is delivered.
-    taker: u64,
+    first_taker: u64,
     taken_after: u64,
     /// Whether other sockets take the same ones: those of a group, or others beside a raw one.
     is_shared: u32,
@@ -59,30 +69,31 @@ pub fn came_in(skb: *mut __sk_buff, ifindex: u32, after: u64, network: &Network,
     sight::note(BATCHES);
     // SAFETY: a field that a TC program may read.
     let size = unsafe { (*skb).gso_size };
-    let Some(flow) = flow(skb, network.offset) else {
+    let Some((ends, _)) = ends(skb, network.offset) else {
         return;
     };
-    let slot = slot(flow, ifindex);
+    let slot = slot(ends, ifindex);
     let (Some(batch), Some(last)) = (BATCHES_CAME.get_ptr_mut(slot), LAST_BATCH.get_ptr_mut(0))
     else {
         return;
     };
-    let header = (packet.segment as u32).wrapping_sub(size + network.header());
+    let most = (packet.segment as u32).wrapping_sub(network.header());
     let repeated = packet.frames as u32 - 1;
     // SAFETY: live map values, this CPU's own.
     unsafe {
-        let earlier = if is_of(batch, flow, ifindex) && is_waiting(batch, after) {
+        let earlier = if is_of(batch, ends, ifindex) && is_waiting(batch, after) {
             (*batch).repeated
         } else {
             0
         };
         *batch = Batch {
-            flow,
-            ifindex,
+            ends,
             after,
-            header,
+            ifindex,
+            header: most.wrapping_sub(size),
+            most,
             repeated: earlier + repeated,
-            taker: 0,
+            first_taker: 0,
             taken_after: 0,
             is_shared: 0,
             padding: 0,
@@ -91,18 +102,19 @@ pub fn came_in(skb: *mut __sk_buff, ifindex: u32, after: u64, network: &Network,
     }
 }
 
-/// What a packet is that a socket takes. Numbers, as the verifier of 6.1 refuses what is made of an enumeration.
-pub mod part {
-    /// Of no buffer that is known.
+/// How a packet at a socket relates to the buffers that came in. Numbers: made of an enumeration, the program is refused
+/// ("invalid size of register spill").
+pub mod relation {
+    /// Not known to be a datagram of one.
     pub const NONE: u32 = 0;
-    /// Of a buffer of datagrams, or all of it.
-    pub const OF_BATCH: u32 = 1;
-    /// The same, and another socket has taken it already.
+    /// One of its datagrams.
+    pub const DATAGRAM: u32 = 1;
+    /// One of its datagrams, or all of it, that another socket has taken before.
     pub const COPY: u32 = 2;
 }
 
-/// Makes of a packet that a socket takes what its interface counted: a datagram of a buffer is a part of that, and
-/// its headers are repeated ones. `counters` are the interface's. Returns one of [`part`].
+/// Changes a packet at its socket to the part of a buffer that the interface counted: the headers of a datagram are
+/// repeated ones. `counters` are the interface's. Returns one of [`relation`].
 #[inline(always)]
 pub fn as_it_came(
     skb: *mut __sk_buff,
@@ -113,80 +125,87 @@ pub fn as_it_came(
 ) -> u32 {
     // What was put together of fragments has several frames, but is no buffer.
     if !sight::has_seen(BATCHES) || packet.frames != 1 && packet.segment == 0 {
-        return part::NONE;
+        return relation::NONE;
     }
-    let Some(flow) = flow(skb, 0) else {
-        return part::NONE;
+    let Some((ends, is_for_group)) = ends(skb, 0) else {
+        return relation::NONE;
     };
-    let Some(mut batch) = BATCHES_CAME.get_ptr_mut(slot(flow, ifindex)) else {
-        return part::NONE;
+    let (Some(mut batch), Some(last)) = (
+        BATCHES_CAME.get_ptr_mut(slot(ends, ifindex)),
+        LAST_BATCH.get(0),
+    ) else {
+        return relation::NONE;
     };
     let came = account::received(counters);
-    // SAFETY: live map values, this CPU's own, and fields that a program of the cgroup may read.
+    // SAFETY: live map values, this CPU's own.
     unsafe {
-        if !is_of(batch, flow, ifindex) {
-            let last = LAST_BATCH.get(0).copied().unwrap_or(0);
-            let Some(only) = BATCHES_CAME.get_ptr_mut(last) else {
-                return part::NONE;
+        if !is_of(batch, ends, ifindex) {
+            let Some(only) = BATCHES_CAME.get_ptr_mut(*last) else {
+                return relation::NONE;
             };
-            if !is_only_one(only, sock, ifindex, counters) {
-                return part::NONE;
+            let is_next = match (*only).first_taker {
+                0 => (*counters).delivered_at + 1 == came,
+                taker => taker == sock as u64 || (*only).is_shared != 0,
+            };
+            if (*only).ifindex != ifindex
+                || (*only).after != came
+                || !has_an_end_of(only, ends)
+                || !is_next
+            {
+                return relation::NONE;
             }
             batch = only;
         }
+        if packet.frames == 1 && packet.bytes > u64::from((*batch).most) {
+            return relation::NONE;
+        }
         if is_waiting(batch, came) {
-            (*batch).taker = sock as u64;
+            (*batch).first_taker = sock as u64;
             (*batch).taken_after = came;
             // Raw sockets have their copies before the others (`ip_protocol_deliver_rcu`).
-            (*batch).is_shared = u32::from(interface::is_for_several(skb) || socket::is_raw(sock));
-        } else if (*batch).taker == 0 || (*batch).taken_after != came {
-            return part::NONE;
-        } else if (*batch).taker != sock as u64 && (*batch).is_shared != 0 {
-            return part::COPY;
+            let is_shared = is_for_group
+                || interface::is_for_several(skb)
+                || ifindex == LOOPBACK_IFINDEX
+                || socket::is_raw(sock);
+            (*batch).is_shared = u32::from(is_shared);
+        } else if (*batch).first_taker == 0 || (*batch).taken_after != came {
+            return relation::NONE;
+        } else if (*batch).first_taker != sock as u64 && (*batch).is_shared != 0 {
+            return relation::COPY;
         }
         let repeated = (*batch).repeated;
         if packet.frames != 1 {
             (*batch).repeated = repeated.saturating_sub(packet.frames as u32 - 1);
-        } else if repeated != 0 {
+            return relation::NONE;
+        }
+        if repeated != 0 {
             (*batch).repeated = repeated - 1;
             *packet = packet.without_own_headers(u64::from((*batch).header));
         }
     }
-    part::OF_BATCH
-}
-
-/// Whether a datagram is of this buffer, by its place, whatever its addresses are: they may have been translated
-/// since the classifier saw it. The buffer is the last one that came in, and was the only packet of its list, as all
-/// before it have been delivered.
-///
-/// # Safety
-/// `batch` and `counters` are live map values.
-#[inline(always)]
-unsafe fn is_only_one(
-    batch: *const Batch,
-    sock: *const bpf_sock,
-    ifindex: u32,
-    counters: *const InterfaceCounters,
-) -> bool {
-    let came = account::received(counters);
-    // SAFETY: the caller's.
-    unsafe {
-        (*batch).ifindex == ifindex
-            && (*batch).after == came
-            && if (*batch).taker == 0 {
-                (*counters).delivered_at + 1 == came
-            } else {
-                (*batch).taker == sock as u64 || (*batch).is_shared != 0
-            }
-    }
+    relation::DATAGRAM
 }
 
 /// # Safety
 /// `batch` is a live map value.
 #[inline(always)]
-unsafe fn is_of(batch: *const Batch, flow: u32, ifindex: u32) -> bool {
+unsafe fn is_of(batch: *const Batch, ends: Ends, ifindex: u32) -> bool {
     // SAFETY: the caller's.
-    unsafe { (*batch).flow == flow && (*batch).ifindex == ifindex }
+    unsafe {
+        (*batch).ends.source == ends.source
+            && (*batch).ends.destination == ends.destination
+            && (*batch).ifindex == ifindex
+    }
+}
+
+/// Whether one end is the same: addresses are translated at one end, as a rule.
+///
+/// # Safety
+/// `batch` is a live map value.
+#[inline(always)]
+unsafe fn has_an_end_of(batch: *const Batch, ends: Ends) -> bool {
+    // SAFETY: the caller's.
+    unsafe { (*batch).ends.source == ends.source || (*batch).ends.destination == ends.destination }
 }
 
 /// Whether no socket has taken any of them, and they may still be on their way when so many packets have come in.
@@ -196,44 +215,71 @@ unsafe fn is_of(batch: *const Batch, flow: u32, ifindex: u32) -> bool {
 #[inline(always)]
 unsafe fn is_waiting(batch: *const Batch, came: u64) -> bool {
     // SAFETY: the caller's.
-    unsafe { (*batch).taker == 0 && came.wrapping_sub((*batch).after) < LIST }
+    unsafe { (*batch).first_taker == 0 && came.wrapping_sub((*batch).after) < LIST }
 }
 
 #[inline(always)]
-fn slot(flow: u32, ifindex: u32) -> u32 {
+fn slot(ends: Ends, ifindex: u32) -> u32 {
+    let all = ends.source ^ ends.destination.rotate_left(16) ^ ifindex;
     // The upper bits of a product depend on all bits of both.
-    (flow ^ ifindex).wrapping_mul(0x9e37_79b1) >> (u32::BITS - FLOW_BITS)
+    all.wrapping_mul(0x9e37_79b1) >> (u32::BITS - FLOW_BITS)
 }
 
-/// A number of a datagram's addresses and ports. `None` if it is none of UDP, or IPv6 has other headers in between.
+/// The ends of a datagram, and whether it is for a group. `None` if it is none of UDP, or IPv6 has other headers in
+/// between.
 #[inline(always)]
-fn flow(skb: *mut __sk_buff, network: u32) -> Option<u32> {
-    let mut identity = [0_u32; IDENTITY_V6 / 4];
+fn ends(skb: *mut __sk_buff, network: u32) -> Option<(Ends, bool)> {
     let is_v4 = packet::byte(skb, network, 0)? >> 4 == 4;
     let protocol = packet::byte(skb, network, if is_v4 { 9 } else { 6 })?;
     if protocol != IPPROTO_UDP {
         return None;
     }
-    let (at, length) = if is_v4 {
-        (SOURCE_V4, IDENTITY_V4)
-    } else {
-        (SOURCE_V6, IDENTITY_V6)
-    };
+    // Two addresses, and both ports in one word.
+    if is_v4 {
+        let [source, destination, ports] =
+            load::<{ IDENTITY_V4 / 4 }, IDENTITY_V4>(skb, network + SOURCE_V4)?;
+        let ends = Ends::of(&[source], &[destination], ports);
+        return Some((ends, destination.to_ne_bytes()[0] >> 4 == 0xe));
+    }
+    let [a, b, c, d, e, f, g, h, ports] =
+        load::<{ IDENTITY_V6 / 4 }, IDENTITY_V6>(skb, network + SOURCE_V6)?;
+    let ends = Ends::of(&[a, b, c, d], &[e, f, g, h], ports);
+    Some((ends, e.to_ne_bytes()[0] == 0xff))
+}
+
+/// So many bytes of a packet, as words.
+#[inline(always)]
+fn load<const WORDS: usize, const BYTES: usize>(
+    skb: *mut __sk_buff,
+    offset: u32,
+) -> Option<[u32; WORDS]> {
+    let mut words = [0_u32; WORDS];
     // SAFETY: the helper checks the offset; so many bytes fit.
     let status = unsafe {
         bpf_skb_load_bytes(
             skb.cast::<core::ffi::c_void>(),
-            network + at,
-            (&raw mut identity).cast(),
-            length as u32,
+            offset,
+            (&raw mut words).cast(),
+            BYTES as u32,
         )
     };
-    if status != 0 {
-        return None;
+    (status == 0).then_some(words)
+}
+
+impl Ends {
+    /// Of the words of two addresses, and of the ports as a packet has them.
+    #[inline(always)]
+    fn of(source: &[u32], destination: &[u32], ports: u32) -> Self {
+        let [a, b, c, d] = ports.to_ne_bytes();
+        // FNV-1a, by words.
+        let hash = |address: &[u32], port: [u8; 2]| {
+            let port = u32::from(u16::from_ne_bytes(port));
+            let add = |hash: u32, word: &u32| (hash ^ word).wrapping_mul(0x0100_0193);
+            add(address.iter().fold(0x811c_9dc5, add), &port)
+        };
+        Self {
+            source: hash(source, [a, b]),
+            destination: hash(destination, [c, d]),
+        }
     }
-    // FNV-1a, by words.
-    let hash = identity.iter().fold(0x811c_9dc5, |hash: u32, word| {
-        (hash ^ word).wrapping_mul(0x0100_0193)
-    });
-    Some(hash)
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock},
+    helpers::generated::bpf_get_socket_cookie,
 };
 use flow_common::{Class, LinkLayout};
 
@@ -11,7 +11,7 @@ use crate::{
     maps::{LINKS, SOCKETS},
     packet::{self, Packet},
     skb,
-    socket::{SOCK_RAW, state},
+    socket::{self, state},
     stack,
 };
 
@@ -185,7 +185,7 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
                 // No full sockets (`sk_fullsock`).
                 state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE => true,
                 // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
-                state::CLOSE => may_be_raw(sk) && is_raw(sk) && !is_known(skb),
+                state::CLOSE => may_be_raw(sk) && socket::is_raw(sk) && !is_known(skb),
                 _ => false,
             };
             return if is_kernels {
@@ -212,14 +212,6 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
 fn may_be_raw(sk: *const bpf_sock) -> bool {
     // SAFETY: not null; a field of the common part.
     unsafe { (*sk).src_port <= LAST_PROTOCOL }
-}
-
-#[inline(always)]
-fn is_raw(sk: *mut bpf_sock) -> bool {
-    // SAFETY: not null.
-    let full = unsafe { bpf_sk_fullsock(sk) };
-    // SAFETY: a full socket's field.
-    !full.is_null() && unsafe { (*full).type_ } == SOCK_RAW
 }
 
 /// Whether the packet's socket is one that Flow saw a process make or use.

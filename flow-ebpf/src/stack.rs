@@ -93,7 +93,7 @@ const ICMPV6: u8 = 58;
 const IPV6_HEADER: u32 = 40;
 /// Neighbour discovery, `ipv6_ndisc_frame`.
 const NDISC: core::ops::RangeInclusive<u8> = 133..=137;
-const LOOPBACK_IFINDEX: u32 = 1;
+pub const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Bits of [`flow_common::interface::stacking`]: what this host has.
 #[inline(always)]

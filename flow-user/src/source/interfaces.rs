@@ -467,6 +467,27 @@ fn counters(stats: &[u8]) -> Option<Counters> {
 const ETHERNET_LIKE: [u16; 2] = [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK];
 const ETHERNET_HEADER_BYTES: u32 = 14;
 
+#[cfg(test)]
+impl Link {
+    /// An interface of a kind that is up and has counted nothing.
+    pub(crate) fn of_kind(ifindex: u32, kind: &str) -> Self {
+        Self {
+            ifindex,
+            name: Arc::from(format!("if{ifindex}")),
+            up: true,
+            is_set_up: true,
+            kind: Some(Arc::from(kind)),
+            hardware: libc::ARPHRD_ETHER,
+            master: None,
+            parent: None,
+            queues: false,
+            mtu: 1500,
+            gso: GsoLimits::default(),
+            counters: Counters::default(),
+        }
+    }
+}
+
 impl Link {
     /// What a classifier must know of it.
     pub fn layout(&self) -> LinkLayout {

@@ -60,7 +60,7 @@ pub fn buffers(world: &World) -> Result<()> {
                 ("one", "udp-connected", PUBLISHED, 1),
                 ("published", "udp-segments", PUBLISHED, BUFFERS),
                 ("unread", "udp-buffers", to_unread.port(), BUFFERS),
-                // The queue was full, its memory may be used anew.
+                // The dropped datagrams' memory is free: the next ones may lie at the same place.
                 ("again", "udp-segments", PUBLISHED, BUFFERS),
             ] {
                 let name = format!("datagrams.{name}.{what}");

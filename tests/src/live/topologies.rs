@@ -62,7 +62,7 @@ const ADDED_PART: i128 = 16;
 /// How long an interface's counters must stand still, and how long Flow may take to say what they
 /// say.
 const STILL: Duration = Duration::from_millis(120);
-const CATCHING_UP: Duration = Duration::from_secs(2);
+const CATCHING_UP: Duration = Duration::from_secs(5);
 /// How long what is unexplained stands still before it is left: several refreshes.
 const LEFT: Duration = Duration::from_millis(1500);
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];

@@ -107,7 +107,7 @@ impl Counting {
         if !self.is_shown() {
             self.compare(&self.calm.clone(), own, total, 0);
         }
-        self.calm = (own, *total);
+        self.begin(own, total);
     }
 
     /// Compares what has passed since `mark`, `gap` bytes of it during the reading.

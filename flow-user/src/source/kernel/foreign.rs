@@ -191,26 +191,16 @@ fn carrier(link: &Link, host: Option<u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::interfaces::{Counters, GsoLimits, Parent};
+    use crate::source::interfaces::Parent;
 
     #[test]
     fn only_what_the_host_carries_is_related() {
         let link = |kind: &str, netns_id| Link {
-            ifindex: 7,
-            name: "eth0".into(),
-            up: true,
-            is_set_up: true,
-            kind: Some(kind.into()),
-            hardware: libc::ARPHRD_ETHER,
-            master: None,
             parent: Some(Parent {
                 ifindex: 2,
                 netns_id,
             }),
-            queues: false,
-            mtu: 1500,
-            gso: GsoLimits::default(),
-            counters: Counters::default(),
+            ..Link::of_kind(7, kind)
         };
         assert_eq!(carrier(&link("macvlan", Some(3)), Some(3)), 2);
         for (kind, netns_id, host) in [

@@ -177,11 +177,13 @@ impl Known {
 
     /// Nothing has passed for a while, so no packet waits between its own counters and the classifier's.
     fn confirm(&mut self, (ingress, egress): &(Counts, Counts)) {
-        self.own.confirm();
         let own = self.own.counters();
         let [received, sent] = &mut self.counting;
         received.take_calm(own.received(), total(ingress));
         sent.take_calm(own.sent(), total(egress));
+        let now = self.expected(&self.seen);
+        self.own.compare(&now, &now);
+        self.own.confirm();
     }
 
     /// Whether a reading is of use only at a moment when nothing passes.
@@ -358,4 +360,45 @@ impl Known {
 
 fn total(counts: &Counts) -> &ClassCount {
     &counts[Class::Total as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The counter of a device that counts 986 bytes of each packet of 1000.
+    fn own(packets: u64) -> Counters {
+        Counters {
+            rx_packets: packets,
+            rx_bytes: packets * 986,
+            ..Counters::default()
+        }
+    }
+
+    fn classified(packets: u64) -> (Counts, Counts) {
+        let mut ingress = Counts::default();
+        ingress[Class::Total as usize] = ClassCount {
+            packets,
+            bytes: Bytes(packets * 1000),
+            frames: packets,
+            header_bytes: Bytes(0),
+        };
+        (ingress, Counts::default())
+    }
+
+    #[test]
+    fn how_it_counts_is_no_difference_once_a_calm_moment_showed_it() {
+        let mut known = Known::new(Link::of_kind(5, "veth"), Attaching::AtOnce, true);
+        // It holds packets back for a while, so that no reading agrees with another.
+        for (packets, held) in [(0, 1), (20, 3), (40, 2), (60, 5), (65, 0)] {
+            let counts = classified(packets);
+            known.take(&counts, own(packets + held), &counts);
+            assert!(!known.counting[0].is_shown());
+        }
+        known.confirm(&classified(65));
+        assert!(known.counting[0].is_shown());
+        // Its other end is gone, and the counter with it.
+        known.end(None, &classified(80));
+        assert_eq!(known.own.counters().rx_bytes, own(80).rx_bytes);
+    }
 }

@@ -187,27 +187,8 @@ impl Stacking {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::source::interfaces::{Counters, GsoLimits, Parent};
-
-    fn link_of(ifindex: u32, kind: &str) -> Link {
-        Link {
-            ifindex,
-            name: Arc::from(format!("if{ifindex}")),
-            up: true,
-            is_set_up: true,
-            kind: Some(Arc::from(kind)),
-            hardware: libc::ARPHRD_ETHER,
-            master: None,
-            parent: None,
-            queues: false,
-            mtu: 1500,
-            gso: GsoLimits::default(),
-            counters: Counters::default(),
-        }
-    }
+    use crate::source::interfaces::Parent;
 
     fn of(links: &[Link]) -> Stacking {
         Stacking::of(links.iter(), &HashSet::new(), false)
@@ -221,8 +202,8 @@ mod tests {
     #[test]
     fn a_host_of_plain_interfaces_needs_nothing() {
         let pair = [
-            below(link_of(2, "veth"), 3, None),
-            below(link_of(3, "veth"), 2, None),
+            below(Link::of_kind(2, "veth"), 3, None),
+            below(Link::of_kind(3, "veth"), 2, None),
         ];
         let plain = of(&pair);
         assert_eq!(plain.bits, 0);
@@ -232,20 +213,20 @@ mod tests {
     #[test]
     fn a_container_or_a_parent_in_use_elsewhere_makes_it_look() {
         assert_eq!(
-            of(&[below(link_of(2, "veth"), 3, Some(0))]).bits,
+            of(&[below(Link::of_kind(2, "veth"), 3, Some(0))]).bits,
             stacking::STACKED
         );
-        let elsewhere = Stacking::of([link_of(2, "")].iter(), &HashSet::new(), true);
+        let elsewhere = Stacking::of([Link::of_kind(2, "")].iter(), &HashSet::new(), true);
         assert_eq!(elsewhere.bits, stacking::STACKED);
     }
 
     #[test]
     fn ports_and_parents_are_below() {
-        let mut port = link_of(2, "veth");
+        let mut port = Link::of_kind(2, "veth");
         port.master = Some(3);
-        let mut bridge = link_of(3, "bridge");
+        let mut bridge = Link::of_kind(3, "bridge");
         bridge.queues = true;
-        let vlan = below(link_of(4, "vlan"), 3, None);
+        let vlan = below(Link::of_kind(4, "vlan"), 3, None);
         let seen = of(&[port, bridge, vlan]);
         assert_eq!(seen.bits, stacking::STACKED);
         let port = seen.links[&2];
@@ -258,14 +239,14 @@ mod tests {
 
     #[test]
     fn vrf_tap_ifb_and_mirror_are_known() {
-        let mut port = link_of(2, "veth");
+        let mut port = Link::of_kind(2, "veth");
         port.master = Some(3);
         let links = [
             port,
-            link_of(3, "vrf"),
-            below(link_of(4, "macvtap"), 2, None),
-            link_of(5, "ifb"),
-            link_of(6, "dummy"),
+            Link::of_kind(3, "vrf"),
+            below(Link::of_kind(4, "macvtap"), 2, None),
+            Link::of_kind(5, "ifb"),
+            Link::of_kind(6, "dummy"),
         ];
         let seen = Stacking::of(links.iter(), &HashSet::from([6]), false);
         let bits = stacking::STACKED | stacking::VRF | stacking::TAP | stacking::LOOPS;
@@ -279,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_alone_is_marked_and_makes_no_packet_dearer() {
-        let seen = of(&[link_of(2, "veth"), link_of(3, "vxlan")]);
+        let seen = of(&[Link::of_kind(2, "veth"), Link::of_kind(3, "vxlan")]);
         assert_eq!(seen.links[&3].flags, link::TUNNEL);
         assert_eq!(seen.bits, 0);
     }
