@@ -205,6 +205,7 @@ impl Classifiers {
             made_qdisc,
         });
         let sides = [TcAttachType::Ingress, TcAttachType::Egress];
+        let mut links = Vec::with_capacity(CLASSIFIERS.len());
         for (name, side) in CLASSIFIERS.iter().copied().zip(sides) {
             let program: &mut SchedClassifier = program(ebpf, name)?;
             let options = match self.way {
@@ -212,15 +213,18 @@ impl Classifiers {
                 Way::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
             };
             let id = refused(name, program.attach_with_options(link.name, side, options))?;
-            let link = refused(name, program.take_link(id))?;
-            attached.links.push(match &mut self.pins {
-                None => Hold::Link(link),
-                Some(pins) => Hold::Pin(pins.hold(link.try_into()?)?),
-            });
+            links.push(refused(name, program.take_link(id))?);
         }
         if current_name(link.ifindex)? != name {
             // The programs may be on the one that has the name now.
             return Err(interface_error(Errno::EAGAIN));
+        }
+        // Only now: what a pin has held the kernel takes away later, and until then attaching again is refused (EEXIST).
+        for link in links {
+            attached.links.push(match &mut self.pins {
+                None => Hold::Link(link),
+                Some(pins) => Hold::Pin(pins.hold(link.try_into()?)?),
+            });
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::{
     classifier::{Classifiers, Counts, Way},
     foreign::{Foreign, Found},
     interface::{Attaching, Known},
+    programs::AttachError,
     stacking::Stacking,
 };
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
 /// How long a ledger's beginning may still be corrected. A packet that the interface had counted may wait for its CPU's
 /// turn to take in packets, which others have: on a busy virtual machine for many milliseconds.
 const SETTLING: Duration = Duration::from_millis(500);
+
+/// How often classifiers are attached to an interface that refuses them.
+const ATTEMPTS: u32 = 3;
 
 /// How long the start may attach classifiers. The first row waits for them; the interfaces that are left
 /// then get theirs one by one, while Flow runs.
@@ -43,6 +47,8 @@ pub struct Frames {
     settling: VecDeque<(u32, Instant)>,
     /// Why classifiers were last refused.
     refusal: Option<String>,
+    /// Interfaces whose classifiers were refused, and how often.
+    refused: BTreeMap<u32, u32>,
     /// The only interfaces to report, by name. The others are followed as well: packets come in or leave
     /// by them.
     chosen: Option<Vec<String>>,
@@ -115,6 +121,7 @@ impl Frames {
             waiting: VecDeque::new(),
             settling: VecDeque::new(),
             refusal,
+            refused: BTreeMap::new(),
             chosen,
             foreign,
             mirrors: HashSet::new(),
@@ -355,10 +362,14 @@ impl Frames {
                 known.begin(classifiers, &mut self.interfaces);
                 self.settling
                     .push_back((ifindex, Instant::now() + SETTLING));
+                self.refused.remove(&ifindex);
             }
             Err(error) => {
                 log::info!("interface {}: {error}", known.link.name.escape_debug());
                 self.refusal = Some(error.to_string());
+                if !matches!(error, AttachError::TooMany(_)) {
+                    *self.refused.entry(ifindex).or_default() += 1;
+                }
             }
         }
     }
@@ -383,6 +394,7 @@ impl Frames {
             known.own.take(counters, None);
         }
         self.waiting.retain(|waiting| *waiting != ifindex);
+        self.refused.remove(&ifindex);
         self.settling.retain(|(settling, _)| *settling != ifindex);
         if !known.is_chosen {
             return Vec::new();
@@ -432,8 +444,24 @@ impl Frames {
         false
     }
 
+    /// Those whose classifiers were refused wait for them once more: it may have been renamed meanwhile.
+    fn try_again(&mut self) {
+        for (ifindex, attempts) in &self.refused {
+            if *attempts < ATTEMPTS && !self.waiting.contains(ifindex) {
+                self.waiting.push_back(*ifindex);
+            }
+        }
+    }
+
     /// The interfaces and their counters, now.
     pub fn read(&mut self) -> Vec<Event> {
+        let events = self.report();
+        // They are attached before the next tick, as what waits is not reported.
+        self.try_again();
+        events
+    }
+
+    fn report(&mut self) -> Vec<Event> {
         self.settle();
         if let Some(foreign) = &mut self.foreign {
             foreign.look();
@@ -474,7 +502,7 @@ impl Frames {
         self.settle();
         self.settling.clear();
         self.waiting.clear();
-        self.read()
+        self.report()
     }
 
     /// Corrects the beginnings of the ledgers that have just begun.
