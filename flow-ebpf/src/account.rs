@@ -352,8 +352,8 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     }
     // It is known to be none: a datagram may lie where one lay that was dropped.
     let is_no_copy = matches!(taker, Taker::Only) || relation == relation::DATAGRAM;
-    let is_new = takes(counters, start);
-    if is_new || is_no_copy {
+    let is_copy = note_taken(counters, start);
+    if is_no_copy || !is_copy {
         add_frame(
             counters,
             class,
@@ -371,27 +371,26 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
             return;
         };
         tags += lower_tags;
-        let is_new = takes(counters, start);
-        if is_new || is_no_copy {
+        let is_copy = note_taken(counters, start);
+        if is_no_copy || !is_copy {
             add_frame(counters, class, &packet.with_header(tags));
         }
         above = counters;
     }
 }
 
-/// Whether a packet is to be counted where it came in: it has not been. Notes that it was.
+/// Notes that a packet was taken, and returns whether it had been before: a copy of it is then with another socket.
 #[inline(always)]
-fn takes(counters: *mut InterfaceCounters, start: u64) -> bool {
+fn note_taken(counters: *mut InterfaceCounters, start: u64) -> bool {
     // SAFETY: a live map value, this CPU's own.
-    let is_copy = unsafe {
+    unsafe {
         let came = received(counters);
         let is_copy =
             came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
         (*counters).delivered = start;
         (*counters).delivered_at = came;
         is_copy
-    };
-    !is_copy
+    }
 }
 
 /// Packets that the classifier has seen come in on this CPU.

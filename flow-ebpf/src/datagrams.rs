@@ -5,10 +5,7 @@
 //! before the first of them reaches its socket. So several buffers may be on their way at once. They are known by
 //! their addresses and ports; where NAT changes one end of these in between, by the other end and by their place.
 
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
-    helpers::generated::bpf_skb_load_bytes,
-};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use flow_common::InterfaceCounters;
 
 use crate::{
@@ -26,9 +23,7 @@ pub const FLOWS: u32 = 1 << FLOW_BITS;
 const FLOW_BITS: u32 = 7;
 /// Packets of a list at most (`gro_normal_one`), unless somebody has changed `net.core.gro_normal_batch`.
 const LIST: u64 = 8;
-/// Bytes from the addresses on, with the ports behind them: in IPv4 without options, and in IPv6.
-const IDENTITY_V4: usize = 12;
-const IDENTITY_V6: usize = 36;
+/// Where the addresses begin.
 const SOURCE_V4: u32 = 12;
 const SOURCE_V6: u32 = 8;
 
@@ -130,32 +125,12 @@ pub fn as_it_came(
     let Some((ends, is_for_group)) = ends(skb, 0) else {
         return relation::NONE;
     };
-    let (Some(mut batch), Some(last)) = (
-        BATCHES_CAME.get_ptr_mut(slot(ends, ifindex)),
-        LAST_BATCH.get(0),
-    ) else {
+    let came = account::received(counters);
+    let Some(batch) = find(ends, sock, ifindex, counters, came) else {
         return relation::NONE;
     };
-    let came = account::received(counters);
-    // SAFETY: live map values, this CPU's own.
+    // SAFETY: a live map value, this CPU's own.
     unsafe {
-        if !is_of(batch, ends, ifindex) {
-            let Some(only) = BATCHES_CAME.get_ptr_mut(*last) else {
-                return relation::NONE;
-            };
-            let is_next = match (*only).first_taker {
-                0 => (*counters).delivered_at + 1 == came,
-                taker => taker == sock as u64 || (*only).is_shared != 0,
-            };
-            if (*only).ifindex != ifindex
-                || (*only).after != came
-                || !has_an_end_of(only, ends)
-                || !is_next
-            {
-                return relation::NONE;
-            }
-            batch = only;
-        }
         if packet.frames == 1 && packet.bytes > u64::from((*batch).most) {
             return relation::NONE;
         }
@@ -184,6 +159,33 @@ pub fn as_it_came(
         }
     }
     relation::DATAGRAM
+}
+
+/// The buffers to which a packet with these ends may belong, at a socket and after `came` packets: those with the same
+/// ends, or the last ones, if they have one end in common with it and nothing else can come next.
+#[inline(always)]
+fn find(
+    ends: Ends,
+    sock: *const bpf_sock,
+    ifindex: u32,
+    counters: *const InterfaceCounters,
+    came: u64,
+) -> Option<*mut Batch> {
+    let batch = BATCHES_CAME.get_ptr_mut(slot(ends, ifindex))?;
+    let last = LAST_BATCH.get(0)?;
+    // SAFETY: live map values, this CPU's own.
+    unsafe {
+        if is_of(batch, ends, ifindex) {
+            return Some(batch);
+        }
+        let batch = BATCHES_CAME.get_ptr_mut(*last)?;
+        let is_next = match (*batch).first_taker {
+            0 => (*counters).delivered_at + 1 == came,
+            taker => taker == sock as u64 || (*batch).is_shared != 0,
+        };
+        let is_last = (*batch).ifindex == ifindex && (*batch).after == came;
+        (is_last && has_an_end_of(batch, ends) && is_next).then_some(batch)
+    }
 }
 
 /// # Safety
@@ -234,36 +236,23 @@ fn ends(skb: *mut __sk_buff, network: u32) -> Option<(Ends, bool)> {
     if protocol != IPPROTO_UDP {
         return None;
     }
-    // Two addresses, and both ports in one word.
+    // Two addresses, and both ports in one word; in IPv4 without options.
     if is_v4 {
-        let [source, destination, ports] =
-            load::<{ IDENTITY_V4 / 4 }, IDENTITY_V4>(skb, network + SOURCE_V4)?;
+        let mut words = [0_u32; 3];
+        if !packet::load(skb, network + SOURCE_V4, &mut words) {
+            return None;
+        }
+        let [source, destination, ports] = words;
         let ends = Ends::of(&[source], &[destination], ports);
         return Some((ends, destination.to_ne_bytes()[0] >> 4 == 0xe));
     }
-    let [a, b, c, d, e, f, g, h, ports] =
-        load::<{ IDENTITY_V6 / 4 }, IDENTITY_V6>(skb, network + SOURCE_V6)?;
+    let mut words = [0_u32; 9];
+    if !packet::load(skb, network + SOURCE_V6, &mut words) {
+        return None;
+    }
+    let [a, b, c, d, e, f, g, h, ports] = words;
     let ends = Ends::of(&[a, b, c, d], &[e, f, g, h], ports);
     Some((ends, e.to_ne_bytes()[0] == 0xff))
-}
-
-/// So many bytes of a packet, as words.
-#[inline(always)]
-fn load<const WORDS: usize, const BYTES: usize>(
-    skb: *mut __sk_buff,
-    offset: u32,
-) -> Option<[u32; WORDS]> {
-    let mut words = [0_u32; WORDS];
-    // SAFETY: the helper checks the offset; so many bytes fit.
-    let status = unsafe {
-        bpf_skb_load_bytes(
-            skb.cast::<core::ffi::c_void>(),
-            offset,
-            (&raw mut words).cast(),
-            BYTES as u32,
-        )
-    };
-    (status == 0).then_some(words)
 }
 
 impl Ends {

@@ -1,5 +1,7 @@
 //! The size of a packet, as the stack holds it and as the wire carries it.
 
+use core::ptr;
+
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 
 use crate::{
@@ -292,7 +294,11 @@ fn unfragmentable(skb: *mut __sk_buff) -> Option<u32> {
             NEXTHDR_FRAGMENT => return None,
             _ => break,
         }
-        let (following, words) = (load(skb, length)?, load(skb, length + 1)?);
+        let mut header = [0_u8; 2];
+        if !load(skb, length, &mut header) {
+            return None;
+        }
+        let [following, words] = header;
         next = following;
         length += (u32::from(words) + 1) * 8;
     }
@@ -376,21 +382,36 @@ pub fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
         // SAFETY: the verifier has seen the comparison.
         return Some(unsafe { *((at + index as usize) as *const u8) });
     }
-    load(skb, header + index)
+    let mut value = 0_u8;
+    load(skb, header + index, &mut value).then_some(value)
 }
 
-/// A byte of a packet, wherever it is.
+/// What any bytes of a packet may be read as.
+///
+/// # Safety
+/// Any bit pattern is a valid value, and all bytes are of it.
+pub unsafe trait Plain {}
+
+// SAFETY: an integer.
+unsafe impl Plain for u8 {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
+// SAFETY: an array has no padding between its items.
+unsafe impl<T: Plain, const COUNT: usize> Plain for [T; COUNT] {}
+
+/// Reads a packet from an offset on, wherever its bytes are, in the packet's byte order. Returns
+/// whether it is long enough. Not an `Option`: of one that is `None` the compiler reads the bytes
+/// nevertheless, which the verifier refuses.
 #[inline(always)]
-fn load(skb: *mut __sk_buff, offset: u32) -> Option<u8> {
-    let mut value = 0u8;
-    // SAFETY: the helper checks the offset; one byte fits.
+pub fn load<T: Plain>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
+    // SAFETY: the helper checks the offset; so many bytes fit, and any of them are a value.
     let status = unsafe {
         bpf_skb_load_bytes(
             skb.cast::<core::ffi::c_void>(),
             offset,
-            (&raw mut value).cast(),
-            1,
+            ptr::from_mut(value).cast(),
+            size_of::<T>() as u32,
         )
     };
-    (status == 0).then_some(value)
+    status == 0
 }
