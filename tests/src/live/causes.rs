@@ -341,40 +341,22 @@ pub fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> 
     Ok(truths)
 }
 
-/// A rule for what comes in by a link, after the link counted it and as the classifier sees it. Goes with the value.
+/// A rule for what comes in by a link, after the link counted it and as the classifier sees it.
 pub(super) struct Arriving {
-    table: String,
+    table: wire::Table,
 }
 
 impl Arriving {
     pub fn by(link: &str, rule: &str) -> Result<Self> {
-        let arriving = Self {
-            table: format!("flow-test-{}", std::process::id()),
-        };
-        let table = &arriving.table;
-        wire::nft(
-            None,
-            &format!(
-                "add table netdev {table}
-             add chain netdev {table} in {{ type filter hook ingress device {link} priority 0; }}
-             add rule netdev {table} in {rule}"
-            ),
-        )?;
-        Ok(arriving)
+        let chain =
+            format!("chain in {{ type filter hook ingress device {link} priority 0; {rule}; }}");
+        let table = wire::Table::install(None, "netdev", &chain)?;
+        Ok(Self { table })
     }
 
     /// What the rule's counter says.
     pub fn counted(&self) -> Result<Packets> {
-        let table = &self.table;
-        let rules = wire::nft(None, &format!("list table netdev {table}"))?;
-        wire::counter_of(&rules).with_context(|| format!("no counter in {table}"))
-    }
-}
-
-impl Drop for Arriving {
-    fn drop(&mut self) {
-        // What it saw ends with the test as well.
-        let _ = wire::nft(None, &format!("delete table netdev {}", self.table));
+        self.table.counter("in")
     }
 }
 

@@ -43,7 +43,7 @@ pub fn buffers(world: &World) -> Result<()> {
         let listen = ["--listen".to_owned(), SocketAddr::new(near, 0).to_string()];
         let mut server =
             Generator::start(world, &format!("datagrams.{name}"), "serve", &listen, None)?;
-        let _translated = Translated::to(server.listening()?, link)?;
+        let _translated = translate(link, server.listening()?)?;
         let to_unread = unread.local_addr()?;
         let of_sockets = if beside_raw {
             "meta l4proto udp counter"
@@ -120,32 +120,11 @@ fn raw_socket() -> Result<Socket> {
     Ok(socket)
 }
 
-/// What comes by a link for [`PUBLISHED`] goes to another port. Goes with the value.
-struct Translated {
-    table: String,
-}
-
-impl Translated {
-    fn to(server: SocketAddr, link: &str) -> Result<Self> {
-        let translated = Self {
-            table: format!("flow-test-nat-{}", std::process::id()),
-        };
-        let table = &translated.table;
-        wire::nft(
-            None,
-            &format!(
-                "add table ip {table}
-             add chain ip {table} in {{ type nat hook prerouting priority -100; }}
-             add rule ip {table} in iifname {link} udp dport {PUBLISHED} dnat to {server}"
-            ),
-        )?;
-        Ok(translated)
-    }
-}
-
-impl Drop for Translated {
-    fn drop(&mut self) {
-        // What it saw ends with the test as well.
-        let _ = wire::nft(None, &format!("delete table ip {}", self.table));
-    }
+/// Rules by which what comes by a link for [`PUBLISHED`] goes to another port.
+fn translate(link: &str, server: SocketAddr) -> Result<wire::Table> {
+    let chain = format!(
+        "chain in {{ type nat hook prerouting priority -100;
+            iifname {link} udp dport {PUBLISHED} dnat to {server}; }}"
+    );
+    wire::Table::install(None, "ip", &chain)
 }

@@ -1,16 +1,9 @@
 //! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted
 //! at an interface, packet by packet.
 
-use std::{
-    fs::File,
-    ops::RangeInclusive,
-    os::fd::AsFd as _,
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{fs::File, ops::RangeInclusive, os::fd::AsFd as _, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     World,
@@ -22,7 +15,7 @@ use super::{
     session::new_peer,
     stream::wires,
     tools,
-    wire::{self, Packets, counter_of},
+    wire::{self, Packets},
 };
 use crate::bench::bpf::{self, Empty, Place};
 
@@ -197,12 +190,12 @@ impl Untaken {
     }
 }
 
-/// What passed the near end of a veth pair, counted there. Goes with the value.
+/// What passed the near end of a veth pair, counted there.
 struct Counted {
     link: String,
-    /// Where, if not at the near end.
-    far: Option<String>,
-    table: String,
+    table: wire::Table,
+    /// Whether it is counted at the far end.
+    is_far: bool,
     /// Counted by others: received, sent.
     more: [Packets; 2],
 }
@@ -215,33 +208,23 @@ impl Counted {
 
     /// The same at the far end.
     fn at_far_end(peer: &Peer, conditions: &str) -> Result<Self> {
-        Self::install(peer, Some(peer.namespace.clone()), conditions)
+        Self::install(peer, Some(&peer.namespace), conditions)
     }
 
-    fn install(peer: &Peer, far: Option<String>, conditions: &str) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let counted = Self {
+    fn install(peer: &Peer, far: Option<&str>, conditions: &str) -> Result<Self> {
+        let device = if far.is_some() { wire::FAR } else { &peer.link };
+        let chains = [("in", "ingress"), ("out", "egress")].map(|(chain, hook)| {
+            format!(
+                "chain {chain} {{ type filter hook {hook} device {device} priority 0;
+                    {conditions} counter; }}"
+            )
+        });
+        Ok(Self {
             link: peer.link.clone(),
-            far,
-            table: format!("flow-test-{}-{number}", std::process::id()),
+            table: wire::Table::install(far, "netdev", &chains.join("\n"))?,
+            is_far: far.is_some(),
             more: Default::default(),
-        };
-        let Self {
-            link, far, table, ..
-        } = &counted;
-        let device = if far.is_some() { wire::FAR } else { link };
-        wire::nft(
-            far.as_deref(),
-            &format!(
-                "add table netdev {table}
-             add chain netdev {table} in {{ type filter hook ingress device {device} priority 0; }}
-             add chain netdev {table} out {{ type filter hook egress device {device} priority 0; }}
-             add rule netdev {table} in {conditions} counter
-             add rule netdev {table} out {conditions} counter"
-            ),
-        )?;
-        Ok(counted)
+        })
     }
 
     fn and(mut self, more: [Packets; 2]) -> Self {
@@ -251,18 +234,10 @@ impl Counted {
 
     /// What the near end received and sent, from layer 3 on.
     fn read(&self) -> Result<[Packets; 2]> {
-        let Self { far, table, .. } = self;
-        let counter = |chain: &str| -> Result<Packets> {
-            let rules = wire::nft(
-                far.as_deref(),
-                &format!("list chain netdev {table} {chain}"),
-            )?;
-            counter_of(&rules).with_context(|| format!("no counter in {table}"))
-        };
-        let (came, mut went) = (counter("in")?, counter("out")?);
+        let (came, mut went) = (self.table.counter("in")?, self.table.counter("out")?);
         // On the way out the link's header is there already.
         went.bytes -= check::LINK_HEADER * went.packets;
-        let mut sides = if far.is_some() {
+        let mut sides = if self.is_far {
             [went, came]
         } else {
             [came, went]
@@ -304,14 +279,6 @@ impl Counted {
         }
         differences.extend(check::interface(&seen.stream, link, precision));
         Ok(differences)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        // What it saw ends with the test as well.
-        let far = self.far.as_deref();
-        let _ = wire::nft(far, &format!("delete table netdev {}", self.table));
     }
 }
 

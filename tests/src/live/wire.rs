@@ -10,8 +10,7 @@ use super::{
 };
 
 pub use nftables::{
-    ETHERNET_MTU, FAR, NearPort, Packets, Ports, counter_of, frames, install, nft, ports,
-    sent_again,
+    ETHERNET_MTU, FAR, NearPort, Packets, Ports, Table, frames, install, ports, sent_again,
 };
 
 /// The wire bytes of every flow over `link`, against what came and went at its port.

@@ -1,6 +1,13 @@
 //! What nftables counted at the far end of a veth pair, apart from Flow: the packets of each near port, and the frames of the device.
 
-use std::{collections::BTreeMap, iter::Sum, net::IpAddr, ops::Add, process::Command};
+use std::{
+    collections::BTreeMap,
+    iter::Sum,
+    net::IpAddr,
+    ops::Add,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -376,8 +383,61 @@ pub fn counter_of(rules: &Value) -> Option<Packets> {
     packets(counter)
 }
 
+/// A table of nftables rules of a test's own. It goes with the value, and what it counted with it.
+pub struct Table {
+    /// The network namespace, if it is another than the test's.
+    namespace: Option<String>,
+    family: &'static str,
+    name: String,
+}
+
+impl Table {
+    /// Installs a table whose chains `body` holds, as `nft` reads them.
+    pub fn install(netns: Netns<'_>, family: &'static str, body: &str) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let table = Self {
+            namespace: netns.map(str::to_owned),
+            family,
+            name: format!("flow-test-{}-{number}", std::process::id()),
+        };
+        nft(
+            netns,
+            &format!("table {family} {} {{\n{body}\n}}", table.name),
+        )?;
+        Ok(table)
+    }
+
+    /// The first counter among the rules of a chain.
+    pub fn counter(&self, chain: &str) -> Result<Packets> {
+        let Self {
+            namespace,
+            family,
+            name,
+        } = self;
+        let command = format!("list chain {family} {name} {chain}");
+        let rules = nft(namespace.as_deref(), &command)?;
+        counter_of(&rules).with_context(|| format!("no counter in {name} {chain}"))
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let Self {
+            namespace,
+            family,
+            name,
+        } = self;
+        // Its namespace may be gone, and the table with it.
+        let _ = nft(
+            namespace.as_deref(),
+            &format!("delete table {family} {name}"),
+        );
+    }
+}
+
 /// Runs commands of `nft`; what they print.
-pub fn nft(netns: Netns<'_>, commands: &str) -> Result<Value> {
+fn nft(netns: Netns<'_>, commands: &str) -> Result<Value> {
     let output = tools::output(netns, Command::new("nft").args(["--json", commands]))?;
     if output.is_empty() {
         return Ok(Value::Null);
