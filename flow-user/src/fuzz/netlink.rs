@@ -1,7 +1,11 @@
 //! What the kernel answers over netlink.
 
 use crate::source::{
-    interfaces::{LinkChange, change, link, stats},
+    interfaces::{
+        link,
+        monitor::{LinkChange, change},
+        stats,
+    },
     kernel::qdisc::clsact_of,
     netlink::{attributes, messages, push_attribute},
     sock_diag::{KINDS, Listed, inet_socket, packet_socket},

@@ -187,6 +187,58 @@ pub struct LedgerSide {
     pub unexplained: i64,
 }
 
+impl LedgerSide {
+    /// Combines two ledgers part by part. What the parts then lack of the frames is `unexplained`.
+    pub fn combine(&self, other: &Self, combine: impl Fn(Bytes, Bytes) -> Bytes) -> Self {
+        let Self {
+            frames,
+            socket,
+            forwarded,
+            kernel,
+            packet_socket,
+            not_ip,
+            offload,
+            unexplained: _,
+        } = *self;
+        Self {
+            frames: combine(frames, other.frames),
+            socket: combine(socket, other.socket),
+            forwarded: combine(forwarded, other.forwarded),
+            kernel: combine(kernel, other.kernel),
+            packet_socket: combine(packet_socket, other.packet_socket),
+            not_ip: combine(not_ip, other.not_ip),
+            offload: combine(offload, other.offload),
+            unexplained: 0,
+        }
+        .balanced()
+    }
+
+    /// The same, with what the parts lack of the frames as `unexplained`.
+    pub(super) fn balanced(self) -> Self {
+        let Self {
+            frames,
+            socket,
+            forwarded,
+            kernel,
+            packet_socket,
+            not_ip,
+            offload,
+            unexplained: _,
+        } = self;
+        let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
+        let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
+        let unexplained = i128::from(frames.0) - explained;
+        Self {
+            unexplained: i64::try_from(unexplained).unwrap_or(if unexplained < 0 {
+                i64::MIN
+            } else {
+                i64::MAX
+            }),
+            ..self
+        }
+    }
+}
+
 /// An interface of the host's namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interface {

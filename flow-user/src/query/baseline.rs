@@ -65,8 +65,8 @@ impl Baseline {
         let earlier = self.interfaces.get(&interface.ifindex);
         let (ingress, egress) = earlier.copied().unwrap_or_default();
         Ledger {
-            ingress: ledger_since(interface.ingress_ledger, ingress),
-            egress: ledger_since(interface.egress_ledger, egress),
+            ingress: interface.ingress_ledger.combine(&ingress, Bytes::since),
+            egress: interface.egress_ledger.combine(&egress, Bytes::since),
         }
     }
 }
@@ -88,33 +88,6 @@ fn wire_since(now: WireTotals, earlier: WireTotals) -> WireTotals {
         tx_packets: now.tx_packets.saturating_sub(earlier.tx_packets),
         rx_packets: now.rx_packets.saturating_sub(earlier.rx_packets),
     }
-}
-
-/// Parts may shrink, from one reading to the next: what is lacking then is unexplained, so that they add up.
-fn ledger_since(now: LedgerSide, earlier: LedgerSide) -> LedgerSide {
-    let part = |of: fn(&LedgerSide) -> Bytes| of(&now).since(of(&earlier));
-    let mut side = LedgerSide {
-        frames: part(|side| side.frames),
-        socket: part(|side| side.socket),
-        forwarded: part(|side| side.forwarded),
-        kernel: part(|side| side.kernel),
-        packet_socket: part(|side| side.packet_socket),
-        not_ip: part(|side| side.not_ip),
-        offload: part(|side| side.offload),
-        unexplained: 0,
-    };
-    let known = [
-        side.socket,
-        side.forwarded,
-        side.kernel,
-        side.packet_socket,
-        side.not_ip,
-        side.offload,
-    ];
-    let known: Bytes = known.into_iter().sum();
-    let missing = i128::from(side.frames.0) - i128::from(known.0);
-    side.unexplained = i64::try_from(missing).unwrap_or(i64::MIN);
-    side
 }
 
 #[cfg(test)]
@@ -168,7 +141,7 @@ mod tests {
             kernel: Bytes(kernel),
             ..LedgerSide::default()
         };
-        let since = ledger_since(side(20, 20, 0), side(10, 5, 5));
+        let since = side(20, 20, 0).combine(&side(10, 5, 5), Bytes::since);
         assert_eq!((since.socket, since.unexplained), (Bytes(15), -5));
     }
 }

@@ -1,17 +1,12 @@
-//! Which interfaces has the host's network namespace, what have they counted, and when does that
-//! list change?
+//! The interfaces of the host's network namespace and their counters, as rtnetlink reports them.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    io,
-    sync::Arc,
-};
+pub mod monitor;
 
-use tokio::io::{Interest, unix::AsyncFd};
+use std::{collections::HashSet, io, sync::Arc};
 
-use super::netlink::{Message, Netlink, attributes, u16_at, u32_at, u64_at};
 use flow_common::LinkLayout;
 
+use super::netlink::{Netlink, attributes, u16_at, u32_at, u64_at};
 use crate::event::{Bytes, InterfaceSide};
 
 /// An interface.
@@ -81,22 +76,6 @@ pub struct Counters {
     pub tx_packets: u64,
     pub tx_errors: u64,
     pub tx_dropped: u64,
-}
-
-/// What happened to the list of interfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkChange {
-    /// The interface is new or changed.
-    Present(Link),
-    /// The interface is gone, or moved to another namespace. Its last counters come with it.
-    Gone {
-        ifindex: u32,
-        counters: Option<Counters>,
-    },
-    /// Filters changed, and with them mirrors perhaps.
-    Filters,
-    /// So much happened that some of it was lost, or a queue changed: list the interfaces again.
-    Relist,
 }
 
 impl Counters {
@@ -215,101 +194,16 @@ impl Interfaces {
     }
 }
 
-/// Hears of interfaces that appear, change and go.
-#[derive(Debug)]
-pub struct Monitor {
-    netlink: AsyncFd<Netlink>,
-    waiting: VecDeque<LinkChange>,
-}
-
-impl Monitor {
-    /// Begins to listen, in the current network namespace. List the interfaces after this, so that
-    /// none is missed in between.
-    ///
-    /// # Errors
-    /// No netlink socket could be opened.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn open() -> io::Result<Self> {
-        let listener = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)?;
-        // SAFETY: the listener owns its one descriptor, which it neither changes nor closes before it
-        // is dropped itself.
-        let netlink = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
-        Ok(Self {
-            netlink: netlink?,
-            waiting: VecDeque::new(),
-        })
-    }
-
-    /// Waits for the next change. Nothing is lost when the future is dropped.
-    ///
-    /// # Errors
-    /// The socket failed.
-    pub async fn next(&mut self) -> io::Result<LinkChange> {
-        loop {
-            if let Some(change) = self.waiting.pop_front() {
-                return Ok(change);
-            }
-            let mut ready = self.netlink.readable_mut().await?;
-            let waiting = &mut self.waiting;
-            let heard = ready.try_io(|netlink| {
-                let netlink = netlink.get_mut();
-                netlink.notifications(|message| {
-                    let change = change(message);
-                    // Many filters may change at once.
-                    if change.is_some() && waiting.back() != change.as_ref() {
-                        waiting.extend(change);
-                    }
-                })
-            });
-            match heard {
-                Ok(Err(error)) if is_overrun(&error) => self.forget(),
-                Ok(Err(error)) => return Err(error),
-                // Heard something, or woken for nothing.
-                Ok(Ok(())) | Err(_) => {}
-            }
-        }
-    }
-}
-
-impl Monitor {
-    /// Throws away what is older than the loss: a list made from now on is newer than all of it,
-    /// and what contradicts it may be among what was lost.
-    fn forget(&mut self) {
-        let netlink = self.netlink.get_mut();
-        loop {
-            match netlink.notifications(|_| ()) {
-                Ok(()) => {}
-                Err(error) if is_overrun(&error) => {}
-                Err(_) => break,
-            }
-        }
-        self.waiting.clear();
-        self.waiting.push_back(LinkChange::Relist);
-    }
-}
-
-fn is_overrun(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOBUFS)
-}
-
-const RTMGRP_LINK: u32 = 1;
-const RTMGRP_TC: u32 = 8;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_PID: u16 = 2;
 const NETNSA_NSID_NOT_ASSIGNED: u32 = u32::MAX;
-const TCA_KIND: u16 = 1;
 const TCA_ACT_TAB: u16 = 1;
 const TCA_ACT_KIND: u16 = 1;
 const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_MIRRED_PARMS: u16 = 2;
 const TCA_EGRESS_MIRROR: u32 = 2;
-/// Bytes of `tcmsg` and `tcamsg`, after which attributes follow.
-const TC_BYTES: usize = 20;
+/// Bytes of `tcamsg`, after which attributes follow.
 const TCA_BYTES: usize = 4;
-/// Parent of the qdisc that is an interface's own.
-const TC_H_ROOT: u32 = u32::MAX;
 const RTM_GETSTATS: u16 = 94;
 const IFLA_GSO_IPV4_MAX_SIZE: u16 = 63;
 const IFLA_STATS_LINK_64: u16 = 1;
@@ -330,28 +224,6 @@ pub(crate) fn stats(body: &[u8]) -> Option<(u32, Counters)> {
     let (_, value) =
         attributes(body.get(STATS_BYTES..)?).find(|(kind, _)| *kind == IFLA_STATS_LINK_64)?;
     Some((u32_at(body, 4)?, counters(value)?))
-}
-
-/// What a notification tells of an interface.
-pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
-    match message.kind {
-        libc::RTM_NEWLINK => link(message.body).map(LinkChange::Present),
-        libc::RTM_DELLINK if is_interface(message.body) => Some(LinkChange::Gone {
-            ifindex: u32_at(message.body, 4)?,
-            counters: last_counters(message.body),
-        }),
-        libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
-            (u32_at(message.body, 12)? == TC_H_ROOT).then_some(LinkChange::Relist)
-        }
-        // Of a filter's actions only its removal or replacement says little; Flow's own are programs.
-        libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
-            let mut attributes = attributes(message.body.get(TC_BYTES..)?);
-            let is_program =
-                attributes.any(|(kind, value)| kind == TCA_KIND && value.starts_with(b"bpf"));
-            (!is_program).then_some(LinkChange::Filters)
-        }
-        _ => None,
-    }
 }
 
 /// Reads the answer to [`Interfaces::netns_id`].
@@ -379,13 +251,6 @@ fn mirror_targets(body: &[u8]) -> Vec<u32> {
     attributes(table.unwrap_or_default())
         .filter_map(|(_, action)| target(action))
         .collect()
-}
-
-/// What an interface had counted when it went (`rtmsg_ifinfo_build_skb` comes before its end).
-fn last_counters(body: &[u8]) -> Option<Counters> {
-    let (_, stats) =
-        attributes(body.get(LINK_BYTES..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
-    counters(stats)
 }
 
 /// Bridges tell of their ports with messages of the same type and another family; a port that
@@ -549,7 +414,7 @@ mod tests {
     use super::*;
     use crate::source::netlink::push_attribute;
 
-    fn body(family: u8, flags: i32) -> Vec<u8> {
+    pub(super) fn body(family: u8, flags: i32) -> Vec<u8> {
         let mut body = vec![family, 0, 0, 0];
         body.extend_from_slice(&7_u32.to_ne_bytes());
         body.extend_from_slice(&(flags as u32).to_ne_bytes());
@@ -584,44 +449,6 @@ mod tests {
         assert_eq!(link.counters.rx_bytes, 3);
         assert_eq!(link.counters.egress().dropped, 8);
         assert_eq!(link.counters.ingress().bytes, Bytes(3));
-    }
-
-    #[test]
-    fn a_bridge_port_that_leaves_is_not_an_interface_that_goes() {
-        let message = |kind, body| Message {
-            kind,
-            flags: 0,
-            sequence: 0,
-            body,
-        };
-        let bridge = body(libc::AF_BRIDGE as u8, 0);
-        let plain = body(0, 0);
-        assert_eq!(change(message(libc::RTM_DELLINK, &bridge)), None);
-        assert_eq!(change(message(libc::RTM_NEWLINK, &bridge)), None);
-        assert_eq!(
-            change(message(libc::RTM_DELLINK, &plain)),
-            Some(LinkChange::Gone {
-                ifindex: 7,
-                counters: None
-            })
-        );
-    }
-
-    #[test]
-    fn an_interface_that_goes_leaves_its_counters() {
-        let mut body = body(0, 0);
-        let stats: Vec<u8> = (1_u64..=24).flat_map(u64::to_ne_bytes).collect();
-        push_attribute(&mut body, libc::IFLA_STATS64, &stats);
-        let gone = change(Message {
-            kind: libc::RTM_DELLINK,
-            flags: 0,
-            sequence: 0,
-            body: &body,
-        });
-        let Some(LinkChange::Gone { counters, .. }) = gone else {
-            panic!("{gone:?}");
-        };
-        assert_eq!(counters.unwrap().rx_bytes, 3);
     }
 
     #[test]
@@ -660,13 +487,6 @@ mod tests {
         assert!(again.iter().any(|link| link.ifindex == lo.ifindex));
     }
 
-    #[tokio::test]
-    async fn a_quiet_monitor_waits() {
-        let mut monitor = Monitor::open().unwrap();
-        monitor.waiting.push_back(LinkChange::Relist);
-        assert_eq!(monitor.next().await.unwrap(), LinkChange::Relist);
-    }
-
     proptest! {
         #[test]
         fn no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
@@ -675,15 +495,6 @@ mod tests {
             let _ = stats(&bytes);
             let _ = netns_id(&bytes);
             let _ = mirror_targets(&bytes);
-            for kind in [
-                libc::RTM_NEWLINK,
-                libc::RTM_DELLINK,
-                libc::RTM_NEWQDISC,
-                libc::RTM_NEWTFILTER,
-                RTM_GETSTATS,
-            ] {
-                let _ = change(Message { kind, flags: 0, sequence: 0, body: &bytes });
-            }
         }
     }
 }

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     event::Event,
-    source::interfaces::{Counters, Interfaces, Link, LinkChange, Monitor},
+    source::interfaces::{
+        Counters, Interfaces, Link,
+        monitor::{LinkChange, Monitor},
+    },
 };
 
 /// How long a ledger's beginning may still be corrected. A packet that the interface had counted may wait for its CPU's
