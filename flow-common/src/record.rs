@@ -9,36 +9,30 @@ use crate::{
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordKind {
-    /// [`AppRecord`]: a (socket, process, remote) is new.
-    AppNew = 1,
-    /// [`AppRecord`]: first bytes in this epoch.
-    AppUpdate = 2,
-    /// [`SocketRecord`]: the socket is new.
-    SocketNew = 3,
+    /// [`AppRecord`]: first bytes of a (socket, process, remote) in this epoch.
+    App = 1,
     /// [`SocketRecord`]: first packet in this epoch, or a change of state, address or owner.
-    SocketUpdate = 4,
+    Socket = 2,
     /// [`SocketRecord`]: released by its processes and, for TCP, closed: no more app bytes will come.
-    SocketEnd = 5,
+    SocketEnd = 3,
     /// [`ExecRecord`], cut after its last byte of arguments.
-    Exec = 6,
+    Exec = 4,
     /// [`ForkRecord`].
-    Fork = 7,
+    Fork = 5,
     /// [`ExitRecord`].
-    Exit = 8,
+    Exit = 6,
 }
 
 impl RecordKind {
     /// The kind with this number, if there is one.
     pub const fn from_u32(kind: u32) -> Option<Self> {
         Some(match kind {
-            1 => Self::AppNew,
-            2 => Self::AppUpdate,
-            3 => Self::SocketNew,
-            4 => Self::SocketUpdate,
-            5 => Self::SocketEnd,
-            6 => Self::Exec,
-            7 => Self::Fork,
-            8 => Self::Exit,
+            1 => Self::App,
+            2 => Self::Socket,
+            3 => Self::SocketEnd,
+            4 => Self::Exec,
+            5 => Self::Fork,
+            6 => Self::Exit,
             _ => return None,
         })
     }

@@ -72,7 +72,6 @@ pub fn app(
     let cookie = common.cookie();
     let mut key = key(cookie, process, common);
     let mut entry = ptr::null_mut();
-    let mut is_new = false;
     let mut asked = false;
     if cookie != 0 {
         // Of a stream this may be nonsense; then nothing is found.
@@ -114,7 +113,7 @@ pub fn app(
                 }
             }
             key.cookie = identity::id(sk, common, protocol);
-            (entry, is_new) = find(&mut key);
+            entry = find(&mut key);
         }
     }
     if entry.is_null() {
@@ -125,7 +124,7 @@ pub fn app(
     add(entry, way, bytes);
     // SAFETY: the entry is live.
     if unsafe { (*entry).epoch } != epoch() {
-        tell(sk, common, &key, entry, is_new);
+        tell(sk, common, &key, entry);
     }
 }
 
@@ -147,9 +146,9 @@ fn kind(entry: *const AppCounters) -> u32 {
     }
 }
 
-/// Finds the entry, or makes it; null if there is no room. The second is whether it was made.
+/// Finds the entry, or makes it; null if there is no room.
 #[inline(always)]
-fn find(key: &mut AppKey) -> (*mut AppCounters, bool) {
+fn find(key: &mut AppKey) -> *mut AppCounters {
     let mut entry = look_up(key);
     if entry.is_null() && key.remote_known != 0 && !socket::takes_remote(key.cookie) {
         key.remote = IpAddress::NONE;
@@ -159,11 +158,11 @@ fn find(key: &mut AppKey) -> (*mut AppCounters, bool) {
         entry = look_up(key);
     }
     if !entry.is_null() {
-        return (entry, false);
+        return entry;
     }
     // Another CPU may insert at the same moment: then its entry is the one to add to.
-    let is_new = APP.insert(*key, &NO_APP, u64::from(BPF_NOEXIST)).is_ok();
-    (look_up(key), is_new)
+    let _ = APP.insert(*key, &NO_APP, u64::from(BPF_NOEXIST));
+    look_up(key)
 }
 
 /// The key of what `process` moves between a socket and its peer, if it has one.
@@ -240,7 +239,7 @@ fn add(entry: *mut AppCounters, way: Way, bytes: u64) {
 
 /// Brings an entry and its socket's up to date, and sends copies of both to user space.
 #[inline(always)]
-fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters, is_new: bool) {
+fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters) {
     let protocol = socket::protocol(sk);
     let kind = if !is_inet(common.family()) || key.cookie != common.cookie() {
         app_kind::UNKNOWN
@@ -263,15 +262,10 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters,
         lose(Loss::RingTraffic, 1);
         return;
     };
-    let kind = if is_new {
-        RecordKind::AppNew
-    } else {
-        RecordKind::AppUpdate
-    };
     // SAFETY: the entry is a live map value, and the record has room for an AppRecord.
     unsafe {
         let record = record.as_mut_ptr();
-        (*record).header = process::header(kind);
+        (*record).header = process::header(RecordKind::App);
         (*record).key = *key;
         (*record).counters = *entry;
         (*record).comm = process::current_name();

@@ -16,7 +16,7 @@ use crate::{
     process,
     socket::{
         IPPROTO_MPTCP, IPPROTO_TCP, entry, has_states, protocol, refresh, shown_protocol, state,
-        tell, tell_new_or_update,
+        tell,
     },
 };
 
@@ -64,7 +64,7 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
         return;
     };
     // SAFETY: a live map value; the fields are readable in post_bind.
-    let (protocol, was_told) = unsafe {
+    let protocol = unsafe {
         (*entry).family = (*sock).family as u16;
         (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).local_port = (*sock).src_port as u16;
@@ -75,10 +75,10 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
         if (*entry).netns == 0 {
             (*entry).netns = netns;
         }
-        ((*entry).protocol, (*entry).epoch != 0)
+        (*entry).protocol
     };
     if !has_states(protocol) {
-        tell_new_or_update(id, entry, was_told);
+        tell(id, entry, RecordKind::Socket);
     }
 }
 
@@ -89,19 +89,14 @@ pub fn released(id: u64) {
         return;
     };
     // SAFETY: a live map value.
-    let (protocol, state, closed, was_told) = unsafe {
+    let (protocol, state, closed) = unsafe {
         (*entry).released = 1;
-        (
-            (*entry).protocol,
-            (*entry).state,
-            (*entry).closed,
-            (*entry).epoch != 0,
-        )
+        ((*entry).protocol, (*entry).state, (*entry).closed)
     };
     if has_states(protocol) && closed == 0 && state != state::CLOSE {
         return; // its FIN is still to be sent; the state change tells
     }
-    end(id, entry, was_told);
+    end(id, entry);
 }
 
 /// The kernel gives up a TCP socket: no call will use it again. Heard only where no cgroup hook tells its release.
@@ -113,17 +108,17 @@ pub fn destroyed(sk: Address) -> Option<()> {
     take_alias(sk);
     let entry = SOCKETS.get_ptr_mut(id)?;
     // SAFETY: a live map value.
-    let (was_released, may_go_on, was_told) = unsafe {
+    let (was_released, may_go_on) = unsafe {
         let was_released = (*entry).released != 0;
         (*entry).released = 1;
         let is_open = (*entry).closed == 0 && (*entry).state != state::CLOSE;
         // Of two children of one request, see `state_changed`, the other one has the same cookie.
         let may_go_on = is_open && !is_alias(id) && GIVES_COOKIES.load() != 0;
-        (was_released, may_go_on, (*entry).epoch != 0)
+        (was_released, may_go_on)
     };
     // One that was released had its end with its last change of state.
     if !was_released && !may_go_on {
-        end(id, entry, was_told);
+        end(id, entry);
     }
     Some(())
 }
@@ -131,8 +126,9 @@ pub fn destroyed(sk: Address) -> Option<()> {
 /// Ends a socket's entry. User space deletes what it was told of, after a last look; the rest
 /// goes at once.
 #[inline(always)]
-fn end(id: u64, entry: *mut SocketState, was_told: bool) {
-    if was_told {
+fn end(id: u64, entry: *mut SocketState) {
+    // SAFETY: a live map value.
+    if unsafe { (*entry).epoch } != 0 {
         tell(id, entry, RecordKind::SocketEnd);
     } else {
         let _ = SOCKETS.remove(id);
@@ -153,12 +149,11 @@ pub fn accepted(sk: Address) -> Option<()> {
     let entry = entry(id)?;
     refresh(sk, common, protocol, entry);
     // SAFETY: a live map value.
-    let was_told = unsafe {
+    unsafe {
         (*entry).owner = owner;
         (*entry).direction = direction::INBOUND;
-        (*entry).epoch != 0
-    };
-    tell_new_or_update(id, entry, was_told);
+    }
+    tell(id, entry, RecordKind::Socket);
     Some(())
 }
 
@@ -225,7 +220,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         None
     };
     // SAFETY: a live map value.
-    let (is_last, was_told) = unsafe {
+    let is_last = unsafe {
         if let Some(caller) = caller
             && (*entry).owner.tgid == 0
         {
@@ -250,8 +245,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
             (*entry).closed = 1;
             (*entry).error = error;
         }
-        let is_last = (*entry).released != 0 || is_alias(id) && !hears_release(protocol);
-        (is_last, (*entry).epoch != 0)
+        (*entry).released != 0 || is_alias(id) && !hears_release(protocol)
     };
     // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` tells it then.
     let is_early = new == state::SYN_SENT
@@ -259,11 +253,11 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         && protocol == IPPROTO_TCP
         && GIVES_COOKIES.load() != 0;
     match new {
-        state::CLOSE if is_last => end(id, entry, was_told),
+        state::CLOSE if is_last => end(id, entry),
         state::SYN_SENT if is_early => {}
         // Of the states in between, the next update tells.
         state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
-            tell_new_or_update(id, entry, was_told);
+            tell(id, entry, RecordKind::Socket);
         }
         _ => {}
     }
@@ -278,15 +272,14 @@ pub fn connects(id: u64, local: IpAddress, local_port: u16) {
         return;
     };
     // SAFETY: a live map value.
-    let was_told = unsafe {
+    unsafe {
         if (*entry).epoch != 0 && (*entry).local_port == local_port {
             return; // it was bound before, and told
         }
         (*entry).local = local;
         (*entry).local_port = local_port;
-        (*entry).epoch != 0
-    };
-    tell_new_or_update(id, entry, was_told);
+    }
+    tell(id, entry, RecordKind::Socket);
 }
 
 /// Keeps the port of a connection that closes before anybody learned it. `tcp_set_state` gives the port back

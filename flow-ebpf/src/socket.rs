@@ -180,9 +180,7 @@ pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: P
         }
     }
     refresh(sk, common, protocol, entry);
-    // SAFETY: as above.
-    let was_told = unsafe { (*entry).epoch } != 0;
-    tell_new_or_update(id, entry, was_told);
+    tell(id, entry, RecordKind::Socket);
 }
 
 /// Copies what the kernel knows of a socket into its entry.
@@ -314,14 +312,8 @@ unsafe fn identify(entry: *mut SocketState, sock: *const bpf_sock) {
 #[inline(always)]
 pub fn tell_packet(id: u64, entry: *mut SocketState) {
     // SAFETY: a live map value.
-    let last = unsafe { (*entry).epoch };
-    if last != epoch() {
-        let kind = if last == 0 {
-            RecordKind::SocketNew
-        } else {
-            RecordKind::SocketUpdate
-        };
-        tell(id, entry, kind);
+    if unsafe { (*entry).epoch } != epoch() {
+        tell(id, entry, RecordKind::Socket);
     }
 }
 
@@ -343,16 +335,6 @@ pub unsafe fn address6(words: *const [u32; 4]) -> IpAddress {
     };
     // SAFETY: sixteen bytes of integers are sixteen bytes.
     unsafe { core::mem::transmute::<[u32; 4], IpAddress>(address) }
-}
-
-#[inline(always)]
-pub fn tell_new_or_update(id: u64, entry: *mut SocketState, was_told: bool) {
-    let kind = if was_told {
-        RecordKind::SocketUpdate
-    } else {
-        RecordKind::SocketNew
-    };
-    tell(id, entry, kind);
 }
 
 /// Sends a copy of an entry to user space.

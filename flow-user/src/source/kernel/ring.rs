@@ -52,8 +52,8 @@ unsafe impl Plain for ExecFixed {}
 pub fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let header: RecordHeader = read(bytes)?;
     Some(match RecordKind::from_u32(header.kind)? {
-        RecordKind::AppNew | RecordKind::AppUpdate => Record::App(read(bytes)?),
-        RecordKind::SocketNew | RecordKind::SocketUpdate => Record::Socket {
+        RecordKind::App => Record::App(read(bytes)?),
+        RecordKind::Socket => Record::Socket {
             record: read(bytes)?,
             ended: false,
         },
