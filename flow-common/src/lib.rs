@@ -20,7 +20,10 @@ macro_rules! plain {
 pub mod interface;
 pub mod limits;
 pub mod loss;
+pub mod protocol;
 pub mod record;
+pub mod socket_id;
+pub mod tcp_state;
 pub mod traffic;
 
 pub use interface::{

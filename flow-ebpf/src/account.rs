@@ -7,6 +7,7 @@ use flow_common::{
     AppCounters, AppKey, InterfaceCounters, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind,
     SocketState,
     interface::{Class, Direction},
+    protocol,
     record::AppRecord,
     traffic::app_kind,
 };
@@ -95,7 +96,7 @@ pub fn app(
         _ => {
             let protocol = socket::protocol(sk);
             let is_inet = is_inet(common.family());
-            if is_inet && socket::has_stream(protocol) {
+            if is_inet && protocol::has_stream(protocol) {
                 if bytes == 0 {
                     return;
                 }
@@ -104,7 +105,7 @@ pub fn app(
                 if !asked {
                     name_remote(&mut key, own_peer(common), common);
                 }
-                if !socket::has_ports(protocol) {
+                if !protocol::has_ports(protocol) {
                     // Calls may name one; nobody looks at it.
                     key.remote_port = 0;
                     if key.remote_known == 0 && way == Way::Received {
@@ -243,9 +244,9 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters)
     let protocol = socket::protocol(sk);
     let kind = if !is_inet(common.family()) || key.cookie != common.cookie() {
         app_kind::UNKNOWN
-    } else if socket::has_stream(protocol) {
+    } else if protocol::has_stream(protocol) {
         app_kind::STREAM
-    } else if socket::has_ports(protocol) {
+    } else if protocol::has_ports(protocol) {
         app_kind::DATAGRAM
     } else {
         app_kind::PORTLESS

@@ -1,12 +1,12 @@
 //! Which socket is it? Its cookie, or an alias where it has none of its own.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_smp_processor_id};
+use flow_common::{protocol, socket_id::ALIAS_BIT, tcp_state};
 
 use crate::{
     kernel::{Address, GIVES_COOKIES, SockCommon},
     maps::ALIASES,
     process,
-    socket::{self, IPPROTO_MPTCP, state},
 };
 
 /// The identity of a socket that has no cookie of its own.
@@ -17,9 +17,6 @@ pub struct Alias {
     /// 1 once the socket closed: what is at its address next is another one.
     closed: u64,
 }
-
-/// Set in every alias, and in no cookie.
-const ALIAS_BIT: u64 = 1 << 63;
 
 /// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
 /// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
@@ -33,10 +30,10 @@ pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
 #[inline(always)]
 pub fn known_id(sk: Address, common: &SockCommon, protocol: u16) -> Option<u64> {
     let cookie = common.cookie();
-    let cookie = (cookie != 0 && has_own_cookie(protocol)).then_some(cookie);
+    let cookie = (cookie != 0 && protocol::has_own_cookie(protocol)).then_some(cookie);
     // Where no program gives cookies, somebody may still ask for one at any time (`ss` does, and Flow for
     // listeners). Of other protocols no hook would tell that another socket is at the address.
-    let keeps_alias = GIVES_COOKIES.load() == 0 && socket::has_states(protocol);
+    let keeps_alias = GIVES_COOKIES.load() == 0 && protocol::has_states(protocol);
     if keeps_alias || cookie.is_none() {
         alias(sk).or(cookie)
     } else {
@@ -57,12 +54,6 @@ pub fn take_alias(sk: Address) -> Option<u64> {
     let id = alias(sk)?;
     let _ = ALIASES.remove(sk);
     Some(id)
-}
-
-/// Whether a protocol's sockets have a cookie that no other socket has.
-#[inline(always)]
-pub fn has_own_cookie(protocol: u16) -> bool {
-    protocol != IPPROTO_MPTCP
 }
 
 #[inline(always)]
@@ -86,15 +77,9 @@ pub fn note_state(sk: Address, new_state: u8) -> bool {
     };
     // SAFETY: a live map value.
     let alias = unsafe { &mut *alias };
-    if new_state == state::CLOSE {
+    if new_state == tcp_state::CLOSE {
         alias.closed = 1;
         return false;
     }
     alias.closed != 0
-}
-
-/// Whether an identity is an alias.
-#[inline(always)]
-pub fn is_alias(id: u64) -> bool {
-    id & ALIAS_BIT != 0
 }

@@ -4,15 +4,13 @@ use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::bpf_get_socket_cookie,
 };
-use flow_common::{Class, LinkLayout};
+use flow_common::{Class, LinkLayout, tcp_state};
 
 use crate::{
     kernel::{AF_PACKET, is_inet},
     maps::{LINKS, SOCKETS},
     packet::{self, Packet},
-    skb,
-    socket::{self, state},
-    stack,
+    skb, socket, stack,
 };
 
 const ETH_P_IP: u16 = 0x0800;
@@ -183,9 +181,9 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
         if is_inet(family) {
             let is_kernels = match state {
                 // No full sockets (`sk_fullsock`).
-                state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE => true,
+                tcp_state::TIME_WAIT | tcp_state::NEW_SYN_RECV | tcp_state::BOUND_INACTIVE => true,
                 // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
-                state::CLOSE => may_be_raw(sk) && socket::is_raw(sk) && !is_known(skb),
+                tcp_state::CLOSE => may_be_raw(sk) && socket::is_raw(sk) && !is_known(skb),
                 _ => false,
             };
             return if is_kernels {

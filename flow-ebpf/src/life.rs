@@ -3,10 +3,13 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::bpf_sock;
-use flow_common::{IpAddress, ProcessKey, RecordKind, SocketState, traffic::direction};
+use flow_common::{
+    IpAddress, ProcessKey, RecordKind, SocketState, protocol, socket_id::is_alias, tcp_state,
+    traffic::direction,
+};
 
 use crate::{
-    identity::{has_own_cookie, id, is_alias, known_id, note_state, take_alias},
+    identity::{id, known_id, note_state, take_alias},
     kernel::{
         self, Address, CGROUP_LIVES, GIVES_COOKIES, INET_SPORT, SK_ERR, SK_KERN_SOCK,
         SK_KERN_SOCK_BIT, SK_SOCKET, SockCommon,
@@ -14,10 +17,7 @@ use crate::{
     logging,
     maps::SOCKETS,
     process,
-    socket::{
-        IPPROTO_MPTCP, IPPROTO_TCP, entry, has_states, protocol, refresh, shown_protocol, state,
-        tell,
-    },
+    socket::{self, entry, refresh, shown_protocol, tell},
 };
 
 /// A process made a socket. Nothing is told yet: most sockets are of no interest until they are
@@ -77,7 +77,7 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
         }
         (*entry).protocol
     };
-    if !has_states(protocol) {
+    if !protocol::has_states(protocol) {
         tell(id, entry, RecordKind::Socket);
     }
 }
@@ -93,7 +93,7 @@ pub fn released(id: u64) {
         (*entry).released = 1;
         ((*entry).protocol, (*entry).state, (*entry).closed)
     };
-    if has_states(protocol) && closed == 0 && state != state::CLOSE {
+    if protocol::has_states(protocol) && closed == 0 && state != tcp_state::CLOSE {
         return; // its FIN is still to be sent; the state change tells
     }
     end(id, entry);
@@ -104,14 +104,14 @@ pub fn released(id: u64) {
 pub fn destroyed(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
-    let id = known_id(sk, common, IPPROTO_TCP)?;
+    let id = known_id(sk, common, protocol::TCP)?;
     take_alias(sk);
     let entry = SOCKETS.get_ptr_mut(id)?;
     // SAFETY: a live map value.
     let (was_released, may_go_on) = unsafe {
         let was_released = (*entry).released != 0;
         (*entry).released = 1;
-        let is_open = (*entry).closed == 0 && (*entry).state != state::CLOSE;
+        let is_open = (*entry).closed == 0 && (*entry).state != tcp_state::CLOSE;
         // Of two children of one request, see `state_changed`, the other one has the same cookie.
         let may_go_on = is_open && !is_alias(id) && GIVES_COOKIES.load() != 0;
         (was_released, may_go_on)
@@ -144,7 +144,7 @@ pub fn accepted(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
     let owner = process::current()?;
-    let protocol = protocol(sk);
+    let protocol = socket::protocol(sk);
     let id = id(sk, common, protocol);
     let entry = entry(id)?;
     refresh(sk, common, protocol, entry);
@@ -177,22 +177,22 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     } = change;
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
-    let protocol = protocol(sk);
-    if old == state::LISTEN && new == state::SYN_RECV {
+    let protocol = socket::protocol(sk);
+    if old == tcp_state::LISTEN && new == tcp_state::SYN_RECV {
         // A child that is just being made, with its listener's cookie still (`inet_csk_clone_lock`).
         forget(sk);
         return None;
     }
-    if common.cookie() == 0 && protocol == IPPROTO_TCP && GIVES_COOKIES.load() != 0 {
+    if common.cookie() == 0 && protocol == protocol::TCP && GIVES_COOKIES.load() != 0 {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
-    if old == state::SYN_RECV && new == state::CLOSE && has_no_release(sk) {
+    if old == tcp_state::SYN_RECV && new == tcp_state::CLOSE && has_no_release(sk) {
         // Two CPUs may each make a child of one request, with the request's cookie, and the second one
         // is thrown away (`inet_ehash_nolisten`): the first goes on.
         return None;
     }
     let may_have_alias =
-        GIVES_COOKIES.load() == 0 || !has_own_cookie(protocol) || common.cookie() == 0;
+        GIVES_COOKIES.load() == 0 || !protocol::has_own_cookie(protocol) || common.cookie() == 0;
     if may_have_alias && note_state(sk, new) {
         forget(sk);
     }
@@ -204,17 +204,17 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let entry = entry(id)?;
     let error: u32 = kernel::read(sk, &SK_ERR).unwrap_or(0);
     refresh(sk, common, protocol, entry);
-    if new == state::SYN_SENT && common.local_port() == 0 {
+    if new == tcp_state::SYN_SENT && common.local_port() == 0 {
         // It may have had a port for a connection that was refused.
         // SAFETY: a live map value.
         unsafe { (*entry).local_port = 0 };
     }
-    if new == state::CLOSE {
+    if new == tcp_state::CLOSE {
         keep_port(sk, common, entry);
     }
-    let is_orphan = new == state::CLOSE && has_no_release(sk);
+    let is_orphan = new == tcp_state::CLOSE && has_no_release(sk);
     // These states begin in the call of a process.
-    let caller = if new == state::SYN_SENT || new == state::LISTEN {
+    let caller = if new == tcp_state::SYN_SENT || new == tcp_state::LISTEN {
         process::current()
     } else {
         None
@@ -231,32 +231,32 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         }
         // The tracepoint comes before the new state is stored.
         (*entry).state = new;
-        if new == state::SYN_SENT {
+        if new == tcp_state::SYN_SENT {
             (*entry).direction = direction::OUTBOUND;
             (*entry).closed = 0; // a socket may connect again after it was refused
         }
-        if old == state::SYN_RECV
-            && new == state::ESTABLISHED
+        if old == tcp_state::SYN_RECV
+            && new == tcp_state::ESTABLISHED
             && (*entry).direction == direction::UNKNOWN
         {
             (*entry).direction = direction::INBOUND;
         }
-        if new == state::CLOSE {
+        if new == tcp_state::CLOSE {
             (*entry).closed = 1;
             (*entry).error = error;
         }
         (*entry).released != 0 || is_alias(id) && !hears_release(protocol)
     };
     // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` tells it then.
-    let is_early = new == state::SYN_SENT
+    let is_early = new == tcp_state::SYN_SENT
         && common.local_port() == 0
-        && protocol == IPPROTO_TCP
+        && protocol == protocol::TCP
         && GIVES_COOKIES.load() != 0;
     match new {
-        state::CLOSE if is_last => end(id, entry),
-        state::SYN_SENT if is_early => {}
+        tcp_state::CLOSE if is_last => end(id, entry),
+        tcp_state::SYN_SENT if is_early => {}
         // Of the states in between, the next update tells.
-        state::CLOSE | state::SYN_SENT | state::ESTABLISHED | state::LISTEN => {
+        tcp_state::CLOSE | tcp_state::SYN_SENT | tcp_state::ESTABLISHED | tcp_state::LISTEN => {
             tell(id, entry, RecordKind::Socket);
         }
         _ => {}
@@ -313,9 +313,9 @@ fn forget(sk: Address) {
 #[inline(always)]
 fn hears_release(protocol: u16) -> bool {
     if CGROUP_LIVES.load() == 0 {
-        protocol == IPPROTO_TCP
+        protocol == protocol::TCP
     } else {
-        protocol == IPPROTO_MPTCP
+        protocol == protocol::MPTCP
     }
 }
 
@@ -325,7 +325,7 @@ fn has_state(id: u64, state: u8) -> bool {
     let entry = SOCKETS.get_ptr(id);
     // SAFETY: a live map value.
     entry.map_or(
-        state == state::CLOSE,
+        state == tcp_state::CLOSE,
         |entry| unsafe { (*entry).state } == state,
     )
 }

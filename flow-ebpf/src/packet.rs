@@ -3,6 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use flow_common::protocol;
 
 use crate::{
     interface::is_ipv4,
@@ -10,8 +11,8 @@ use crate::{
     skb::{self, TransportKind},
 };
 
-const IPPROTO_TCP: u8 = 6;
-pub const IPPROTO_UDP: u8 = 17;
+const IPPROTO_TCP: u8 = protocol::TCP as u8;
+pub const IPPROTO_UDP: u8 = protocol::UDP as u8;
 /// What WireGuard fills packets up to (`MESSAGE_PADDING_MULTIPLE`).
 const PAD: u64 = 16;
 const UDP_HEADER: u32 = 8;

@@ -11,7 +11,10 @@
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
-use flow_common::{IpAddress, SocketState};
+use flow_common::{
+    IpAddress, SocketState,
+    protocol::{has_ports, has_states},
+};
 
 use crate::{
     account::{Peer, Way},
@@ -19,7 +22,6 @@ use crate::{
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
     maps::{CALLS, HEARD},
     process,
-    socket::{has_ports, has_states},
 };
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);

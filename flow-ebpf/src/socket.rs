@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_fullsock,
 };
 use flow_common::{
-    IpAddress, Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET,
-    record::SocketRecord, traffic::direction,
+    IpAddress, Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET, protocol,
+    record::SocketRecord, tcp_state, traffic::direction,
 };
 
 use crate::{
@@ -20,26 +20,7 @@ use crate::{
     process,
 };
 
-pub const IPPROTO_TCP: u16 = 6;
-pub const IPPROTO_UDP: u16 = 17;
-const IPPROTO_UDPLITE: u16 = 136;
-const IPPROTO_DCCP: u16 = 33;
-const IPPROTO_SCTP: u16 = 132;
-const IPPROTO_RAW: u16 = 255;
-pub const IPPROTO_MPTCP: u16 = 262;
 pub const SOCK_RAW: u32 = 3;
-
-/// States of `include/net/tcp_states.h`.
-pub mod state {
-    pub const ESTABLISHED: u8 = 1;
-    pub const SYN_SENT: u8 = 2;
-    pub const SYN_RECV: u8 = 3;
-    pub const TIME_WAIT: u8 = 6;
-    pub const CLOSE: u8 = 7;
-    pub const LISTEN: u8 = 10;
-    pub const NEW_SYN_RECV: u8 = 12;
-    pub const BOUND_INACTIVE: u8 = 13;
-}
 
 static NO_SOCKET: SocketState = SocketState {
     wire_tx_bytes: 0,
@@ -68,37 +49,19 @@ static NO_SOCKET: SocketState = SocketState {
     remotes: 0,
     guarded: 0,
     zone: 0,
-    state: state::CLOSE,
+    state: tcp_state::CLOSE,
     direction: direction::UNKNOWN,
     released: 0,
     closed: 0,
 };
-
-/// Whether a protocol's sockets go through TCP's states before they are gone.
-#[inline(always)]
-pub fn has_states(protocol: u16) -> bool {
-    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP || protocol == IPPROTO_SCTP
-}
-
-/// Whether a socket's bytes have no boundaries between them.
-#[inline(always)]
-pub fn has_stream(protocol: u16) -> bool {
-    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
-}
 
 /// Whether a socket's protocol has a sendpage of its own, before 6.5: TCP, and UDP over IPv4. For others
 /// `inet_sendpage` goes on to `inet_sendmsg`, which counts.
 #[inline(always)]
 pub fn has_sendpage(sk: Address) -> bool {
     let protocol = protocol(sk);
-    let is_udp = protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
-    protocol == IPPROTO_TCP || is_udp && kernel::read(sk, &SKC_FAMILY) == Some(AF_INET)
-}
-
-/// Whether a protocol's packets name ports.
-#[inline(always)]
-pub fn has_ports(protocol: u16) -> bool {
-    has_states(protocol) || matches!(protocol, IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_DCCP)
+    let is_udp = protocol == protocol::UDP || protocol == protocol::UDPLITE;
+    protocol == protocol::TCP || is_udp && kernel::read(sk, &SKC_FAMILY) == Some(AF_INET)
 }
 
 /// The protocol of a socket; see [`shown_protocol`].
@@ -117,8 +80,8 @@ pub fn protocol(sk: Address) -> u16 {
 /// A raw socket of a protocol with ports has neither these nor its states: it is one of raw IP.
 #[inline(always)]
 pub fn shown_protocol(kind: u32, protocol: u16) -> u16 {
-    if kind == SOCK_RAW && has_ports(protocol) {
-        IPPROTO_RAW
+    if kind == SOCK_RAW && protocol::has_ports(protocol) {
+        protocol::RAW
     } else {
         protocol
     }
@@ -197,7 +160,7 @@ pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut Sock
             (*entry).local_port = common.local_port();
             (*entry).local = common.local();
         }
-        if common.remote_port() != 0 || !has_states(protocol) {
+        if common.remote_port() != 0 || !protocol::has_states(protocol) {
             (*entry).remote_port = common.remote_port();
             (*entry).remote = common.remote();
             (*entry).zone = common.zone();
@@ -205,7 +168,7 @@ pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut Sock
         if (*entry).netns == 0 {
             (*entry).netns = common.netns();
         }
-        if protocol == IPPROTO_TCP {
+        if protocol == protocol::TCP {
             // srtt_us is kept times eight.
             (*entry).rtt_us = kernel::read::<u32>(sk, &TCP_SRTT_US).unwrap_or(0) >> 3;
             (*entry).min_rtt_us = kernel::read(sk, &TCP_MIN_RTT).unwrap_or(0);
@@ -270,7 +233,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
         (*entry).ifindex = ifindex;
         (*entry).netns = netns(sock);
         identify(entry, sock);
-        if (*entry).state == state::CLOSE && has_states((*entry).protocol) {
+        if (*entry).state == tcp_state::CLOSE && protocol::has_states((*entry).protocol) {
             // The last packet of a socket that was deleted: nothing else will end it.
             (*entry).released = 1;
             (*entry).closed = 1;

@@ -10,6 +10,7 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use flow_common::{
     Class, Direction, ForeignKey, InterfaceCounters, LinkLayout,
     interface::{foreign, kinds, link, stacking},
+    tcp_state,
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     kernel::HOST_NETNS,
     maps::{FOREIGN, FOREIGN_SEEN, LINKS, PASSING, QUEUED, STACKING},
     packet::{self, Packet},
-    socket::{self, state},
+    socket,
 };
 
 /// The packets that passed last on a CPU.
@@ -268,7 +269,7 @@ pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
     let host = HOST_NETNS.load();
     let is_full = !matches!(
         socket_state,
-        state::TIME_WAIT | state::NEW_SYN_RECV | state::BOUND_INACTIVE
+        tcp_state::TIME_WAIT | tcp_state::NEW_SYN_RECV | tcp_state::BOUND_INACTIVE
     );
     if is_full && let Some(passing) = PASSING.get_ptr(0) {
         // SAFETY: a live map value, this CPU's own.

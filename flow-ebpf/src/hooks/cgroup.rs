@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie},
     programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
 };
-use flow_common::{Class, IpAddress, Loss};
+use flow_common::{Class, IpAddress, Loss, protocol};
 
 use crate::{
     account::{self, Peer, Taker, Way},
@@ -83,7 +83,7 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     let (cookie, family) = addressed(ctx);
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
-    if !identity::has_own_cookie(protocol as u16) {
+    if !protocol::has_own_cookie(protocol as u16) {
         return None;
     }
     let owner = process::current()?;
@@ -176,7 +176,7 @@ fn family(ctx: &SockContext) -> u16 {
 fn has_own_cookie(ctx: &SockContext) -> bool {
     // SAFETY: a field of the context.
     let protocol = unsafe { (*ctx.sock).protocol };
-    identity::has_own_cookie(protocol as u16)
+    protocol::has_own_cookie(protocol as u16)
 }
 
 /// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
@@ -234,9 +234,9 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
             // SAFETY: a live map value.
             let protocol = unsafe { (*entry).protocol };
             // TCP makes none: it asks for the path's MTU first.
-            if protocol != socket::IPPROTO_TCP {
+            if protocol != protocol::TCP {
                 packet = match way {
-                    Way::Sent => packet.fragmented(skb, protocol == socket::IPPROTO_UDP),
+                    Way::Sent => packet.fragmented(skb, protocol == protocol::UDP),
                     Way::Received if sight::has_seen(FRAGMENTS) => {
                         stack::unfollowed_packet(packet.reassembled(skb))
                     }

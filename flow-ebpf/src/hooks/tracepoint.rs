@@ -1,6 +1,7 @@
 //! Raw tracepoints: lengths of sends and receives, states of sockets, lives of processes.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
+use flow_common::protocol;
 
 use super::{moved, takes_nothing};
 use crate::{
@@ -22,7 +23,7 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
     // The flags of a send are not passed on by the kernel.
     if result < 0 || way == Way::Received && takes_nothing(flags) {
         // Another call of this thread must not find its note.
-        if !socket::has_stream(socket::protocol(sk)) {
+        if !protocol::has_stream(socket::protocol(sk)) {
             calls::take(bpf_get_current_pid_tgid());
         }
         return;

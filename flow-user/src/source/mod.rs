@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod mountinfo;
 pub mod netlink;
 pub mod netns;
+pub mod numbers;
 pub mod proc;
 pub mod seed;
 pub mod sock_destroy;

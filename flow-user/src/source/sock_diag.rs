@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use flow_common::IpAddress;
+use flow_common::{IpAddress, protocol, tcp_state};
 
-use super::netlink::{Netlink, attributes, push_attribute, u32_at};
+use super::{
+    netlink::{Netlink, attributes, push_attribute, u32_at},
+    numbers,
+};
 use crate::event::{Backlog, Protocol, SocketCookie, State, TcpFacts};
 
 /// A socket as the kernel lists it. Its cookie is the one that programs in the kernel see; listing
@@ -43,19 +46,19 @@ pub struct Kind {
 
 /// Every kind of sockets that Flow lists.
 pub const KINDS: [Kind; 13] = [
-    ip("tcp", libc::AF_INET, libc::IPPROTO_TCP, true),
-    ip("tcp6", libc::AF_INET6, libc::IPPROTO_TCP, true),
-    ip("udp", libc::AF_INET, libc::IPPROTO_UDP, true),
-    ip("udp6", libc::AF_INET6, libc::IPPROTO_UDP, true),
-    ip("raw", libc::AF_INET, libc::IPPROTO_RAW, true),
-    ip("raw6", libc::AF_INET6, libc::IPPROTO_RAW, true),
+    ip("tcp", libc::AF_INET, protocol::TCP, true),
+    ip("tcp6", libc::AF_INET6, protocol::TCP, true),
+    ip("udp", libc::AF_INET, protocol::UDP, true),
+    ip("udp6", libc::AF_INET6, protocol::UDP, true),
+    ip("raw", libc::AF_INET, protocol::RAW, true),
+    ip("raw6", libc::AF_INET6, protocol::RAW, true),
     ip("packet", libc::AF_PACKET, 0, true),
-    ip("mptcp", libc::AF_INET, IPPROTO_MPTCP, false),
-    ip("mptcp6", libc::AF_INET6, IPPROTO_MPTCP, false),
-    ip("sctp", libc::AF_INET, libc::IPPROTO_SCTP, false),
-    ip("sctp6", libc::AF_INET6, libc::IPPROTO_SCTP, false),
-    ip("udplite", libc::AF_INET, libc::IPPROTO_UDPLITE, false),
-    ip("udplite6", libc::AF_INET6, libc::IPPROTO_UDPLITE, false),
+    ip("mptcp", libc::AF_INET, protocol::MPTCP, false),
+    ip("mptcp6", libc::AF_INET6, protocol::MPTCP, false),
+    ip("sctp", libc::AF_INET, protocol::SCTP, false),
+    ip("sctp6", libc::AF_INET6, protocol::SCTP, false),
+    ip("udplite", libc::AF_INET, protocol::UDPLITE, false),
+    ip("udplite6", libc::AF_INET6, protocol::UDPLITE, false),
 ];
 
 /// Whether TCP sockets can be listed here, without listing any.
@@ -106,7 +109,7 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
 pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)>> {
     let mut found = Vec::new();
     for kind in [KINDS[0], KINDS[1]] {
-        let mut request = inet_request(kind, 1 << TCP_LISTEN);
+        let mut request = inet_request(kind, 1 << tcp_state::LISTEN);
         request[EXTENSIONS] |= 1 << (INET_DIAG_SKMEMINFO - 1);
         let listed = netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
             backlog(message.body)
@@ -137,11 +140,8 @@ fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
 
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const PACKET_SHOW_INFO: u32 = 1;
-const IPPROTO_MPTCP: i32 = 262;
-const TCP_TIME_WAIT: u32 = 6;
-const TCP_LISTEN: u32 = 10;
 /// States of sockets that somebody may own.
-pub(super) const OWNED: u32 = !(1 << TCP_TIME_WAIT);
+pub(super) const OWNED: u32 = !(1 << tcp_state::TIME_WAIT);
 /// Attribute of a request: the protocol, where eight bits are too few for it.
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
@@ -161,11 +161,11 @@ pub(super) const INET_ID: Range<usize> = 4..52;
 const PACKET_DIAG_INFO: u16 = 0;
 const PACKET_DIAG_UID: u16 = 5;
 
-const fn ip(name: &'static str, family: i32, protocol: i32, usual: bool) -> Kind {
+const fn ip(name: &'static str, family: i32, protocol: u16, usual: bool) -> Kind {
     Kind {
         name,
         family: family as u8,
-        protocol: protocol as u16,
+        protocol,
         usual,
     }
 }
@@ -173,7 +173,7 @@ const fn ip(name: &'static str, family: i32, protocol: i32, usual: bool) -> Kind
 /// `inet_diag_req_v2` for any addresses, in the states of the mask.
 pub(super) fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
     let protocol = u8::try_from(kind.protocol);
-    let wants_tcp_info = i32::from(kind.protocol) == libc::IPPROTO_TCP;
+    let wants_tcp_info = kind.protocol == protocol::TCP;
     let extensions = if wants_tcp_info {
         1 << (INET_DIAG_INFO - 1)
     } else {
@@ -198,12 +198,15 @@ pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
     let attribute = |kind| attributes().find(|(other, _)| *other == kind);
     let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
     let [family, state, ..] = *fixed;
-    let is_raw = i32::from(protocol) == libc::IPPROTO_RAW;
+    let is_raw = protocol == protocol::RAW;
     let protocol = if is_raw {
         let number = attribute(INET_DIAG_PROTOCOL).and_then(|(_, value)| value.first().copied());
-        raw_protocol(number)
+        let named = number.and_then(|number| numbers::protocol(number.into()));
+        named
+            .filter(|protocol| matches!(protocol, Protocol::Icmp | Protocol::Icmp6))
+            .unwrap_or(Protocol::Raw)
     } else {
-        named_protocol(protocol)?
+        numbers::protocol(protocol)?
     };
     // A raw socket's "port" is its protocol.
     let port = |offset: usize| {
@@ -226,7 +229,7 @@ pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
         protocol,
         local,
         remote: has_remote.then_some(remote),
-        state: named_state(protocol, state)?,
+        state: numbers::state(protocol, state)?,
         uid: u32_at(fixed, 64)?,
         ifindex,
         tcp,
@@ -276,52 +279,6 @@ fn zoned(ip: IpAddr, port: u16, bound_to: u32) -> SocketAddr {
         }
         _ => SocketAddr::new(ip, port),
     }
-}
-
-fn named_protocol(number: u16) -> Option<Protocol> {
-    Some(match i32::from(number) {
-        libc::IPPROTO_TCP => Protocol::Tcp,
-        libc::IPPROTO_UDP => Protocol::Udp,
-        libc::IPPROTO_UDPLITE => Protocol::Udplite,
-        libc::IPPROTO_SCTP => Protocol::Sctp,
-        IPPROTO_MPTCP => Protocol::Mptcp,
-        _ => return None,
-    })
-}
-
-fn raw_protocol(number: Option<u8>) -> Protocol {
-    match number.map(i32::from) {
-        Some(libc::IPPROTO_ICMP) => Protocol::Icmp,
-        Some(libc::IPPROTO_ICMPV6) => Protocol::Icmp6,
-        _ => Protocol::Raw,
-    }
-}
-
-/// States as in the kernel's `include/net/tcp_states.h`, which other protocols borrow.
-fn named_state(protocol: Protocol, state: u8) -> Option<State> {
-    if !protocol.has_tcp_states() {
-        return Some(if state == 1 {
-            State::Established
-        } else {
-            State::Unconnected
-        });
-    }
-    Some(match state {
-        1 => State::Established,
-        2 => State::SynSent,
-        // A request that has not become a socket yet counts as one that is being made.
-        3 | 12 => State::SynReceived,
-        4 => State::FinWait1,
-        5 => State::FinWait2,
-        6 => State::TimeWait,
-        // 13: bound, and nothing more.
-        7 | 13 => State::Closed,
-        8 => State::CloseWait,
-        9 => State::LastAck,
-        10 => State::Listen,
-        11 => State::Closing,
-        _ => return None,
-    })
 }
 
 /// Reads the fields of `tcp_info` that Flow shows; an older kernel's is shorter.

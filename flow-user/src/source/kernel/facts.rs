@@ -20,7 +20,7 @@ use crate::{
         ProcessFact, ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts,
         WireTotals,
     },
-    source::{proc::process_start, seed::SeedSocket},
+    source::{numbers, proc::process_start, seed::SeedSocket},
 };
 
 /// A process's identity; the kernel's start time rounded to what `/proc` can tell.
@@ -87,7 +87,7 @@ pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
         protocol,
         local,
         remote: has_remote.then(|| endpoint(socket.remote, remote_port, socket.zone)),
-        state: state(protocol, socket),
+        state: numbers::state(protocol, socket.state).unwrap_or(State::Closed),
         direction: match socket.direction {
             direction::OUTBOUND => Some(Direction::Outbound),
             direction::INBOUND => Some(Direction::Inbound),
@@ -140,12 +140,12 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
             _ => 0,
         },
         family: family as u16,
-        protocol: protocol_number(socket.protocol) as u16,
+        protocol: numbers::protocol_number(socket.protocol),
         netns: socket.netns.map_or(0, |netns| netns.0),
         ifindex: socket.ifindex.unwrap_or(0),
         // It counts as told: its event is made beside this entry.
         epoch: 1,
-        state: state_number(socket.state),
+        state: numbers::state_number(socket.state),
         direction: match socket.direction {
             Some(Direction::Outbound) => direction::OUTBOUND,
             Some(Direction::Inbound) => direction::INBOUND,
@@ -191,72 +191,7 @@ fn protocol(socket: &SocketState) -> Option<Protocol> {
     if socket.family == 0 {
         return None;
     }
-    Some(match i32::from(socket.protocol) {
-        libc::IPPROTO_TCP => Protocol::Tcp,
-        libc::IPPROTO_UDP => Protocol::Udp,
-        libc::IPPROTO_MPTCP => Protocol::Mptcp,
-        libc::IPPROTO_SCTP => Protocol::Sctp,
-        libc::IPPROTO_UDPLITE => Protocol::Udplite,
-        libc::IPPROTO_ICMP => Protocol::Icmp,
-        libc::IPPROTO_ICMPV6 => Protocol::Icmp6,
-        _ => Protocol::Raw,
-    })
-}
-
-/// A protocol's number, for those whose number is theirs alone.
-fn protocol_number(protocol: Protocol) -> i32 {
-    match protocol {
-        Protocol::Tcp => libc::IPPROTO_TCP,
-        Protocol::Udp => libc::IPPROTO_UDP,
-        Protocol::Mptcp => libc::IPPROTO_MPTCP,
-        Protocol::Sctp => libc::IPPROTO_SCTP,
-        Protocol::Udplite => libc::IPPROTO_UDPLITE,
-        Protocol::Icmp => libc::IPPROTO_ICMP,
-        Protocol::Icmp6 => libc::IPPROTO_ICMPV6,
-        Protocol::Raw => libc::IPPROTO_RAW,
-        Protocol::Packet => 0,
-    }
-}
-
-/// The reverse of [`state`].
-fn state_number(state: State) -> u8 {
-    match state {
-        State::Established => 1,
-        State::SynSent => 2,
-        State::SynReceived => 3,
-        State::FinWait1 => 4,
-        State::FinWait2 => 5,
-        State::TimeWait => 6,
-        State::Closed | State::Unconnected => 7,
-        State::CloseWait => 8,
-        State::LastAck => 9,
-        State::Listen => 10,
-        State::Closing => 11,
-    }
-}
-
-/// States of `include/net/tcp_states.h`.
-fn state(protocol: Protocol, socket: &SocketState) -> State {
-    if !protocol.has_tcp_states() {
-        return if socket.state == 1 {
-            State::Established
-        } else {
-            State::Unconnected
-        };
-    }
-    match socket.state {
-        1 => State::Established,
-        2 => State::SynSent,
-        3 | 12 => State::SynReceived,
-        4 => State::FinWait1,
-        5 => State::FinWait2,
-        6 => State::TimeWait,
-        8 => State::CloseWait,
-        9 => State::LastAck,
-        10 => State::Listen,
-        11 => State::Closing,
-        _ => State::Closed,
-    }
+    Some(numbers::protocol(socket.protocol).unwrap_or(Protocol::Raw))
 }
 
 /// Why a socket ended, from its last error.

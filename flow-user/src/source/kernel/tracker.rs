@@ -15,7 +15,10 @@ mod tests;
 
 use std::{fs, sync::Arc, time::Duration};
 
-use flow_common::{AppCounters, AppKey, ProcessKey, SocketState, record::ExitRecord};
+use flow_common::{
+    AppCounters, AppKey, ProcessKey, SocketState, protocol::has_states, record::ExitRecord,
+    socket_id::is_alias, tcp_state,
+};
 use foldhash::{HashMap, HashSet};
 use smallvec::SmallVec;
 
@@ -246,7 +249,7 @@ impl Tracker {
             }
             // Without states no hook tells the end.
             match counters.socket(key.cookie) {
-                Some(socket) if has_states(&socket) => {
+                Some(socket) if has_states(socket.protocol) => {
                     self.left.insert(key.cookie);
                 }
                 _ => self.ended.push(Ended {
@@ -410,7 +413,7 @@ impl Tracker {
         for (cookie, socket) in sockets {
             let may_have_ended = socket.released != 0
                 || socket.closed != 0
-                || socket.state == SYN_RECV
+                || socket.state == tcp_state::SYN_RECV
                 || self.left.contains(cookie);
             if !may_have_ended {
                 continue;
@@ -518,23 +521,10 @@ impl Tracker {
     }
 }
 
-/// Whether a socket's identity is not a cookie; see `flow_common::AppKey::cookie`.
-const fn is_alias(cookie: u64) -> bool {
-    cookie >> 63 == 1
-}
-
-/// The state of a connection in its handshake, as the kernel numbers it.
-const SYN_RECV: u8 = 3;
-
-/// Whether a socket goes through TCP's states before it is gone: of TCP, SCTP or MPTCP.
-const fn has_states(socket: &SocketState) -> bool {
-    matches!(socket.protocol, 6 | 132 | 262)
-}
-
 /// Whether nothing more can happen on a socket.
 fn has_ended(socket: &SocketState) -> bool {
-    const CLOSE: u8 = 7;
-    socket.released != 0 && (!has_states(socket) || socket.closed != 0 || socket.state == CLOSE)
+    socket.released != 0
+        && (!has_states(socket.protocol) || socket.closed != 0 || socket.state == tcp_state::CLOSE)
 }
 
 /// Tells counters. Those that are gone were told, when their socket closed.

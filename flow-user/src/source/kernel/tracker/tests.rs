@@ -16,7 +16,7 @@ const KEY: AppKey = AppKey {
     padding: 0,
 };
 
-const ALIAS: u64 = 1 << 63 | 9;
+const ALIAS: u64 = flow_common::socket_id::ALIAS_BIT | 9;
 
 fn maps(bytes: u64, socket: SocketState) -> Maps {
     let app = AppCounters {
@@ -229,7 +229,7 @@ fn without_room_for_sockets_nothing_is_deleted() {
 fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
     let closed = SocketState { closed: 1, ..tcp() };
     let in_handshake = SocketState {
-        state: SYN_RECV,
+        state: tcp_state::SYN_RECV,
         ..tcp()
     };
     for socket in [closed, in_handshake] {
