@@ -5,21 +5,32 @@
 //! before the first of them reaches its socket. So several buffers may be on their way at once. They are known by
 //! their addresses and ports; where NAT changes one end of these in between, by the other end and by their place.
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    macros::map,
+    maps::PerCpuArray,
+};
 use flow_common::InterfaceCounters;
 
 use crate::{
-    account,
-    interface::{self, Network},
-    maps::{BATCHES_CAME, LAST_BATCH},
-    packet::{self, IPPROTO_UDP, Packet},
+    bytes::{self, IPPROTO_UDP},
+    counters,
+    link::LOOPBACK_IFINDEX,
+    network::{self, Network},
+    packet::Packet,
     sight::{self, BATCHES},
     socket,
-    stack::LOOPBACK_IFINDEX,
 };
 
+/// Buffers of datagrams that came in last, by a part of the number of their flow.
+#[map]
+pub static BATCHES_CAME: PerCpuArray<Batch> = PerCpuArray::with_max_entries(FLOWS, 0);
+/// Which of them came in last.
+#[map]
+pub static LAST_BATCH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
 /// Flows whose buffers a CPU remembers.
-pub const FLOWS: u32 = 1 << FLOW_BITS;
+const FLOWS: u32 = 1 << FLOW_BITS;
 const FLOW_BITS: u32 = 7;
 /// Packets of a list at most (`gro_normal_one`), unless somebody has changed `net.core.gro_normal_batch`.
 const LIST: u64 = 8;
@@ -125,7 +136,7 @@ pub fn as_it_came(
     let Some((ends, is_for_group)) = ends(skb, 0) else {
         return relation::NONE;
     };
-    let came = account::received(counters);
+    let came = counters::received(counters);
     let Some(batch) = find(ends, sock, ifindex, counters, came) else {
         return relation::NONE;
     };
@@ -139,7 +150,7 @@ pub fn as_it_came(
             (*batch).taken_after = came;
             // Raw sockets have their copies before the others (`ip_protocol_deliver_rcu`).
             let is_shared = is_for_group
-                || interface::is_for_several(skb)
+                || network::is_for_several(skb)
                 || ifindex == LOOPBACK_IFINDEX
                 || socket::is_raw(sock);
             (*batch).is_shared = u32::from(is_shared);
@@ -231,15 +242,15 @@ fn slot(ends: Ends, ifindex: u32) -> u32 {
 /// between.
 #[inline(always)]
 fn ends(skb: *mut __sk_buff, network: u32) -> Option<(Ends, bool)> {
-    let is_v4 = packet::byte(skb, network, 0)? >> 4 == 4;
-    let protocol = packet::byte(skb, network, if is_v4 { 9 } else { 6 })?;
+    let is_v4 = bytes::byte(skb, network, 0)? >> 4 == 4;
+    let protocol = bytes::byte(skb, network, if is_v4 { 9 } else { 6 })?;
     if protocol != IPPROTO_UDP {
         return None;
     }
     // Two addresses, and both ports in one word; in IPv4 without options.
     if is_v4 {
         let mut words = [0_u32; 3];
-        if !packet::load(skb, network + SOURCE_V4, &mut words) {
+        if !bytes::load(skb, network + SOURCE_V4, &mut words) {
             return None;
         }
         let [source, destination, ports] = words;
@@ -247,7 +258,7 @@ fn ends(skb: *mut __sk_buff, network: u32) -> Option<(Ends, bool)> {
         return Some((ends, destination.to_ne_bytes()[0] >> 4 == 0xe));
     }
     let mut words = [0_u32; 9];
-    if !packet::load(skb, network + SOURCE_V6, &mut words) {
+    if !bytes::load(skb, network + SOURCE_V6, &mut words) {
         return None;
     }
     let [a, b, c, d, e, f, g, h, ports] = words;

@@ -7,12 +7,13 @@
 use aya_ebpf::bindings::__sk_buff;
 
 use crate::{
+    bytes,
     kernel::{
         AEAD_ICV_BITS, AUTH_ICV_BITS, Address, EXTENSIONS_OFFSET, READS_SEC_PATH,
         SEC_PATH_EXTENSION, SEC_PATH_LENGTH, SEC_PATH_STATES, SKB_ACTIVE_EXTENSIONS,
         SKB_EXTENSIONS, XFRM_AEAD, XFRM_AUTH, XFRM_HEADER, XFRM_MODE, XFRM_TRAILER, follow, read,
     },
-    packet::{self, Packet},
+    packet::Packet,
 };
 
 /// `XFRM_MODE_TRANSPORT`
@@ -55,7 +56,7 @@ pub fn as_it_came(skb: *mut __sk_buff, packet: Packet) -> Packet {
         return packet;
     };
     let length = read::<u32>(path, &SEC_PATH_LENGTH).unwrap_or(0);
-    let is_ipv4 = packet::byte(skb, 0, 0).unwrap_or(0) >> 4 == 4;
+    let is_ipv4 = bytes::byte(skb, 0, 0).unwrap_or(0) >> 4 == 4;
     let header = if is_ipv4 { IPV4_HEADER } else { IPV6_HEADER };
     // The buffer's segments, of which all but the last are as long as the first.
     let (frames, bytes) = (packet.frames, packet.bytes + packet.header_bytes);

@@ -1,5 +1,6 @@
 //! Flow's kernel side. This file names every program and does nothing else: the ways of attaching
-//! are in `hooks`, the counting in `account`, who and which in `process` and `identity`, lives in `life`.
+//! are in `hooks`, the counting in `accounting`, `counters` and `credit`, who and which in `process` and
+//! `socket_id`, lives in `lifecycle`.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -12,24 +13,31 @@
     reason = "a map's first value is passed by reference: a copy would take room on the small stack"
 )]
 
-mod account;
+mod accounting;
 mod atomic;
-mod calls;
+mod bytes;
+mod classify;
+mod clock;
+mod counters;
+mod credit;
 mod datagrams;
 mod hooks;
-mod identity;
-mod interface;
+mod inflight;
 mod ipsec;
 mod kernel;
-mod life;
+mod lifecycle;
+mod link;
 mod logging;
 mod maps;
+mod network;
 mod packet;
 mod peer;
 mod process;
+mod record;
 mod sight;
 mod skb;
 mod socket;
+mod socket_id;
 mod stack;
 mod verdict;
 
@@ -44,7 +52,7 @@ use aya_ebpf::{
     },
 };
 
-use crate::account::Way;
+use crate::inflight::Way;
 
 /// One program for each function of the socket layer, on its return.
 macro_rules! fexit_programs {

@@ -1,18 +1,14 @@
 //! The size of a packet, as the stack holds it and as the wire carries it.
 
-use core::ptr;
-
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
-use flow_common::protocol;
+use aya_ebpf::bindings::__sk_buff;
 
 use crate::{
-    interface::is_ipv4,
+    bytes::{IPPROTO_TCP, IPPROTO_UDP, byte, load},
+    network::is_ipv4,
     sight::{self, FRAGMENTS, NEXTHDR_DEST, NEXTHDR_FRAGMENT, NEXTHDR_HOP, NEXTHDR_ROUTING},
     skb::{self, TransportKind},
 };
 
-const IPPROTO_TCP: u8 = protocol::TCP as u8;
-pub const IPPROTO_UDP: u8 = protocol::UDP as u8;
 /// What WireGuard fills packets up to (`MESSAGE_PADDING_MULTIPLE`).
 const PAD: u64 = 16;
 const UDP_HEADER: u32 = 8;
@@ -27,12 +23,6 @@ const GSO_BY_FRAGS: u32 = 0xffff;
 const FRAGMENT_HEADER: u32 = 8;
 /// Options and routing headers of IPv6 that are stepped over to find where a packet is cut.
 const MOST_EXTENSIONS: usize = 4;
-/// Bytes of IPv4's header and of TCP's, without options.
-const SHORTEST_HEADER: usize = 20;
-/// Where the last header begins at most: behind those of the link and of IPv4 with options, or of IPv6 with one extension.
-/// All ones, as a mask that the verifier understands.
-const HEADERS_WITHIN: u32 = 0xff;
-
 /// The size of a packet. A GSO/GRO buffer holds several segments with one set of headers.
 #[derive(Clone, Copy)]
 pub struct Packet {
@@ -371,48 +361,4 @@ fn headers(skb: *mut __sk_buff, network: u32, may_be_tunnel: bool) -> Option<Hea
 fn tcp_header(skb: *mut __sk_buff, at: u32) -> Option<u32> {
     let offset = byte(skb, at, 12)? >> 4;
     Some(u32::from(offset) * 4)
-}
-
-/// A header's byte. Where the whole header may be read without a call, as nearly always, it is.
-#[inline(always)]
-pub fn byte(skb: *mut __sk_buff, header: u32, index: u32) -> Option<u8> {
-    // SAFETY: fields that the programs of the cgroup and the classifier may read.
-    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    let at = start + (header & HEADERS_WITHIN) as usize;
-    if header <= HEADERS_WITHIN && at + SHORTEST_HEADER <= end {
-        // SAFETY: the verifier has seen the comparison.
-        return Some(unsafe { *((at + index as usize) as *const u8) });
-    }
-    let mut value = 0_u8;
-    load(skb, header + index, &mut value).then_some(value)
-}
-
-/// What any bytes of a packet may be read as.
-///
-/// # Safety
-/// Any bit pattern is a valid value, and all bytes are of it.
-pub unsafe trait Plain {}
-
-// SAFETY: an integer.
-unsafe impl Plain for u8 {}
-// SAFETY: an integer.
-unsafe impl Plain for u32 {}
-// SAFETY: an array has no padding between its items.
-unsafe impl<T: Plain, const COUNT: usize> Plain for [T; COUNT] {}
-
-/// Reads a packet from an offset on, wherever its bytes are, in the packet's byte order. Returns
-/// whether it is long enough. Not an `Option`: of one that is `None` the compiler reads the bytes
-/// nevertheless, which the verifier refuses.
-#[inline(always)]
-pub fn load<T: Plain>(skb: *mut __sk_buff, offset: u32, value: &mut T) -> bool {
-    // SAFETY: the helper checks the offset; so many bytes fit, and any of them are a value.
-    let status = unsafe {
-        bpf_skb_load_bytes(
-            skb.cast::<core::ffi::c_void>(),
-            offset,
-            ptr::from_mut(value).cast(),
-            size_of::<T>() as u32,
-        )
-    };
-    status == 0
 }

@@ -9,20 +9,26 @@
 //! [`CALLS`] when the call returns. On its way in it is queued: [`HEARD`] keeps its source until it is
 //! read.
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    macros::map,
+    maps::LruHashMap,
+};
 use flow_common::{
-    IpAddress, SocketState,
+    IpAddress, SocketState, limits,
     protocol::{has_ports, has_states},
 };
 
 use crate::{
-    account::{Peer, Way},
-    calls::{self, Call},
+    inflight::{self, CALLS, Call, Peer, Way},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
-    maps::{CALLS, HEARD},
     process,
 };
+
+/// Whom sockets without ports and peer hear, by cookie.
+#[map]
+pub static HEARD: LruHashMap<u64, Heard> = LruHashMap::with_max_entries(limits::HEARD_ENTRIES, 0);
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const LOOPBACK6: IpAddress =
@@ -129,7 +135,7 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
         from_packet: 1,
         padding: 0,
     };
-    calls::note(thread, &call);
+    inflight::note(thread, &call);
     Some(())
 }
 

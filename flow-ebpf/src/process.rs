@@ -1,20 +1,23 @@
 //! Who runs: identity of the current process, and records of processes' lives.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-        bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_probe_read_user,
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+            bpf_probe_read_kernel_str, bpf_probe_read_user,
+        },
     },
+    macros::map,
+    maps::PerCpuArray,
 };
 use flow_common::{
-    Loss, ProcessKey, RecordHeader, RecordKind,
+    Loss, ProcessKey, RecordKind,
     limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES, NAME_BYTES},
     record::{EXEC_FIXED_BYTES, ExecRecord, ExitRecord, ForkRecord},
 };
 
 use crate::{
-    calls,
     kernel::{
         self, Address, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END,
         MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, NET_INUM,
@@ -22,12 +25,17 @@ use crate::{
         TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
         TYPED_TASK, VFSMOUNT_ROOT,
     },
-    maps::{EXEC_SCRATCH, RING, lose},
+    maps::{RING, lose},
+    record,
 };
 
 /// Names and mounts of a path that are followed at most.
 const PATH_STEPS: usize = 48;
 const _: () = assert!(EXE_BYTES.is_power_of_two());
+
+/// Where an exec record is put together; it is larger than the stack.
+#[map]
+pub static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// The process that runs. Call it in process context only.
 #[inline(always)]
@@ -80,23 +88,6 @@ pub fn current_netns() -> u32 {
         .and_then(|nsproxy| kernel::follow(nsproxy, &NSPROXY_NET))
         .and_then(|net| kernel::read(net, &NET_INUM))
         .unwrap_or(0)
-}
-
-/// Nanoseconds since boot.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: no arguments.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// The header of a record made now.
-#[inline(always)]
-pub fn header(kind: RecordKind) -> RecordHeader {
-    RecordHeader {
-        time: now(),
-        kind: kind as u32,
-        padding: 0,
-    }
 }
 
 /// The thread that runs, as `bpf_get_current_pid_tgid` numbers it, which programs of packets may not call
@@ -168,7 +159,7 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
         return None;
     };
     entry.write(ForkRecord {
-        header: header(RecordKind::Fork),
+        header: record::header(RecordKind::Fork),
         process,
         parent,
         cgroup: current_cgroup(),
@@ -184,9 +175,6 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
 /// The thread `task` ends; tells if it was its process's last.
 #[inline(always)]
 pub fn exited(task: Address) -> Option<()> {
-    if calls::forget(bpf_get_current_pid_tgid()) {
-        lose(Loss::ReturnMissed, 1);
-    }
     let signal = kernel::follow(task, &TASK_SIGNAL)?;
     // do_exit() has counted this thread off before the tracepoint.
     let live: i32 = kernel::read(signal, &SIGNAL_LIVE)?;
@@ -200,7 +188,7 @@ pub fn exited(task: Address) -> Option<()> {
         return None;
     };
     entry.write(ExitRecord {
-        header: header(RecordKind::Exit),
+        header: record::header(RecordKind::Exit),
         process,
         status,
         padding: 0,
@@ -217,7 +205,7 @@ pub fn executed(task: Address) -> Option<()> {
     // SAFETY: the element is this CPU's, and no other program uses it; sched_process_exec does not
     // nest on a CPU, since tracepoints run with preemption off.
     let record = unsafe { &mut *scratch };
-    record.header = header(RecordKind::Exec);
+    record.header = record::header(RecordKind::Exec);
     record.process = key(task)?;
     record.parent = kernel::follow(task, &TASK_REAL_PARENT)
         .and_then(key)

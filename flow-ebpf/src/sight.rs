@@ -1,11 +1,18 @@
 //! What most hosts never see. Programs look for it in earnest only once one of them has come across it, so that
 //! until then a packet pays a test or two.
 
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::{bindings::__sk_buff, macros::map, maps::Array};
 
-use crate::{interface::Network, maps::SIGHTS, packet};
+use crate::{
+    bytes::{self, IPPROTO_UDP},
+    network::Network,
+};
 
 pub use flow_common::interface::sight::{BATCHES, FRAGMENTS, IPSEC};
+
+/// One element: what has been seen, as bits.
+#[map]
+pub static SIGHTS: Array<u32> = Array::with_max_entries(1, 0);
 
 const IPV6_HEADER: u32 = 40;
 const ESP: u8 = 50;
@@ -46,7 +53,7 @@ pub fn look(skb: *mut __sk_buff, network: &Network) {
     if seen & (FRAGMENTS | IPSEC) == FRAGMENTS | IPSEC || !network.is_ip {
         return;
     }
-    let byte = |at, index| packet::byte(skb, network.offset + at, index).unwrap_or(0);
+    let byte = |at, index| bytes::byte(skb, network.offset + at, index).unwrap_or(0);
     let first = byte(0, 0);
     let (is_fragment, protocol, transport) = if first >> 4 == 4 {
         let fragment = u16::from_be_bytes([byte(0, 6), byte(0, 7)]) & IS_FRAGMENT;
@@ -68,7 +75,7 @@ pub fn look(skb: *mut __sk_buff, network: &Network) {
     let is_ipsec = match protocol {
         ESP | AH => true,
         // Behind a translator of addresses.
-        packet::IPPROTO_UDP => {
+        IPPROTO_UDP => {
             let ports = [
                 u16::from_be_bytes([byte(transport, 0), byte(transport, 1)]),
                 u16::from_be_bytes([byte(transport, 2), byte(transport, 3)]),

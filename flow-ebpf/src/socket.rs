@@ -12,12 +12,13 @@ use flow_common::{
 };
 
 use crate::{
+    clock,
     kernel::{
         self, AF_INET, AF_INET6, Address, SK_PROTOCOL, SK_TYPE, SKC_FAMILY, SockCommon,
         TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
     },
     maps::{RING, SOCKETS, epoch, lose},
-    process,
+    record,
 };
 
 pub const SOCK_RAW: u32 = 3;
@@ -110,7 +111,7 @@ pub fn entry(id: u64) -> Option<*mut SocketState> {
         return None;
     };
     // SAFETY: a live map value.
-    unsafe { (*entry).seen = process::now() };
+    unsafe { (*entry).seen = clock::now() };
     Some(entry)
 }
 
@@ -312,7 +313,7 @@ pub fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind) {
     // SAFETY: the record has room for a SocketRecord.
     unsafe {
         let record = record.as_mut_ptr();
-        (*record).header = process::header(kind);
+        (*record).header = record::header(kind);
         (*record).cookie = cookie;
         (*record).socket = *entry;
     }

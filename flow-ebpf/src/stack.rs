@@ -6,22 +6,48 @@
 //! could know it again, so it is known by where it lies while one CPU handles it: what happens to it on
 //! one interface follows what happened on the one before.
 
-use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    macros::map,
+    maps::{LruHashMap, PerCpuArray},
+};
 use flow_common::{
     Class, Direction, ForeignKey, InterfaceCounters, LinkLayout,
-    interface::{foreign, kinds, link, stacking},
-    tcp_state,
+    interface::{foreign, kinds, link as flags, stacking},
+    limits, tcp_state,
 };
 
 use crate::{
-    account::{self, Taker},
-    atomic, datagrams,
-    interface::{self, Network, UNKNOWN},
+    atomic,
+    bytes::{self, IPPROTO_UDP},
+    counters,
+    credit::{self, Taker},
+    datagrams,
     kernel::HOST_NETNS,
-    maps::{FOREIGN, FOREIGN_SEEN, LINKS, PASSING, QUEUED, STACKING},
-    packet::{self, Packet},
+    link::{self, LOOPBACK_IFINDEX, UNKNOWN, stacking},
+    network::{self, Network},
+    packet::Packet,
     socket,
 };
+
+/// One element: the packets that passed last.
+#[map]
+pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
+
+/// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
+/// their network header.
+#[map]
+pub static QUEUED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(limits::QUEUED_ENTRIES, 0);
+
+/// Which of the host's interfaces is below one of another namespace, or a value of
+/// [`flow_common::interface::foreign`].
+#[map]
+pub static FOREIGN: LruHashMap<ForeignKey, u32> =
+    LruHashMap::with_max_entries(limits::FOREIGN_ENTRIES, 0);
+
+/// One element: how many entries of [`FOREIGN`] were made.
+#[map]
+pub static FOREIGN_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The packets that passed last on a CPU.
 #[derive(Clone, Copy)]
@@ -94,43 +120,6 @@ const ICMPV6: u8 = 58;
 const IPV6_HEADER: u32 = 40;
 /// Neighbour discovery, `ipv6_ndisc_frame`.
 const NDISC: core::ops::RangeInclusive<u8> = 133..=137;
-pub const LOOPBACK_IFINDEX: u32 = 1;
-
-/// Bits of [`flow_common::interface::stacking`]: what this host has.
-#[inline(always)]
-pub fn stacking() -> u32 {
-    STACKING.get(0).copied().unwrap_or(0)
-}
-
-/// Whether an interface gets what IPsec has decrypted, and counts it so.
-#[inline(always)]
-pub fn decrypts(ifindex: u32) -> bool {
-    interface::layout(ifindex).flags & link::DECRYPTS != 0
-}
-
-/// A packet as its interface counts it.
-#[inline(always)]
-pub fn as_it_counts(packet: Packet, ifindex: u32, counters: *const InterfaceCounters) -> Packet {
-    if pads(counters) {
-        packet.padded(interface::layout(ifindex).mtu)
-    } else {
-        packet
-    }
-}
-
-/// Whether an interface fills packets up.
-#[inline(always)]
-pub fn pads(counters: *const InterfaceCounters) -> bool {
-    // SAFETY: a live map value.
-    unsafe { (*counters).kinds & kinds::PADS != 0 }
-}
-
-/// Whether a packet that leaves a socket leaves it again, encrypted (`xfrmi_xmit2`).
-#[inline(always)]
-pub fn encrypts(ifindex: u32, netns: u32) -> bool {
-    stacking() & stacking::DECRYPTS != 0 && netns == HOST_NETNS.load() && decrypts(ifindex)
-}
-
 /// A packet came in by an interface: notes the one below that brought it there.
 ///
 /// From interface to interface the kernel goes at once, so it is the packet that came in last
@@ -165,7 +154,7 @@ pub fn came_in(
                 (*counters).lower_tags = (*passing).came_tags.saturating_sub(tags);
             } else {
                 // It waited in between, or was copied: of several it may have come by any.
-                let lower = interface::layout(ifindex).lower;
+                let lower = link::layout(ifindex).lower;
                 if lower != (*counters).lower {
                     (*counters).lower = lower;
                     (*counters).lower_tags = 0;
@@ -179,23 +168,14 @@ pub fn came_in(
     if bits & (stacking::VRF | stacking::TAP) == 0 || !network.is_ip {
         return;
     }
-    let layout = interface::layout(ifindex);
-    if layout.flags & (link::TAP | link::USED_HERE) == link::TAP {
+    let layout = link::layout(ifindex);
+    if layout.flags & (flags::TAP | flags::USED_HERE) == flags::TAP {
         // Whoever reads the device file has it (`tap_handle_frame`).
         let packet = packet.without_link_header(network.header());
-        account::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
+        credit::credit(ifindex, Class::Forwarded, Taker::Only, start, &packet);
     }
-    if layout.flags & link::IN_VRF != 0 {
+    if layout.flags & flags::IN_VRF != 0 {
         came_in_by_vrf(skb, ifindex, layout.master, network, packet, bits);
-    }
-}
-
-/// A socket of this host sent by an interface: if what comes in could be read from a device file, it is not.
-#[inline(always)]
-pub fn used_here(ifindex: u32) {
-    if let Some(layout) = LINKS.get_ptr_mut(ifindex) {
-        // SAFETY: a live map value; whoever else writes it sets the same bit, or the loader makes it anew.
-        unsafe { (*layout).flags |= link::USED_HERE };
     }
 }
 
@@ -210,7 +190,7 @@ fn came_in_by_vrf(
     packet: &Packet,
     bits: u32,
 ) {
-    let Some(counters) = account::interface(vrf, Direction::Ingress) else {
+    let Some(counters) = counters::interface(vrf, Direction::Ingress) else {
         return;
     };
     // SAFETY: a live map value, this CPU's own.
@@ -218,30 +198,30 @@ fn came_in_by_vrf(
         (*counters).lower = ifindex;
         (*counters).lower_tags = 0;
     }
-    if interface::is_for_others(skb) {
+    if network::is_for_others(skb) {
         return; // dropped before (`ip_rcv_core`)
     }
-    let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
+    let byte = |index| bytes::byte(skb, network.offset, index).unwrap_or(0);
     let is_counted = if byte(0) >> 4 == 4 {
         // Multicast is handed on uncounted.
         byte(16) >> 4 != 0xe
     } else {
-        let next = packet::byte(skb, network.offset, 6).unwrap_or(0);
-        let destination = packet::byte(skb, network.offset + 24, 0).unwrap_or(0);
-        let second = packet::byte(skb, network.offset + 24, 1).unwrap_or(0);
+        let next = bytes::byte(skb, network.offset, 6).unwrap_or(0);
+        let destination = bytes::byte(skb, network.offset + 24, 0).unwrap_or(0);
+        let second = bytes::byte(skb, network.offset + 24, 1).unwrap_or(0);
         // `rt6_need_strict`
         let is_local = destination == 0xff || destination == 0xfe && second & 0xc0 == 0x80;
-        let kind = packet::byte(skb, network.offset + IPV6_HEADER, 0).unwrap_or(0);
+        let kind = bytes::byte(skb, network.offset + IPV6_HEADER, 0).unwrap_or(0);
         !(is_local || next == ICMPV6 && NDISC.contains(&kind))
     };
     if is_counted {
         // SAFETY: a live map value.
         let header = unsafe { (*counters).header };
         let packet = packet.without_link_header(network.header());
-        account::add_frame(counters, Class::Total, &packet.with_header(header));
+        counters::add_frame(counters, Class::Total, &packet.with_header(header));
     }
     if packet.is_batch && bits & stacking::LOOPS == 0 {
-        datagrams::came_in(skb, vrf, account::received(counters), network, packet);
+        datagrams::came_in(skb, vrf, counters::received(counters), network, packet);
     }
 }
 
@@ -296,7 +276,7 @@ pub fn delivered_elsewhere(netns: u32, ifindex: u32, taker: Taker, start: u64, p
     match unsafe { FOREIGN.get(key) }.copied() {
         Some(foreign::NEW | foreign::UNRELATED) => {}
         Some(lower) => {
-            account::credit(lower, Class::Forwarded, taker, start, packet);
+            credit::credit(lower, Class::Forwarded, taker, start, packet);
         }
         None => {
             let _ = FOREIGN.insert(key, foreign::NEW, 0);
@@ -318,14 +298,14 @@ pub fn leaves_first(
     start: u64,
     stacking: u32,
 ) -> bool {
-    let Some(counters) = account::interface(came_from, Direction::Ingress) else {
+    let Some(counters) = counters::interface(came_from, Direction::Ingress) else {
         return false;
     };
     let Some(passing) = PASSING.get_ptr_mut(0) else {
         return false;
     };
     let buffer = skb as u64;
-    let after = account::received(counters);
+    let after = counters::received(counters);
     // SAFETY: a live map value, this CPU's own.
     let mut again = unsafe {
         (*passing).left_from == came_from
@@ -336,13 +316,13 @@ pub fn leaves_first(
     let layout = if stacking == 0 {
         UNKNOWN
     } else {
-        interface::layout(ifindex)
+        link::layout(ifindex)
     };
-    if layout.flags & link::COPIES != 0 {
+    if layout.flags & flags::COPIES != 0 {
         return false;
     }
     let mut first = ifindex;
-    if layout.flags & link::BELOW_QUEUED != 0
+    if layout.flags & flags::BELOW_QUEUED != 0
         && !again
         && was_queued(skb, start, came_from, &layout)
     {
@@ -350,7 +330,7 @@ pub fn leaves_first(
         again = true;
         first = 0;
     }
-    if layout.flags & link::QUEUED != 0 {
+    if layout.flags & flags::QUEUED != 0 {
         queue(buffer, start, came_from);
     }
     if !again || first == 0 {
@@ -388,7 +368,7 @@ fn was_remembered(key: u64, came_from: u32) -> bool {
 fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayout) -> bool {
     if layout.master != 0 {
         // A bridge hands on what other ports received; all else it sent itself.
-        return interface::layout(came_from).master != layout.master;
+        return link::layout(came_from).master != layout.master;
     }
     // SAFETY: a field that a TC program may read.
     if unsafe { (*skb).vlan_present } != 0 {
@@ -404,26 +384,26 @@ fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayo
 /// socket.
 #[inline(always)]
 pub fn comes_back(ifindex: u32, came_from: u32) -> bool {
-    came_from != 0 && came_from != ifindex && interface::layout(came_from).flags & link::LOOPS != 0
+    came_from != 0 && came_from != ifindex && link::layout(came_from).flags & flags::LOOPS != 0
 }
 
 /// A packet that leaves by an IFB device: that counts it as received when it takes it (`ifb_xmit`), and as
 /// sent when it gives it back.
 #[inline(always)]
 pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
-    if interface::layout(ifindex).flags & link::LOOPS == 0 {
+    if link::layout(ifindex).flags & flags::LOOPS == 0 {
         return;
     }
-    if let Some(counters) = account::interface(ifindex, Direction::Ingress) {
-        account::add_frame(counters, Class::Total, packet);
+    if let Some(counters) = counters::interface(ifindex, Direction::Ingress) {
+        counters::add_frame(counters, Class::Total, packet);
         match class {
             // These are counted from layer 3 on.
             Class::Socket | Class::Forwarded => {
                 // SAFETY: a live map value.
                 let header = unsafe { (*counters).header };
-                account::add_frame(counters, class, &packet.without_link_header(header));
+                counters::add_frame(counters, class, &packet.without_link_header(header));
             }
-            Class::PacketSocket | Class::NotIp => account::add_frame(counters, class, packet),
+            Class::PacketSocket | Class::NotIp => counters::add_frame(counters, class, packet),
             Class::Kernel | Class::Total => {}
         }
     }
@@ -433,12 +413,12 @@ pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
 /// protocols.
 #[inline(always)]
 fn is_tunnels(skb: *mut __sk_buff, network: &Network, left_by: u32) -> bool {
-    if interface::layout(left_by).flags & link::TUNNEL == 0 {
+    if link::layout(left_by).flags & flags::TUNNEL == 0 {
         return false;
     }
-    let byte = |index| packet::byte(skb, network.offset, index).unwrap_or(0);
+    let byte = |index| bytes::byte(skb, network.offset, index).unwrap_or(0);
     let protocol = if byte(0) >> 4 == 4 { byte(9) } else { byte(6) };
-    matches!(protocol, IPIP | IPV6 | GRE | packet::IPPROTO_UDP)
+    matches!(protocol, IPIP | IPV6 | GRE | IPPROTO_UDP)
 }
 
 /// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its
@@ -462,6 +442,6 @@ pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32, network: &Network) -> 
     // Nothing has come in since, so it is no other packet in the same buffer.
     (left == skb as u64 || is_tunnels(skb, network, left_by))
         && left_by != ifindex
-        && account::interface(left_from, Direction::Ingress)
-            .is_some_and(|counters| account::received(counters) == left_after)
+        && counters::interface(left_from, Direction::Ingress)
+            .is_some_and(|counters| counters::received(counters) == left_after)
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_get_current_task};
 use flow_common::SocketState;
 
 use crate::{
-    account::Way,
+    inflight::Way,
     kernel::{
         Address, CGROUP_EFFECTIVE_EGRESS, CGROUP_EFFECTIVE_INGRESS, PROG_ARRAY_ITEMS,
         READS_VERDICT, RUN_CTX_ITEM, RUN_CTX_RETVAL, SK_CGROUP, SKB_SK, TASK_BPF_CTX, follow, read,

@@ -10,16 +10,17 @@ use aya_ebpf::{
 use flow_common::{Class, IpAddress, Loss, protocol};
 
 use crate::{
-    account::{self, Peer, Taker, Way},
-    calls::{self, Call},
-    identity, interface, ipsec,
+    accounting,
+    credit::{self, Taker},
+    inflight::{self, Call, Peer, Way},
+    ipsec,
     kernel::{self, AF_INET6, Address, HOST_NETNS, SOCK_ADDR_UADDR, is_inet},
-    life,
+    lifecycle, link,
     maps::lose,
-    packet, peer, process,
+    network, packet, peer, process,
     sight::{self, FRAGMENTS, IPSEC},
     socket::{self, NoEntry, address6},
-    stack, verdict,
+    socket_id, stack, verdict,
 };
 
 /// A socket was created by the current process.
@@ -31,7 +32,7 @@ pub fn sock_create(ctx: &SockContext) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    life::created(cookie, ctx.sock, owner, process::current_netns());
+    lifecycle::created(cookie, ctx.sock, owner, process::current_netns());
     Some(())
 }
 
@@ -43,9 +44,9 @@ pub fn sock_release(ctx: &SockContext) -> Option<()> {
         unsafe { bpf_get_socket_cookie(ctx.sock.cast()) }
     } else {
         // `__cgroup_bpf_run_filter_sk` hands the socket itself over as the context (6.1 to 6.18).
-        identity::alias(ctx.sock as Address)?
+        socket_id::alias(ctx.sock as Address)?
     };
-    life::released(id);
+    lifecycle::released(id);
     Some(())
 }
 
@@ -73,7 +74,7 @@ fn post_bind(ctx: &SockContext, address: IpAddress) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    life::bound(cookie, ctx.sock, address, owner, process::current_netns());
+    lifecycle::bound(cookie, ctx.sock, address, owner, process::current_netns());
     Some(())
 }
 
@@ -89,7 +90,7 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     let owner = process::current()?;
     // SAFETY: as above.
     let kind = unsafe { (*ctx.sock_addr).type_ };
-    life::connecting(
+    lifecycle::connecting(
         cookie,
         family,
         socket::shown_protocol(kind, protocol as u16),
@@ -141,7 +142,7 @@ fn note(ctx: &SockAddrContext, address: IpAddress, way: Way) {
         from_packet: 0,
         padding: 0,
     };
-    calls::note(bpf_get_current_pid_tgid(), &call);
+    inflight::note(bpf_get_current_pid_tgid(), &call);
 }
 
 /// The zone of the address that a call names or gets. The context that programs see does not have it, the
@@ -195,7 +196,7 @@ pub fn sock_ops(ctx: &SockOpsContext) {
         } else {
             IpAddress::mapped((*ctx.ops).local_ip4)
         };
-        life::connects(cookie, local, (*ctx.ops).local_port as u16);
+        lifecycle::connects(cookie, local, (*ctx.ops).local_port as u16);
     }
 }
 
@@ -246,15 +247,15 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
             if way == Way::Received && sight::has_seen(IPSEC) {
                 let encrypted = ipsec::as_it_came(skb, packet);
                 let encrypted = stack::unfollowed_packet(encrypted);
-                account::wire(entry, way, &encrypted);
-                if !stack::decrypts(ifindex) {
+                accounting::wire(entry, way, &encrypted);
+                if !link::decrypts(ifindex) {
                     packet = encrypted;
                 }
             } else if way == Way::Received
                 // SAFETY: as above.
-                || !stack::encrypts(ifindex, unsafe { (*entry).netns })
+                || !link::encrypts(ifindex, unsafe { (*entry).netns })
             {
-                account::wire(entry, way, &packet);
+                accounting::wire(entry, way, &packet);
             }
             peer::of_packet(skb, way, cookie, sock, entry);
             // SAFETY: a live map value.
@@ -278,9 +279,9 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         stack::sent(start, sock, netns);
     } else if netns != HOST_NETNS.load() {
         stack::delivered_elsewhere(netns, ifindex, taker, start, &packet);
-    } else if !interface::is_looped_back(skb) {
+    } else if !network::is_looped_back(skb) {
         // TC ingress does not know the socket yet; egress is counted there.
-        account::credit(ifindex, Class::Socket, taker, start, &packet);
+        credit::credit(ifindex, Class::Socket, taker, start, &packet);
     }
     if !entry.is_null() {
         socket::tell_packet(cookie, entry);

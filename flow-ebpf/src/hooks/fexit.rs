@@ -4,9 +4,9 @@ use aya_ebpf::{Global, programs::FExitContext};
 
 use super::{moved, peer_in_name, takes_nothing};
 use crate::{
-    account::{Peer, Way},
+    inflight::{Peer, Way},
     kernel::{Address, MSGHDR_NAME, SOCKET_SK},
-    life, socket,
+    lifecycle, socket,
 };
 
 /// `int inet_sendmsg(struct socket *sock, struct msghdr *msg, size_t size)` and its kin.
@@ -53,7 +53,7 @@ pub fn splice_read(ctx: &FExitContext) -> Option<()> {
 #[inline(always)]
 pub fn accept(ctx: &FExitContext) -> Option<()> {
     let accepted: u64 = ctx.ret().ok()?;
-    life::accepted(accepted)
+    lifecycle::accepted(accepted)
 }
 
 #[inline(always)]

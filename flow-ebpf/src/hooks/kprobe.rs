@@ -9,10 +9,9 @@ use flow_common::{IpAddress, Loss};
 
 use super::{moved, peer_in_name, takes_nothing};
 use crate::{
-    account::{Peer, Way},
-    calls::{self, Call},
+    inflight::{self, Call, Peer, Way},
     kernel::{self, MSGHDR_NAME, SOCKET_SK},
-    life,
+    lifecycle,
     maps::lose,
     socket,
 };
@@ -49,7 +48,7 @@ pub fn splice_read(ctx: &ProbeContext) -> Option<()> {
 fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
     let sk = kernel::follow(socket, &SOCKET_SK)?;
     let thread = bpf_get_current_pid_tgid();
-    if calls::is_noted(thread) {
+    if inflight::is_noted(thread) {
         // These functions don't nest: the return of this thread's last call was missed, because
         // more calls were under way than the kernel keeps kretprobe instances for.
         lose(Loss::ReturnMissed, 1);
@@ -70,7 +69,7 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
         from_packet: 0,
         padding: 0,
     };
-    calls::note(thread, &call);
+    inflight::note(thread, &call);
     Some(())
 }
 
@@ -78,7 +77,7 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
 #[inline(always)]
 pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     let thread = bpf_get_current_pid_tgid();
-    let call = calls::take(thread)?;
+    let call = inflight::take(thread)?;
     if call.skip != 0 || !call.is_of_entry() {
         return None;
     }
@@ -95,5 +94,5 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
 /// Return of `inet_csk_accept`.
 #[inline(always)]
 pub fn accepted(ctx: &RetProbeContext) -> Option<()> {
-    life::accepted(ctx.ret())
+    lifecycle::accepted(ctx.ret())
 }

@@ -1,4 +1,4 @@
-//! One file for each way of attaching, each a thin adapter to `account`, `process`, `socket` and `life`.
+//! One file for each way of attaching, each a thin adapter to `accounting`, `process`, `socket` and `lifecycle`.
 
 pub mod cgroup;
 pub mod fexit;
@@ -9,7 +9,8 @@ pub mod tracepoint;
 use core::mem::MaybeUninit;
 
 use crate::{
-    account::{self, Peer, Way},
+    accounting,
+    inflight::{Peer, Way},
     kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet},
     peer,
 };
@@ -40,7 +41,7 @@ fn moved(sk: Address, way: Way, result: i64, own_peer: impl Fn(&SockCommon) -> O
     if !(is_inet(family) || family == AF_PACKET && way == Way::Sent) {
         return;
     }
-    account::app(sk, common, way, result as u64, own_peer);
+    accounting::app(sk, common, way, result as u64, own_peer);
 }
 
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the

@@ -4,10 +4,10 @@ use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
 use flow_common::interface::{Class, Direction, stacking};
 
 use crate::{
-    account::{self, Taker},
-    datagrams,
-    interface::{self, egress_class},
-    ipsec, packet,
+    classify::egress_class,
+    counters,
+    credit::{self, Taker},
+    datagrams, ipsec, link, network, packet,
     sight::{self, IPSEC},
     skb, stack,
 };
@@ -16,37 +16,37 @@ use crate::{
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if interface::is_looped_back(skb) {
+    if network::is_looped_back(skb) {
         return TC_ACT_UNSPEC;
     }
     // SAFETY: a field that a TC program may read.
     let ifindex = unsafe { (*skb).ifindex };
-    let Some(counters) = account::interface(ifindex, Direction::Ingress) else {
+    let Some(counters) = counters::interface(ifindex, Direction::Ingress) else {
         return TC_ACT_UNSPEC;
     };
     // SAFETY: a live map value.
     let header = unsafe { (*counters).header };
     let mut left_over = 0;
     if sight::has_seen(IPSEC) && ipsec::is_decrypted(skb) {
-        if !stack::decrypts(ifindex) {
+        if !link::decrypts(ifindex) {
             // It came in by this interface before, encrypted (`gro_cells_receive` in `xfrm_input`).
             return TC_ACT_UNSPEC;
         }
         // It still has the link header of the interface by which it came encrypted (`skb_mac_header_rebuild`).
         left_over = skb::link_header(skb).map_or(0, |all| all.saturating_sub(header));
     }
-    let network = stack::unfollowed_network(interface::network(skb, header, left_over));
+    let network = stack::unfollowed_network(network::network(skb, header, left_over));
     sight::look(skb, &network);
     let packet = packet::measure(skb, network.offset).without_link_header(network.left_over);
-    let packet = stack::as_it_counts(packet, ifindex, counters);
-    account::add_frame(counters, Class::Total, &packet);
+    let packet = link::as_it_counts(packet, ifindex, counters);
+    counters::add_frame(counters, Class::Total, &packet);
     if !network.is_ip {
-        account::add_frame(counters, Class::NotIp, &packet);
+        counters::add_frame(counters, Class::NotIp, &packet);
     }
-    let stacking = stack::stacking();
+    let stacking = link::stacking();
     // What an IFB device leads through comes in at once and is delivered later.
     if packet.is_batch && stacking & stacking::LOOPS == 0 {
-        let after = account::received(counters);
+        let after = counters::received(counters);
         datagrams::came_in(skb, ifindex, after, &network, &packet);
     }
     if stacking != 0 {
@@ -61,11 +61,11 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: fields that a TC program may read.
     let (ifindex, came_from) = unsafe { ((*skb).ifindex, (*skb).ingress_ifindex) };
-    let Some(counters) = account::interface(ifindex, Direction::Egress) else {
+    let Some(counters) = counters::interface(ifindex, Direction::Egress) else {
         return TC_ACT_UNSPEC;
     };
     // SAFETY: a live map value.
-    let network = interface::network(skb, unsafe { (*counters).header }, 0);
+    let network = network::network(skb, unsafe { (*counters).header }, 0);
     let network = stack::unfollowed_network(network);
     sight::look(skb, &network);
     let mut packet = packet::measure(skb, network.offset);
@@ -74,29 +74,29 @@ pub fn egress(ctx: &TcContext) -> i32 {
         packet = stack::unfollowed_packet(packet);
     }
     let start = network.start(skb);
-    let stacking = stack::stacking();
+    let stacking = link::stacking();
     if stacking & stacking::LOOPS != 0 && stack::comes_back(ifindex, came_from) {
         return TC_ACT_UNSPEC;
     }
     let class = egress_class(skb, &network, stacking);
-    let counted = stack::as_it_counts(packet, ifindex, counters);
-    if interface::is_cut(skb, &packet, &interface::layout_for(skb)) {
-        account::add_frame(counters, class, &counted.cut());
+    let counted = link::as_it_counts(packet, ifindex, counters);
+    if link::is_cut(skb, &packet, &link::layout_for(skb)) {
+        counters::add_frame(counters, class, &counted.cut());
     } else {
-        account::add_frame(counters, class, &counted);
+        counters::add_frame(counters, class, &counted);
     }
     if stacking & stacking::LOOPS != 0 {
         stack::loops(ifindex, class, &packet);
     }
     if stacking & stacking::TAP != 0 && class == Class::Socket {
-        stack::used_here(ifindex);
+        link::used_here(ifindex);
     }
     if class == Class::Forwarded && came_from != 0 {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
         if stack::leaves_first(skb, ifindex, came_from, start, stacking) {
             let packet = packet.without_link_header(network.offset);
-            account::credit(came_from, Class::Forwarded, Taker::Only, start, &packet);
+            credit::credit(came_from, Class::Forwarded, Taker::Only, start, &packet);
         }
     }
     TC_ACT_UNSPEC

@@ -1,15 +1,14 @@
 //! Raw tracepoints: lengths of sends and receives, states of sockets, lives of processes.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
-use flow_common::protocol;
+use flow_common::{Loss, protocol};
 
 use super::{moved, takes_nothing};
 use crate::{
-    account::{Peer, Way},
-    calls,
+    inflight::{self, Peer, Way},
     kernel::SockCommon,
-    life::{self, StateChange},
-    maps::LAST_STATE_CHANGE,
+    lifecycle::{self, LAST_STATE_CHANGE, StateChange},
+    maps::lose,
     process, socket,
 };
 
@@ -24,7 +23,7 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
     if result < 0 || way == Way::Received && takes_nothing(flags) {
         // Another call of this thread must not find its note.
         if !protocol::has_stream(socket::protocol(sk)) {
-            calls::take(bpf_get_current_pid_tgid());
+            inflight::take(bpf_get_current_pid_tgid());
         }
         return;
     }
@@ -34,7 +33,7 @@ pub fn length(ctx: &RawTracePointContext, way: Way) {
 /// The peer that a cgroup hook noted while this call was under way.
 #[inline(always)]
 fn noted_peer(common: &SockCommon, way: Way) -> Option<Peer> {
-    let note = calls::take(bpf_get_current_pid_tgid())?;
+    let note = inflight::take(bpf_get_current_pid_tgid())?;
     let is_its = note.socket == common.cookie() && (note.is_send != 0) == (way == Way::Sent);
     (is_its && note.peer_known != 0).then_some(note.peer)
 }
@@ -47,7 +46,7 @@ pub fn set_state(ctx: &RawTracePointContext) {
         // SAFETY: this CPU's element, written by nobody else: no interrupt runs this program while it is at work.
         unsafe { *last = change };
     }
-    life::state_changed(change, false);
+    lifecycle::state_changed(change, false);
 }
 
 /// The same event, for the second program. A connection changes its state in a call and in a softirq, and the kernel
@@ -58,7 +57,7 @@ pub fn set_state_nested(ctx: &RawTracePointContext) {
     let last = LAST_STATE_CHANGE.get(0);
     if last.is_none_or(|last| *last != change) {
         // Another interrupt may have come between the first program and this one.
-        life::state_changed(change, true);
+        lifecycle::state_changed(change, true);
     }
 }
 
@@ -77,7 +76,7 @@ impl StateChange {
 /// `tcp_destroy_sock(sk)`.
 #[inline(always)]
 pub fn destroyed(ctx: &RawTracePointContext) {
-    life::destroyed(ctx.arg(0));
+    lifecycle::destroyed(ctx.arg(0));
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`.
@@ -95,5 +94,9 @@ pub fn fork(ctx: &RawTracePointContext) {
 /// `sched_process_exit(task)`; from 6.16 it has one argument more.
 #[inline(always)]
 pub fn exit(ctx: &RawTracePointContext) {
-    process::exited(ctx.arg(0));
+    let task = ctx.arg(0);
+    if inflight::forget(bpf_get_current_pid_tgid()) {
+        lose(Loss::ReturnMissed, 1);
+    }
+    process::exited(task);
 }

@@ -3,12 +3,33 @@
 //! A thread's note stays in the map when it was taken, and the next one is written over it: to insert and
 //! to delete would cost more than all the rest of a call. It goes with its thread.
 
-use flow_common::Loss;
+use aya_ebpf::{macros::map, maps::HashMap};
+use flow_common::{IpAddress, Loss, limits};
 
-use crate::{
-    account::Peer,
-    maps::{CALLS, lose},
-};
+use crate::maps::lose;
+
+/// Calls between a function's entry, or a cgroup hook, and its return, by thread (`pid_tgid`).
+#[map]
+pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(limits::CALL_ENTRIES, 0);
+
+/// Which way bytes went, seen from the process or socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Sent,
+    Received,
+}
+
+/// The peer of one call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Peer {
+    pub address: IpAddress,
+    /// Host byte order.
+    pub port: u16,
+    pub padding: u16,
+    /// As [`AppKey::zone`].
+    pub zone: u32,
+}
 
 /// A call under way.
 #[derive(Clone, Copy)]

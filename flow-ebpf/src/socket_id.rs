@@ -1,13 +1,19 @@
-//! Which socket is it? Its cookie, or an alias where it has none of its own.
+//! Identities of sockets: a cookie, or an alias for a socket that has none of its own.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_smp_processor_id};
-use flow_common::{protocol, socket_id::ALIAS_BIT, tcp_state};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, helpers::generated::bpf_get_smp_processor_id, macros::map,
+    maps::LruHashMap,
+};
+use flow_common::{limits, protocol, socket_id::ALIAS_BIT, tcp_state};
 
 use crate::{
+    clock,
     kernel::{Address, GIVES_COOKIES, SockCommon},
-    maps::ALIASES,
-    process,
 };
+
+/// Identities of sockets that have no cookie of their own, by address.
+#[map]
+pub static ALIASES: LruHashMap<u64, Alias> = LruHashMap::with_max_entries(limits::ALIAS_ENTRIES, 0);
 
 /// The identity of a socket that has no cookie of its own.
 #[derive(Clone, Copy)]
@@ -61,7 +67,7 @@ fn new_alias(sk: Address) -> u64 {
     // No CPU makes two in one nanosecond.
     // SAFETY: no arguments.
     let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    let id = ALIAS_BIT | process::now() << 10 | cpu & 0x3ff;
+    let id = ALIAS_BIT | clock::now() << 10 | cpu & 0x3ff;
     let made = Alias { id, closed: 0 };
     let _ = ALIASES.insert(sk, made, u64::from(BPF_NOEXIST));
     // Another CPU may have been first.

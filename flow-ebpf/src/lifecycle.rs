@@ -2,14 +2,13 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::{bindings::bpf_sock, macros::map, maps::PerCpuArray};
 use flow_common::{
     IpAddress, ProcessKey, RecordKind, SocketState, protocol, socket_id::is_alias, tcp_state,
     traffic::direction,
 };
 
 use crate::{
-    identity::{id, known_id, note_state, take_alias},
     kernel::{
         self, Address, CGROUP_LIVES, GIVES_COOKIES, INET_SPORT, SK_ERR, SK_KERN_SOCK,
         SK_KERN_SOCK_BIT, SK_SOCKET, SockCommon,
@@ -18,7 +17,12 @@ use crate::{
     maps::SOCKETS,
     process,
     socket::{self, entry, refresh, shown_protocol, tell},
+    socket_id::{id, known_id, note_state, take_alias},
 };
+
+/// One element: the last change that the first program of states took up.
+#[map]
+pub static LAST_STATE_CHANGE: PerCpuArray<StateChange> = PerCpuArray::with_max_entries(1, 0);
 
 /// A process made a socket. Nothing is told yet: most sockets are of no interest until they are
 /// bound, connected or used.

@@ -1,45 +1,21 @@
-//! The only place that adds bytes.
+//! Bytes of processes and of sockets.
 
 use core::ptr;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, bpf_sock};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
-    AppCounters, AppKey, InterfaceCounters, InterfaceKey, IpAddress, Loss, ProcessKey, RecordKind,
-    SocketState,
-    interface::{Class, Direction},
-    protocol,
-    record::AppRecord,
-    traffic::app_kind,
+    AppCounters, AppKey, IpAddress, Loss, ProcessKey, RecordKind, SocketState, protocol,
+    record::AppRecord, traffic::app_kind,
 };
 
 use crate::{
     atomic,
-    datagrams::{self, relation},
-    identity,
+    inflight::{Peer, Way},
     kernel::{Address, SockCommon, is_inet},
-    maps::{APP, INTERFACES, OVERFLOW, RING, epoch, lose},
+    maps::{APP, OVERFLOW, RING, epoch, lose},
     packet::Packet,
-    peer, process, socket, stack,
+    peer, process, record, socket, socket_id,
 };
-
-/// Which way bytes went, seen from the process or socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    Sent,
-    Received,
-}
-
-/// The peer of one call.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Peer {
-    pub address: IpAddress,
-    /// Host byte order.
-    pub port: u16,
-    pub padding: u16,
-    /// As [`AppKey::zone`].
-    pub zone: u32,
-}
 
 static NO_APP: AppCounters = AppCounters {
     tx_bytes: 0,
@@ -113,7 +89,7 @@ pub fn app(
                     }
                 }
             }
-            key.cookie = identity::id(sk, common, protocol);
+            key.cookie = socket_id::id(sk, common, protocol);
             entry = find(&mut key);
         }
     }
@@ -266,7 +242,7 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters)
     // SAFETY: the entry is a live map value, and the record has room for an AppRecord.
     unsafe {
         let record = record.as_mut_ptr();
-        (*record).header = process::header(RecordKind::App);
+        (*record).header = record::header(RecordKind::App);
         (*record).key = *key;
         (*record).counters = *entry;
         (*record).comm = process::current_name();
@@ -305,120 +281,6 @@ pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
                 atomic::add(&raw mut (*entry).wire_rx_bytes, bytes);
                 atomic::add(&raw mut (*entry).wire_rx_packets, packet.frames);
             }
-        }
-    }
-}
-
-/// Interfaces on top of one another that a packet is credited to.
-const LEVELS: usize = 5;
-
-/// Who takes a packet that came in.
-#[derive(Clone, Copy)]
-pub enum Taker {
-    Only,
-    /// This socket; others may take it as well.
-    OneOf {
-        skb: *mut __sk_buff,
-        sock: *const bpf_sock,
-    },
-}
-
-/// Adds a packet that came in by an interface to its counters of a class, and to those of the interfaces
-/// below that brought it there. The packet is measured from layer 3 on; its network header lies at `start`.
-///
-/// More than one socket may take a packet: those of a multicast group, raw ones beside others. They do it
-/// one after the other, on the CPU where the classifier saw it come; the next packet that may lie at the
-/// same place the classifier sees first. Without a classifier nothing tells them apart, and each is counted.
-/// One that leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
-#[inline(always)]
-pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Packet) {
-    let Some(counters) = interface(ifindex, Direction::Ingress) else {
-        return;
-    };
-    let mut packet = *packet;
-    let relation = match taker {
-        Taker::Only => relation::NONE,
-        Taker::OneOf { skb, sock } => {
-            datagrams::as_it_came(skb, sock, ifindex, counters, &mut packet)
-        }
-    };
-    if relation == relation::COPY {
-        return;
-    }
-    // It is known to be none: a datagram may lie where one lay that was dropped.
-    let is_no_copy = matches!(taker, Taker::Only) || relation == relation::DATAGRAM;
-    let is_copy = note_taken(counters, start);
-    if is_no_copy || !is_copy {
-        add_frame(
-            counters,
-            class,
-            &stack::as_it_counts(packet, ifindex, counters),
-        );
-    }
-    let (mut above, mut tags) = (counters, 0);
-    for _ in 1..LEVELS {
-        // SAFETY: a live map value, this CPU's own.
-        let (lower, lower_tags) = unsafe { ((*above).lower, (*above).lower_tags) };
-        if lower == 0 {
-            return;
-        }
-        let Some(counters) = interface(lower, Direction::Ingress) else {
-            return;
-        };
-        tags += lower_tags;
-        let is_copy = note_taken(counters, start);
-        if is_no_copy || !is_copy {
-            add_frame(counters, class, &packet.with_header(tags));
-        }
-        above = counters;
-    }
-}
-
-/// Notes that a packet was taken, and returns whether it had been before: a copy of it is then with another socket.
-#[inline(always)]
-fn note_taken(counters: *mut InterfaceCounters, start: u64) -> bool {
-    // SAFETY: a live map value, this CPU's own.
-    unsafe {
-        let came = received(counters);
-        let is_copy =
-            came != 0 && (*counters).delivered == start && (*counters).delivered_at == came;
-        (*counters).delivered = start;
-        (*counters).delivered_at = came;
-        is_copy
-    }
-}
-
-/// Packets that the classifier has seen come in on this CPU.
-#[inline(always)]
-pub fn received(counters: *const InterfaceCounters) -> u64 {
-    // SAFETY: a live map value.
-    unsafe { (*counters).classes[Class::Total as usize].packets }
-}
-
-/// The counters of an interface, if the loader chose it.
-#[inline(always)]
-pub fn interface(ifindex: u32, direction: Direction) -> Option<*mut InterfaceCounters> {
-    INTERFACES.get_ptr_mut(InterfaceKey {
-        ifindex,
-        direction: direction as u32,
-    })
-}
-
-/// Adds a packet to an interface's counters of a class.
-#[inline(always)]
-pub fn add_frame(counters: *mut InterfaceCounters, class: Class, packet: &Packet) {
-    // SAFETY: the counters are a live map value, a class is an index into the array. Atomic, because a packet in a softirq may
-    // interrupt the count of one sent in process context.
-    unsafe {
-        let count = (&raw mut (*counters).classes)
-            .cast::<flow_common::PacketCount>()
-            .add(class as usize);
-        atomic::add(&raw mut (*count).packets, packet.buffers);
-        atomic::add(&raw mut (*count).bytes, packet.bytes);
-        let more_frames = packet.frames - packet.buffers;
-        if more_frames != 0 {
-            atomic::add(&raw mut (*count).more_frames, more_frames);
-            atomic::add(&raw mut (*count).header_bytes, packet.header_bytes);
         }
     }
 }
