@@ -31,7 +31,7 @@ pub use interface::{
 };
 pub use loss::Loss;
 pub use record::{RecordHeader, RecordKind};
-pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketState};
+pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketEntry};
 
 /// A type that may be copied to and from the kernel byte by byte.
 ///

@@ -21,7 +21,7 @@ pub const QUEUED_ENTRIES: u32 = 16_384;
 /// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
 pub const CALL_ENTRIES: u32 = 32_768;
 /// Raw and ping sockets whose senders are known to backends that do not see a call's message.
-pub const HEARD_ENTRIES: u32 = 1_024;
+pub const SENDER_ENTRIES: u32 = 1_024;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 4 << 20;
 /// Bytes of a path to an executable that a process record has room for.

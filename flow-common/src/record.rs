@@ -1,8 +1,8 @@
-//! Records of the ring buffer: a header that tells the kind, then the kind's own struct.
+//! Records of the ring buffer: a header that names the kind, then the kind's own struct.
 
 use crate::{
     limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES},
-    traffic::{AppCounters, AppKey, ProcessKey, SocketState},
+    traffic::{AppCounters, AppKey, ProcessKey, SocketEntry},
 };
 
 /// What a record holds.
@@ -70,7 +70,7 @@ plain!(AppRecord);
 pub struct SocketRecord {
     pub header: RecordHeader,
     pub cookie: u64,
-    pub socket: SocketState,
+    pub socket: SocketEntry,
 }
 const _: () = assert!(size_of::<SocketRecord>() == 160);
 plain!(SocketRecord);

@@ -113,13 +113,13 @@ pub struct AppCounters {
     pub rx_bytes: u64,
     pub tx_calls: u64,
     pub rx_calls: u64,
-    /// cgroup v2 id of the process when it last told user space.
+    /// cgroup v2 id of the process when the entry was last emitted.
     pub cgroup: u64,
-    /// Effective user id of the process when it last told user space.
+    /// Effective user id of the process when the entry was last emitted.
     pub uid: u32,
     /// Epoch of the last record sent for this entry: one record per entry and epoch.
     pub epoch: u32,
-    /// See [`app_kind`].
+    /// See [`socket_kind`].
     pub kind: u32,
     pub padding: u32,
 }
@@ -127,7 +127,7 @@ const _: () = assert!(size_of::<AppCounters>() == 56);
 plain!(AppCounters);
 
 /// What the kernel side need not ask of a socket at the next call. Values of [`AppCounters::kind`].
-pub mod app_kind {
+pub mod socket_kind {
     /// Everything is to be asked.
     pub const UNKNOWN: u32 = 0;
     /// Its bytes have no boundaries, and one peer.
@@ -138,7 +138,7 @@ pub mod app_kind {
     pub const PORTLESS: u32 = 3;
 }
 
-/// Who opened a connection. Values of [`SocketState::direction`].
+/// Who opened a connection. Values of [`SocketEntry::direction`].
 pub mod direction {
     pub const UNKNOWN: u8 = 0;
     pub const OUTBOUND: u8 = 1;
@@ -148,7 +148,7 @@ pub mod direction {
 /// What is known of a socket, and its wire counters. Keyed by socket cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketState {
+pub struct SocketEntry {
     /// Layer-3 bytes of packets sent, retransmits and pure ACKs included; cumulative.
     pub wire_tx_bytes: u64,
     pub wire_rx_bytes: u64,
@@ -196,5 +196,5 @@ pub struct SocketState {
     /// 1 once a TCP socket reached `TCP_CLOSE` after having been open.
     pub closed: u8,
 }
-const _: () = assert!(size_of::<SocketState>() == 136);
-plain!(SocketState);
+const _: () = assert!(size_of::<SocketEntry>() == 136);
+plain!(SocketEntry);

@@ -4,13 +4,13 @@ use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
-    AppCounters, AppKey, IpAddress, Loss, ProcessKey, RecordKind, SocketState, protocol,
-    record::AppRecord, traffic::app_kind,
+    AppCounters, AppKey, IpAddress, Loss, ProcessKey, RecordKind, SocketEntry, protocol,
+    record::AppRecord, traffic::socket_kind,
 };
 
 use crate::{
     atomic,
-    inflight::{Peer, Way},
+    inflight::{Dir, Peer},
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, OVERFLOW, RING, epoch, lose},
     packet::Packet,
@@ -25,7 +25,7 @@ static NO_APP: AppCounters = AppCounters {
     cgroup: 0,
     uid: 0,
     epoch: 0,
-    kind: app_kind::UNKNOWN,
+    kind: socket_kind::UNKNOWN,
     padding: 0,
 };
 
@@ -33,12 +33,12 @@ static NO_APP: AppCounters = AppCounters {
 /// datagram's. Call it in process context only, and for sockets that have a place in [`APP`].
 ///
 /// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more than
-/// all the arithmetic between two of them, so what the entry tells is not asked of the socket again.
+/// all the arithmetic between two of them, so what the entry says is not read from the socket again.
 #[inline(always)]
 pub fn app(
     sk: Address,
     common: &SockCommon,
-    way: Way,
+    dir: Dir,
     bytes: u64,
     own_peer: impl Fn(&SockCommon) -> Option<Peer>,
 ) {
@@ -57,7 +57,7 @@ pub fn app(
             asked = true;
         }
         entry = look_up(&key);
-        if !asked && matches!(kind(entry), app_kind::DATAGRAM | app_kind::PORTLESS) {
+        if !asked && matches!(kind(entry), socket_kind::DATAGRAM | socket_kind::PORTLESS) {
             if name_remote(&mut key, own_peer(common), common) {
                 entry = look_up(&key);
             }
@@ -66,9 +66,9 @@ pub fn app(
     }
     match kind(entry) {
         // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
-        app_kind::STREAM if bytes == 0 => return,
-        app_kind::STREAM | app_kind::DATAGRAM => {}
-        app_kind::PORTLESS if key.remote_known != 0 => {}
+        socket_kind::STREAM if bytes == 0 => return,
+        socket_kind::STREAM | socket_kind::DATAGRAM => {}
+        socket_kind::PORTLESS if key.remote_known != 0 => {}
         _ => {
             let protocol = socket::protocol(sk);
             let is_inet = is_inet(common.family());
@@ -84,8 +84,8 @@ pub fn app(
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; nobody looks at it.
                     key.remote_port = 0;
-                    if key.remote_known == 0 && way == Way::Received {
-                        name_remote(&mut key, peer::heard(cookie, sk), common);
+                    if key.remote_known == 0 && dir == Dir::Rx {
+                        name_remote(&mut key, peer::take_sender(cookie, sk), common);
                     }
                 }
             }
@@ -95,13 +95,13 @@ pub fn app(
     }
     if entry.is_null() {
         lose(Loss::AppFull, 1);
-        overflow(process, way, bytes);
+        overflow(process, dir, bytes);
         return;
     }
-    add(entry, way, bytes);
+    add(entry, dir, bytes);
     // SAFETY: the entry is live.
     if unsafe { (*entry).epoch } != epoch() {
-        tell(sk, common, &key, entry);
+        emit(sk, common, &key, entry);
     }
 }
 
@@ -116,7 +116,7 @@ fn look_up(key: &AppKey) -> *mut AppCounters {
 #[inline(always)]
 fn kind(entry: *const AppCounters) -> u32 {
     if entry.is_null() {
-        app_kind::UNKNOWN
+        socket_kind::UNKNOWN
     } else {
         // SAFETY: the entry is live.
         unsafe { (*entry).kind }
@@ -198,15 +198,15 @@ fn name_remote(key: &mut AppKey, peer: Option<Peer>, common: &SockCommon) -> boo
 }
 
 #[inline(always)]
-fn add(entry: *mut AppCounters, way: Way, bytes: u64) {
+fn add(entry: *mut AppCounters, dir: Dir, bytes: u64) {
     // SAFETY: the entry is a live map value.
     unsafe {
-        match way {
-            Way::Sent => {
+        match dir {
+            Dir::Tx => {
                 atomic::add(&raw mut (*entry).tx_bytes, bytes);
                 atomic::add(&raw mut (*entry).tx_calls, 1);
             }
-            Way::Received => {
+            Dir::Rx => {
                 atomic::add(&raw mut (*entry).rx_bytes, bytes);
                 atomic::add(&raw mut (*entry).rx_calls, 1);
             }
@@ -216,16 +216,16 @@ fn add(entry: *mut AppCounters, way: Way, bytes: u64) {
 
 /// Brings an entry and its socket's up to date, and sends copies of both to user space.
 #[inline(always)]
-fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters) {
+fn emit(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters) {
     let protocol = socket::protocol(sk);
     let kind = if !is_inet(common.family()) || key.cookie != common.cookie() {
-        app_kind::UNKNOWN
+        socket_kind::UNKNOWN
     } else if protocol::has_stream(protocol) {
-        app_kind::STREAM
+        socket_kind::STREAM
     } else if protocol::has_ports(protocol) {
-        app_kind::DATAGRAM
+        socket_kind::DATAGRAM
     } else {
-        app_kind::PORTLESS
+        socket_kind::PORTLESS
     };
     // SAFETY: the entry is live; a race on its epoch costs one more or one fewer record.
     unsafe {
@@ -252,32 +252,32 @@ fn tell(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters)
 
 /// Adds to the process's own entry what found no entry of its flow.
 #[inline(always)]
-fn overflow(process: ProcessKey, way: Way, bytes: u64) {
+fn overflow(process: ProcessKey, dir: Dir, bytes: u64) {
     let mut entry = OVERFLOW.get_ptr_mut(process);
     if entry.is_none() {
-        // The entry may be another CPU's; the lookup tells.
+        // Another CPU may have made it: the look-up finds either.
         let _ = OVERFLOW.insert(process, &NO_APP, u64::from(BPF_NOEXIST));
         entry = OVERFLOW.get_ptr_mut(process);
     }
     match entry {
-        Some(entry) => add(entry, way, bytes),
-        None if way == Way::Sent => lose(Loss::OverflowFullTx, bytes),
+        Some(entry) => add(entry, dir, bytes),
+        None if dir == Dir::Tx => lose(Loss::OverflowFullTx, bytes),
         None => lose(Loss::OverflowFullRx, bytes),
     }
 }
 
 /// Adds a packet to its socket's wire counters.
 #[inline(always)]
-pub fn wire(entry: *mut SocketState, way: Way, packet: &Packet) {
+pub fn wire(entry: *mut SocketEntry, dir: Dir, packet: &Packet) {
     let bytes = packet.bytes + packet.header_bytes;
     // SAFETY: the entry is a live map value.
     unsafe {
-        match way {
-            Way::Sent => {
+        match dir {
+            Dir::Tx => {
                 atomic::add(&raw mut (*entry).wire_tx_bytes, bytes);
                 atomic::add(&raw mut (*entry).wire_tx_packets, packet.frames);
             }
-            Way::Received => {
+            Dir::Rx => {
                 atomic::add(&raw mut (*entry).wire_rx_bytes, bytes);
                 atomic::add(&raw mut (*entry).wire_rx_packets, packet.frames);
             }

@@ -12,11 +12,13 @@ use crate::maps::lose;
 #[map]
 pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(limits::CALL_ENTRIES, 0);
 
-/// Which way bytes went, seen from the process or socket.
+/// Direction of bytes, as the process or socket sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    Sent,
-    Received,
+pub enum Dir {
+    /// Sent.
+    Tx,
+    /// Received.
+    Rx,
 }
 
 /// The peer of one call.

@@ -81,7 +81,7 @@ pub static TYPED_TASK: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static GIVES_COOKIES: Global<u8> = Global::new(1);
 
-/// 1 if programs of the cgroup are to tell of sockets' lives, 0 if tracepoints do it alone.
+/// 1 if programs of the cgroup report sockets' lives, 0 if tracepoints do it alone.
 #[unsafe(no_mangle)]
 pub static CGROUP_LIVES: Global<u8> = Global::new(1);
 
@@ -155,7 +155,7 @@ impl SockCommon {
     }
 
     /// Whether the socket has a peer of its own. Raw and ping sockets may have one without a port. The state
-    /// tells: when an IPv6 socket gives up its peer the address stays (`__udp_disconnect`).
+    /// decides: when an IPv6 socket gives up its peer the address stays (`__udp_disconnect`).
     #[inline(always)]
     pub fn has_remote(&self) -> bool {
         self.remote_port() != 0 || self.state() == ESTABLISHED && !self.remote().is_unspecified()

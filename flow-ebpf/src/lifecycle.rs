@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::bpf_sock, macros::map, maps::PerCpuArray};
 use flow_common::{
-    IpAddress, ProcessKey, RecordKind, SocketState, protocol, socket_id::is_alias, tcp_state,
+    IpAddress, ProcessKey, RecordKind, SocketEntry, protocol, socket_id::is_alias, tcp_state,
     traffic::direction,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     logging,
     maps::SOCKETS,
     process,
-    socket::{self, entry, refresh, shown_protocol, tell},
+    socket::{self, emit, entry, refresh, shown_protocol},
     socket_id::{id, known_id, note_state, take_alias},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 #[map]
 pub static LAST_STATE_CHANGE: PerCpuArray<StateChange> = PerCpuArray::with_max_entries(1, 0);
 
-/// A process made a socket. Nothing is told yet: most sockets are of no interest until they are
+/// A process made a socket. Nothing is emitted yet: most sockets are of no interest until they are
 /// bound, connected or used.
 #[inline(always)]
 pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
@@ -61,7 +61,7 @@ pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns:
     }
 }
 
-/// A socket got its local address. Told for datagram sockets; TCP tells when it listens or connects.
+/// A socket got its local address. Emitted for datagram sockets; TCP sockets follow when they listen or connect.
 #[inline(always)]
 pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey, netns: u32) {
     let Some(entry) = entry(id) else {
@@ -82,7 +82,7 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
         (*entry).protocol
     };
     if !protocol::has_states(protocol) {
-        tell(id, entry, RecordKind::Socket);
+        emit(id, entry, RecordKind::Socket);
     }
 }
 
@@ -98,12 +98,12 @@ pub fn released(id: u64) {
         ((*entry).protocol, (*entry).state, (*entry).closed)
     };
     if protocol::has_states(protocol) && closed == 0 && state != tcp_state::CLOSE {
-        return; // its FIN is still to be sent; the state change tells
+        return; // its FIN is still to be sent; the state change ends it
     }
     end(id, entry);
 }
 
-/// The kernel gives up a TCP socket: no call will use it again. Heard only where no cgroup hook tells its release.
+/// The kernel gives up a TCP socket: no call will use it again. Reported only where no cgroup hook reports its release.
 #[inline(always)]
 pub fn destroyed(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
@@ -127,13 +127,13 @@ pub fn destroyed(sk: Address) -> Option<()> {
     Some(())
 }
 
-/// Ends a socket's entry. User space deletes what it was told of, after a last look; the rest
+/// Ends a socket's entry. User space deletes what was emitted, after a last look; the rest
 /// goes at once.
 #[inline(always)]
-fn end(id: u64, entry: *mut SocketState) {
+fn end(id: u64, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
     if unsafe { (*entry).epoch } != 0 {
-        tell(id, entry, RecordKind::SocketEnd);
+        emit(id, entry, RecordKind::SocketEnd);
     } else {
         let _ = SOCKETS.remove(id);
     }
@@ -157,7 +157,7 @@ pub fn accepted(sk: Address) -> Option<()> {
         (*entry).owner = owner;
         (*entry).direction = direction::INBOUND;
     }
-    tell(id, entry, RecordKind::Socket);
+    emit(id, entry, RecordKind::Socket);
     Some(())
 }
 
@@ -249,9 +249,9 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
             (*entry).closed = 1;
             (*entry).error = error;
         }
-        (*entry).released != 0 || is_alias(id) && !hears_release(protocol)
+        (*entry).released != 0 || is_alias(id) && !has_release_hook(protocol)
     };
-    // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` tells it then.
+    // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` emits it then.
     let is_early = new == tcp_state::SYN_SENT
         && common.local_port() == 0
         && protocol == protocol::TCP
@@ -259,9 +259,9 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     match new {
         tcp_state::CLOSE if is_last => end(id, entry),
         tcp_state::SYN_SENT if is_early => {}
-        // Of the states in between, the next update tells.
+        // The states in between come with the next update.
         tcp_state::CLOSE | tcp_state::SYN_SENT | tcp_state::ESTABLISHED | tcp_state::LISTEN => {
-            tell(id, entry, RecordKind::Socket);
+            emit(id, entry, RecordKind::Socket);
         }
         _ => {}
     }
@@ -278,18 +278,18 @@ pub fn connects(id: u64, local: IpAddress, local_port: u16) {
     // SAFETY: a live map value.
     unsafe {
         if (*entry).epoch != 0 && (*entry).local_port == local_port {
-            return; // it was bound before, and told
+            return; // it was bound before, and emitted
         }
         (*entry).local = local;
         (*entry).local_port = local_port;
     }
-    tell(id, entry, RecordKind::Socket);
+    emit(id, entry, RecordKind::Socket);
 }
 
 /// Keeps the port of a connection that closes before anybody learned it. `tcp_set_state` gives the port back
 /// (`inet_put_port`) before the tracepoint; the copy in `inet_sport` stays.
 #[inline(always)]
-fn keep_port(sk: Address, common: &SockCommon, entry: *mut SocketState) {
+fn keep_port(sk: Address, common: &SockCommon, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
     unsafe {
         if (*entry).local_port == 0 && common.remote_port() != 0 {
@@ -306,16 +306,16 @@ fn forget(sk: Address) {
     if let Some(former) = take_alias(sk)
         && let Some(entry) = SOCKETS.get_ptr_mut(former)
     {
-        // Two sweeps close it: told here as well, its end would treble what the verifier goes through.
+        // Two sweeps close it: emitted here as well, its end would treble what the verifier goes through.
         // SAFETY: a live map value.
         unsafe { (*entry).released = 1 };
     }
 }
 
-/// Whether a hook tells the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where there
+/// Whether a hook reports the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where there
 /// are no cgroup hooks, those of TCP.
 #[inline(always)]
-fn hears_release(protocol: u16) -> bool {
+fn has_release_hook(protocol: u16) -> bool {
     if CGROUP_LIVES.load() == 0 {
         protocol == protocol::TCP
     } else {
@@ -334,7 +334,7 @@ fn has_state(id: u64, state: u8) -> bool {
     )
 }
 
-/// Whether no hook tells the release of a socket: nobody has it, because it was never accepted, or it
+/// Whether no hook reports the release of a socket: nobody has it, because it was never accepted, or it
 /// is the kernel's own, such as a path of an MPTCP connection (`inet_release`).
 #[inline(always)]
 fn has_no_release(sk: Address) -> bool {

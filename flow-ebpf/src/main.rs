@@ -52,7 +52,7 @@ use aya_ebpf::{
     },
 };
 
-use crate::inflight::Way;
+use crate::inflight::Dir;
 
 /// One program for each function of the socket layer, on its return.
 macro_rules! fexit_programs {
@@ -80,7 +80,7 @@ fexit_programs! {
 
 /// Two programs for each function: its entry keeps the arguments, its return counts.
 macro_rules! kprobe_programs {
-    ($($entry:ident, $exit:ident: $adapter:ident, $way:expr;)*) => {$(
+    ($($entry:ident, $exit:ident: $adapter:ident, $dir:expr;)*) => {$(
         #[kprobe]
         fn $entry(ctx: ProbeContext) -> u32 {
             hooks::kprobe::$adapter(&ctx);
@@ -88,17 +88,17 @@ macro_rules! kprobe_programs {
         }
         #[kretprobe]
         fn $exit(ctx: RetProbeContext) -> u32 {
-            hooks::kprobe::returned(&ctx, $way);
+            hooks::kprobe::returned(&ctx, $dir);
             0
         }
     )*};
 }
 
 kprobe_programs! {
-    kprobe_sendmsg, kretprobe_sendmsg: sendmsg, Way::Sent;
-    kprobe_sendpage, kretprobe_sendpage: sendpage, Way::Sent;
-    kprobe_recvmsg, kretprobe_recvmsg: recvmsg, Way::Received;
-    kprobe_splice_read, kretprobe_splice_read: splice_read, Way::Received;
+    kprobe_sendmsg, kretprobe_sendmsg: sendmsg, Dir::Tx;
+    kprobe_sendpage, kretprobe_sendpage: sendpage, Dir::Tx;
+    kprobe_recvmsg, kretprobe_recvmsg: recvmsg, Dir::Rx;
+    kprobe_splice_read, kretprobe_splice_read: splice_read, Dir::Rx;
 }
 
 #[kretprobe]
@@ -109,13 +109,13 @@ fn kretprobe_accept(ctx: RetProbeContext) -> u32 {
 
 #[raw_tracepoint(tracepoint = "sock_send_length")]
 fn sock_send_length(ctx: RawTracePointContext) -> i32 {
-    hooks::tracepoint::length(&ctx, Way::Sent);
+    hooks::tracepoint::length(&ctx, Dir::Tx);
     0
 }
 
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
-    hooks::tracepoint::length(&ctx, Way::Received);
+    hooks::tracepoint::length(&ctx, Dir::Rx);
     0
 }
 
@@ -195,25 +195,25 @@ fn connect6(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram4(&ctx, Way::Sent);
+    hooks::cgroup::datagram4(&ctx, Dir::Tx);
     1
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram6(&ctx, Way::Sent);
+    hooks::cgroup::datagram6(&ctx, Dir::Tx);
     1
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram4(&ctx, Way::Received);
+    hooks::cgroup::datagram4(&ctx, Dir::Rx);
     1
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    hooks::cgroup::datagram6(&ctx, Way::Received);
+    hooks::cgroup::datagram6(&ctx, Dir::Rx);
     1
 }
 

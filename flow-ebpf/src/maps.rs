@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use flow_common::{
-    AppCounters, AppKey, InterfaceCounters, InterfaceKey, Loss, ProcessKey, SocketState, limits,
+    AppCounters, AppKey, InterfaceCounters, InterfaceKey, Loss, ProcessKey, SocketEntry, limits,
 };
 
 use crate::{atomic, logging};
@@ -21,7 +21,7 @@ pub static OVERFLOW: HashMap<ProcessKey, AppCounters> =
 
 /// Sockets by cookie.
 #[map]
-pub static SOCKETS: HashMap<u64, SocketState> =
+pub static SOCKETS: HashMap<u64, SocketEntry> =
     HashMap::with_max_entries(limits::SOCKET_ENTRIES, 0);
 
 /// Frames by interface and direction. The loader makes the entries, so that it decides which
@@ -34,7 +34,7 @@ pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// One element: the current epoch. User space counts it up; each entry tells at most once in it.
+/// One element: the current epoch. User space counts it up; each entry is emitted at most once in it.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -42,7 +42,7 @@ pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
 
-/// The current epoch; never 0, which marks an entry that never told.
+/// The current epoch; never 0, which marks an entry that was never emitted.
 #[inline(always)]
 pub fn epoch() -> u32 {
     EPOCH.get(0).copied().unwrap_or(1)

@@ -6,7 +6,7 @@
 //!   raw and ping sockets.
 //!
 //! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it notes in
-//! [`CALLS`] when the call returns. On its way in it is queued: [`HEARD`] keeps its source until it is
+//! [`CALLS`] when the call returns. On its way in it is queued: [`SENDERS`] keeps its source until it is
 //! read.
 
 use aya_ebpf::{
@@ -16,19 +16,20 @@ use aya_ebpf::{
     maps::LruHashMap,
 };
 use flow_common::{
-    IpAddress, SocketState, limits,
+    IpAddress, SocketEntry, limits,
     protocol::{has_ports, has_states},
 };
 
 use crate::{
-    inflight::{self, CALLS, Call, Peer, Way},
+    inflight::{self, CALLS, Call, Dir, Peer},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
     process,
 };
 
-/// Whom sockets without ports and peer hear, by cookie.
+/// Senders that sockets without ports and peer receive from, by cookie.
 #[map]
-pub static HEARD: LruHashMap<u64, Heard> = LruHashMap::with_max_entries(limits::HEARD_ENTRIES, 0);
+pub static SENDERS: LruHashMap<u64, Senders> =
+    LruHashMap::with_max_entries(limits::SENDER_ENTRIES, 0);
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const LOOPBACK6: IpAddress =
@@ -41,7 +42,7 @@ const SCOPE_OF_NAME: u64 = 24;
 /// Senders of the datagrams that wait at a socket.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Heard {
+pub struct Senders {
     address: IpAddress,
     /// Address of the socket. Read from here it is a number, to which the verifier lets programs add.
     socket: Address,
@@ -57,10 +58,10 @@ pub struct Heard {
 #[inline(always)]
 pub fn of_packet(
     skb: *mut __sk_buff,
-    way: Way,
+    dir: Dir,
     cookie: u64,
     sock: *const bpf_sock,
-    entry: *const SocketState,
+    entry: *const SocketEntry,
 ) {
     // SAFETY: a live map value.
     let protocol = unsafe { (*entry).protocol };
@@ -75,9 +76,9 @@ pub fn of_packet(
             (*sock).bound_dev_if,
         )
     };
-    if way == Way::Received {
+    if dir == Dir::Rx {
         if portless && !is_connected {
-            hear(skb, cookie, sock as Address);
+            queue_sender(skb, cookie, sock as Address);
         }
     } else if portless || !is_connected {
         sent(skb, cookie, portless, bound_to);
@@ -141,12 +142,12 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
 
 /// Keeps the source of a packet until a call reads it.
 #[inline(always)]
-fn hear(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
+fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
     let address = match Ends::of(skb)? {
         Ends::V4 { source, .. } => IpAddress::mapped(source),
         Ends::V6 { at } => source6(at),
     };
-    let first = Heard {
+    let first = Senders {
         address,
         socket: sk,
         zone: zone(skb, address),
@@ -154,24 +155,24 @@ fn hear(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
         mixed: 0,
         padding: 0,
     };
-    let Some(heard) = HEARD.get_ptr_mut(cookie) else {
-        let _ = HEARD.insert(cookie, first, 0);
+    let Some(senders) = SENDERS.get_ptr_mut(cookie) else {
+        let _ = SENDERS.insert(cookie, first, 0);
         return None;
     };
     // SAFETY: a live map value. Packets of two CPUs may mix up who waits: then the sender is not known, or
     // that of a neighbour in the queue.
-    let heard = unsafe { &mut *heard };
+    let senders = unsafe { &mut *senders };
     // SAFETY: a field of it; volatile, or the compiler would leave the number out.
     let sk = unsafe {
-        (&raw mut heard.socket).write_volatile(sk);
-        (&raw const heard.socket).read_volatile()
+        (&raw mut senders.socket).write_volatile(sk);
+        (&raw const senders.socket).read_volatile()
     };
-    if heard.waiting == 0 || is_empty(sk) {
-        *heard = first;
+    if senders.waiting == 0 || is_empty(sk) {
+        *senders = first;
     } else {
-        heard.waiting += 1;
-        if heard.address != first.address || heard.zone != first.zone {
-            heard.mixed = 1;
+        senders.waiting += 1;
+        if senders.address != first.address || senders.zone != first.zone {
+            senders.mixed = 1;
         }
     }
     Some(())
@@ -180,22 +181,22 @@ fn hear(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
 /// Whom a datagram came from that was just read from a socket without ports and peer; `None` where
 /// datagrams of several senders waited.
 #[inline(always)]
-pub fn heard(cookie: u64, sk: Address) -> Option<Peer> {
-    let heard = HEARD.get_ptr_mut(cookie)?;
+pub fn take_sender(cookie: u64, sk: Address) -> Option<Peer> {
+    let senders = SENDERS.get_ptr_mut(cookie)?;
     // SAFETY: a live map value.
-    let heard = unsafe { &mut *heard };
-    if heard.waiting == 0 {
+    let senders = unsafe { &mut *senders };
+    if senders.waiting == 0 {
         return None;
     }
-    heard.waiting -= 1;
-    let peer = (heard.mixed == 0).then_some(Peer {
-        address: heard.address,
+    senders.waiting -= 1;
+    let peer = (senders.mixed == 0).then_some(Peer {
+        address: senders.address,
         port: 0,
         padding: 0,
-        zone: heard.zone,
+        zone: senders.zone,
     });
-    if heard.mixed != 0 && is_empty(sk) {
-        heard.waiting = 0;
+    if senders.mixed != 0 && is_empty(sk) {
+        senders.waiting = 0;
     }
     peer
 }

@@ -53,7 +53,7 @@ pub fn current() -> Option<ProcessKey> {
 /// Effective user id of the current task.
 #[inline(always)]
 pub fn current_uid() -> u32 {
-    // The helper would tell the real one.
+    // The helper returns the real one.
     kernel::follow(task(), &TASK_CRED)
         .and_then(|cred| kernel::read(cred, &CRED_EUID))
         .unwrap_or(bpf_get_current_uid_gid() as u32)
@@ -172,7 +172,7 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
     Some(())
 }
 
-/// The thread `task` ends; tells if it was its process's last.
+/// The thread `task` ends; emits the end of its process if it was the last.
 #[inline(always)]
 pub fn exited(task: Address) -> Option<()> {
     let signal = kernel::follow(task, &TASK_SIGNAL)?;

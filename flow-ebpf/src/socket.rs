@@ -1,4 +1,4 @@
-//! What is known of sockets: their entries, and how they are told.
+//! Entries of sockets, and their records.
 
 use core::mem::MaybeUninit;
 
@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_fullsock,
 };
 use flow_common::{
-    IpAddress, Loss, ProcessKey, RecordKind, SocketState, limits::REMOTES_PER_SOCKET, protocol,
+    IpAddress, Loss, ProcessKey, RecordKind, SocketEntry, limits::REMOTES_PER_SOCKET, protocol,
     record::SocketRecord, tcp_state, traffic::direction,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 
 pub const SOCK_RAW: u32 = 3;
 
-static NO_SOCKET: SocketState = SocketState {
+static NO_SOCKET: SocketEntry = SocketEntry {
     wire_tx_bytes: 0,
     wire_rx_bytes: 0,
     wire_tx_packets: 0,
@@ -100,7 +100,7 @@ pub fn is_raw(sock: *const bpf_sock) -> bool {
 
 /// Finds a socket's entry, or makes an empty one. `None` if the map is full.
 #[inline(always)]
-pub fn entry(id: u64) -> Option<*mut SocketState> {
+pub fn entry(id: u64) -> Option<*mut SocketEntry> {
     if let Some(entry) = SOCKETS.get_ptr_mut(id) {
         return Some(entry);
     }
@@ -131,7 +131,7 @@ pub fn takes_remote(id: u64) -> bool {
     }
 }
 
-/// A process used a socket: brings its entry up to date and tells it.
+/// A process used a socket: brings its entry up to date and emits it.
 #[inline(always)]
 pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) {
     let Some(entry) = entry(id) else {
@@ -144,12 +144,12 @@ pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: P
         }
     }
     refresh(sk, common, protocol, entry);
-    tell(id, entry, RecordKind::Socket);
+    emit(id, entry, RecordKind::Socket);
 }
 
 /// Copies what the kernel knows of a socket into its entry.
 #[inline(always)]
-pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut SocketState) {
+pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
     unsafe {
         (*entry).family = common.family();
@@ -197,7 +197,7 @@ pub fn netns(sock: *const bpf_sock) -> u32 {
 
 /// The entry for a packet's socket, made from the packet's view of it if it is new.
 #[inline(always)]
-pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut SocketState, NoEntry> {
+pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut SocketEntry, NoEntry> {
     let known = SOCKETS.get_ptr_mut(id);
     if let Some(entry) = known {
         // SAFETY: a live map value.
@@ -213,7 +213,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
     let sock = unsafe { bpf_sk_fullsock(sock) };
     if let Some(entry) = known {
         if !sock.is_null() {
-            // Its first packet tells it, before its call returns: with the addresses it has by now.
+            // Its first packet emits it, before its call returns: with the addresses it has by now.
             // SAFETY: a live map value and a full socket.
             unsafe { identify(entry, sock) };
         }
@@ -248,7 +248,7 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
 /// # Safety
 /// `entry` is a live map value, `sock` a full socket.
 #[inline(always)]
-unsafe fn identify(entry: *mut SocketState, sock: *const bpf_sock) {
+unsafe fn identify(entry: *mut SocketEntry, sock: *const bpf_sock) {
     // SAFETY: the caller's promise.
     unsafe {
         let family = (*sock).family as u16;
@@ -272,12 +272,12 @@ unsafe fn identify(entry: *mut SocketState, sock: *const bpf_sock) {
     }
 }
 
-/// Tells of a packet's socket, once in an epoch.
+/// Emits the entry of a packet's socket, once in an epoch.
 #[inline(always)]
-pub fn tell_packet(id: u64, entry: *mut SocketState) {
+pub fn emit_once_per_epoch(id: u64, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
     if unsafe { (*entry).epoch } != epoch() {
-        tell(id, entry, RecordKind::Socket);
+        emit(id, entry, RecordKind::Socket);
     }
 }
 
@@ -301,10 +301,10 @@ pub unsafe fn address6(words: *const [u32; 4]) -> IpAddress {
     unsafe { core::mem::transmute::<[u32; 4], IpAddress>(address) }
 }
 
-/// Sends a copy of an entry to user space.
+/// Emits a copy of an entry to user space.
 #[inline(always)]
-pub fn tell(cookie: u64, entry: *mut SocketState, kind: RecordKind) {
-    // SAFETY: a live map value. Marked first, so that what happens from here on is told again.
+pub fn emit(cookie: u64, entry: *mut SocketEntry, kind: RecordKind) {
+    // SAFETY: a live map value. Marked first, so that what happens from here on is emitted again.
     unsafe { (*entry).epoch = epoch() };
     let Some(mut record) = RING.reserve::<SocketRecord>(0) else {
         lose(Loss::RingTraffic, 1);

@@ -38,7 +38,7 @@ pub fn known_id(sk: Address, common: &SockCommon, protocol: u16) -> Option<u64> 
     let cookie = common.cookie();
     let cookie = (cookie != 0 && protocol::has_own_cookie(protocol)).then_some(cookie);
     // Where no program gives cookies, somebody may still ask for one at any time (`ss` does, and Flow for
-    // listeners). Of other protocols no hook would tell that another socket is at the address.
+    // listeners). Of other protocols no hook would report that another socket is at the address.
     let keeps_alias = GIVES_COOKIES.load() == 0 && protocol::has_states(protocol);
     if keeps_alias || cookie.is_none() {
         alias(sk).or(cookie)

@@ -12,7 +12,7 @@ use flow_common::{Class, IpAddress, Loss, protocol};
 use crate::{
     accounting,
     credit::{self, Taker},
-    inflight::{self, Call, Peer, Way},
+    inflight::{self, Call, Dir, Peer},
     ipsec,
     kernel::{self, AF_INET6, Address, HOST_NETNS, SOCK_ADDR_UADDR, is_inet},
     lifecycle, link,
@@ -102,27 +102,27 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
 
 /// The current process is sending a datagram to, or has received one from, an IPv4 address.
 #[inline(always)]
-pub fn datagram4(ctx: &SockAddrContext, way: Way) {
+pub fn datagram4(ctx: &SockAddrContext, dir: Dir) {
     // SAFETY: a field of the context.
     let mut address = unsafe { (*ctx.sock_addr).user_ip4 };
-    if way == Way::Sent && address == 0 {
+    if dir == Dir::Tx && address == 0 {
         // SAFETY: a field that sendmsg4 may read.
         address = peer::own_address(unsafe { (*ctx.sock_addr).msg_src_ip4 });
     }
-    note(ctx, IpAddress::mapped(address), way);
+    note(ctx, IpAddress::mapped(address), dir);
 }
 
 /// As [`datagram4`], for IPv6.
 #[inline(always)]
-pub fn datagram6(ctx: &SockAddrContext, way: Way) {
+pub fn datagram6(ctx: &SockAddrContext, dir: Dir) {
     // SAFETY: a field of the context.
     let address = unsafe { address6(&raw const (*ctx.sock_addr).user_ip6) };
-    note(ctx, address, way);
+    note(ctx, address, dir);
 }
 
 /// Keeps the peer until the call returns.
 #[inline(always)]
-fn note(ctx: &SockAddrContext, address: IpAddress, way: Way) {
+fn note(ctx: &SockAddrContext, address: IpAddress, dir: Dir) {
     let (cookie, _) = addressed(ctx);
     // SAFETY: a field of the context.
     let port = unsafe { (*ctx.sock_addr).user_port };
@@ -137,7 +137,7 @@ fn note(ctx: &SockAddrContext, address: IpAddress, way: Way) {
         },
         peer_known: 1,
         skip: 0,
-        is_send: u8::from(way == Way::Sent),
+        is_send: u8::from(dir == Dir::Tx),
         under_way: 1,
         from_packet: 0,
         padding: 0,
@@ -203,17 +203,17 @@ pub fn sock_ops(ctx: &SockOpsContext) {
 /// A packet reached its socket.
 #[inline(always)]
 pub fn ingress(ctx: &SkBuffContext) -> Option<()> {
-    packet(ctx, Way::Received)
+    packet(ctx, Dir::Rx)
 }
 
 /// A packet left its socket.
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> Option<()> {
-    packet(ctx, Way::Sent)
+    packet(ctx, Dir::Tx)
 }
 
 #[inline(always)]
-fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
+fn packet(ctx: &SkBuffContext, dir: Dir) -> Option<()> {
     let skb = ctx.skb.skb;
     // SAFETY: the program's context and fields it may read.
     let (cookie, sock, ifindex) = unsafe {
@@ -229,42 +229,42 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     let mut packet = packet::measure_of_socket(skb);
     let (entry, netns) = match socket::of_packet(cookie, sock, ifindex) {
         Ok(entry) => {
-            if verdict::is_refused(skb, entry, way) {
+            if verdict::is_refused(skb, entry, dir) {
                 return None;
             }
             // SAFETY: a live map value.
             let protocol = unsafe { (*entry).protocol };
             // TCP makes none: it asks for the path's MTU first.
             if protocol != protocol::TCP {
-                packet = match way {
-                    Way::Sent => packet.fragmented(skb, protocol == protocol::UDP),
-                    Way::Received if sight::has_seen(FRAGMENTS) => {
+                packet = match dir {
+                    Dir::Tx => packet.fragmented(skb, protocol == protocol::UDP),
+                    Dir::Rx if sight::has_seen(FRAGMENTS) => {
                         stack::unfollowed_packet(packet.reassembled(skb))
                     }
-                    Way::Received => packet,
+                    Dir::Rx => packet,
                 };
             }
-            if way == Way::Received && sight::has_seen(IPSEC) {
+            if dir == Dir::Rx && sight::has_seen(IPSEC) {
                 let encrypted = ipsec::as_it_came(skb, packet);
                 let encrypted = stack::unfollowed_packet(encrypted);
-                accounting::wire(entry, way, &encrypted);
+                accounting::wire(entry, dir, &encrypted);
                 if !link::decrypts(ifindex) {
                     packet = encrypted;
                 }
-            } else if way == Way::Received
+            } else if dir == Dir::Rx
                 // SAFETY: as above.
                 || !link::encrypts(ifindex, unsafe { (*entry).netns })
             {
-                accounting::wire(entry, way, &packet);
+                accounting::wire(entry, dir, &packet);
             }
-            peer::of_packet(skb, way, cookie, sock, entry);
+            peer::of_packet(skb, dir, cookie, sock, entry);
             // SAFETY: a live map value.
             (entry, unsafe { (*entry).netns })
         }
         Err(NoEntry::Kernel) => return None,
         Err(NoEntry::Full) => {
             let bytes = packet.bytes + packet.header_bytes;
-            if way == Way::Sent {
+            if dir == Dir::Tx {
                 lose(Loss::SocketFullTx, bytes);
                 return None;
             }
@@ -275,7 +275,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
     // SAFETY: a field of the context.
     let start = unsafe { (*skb).data as u64 };
     let taker = Taker::OneOf { skb, sock };
-    if way == Way::Sent {
+    if dir == Dir::Tx {
         stack::sent(start, sock, netns);
     } else if netns != HOST_NETNS.load() {
         stack::delivered_elsewhere(netns, ifindex, taker, start, &packet);
@@ -284,7 +284,7 @@ fn packet(ctx: &SkBuffContext, way: Way) -> Option<()> {
         credit::credit(ifindex, Class::Socket, taker, start, &packet);
     }
     if !entry.is_null() {
-        socket::tell_packet(cookie, entry);
+        socket::emit_once_per_epoch(cookie, entry);
     }
     Some(())
 }

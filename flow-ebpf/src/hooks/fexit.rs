@@ -2,9 +2,9 @@
 
 use aya_ebpf::{Global, programs::FExitContext};
 
-use super::{moved, peer_in_name, takes_nothing};
+use super::{count_call, is_peek, peer_in_name};
 use crate::{
-    inflight::{Peer, Way},
+    inflight::{Dir, Peer},
     kernel::{Address, MSGHDR_NAME, SOCKET_SK},
     lifecycle, socket,
 };
@@ -14,7 +14,7 @@ use crate::{
 pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Sent, i64::from(result), |_| peer(ctx));
+    count_call(sk, Dir::Tx, i64::from(result), |_| peer(ctx));
     Some(())
 }
 
@@ -23,11 +23,11 @@ pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
 pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
     let flags: i32 = ctx.arg(3);
-    if takes_nothing(flags) {
+    if is_peek(flags) {
         return None;
     }
     let result: i32 = ctx.ret().ok()?;
-    moved(sk, Way::Received, i64::from(result), |_| peer(ctx));
+    count_call(sk, Dir::Rx, i64::from(result), |_| peer(ctx));
     Some(())
 }
 
@@ -38,14 +38,14 @@ pub fn sendpage(ctx: &FExitContext) -> Option<()> {
     if !socket::has_sendpage(sk(ctx)?) {
         return None;
     }
-    stream(ctx, Way::Sent)
+    stream(ctx, Dir::Tx)
 }
 
 /// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t
 /// len, unsigned int flags)`.
 #[inline(always)]
 pub fn splice_read(ctx: &FExitContext) -> Option<()> {
-    stream(ctx, Way::Received)
+    stream(ctx, Dir::Rx)
 }
 
 /// `struct sock *inet_csk_accept(struct sock *sk, ...)`: its further arguments differ between
@@ -57,10 +57,10 @@ pub fn accept(ctx: &FExitContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn stream(ctx: &FExitContext, way: Way) -> Option<()> {
+fn stream(ctx: &FExitContext, dir: Dir) -> Option<()> {
     let sk = sk(ctx)?;
     let result: i64 = ctx.ret().ok()?;
-    moved(sk, way, result, |_| None);
+    count_call(sk, dir, result, |_| None);
     Some(())
 }
 

@@ -7,9 +7,9 @@ use aya_ebpf::{
 };
 use flow_common::{IpAddress, Loss};
 
-use super::{moved, peer_in_name, takes_nothing};
+use super::{count_call, is_peek, peer_in_name};
 use crate::{
-    inflight::{self, Call, Peer, Way},
+    inflight::{self, Call, Dir, Peer},
     kernel::{self, MSGHDR_NAME, SOCKET_SK},
     lifecycle,
     maps::lose,
@@ -26,7 +26,7 @@ pub fn sendmsg(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 pub fn recvmsg(ctx: &ProbeContext) -> Option<()> {
     let flags: i32 = ctx.arg(3)?;
-    entered(ctx.arg(0)?, ctx.arg(1)?, takes_nothing(flags))
+    entered(ctx.arg(0)?, ctx.arg(1)?, is_peek(flags))
 }
 
 /// Entry of `inet_sendpage`.
@@ -75,7 +75,7 @@ fn entered(socket: u64, message: u64, skip: bool) -> Option<()> {
 
 /// Return of any of them.
 #[inline(always)]
-pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
+pub fn returned(ctx: &RetProbeContext, dir: Dir) -> Option<()> {
     let thread = bpf_get_current_pid_tgid();
     let call = inflight::take(thread)?;
     if call.skip != 0 || !call.is_of_entry() {
@@ -83,7 +83,7 @@ pub fn returned(ctx: &RetProbeContext, way: Way) -> Option<()> {
     }
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
     let result: i32 = ctx.ret();
-    moved(call.socket, way, i64::from(result), |_| {
+    count_call(call.socket, dir, i64::from(result), |_| {
         // A call without a message has no peer of its own.
         let message = Some(call.message).filter(|message| *message != 0)?;
         peer_in_name(kernel::follow(message, &MSGHDR_NAME)?)

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 
 use crate::{
     accounting,
-    inflight::{Peer, Way},
+    inflight::{Dir, Peer},
     kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet},
     peer,
 };
@@ -22,13 +22,13 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// Whether a receive with these flags takes nothing from the socket's data.
 #[inline(always)]
-fn takes_nothing(flags: i32) -> bool {
+fn is_peek(flags: i32) -> bool {
     flags & (MSG_PEEK | MSG_ERRQUEUE) != 0
 }
 
 /// Counts a call that returned `result`; `own_peer` finds the call's own peer, where it is a datagram's.
 #[inline(always)]
-fn moved(sk: Address, way: Way, result: i64, own_peer: impl Fn(&SockCommon) -> Option<Peer>) {
+fn count_call(sk: Address, dir: Dir, result: i64, own_peer: impl Fn(&SockCommon) -> Option<Peer>) {
     if result < 0 {
         return;
     }
@@ -38,10 +38,10 @@ fn moved(sk: Address, way: Way, result: i64, own_peer: impl Fn(&SockCommon) -> O
         return;
     };
     let family = common.family();
-    if !(is_inet(family) || family == AF_PACKET && way == Way::Sent) {
+    if !(is_inet(family) || family == AF_PACKET && dir == Dir::Tx) {
         return;
     }
-    accounting::app(sk, common, way, result as u64, own_peer);
+    accounting::app(sk, common, dir, result as u64, own_peer);
 }
 
 /// The peer in a message's `msg_name`, where a datagram call has one: the kernel's copy of the

@@ -3,9 +3,9 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use flow_common::{Loss, protocol};
 
-use super::{moved, takes_nothing};
+use super::{count_call, is_peek};
 use crate::{
-    inflight::{self, Peer, Way},
+    inflight::{self, Dir, Peer},
     kernel::SockCommon,
     lifecycle::{self, LAST_STATE_CHANGE, StateChange},
     maps::lose,
@@ -15,26 +15,26 @@ use crate::{
 /// `sock_send_length(sk, ret, flags)` and `sock_recv_length(sk, ret, flags)`: every call of the
 /// socket layer, in process context, with what it returned.
 #[inline(always)]
-pub fn length(ctx: &RawTracePointContext, way: Way) {
+pub fn length(ctx: &RawTracePointContext, dir: Dir) {
     let sk: u64 = ctx.arg(0);
     let result: i32 = ctx.arg(1);
     let flags: i32 = ctx.arg(2);
     // The flags of a send are not passed on by the kernel.
-    if result < 0 || way == Way::Received && takes_nothing(flags) {
+    if result < 0 || dir == Dir::Rx && is_peek(flags) {
         // Another call of this thread must not find its note.
         if !protocol::has_stream(socket::protocol(sk)) {
             inflight::take(bpf_get_current_pid_tgid());
         }
         return;
     }
-    moved(sk, way, i64::from(result), |common| noted_peer(common, way));
+    count_call(sk, dir, i64::from(result), |common| noted_peer(common, dir));
 }
 
 /// The peer that a cgroup hook noted while this call was under way.
 #[inline(always)]
-fn noted_peer(common: &SockCommon, way: Way) -> Option<Peer> {
+fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
     let note = inflight::take(bpf_get_current_pid_tgid())?;
-    let is_its = note.socket == common.cookie() && (note.is_send != 0) == (way == Way::Sent);
+    let is_its = note.socket == common.cookie() && (note.is_send != 0) == (dir == Dir::Tx);
     (is_its && note.peer_known != 0).then_some(note.peer)
 }
 

@@ -7,7 +7,7 @@ use super::{
     state::{Popup, State},
 };
 use crate::{
-    event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketState},
+    event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketEntry},
     model::snapshot::{Flow, Process},
     query::entry::Subject,
     sink::text::escape,
@@ -101,7 +101,7 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
     if flow.closed.is_some() {
         return Err(format!("{name} is closed already"));
     }
-    if flow.state == SocketState::Listen {
+    if flow.state == SocketEntry::Listen {
         return Err("this socket listens, and is no connection".to_owned());
     }
     if !matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
@@ -115,7 +115,7 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         let target = Target::new(process.id, process.name());
         format!("of {}", target.name)
     }));
-    if flow.state == SocketState::Unconnected {
+    if flow.state == SocketEntry::Unconnected {
         text.push("Its socket has no fixed remote: what it says to others ends too.".to_owned());
     }
     let connection = Connection {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flow_common::{
-    AppCounters, AppKey, IpAddress, ProcessKey, SocketState, record::ForkRecord, traffic::direction,
+    AppCounters, AppKey, IpAddress, ProcessKey, SocketEntry, record::ForkRecord, traffic::direction,
 };
 
 use super::ring::Exec;
@@ -68,7 +68,7 @@ pub fn app_totals(counters: &AppCounters) -> AppTotals {
 }
 
 /// A socket's entry. `None` for a family or protocol that Flow does not show.
-pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
+pub fn socket(cookie: u64, socket: &SocketEntry) -> Option<SocketFact> {
     let protocol = protocol(socket)?;
     let has_remote = socket.remote_port != 0
         || (!has_ports(protocol) && socket.state == 1 && !socket.remote.is_unspecified());
@@ -112,7 +112,7 @@ pub fn socket(cookie: u64, socket: &SocketState) -> Option<SocketFact> {
 }
 
 /// The entry for a socket that was there before.
-pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
+pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketEntry {
     let (local, local_port) = plain_endpoint(socket.local);
     let (remote, remote_port) = socket.remote.map_or((IpAddress::NONE, 0), plain_endpoint);
     let family = match (socket.protocol, socket.local) {
@@ -128,7 +128,7 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
             tgid: id.pid,
             padding: 0,
         });
-    SocketState {
+    SocketEntry {
         seen: now.0,
         owner,
         local,
@@ -153,7 +153,7 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketState {
         },
         // What no process holds was released before; its last state change ends it.
         released: u8::from(socket.inode == 0 && is_closing(socket.state)),
-        ..SocketState::default()
+        ..SocketEntry::default()
     }
 }
 
@@ -184,7 +184,7 @@ fn microseconds(value: u32) -> Option<Duration> {
     (value != 0).then(|| Duration::from_micros(u64::from(value)))
 }
 
-fn protocol(socket: &SocketState) -> Option<Protocol> {
+fn protocol(socket: &SocketEntry) -> Option<Protocol> {
     if i32::from(socket.family) == libc::AF_PACKET {
         return Some(Protocol::Packet);
     }
@@ -195,7 +195,7 @@ fn protocol(socket: &SocketState) -> Option<Protocol> {
 }
 
 /// Why a socket ended, from its last error.
-pub fn close_reason(socket: &SocketState) -> CloseReason {
+pub fn close_reason(socket: &SocketEntry) -> CloseReason {
     match socket.error.cast_signed() {
         libc::ECONNRESET | libc::EPIPE => CloseReason::Reset,
         libc::ECONNREFUSED => CloseReason::Refused,
@@ -292,11 +292,11 @@ mod tests {
 
     #[test]
     fn an_unbound_ipv4_socket_has_the_ipv4_wildcard() {
-        let state = SocketState {
+        let state = SocketEntry {
             family: 2,
             protocol: 6,
             local_port: 80,
-            ..SocketState::default()
+            ..SocketEntry::default()
         };
         let fact = socket(1, &state).expect("a TCP socket");
         assert_eq!(fact.local.to_string(), "0.0.0.0:80");
@@ -322,32 +322,32 @@ mod tests {
 
     #[test]
     fn a_raw_socket_has_a_remote_while_it_is_connected() {
-        let connected = SocketState {
+        let connected = SocketEntry {
             family: 2,
             protocol: 1,
             local_port: 1,
             state: 1,
             remote: IpAddress::mapped(u32::from_ne_bytes([192, 0, 2, 1])),
             remote_port: 1025,
-            ..SocketState::default()
+            ..SocketEntry::default()
         };
-        let remote = |state: &SocketState| socket(1, state).expect("an ICMP socket").remote;
+        let remote = |state: &SocketEntry| socket(1, state).expect("an ICMP socket").remote;
         let peer = Some("192.0.2.1:0".parse().unwrap());
         assert_eq!(remote(&connected), peer);
-        let no_port = SocketState {
+        let no_port = SocketEntry {
             remote_port: 0,
             ..connected
         };
         assert_eq!(remote(&no_port), peer);
         // An address may stay when the peer is given up.
         assert_eq!(
-            remote(&SocketState {
+            remote(&SocketEntry {
                 state: 7,
                 ..no_port
             }),
             None
         );
-        let udp = SocketState {
+        let udp = SocketEntry {
             protocol: 17,
             ..no_port
         };

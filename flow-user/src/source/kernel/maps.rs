@@ -6,7 +6,7 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, IterableMap, MapData, MapError, PerCpuArray},
 };
-use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketState};
+use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketEntry};
 
 use super::{
     loader::take,
@@ -19,7 +19,7 @@ use super::{
 /// The maps that hold the truth.
 pub struct Maps {
     app: HashMap<MapData, AppKey, AppCounters>,
-    sockets: HashMap<MapData, u64, SocketState>,
+    sockets: HashMap<MapData, u64, SocketEntry>,
     overflow: HashMap<MapData, ProcessKey, AppCounters>,
     epoch: Array<MapData, u32>,
     losses: PerCpuArray<MapData, u64>,
@@ -56,7 +56,7 @@ impl Maps {
     ///
     /// # Errors
     /// The map is full.
-    pub fn seed_socket(&mut self, cookie: u64, socket: &SocketState) -> Result<(), MapError> {
+    pub fn seed_socket(&mut self, cookie: u64, socket: &SocketEntry) -> Result<(), MapError> {
         const NO_EXIST: u64 = 1;
         match self.sockets.insert(cookie, socket, NO_EXIST) {
             Err(MapError::SyscallError(error))
@@ -96,7 +96,7 @@ impl Counters for Maps {
         self.app.get(key, 0).ok()
     }
 
-    fn socket(&self, cookie: u64) -> Option<SocketState> {
+    fn socket(&self, cookie: u64) -> Option<SocketEntry> {
         self.sockets.get(&cookie, 0).ok()
     }
 
@@ -104,7 +104,7 @@ impl Counters for Maps {
         take_out(&mut self.app, key)
     }
 
-    fn take_socket(&mut self, cookie: u64) -> Option<SocketState> {
+    fn take_socket(&mut self, cookie: u64) -> Option<SocketEntry> {
         take_out(&mut self.sockets, &cookie)
     }
 
@@ -112,7 +112,7 @@ impl Counters for Maps {
         all(&self.app, self.most)
     }
 
-    fn all_sockets(&self) -> Vec<(u64, SocketState)> {
+    fn all_sockets(&self) -> Vec<(u64, SocketEntry)> {
         all(&self.sockets, self.most)
     }
 

@@ -16,7 +16,7 @@ mod tests;
 use std::{fs, sync::Arc, time::Duration};
 
 use flow_common::{
-    AppCounters, AppKey, ProcessKey, SocketState, protocol::has_states, record::ExitRecord,
+    AppCounters, AppKey, ProcessKey, SocketEntry, protocol::has_states, record::ExitRecord,
     socket_id::is_alias, tcp_state,
 };
 use foldhash::{HashMap, HashSet};
@@ -40,15 +40,15 @@ pub trait Counters {
     /// The counters of a key, now.
     fn app(&self, key: &AppKey) -> Option<AppCounters>;
     /// The entry of a socket, now.
-    fn socket(&self, cookie: u64) -> Option<SocketState>;
+    fn socket(&self, cookie: u64) -> Option<SocketEntry>;
     /// The counters of a key, which are deleted with that: nothing can be added in between.
     fn take_app(&mut self, key: &AppKey) -> Option<AppCounters>;
     /// The entry of a socket, which is deleted with that.
-    fn take_socket(&mut self, cookie: u64) -> Option<SocketState>;
+    fn take_socket(&mut self, cookie: u64) -> Option<SocketEntry>;
     /// Every key and its counters. An entry may be missing or come twice while the map changes.
     fn all_app(&self) -> Vec<(AppKey, AppCounters)>;
     /// Every socket, with the same reservation.
-    fn all_sockets(&self) -> Vec<(u64, SocketState)>;
+    fn all_sockets(&self) -> Vec<(u64, SocketEntry)>;
     /// Every overflow entry, with the same reservation.
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)>;
     /// The overflow entry of a process, which is deleted with that.
@@ -382,7 +382,7 @@ impl Tracker {
     /// Closes sockets whose end did not tell, when two sweeps have found them ended.
     fn close_suspects<'a>(
         &mut self,
-        sockets: impl Iterator<Item = &'a (u64, SocketState)>,
+        sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
@@ -404,7 +404,7 @@ impl Tracker {
     /// Closes sockets that may have ended and stand still for long.
     fn close_still<'a>(
         &mut self,
-        sockets: impl Iterator<Item = &'a (u64, SocketState)>,
+        sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut Vec<Timed>,
@@ -522,7 +522,7 @@ impl Tracker {
 }
 
 /// Whether nothing more can happen on a socket.
-fn has_ended(socket: &SocketState) -> bool {
+fn has_ended(socket: &SocketEntry) -> bool {
     socket.released != 0
         && (!has_states(socket.protocol) || socket.closed != 0 || socket.state == tcp_state::CLOSE)
 }
@@ -541,7 +541,7 @@ fn tell_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mu
     }
 }
 
-fn tell_socket(cookie: u64, socket: Option<SocketState>, time: Instant, out: &mut Vec<Timed>) {
+fn tell_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mut Vec<Timed>) {
     if let Some(fact) = socket.and_then(|socket| facts::socket(cookie, &socket)) {
         out.push(timed(time, Event::Socket(fact)));
     }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{scene::snapshot, *};
 use crate::{
-    event::{CloseReason, State as SocketState},
+    event::{CloseReason, State as SocketEntry},
     model::snapshot::{Flow, Process, Snapshot},
     query::{entry::Id, fixture, history::Span, states::Passed},
     tui::{
@@ -66,7 +66,7 @@ fn ended(step: u64) -> Snapshot {
     change_process(&mut snapshot, 41007, |process| process.exited = Some(time));
     change_flows(&mut snapshot, |flow| {
         if flow.key.socket.0 == 4 {
-            flow.state = SocketState::Closed;
+            flow.state = SocketEntry::Closed;
             flow.closed = Some((time, CloseReason::Reset));
             flow.rate = Default::default();
         }
@@ -111,7 +111,7 @@ fn the_end_of_a_flow_is_listed_once() {
     let known = facts::passed(&state, &detail);
     let last = detail.states.last().unwrap().time;
     detail.states.push(Passed {
-        state: SocketState::Closed,
+        state: SocketEntry::Closed,
         time: last,
     });
     assert!(known.contains(" › reset "), "{known}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flow_common::{AppCounters, AppKey, ProcessKey, SocketState};
+use flow_common::{AppCounters, AppKey, ProcessKey, SocketEntry};
 
 use super::{Counters, Lost};
 
@@ -10,7 +10,7 @@ use super::{Counters, Lost};
 #[derive(Debug, Default)]
 pub(crate) struct Maps {
     pub app: HashMap<AppKey, AppCounters>,
-    pub sockets: HashMap<u64, SocketState>,
+    pub sockets: HashMap<u64, SocketEntry>,
     pub overflow: HashMap<ProcessKey, AppCounters>,
     pub lost: Lost,
     /// Left out where all sockets are read, as it may happen while the map changes.
@@ -22,7 +22,7 @@ impl Counters for Maps {
         self.app.get(key).copied()
     }
 
-    fn socket(&self, cookie: u64) -> Option<SocketState> {
+    fn socket(&self, cookie: u64) -> Option<SocketEntry> {
         self.sockets.get(&cookie).copied()
     }
 
@@ -30,7 +30,7 @@ impl Counters for Maps {
         self.app.remove(key)
     }
 
-    fn take_socket(&mut self, cookie: u64) -> Option<SocketState> {
+    fn take_socket(&mut self, cookie: u64) -> Option<SocketEntry> {
         self.sockets.remove(&cookie)
     }
 
@@ -38,7 +38,7 @@ impl Counters for Maps {
         self.app.iter().map(|(key, app)| (*key, *app)).collect()
     }
 
-    fn all_sockets(&self) -> Vec<(u64, SocketState)> {
+    fn all_sockets(&self) -> Vec<(u64, SocketEntry)> {
         let listed = self
             .sockets
             .iter()

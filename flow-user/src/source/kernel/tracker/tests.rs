@@ -18,7 +18,7 @@ const KEY: AppKey = AppKey {
 
 const ALIAS: u64 = flow_common::socket_id::ALIAS_BIT | 9;
 
-fn maps(bytes: u64, socket: SocketState) -> Maps {
+fn maps(bytes: u64, socket: SocketEntry) -> Maps {
     let app = AppCounters {
         tx_bytes: bytes,
         epoch: 1,
@@ -31,13 +31,13 @@ fn maps(bytes: u64, socket: SocketState) -> Maps {
     }
 }
 
-fn tcp() -> SocketState {
-    SocketState {
+fn tcp() -> SocketEntry {
+    SocketEntry {
         family: 2,
         protocol: 6,
         state: 1,
         epoch: 1,
-        ..SocketState::default()
+        ..SocketEntry::default()
     }
 }
 
@@ -139,7 +139,7 @@ fn an_alias_ends_with_its_process_unless_it_has_states() {
         ..KEY
     };
     for (protocol, ends) in [(6, false), (262, false), (17, true)] {
-        let socket = SocketState { protocol, ..tcp() };
+        let socket = SocketEntry { protocol, ..tcp() };
         let mut maps = Maps {
             app: [(key, AppCounters::default())].into(),
             sockets: [(key.cookie, socket)].into(),
@@ -227,8 +227,8 @@ fn without_room_for_sockets_nothing_is_deleted() {
 
 #[test]
 fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
-    let closed = SocketState { closed: 1, ..tcp() };
-    let in_handshake = SocketState {
+    let closed = SocketEntry { closed: 1, ..tcp() };
+    let in_handshake = SocketEntry {
         state: tcp_state::SYN_RECV,
         ..tcp()
     };
@@ -277,7 +277,7 @@ fn an_ended_socket_is_read_once_more_and_deleted() {
 
 #[test]
 fn the_sweep_finds_what_no_record_told() {
-    let ended = SocketState {
+    let ended = SocketEntry {
         released: 1,
         closed: 1,
         ..tcp()
@@ -322,7 +322,7 @@ fn nothing_is_closed_while_counters_may_be_unknown() {
 
 #[test]
 fn the_end_closes_what_ended_without_having_told() {
-    let ended = SocketState {
+    let ended = SocketEntry {
         released: 1,
         closed: 1,
         ..tcp()
