@@ -491,6 +491,17 @@ pub enum Event {
     Lost { cause: Loss, count: u64 },
 }
 
+/// Takes what sources say.
+pub trait EventSink {
+    fn event(&mut self, time: Instant, event: Event);
+}
+
+impl EventSink for Vec<Timed> {
+    fn event(&mut self, time: Instant, event: Event) {
+        self.push(Timed { time, event });
+    }
+}
+
 /// An event and when it happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Output, failure::Failure};
 use crate::{
     enrich::cgroup::Cgroups,
-    event::{CgroupId, Event, Instant, Timed},
+    event::{CgroupId, Event, EventSink, Instant, Timed},
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     query::filter::Filter,
     sink::{Host, clock::Clock},
@@ -19,9 +19,6 @@ use crate::{
 
 /// Ids of cgroups whose path was asked for are remembered up to this number.
 const MAX_CGROUPS: usize = 65_536;
-
-/// Events that there is always room for.
-const HEARD: usize = 1_024;
 
 /// What a command is to do with what the engine knows.
 #[derive(Debug)]
@@ -40,7 +37,6 @@ pub struct Engine {
     state: State,
     started: Instant,
     clock: Clock,
-    heard: Vec<Timed>,
 }
 
 /// The model, and what it needs from outside.
@@ -56,28 +52,26 @@ impl Engine {
     /// # Errors
     /// The kernel refuses what there is no substitute for.
     pub fn start(options: kernel::Options, history: Duration) -> Result<Self, Failure> {
-        let mut heard = Vec::new();
         let clock = clock();
-        let kernel = Kernel::start(options, &mut heard)?;
+        let mut kernel = Kernel::start(options)?;
         let started = kernel::now();
         let config = Config {
             history,
             host_netns: kernel::host_netns().ok(),
         };
-        let mut engine = Self {
+        let mut state = State {
+            model: Model::new(config, started),
+            cgroups: Cgroups::new(),
+            named: HashSet::new(),
+        };
+        kernel.begin(&mut state);
+        Ok(Self {
             kernel,
             titles: Titles::start(),
-            state: State {
-                model: Model::new(config, started),
-                cgroups: Cgroups::new(),
-                named: HashSet::new(),
-            },
+            state,
             started,
             clock,
-            heard,
-        };
-        engine.state.apply(&mut engine.heard);
-        Ok(engine)
+        })
     }
 
     /// When counting began.
@@ -95,23 +89,24 @@ impl Engine {
     /// # Errors
     /// The kernel can't be listened to any more.
     pub async fn next(&mut self) -> Result<(), Failure> {
-        let mut named = Vec::new();
-        let told = tokio::select! {
-            told = self.kernel.next(&mut self.heard) => told,
-            () = self.titles.next(&mut named) => Ok(()),
+        let answer = tokio::select! {
+            read = self.kernel.next(&mut self.state) => {
+                read.map_err(Failure::Kernel)?;
+                None
+            }
+            answer = self.titles.next() => Some(answer),
         };
-        self.heard.append(&mut named);
-        told.map_err(Failure::Kernel)?;
-        self.state.apply(&mut self.heard);
+        if let Some(answer) = answer {
+            self.titles.take(answer, &mut self.state);
+        }
         self.titles.ask(self.state.model.untitled());
         Ok(())
     }
 
     /// Brings every number up to this moment.
     pub fn tick(&mut self) {
-        self.kernel.tick(&mut self.heard);
-        self.titles.ready(&mut self.heard);
-        self.state.apply(&mut self.heard);
+        self.kernel.tick(&mut self.state);
+        self.titles.ready(&mut self.state);
         self.titles.ask(self.state.model.untitled());
         self.titles.tick(self.state.model.living());
         self.state.model.tick(kernel::now());
@@ -133,36 +128,32 @@ impl Engine {
             kernel,
             mut titles,
             mut state,
-            mut heard,
             ..
         } = self;
-        kernel.stop(&mut heard);
-        titles.ready(&mut heard);
-        state.apply(&mut heard);
+        kernel.stop(&mut state);
+        titles.ready(&mut state);
         state.model.finish(kernel::now());
         (state.model.changes(), state.model.snapshot())
     }
 }
 
-impl State {
-    fn apply(&mut self, heard: &mut Vec<Timed>) {
-        for timed in heard.drain(..) {
-            let cgroup = match &timed.event {
-                Event::App(fact) => fact.cgroup,
-                Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
-                    fact.cgroup
-                }
-                _ => None,
-            };
-            if let Some(id) = cgroup {
-                self.name_cgroup(id, timed.time);
+impl EventSink for State {
+    fn event(&mut self, time: Instant, event: Event) {
+        let cgroup = match &event {
+            Event::App(fact) => fact.cgroup,
+            Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
+                fact.cgroup
             }
-            self.model.apply(timed);
+            _ => None,
+        };
+        if let Some(id) = cgroup {
+            self.name_cgroup(id, time);
         }
-        // After a burst.
-        heard.shrink_to(HEARD);
+        self.model.apply(Timed { time, event });
     }
+}
 
+impl State {
     /// Asks for the path of a cgroup that is new: later it may be gone.
     fn name_cgroup(&mut self, id: CgroupId, time: Instant) {
         if self.named.len() >= MAX_CGROUPS {

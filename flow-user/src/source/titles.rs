@@ -20,7 +20,7 @@ use std::{
 use tokio::sync::mpsc as answers;
 
 use super::{boottime, proc::Proc};
-use crate::event::{Event, ProcessId, Timed};
+use crate::event::{Event, EventSink, ProcessId, Timed};
 
 /// One part in so many of the time may go into reading.
 const SHARE: u32 = 100;
@@ -46,7 +46,8 @@ pub struct Titles {
     ticked: Moment,
 }
 
-struct Answer {
+/// Names that were read.
+pub struct Answer {
     names: Vec<Timed>,
     read: usize,
     took: Duration,
@@ -110,23 +111,26 @@ impl Titles {
         self.busy = self.asked.send(ids).is_ok();
     }
 
-    /// Waits for names; forever while none are asked for. Nothing is lost when the future is dropped.
-    pub async fn next(&mut self, out: &mut Vec<Timed>) {
+    /// Waits for an answer; forever while nothing is asked for. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Answer {
         match self.answered.recv().await {
-            Some(answer) => self.take(answer, out),
+            Some(answer) => answer,
             None => std::future::pending().await,
         }
     }
 
     /// Takes the names that are there already.
-    pub fn ready(&mut self, out: &mut Vec<Timed>) {
+    pub fn ready(&mut self, out: &mut impl EventSink) {
         while let Ok(answer) = self.answered.try_recv() {
             self.take(answer, out);
         }
     }
 
-    fn take(&mut self, answer: Answer, out: &mut Vec<Timed>) {
-        out.extend(answer.names);
+    /// Takes the names of an answer.
+    pub fn take(&mut self, answer: Answer, out: &mut impl EventSink) {
+        for Timed { time, event } in answer.names {
+            out.event(time, event);
+        }
         self.turn.took(answer.read, answer.took);
         self.busy = false;
         self.send();
@@ -260,8 +264,10 @@ mod tests {
         titles.ask(vec![own, ProcessId { pid: 0, ..own }]);
         titles.ask(vec![own]);
         let mut out = Vec::new();
-        titles.next(&mut out).await;
-        titles.next(&mut out).await;
+        for _ in 0..2 {
+            let answer = titles.next().await;
+            titles.take(answer, &mut out);
+        }
         let named =
             |timed: &Timed| matches!(&timed.event, Event::ProcessNamed { id, .. } if *id == own);
         assert_eq!(out.iter().filter(|timed| named(timed)).count(), 2);

@@ -50,7 +50,7 @@ use self::{
     tracker::{Counters as _, Entryless, Lost, Tracker},
 };
 use super::{proc::Proc, seed, sock_diag};
-use crate::event::{Coverage, Event, Instant, Netns, ProcessFact, ProcessId, Timed};
+use crate::event::{Coverage, Event, EventSink, Instant, Netns, ProcessFact, ProcessId};
 
 pub use self::{
     loader::LoadError,
@@ -91,6 +91,7 @@ pub struct Kernel {
     /// Runs of programs that the kernel left out.
     recursions: u64,
     coverage: Vec<Coverage>,
+    beginning: Option<start::Beginning>,
 }
 
 impl Kernel {
@@ -104,7 +105,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel can't be waited for.
-    pub async fn next(&mut self, out: &mut Vec<Timed>) -> io::Result<()> {
+    pub async fn next(&mut self, out: &mut impl EventSink) -> io::Result<()> {
         let chores = self.next_chores();
         let rested = async {
             time::sleep_until(self.rest_until).await;
@@ -135,7 +136,7 @@ impl Kernel {
     }
 
     /// Sweeps where it is time, and closes what ended.
-    fn chores(&mut self, out: &mut Vec<Timed>) {
+    fn chores(&mut self, out: &mut impl EventSink) {
         if self.tracker.is_behind(&self.maps) {
             self.next_sweep = self.next_sweep.min(self.last_sweep + SWEEP_AFTER_LOSS);
         }
@@ -146,7 +147,7 @@ impl Kernel {
     }
 
     /// Finds what no record told.
-    fn sweep(&mut self, out: &mut Vec<Timed>) {
+    fn sweep(&mut self, out: &mut impl EventSink) {
         // What was lost may be the end of sockets: those are closed when the next sweep finds them so too.
         let pause = if self.tracker.is_behind(&self.maps) {
             SWEEP_AFTER_LOSS
@@ -201,33 +202,34 @@ impl Kernel {
     }
 
     /// Makes up for lost records of processes: those that are there are told, and others have ended.
-    fn compare(&mut self, listing: Option<Listing>, out: &mut Vec<Timed>) {
+    fn compare(&mut self, listing: Option<Listing>, out: &mut impl EventSink) {
         let Some(Listing { time, processes }) = listing else {
             return;
         };
         let ids: HashSet<ProcessId> = processes.iter().map(|process| process.id).collect();
         let is_present = |key| facts::process_id(key).is_none_or(|id: ProcessId| ids.contains(&id));
         self.tracker.present(is_present, time, &mut self.maps, out);
-        let event = Event::ProcessesListed(processes);
-        out.push(Timed { time, event });
+        out.event(time, Event::ProcessesListed(processes));
     }
 
-    fn follow_interfaces(&mut self, task: Task, out: &mut Vec<Timed>) {
+    fn follow_interfaces(&mut self, task: Task, out: &mut impl EventSink) {
         let time = now();
-        let events = self.frames.run(&mut self.ebpf, task);
-        out.extend(events.into_iter().map(|event| Timed { time, event }));
+        for event in self.frames.run(&mut self.ebpf, task) {
+            out.event(time, event);
+        }
         // Many may be on their way to their classifiers: not a word for each of them.
         if self.frames.is_settled() || time::Instant::now() >= self.next_progress {
             self.next_progress = time::Instant::now() + PROGRESS;
             let told = attach::frames(&self.frames);
             let told = attach::tell(&mut self.coverage, capability::INTERFACES, told);
-            let event = told.map(|told| Event::Coverage(vec![told]));
-            out.extend(event.map(|event| Timed { time, event }));
+            if let Some(told) = told {
+                out.event(time, Event::Coverage(vec![told]));
+            }
         }
     }
 
     /// Takes everything the ring buffer holds.
-    fn drain(&mut self, out: &mut Vec<Timed>) {
+    fn drain(&mut self, out: &mut impl EventSink) {
         let ring = self.ring.get_mut();
         take_records(
             ring,
@@ -239,14 +241,15 @@ impl Kernel {
     }
 
     /// Brings every number up to this moment. To be called once in each interval.
-    pub fn tick(&mut self, out: &mut Vec<Timed>) {
+    pub fn tick(&mut self, out: &mut impl EventSink) {
         self.next_epoch();
         self.drain(out);
         let time = now();
         self.tracker.tick(self.epoch, time, &mut self.maps, out);
         self.chores(out);
-        let interfaces = self.frames.read();
-        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        for event in self.frames.read() {
+            out.event(time, event);
+        }
         self.losses(time, out);
         tell_backlogs(time, out);
     }
@@ -260,7 +263,7 @@ impl Kernel {
         }
     }
 
-    fn losses(&mut self, now: Instant, out: &mut Vec<Timed>) {
+    fn losses(&mut self, now: Instant, out: &mut impl EventSink) {
         let mut losses = self.maps.losses();
         if self.recursions > 0 {
             losses.push((Loss::Recursion, self.recursions));
@@ -269,16 +272,13 @@ impl Kernel {
             if cause == Loss::AppFull {
                 self.tracker.overflow(now, &self.maps, out);
             }
-            out.push(Timed {
-                time: now,
-                event: Event::Lost { cause, count },
-            });
+            out.event(now, Event::Lost { cause, count });
         }
     }
 
     /// Tells the last totals of everything, and detaches. In this order: programs go one after the
     /// other, and of what moves meanwhile some see more than others.
-    pub fn stop(mut self, out: &mut Vec<Timed>) {
+    pub fn stop(mut self, out: &mut impl EventSink) {
         self.next_epoch();
         self.drain(out);
         let time = now();
@@ -287,8 +287,9 @@ impl Kernel {
         self.tracker
             .finish(self.epoch, &entryless, time, &mut self.maps, out);
         self.compare(listing, out);
-        let interfaces = self.frames.read_last();
-        out.extend(interfaces.into_iter().map(|event| Timed { time, event }));
+        for event in self.frames.read_last() {
+            out.event(time, event);
+        }
         self.recursions = programs::recursions(&self.ebpf);
         self.losses(time, out);
         self.frames.detach();
@@ -298,12 +299,13 @@ impl Kernel {
 
 /// Tells what waits at the listening sockets of Flow's own network namespace: to look into the others once in each
 /// interval would be dear.
-fn tell_backlogs(time: Instant, out: &mut Vec<Timed>) {
+fn tell_backlogs(time: Instant, out: &mut impl EventSink) {
     match sock_diag::open().and_then(|mut netlink| sock_diag::backlogs(&mut netlink)) {
-        Ok(backlogs) => out.extend(backlogs.into_iter().map(|(cookie, backlog)| Timed {
-            time,
-            event: Event::Listening { cookie, backlog },
-        })),
+        Ok(backlogs) => {
+            for (cookie, backlog) in backlogs {
+                out.event(time, Event::Listening { cookie, backlog });
+            }
+        }
         // Without sock_diag, as `flow doctor` says.
         Err(error) => log::debug!("cannot list what waits at listeners: {error}"),
     }
@@ -328,7 +330,7 @@ fn take_records(
     most: usize,
     tracker: &mut Tracker,
     maps: &mut Maps,
-    out: &mut Vec<Timed>,
+    out: &mut impl EventSink,
 ) -> bool {
     for _ in 0..most {
         let Some(item) = ring.next() else {

@@ -29,7 +29,7 @@ use super::{
     tracker::{Counters as _, Lost, Tracker},
 };
 use crate::{
-    event::{Event, Instant, Netns, Protocol, SocketFact, State, Timed},
+    event::{Event, EventSink, Instant, Netns, Protocol, SocketFact, State},
     source::{
         interfaces::Interfaces,
         proc::Proc,
@@ -104,12 +104,21 @@ fn lacks_rights() -> bool {
         .any(|cap| !environment.may(cap))
 }
 
+/// What was there when the programs were attached, until it is reported.
+pub(super) struct Beginning {
+    /// Listed before anything was attached.
+    seed: Seed,
+    /// Listed after it.
+    listing: Seed,
+    gives_cookies: bool,
+}
+
 impl Kernel {
-    /// Loads and attaches, and tells what was there before.
+    /// Loads and attaches. [`Self::begin`] reports what was there before.
     ///
     /// # Errors
     /// The kernel refuses something that there is no substitute for.
-    pub fn start(options: Options, out: &mut Vec<Timed>) -> Result<Self, StartError> {
+    pub fn start(options: Options) -> Result<Self, StartError> {
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         check_interfaces(options.interfaces.as_deref())?;
         let report = probe::probe_with(options.backend, Ok(&btf));
@@ -168,37 +177,45 @@ impl Kernel {
             next_progress: time::Instant::now() + PROGRESS,
             recursions: 0,
             coverage,
+            beginning: Some(Beginning {
+                seed,
+                listing,
+                gives_cookies: report.gives_cookies(),
+            }),
         };
         kernel.frames.begin();
-        kernel.tell_beginning(&seed, listing, report.gives_cookies(), out);
         Ok(kernel)
     }
 
-    /// Tells what there is: how it is seen, the interfaces, the processes, the sockets. `seed` was listed before
-    /// anything was attached, `listing` after it.
-    fn tell_beginning(
-        &mut self,
-        seed: &Seed,
-        listing: Seed,
-        gives_cookies: bool,
-        out: &mut Vec<Timed>,
-    ) {
+    /// Reports what there is: how it is seen, the interfaces, the processes, the sockets. To be called once.
+    pub fn begin(&mut self, out: &mut impl EventSink) {
+        let Some(beginning) = self.beginning.take() else {
+            return;
+        };
+        let Beginning {
+            seed,
+            listing,
+            gives_cookies,
+        } = beginning;
         let time = now();
-        let tell = |event| Timed { time, event };
-        out.push(tell(Event::Coverage(self.coverage.clone())));
-        out.extend(self.frames.read().into_iter().map(tell));
+        out.event(time, Event::Coverage(self.coverage.clone()));
+        for event in self.frames.read() {
+            out.event(time, event);
+        }
         let mut proc = Proc::new();
         match proc.processes() {
             Ok(processes) => {
-                out.extend(processes.into_iter().map(Event::ProcessSeen).map(tell));
+                for process in processes {
+                    out.event(time, Event::ProcessSeen(process));
+                }
             }
             Err(error) => log::warn!("cannot list the processes that were there: {error}"),
         }
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             self.tracker.adopt(socket.cookie.0, self.epoch);
-            out.push(tell(Event::Socket(socket.fact())));
+            out.event(time, Event::Socket(socket.fact()));
         }
-        self.check_seed(seed, listing, gives_cookies, time, out);
+        self.check_seed(&seed, listing, gives_cookies, time, out);
     }
 
     /// What came and went between the first listing and the attachment, which a second one shows: no hook has told of it.
@@ -208,7 +225,7 @@ impl Kernel {
         mut listing: Seed,
         gives_cookies: bool,
         time: Instant,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         let before = cookies(seed);
         if !cookies(&listing).is_subset(&before) {
@@ -231,8 +248,7 @@ impl Kernel {
                 if !known.contains(&ends(&fact)) {
                     put_in(&mut self.maps, socket);
                     self.tracker.adopt(cookie, self.epoch);
-                    let event = Event::Socket(fact);
-                    out.push(Timed { time, event });
+                    out.event(time, Event::Socket(fact));
                 }
             }
         }

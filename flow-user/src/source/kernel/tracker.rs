@@ -26,7 +26,7 @@ use super::{
     facts,
     ring::{Exec, Record},
 };
-use crate::event::{CloseReason, Event, Instant, SocketCookie, Timed};
+use crate::event::{CloseReason, Event, EventSink, Instant, SocketCookie};
 
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
@@ -154,7 +154,7 @@ impl Tracker {
         &mut self,
         record: Record<'_>,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         match record {
             Record::App(record) => {
@@ -162,7 +162,7 @@ impl Tracker {
                 self.moved.insert(record.key, record.counters.epoch);
                 let time = Instant(record.header.time);
                 if let Some(fact) = facts::app(&record.key, &record.counters, Some(&record.comm)) {
-                    out.push(timed(time, Event::App(fact)));
+                    out.event(time, Event::App(fact));
                 }
             }
             Record::Socket { record, ended } => {
@@ -170,7 +170,7 @@ impl Tracker {
                 self.sockets.entry(record.cookie).or_default();
                 self.changed.insert(record.cookie, record.socket.epoch);
                 if let Some(fact) = facts::socket(record.cookie, &record.socket) {
-                    out.push(timed(time, Event::Socket(fact)));
+                    out.event(time, Event::Socket(fact));
                 }
                 if ended {
                     self.suspects.remove(&record.cookie);
@@ -183,12 +183,12 @@ impl Tracker {
             Record::Exec(exec) => {
                 let time = Instant(exec.fixed.header.time);
                 if let Some(fact) = executed(&exec) {
-                    out.push(timed(time, Event::ProcessExec(fact)));
+                    out.event(time, Event::ProcessExec(fact));
                 }
             }
             Record::Fork(fork) => {
                 if let Some(fact) = facts::forked(&fork) {
-                    out.push(timed(Instant(fork.header.time), Event::ProcessFork(fact)));
+                    out.event(Instant(fork.header.time), Event::ProcessFork(fact));
                 }
             }
             Record::Exit(exit) => {
@@ -200,7 +200,7 @@ impl Tracker {
         }
     }
 
-    fn tell_exits(&mut self, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+    fn tell_exits(&mut self, counters: &mut impl Counters, out: &mut impl EventSink) {
         for exit in std::mem::take(&mut self.exits) {
             let time = Instant(exit.header.time);
             // What it moved comes first: its totals are final then.
@@ -208,9 +208,9 @@ impl Tracker {
             if let Some(id) = facts::process_id(exit.process) {
                 let status = exit.status;
                 if let Some(named) = facts::named(id, &exit.comm) {
-                    out.push(timed(time, named));
+                    out.event(time, named);
                 }
-                out.push(timed(time, Event::ProcessExit { id, status }));
+                out.event(time, Event::ProcessExit { id, status });
             }
         }
     }
@@ -233,7 +233,7 @@ impl Tracker {
         process: ProcessKey,
         time: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         for key in self.processes.remove(&process).unwrap_or_default() {
             tell_app(&key, counters.take_app(&key), time, out);
@@ -272,7 +272,7 @@ impl Tracker {
         is_present: impl Fn(ProcessKey) -> bool,
         listed: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         let overflowed = counters
             .all_overflow()
@@ -295,7 +295,7 @@ impl Tracker {
         epoch: u32,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         self.moved.retain(|key, told| {
             tell_app(key, counters.app(key), now, out);
@@ -311,14 +311,24 @@ impl Tracker {
     }
 
     /// Closes the ended sockets whose grace is over, once everything is known of them.
-    pub fn close_due(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+    pub fn close_due(
+        &mut self,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut impl EventSink,
+    ) {
         if !self.is_behind(counters) {
             self.close_ended(now, counters, out);
         }
     }
 
     /// Closes the ended sockets whose grace was over at `now`.
-    fn close_ended(&mut self, now: Instant, counters: &mut impl Counters, out: &mut Vec<Timed>) {
+    fn close_ended(
+        &mut self,
+        now: Instant,
+        counters: &mut impl Counters,
+        out: &mut impl EventSink,
+    ) {
         let is_due = |ended: &Ended| now.since(ended.time) >= GRACE;
         let (due, waiting) = std::mem::take(&mut self.ended)
             .into_iter()
@@ -335,7 +345,7 @@ impl Tracker {
         entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         // Before the maps: what is lost from here on is for the next one.
         self.swept = counters.lost();
@@ -347,14 +357,14 @@ impl Tracker {
             }
             self.sockets.entry(*cookie).or_default();
             if let Some(fact) = facts::socket(*cookie, socket) {
-                out.push(timed(now, Event::Socket(fact)));
+                out.event(now, Event::Socket(fact));
             }
         }
         let known: HashSet<u64> = sockets.iter().map(|(cookie, _)| *cookie).collect();
         let mut orphans = HashSet::default();
         for (key, app) in counters.all_app() {
             if let Some(fact) = facts::app(&key, &app, None) {
-                out.push(timed(now, Event::App(fact)));
+                out.event(now, Event::App(fact));
             }
             if known.contains(&key.cookie) || entryless.may_be_used(key.cookie) {
                 self.know(key);
@@ -385,7 +395,7 @@ impl Tracker {
         sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         let mut suspects = HashSet::default();
         for (cookie, socket) in sockets {
@@ -407,7 +417,7 @@ impl Tracker {
         sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         let mut still = HashMap::default();
         for (cookie, socket) in sockets {
@@ -439,7 +449,7 @@ impl Tracker {
         entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         let gone: Vec<u64> = self
             .sockets
@@ -457,7 +467,7 @@ impl Tracker {
         cookies: impl Iterator<Item = u64>,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         for cookie in cookies {
             if self.sockets.contains_key(&cookie) {
@@ -467,7 +477,7 @@ impl Tracker {
     }
 
     /// Tells what processes moved after the map of counters was full.
-    pub fn overflow(&self, now: Instant, counters: &impl Counters, out: &mut Vec<Timed>) {
+    pub fn overflow(&self, now: Instant, counters: &impl Counters, out: &mut impl EventSink) {
         for (process, app) in counters.all_overflow() {
             tell_overflow(process, &app, now, out);
         }
@@ -480,7 +490,7 @@ impl Tracker {
         entryless: &Entryless,
         now: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         self.tick(epoch, now, counters, out);
         self.sweep(entryless, now, counters, out);
@@ -499,7 +509,7 @@ impl Tracker {
         cookie: u64,
         time: Instant,
         counters: &mut impl Counters,
-        out: &mut Vec<Timed>,
+        out: &mut impl EventSink,
     ) {
         for key in self.sockets.remove(&cookie).unwrap_or_default() {
             tell_app(&key, counters.take_app(&key), time, out);
@@ -517,7 +527,7 @@ impl Tracker {
         tell_socket(cookie, socket, time, out);
         let reason = socket.map_or(CloseReason::Vanished, |socket| facts::close_reason(&socket));
         let cookie = SocketCookie(cookie);
-        out.push(timed(time, Event::SocketEnd { cookie, reason }));
+        out.event(time, Event::SocketEnd { cookie, reason });
     }
 }
 
@@ -528,22 +538,22 @@ fn has_ended(socket: &SocketEntry) -> bool {
 }
 
 /// Tells counters. Those that are gone were told, when their socket closed.
-fn tell_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut Vec<Timed>) {
+fn tell_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut impl EventSink) {
     if let Some(fact) = app.and_then(|app| facts::app(key, &app, None)) {
-        out.push(timed(time, Event::App(fact)));
+        out.event(time, Event::App(fact));
     }
 }
 
-fn tell_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mut Vec<Timed>) {
+fn tell_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mut impl EventSink) {
     if let Some(process) = facts::process_id(process) {
         let totals = facts::app_totals(app);
-        out.push(timed(time, Event::Overflow { process, totals }));
+        out.event(time, Event::Overflow { process, totals });
     }
 }
 
-fn tell_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mut Vec<Timed>) {
+fn tell_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mut impl EventSink) {
     if let Some(fact) = socket.and_then(|socket| facts::socket(cookie, &socket)) {
-        out.push(timed(time, Event::Socket(fact)));
+        out.event(time, Event::Socket(fact));
     }
 }
 
@@ -556,8 +566,4 @@ fn executed(exec: &Exec<'_>) -> Option<crate::event::ProcessFact> {
         fact.program.exe = Some(Arc::new(exe));
     }
     Some(fact)
-}
-
-fn timed(time: Instant, event: Event) -> Timed {
-    Timed { time, event }
 }

@@ -3,7 +3,7 @@
 use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
 
 use super::{memory::Maps, *};
-use crate::event::Bytes;
+use crate::event::{Bytes, Timed};
 
 const KEY: AppKey = AppKey {
     cookie: 9,
