@@ -1,13 +1,13 @@
 //! The one task that owns the model: hears the source, asks for names, ticks.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{Output, failure::Failure};
 use crate::{
-    enrich::cgroup::Cgroups,
-    event::{CgroupId, Event, EventSink, Instant, Timed},
+    enrich::cgroup::{CgroupPaths, Tree},
+    event::{Event, EventSink, Instant},
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     query::filter::Filter,
     sink::{Host, clock::Clock},
@@ -16,9 +16,6 @@ use crate::{
         titles::Titles,
     },
 };
-
-/// Ids of cgroups whose path was asked for are remembered up to this number.
-const MAX_CGROUPS: usize = 65_536;
 
 /// What a command is to do with what the engine knows.
 #[derive(Debug)]
@@ -42,8 +39,7 @@ pub struct Engine {
 /// The model, and what it needs from outside.
 struct State {
     model: Model,
-    cgroups: Cgroups,
-    named: HashSet<CgroupId>,
+    cgroups: CgroupPaths,
 }
 
 impl Engine {
@@ -61,8 +57,7 @@ impl Engine {
         };
         let mut state = State {
             model: Model::new(config, started),
-            cgroups: Cgroups::new(),
-            named: HashSet::new(),
+            cgroups: CgroupPaths::of(Tree::default()),
         };
         kernel.begin(&mut state);
         Ok(Self {
@@ -107,6 +102,7 @@ impl Engine {
     pub fn tick(&mut self) {
         self.kernel.tick(&mut self.state);
         self.titles.ready(&mut self.state);
+        self.state.tick();
         self.titles.ask(self.state.model.untitled());
         self.titles.tick(self.state.model.living());
         self.state.model.tick(kernel::now());
@@ -137,34 +133,19 @@ impl Engine {
     }
 }
 
-impl EventSink for State {
-    fn event(&mut self, time: Instant, event: Event) {
-        let cgroup = match &event {
-            Event::App(fact) => fact.cgroup,
-            Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
-                fact.cgroup
-            }
-            _ => None,
-        };
-        if let Some(id) = cgroup {
-            self.name_cgroup(id, time);
-        }
-        self.model.apply(Timed { time, event });
+impl State {
+    /// Asks again for what could not be said before.
+    fn tick(&mut self) {
+        let Self { model, cgroups } = self;
+        cgroups.tick(kernel::now(), model);
     }
 }
 
-impl State {
-    /// Asks for the path of a cgroup that is new: later it may be gone.
-    fn name_cgroup(&mut self, id: CgroupId, time: Instant) {
-        if self.named.len() >= MAX_CGROUPS {
-            self.named.clear();
-        }
-        if self.named.insert(id)
-            && let Some(path) = self.cgroups.path(id)
-        {
-            let event = Event::Cgroup { id, path };
-            self.model.apply(Timed { time, event });
-        }
+impl EventSink for State {
+    fn event(&mut self, time: Instant, event: Event) {
+        let Self { model, cgroups } = self;
+        cgroups.observe(time, &event, model);
+        model.event(time, event);
     }
 }
 

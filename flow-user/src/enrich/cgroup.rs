@@ -1,8 +1,9 @@
-//! What is the path of a cgroup?
+//! Paths of cgroups, as events of their own.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
+    mem,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,35 +11,104 @@ use std::{
 };
 
 use crate::{
-    event::CgroupId,
+    event::{CgroupId, Event, EventSink, Instant as Time},
     source::cgroups::{CgroupLayout, open_by_id, path_of},
 };
 
-/// Most paths remembered; beyond it all are looked up anew.
-const MAX_PATHS: usize = 4096;
+/// Cgroups remembered at most; beyond it all are looked up anew.
+const MOST: usize = 65_536;
 /// Most directories that a walk of the tree visits.
 const MAX_WALK: usize = 20_000;
 /// Least time between two walks.
 const WALK_PAUSE: Duration = Duration::from_secs(2);
 
-/// Paths of cgroups, each asked for once.
-#[derive(Debug)]
-pub struct Cgroups {
-    /// Where the v2 tree, or the part that is mounted, begins, and its directory; absent when there is none.
-    root: Option<(PathBuf, File)>,
-    paths: HashMap<CgroupId, Arc<str>>,
-    walked: Option<Instant>,
+/// What a look-up found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The path below the root of the v2 tree, such as `/system.slice/nginx.service`. Bytes that are
+    /// no UTF-8 are replaced; it may hold control characters.
+    Path(Arc<str>),
+    /// There is no such cgroup any more, or no tree to look in.
+    Nothing,
+    /// It cannot be said now.
+    Unknown,
 }
 
-impl Default for Cgroups {
-    fn default() -> Self {
-        Self::new()
+/// Where cgroups are looked up.
+pub trait LookUp {
+    fn look_up(&mut self, id: CgroupId) -> Found;
+}
+
+/// Adds the path of each cgroup that events name.
+#[derive(Debug)]
+pub struct CgroupPaths<L = Tree> {
+    tree: L,
+    /// Those that need no further look-up.
+    known: HashSet<CgroupId>,
+    /// Those that are looked up again at the next tick.
+    unknown: HashSet<CgroupId>,
+}
+
+impl<L: LookUp> CgroupPaths<L> {
+    pub fn of(tree: L) -> Self {
+        Self {
+            tree,
+            known: HashSet::new(),
+            unknown: HashSet::new(),
+        }
+    }
+
+    /// Looks at an event. A cgroup that is new is looked up at once: later it may be gone.
+    pub fn observe(&mut self, time: Time, event: &Event, out: &mut impl EventSink) {
+        let cgroup = match event {
+            Event::App(fact) => fact.cgroup,
+            Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
+                fact.cgroup
+            }
+            _ => None,
+        };
+        if let Some(id) = cgroup
+            && !self.known.contains(&id)
+            && !self.unknown.contains(&id)
+        {
+            self.resolve(id, time, out);
+        }
+    }
+
+    /// Looks up again what could not be said before.
+    pub fn tick(&mut self, time: Time, out: &mut impl EventSink) {
+        for id in mem::take(&mut self.unknown) {
+            self.resolve(id, time, out);
+        }
+    }
+
+    fn resolve(&mut self, id: CgroupId, time: Time, out: &mut impl EventSink) {
+        let found = self.tree.look_up(id);
+        let ids = match found {
+            Found::Unknown => &mut self.unknown,
+            Found::Path(_) | Found::Nothing => &mut self.known,
+        };
+        if ids.len() >= MOST {
+            ids.clear();
+        }
+        ids.insert(id);
+        if let Found::Path(path) = found {
+            out.event(time, Event::Cgroup { id, path });
+        }
     }
 }
 
-impl Cgroups {
-    /// Of this machine's v2 tree.
-    pub fn new() -> Self {
+/// The v2 tree of this machine.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where it, or the part that is mounted, begins, and its directory; absent when there is none.
+    root: Option<(PathBuf, File)>,
+    /// What the last walk found, and when that was.
+    walked: Option<(Instant, HashMap<CgroupId, Arc<str>>)>,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
         let layout = CgroupLayout::read();
         let root = layout.top().and_then(|root| {
             let directory = File::open(root).ok()?;
@@ -46,44 +116,55 @@ impl Cgroups {
             let root = fs::read_link(path_of(&directory)).ok()?;
             Some((root, directory))
         });
-        Self {
-            root,
-            paths: HashMap::new(),
-            walked: None,
-        }
+        Self { root, walked: None }
     }
+}
 
-    /// The cgroup's path below the root of the v2 tree, such as `/system.slice/nginx.service`. Bytes
-    /// that are no UTF-8 are replaced; it may hold control characters. `None` when the cgroup is gone
-    /// and was never asked for before, or the tree is not mounted.
-    pub fn path(&mut self, id: CgroupId) -> Option<Arc<str>> {
-        if let Some(path) = self.paths.get(&id) {
-            return Some(path.clone());
-        }
-        if self.paths.len() >= MAX_PATHS {
-            self.paths.clear();
-        }
-        let (root, directory) = self.root.as_ref()?;
-        let path = match open_by_id(directory, id) {
-            Ok(opened) => below(root, &fs::read_link(path_of(&opened)).ok()?)?,
-            // ESTALE: there is no such cgroup.
-            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return None,
-            // Without CAP_DAC_READ_SEARCH only a walk tells.
-            Err(_) => return self.walk(id),
+impl LookUp for Tree {
+    fn look_up(&mut self, id: CgroupId) -> Found {
+        let Some((root, directory)) = &self.root else {
+            return Found::Nothing;
         };
-        self.paths.insert(id, path.clone());
-        Some(path)
+        match open_by_id(directory, id) {
+            Ok(opened) => {
+                let path = fs::read_link(path_of(&opened));
+                let path = path.ok().and_then(|path| below(root, &path));
+                path.map_or(Found::Nothing, Found::Path)
+            }
+            // There is no such cgroup.
+            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Found::Nothing,
+            // Without CAP_DAC_READ_SEARCH only a walk finds it.
+            Err(_) => self.walk(id),
+        }
+    }
+}
+
+impl Tree {
+    /// Finds a cgroup by a walk of the tree, unless there was one just now: then it is not known
+    /// whether the cgroup was made since.
+    fn walk(&mut self, id: CgroupId) -> Found {
+        if let Some((time, paths)) = &self.walked {
+            if let Some(path) = paths.get(&id) {
+                return Found::Path(path.clone());
+            }
+            if time.elapsed() < WALK_PAUSE {
+                return Found::Unknown;
+            }
+        }
+        let paths = self.paths();
+        let found = paths.get(&id).cloned();
+        self.walked = Some((Instant::now(), paths));
+        found.map_or(Found::Nothing, Found::Path)
     }
 
-    fn walk(&mut self, wanted: CgroupId) -> Option<Arc<str>> {
-        if self.walked.is_some_and(|time| time.elapsed() < WALK_PAUSE) {
-            return None;
-        }
-        self.walked = Some(Instant::now());
-        let (_, directory) = self.root.as_ref()?;
+    /// Every cgroup of the tree, as far as a walk goes.
+    fn paths(&self) -> HashMap<CgroupId, Arc<str>> {
+        let mut paths = HashMap::new();
+        let Some((_, directory)) = &self.root else {
+            return paths;
+        };
         let root = &path_of(directory);
         let mut directories = vec![root.clone()];
-        let mut found = None;
         for _ in 0..MAX_WALK {
             let Some(directory) = directories.pop() else {
                 break;
@@ -91,13 +172,7 @@ impl Cgroups {
             if let Ok(metadata) = fs::metadata(&directory)
                 && let Some(path) = below(root, &directory)
             {
-                let id = CgroupId(metadata.ino());
-                if id == wanted {
-                    found = Some(path.clone());
-                }
-                if self.paths.len() < MAX_PATHS {
-                    self.paths.insert(id, path);
-                }
+                paths.insert(CgroupId(metadata.ino()), path);
             }
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -105,7 +180,7 @@ impl Cgroups {
                 }
             }
         }
-        found
+        paths
     }
 }
 
@@ -118,6 +193,7 @@ fn below(root: &Path, path: &Path) -> Option<Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{ProcessFact, ProcessId, Program, Timed};
 
     #[test]
     fn paths_begin_at_the_root_of_the_tree() {
@@ -133,14 +209,75 @@ mod tests {
 
     #[test]
     fn the_root_is_found_by_its_id() {
-        let mut cgroups = Cgroups::new();
-        let Some((root, _)) = &cgroups.root else {
-            assert_eq!(cgroups.path(CgroupId(1)), None);
+        let mut tree = Tree::default();
+        let Some((root, _)) = &tree.root else {
+            assert_eq!(tree.look_up(CgroupId(1)), Found::Nothing);
             return;
         };
         let id = CgroupId(fs::metadata(root).unwrap().ino());
-        assert_eq!(cgroups.path(id).as_deref(), Some("/"));
-        assert_eq!(cgroups.walk(id).as_deref(), Some("/"));
-        assert_eq!(cgroups.path(CgroupId(u64::MAX - 7)), None);
+        let path = Found::Path("/".into());
+        assert_eq!(tree.look_up(id), path);
+        assert_eq!(tree.look_up(CgroupId(u64::MAX - 7)), Found::Nothing);
+        assert_eq!(tree.walk(id), path);
+        assert_eq!(tree.walk(CgroupId(u64::MAX - 7)), Found::Unknown);
+    }
+
+    /// Answers in turn; each is asked for once.
+    struct Answers(Vec<Found>);
+
+    impl LookUp for Answers {
+        fn look_up(&mut self, _: CgroupId) -> Found {
+            self.0.remove(0)
+        }
+    }
+
+    fn seen_in(id: u64) -> Event {
+        Event::ProcessSeen(ProcessFact {
+            id: ProcessId {
+                pid: 7,
+                start: Time(1),
+            },
+            parent: None,
+            program: Program::default(),
+            uid: None,
+            cgroup: Some(CgroupId(id)),
+        })
+    }
+
+    #[test]
+    fn a_cgroup_is_looked_up_until_there_is_an_answer() {
+        let answers = vec![Found::Unknown, Found::Unknown, Found::Path("/a".into())];
+        let mut paths = CgroupPaths::of(Answers(answers));
+        let mut out = Vec::new();
+        paths.observe(Time(1), &seen_in(5), &mut out);
+        // Once at a time.
+        paths.observe(Time(2), &seen_in(5), &mut out);
+        paths.tick(Time(3), &mut out);
+        assert_eq!(out, []);
+        paths.tick(Time(4), &mut out);
+        let event = Event::Cgroup {
+            id: CgroupId(5),
+            path: "/a".into(),
+        };
+        let expected = [Timed {
+            time: Time(4),
+            event,
+        }];
+        assert_eq!(out, expected);
+        // No more.
+        paths.tick(Time(5), &mut out);
+        paths.observe(Time(6), &seen_in(5), &mut out);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_is_looked_up_once() {
+        let mut paths = CgroupPaths::of(Answers(vec![Found::Nothing]));
+        let mut out = Vec::new();
+        for time in 1..4 {
+            paths.observe(Time(time), &seen_in(5), &mut out);
+            paths.tick(Time(time), &mut out);
+        }
+        assert_eq!(out, []);
     }
 }

@@ -35,7 +35,7 @@ use self::{
     snapshot::{Rate, Snapshot, Totals, zone_index},
     socket::{NamedZone, Names},
 };
-use crate::event::{Coverage, Event, Instant, Loss, Netns, ProcessId, Timed};
+use crate::event::{Coverage, Event, EventSink, Instant, Loss, Netns, ProcessId, Timed};
 
 /// What a model is told once.
 #[derive(Clone, Debug)]
@@ -89,6 +89,12 @@ pub struct Model {
 struct Lost {
     count: u64,
     told: u64,
+}
+
+impl EventSink for Model {
+    fn event(&mut self, time: Instant, event: Event) {
+        self.apply(Timed { time, event });
+    }
 }
 
 impl Model {
