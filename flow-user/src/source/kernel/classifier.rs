@@ -248,10 +248,8 @@ impl Classifiers {
     /// Makes the qdisc if there is none. Whether it is a Flow's: also if another or a killed one made it.
     fn prepare_qdisc(&mut self, link: Link<'_>) -> Result<bool, AttachError> {
         let netns = super::loader::host_netns().map_err(AttachError::Qdisc)?;
-        if qdisc::interfaces()
-            .map_err(AttachError::Qdisc)?
-            .contains(&link.ifindex)
-        {
+        // A list of all, for each interface, would cost the square of their number.
+        if qdisc::has_clsact(link.ifindex).map_err(AttachError::Qdisc)? {
             let is_noted = |lock: &qdisc::Lock| lock.is_noted(netns, link.ifindex);
             let left_behind = self.left_behind.remove(&link.ifindex);
             return Ok(left_behind || self.lock.as_ref().is_some_and(is_noted));

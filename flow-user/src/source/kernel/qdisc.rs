@@ -14,7 +14,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::source::netlink::{Netlink, attributes, u32_at};
+use crate::source::netlink::{Netlink, attributes, push_attribute, u32_at};
 
 /// Taken by each running Flow that has filters on a clsact qdisc.
 const LOCK_FILE: &str = "/run/flow-classifiers.lock";
@@ -27,13 +27,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of notes in the file at most, some thousands of interfaces.
 const MOST_NOTES: usize = 64 << 10;
 
-/// `TC_H_CLSACT`, and its ingress and egress sides.
-const CLSACT: u32 = 0xffff_fff1;
-const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
+/// `TC_H_CLSACT`, and the handle that such a qdisc always has.
+pub(super) const CLSACT: u32 = 0xffff_fff1;
+pub(super) const CLSACT_HANDLE: u32 = 0xffff_0000;
+/// Its sides: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`, and the same of egress.
+pub(super) const CLSACT_INGRESS: u32 = 0xffff_fff2;
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
 
 /// Bytes of `tcmsg`, after which attributes follow.
 const TC_BYTES: usize = 20;
-const TCA_KIND: u16 = 1;
+pub(super) const TCA_KIND: u16 = 1;
 
 /// Shared by every Flow whose filters are in place, held alone by the first: only then are all
 /// filters that bear our programs' names left behind by a killed Flow.
@@ -208,6 +211,24 @@ pub fn interfaces() -> io::Result<HashSet<u32>> {
     Ok(found.into_iter().collect())
 }
 
+/// Whether an interface has a clsact qdisc. Unlike [`interfaces`] it asks for that interface alone.
+///
+/// # Errors
+/// What the kernel answered instead.
+pub fn has_clsact(ifindex: u32) -> io::Result<bool> {
+    let mut message = request(ifindex, CLSACT).to_vec();
+    push_attribute(&mut message, TCA_KIND, b"clsact\0");
+    let answer = Netlink::open(libc::NETLINK_ROUTE, 0)?.request(libc::RTM_GETQDISC, 0, &message);
+    match answer {
+        Ok(()) => Ok(true),
+        // There is none there, or one of another kind (`tc_get_qdisc`).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads a `tcmsg`: the interface whose clsact qdisc it tells of, if it does.
 pub(crate) fn clsact_of(body: &[u8]) -> Option<u32> {
     let (_, kind) = attributes(body.get(TC_BYTES..)?).find(|(kind, _)| *kind == TCA_KIND)?;
@@ -220,7 +241,7 @@ pub(crate) fn clsact_of(body: &[u8]) -> Option<u32> {
 /// What the kernel answered instead.
 pub fn remove_if_empty(ifindex: u32) -> io::Result<()> {
     let mut netlink = Netlink::open(libc::NETLINK_ROUTE, 0)?;
-    for side in SIDES {
+    for side in [CLSACT_INGRESS, CLSACT_EGRESS] {
         let filters = netlink.dump(libc::RTM_GETTFILTER, &request(ifindex, side), |_| Some(()))?;
         if !filters.is_empty() {
             return Ok(());
@@ -242,7 +263,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::source::netlink::push_attribute;
 
     #[test]
     fn a_clsact_qdisc_is_told_from_others() {
@@ -255,6 +275,15 @@ mod tests {
         assert_eq!(clsact_of(&qdisc(b"clsact\0")), Some(7));
         assert_eq!(clsact_of(&qdisc(b"fq_codel\0")), None);
         assert_eq!(clsact_of(&request(7, CLSACT)), None);
+    }
+
+    #[test]
+    fn one_interface_is_asked_for_as_all_are() {
+        let all = interfaces().unwrap();
+        // The loopback interface.
+        assert_eq!(has_clsact(1).unwrap(), all.contains(&1));
+        let error = has_clsact(i32::MAX as u32).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
     }
 
     proptest! {

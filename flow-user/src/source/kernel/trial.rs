@@ -25,6 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::source::{
     kernel::{
         btf::{Btf, BtfError},
+        qdisc::{CLSACT, CLSACT_HANDLE, CLSACT_INGRESS, TCA_KIND},
         syscall,
     },
     netlink::{Netlink, push_attribute},
@@ -301,11 +302,6 @@ pub fn sock_diag() -> Outcome {
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 /// Index of the loopback interface in every network namespace.
 const LOOPBACK: RawFd = 1;
-/// `TC_H_CLSACT`, and the handle that such a qdisc always has.
-const CLSACT_PARENT: u32 = 0xffff_fff1;
-const CLSACT_HANDLE: u32 = 0xffff_0000;
-/// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`.
-const CLSACT_INGRESS: u32 = 0xffff_fff2;
 /// Priority (the last there is) and protocol (all, network order) of the trial's filter.
 const TRIAL_FILTER_INFO: u32 = 0xffff << 16 | (0x0003_u16.to_be() as u32);
 
@@ -402,7 +398,6 @@ fn tcmsg(handle: u32, parent: u32, info: u32) -> Vec<u8> {
     message
 }
 
-const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
@@ -410,7 +405,7 @@ const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 
 fn clsact_qdisc() -> Vec<u8> {
-    let mut message = tcmsg(CLSACT_HANDLE, CLSACT_PARENT, 0);
+    let mut message = tcmsg(CLSACT_HANDLE, CLSACT, 0);
     push_attribute(&mut message, TCA_KIND, b"clsact\0");
     message
 }
