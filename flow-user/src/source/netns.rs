@@ -1,7 +1,7 @@
 //! Which network namespaces are there, and how is something done inside one?
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt as _,
@@ -25,8 +25,8 @@ pub struct Namespaces {
     pub own: Option<Netns>,
     /// Every other.
     pub others: BTreeMap<Netns, PathBuf>,
-    /// How many were left out because there are too many.
-    pub left_out: usize,
+    /// Those that were left out because there are too many.
+    left_out: HashSet<Netns>,
 }
 
 impl Namespaces {
@@ -60,8 +60,14 @@ impl Namespaces {
         if self.others.len() < MAX_NAMESPACES {
             self.others.insert(netns, path);
         } else {
-            self.left_out += 1;
+            // Many processes may lead to the same one.
+            self.left_out.insert(netns);
         }
+    }
+
+    /// How many were left out because there are too many.
+    pub fn left_out(&self) -> usize {
+        self.left_out.len()
     }
 }
 
@@ -111,6 +117,17 @@ mod tests {
         let own = found.own.unwrap();
         assert_ne!(own.0, 0);
         assert!(!found.others.contains_key(&own));
+    }
+
+    #[test]
+    fn each_namespace_that_is_left_out_counts_once() {
+        let mut found = Namespaces::default();
+        for number in 0..MAX_NAMESPACES as u32 + 2 {
+            for process in 0..3 {
+                found.add(Netns(number), format!("/proc/{process}/ns/net").into());
+            }
+        }
+        assert_eq!((found.others.len(), found.left_out()), (MAX_NAMESPACES, 2));
     }
 
     #[test]

@@ -113,8 +113,11 @@ fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
         }
         Err(why) => seed.cannot_read("sockets of other network namespaces".into(), why),
     }
-    if namespaces.left_out > 0 {
-        let what = format!("sockets of {} more network namespaces", namespaces.left_out);
+    if namespaces.left_out() > 0 {
+        let what = format!(
+            "sockets of {} more network namespaces",
+            namespaces.left_out()
+        );
         seed.cannot_read(what, io::Error::other("too many namespaces"));
     }
     (seed, pids)
