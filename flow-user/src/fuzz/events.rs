@@ -9,7 +9,7 @@ use crate::{
     query::names::NoNames,
     source::kernel::{
         ring::{Record, decode},
-        tracker::{Entryless, Tracker, memory::Maps},
+        tracker::{Tracker, UnmappedSockets, memory::Maps},
     },
 };
 
@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
                     now = Instant(now.0 + 1_000_000_000);
                     epoch += 1;
                     tracker.tick(epoch, now, &mut maps, &mut out);
-                    tracker.sweep(&entryless(&maps), now, &mut maps, &mut out);
+                    tracker.sweep(&unmapped(&maps), now, &mut maps, &mut out);
                     tracker.close_due(now, &mut maps, &mut out);
                     apply(&mut model, &mut out);
                     model.tick(now);
@@ -58,7 +58,7 @@ pub fn run(bytes: &[u8]) {
         }
         apply(&mut model, &mut out);
     }
-    tracker.finish(epoch, &entryless(&maps), now, &mut maps, &mut out);
+    tracker.finish(epoch, &unmapped(&maps), now, &mut maps, &mut out);
     apply(&mut model, &mut out);
     model.finish(now);
     let changes = model.changes();
@@ -110,11 +110,11 @@ fn plausible(record: Record<'_>) -> Option<Record<'_>> {
 }
 
 /// The sockets that may have no entry: those that were told of, once records were lost.
-fn entryless(maps: &Maps) -> Entryless {
+fn unmapped(maps: &Maps) -> UnmappedSockets {
     if maps.lost.traffic == 0 {
-        Entryless::None
+        UnmappedSockets::None
     } else {
-        Entryless::Among(maps.sockets.keys().copied().collect())
+        UnmappedSockets::Among(maps.sockets.keys().copied().collect())
     }
 }
 

@@ -68,11 +68,6 @@ impl Maps {
         }
     }
 
-    /// Whether each socket got an entry so far.
-    pub fn has_every_socket(&self) -> bool {
-        self.count(Loss::SocketFull) == Some(0)
-    }
-
     /// How much was lost of a cause since the programs were attached, if that can be read.
     fn count(&self, cause: Loss) -> Option<u64> {
         let counts = self.losses.get(&(cause as u32), 0).ok()?;
@@ -130,6 +125,7 @@ impl Counters for Maps {
             traffic: of(Loss::RingTraffic),
             process: of(Loss::RingProcess),
             app: of(Loss::AppFull),
+            sockets: of(Loss::SocketFull),
         }
     }
 }

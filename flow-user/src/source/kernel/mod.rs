@@ -47,7 +47,7 @@ use self::{
     maps::Maps,
     probe::capability,
     sizes::Sizes,
-    tracker::{Counters as _, Entryless, Lost, Tracker},
+    tracker::{Counters as _, Lost, Tracker, UnmappedSockets},
 };
 use super::{proc::Proc, seed, sock_diag};
 use crate::event::{Coverage, Event, EventSink, Instant, Netns, ProcessFact, ProcessId};
@@ -82,6 +82,8 @@ pub struct Kernel {
     sizes: Sizes,
     /// What had been lost when the processes were last listed.
     listed: Lost,
+    /// How often the map of sockets had been full when each socket had its entry.
+    all_mapped: u64,
     /// When the ring buffer is to be read again.
     rest_until: time::Instant,
     last_sweep: time::Instant,
@@ -154,26 +156,29 @@ impl Kernel {
         } else {
             SWEEP
         };
-        let entryless = self.entryless();
+        let refused = self.maps.lost().sockets;
+        let unmapped = self.unmapped(refused);
         let listing = self.list_processes();
         let time = now();
-        self.tracker.sweep(&entryless, time, &mut self.maps, out);
+        if self.tracker.sweep(&unmapped, time, &mut self.maps, out) {
+            self.all_mapped = refused;
+        }
         self.compare(listing, out);
         self.recursions = programs::recursions(&self.ebpf);
         self.last_sweep = time::Instant::now();
         self.next_sweep = self.last_sweep + pause;
     }
 
-    /// Which sockets may be in use though they have no entry.
-    fn entryless(&self) -> Entryless {
-        if self.maps.has_every_socket() {
-            return Entryless::None;
+    /// Which sockets may be in use though they have no entry, when so many had been refused one.
+    fn unmapped(&self, refused: u64) -> UnmappedSockets {
+        if refused == self.all_mapped {
+            return UnmappedSockets::None;
         }
         let listing = seed::list(&Proc::new());
         if listing.unread.iter().any(|unread| unread.hides_sockets) {
-            return Entryless::Any;
+            return UnmappedSockets::Any;
         }
-        Entryless::Among(start::cookies(&listing))
+        UnmappedSockets::Among(start::cookies(&listing))
     }
 
     /// The processes that there are, if records of some were lost since they were last listed, or none tells of their end.
@@ -282,10 +287,10 @@ impl Kernel {
         self.next_epoch();
         self.drain(out);
         let time = now();
-        let entryless = self.entryless();
+        let unmapped = self.unmapped(self.maps.lost().sockets);
         let listing = self.list_processes();
         self.tracker
-            .finish(self.epoch, &entryless, time, &mut self.maps, out);
+            .finish(self.epoch, &unmapped, time, &mut self.maps, out);
         self.compare(listing, out);
         for event in self.frames.read_last() {
             out.event(time, event);

@@ -171,6 +171,7 @@ impl Kernel {
             epoch,
             sizes: options.sizes,
             listed: Lost::default(),
+            all_mapped: 0,
             rest_until: time::Instant::now(),
             last_sweep: time::Instant::now(),
             next_sweep: time::Instant::now() + SWEEP,

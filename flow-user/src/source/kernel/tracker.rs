@@ -66,6 +66,8 @@ pub struct Lost {
     pub process: u64,
     /// Calls in the map of counters: their bytes are in an overflow entry.
     pub app: u64,
+    /// Attempts to make an entry in the map of sockets.
+    pub sockets: u64,
 }
 
 impl Lost {
@@ -75,9 +77,9 @@ impl Lost {
     }
 }
 
-/// Which sockets may be in use though they have no entry.
+/// Sockets that may be in use though they found no room in the map of sockets.
 #[derive(Debug)]
-pub enum Entryless {
+pub enum UnmappedSockets {
     /// None: each got one.
     None,
     /// These at most: sock_diag lists them.
@@ -86,7 +88,7 @@ pub enum Entryless {
     Any,
 }
 
-impl Entryless {
+impl UnmappedSockets {
     fn may_be_used(&self, cookie: u64) -> bool {
         match self {
             Self::None => false,
@@ -339,14 +341,15 @@ impl Tracker {
         }
     }
 
-    /// Reads every entry: what no record brought.
+    /// Reads every entry: what no record brought. Returns whether each socket that may be in use has
+    /// an entry.
     pub fn sweep(
         &mut self,
-        entryless: &Entryless,
+        unmapped: &UnmappedSockets,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
-    ) {
+    ) -> bool {
         // Before the maps: what is lost from here on is for the next one.
         self.swept = counters.lost();
         let sockets = counters.all_sockets();
@@ -366,7 +369,7 @@ impl Tracker {
             if let Some(fact) = facts::app(&key, &app, None) {
                 out.event(now, Event::App(fact));
             }
-            if known.contains(&key.cookie) || entryless.may_be_used(key.cookie) {
+            if known.contains(&key.cookie) || unmapped.may_be_used(key.cookie) {
                 self.know(key);
             } else if !self.orphans.contains(&key) {
                 orphans.insert(key);
@@ -382,11 +385,13 @@ impl Tracker {
         };
         self.close_suspects(untold(), now, counters, out);
         self.close_still(untold(), now, counters, out);
-        self.close_vanished(&known, entryless, now, counters, out);
+        self.close_vanished(&known, unmapped, now, counters, out);
         // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
         self.close_ended(now, counters, out);
         self.overflow(now, counters, out);
         self.tell_exits(counters, out);
+        let mut cookies = self.sockets.keys();
+        !cookies.any(|cookie| !known.contains(cookie) && unmapped.may_be_used(*cookie))
     }
 
     /// Closes sockets whose end did not tell, when two sweeps have found them ended.
@@ -446,7 +451,7 @@ impl Tracker {
     fn close_vanished(
         &mut self,
         known: &HashSet<u64>,
-        entryless: &Entryless,
+        unmapped: &UnmappedSockets,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
@@ -454,7 +459,7 @@ impl Tracker {
         let gone: Vec<u64> = self
             .sockets
             .keys()
-            .filter(|cookie| !known.contains(cookie) && !entryless.may_be_used(**cookie))
+            .filter(|cookie| !known.contains(cookie) && !unmapped.may_be_used(**cookie))
             .filter(|cookie| counters.socket(**cookie).is_none())
             .copied()
             .collect();
@@ -487,13 +492,13 @@ impl Tracker {
     pub fn finish(
         &mut self,
         epoch: u32,
-        entryless: &Entryless,
+        unmapped: &UnmappedSockets,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
         self.tick(epoch, now, counters, out);
-        self.sweep(entryless, now, counters, out);
+        self.sweep(unmapped, now, counters, out);
         for ended in std::mem::take(&mut self.ended) {
             self.close(ended.cookie, ended.time, counters, out);
         }

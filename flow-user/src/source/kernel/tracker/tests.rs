@@ -171,7 +171,7 @@ fn an_alias_with_states_ends_when_it_stands_still_after_its_process() {
             tracker.exited(key.process(), Instant(5), &mut maps, &mut out);
         }
         let now = Instant(seconds * 1_000_000_000);
-        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
         !maps.sockets.is_empty()
     };
     tracker.know(key);
@@ -196,7 +196,7 @@ fn what_has_ended_is_closed_by_a_sweep_though_losses_go_on() {
     out.clear();
     tracker.close_due(later, &mut maps, &mut out);
     assert!(out.is_empty(), "it waits for a sweep");
-    tracker.sweep(&Entryless::None, later, &mut maps, &mut out);
+    tracker.sweep(&UnmappedSockets::None, later, &mut maps, &mut out);
     let is_end = |event: &Timed| matches!(event.event, Event::SocketEnd { .. });
     assert!(out.iter().any(is_end));
     assert_eq!(sent(&out).last(), Some(&100), "with what no record told");
@@ -212,17 +212,34 @@ fn without_room_for_sockets_nothing_is_deleted() {
     for seconds in 0..4 {
         let listed = HashSet::from_iter([KEY.cookie]);
         let now = Instant(seconds * 10_000_000_000);
-        tracker.sweep(&Entryless::Any, now, &mut maps, &mut out);
-        tracker.sweep(&Entryless::Among(listed), now, &mut maps, &mut out);
+        tracker.sweep(&UnmappedSockets::Any, now, &mut maps, &mut out);
+        tracker.sweep(&UnmappedSockets::Among(listed), now, &mut maps, &mut out);
     }
     assert!(!maps.app.is_empty());
     // The system has no such socket any more.
-    let gone = Entryless::Among(HashSet::default());
+    let gone = UnmappedSockets::Among(HashSet::default());
     for seconds in 4..6 {
         let now = Instant(seconds * 10_000_000_000);
         tracker.sweep(&gone, now, &mut maps, &mut out);
     }
     assert!(maps.app.is_empty());
+}
+
+#[test]
+fn a_sweep_says_once_every_socket_has_its_entry_again() {
+    let mut maps = maps(100, tcp());
+    maps.sockets.clear();
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(KEY), &mut maps, &mut out);
+    let listed = UnmappedSockets::Among(HashSet::from_iter([KEY.cookie]));
+    assert!(!tracker.sweep(&UnmappedSockets::Any, Instant(1), &mut maps, &mut out));
+    assert!(!tracker.sweep(&listed, Instant(2), &mut maps, &mut out));
+    maps.sockets.insert(KEY.cookie, tcp());
+    assert!(tracker.sweep(&listed, Instant(3), &mut maps, &mut out));
+    maps.sockets.clear();
+    let gone = UnmappedSockets::Among(HashSet::default());
+    assert!(tracker.sweep(&gone, Instant(4), &mut maps, &mut out));
 }
 
 #[test]
@@ -238,16 +255,16 @@ fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
         let mut out = Vec::new();
         for seconds in [0, 100] {
             let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+            tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
         }
         maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
         for seconds in [170, 180, 349] {
             let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+            tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
         }
         assert!(!maps.sockets.is_empty());
         let now = Instant(350_000_000_000);
-        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
         assert!(maps.app.is_empty() && maps.sockets.is_empty());
     }
 }
@@ -285,9 +302,9 @@ fn the_sweep_finds_what_no_record_told() {
     let mut maps = maps(100, ended);
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.sweep(&Entryless::None, Instant(10), &mut maps, &mut out);
+    tracker.sweep(&UnmappedSockets::None, Instant(10), &mut maps, &mut out);
     assert_eq!(sent(&out), [100]);
-    tracker.sweep(&Entryless::None, Instant(20), &mut maps, &mut out);
+    tracker.sweep(&UnmappedSockets::None, Instant(20), &mut maps, &mut out);
     assert!(maps.app.is_empty() && maps.sockets.is_empty());
     assert_eq!(sent(&out).last(), Some(&Bytes(100).0));
 }
@@ -309,7 +326,12 @@ fn nothing_is_closed_while_counters_may_be_unknown() {
         )
     };
     assert!(!out.iter().any(is_end));
-    tracker.sweep(&Entryless::None, Instant(200_000_000), &mut maps, &mut out);
+    tracker.sweep(
+        &UnmappedSockets::None,
+        Instant(200_000_000),
+        &mut maps,
+        &mut out,
+    );
     tracker.close_due(Instant(200_000_000), &mut maps, &mut out);
     let told = out
         .iter()
@@ -330,7 +352,7 @@ fn the_end_closes_what_ended_without_having_told() {
     let mut maps = maps(100, ended);
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.finish(2, &Entryless::None, Instant(10), &mut maps, &mut out);
+    tracker.finish(2, &UnmappedSockets::None, Instant(10), &mut maps, &mut out);
     assert_eq!(sent(&out).last(), Some(&100));
     assert!(matches!(out.last().unwrap().event, Event::SocketEnd { .. }));
 }
@@ -344,7 +366,7 @@ fn a_socket_that_the_sweep_did_not_come_across_keeps_its_counters() {
     tracker.record(app_record(KEY), &mut maps, &mut out);
     for seconds in 0..4 {
         let now = Instant(seconds * 10_000_000_000);
-        tracker.sweep(&Entryless::None, now, &mut maps, &mut out);
+        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
     }
     assert!(!maps.app.is_empty() && !maps.sockets.is_empty());
 }
