@@ -27,7 +27,7 @@ pub static LAST_STATE_CHANGE: PerCpuArray<StateChange> = PerCpuArray::with_max_e
 /// A process made a socket. Nothing is emitted yet: most sockets are of no interest until they are
 /// bound, connected or used.
 #[inline(always)]
-pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
+pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey) {
     let Some(entry) = entry(id) else {
         return;
     };
@@ -36,13 +36,13 @@ pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey, netns: u32) {
         (*entry).family = (*sock).family as u16;
         (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).owner = owner;
-        (*entry).netns = netns;
+        (*entry).netns = socket::netns(sock);
     }
 }
 
 /// A process is about to connect a socket that may have been made before Flow looked.
 #[inline(always)]
-pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns: u32) {
+pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, sock: *const bpf_sock) {
     let Some(entry) = entry(id) else {
         return;
     };
@@ -55,15 +55,16 @@ pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, netns:
             (*entry).family = family;
             (*entry).protocol = protocol;
         }
+        // Not that of the process, which may have left it since it made the socket.
         if (*entry).netns == 0 {
-            (*entry).netns = netns;
+            (*entry).netns = socket::netns(sock);
         }
     }
 }
 
 /// A socket got its local address. Emitted for datagram sockets; TCP sockets follow when they listen or connect.
 #[inline(always)]
-pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey, netns: u32) {
+pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey) {
     let Some(entry) = entry(id) else {
         return;
     };
@@ -76,8 +77,9 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
         if (*entry).owner.tgid == 0 {
             (*entry).owner = owner;
         }
+        // Not that of the process, which may have left it since it made the socket.
         if (*entry).netns == 0 {
-            (*entry).netns = netns;
+            (*entry).netns = socket::netns(sock);
         }
         (*entry).protocol
     };

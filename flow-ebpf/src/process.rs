@@ -20,10 +20,9 @@ use flow_common::{
 use crate::{
     kernel::{
         self, Address, CRED_EUID, DENTRY_NAME, DENTRY_PARENT, FILE_DENTRY, FILE_MNT, MM_ARG_END,
-        MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, NET_INUM,
-        NSPROXY_NET, SIGNAL_LIVE, TASK_COMM, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM,
-        TASK_NSPROXY, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID,
-        TYPED_TASK, VFSMOUNT_ROOT,
+        MM_ARG_START, MM_EXE_FILE, MOUNT_MNT, MOUNT_MOUNTPOINT, MOUNT_PARENT, SIGNAL_LIVE,
+        TASK_COMM, TASK_CRED, TASK_EXIT_CODE, TASK_GROUP_LEADER, TASK_MM, TASK_PID,
+        TASK_REAL_PARENT, TASK_SIGNAL, TASK_START_BOOTTIME, TASK_TGID, TYPED_TASK, VFSMOUNT_ROOT,
     },
     maps::{RING, lose},
     record,
@@ -79,15 +78,6 @@ fn name(task: Address) -> [u8; COMM_BYTES] {
     kernel::follow(task, &TASK_GROUP_LEADER)
         .and_then(|leader| kernel::read(leader, &TASK_COMM))
         .unwrap_or_default()
-}
-
-/// Inode number of the current task's network namespace; 0 where it can't be read.
-#[inline(always)]
-pub fn current_netns() -> u32 {
-    kernel::follow(task(), &TASK_NSPROXY)
-        .and_then(|nsproxy| kernel::follow(nsproxy, &NSPROXY_NET))
-        .and_then(|net| kernel::read(net, &NET_INUM))
-        .unwrap_or(0)
 }
 
 /// The thread that runs, as `bpf_get_current_pid_tgid` numbers it, which programs of packets may not call

@@ -32,7 +32,7 @@ pub fn sock_create(ctx: &SockContext) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    lifecycle::created(cookie, ctx.sock, owner, process::current_netns());
+    lifecycle::created(cookie, ctx.sock, owner);
     Some(())
 }
 
@@ -74,7 +74,7 @@ fn post_bind(ctx: &SockContext, address: IpAddress) -> Option<()> {
     // SAFETY: the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     let owner = process::current()?;
-    lifecycle::bound(cookie, ctx.sock, address, owner, process::current_netns());
+    lifecycle::bound(cookie, ctx.sock, address, owner);
     Some(())
 }
 
@@ -89,13 +89,13 @@ pub fn connect(ctx: &SockAddrContext) -> Option<()> {
     }
     let owner = process::current()?;
     // SAFETY: as above.
-    let kind = unsafe { (*ctx.sock_addr).type_ };
+    let (kind, sock) = unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).__bindgen_anon_1.sk) };
     lifecycle::connecting(
         cookie,
         family,
         socket::shown_protocol(kind, protocol as u16),
         owner,
-        process::current_netns(),
+        sock,
     );
     Some(())
 }

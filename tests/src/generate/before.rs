@@ -47,6 +47,31 @@ pub fn idle(_: &Options, _: &Tally) -> Result<()> {
     })
 }
 
+/// Sockets whose process has left their network namespace, as whoever hands sockets to containers does. Flow
+/// first sees them when they are bound or connected.
+pub fn left_namespace(options: &Options, tally: &Tally) -> Result<()> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = TcpListener::bind(any)?;
+    let server = UdpSocket::bind(any)?;
+    let stream = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let connected = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let bound = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
+
+    wait_for_go()?;
+    stream.connect(&listener.local_addr()?.into())?;
+    let (accepted, _) = listener.accept()?;
+    odd::both_ways(&stream.into(), &accepted, options.bytes, tally)?;
+    bound.bind(&any.into())?;
+    for datagrams in [connected, bound] {
+        datagrams.connect(&server.local_addr()?.into())?;
+        let datagrams = UdpSocket::from(datagrams);
+        server.connect(datagrams.local_addr()?)?;
+        odd::datagrams(&datagrams, &server, options.count, tally)?;
+    }
+    Ok(())
+}
+
 /// Runs `job` in a child in the namespace of this process, and in two that are in namespaces of
 /// their own; each waits in the middle until Flow has started.
 fn in_namespaces(

@@ -162,6 +162,7 @@ pub const MODES: &[Mode] = &[
     mode("kernel-reader",    unseen::kernel_reader,       "a socket that the kernel itself reads (sockmap)"),
     mode("same-pid",         reuse::same_pid,             "processes that have the same id one after the other"),
     mode("kinds-before",     before::every_kind,          "sockets of every kind that were opened before Flow started, in three network namespaces"),
+    mode("left-namespace",   before::left_namespace,      "sockets from before Flow started whose process has left their network namespace since"),
     mode("idle-before",      before::idle,                "the same, and nobody uses them"),
     mode("udp-dropped",      udp::dropped,                "datagrams of three sizes, of which one is echoed"),
     mode("group-take",       groups::take,                "multicast, broadcast and ICMP, each packet taken by several sockets"),

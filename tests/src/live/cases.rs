@@ -12,7 +12,7 @@ use super::{
 use crate::truth::{Blind, Feature, Truth};
 use also::{
     acceptor_named, all_closed, datagrams, directions, further_remotes, idle, locals_known,
-    mptcp_directions, nothing_else, packet_sockets, refused, reset,
+    mptcp_directions, nothing_else, on_loopback, packet_sockets, refused, reset,
 };
 
 const MB: u64 = 1_000_000;
@@ -103,6 +103,7 @@ pub const CASES: &[Case] = &[
     case("opened_before_peer",   "opened-before-peer", Net::Peer4).bytes(10 * MB).count(100).before(),
     case("kinds_before",         "kinds-before",       Net::Alone).bytes(MB).count(100).before(),
     case("idle_before",          "idle-before",        Net::Alone).before().also(idle).proves(&[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly]),
+    case("left_namespace",       "left-namespace",     Net::Alone).bytes(MB).count(100).before().also(on_loopback),
     // Longer than two sweeps.
     case("drip",                 "drip",               Net::Peer4).count(25),
     case("same_pid",             "same-pid",           Net::Peer4).bytes(50 * KB),

@@ -193,6 +193,19 @@ pub fn acceptor_named(stream: &Stream, truths: &[Truth], backend: Backend) -> Ve
     vec![difference("accepted", "owner", expected, seen)]
 }
 
+/// All that was moved, was moved over the loopback interface of the host's network namespace.
+pub fn on_loopback(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
+    let flows = truths.iter().flat_map(|truth| flows(stream, truth.pid));
+    let flows = flows.filter(|flow| flow.app.tx_bytes + flow.app.rx_bytes > 0);
+    let others = flows.filter(|flow| flow.interface.as_deref() != Some("lo"));
+    let difference = |flow: &Flow| {
+        let subject = format!("{:?} to {:?}", flow.local, flow.remote);
+        let seen = flow.interface.as_deref().unwrap_or("none");
+        difference(subject, "interface", "lo", seen)
+    };
+    others.map(difference).collect()
+}
+
 /// Sockets that were there before and that nobody used are told, unless the list of them is said not to hold them.
 pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let mut differences = Vec::new();
