@@ -49,8 +49,10 @@ use self::{
     sizes::Sizes,
     tracker::{Counters as _, Lost, Tracker, UnmappedSockets},
 };
-use super::{proc::Proc, seed, sock_diag};
-use crate::event::{Coverage, Event, EventSink, Instant, Netns, ProcessFact, ProcessId};
+use super::{netlink::Netlink, proc::Proc, seed, sock_diag};
+use crate::event::{
+    Backlog, Coverage, Event, EventSink, Instant, Netns, ProcessFact, ProcessId, SocketCookie,
+};
 
 pub use self::{
     loader::LoadError,
@@ -93,6 +95,7 @@ pub struct Kernel {
     /// Runs of programs that the kernel left out.
     recursions: u64,
     coverage: Vec<Coverage>,
+    listeners: Listeners,
     beginning: Option<start::Beginning>,
 }
 
@@ -256,7 +259,7 @@ impl Kernel {
             out.event(time, event);
         }
         self.losses(time, out);
-        tell_backlogs(time, out);
+        self.listeners.read(time, out);
     }
 
     /// Counts the epoch up: what moves from here on tells again.
@@ -302,17 +305,36 @@ impl Kernel {
     }
 }
 
-/// Tells what waits at the listening sockets of Flow's own network namespace: to look into the others once in each
+/// What waits at the listening sockets of Flow's own network namespace: to look into the others once in each
 /// interval would be dear.
-fn tell_backlogs(time: Instant, out: &mut impl EventSink) {
-    match sock_diag::open().and_then(|mut netlink| sock_diag::backlogs(&mut netlink)) {
-        Ok(backlogs) => {
-            for (cookie, backlog) in backlogs {
-                out.event(time, Event::Listening { cookie, backlog });
+#[derive(Default)]
+struct Listeners {
+    /// Kept from one reading to the next.
+    netlink: Option<Netlink>,
+}
+
+impl Listeners {
+    fn read(&mut self, time: Instant, out: &mut impl EventSink) {
+        match self.backlogs() {
+            Ok(backlogs) => {
+                for (cookie, backlog) in backlogs {
+                    out.event(time, Event::Listening { cookie, backlog });
+                }
+            }
+            // Without sock_diag, as `flow doctor` says.
+            Err(error) => {
+                log::debug!("cannot list what waits at listeners: {error}");
+                self.netlink = None;
             }
         }
-        // Without sock_diag, as `flow doctor` says.
-        Err(error) => log::debug!("cannot list what waits at listeners: {error}"),
+    }
+
+    fn backlogs(&mut self) -> io::Result<Vec<(SocketCookie, Backlog)>> {
+        let netlink = match &mut self.netlink {
+            Some(netlink) => netlink,
+            none => none.insert(sock_diag::open()?),
+        };
+        sock_diag::backlogs(netlink)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Kernel, PROGRESS, SWEEP, attach,
+    Kernel, Listeners, PROGRESS, SWEEP, attach,
     beside::beside,
     btf::Btf,
     classifier::Way,
@@ -178,6 +178,7 @@ impl Kernel {
             next_progress: time::Instant::now() + PROGRESS,
             recursions: 0,
             coverage,
+            listeners: Listeners::default(),
             beginning: Some(Beginning {
                 seed,
                 listing,

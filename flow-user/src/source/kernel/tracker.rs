@@ -142,7 +142,11 @@ impl Tracker {
 
     /// Whether records were lost that no sweep has made up for.
     pub fn is_behind(&self, counters: &impl Counters) -> bool {
-        counters.lost().has_more_records_than(&self.swept)
+        self.is_behind_of(&counters.lost())
+    }
+
+    fn is_behind_of(&self, lost: &Lost) -> bool {
+        lost.has_more_records_than(&self.swept)
     }
 
     /// How long until the next ended socket is to be closed.
@@ -195,18 +199,19 @@ impl Tracker {
             }
             Record::Exit(exit) => {
                 self.exits.push(exit);
-                if !self.is_behind(counters) {
-                    self.tell_exits(counters, out);
+                let lost = counters.lost();
+                if !self.is_behind_of(&lost) {
+                    self.tell_exits(&lost, counters, out);
                 }
             }
         }
     }
 
-    fn tell_exits(&mut self, counters: &mut impl Counters, out: &mut impl EventSink) {
+    fn tell_exits(&mut self, lost: &Lost, counters: &mut impl Counters, out: &mut impl EventSink) {
         for exit in std::mem::take(&mut self.exits) {
             let time = Instant(exit.header.time);
             // What it moved comes first: its totals are final then.
-            self.exited(exit.process, time, counters, out);
+            self.exited(exit.process, time, lost, counters, out);
             if let Some(id) = facts::process_id(exit.process) {
                 let status = exit.status;
                 if let Some(named) = facts::named(id, &exit.comm) {
@@ -234,6 +239,7 @@ impl Tracker {
         &mut self,
         process: ProcessKey,
         time: Instant,
+        lost: &Lost,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
@@ -260,7 +266,7 @@ impl Tracker {
                 }),
             }
         }
-        if counters.lost().app > 0
+        if lost.app > 0
             && let Some(app) = counters.take_overflow(process)
         {
             tell_overflow(process, &app, time, out);
@@ -284,8 +290,9 @@ impl Tracker {
         let gone: HashSet<ProcessKey> = known
             .filter(|process| process.start < listed.0 && !is_present(*process))
             .collect();
+        let lost = counters.lost();
         for process in gone {
-            self.exited(process, listed, counters, out);
+            self.exited(process, listed, &lost, counters, out);
         }
     }
 
@@ -389,7 +396,7 @@ impl Tracker {
         // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
         self.close_ended(now, counters, out);
         self.overflow(now, counters, out);
-        self.tell_exits(counters, out);
+        self.tell_exits(&counters.lost(), counters, out);
         let mut cookies = self.sockets.keys();
         !cookies.any(|cookie| !known.contains(cookie) && unmapped.may_be_used(*cookie))
     }

@@ -168,7 +168,8 @@ fn an_alias_with_states_ends_when_it_stands_still_after_its_process() {
     let mut out = Vec::new();
     let mut stays_until = |seconds: u64, tracker: &mut Tracker, leaves: Option<AppKey>| {
         if let Some(key) = leaves {
-            tracker.exited(key.process(), Instant(5), &mut maps, &mut out);
+            let lost = maps.lost;
+            tracker.exited(key.process(), Instant(5), &lost, &mut maps, &mut out);
         }
         let now = Instant(seconds * 1_000_000_000);
         tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
