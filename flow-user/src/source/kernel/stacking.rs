@@ -29,6 +29,8 @@ pub struct Place {
 /// Kinds whose packets the interface that `IFLA_LINK` names carries as they are. Of tunnels it carries
 /// what they make of them, and of pairs it is the other end.
 pub const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
+/// Kinds whose `IFLA_LINK` is the other end of a pair.
+const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
 /// Kinds that get packets from other interfaces, which may join them at any time.
 const MASTERS: [&str; 7] = [
     "bridge",
@@ -67,7 +69,8 @@ const PADS: &str = "wireguard";
 /// What an interface is for good, as far as its place among others shows: bits of [`kinds`].
 pub fn kinds_of(link: &Link, place: Place) -> u32 {
     let kind = link.kind.as_deref();
-    let has_parent = link.parent.is_some_and(|parent| parent.netns_id.is_none());
+    let is_of_pair = kind.is_some_and(|kind| PAIRS.contains(&kind));
+    let has_parent = link.parent.is_some_and(|parent| parent.netns_id.is_none()) && !is_of_pair;
     let is_master = kind.is_some_and(|kind| MASTERS.contains(&kind));
     let mut bits = 0;
     if has_parent || is_master || place.flags & link::UPPER != 0 {
@@ -208,6 +211,16 @@ mod tests {
         let plain = of(&pair);
         assert_eq!(plain.bits, 0);
         assert_eq!(plain.links[&2], Place::default());
+    }
+
+    #[test]
+    fn the_other_end_of_a_pair_is_not_below_it() {
+        let kinds = |link| kinds_of(&link, Place::default());
+        for kind in ["veth", "netkit", "vxcan"] {
+            assert_eq!(kinds(below(Link::of_kind(2, kind), 3, None)), 0, "{kind}");
+        }
+        assert_eq!(kinds(below(Link::of_kind(2, "vlan"), 3, None)), kinds::UPPER);
+        assert_eq!(kinds(below(Link::of_kind(2, "dsa"), 3, None)), kinds::UPPER);
     }
 
     #[test]

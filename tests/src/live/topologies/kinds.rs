@@ -275,6 +275,48 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
+    // What comes in by one bridge goes on to the other one by a pair of devices, which take a packet's socket
+    // away.
+    Kind {
+        own: &[
+            at("top0", SOCKET, SOCKET),
+            at("pair1", SOCKET, SOCKET),
+            at("pair0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        routed: &[
+            at("in0", FORWARDED, FORWARDED),
+            at("top0", FORWARDED, FORWARDED),
+            at("pair1", FORWARDED, FORWARDED),
+            at("pair0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, FORWARDED),
+        ],
+        into: &[
+            at("low0", FORWARDED, FORWARDED),
+            at("pair0", FORWARDED, FORWARDED),
+            at("pair1", FORWARDED, FORWARDED),
+            at("port0", FORWARDED, FORWARDED),
+            at("top0", NOTHING, NOTHING),
+            at("other0", NOTHING, NOTHING),
+        ],
+        ..stacked(
+            "link_bridge_pair",
+            &[
+                "link add other0 type bridge",
+                "link set low0 master other0",
+                "link set other0 up",
+                "link add top0 type bridge",
+                "link add pair0 type veth peer name pair1",
+                "link set pair0 master other0",
+                "link set pair1 master top0",
+                "link set pair0 up",
+                "link set pair1 up",
+                "link add port0 type veth peer name top1 netns THIRD",
+                "link set port0 master top0",
+                "link set port0 up",
+            ],
+        )
+    },
     at_both_ends(
         "link_vlan",
         &[
