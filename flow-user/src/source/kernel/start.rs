@@ -130,7 +130,7 @@ impl Kernel {
         maps.set_epoch(epoch).map_err(AttachError::from)?;
         let ring = ring_buffer(&mut ebpf)?;
         #[cfg(feature = "kernel-log")]
-        kernel_log::follow(&mut ebpf);
+        super::kernel_log::follow(&mut ebpf);
 
         // Before anything is attached: of a socket whose first packet comes before its entry nobody
         // knows the network namespace.
