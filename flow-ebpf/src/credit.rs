@@ -20,6 +20,8 @@ const LEVELS: usize = 5;
 #[derive(Clone, Copy)]
 pub enum Taker {
     Only,
+    /// The only one, of a packet that may have waited: others have come in since.
+    OnlyLater,
     /// This socket; others may take it as well.
     OneOf {
         skb: *mut __sk_buff,
@@ -41,7 +43,7 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     };
     let mut packet = *packet;
     let relation = match taker {
-        Taker::Only => relation::NONE,
+        Taker::Only | Taker::OnlyLater => relation::NONE,
         Taker::OneOf { skb, sock } => {
             datagrams::as_it_came(skb, sock, ifindex, counters, &mut packet)
         }
@@ -50,7 +52,7 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
         return;
     }
     // It is known to be none: a datagram may lie where one lay that was dropped.
-    let is_no_copy = matches!(taker, Taker::Only) || relation == relation::DATAGRAM;
+    let is_no_copy = !matches!(taker, Taker::OneOf { .. }) || relation == relation::DATAGRAM;
     let is_copy = note_taken(counters, start);
     if is_no_copy || !is_copy {
         add_frame(
@@ -59,10 +61,14 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
             &link::as_it_counts(packet, ifindex, counters),
         );
     }
-    let (mut above, mut tags) = (counters, 0);
+    let (mut above, mut above_index, mut tags) = (counters, ifindex, 0);
     for _ in 1..LEVELS {
         // SAFETY: a live map value, this CPU's own.
-        let (lower, lower_tags) = unsafe { ((*above).lower, (*above).lower_tags) };
+        let (mut lower, lower_tags) = unsafe { ((*above).lower, (*above).lower_tags) };
+        if matches!(taker, Taker::OnlyLater) {
+            // Not the one by which the last packet came in.
+            lower = link::layout(above_index).lower;
+        }
         if lower == 0 {
             return;
         }
@@ -74,7 +80,7 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
         if is_no_copy || !is_copy {
             add_frame(counters, class, &packet.with_header(tags));
         }
-        above = counters;
+        (above, above_index) = (counters, lower);
     }
 }
 

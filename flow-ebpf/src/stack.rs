@@ -73,7 +73,8 @@ pub struct Passing {
     sent_by: u64,
     /// The socket's network namespace.
     sent_netns: u32,
-    padding: u32,
+    /// 1 if what came in last is of neighbour discovery: what leaves next may have waited for it.
+    neighbours: u32,
     /// See [`unfollowed`].
     network: Network,
     packet: Packet,
@@ -164,6 +165,7 @@ pub fn came_in(
         (*passing).came_at = start;
         (*passing).came_by = ifindex;
         (*passing).came_tags = tags;
+        (*passing).neighbours = u32::from(!network.is_ip || is_discovery(skb, network));
     }
     if bits & (stacking::VRF | stacking::TAP) == 0 || !network.is_ip {
         return;
@@ -176,6 +178,28 @@ pub fn came_in(
     }
     if layout.flags & flags::IN_VRF != 0 {
         came_in_by_vrf(skb, ifindex, layout.master, network, packet, bits);
+    }
+}
+
+/// Whether a packet is of IPv6's neighbour discovery.
+#[inline(always)]
+fn is_discovery(skb: *mut __sk_buff, network: &Network) -> bool {
+    let byte = |at, index| bytes::byte(skb, network.offset + at, index).unwrap_or(0);
+    byte(0, 0) >> 4 == 6 && byte(0, 6) == ICMPV6 && NDISC.contains(&byte(IPV6_HEADER, 0))
+}
+
+/// How a packet that leaves was taken. One that waited for its neighbour's address leaves once that came, and
+/// others have come in meanwhile.
+#[inline(always)]
+pub fn taker_of_leaving(stacking: u32) -> Taker {
+    if stacking != 0
+        && let Some(passing) = PASSING.get_ptr(0)
+        // SAFETY: a live map value, this CPU's own.
+        && unsafe { (*passing).neighbours } != 0
+    {
+        Taker::OnlyLater
+    } else {
+        Taker::Only
     }
 }
 
@@ -206,13 +230,11 @@ fn came_in_by_vrf(
         // Multicast is handed on uncounted.
         byte(16) >> 4 != 0xe
     } else {
-        let next = bytes::byte(skb, network.offset, 6).unwrap_or(0);
         let destination = bytes::byte(skb, network.offset + 24, 0).unwrap_or(0);
         let second = bytes::byte(skb, network.offset + 24, 1).unwrap_or(0);
         // `rt6_need_strict`
         let is_local = destination == 0xff || destination == 0xfe && second & 0xc0 == 0x80;
-        let kind = bytes::byte(skb, network.offset + IPV6_HEADER, 0).unwrap_or(0);
-        !(is_local || next == ICMPV6 && NDISC.contains(&kind))
+        !(is_local || is_discovery(skb, network))
     };
     if is_counted {
         // SAFETY: a live map value.

@@ -96,7 +96,8 @@ pub fn egress(ctx: &TcContext) -> i32 {
         // deliveries to sockets are.
         if stack::leaves_first(skb, ifindex, came_from, start, stacking) {
             let packet = packet.without_link_header(network.offset);
-            credit::credit(came_from, Class::Forwarded, Taker::Only, start, &packet);
+            let taker = stack::taker_of_leaving(stacking);
+            credit::credit(came_from, Class::Forwarded, taker, start, &packet);
         }
     }
     TC_ACT_UNSPEC

@@ -4,11 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    sys::socket::{setsockopt, sockopt},
-    unistd::Pid,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -16,7 +12,9 @@ use super::{
     causes::{Arriving, CLOSED, finish, generate, observe, quiet_peer},
     check::{self, difference},
     generator::Generator,
-    report, wire,
+    report,
+    tools::Pinned,
+    wire,
 };
 
 /// A port that is another one at the socket.
@@ -90,27 +88,6 @@ pub fn buffers(world: &World) -> Result<()> {
         }
     }
     report::expect_none(&differences)
-}
-
-/// Keeps this thread, what it starts, and so their packets on one CPU: each CPU knows only its own packets.
-struct Pinned(CpuSet);
-
-impl Pinned {
-    fn to_one() -> Result<Self> {
-        let pinned = Self(sched_getaffinity(Pid::from_raw(0))?);
-        let allowed = (0..CpuSet::count()).find(|cpu| pinned.0.is_set(*cpu) == Ok(true));
-        let mut one = CpuSet::new();
-        one.set(allowed.context("no CPU is allowed")?)?;
-        sched_setaffinity(Pid::from_raw(0), &one)?;
-        Ok(pinned)
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // It was allowed before.
-        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
-    }
 }
 
 /// A socket that gets a copy of every datagram that comes.

@@ -91,6 +91,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("ledger_dropped",           causes::dropped),
     of_kernel("ledger_tunnel",            causes::tunnel),
     of_kernel("ledger_above_bridge",      stacked::bridge),
+    of_kernel("ledger_neighbour_waits",   stacked::neighbour_waits),
     of_kernel("ledger_peer_gone",         stacked::peer_gone),
     of_kernel("ledger_gone_busy",         stacked::gone_under_traffic),
     of_program("ledger_moved_busy",       stacked::moved),

@@ -2,9 +2,9 @@
 //! while bytes pass: what their own counters count, and that no ledger ever falls (which the
 //! stream's reader checks).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     World,
@@ -19,6 +19,7 @@ use super::{
     tools::{self, ip, ip_batch},
     waiting,
     watched::Watched,
+    wire,
 };
 
 /// The network inside of a pair of upper interfaces, and the far end's address there.
@@ -27,6 +28,8 @@ const INSIDE: &str = "10.203.18";
 const DATAGRAM: &str = "700";
 const DATAGRAM_FRAME: i128 = 700 + 8 + 20 + 14;
 const PACKET: i128 = 1514;
+/// A port where nobody listens.
+const CLOSED_PORT: u16 = 9;
 
 /// A bridge has the address, and the link is its port.
 pub fn bridge(world: &World) -> Result<()> {
@@ -165,6 +168,83 @@ pub fn master_changes(world: &World) -> Result<()> {
         ip(&format!("link del {bridge}"))?;
     }
     done
+}
+
+/// Datagrams that come in by one port of a bridge and are routed on wait for the address of their neighbour, while others
+/// come in by another port: what waited is never credited to that one.
+pub fn neighbour_waits(world: &World) -> Result<()> {
+    // What is known of the packets before is known by CPU.
+    let _pinned = tools::Pinned::to_one()?;
+    let [sender, other, out] = [quiet_peer(world)?, quiet_peer(world)?, quiet_peer(world)?];
+    let bridge = upper(&sender);
+    let quiet = format!("link set {bridge} addrgenmode none");
+    let mut near = vec![format!("link add {bridge} type bridge"), quiet];
+    for (number, peer) in (2..).zip([&sender, &other]) {
+        near.push(format!("addr flush dev {}", peer.link));
+        near.push(format!("link set {} master {bridge}", peer.link));
+        let far = wire::FAR;
+        let far = [
+            format!("addr flush dev {far}"),
+            format!("addr add {INSIDE}.{number}/24 dev {far}"),
+            format!("route add default via {INSIDE}.1"),
+        ];
+        ip_batch(Some(&peer.namespace), &far)?;
+    }
+    near.push(format!("addr add {INSIDE}.1/24 dev {bridge}"));
+    near.push(format!("link set {bridge} up"));
+    ip_batch(None, &near)?;
+    let _bridge = Upper(bridge.clone());
+    for link in [&bridge, &out.link] {
+        tools::set(None, &format!("ipv4/conf/{link}/forwarding"), "1")?;
+    }
+
+    let watched = Watched::start(world, "neighbour-waits", &["-i", "200ms"])?;
+    let absent = SocketAddr::new(absent(out.far4)?, CLOSED_PORT);
+    let datagrams = |peer: &Peer, to| {
+        tools::within(Some(&peer.namespace), || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            (0..3).try_for_each(|_| socket.send_to(&[0; 700], to).map(drop))?;
+            Ok(())
+        })
+    };
+    datagrams(&sender, absent)?;
+    let server = UdpSocket::bind((format!("{INSIDE}.1").parse::<Ipv4Addr>()?, 0))?;
+    datagrams(&other, server.local_addr()?)?;
+    server.set_read_timeout(Some(world.patience()))?;
+    (0..3).try_for_each(|_| server.recv(&mut [0; 1000]).map(drop))?;
+    let there = format!("addr add {}/24 dev {}", absent.ip(), wire::FAR);
+    ip_batch(Some(&out.namespace), &[there])?;
+    waiting::until(world.patience(), "datagrams to leave", || {
+        let records = records(&watched.flow.output()?)?;
+        let mut ledgers = records.iter().filter(|record| record["type"] == "ledger");
+        let has_left = ledgers.any(|record| {
+            let forwarded = record["egress"]["forwarded"].as_u64().map(i128::from);
+            record["interface"]["name"] == out.link && forwarded >= Some(3 * DATAGRAM_FRAME)
+        });
+        Ok(has_left.then_some(()))
+    })?;
+
+    let (stream, _) = watched.end()?;
+    let mut differences = check::stream(&stream, false);
+    for link in [&sender.link, &other.link, &bridge, &out.link] {
+        differences.extend(explained(&stream, link)?);
+    }
+    let forwarded = ledger(&stream, &other.link)?.ingress.forwarded;
+    if forwarded != 0 {
+        differences.push(difference(&other.link, "ingress forwarded", 0, forwarded));
+    }
+    report::expect_none(&differences)
+}
+
+/// An address in a network that nobody has.
+fn absent(in_network_of: IpAddr) -> Result<IpAddr> {
+    match in_network_of {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            Ok(Ipv4Addr::new(a, b, c, 77).into())
+        }
+        IpAddr::V6(address) => bail!("{address} is of IPv6"),
+    }
 }
 
 /// A name for what is above a peer's link; it goes with the link, or is removed as links are.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns},
+    unistd::Pid,
+};
 
 /// Where `ip netns` keeps its names.
 pub const NAMESPACES: &str = "/run/netns";
@@ -90,6 +93,27 @@ pub fn set(netns: Netns<'_>, name: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{name}");
         fs::write(&path, value).with_context(|| format!("writing {path}"))
     })
+}
+
+/// Keeps this thread, what it starts, and so their packets on one CPU: each CPU knows only its own packets.
+pub struct Pinned(CpuSet);
+
+impl Pinned {
+    pub fn to_one() -> Result<Self> {
+        let pinned = Self(sched_getaffinity(Pid::from_raw(0))?);
+        let allowed = (0..CpuSet::count()).find(|cpu| pinned.0.is_set(*cpu) == Ok(true));
+        let mut one = CpuSet::new();
+        one.set(allowed.context("no CPU is allowed")?)?;
+        sched_setaffinity(Pid::from_raw(0), &one)?;
+        Ok(pinned)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It was allowed before.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
 }
 
 /// Runs a shell's script where sysfs is that of a network namespace, as `ip` mounts it; what it

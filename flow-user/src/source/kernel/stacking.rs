@@ -219,7 +219,10 @@ mod tests {
         for kind in ["veth", "netkit", "vxcan"] {
             assert_eq!(kinds(below(Link::of_kind(2, kind), 3, None)), 0, "{kind}");
         }
-        assert_eq!(kinds(below(Link::of_kind(2, "vlan"), 3, None)), kinds::UPPER);
+        assert_eq!(
+            kinds(below(Link::of_kind(2, "vlan"), 3, None)),
+            kinds::UPPER
+        );
         assert_eq!(kinds(below(Link::of_kind(2, "dsa"), 3, None)), kinds::UPPER);
     }
 
