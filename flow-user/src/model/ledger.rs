@@ -11,7 +11,7 @@ mod reading;
 
 use std::{ops::Add, time::Duration};
 
-use self::reading::{RepeatedHeaders, is_beyond_doubt, side};
+use self::reading::{TakenTwice, is_beyond_doubt, side};
 use super::snapshot::LedgerSide;
 use crate::event::{Bytes, Class, Instant, InterfaceSide};
 
@@ -34,8 +34,7 @@ pub(super) struct Account {
     kernel: Remainder,
     /// Of the repeated headers, the share that the interface counts.
     offload: Remainder,
-    /// On the way to whatever took the packets.
-    repeated: RepeatedHeaders,
+    twice: TakenTwice,
     calm: Calm,
 }
 
@@ -76,7 +75,7 @@ impl Account {
         time: Instant,
     ) -> LedgerSide {
         let is_calm = self.calm.take(counted, time);
-        let reading = side(counted, since, way, &mut self.repeated);
+        let reading = side(counted, since, way, &mut self.twice);
         self.reading = reading;
         let mut certain = reading;
         if way == Way::Ingress {

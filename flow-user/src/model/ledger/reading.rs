@@ -18,46 +18,74 @@ pub(in crate::model) enum Way {
 const PACKETS_ON_THEIR_WAY: u64 = 64;
 const BYTES_ON_THEIR_WAY: Bytes = Bytes(1 << 20);
 
-/// Headers that were repeated on the way from the interface to whatever took the packets, by what took
-/// them: of each reading, what took packets since the last one.
+/// Bytes that are no part of what came in, and that were counted for whatever took the packets: of
+/// each reading, for what took packets since the last one.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RepeatedHeaders {
-    of_sockets: Bytes,
-    of_forwarded: Bytes,
-    /// The same two, of the last reading alone: no other has confirmed it.
-    latest: [Bytes; 2],
-    /// Packets that sockets had taken, and that had been forwarded.
-    packets: [u64; 2],
+pub(super) struct TakenTwice {
+    /// Headers that were repeated on the way there.
+    headers: Share,
+    /// Packets that several took.
+    packets: Share,
+    /// The last reading: what sockets had taken, and what had been forwarded.
+    before: [ClassCount; 2],
 }
 
-impl RepeatedHeaders {
-    /// Takes a reading, by which so many bytes are of repeated headers.
+/// Bytes of sockets and of what was forwarded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    known: [Bytes; 2],
+    /// The part of the last reading alone: no other has confirmed it.
+    latest: [Bytes; 2],
+}
+
+impl Share {
+    /// Takes a reading, by which it is so many bytes; `of_sockets` says which part of further ones is
+    /// of sockets.
     ///
-    /// That may be too few: a buffer on its way hides as much. And too many, where packets moved during the
-    /// reading; the next one shows that.
-    fn take(&mut self, repeated: Bytes, packets: [u64; 2]) {
-        let known = self.of_sockets + self.of_forwarded;
-        let more = repeated.since(known);
-        let less = known.since(repeated);
+    /// That may be too few: a buffer on its way hides as much. And too many, where packets moved during
+    /// the reading; the next one shows that.
+    fn take(&mut self, all: Bytes, of_sockets: impl FnOnce(Bytes) -> Bytes) {
+        let [sockets, forwarded] = self.known;
+        let more = all.since(sockets + forwarded);
+        let less = (sockets + forwarded).since(all);
         if less == Bytes(0) {
-            let [by_sockets, forwarded] =
-                [0, 1].map(|taker| u128::from(packets[taker].saturating_sub(self.packets[taker])));
-            let all = by_sockets + forwarded;
-            let of_sockets = match all {
-                0 => more,
-                _ => Bytes((u128::from(more.0) * by_sockets / all) as u64),
-            };
+            let of_sockets = of_sockets(more);
             self.latest = [of_sockets, more.since(of_sockets)];
-            self.of_sockets += self.latest[0];
-            self.of_forwarded += self.latest[1];
+            self.known = [sockets + self.latest[0], forwarded + self.latest[1]];
         } else {
             let of_sockets = less.min(self.latest[0]);
             let of_forwarded = less.since(of_sockets).min(self.latest[1]);
-            self.of_sockets = self.of_sockets.since(of_sockets);
-            self.of_forwarded = self.of_forwarded.since(of_forwarded);
+            self.known = [sockets.since(of_sockets), forwarded.since(of_forwarded)];
             self.latest = [Bytes(0); 2];
         }
-        self.packets = packets;
+    }
+}
+
+impl TakenTwice {
+    /// Takes a reading of what came in and what was taken of it. Returns what sockets took, and what
+    /// was forwarded, without these bytes.
+    fn take_off(&mut self, class: impl Fn(Class) -> ClassCount) -> [Bytes; 2] {
+        let now = [Class::Socket, Class::Forwarded].map(&class);
+        let since: [ClassCount; 2] =
+            std::array::from_fn(|taker| now[taker].since(&self.before[taker]));
+        self.before = now;
+        let headers = repeated(class(Class::Total), &[now[0], now[1], class(Class::NotIp)]);
+        self.headers.take(headers, |more| {
+            let [by_sockets, forwarded] = since.map(|count| u128::from(count.packets));
+            match by_sockets + forwarded {
+                0 => more,
+                all => Bytes((u128::from(more.0) * by_sockets / all) as u64),
+            }
+        });
+        let [socket, forwarded] =
+            std::array::from_fn(|taker| now[taker].bytes.since(self.headers.known[taker]));
+        let others = [Class::PacketSocket, Class::NotIp].map(|of| class(of).bytes);
+        let taken = socket + forwarded + others[0] + others[1];
+        let packets = taken.since(class(Class::Total).bytes);
+        self.packets
+            .take(packets, |more| more.since(since[1].bytes));
+        let [of_sockets, of_forwarded] = self.packets.known;
+        [socket.since(of_sockets), forwarded.since(of_forwarded)]
     }
 }
 
@@ -67,36 +95,30 @@ impl RepeatedHeaders {
 /// On egress every packet is classified as it leaves. On ingress the classifier runs before
 /// anybody knows whose a packet is: it counts all packets and those that are not IP. Packets
 /// delivered are counted at their socket, forwarded ones when they leave through another interface.
-/// The rest is the kernel's: no socket took it, so the kernel answered or dropped it.
+/// The rest is the kernel's: no socket took it, so the kernel answered or dropped it. More than came
+/// in is never taken: where several took the same packets, and nothing showed it, that is `forwarded`
+/// too often, or else of sockets.
 pub(super) fn side(
     side: &InterfaceSide,
     since: Bytes,
     way: Way,
-    cut: &mut RepeatedHeaders,
+    twice: &mut TakenTwice,
 ) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
-    let [mut socket, mut forwarded, packet_socket, not_ip] = [
-        bytes(Class::Socket),
-        bytes(Class::Forwarded),
-        bytes(Class::PacketSocket),
-        bytes(Class::NotIp),
-    ];
-    let kernel = match way {
-        Way::Egress => bytes(Class::Kernel),
+    let [packet_socket, not_ip] = [Class::PacketSocket, Class::NotIp].map(bytes);
+    let ([socket, forwarded], kernel) = match way {
+        Way::Egress => {
+            let taken = [Class::Socket, Class::Forwarded].map(bytes);
+            (taken, bytes(Class::Kernel))
+        }
         Way::Ingress => {
+            let [socket, forwarded] = twice.take_off(class);
             let taken = socket + forwarded + packet_socket + not_ip;
-            bytes(Class::Total).since(taken)
+            ([socket, forwarded], bytes(Class::Total).since(taken))
         }
     };
-    if way == Way::Ingress {
-        let taken = [Class::Socket, Class::Forwarded, Class::NotIp].map(class);
-        let packets = [Class::Socket, Class::Forwarded].map(|of| class(of).packets);
-        cut.take(split(class(Class::Total), &taken), packets);
-        socket = socket.since(cut.of_sockets);
-        forwarded = forwarded.since(cut.of_forwarded);
-    }
     let offload = offload(frames, side);
     LedgerSide {
         frames,
@@ -115,7 +137,7 @@ pub(super) fn side(
 /// could not know it: a shaper behind an IFB device cuts buffers, and UDP cuts those that did not reach it at
 /// once. The buffer was counted with one set of headers, the segments at their socket, or where they left, with
 /// one each. Bytes that nobody took can hide it.
-fn split(total: ClassCount, taken: &[ClassCount]) -> Bytes {
+fn repeated(total: ClassCount, taken: &[ClassCount]) -> Bytes {
     let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
         taken
             .iter()
@@ -205,7 +227,7 @@ pub(super) mod tests {
     }
 
     fn side_of(counted: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
-        side(counted, since, way, &mut RepeatedHeaders::default())
+        side(counted, since, way, &mut TakenTwice::default())
     }
 
     pub(in crate::model::ledger) fn sides(
@@ -261,12 +283,42 @@ pub(super) mod tests {
         assert_eq!(ledger.unexplained, 0);
     }
 
+    /// What sockets took and what was forwarded in the last of successive readings of ingress: of each, bytes
+    /// that came in, and that both took.
+    fn taken(readings: &[[u64; 3]]) -> [u64; 2] {
+        let mut twice = TakenTwice::default();
+        let mut last = [0; 2];
+        for [total, socket, forwarded] in readings {
+            let classes = [
+                (Class::Total, *total, 0),
+                (Class::Socket, *socket, 0),
+                (Class::Forwarded, *forwarded, 0),
+            ];
+            let ledger = side(&sides(*total, &classes), Bytes(0), Way::Ingress, &mut twice);
+            let parts = [ledger.socket, ledger.forwarded, ledger.kernel];
+            assert_eq!(parts.into_iter().sum::<Bytes>(), Bytes(*total));
+            last = [ledger.socket.0, ledger.forwarded.0];
+        }
+        last
+    }
+
     #[test]
-    fn more_taken_than_came_in_is_unexplained() {
-        let classes = [(Class::Total, 1000, 0), (Class::Socket, 1040, 0)];
-        let ledger = side_of(&sides(1000, &classes), Bytes(0), Way::Ingress);
-        assert_eq!(ledger.kernel, Bytes(0));
-        assert_eq!(ledger.unexplained, -40);
+    fn what_several_took_is_counted_once() {
+        // Routed to two interfaces; a copy forwarded; in two places for two sockets.
+        assert_eq!(taken(&[[1000, 0, 2000]]), [0, 1000]);
+        assert_eq!(taken(&[[1000, 1000, 1000]]), [1000, 0]);
+        assert_eq!(taken(&[[1000, 2000, 0]]), [1000, 0]);
+        // What was forwarded before stays so.
+        assert_eq!(taken(&[[1000, 600, 400], [1100, 800, 400]]), [700, 400]);
+        // What nobody took comes after.
+        let readings = [[1000, 0, 2000], [1000, 0, 2000], [1500, 0, 2000]];
+        assert_eq!(taken(&readings), [0, 1000]);
+    }
+
+    #[test]
+    fn what_moved_during_a_reading_is_given_back() {
+        assert_eq!(taken(&[[1000, 1040, 0], [1140, 1140, 0]]), [1140, 0]);
+        assert_eq!(taken(&[[1000, 900, 140], [1140, 1000, 140]]), [1000, 140]);
     }
 
     /// Large buffers of 51 segments, and what the interface counted of them: bytes, packets.
@@ -344,7 +396,7 @@ pub(super) mod tests {
     #[test]
     fn headers_repeated_before_packets_left_are_of_those() {
         // Ten datagrams in one buffer for a socket, then ten that a shaper cut before they left.
-        let mut cut = RepeatedHeaders::default();
+        let mut cut = TakenTwice::default();
         let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
         side(&sides(1028, &classes), Bytes(0), Way::Ingress, &mut cut);
         let classes = [
