@@ -418,6 +418,28 @@ pub struct InterfaceSide {
     pub packets_at_attach: u64,
 }
 
+impl InterfaceSide {
+    /// Bytes that were taken beyond those that came in, headers that were repeated on the way to
+    /// sockets left out.
+    pub fn taken_too_often(&self) -> Bytes {
+        let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
+            let taken = [
+                Class::Socket,
+                Class::Forwarded,
+                Class::PacketSocket,
+                Class::NotIp,
+            ];
+            taken
+                .map(|class| part(&self.classes[class as usize]))
+                .into_iter()
+                .sum()
+        };
+        let total = self.classes[Class::Total as usize];
+        let headers = total.header_bytes.since(sum(|count| count.header_bytes));
+        sum(|count| count.bytes).since(total.bytes + headers)
+    }
+}
+
 /// An interface of the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceFact {

@@ -23,6 +23,8 @@ use super::{
     tools, waiting,
 };
 
+/// What Flow is to report of itself: also what was taken too often.
+const LOG: &str = "warn,flow_user::source::kernel::frames=debug";
 /// How long one that was not waited for may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,7 @@ impl Flow {
         let mut command = Command::new(&world.options.flow);
         command
             .args(arguments)
+            .env("FLOW_LOG", LOG)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(appending(&stderr)?);
@@ -245,6 +248,8 @@ impl Ended {
             self.code()
         );
         ensure!(!stderr.contains("panicked"), "flow panicked: {stderr}");
+        // The ledger takes it off again, which hides it.
+        ensure!(!stderr.contains("taken too often"), "{stderr}");
         Ok(())
     }
 
