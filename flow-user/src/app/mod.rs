@@ -5,7 +5,6 @@ pub mod doctor;
 mod engine;
 mod events;
 mod failure;
-mod names;
 mod output;
 mod reader;
 mod snapshot;
@@ -14,7 +13,7 @@ mod top;
 mod tui;
 mod writer;
 
-use std::{io, process::ExitCode, sync::Arc};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
@@ -23,13 +22,17 @@ use nix::sys::{
 use tokio::signal::unix::{self, SignalKind, signal as listen};
 
 pub use self::output::Output;
-use self::{engine::Plan, failure::Failure, names::Known};
+use self::{engine::Plan, failure::Failure};
 use crate::{
     cli::{Cli, Command},
+    enrich::users::UserResolver,
     query::filter::Filter,
     sink::{Host, text::escape},
     source::kernel::probe,
 };
+
+/// How long the directory of users is waited for, for a filter of the command line.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does what the command line says.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -97,7 +100,7 @@ impl End {
 
 fn try_run(cli: &Cli) -> Result<End, Failure> {
     let output = cli.global.output();
-    let names = Arc::new(Known::new(!cli.global.no_resolve));
+    let names = Arc::new(UserResolver::new(!cli.global.no_resolve));
     let filter = filter(cli, &names)?;
     if let Some(Command::Doctor) = &cli.command {
         return doctor(cli, output);
@@ -145,8 +148,8 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
 }
 
 /// The filter asked for, narrowed to the interfaces asked for.
-fn filter(cli: &Cli, names: &Known) -> Result<Filter, Failure> {
-    let uid_of = |name: &str| names.uid(name);
+fn filter(cli: &Cli, names: &UserResolver) -> Result<Filter, Failure> {
+    let uid_of = |name: &str| names.uid_within(name, DIRECTORY_PATIENCE);
     let asked = cli.global.filter.as_deref().unwrap_or_default();
     let filter = Filter::parse(asked, &uid_of)?;
     Ok(filter.on_interfaces(cli.global.interface.iter().cloned()))

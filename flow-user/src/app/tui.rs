@@ -38,13 +38,13 @@ use self::work::Work;
 use super::{
     End, Ending, Failure, config,
     engine::{Engine, Plan},
-    names::Known,
     output,
     reader::Reader,
     writer::Writer,
 };
 use crate::{
     config::{Config, Loaded, Place, keep_columns},
+    enrich::users::UserResolver,
     event::Bytes,
     query::human,
     sink::export::Format,
@@ -66,7 +66,7 @@ pub struct Asked {
     pub color: bool,
 }
 
-impl World for Known {
+impl World for UserResolver {
     fn uid(&self, name: &str) -> Option<u32> {
         Self::uid(self, name)
     }
@@ -80,7 +80,7 @@ pub async fn run(
     plan: Plan,
     loaded: Loaded,
     asked: Asked,
-    names: Arc<Known>,
+    names: Arc<UserResolver>,
 ) -> Result<End, Failure> {
     terminal::check().map_err(Failure::Screen)?;
     config::tell(&loaded);
@@ -140,7 +140,7 @@ async fn show(
     engine: &mut Engine,
     ending: &mut Ending,
     period: Duration,
-    names: Arc<Known>,
+    names: Arc<UserResolver>,
 ) -> Result<End, Failure> {
     let state = State::new(settings, names.clone(), terminal::size())?;
     let screen = Screen::take(kept.mouse).map_err(Failure::Screen)?;
@@ -180,7 +180,7 @@ struct Shown {
     place: Option<Place>,
     meter: Meter,
     work: Work,
-    names: Arc<Known>,
+    names: Arc<UserResolver>,
     /// The user wants to end.
     ended: bool,
 }
@@ -226,6 +226,7 @@ impl Shown {
                     self.look(engine)?;
                 }
                 told = self.work.told() => self.take(Event::Told(told))?,
+                () = self.names.changed() => self.take(Event::NamesChanged)?,
                 place = writer.place(), if waits => match place {
                     Some(place) => {
                         let page = self.screen.draw(&self.state).map_err(Failure::Output)?;

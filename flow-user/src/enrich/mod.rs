@@ -1,4 +1,4 @@
-//! Asks the outside what the kernel does not tell: names of users and of cgroups.
+//! What the kernel does not say: names of users, and paths of cgroups.
 
 pub mod cgroup;
 pub mod users;

@@ -1,51 +1,262 @@
-//! What is the name of a user?
+//! Names of users and their numbers, as the system's directory has them.
+//!
+//! A directory may be in the network, and may not answer for long. So a thread of its own asks it. Who
+//! wants a name waits a moment for the answer, and not at all while an earlier one is overdue.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    net::IpAddr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
 
 use nix::unistd::{Uid, User};
+use tokio::sync::Notify;
 
-/// Most names remembered; beyond it all are asked for anew.
-const MAX_NAMES: usize = 4096;
+use crate::query::names::Names;
 
-/// Names of users, each asked for once. Asking may take as long as the directory service does.
-#[derive(Debug, Default)]
-pub struct Users {
-    names: HashMap<u32, Option<Arc<str>>>,
+/// Answers remembered at most, of names and of numbers; beyond it all are asked for anew.
+const MOST: usize = 4096;
+/// How long an answer is waited for. A local directory takes some 50 microseconds.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Where users are looked up.
+pub trait Directory: Send + 'static {
+    /// The name of the user with this id.
+    fn name(&self, uid: u32) -> Option<Arc<str>>;
+    /// The id of the user of this name.
+    fn uid(&self, name: &str) -> Option<u32>;
 }
 
-impl Users {
-    /// The user's name; `None` when nobody has this id.
-    pub fn name(&mut self, uid: u32) -> Option<Arc<str>> {
-        if self.names.len() >= MAX_NAMES && !self.names.contains_key(&uid) {
-            self.names.clear();
-        }
-        self.names
-            .entry(uid)
-            .or_insert_with(|| {
-                let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
-                Some(user.name.into())
-            })
-            .clone()
+/// The system's own, `nsswitch.conf` says which.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Directory for System {
+    fn name(&self, uid: u32) -> Option<Arc<str>> {
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+        Some(user.name.into())
     }
+
+    fn uid(&self, name: &str) -> Option<u32> {
+        let user = User::from_name(name).ok().flatten()?;
+        Some(user.uid.as_raw())
+    }
+}
+
+/// Looks users up, and remembers the answers.
+#[derive(Debug)]
+pub struct UserResolver {
+    shared: Arc<Shared>,
+    questions: mpsc::Sender<Question>,
+    /// Whether names are shown; else numbers are.
+    shows_names: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    answers: Mutex<Answers>,
+    answered: Condvar,
+    /// The same, for whoever cannot block.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    names: HashMap<u32, Option<Arc<str>>>,
+    uids: HashMap<String, Option<u32>>,
+    /// What the directory has not answered yet.
+    open: HashSet<Question>,
+    /// Whether one of them is overdue.
+    is_overdue: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    Name(u32),
+    Uid(String),
+}
+
+impl UserResolver {
+    /// Of the system's users. `shows_names` says whether to show names at all.
+    pub fn new(shows_names: bool) -> Self {
+        Self::of(System, shows_names)
+    }
+
+    fn of(directory: impl Directory, shows_names: bool) -> Self {
+        let (questions, asked) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let worker = Arc::clone(&shared);
+        let spawned = thread::Builder::new()
+            .name("users".into())
+            .spawn(move || answer(&directory, &asked, &worker));
+        if let Err(error) = spawned {
+            log::warn!("cannot start a thread that looks users up: {error}");
+        }
+        Self {
+            shared,
+            questions,
+            shows_names,
+        }
+    }
+
+    /// The id of the user of this name; absent if there is none, or as long as the directory does not
+    /// answer.
+    pub fn uid(&self, name: &str) -> Option<u32> {
+        self.uid_within(name, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub fn uid_within(&self, name: &str, patience: Duration) -> Option<u32> {
+        let find = |answers: &Answers| answers.uids.get(name).copied();
+        self.ask(Question::Uid(name.to_owned()), patience, find)
+            .flatten()
+    }
+
+    /// Waits until the directory has answered what was overdue.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    /// The answer, if it is there or comes soon.
+    fn ask<T>(
+        &self,
+        question: Question,
+        patience: Duration,
+        find: impl Fn(&Answers) -> Option<T>,
+    ) -> Option<T> {
+        let mut answers = self.shared.lock();
+        if let Some(found) = find(&answers) {
+            return Some(found);
+        }
+        if answers.open.insert(question.clone()) && self.questions.send(question).is_err() {
+            return None;
+        }
+        if answers.is_overdue {
+            return None;
+        }
+        let is_missing = |answers: &mut Answers| find(answers).is_none();
+        let waited = self
+            .shared
+            .answered
+            .wait_timeout_while(answers, patience, is_missing);
+        let (mut answers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let found = find(&answers);
+        answers.is_overdue = found.is_none();
+        found
+    }
+}
+
+impl Names for UserResolver {
+    fn user(&self, uid: u32) -> Option<Arc<str>> {
+        if !self.shows_names {
+            return None;
+        }
+        let find = |answers: &Answers| answers.names.get(&uid).cloned();
+        self.ask(Question::Name(uid), PATIENCE, find).flatten()
+    }
+
+    /// Nothing looks hosts up yet.
+    fn host(&self, _address: IpAddr) -> Option<Arc<str>> {
+        None
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers questions until nobody asks any more.
+fn answer(directory: &impl Directory, asked: &mpsc::Receiver<Question>, shared: &Shared) {
+    for question in asked {
+        match &question {
+            Question::Name(uid) => {
+                let name = directory.name(*uid);
+                remember(&mut shared.lock().names, *uid, name);
+            }
+            Question::Uid(name) => {
+                let uid = directory.uid(name);
+                remember(&mut shared.lock().uids, name.clone(), uid);
+            }
+        }
+        let mut answers = shared.lock();
+        answers.open.remove(&question);
+        let was_overdue = answers.is_overdue;
+        if answers.open.is_empty() {
+            answers.is_overdue = false;
+        }
+        drop(answers);
+        shared.answered.notify_all();
+        if was_overdue {
+            shared.changed.notify_one();
+        }
+    }
+}
+
+fn remember<K: Eq + Hash, V>(answers: &mut HashMap<K, V>, key: K, answer: V) {
+    if answers.len() >= MOST {
+        answers.clear();
+    }
+    answers.insert(key, answer);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
     fn root_has_a_name_and_a_stranger_has_none() {
-        let mut users = Users::default();
-        assert_eq!(users.name(0).as_deref(), Some("root"));
-        assert_eq!(users.name(4_294_000_000), None);
+        let users = UserResolver::new(true);
+        assert_eq!(users.user(0).as_deref(), Some("root"));
+        assert_eq!(users.uid("root"), Some(0));
+        assert_eq!(users.user(4_294_000_000), None);
+        assert_eq!(users.uid("nobody of this name"), None);
+        assert_eq!(UserResolver::new(false).user(0), None);
     }
 
     #[test]
     fn the_memory_is_bounded() {
-        let mut users = Users {
-            names: (0..MAX_NAMES as u32).map(|uid| (uid, None)).collect(),
-        };
-        users.name(4_294_000_000);
-        assert_eq!(users.names.len(), 1);
+        let mut names: HashMap<u32, u32> = (0..MOST as u32).map(|uid| (uid, uid)).collect();
+        remember(&mut names, u32::MAX, 1);
+        assert_eq!(names.len(), 1);
+    }
+
+    /// Answers once it is told to.
+    struct Slow(Mutex<mpsc::Receiver<()>>);
+
+    impl Directory for Slow {
+        fn name(&self, uid: u32) -> Option<Arc<str>> {
+            let go = self.0.lock().unwrap();
+            go.recv().ok()?;
+            Some(format!("user{uid}").into())
+        }
+
+        fn uid(&self, _: &str) -> Option<u32> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
+        let (go, went) = mpsc::channel();
+        let users = UserResolver::of(Slow(Mutex::new(went)), true);
+        assert_eq!(users.user(7), None);
+        // Only the first one waits.
+        let began = Instant::now();
+        for uid in 8..1008 {
+            assert_eq!(users.user(uid), None);
+        }
+        assert!(began.elapsed() < 100 * PATIENCE);
+        go.send(()).unwrap();
+        users.changed().await;
+        assert_eq!(users.user(7).as_deref(), Some("user7"));
+        assert_eq!(users.user(8), None);
+        drop(go);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-/// Knows names; must answer at once, from what is at hand. Names may hold anything.
+/// Knows names. Answers at once, or nearly so: a name that is not at hand is none for now. Names may hold anything.
 pub trait Names {
     /// Login name of a user id.
     fn user(&self, uid: u32) -> Option<Arc<str>>;

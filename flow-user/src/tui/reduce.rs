@@ -69,6 +69,11 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
             state.changed = true;
             vec![Effect::Clear]
         }
+        Event::NamesChanged => {
+            state.changed = true;
+            typing::names_changed(state);
+            Vec::new()
+        }
         Event::Told(text) => {
             state.changed = true;
             note(state, &text);

@@ -70,6 +70,14 @@ fn changed(state: &mut State) {
     suggest(state);
 }
 
+/// A filter that is being typed may name a user who was not known.
+pub(super) fn names_changed(state: &mut State) {
+    let is_filter = |prompt: &Prompt| matches!(prompt.purpose, Purpose::Filter { .. });
+    if state.prompt.as_ref().is_some_and(is_filter) {
+        changed(state);
+    }
+}
+
 /// What could stand where the cursor is now.
 fn suggest(state: &mut State) {
     let Some(prompt) = &mut state.prompt else {

@@ -108,3 +108,17 @@ fn every_candidate_comes_into_sight() {
         assert!(crate::sink::text::width(&line) <= 60, "{line}");
     }
 }
+
+#[test]
+fn a_user_whose_name_is_known_later_is_found_then() {
+    let mut state = with_scene((120, 30));
+    let world = Arc::new(Nowhere::default());
+    state.world = world.clone();
+    press(&mut state, "/");
+    type_in(&mut state, "user guest");
+    assert!(state.prompt.as_ref().unwrap().error.is_some());
+    world.knows_guest.store(true, Ordering::Relaxed);
+    reduce(&mut state, Event::NamesChanged);
+    assert_eq!(state.prompt.as_ref().unwrap().error, None);
+    assert_eq!(state.filter.text, "user guest");
+}

@@ -12,7 +12,10 @@ mod random;
 mod scale;
 mod scene;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
@@ -24,8 +27,11 @@ use crate::{
     sink::{Host, clock::Clock},
 };
 
-/// Knows one user.
-struct Nowhere;
+/// Knows one user, and another one once it is told to.
+#[derive(Default)]
+struct Nowhere {
+    knows_guest: AtomicBool,
+}
 
 impl Names for Nowhere {
     fn user(&self, uid: u32) -> Option<Arc<str>> {
@@ -39,7 +45,11 @@ impl Names for Nowhere {
 
 impl World for Nowhere {
     fn uid(&self, name: &str) -> Option<u32> {
-        (name == "deploy").then_some(1000)
+        match name {
+            "deploy" => Some(1000),
+            "guest" => self.knows_guest.load(Ordering::Relaxed).then_some(1001),
+            _ => None,
+        }
     }
 }
 
@@ -63,7 +73,7 @@ fn beginning_with(preferences: Preferences, size: (u16, u16)) -> State {
         },
         zone: TimeZone::UTC,
     };
-    State::new(settings, Arc::new(Nowhere), size).unwrap()
+    State::new(settings, Arc::new(Nowhere::default()), size).unwrap()
 }
 
 /// A screen that shows the scene.

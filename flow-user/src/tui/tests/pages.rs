@@ -107,7 +107,7 @@ fn before_the_first_numbers_and_with_losses() {
 fn interfaces_that_were_chosen_are_told() {
     let mut state = with_scene((80, 24));
     state.filter.interfaces = vec!["wg0".to_owned()];
-    state.filter.filter = state.filter.parse("", &Nowhere).unwrap();
+    state.filter.filter = state.filter.parse("", &Nowhere::default()).unwrap();
     state.stale = true;
     press(&mut state, "2");
     let text = text(&state);
