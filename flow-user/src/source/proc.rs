@@ -9,14 +9,19 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read},
-    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use flow_common::limits::ARGS_BYTES;
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::{
     boottime::{Shift, TICK_NANOS},
@@ -126,7 +131,7 @@ impl Proc {
     }
 
     fn read(&mut self, pid: u32) -> io::Result<(ProcessFact, Life)> {
-        let directory = self.root.join(pid.to_string());
+        let directory = Directory::open(&self.root, pid)?;
         let stat = Stat::read(&directory)?;
         let parent = (stat.parent != 0)
             .then(|| self.id(stat.parent).ok())
@@ -137,11 +142,12 @@ impl Proc {
             parent,
             program: Program {
                 comm: Some(stat.name()),
-                exe: fs::read_link(directory.join("exe")).ok().map(executable),
+                exe: directory.link("exe").ok().map(executable),
                 cmdline,
                 cmdline_cut,
             },
-            uid: read_bounded(&directory.join("status"), MAX_FILE_BYTES)
+            uid: directory
+                .read("status")
                 .ok()
                 .and_then(|status| effective_user(&status)),
             cgroup: self.cgroup(&directory),
@@ -155,13 +161,12 @@ impl Proc {
     /// # Errors
     /// The process is gone, or another one has its pid.
     pub fn names(&self, id: ProcessId) -> io::Result<Program> {
-        let directory = self.root.join(id.pid.to_string());
-        // In this order: a process that has its pid at the end had it before.
-        let (cmdline, cmdline_cut) = command_line(&directory);
+        let directory = Directory::open(&self.root, id.pid)?;
         let stat = Stat::read(&directory)?;
         if stat.id(id.pid) != id {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let (cmdline, cmdline_cut) = command_line(&directory);
         Ok(Program {
             comm: Some(stat.name()),
             exe: None,
@@ -175,7 +180,7 @@ impl Proc {
     /// # Errors
     /// As [`Self::process`].
     pub fn id(&self, pid: u32) -> io::Result<ProcessId> {
-        Ok(Stat::read(&self.root.join(pid.to_string()))?.id(pid))
+        Ok(Stat::read(&Directory::open(&self.root, pid)?)?.id(pid))
     }
 
     /// Ids of every process that can be seen.
@@ -207,9 +212,9 @@ impl Proc {
         Ok(inodes)
     }
 
-    fn cgroup(&mut self, directory: &Path) -> Option<CgroupId> {
+    fn cgroup(&mut self, directory: &Directory) -> Option<CgroupId> {
         let places = self.places.as_ref()?;
-        let lines = read_bounded(&directory.join("cgroup"), MAX_FILE_BYTES).ok()?;
+        let lines = directory.read("cgroup").ok()?;
         let path = places.directory(cgroup_path(&lines)?)?;
         *self.cgroups.entry(path).or_insert_with_key(|path| {
             // The id of a cgroup is the inode number of its directory.
@@ -237,6 +242,37 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
+/// The directory of a process. It stays that process's: once that is gone nothing can be read there, whoever has
+/// its pid.
+#[derive(Debug)]
+struct Directory(OwnedFd);
+
+impl Directory {
+    fn open(root: &Path, pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = root.join(pid.to_string());
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat(&self.0, name, flags, Mode::empty())?.into())
+    }
+
+    /// Reads a file that the kernel writes whole when the first of it is read.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        let file = self.open_file(name)?;
+        file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn link(&self, name: &str) -> io::Result<PathBuf> {
+        let target = readlinkat(&self.0, name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+}
+
 /// What Flow takes from `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -247,8 +283,8 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    fn read(directory: &Path) -> io::Result<Self> {
-        let text = read_bounded(&directory.join("stat"), MAX_FILE_BYTES)?;
+    fn read(directory: &Directory) -> io::Result<Self> {
+        let text = directory.read("stat")?;
         Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
@@ -287,18 +323,11 @@ impl Stat {
 }
 
 /// The command line of a process, if it has one and it may be read, and whether it was cut.
-fn command_line(directory: &Path) -> (Option<Arc<[String]>>, bool) {
-    match File::open(directory.join("cmdline")).and_then(read_arguments) {
+fn command_line(directory: &Directory) -> (Option<Arc<[String]>>, bool) {
+    match directory.open_file("cmdline").and_then(read_arguments) {
         Ok(text) if !text.is_empty() => (Some(arguments(&text)), text.len() > ARGS_BYTES),
         _ => (None, false),
     }
-}
-
-/// Reads a file that the kernel writes whole when the first of it is read.
-fn read_bounded(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(bytes).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 /// Reads with one call as much as is kept, and a byte more. Of a process that ends meanwhile another call
@@ -332,7 +361,7 @@ fn executable(link: PathBuf) -> Arc<PathBuf> {
     if let Some(path) = bytes.strip_suffix(b" (deleted)") {
         bytes.truncate(path.len());
     }
-    Arc::new(std::ffi::OsString::from_vec(bytes).into())
+    Arc::new(OsString::from_vec(bytes).into())
 }
 
 /// Arguments that each end with a zero byte, bounded as the kernel side bounds them. A process that writes a title over them
@@ -351,7 +380,10 @@ pub(crate) fn arguments(cmdline: &[u8]) -> Arc<[String]> {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    use std::{
+        ffi::OsStr,
+        os::unix::{ffi::OsStrExt as _, fs::symlink},
+    };
 
     use proptest::prelude::*;
 
@@ -374,6 +406,26 @@ mod tests {
         assert_eq!(life("Z", 2), Some(Life::Lives));
         assert_eq!(life("Z", 1), Some(Life::Ended));
         assert_eq!(life("X", 0), Some(Life::Ended));
+    }
+
+    #[test]
+    fn a_directory_stays_that_of_its_process() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |exe: &str| {
+            let directory = root.path().join("7");
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("cmdline"), format!("{exe}\0")).unwrap();
+            symlink(exe, directory.join("exe")).unwrap();
+            directory
+        };
+        let first = make("first");
+        let directory = Directory::open(root.path(), 7).unwrap();
+        // Its pid is another process's.
+        fs::rename(first, root.path().join("gone")).unwrap();
+        make("second");
+        let (cmdline, _) = command_line(&directory);
+        assert_eq!(cmdline.as_deref(), Some(&["first".to_owned()][..]));
+        assert_eq!(directory.link("exe").unwrap(), Path::new("first"));
     }
 
     #[test]
