@@ -122,9 +122,17 @@ impl Writer {
     /// # Errors
     /// Not everything could be written.
     pub async fn finish_unless_told(self, ending: &mut Ending, end: End) -> Result<End, Failure> {
+        self.finish_unless(ending.wait(), end).await
+    }
+
+    async fn finish_unless(
+        self,
+        told: impl Future<Output = End>,
+        end: End,
+    ) -> Result<End, Failure> {
         tokio::select! {
             result = self.finish() => result.map(|()| end),
-            end = ending.wait() => Ok(end),
+            end = told => Ok(end),
         }
     }
 }
@@ -132,6 +140,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::{
+        future::ready,
         os::fd::AsFd as _,
         sync::{Arc, Mutex, mpsc as blocking},
         time::Duration,
@@ -165,9 +174,7 @@ mod tests {
             Ok(true)
         });
         writer.send(vec![1]).await;
-        let mut ending = Ending::listen().unwrap();
-        nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
-        let end = writer.finish_unless_told(&mut ending, End::Interrupted);
+        let end = writer.finish_unless(ready(End::HungUp), End::Interrupted);
         let end = tokio::time::timeout(Duration::from_secs(60), end).await;
         assert_eq!(end.unwrap().unwrap(), End::HungUp);
     }
