@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod enrich;
 pub mod event;
+pub(crate) mod faults;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod model;

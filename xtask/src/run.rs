@@ -33,7 +33,7 @@ pub fn run(arguments: &[OsString]) -> Result<bool> {
     })
 }
 
-/// Builds flow and its tests in release.
+/// Builds flow and its tests in release: a flow into which tests can inject faults.
 ///
 /// # Errors
 /// When they do not build.
@@ -46,6 +46,8 @@ pub fn build_release() -> Result<()> {
         "--package",
         "flow-tests",
         "--bins",
+        "--features",
+        "flow-user/fault-injection",
     ]))
 }
 

@@ -46,6 +46,7 @@ use crate::{
     config::{Config, Loaded, Place, keep_columns},
     enrich::users::UserResolver,
     event::Bytes,
+    faults,
     query::human,
     sink::export::Format,
     source::kernel,
@@ -255,7 +256,7 @@ impl Shown {
             let (columns, rows) = terminal::size();
             return self.take(Event::Resize(columns, rows));
         }
-        panic_for_test("main");
+        faults::panic_in("main");
         match terminal::input(event) {
             Some(input) => self.take(Event::Input(input, kernel::now())),
             None => Ok(()),
@@ -310,7 +311,7 @@ impl Shown {
         job: impl FnOnce() -> Result<String, E> + Send + 'static,
     ) -> Result<(), Failure> {
         let job = move || {
-            panic_for_test("work");
+            faults::panic_in("work");
             job().unwrap_or_else(|error| error.to_string())
         };
         match self.work.begin(job) {
@@ -331,12 +332,6 @@ impl Shown {
 /// The next event of the terminal; `None` when there are no more.
 async fn next(input: &mut EventStream) -> Option<io::Result<crossterm::event::Event>> {
     poll_fn(|context| Pin::new(&mut *input).poll_next(context)).await
-}
-
-/// Panics where the variable `FLOW_PANIC` names this thread, so that tests can see in which state that leaves the terminal.
-fn panic_for_test(thread: &str) {
-    let asked = std::env::var_os("FLOW_PANIC").is_some_and(|asked| asked == thread);
-    assert!(!asked, "FLOW_PANIC is set");
 }
 
 /// Measures what Flow itself takes.

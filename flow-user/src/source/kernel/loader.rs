@@ -12,8 +12,9 @@ use super::{
     offsets::{self, OffsetError},
     probe::{Backend, Report},
     programs::AttachError,
-    sizes::{self, Sizes},
+    sizes::Sizes,
 };
+use crate::faults;
 
 /// The object of the kernel side; empty where the build had no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow-ebpf.o"));
@@ -81,10 +82,12 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
         Err(error) => log::info!("decrypted packets are counted as such: {error}"),
     }
     let netns = host_netns().map_err(LoadError::Netns)?;
-    let for_test = sizes::for_test();
+    let smaller = faults::map_entries();
     let mut loader = EbpfLoader::new();
     sizes.apply(&mut loader);
-    Sizes::apply_for_test(&mut loader, &for_test);
+    for (map, entries) in &smaller {
+        loader.map_max_entries(map, *entries);
+    }
     for (name, offset) in &offsets {
         // A program set without a reader of this member does not have the global.
         loader.override_global(name, offset, false);

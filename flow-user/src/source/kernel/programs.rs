@@ -1,7 +1,7 @@
 //! The programs of the kernel side: which belong together, and how each is attached.
 
 use std::{
-    env, fmt,
+    fmt,
     fs::{self, File},
     io,
     os::fd::{AsFd as _, AsRawFd as _},
@@ -18,6 +18,7 @@ use aya::{
 use aya_obj::VerifierLog;
 
 use super::{btf::Btf, probe::AppBackend};
+use crate::faults;
 
 /// fexit programs and the functions they belong to; those with `true` every kernel has, and the backend is
 /// nothing without them.
@@ -335,7 +336,7 @@ fn load_fexit(
     function: &str,
     types: &aya::Btf,
 ) -> Result<(), AttachError> {
-    refuse_for_test(name)?;
+    inject_refusal(name)?;
     match program::<FExit>(ebpf, name)?.load(function, types) {
         Err(ProgramError::AlreadyLoaded) => Ok(()),
         result => refused(name, result),
@@ -477,7 +478,7 @@ pub fn recursions(ebpf: &Ebpf) -> u64 {
 
 /// Loads a program of a kind that needs no more than that; one that is loaded already stays.
 pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
-    refuse_for_test(name)?;
+    inject_refusal(name)?;
     let no_program = || AttachError::NoProgram(name.to_owned());
     let result = match ebpf.program_mut(name).ok_or_else(no_program)? {
         Program::KProbe(program) => program.load(),
@@ -495,11 +496,9 @@ pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
     }
 }
 
-/// Refuses the programs that the variable `FLOW_REFUSE` names, as a kernel would, so that tests can see what
-/// Flow does without each of them.
-fn refuse_for_test(name: &str) -> Result<(), AttachError> {
-    let names = env::var("FLOW_REFUSE").unwrap_or_default();
-    if names.split(',').all(|refused| refused != name) {
+/// Refuses a program as a kernel would, where a test wants it so.
+fn inject_refusal(name: &str) -> Result<(), AttachError> {
+    if !faults::refuses(name) {
         return Ok(());
     }
     let source = ProgramError::LoadError {

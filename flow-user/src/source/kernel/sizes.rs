@@ -1,6 +1,6 @@
 //! How large the kernel side's maps and its ring buffer are.
 
-use std::{env, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use aya::EbpfLoader;
 use flow_common::limits;
@@ -54,17 +54,6 @@ impl Sizes {
             .map_max_entries("RING", ring);
     }
 
-    /// Has the loader make maps as small as the variable `FLOW_MAP_ENTRIES` says (`MAP=ENTRIES,...`), so that tests can see what
-    /// Flow does when they are full. What is not such a pair is left out.
-    pub fn apply_for_test<'a>(loader: &mut EbpfLoader<'a>, variable: &'a str) {
-        let pairs = variable.split(',').filter_map(|pair| pair.split_once('='));
-        for (map, entries) in pairs {
-            if let Ok(entries) = entries.parse() {
-                loader.map_max_entries(map, entries);
-            }
-        }
-    }
-
     /// More records than the ring buffer holds.
     pub const fn ring_records(&self) -> usize {
         (self.ring / LEAST_RECORD) as usize
@@ -78,11 +67,6 @@ impl Sizes {
             self.processes as usize
         }
     }
-}
-
-/// What `FLOW_MAP_ENTRIES` says, for [`Sizes::apply_for_test`].
-pub fn for_test() -> String {
-    env::var("FLOW_MAP_ENTRIES").unwrap_or_default()
 }
 
 /// Bytes of a page of memory here.
