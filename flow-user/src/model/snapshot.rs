@@ -213,10 +213,10 @@ impl LedgerSide {
         .balanced()
     }
 
-    /// The same, with what the parts lack of the frames as `unexplained`.
-    pub(super) fn balanced(self) -> Self {
+    /// The parts of the frames that are explained.
+    pub(super) fn parts(&self) -> [Bytes; 6] {
         let Self {
-            frames,
+            frames: _,
             socket,
             forwarded,
             kernel,
@@ -224,10 +224,14 @@ impl LedgerSide {
             not_ip,
             offload,
             unexplained: _,
-        } = self;
-        let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
-        let explained: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
-        let unexplained = i128::from(frames.0) - explained;
+        } = *self;
+        [socket, forwarded, kernel, packet_socket, not_ip, offload]
+    }
+
+    /// The same, with what the parts lack of the frames as `unexplained`.
+    pub(super) fn balanced(self) -> Self {
+        let parts = self.parts().map(|part| i128::from(part.0));
+        let unexplained = i128::from(self.frames.0) - parts.iter().sum::<i128>();
         Self {
             unexplained: i64::try_from(unexplained).unwrap_or(if unexplained < 0 {
                 i64::MIN

@@ -8,6 +8,7 @@ mod listener;
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    ops::Add,
     sync::Arc,
 };
 
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{AppTotals, Bytes, ProcessId, SocketCookie},
-    model::snapshot::{Flow, LedgerSide, Process, Rate, Snapshot},
+    model::snapshot::{Flow, Process, Rate, Snapshot},
 };
 
 /// The rows of `view`, in no particular order.
@@ -96,8 +97,8 @@ pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entr
         total.flows += entry.flows;
         total.processes += entry.processes;
         if let Some(part) = entry.ledger.as_deref() {
-            add_ledger(&mut ledger.ingress, &part.ingress);
-            add_ledger(&mut ledger.egress, &part.egress);
+            ledger.ingress = ledger.ingress.combine(&part.ingress, Add::add);
+            ledger.egress = ledger.egress.combine(&part.egress, Add::add);
         }
         if let (Subject::Flow(flow), Some(wire)) = (&entry.subject, entry.wire)
             && before.replace(flow.key.socket) != Some(flow.key.socket)
@@ -351,25 +352,4 @@ fn moved(totals: AppTotals) -> bool {
 
 fn subtract(rest: &mut AppTotals, part: AppTotals) {
     *rest = app_since(*rest, part);
-}
-
-fn add_ledger(sum: &mut LedgerSide, side: &LedgerSide) {
-    let LedgerSide {
-        frames,
-        socket,
-        forwarded,
-        kernel,
-        packet_socket,
-        not_ip,
-        offload,
-        unexplained,
-    } = *side;
-    sum.frames += frames;
-    sum.socket += socket;
-    sum.forwarded += forwarded;
-    sum.kernel += kernel;
-    sum.packet_socket += packet_socket;
-    sum.not_ip += not_ip;
-    sum.offload += offload;
-    sum.unexplained = sum.unexplained.saturating_add(unexplained);
 }

@@ -437,20 +437,11 @@ pub(super) mod tests {
             counted.packets = packets;
             counted.classes[Class::Total as usize].frames = frames;
             let way = if ingress { Way::Ingress } else { Way::Egress };
-            let LedgerSide {
-                frames,
-                socket,
-                forwarded,
-                kernel,
-                packet_socket,
-                not_ip,
-                offload,
-                unexplained,
-            } = side_of(&counted, Bytes(since), way);
-            let parts = [socket, forwarded, kernel, packet_socket, not_ip, offload];
-            let sum: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
-            prop_assert_eq!(i128::from(frames.0), sum + i128::from(unexplained));
-            prop_assert_eq!(frames.0, own.saturating_sub(since));
+            let ledger = side_of(&counted, Bytes(since), way);
+            let parts = ledger.parts().map(|part| i128::from(part.0));
+            let sum = parts.iter().sum::<i128>() + i128::from(ledger.unexplained);
+            prop_assert_eq!(i128::from(ledger.frames.0), sum);
+            prop_assert_eq!(ledger.frames.0, own.saturating_sub(since));
         }
     }
 }
