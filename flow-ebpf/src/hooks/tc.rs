@@ -91,7 +91,8 @@ pub fn egress(ctx: &TcContext) -> i32 {
     if stacking & stacking::TAP != 0 && class == Class::Socket {
         link::used_here(ifindex);
     }
-    if class == Class::Forwarded && came_from != 0 {
+    // What a socket of this host sent may come in once more, by the other end of a pair.
+    if (class == Class::Forwarded || class == Class::Socket) && came_from != 0 {
         // On the way in nobody knew that it would be forwarded. Counted there from layer 3, as
         // deliveries to sockets are.
         if stack::leaves_first(skb, ifindex, came_from, start, stacking) {

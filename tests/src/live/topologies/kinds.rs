@@ -116,6 +116,8 @@ const NOTHING: Parts = &[];
 const SOCKET: Parts = &[Part::Socket];
 const FORWARDED: Parts = &[Part::Forwarded];
 const KERNEL: Parts = &[Part::Kernel];
+/// By a socket, which the packet may have lost on its way through a pair of devices.
+const SENT: Parts = &[Part::Socket, Part::Forwarded];
 /// A process that is no socket's has the packets, such as a virtual machine.
 const PROCESS: Parts = &[Part::Forwarded, Part::Kernel];
 /// Other tasks encrypt it, or it is cut into segments first: then nothing says where it came from.
@@ -275,14 +277,13 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // What comes in by one bridge goes on to the other one by a pair of devices, which take a packet's socket
-    // away.
+    // What comes in by one bridge goes on to the other one by a pair of devices.
     Kind {
         own: &[
             at("top0", SOCKET, SOCKET),
             at("pair1", SOCKET, SOCKET),
             at("pair0", FORWARDED, FORWARDED),
-            at("low0", FORWARDED, FORWARDED),
+            at("low0", FORWARDED, SENT),
         ],
         routed: &[
             at("in0", FORWARDED, FORWARDED),
