@@ -201,11 +201,15 @@ pub fn of_packet(id: u64, sock: *mut bpf_sock, ifindex: u32) -> Result<*mut Sock
     let known = SOCKETS.get_ptr_mut(id);
     if let Some(entry) = known {
         // SAFETY: a live map value.
-        let was_told = unsafe {
+        let was_emitted = unsafe {
             (*entry).ifindex = ifindex;
+            if (*entry).netns == 0 {
+                // Another CPU has just made it.
+                (*entry).netns = netns(sock);
+            }
             (*entry).epoch != 0
         };
-        if was_told {
+        if was_emitted {
             return Ok(entry);
         }
     }
