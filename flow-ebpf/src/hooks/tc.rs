@@ -5,9 +5,7 @@ use flow_common::interface::{Class, Direction, stacking};
 
 use crate::{
     classify::egress_class,
-    counters,
-    credit::{self, Taker},
-    datagrams, ipsec, link, network, packet,
+    counters, credit, datagrams, ipsec, link, network, packet,
     sight::{self, IPSEC},
     skb, stack,
 };
