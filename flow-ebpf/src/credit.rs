@@ -34,7 +34,7 @@ pub enum Taker {
 ///
 /// More than one socket may take a packet: those of a multicast group, raw ones beside others. They do it
 /// one after the other, on the CPU where the classifier saw it come; the next packet that may lie at the
-/// same place the classifier sees first. Without a classifier they cannot be told apart, and each is counted.
+/// same place the classifier sees first. Without a classifier each is counted.
 /// One that leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
 #[inline(always)]
 pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Packet) {

@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(names.len(), 1);
     }
 
-    /// Answers once it is told to.
+    /// Answers once the test lets it.
     struct Slow(Mutex<mpsc::Receiver<()>>);
 
     impl Directory for Slow {

@@ -109,7 +109,7 @@ const TC_BYTES: usize = 20;
 /// Parent of the qdisc that is an interface's own.
 const TC_H_ROOT: u32 = u32::MAX;
 
-/// What a notification tells of an interface.
+/// The change that a notification reports.
 pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
     match message.kind {
         libc::RTM_NEWLINK => link(message.body).map(LinkChange::Present),

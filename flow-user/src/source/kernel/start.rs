@@ -220,7 +220,7 @@ impl Kernel {
         self.check_seed(&seed, listing, gives_cookies, time, out);
     }
 
-    /// What came and went between the first listing and the attachment, which a second one shows: no hook has told of it.
+    /// What came and went between the first listing and the attachment, which a second one shows: no hook has reported it.
     fn check_seed(
         &mut self,
         seed: &Seed,
@@ -262,8 +262,8 @@ impl Kernel {
     }
 }
 
-/// Whether a listed socket is told and followed. The remains of a connection are not: no process has
-/// them, and they never end by a close. An MPTCP socket shares its cookie; it is told when it is
+/// Whether a listed socket is reported and followed. The remains of a connection are not: no process has
+/// them, and they never end by a close. An MPTCP socket shares its cookie; it is reported when it is
 /// used.
 fn is_seeded(socket: &SeedSocket) -> bool {
     let remains = matches!(socket.state, State::TimeWait | State::SynReceived);
@@ -276,7 +276,7 @@ pub(super) fn cookies(seed: &Seed) -> HashSet<u64> {
     sockets.map(|socket| socket.cookie.0).collect()
 }
 
-/// What tells a socket from others, whatever its identity.
+/// What distinguishes a socket from others, whatever its identity.
 fn ends(fact: &SocketFact) -> (Protocol, Option<Netns>, SocketAddr, Option<SocketAddr>) {
     (fact.protocol, fact.netns, fact.local, fact.remote)
 }

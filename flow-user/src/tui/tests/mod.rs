@@ -27,7 +27,7 @@ use crate::{
     sink::{Host, clock::Clock},
 };
 
-/// Knows one user, and another one once it is told to.
+/// Knows one user, and another one once the test says so.
 #[derive(Default)]
 struct Nowhere {
     knows_guest: AtomicBool,
