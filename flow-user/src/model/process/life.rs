@@ -166,6 +166,10 @@ impl ProcessTable {
             return;
         };
         self.dropped_rows += u64::from(moved(&entry.row.totals));
+        if entry.moving {
+            // A late report may bring it back, and it would stand there twice.
+            self.moving.retain(|moving| *moving != id);
+        }
         self.renamed.remove(&id);
         self.retitled.remove(&id);
         if self.newest.get(&id.pid) == Some(&id.start) {

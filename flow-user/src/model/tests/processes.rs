@@ -435,3 +435,22 @@ fn coverage_of_several_sources_is_merged_by_capability() {
         .collect();
     assert_eq!(all, [Some("kprobe"), Some("capture")]);
 }
+
+#[test]
+fn a_process_that_was_dropped_while_it_moved_has_a_rate_when_it_comes_back() {
+    let mut play = Play::new();
+    play.apply(exit(5));
+    play.tick(HISTORY - 1);
+    play.apply(Event::Overflow {
+        process: process(5),
+        totals: totals(1, 0),
+    });
+    play.tick(2);
+    assert_eq!(play.process(5), None);
+    play.app(1, 5, None, 0, 100);
+    play.tick(1);
+    play.app(1, 5, None, 0, 300);
+    play.tick(1);
+    let rate = play.process(5).expect("it moves").rate;
+    assert!((199.0..201.0).contains(&rate.rx), "{rate:?}");
+}
