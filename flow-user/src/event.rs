@@ -53,7 +53,10 @@ impl std::iter::Sum for Bytes {
 }
 
 /// A moment: nanoseconds since boot (`CLOCK_BOOTTIME`), the clock of the kernel's records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Instant(pub u64);
 
 impl Instant {
@@ -64,7 +67,7 @@ impl Instant {
 }
 
 /// A process: its id, and when it started, so that a reused id is another process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Thread group id in the initial PID namespace.
     pub pid: u32,
@@ -72,15 +75,18 @@ pub struct ProcessId {
 }
 
 /// A socket's cookie: one number for the life of the socket, the same in every kernel interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SocketCookie(pub u64);
 
 /// A network namespace, by the inode number that `ip netns` and `lsns` show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Netns(pub u32);
 
 /// A control group of the v2 tree, by its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct CgroupId(pub u64);
 
 /// Transport protocol of a socket.
@@ -255,7 +261,7 @@ impl CloseReason {
 }
 
 /// What send and receive calls returned. Cumulative.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppTotals {
     pub tx_bytes: Bytes,
     pub rx_bytes: Bytes,
@@ -267,13 +273,13 @@ impl std::ops::AddAssign for AppTotals {
     fn add_assign(&mut self, other: Self) {
         self.tx_bytes += other.tx_bytes;
         self.rx_bytes += other.rx_bytes;
-        self.tx_calls += other.tx_calls;
-        self.rx_calls += other.rx_calls;
+        self.tx_calls = self.tx_calls.saturating_add(other.tx_calls);
+        self.rx_calls = self.rx_calls.saturating_add(other.rx_calls);
     }
 }
 
 /// Layer-3 bytes and packets of a socket. Cumulative since Flow attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireTotals {
     pub tx_bytes: Bytes,
     pub rx_bytes: Bytes,
@@ -285,13 +291,13 @@ impl std::ops::AddAssign for WireTotals {
     fn add_assign(&mut self, other: Self) {
         self.tx_bytes += other.tx_bytes;
         self.rx_bytes += other.rx_bytes;
-        self.tx_packets += other.tx_packets;
-        self.rx_packets += other.rx_packets;
+        self.tx_packets = self.tx_packets.saturating_add(other.tx_packets);
+        self.rx_packets = self.rx_packets.saturating_add(other.rx_packets);
     }
 }
 
 /// What TCP knows of a connection's path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpFacts {
     /// Smoothed round trip time.
     pub rtt: Option<Duration>,
@@ -300,7 +306,7 @@ pub struct TcpFacts {
 }
 
 /// Connections that wait at a listening socket to be accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
     /// How many wait.
     pub waiting: u32,
@@ -319,11 +325,12 @@ impl std::ops::AddAssign for Backlog {
 }
 
 /// What is known of a process's program. Absent means unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Name as the kernel keeps it (at most 15 bytes). Text from another process: may hold anything.
     pub comm: Option<Arc<str>>,
     /// Path of the executable; lossless bytes are kept, see [`PathBuf`].
+    #[serde(with = "path")]
     pub exe: Option<Arc<PathBuf>>,
     /// Arguments, invalid UTF-8 replaced, at most 4 KiB in all.
     pub cmdline: Option<Arc<[String]>>,
@@ -332,7 +339,7 @@ pub struct Program {
 }
 
 /// A process as some source saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessFact {
     pub id: ProcessId,
     pub parent: Option<ProcessId>,
@@ -342,7 +349,7 @@ pub struct ProcessFact {
 }
 
 /// A socket as some source saw it. Counters cumulative.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFact {
     pub cookie: SocketCookie,
     pub protocol: Protocol,
@@ -361,7 +368,7 @@ pub struct SocketFact {
 }
 
 /// Bytes a process moved over a socket to or from one remote. Counters cumulative.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppFact {
     pub socket: SocketCookie,
     pub process: ProcessId,
@@ -375,7 +382,7 @@ pub struct AppFact {
 }
 
 /// Packets and bytes of one class at an interface. See [`flow_common::PacketCount`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
     /// Buffers as the stack handed them over.
     pub packets: u64,
@@ -400,7 +407,7 @@ impl ClassCount {
 }
 
 /// One direction of an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceSide {
     /// The interface's own counters, as `ip -s link` shows them, but continued where those begin
     /// anew. Cumulative since it was made.
@@ -441,7 +448,7 @@ impl InterfaceSide {
 }
 
 /// An interface of the host's namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceFact {
     pub ifindex: u32,
     pub name: Arc<str>,
@@ -465,7 +472,7 @@ pub struct Coverage {
 }
 
 /// What a source says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// How each capability is provided; first event of a source.
     Coverage(Vec<Coverage>),
@@ -510,7 +517,11 @@ pub enum Event {
     /// Path of a cgroup below the v2 root, such as `/system.slice/nginx.service`.
     Cgroup { id: CgroupId, path: Arc<str> },
     /// Something was lost `count` times (or bytes, see [`Loss`]) since the source began. Cumulative.
-    Lost { cause: Loss, count: u64 },
+    Lost {
+        #[serde(with = "cause")]
+        cause: Loss,
+        count: u64,
+    },
 }
 
 /// Takes what sources say.
@@ -525,8 +536,68 @@ impl EventSink for Vec<Timed> {
 }
 
 /// An event and when it happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timed {
     pub time: Instant,
     pub event: Event,
+}
+
+/// Paths of executables: text where they are, else their bytes.
+mod path {
+    use std::{
+        ffi::OsString,
+        os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+        path::PathBuf,
+        sync::Arc,
+    };
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Path {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        path: &Option<Arc<PathBuf>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let path = path.as_deref().map(|path| match path.to_str() {
+            Some(text) => Path::Text(text.to_owned()),
+            None => Path::Bytes(path.as_os_str().as_bytes().to_vec()),
+        });
+        path.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<PathBuf>>, D::Error> {
+        let path = Option::<Path>::deserialize(deserializer)?;
+        Ok(path.map(|path| {
+            Arc::new(match path {
+                Path::Text(text) => text.into(),
+                Path::Bytes(bytes) => OsString::from_vec(bytes).into(),
+            })
+        }))
+    }
+}
+
+/// Causes of loss, by their index.
+mod cause {
+    use flow_common::Loss;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(cause: &Loss, serializer: S) -> Result<S::Ok, S::Error> {
+        (*cause as usize).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Loss, D::Error> {
+        let index = usize::deserialize(deserializer)?;
+        let cause = Loss::ALL.get(index).copied();
+        cause.ok_or_else(|| D::Error::custom("no cause of loss has this index"))
+    }
 }

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
 
 use super::{
     change::Changes,
@@ -28,17 +29,20 @@ use crate::event::{
 const CLOSED_ROWS: usize = 65_536;
 
 /// Every socket known, with its rows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FlowTable {
+    #[serde(skip)]
     history: Duration,
     /// Ordered, so that every walk over it comes out the same. Boxed, because a map of large
     /// values is mostly room for values to come.
     sockets: BTreeMap<SocketCookie, Box<Socket>>,
+    #[serde(skip)]
     listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
     dropped: Tombstones<SocketCookie, Buried>,
     /// Rows of dropped sockets.
     dropped_rows: u64,
+    #[serde(skip)]
     work: Work,
 }
 
@@ -53,6 +57,40 @@ impl FlowTable {
             dropped_rows: 0,
             work: Work::default(),
         }
+    }
+
+    /// As it was written to a keyframe, to go on.
+    pub(super) fn resume(&mut self, history: Duration, processes: &mut ProcessTable) {
+        self.history = history;
+        for (cookie, socket) in &mut self.sockets {
+            socket.cookie = *cookie;
+            socket.resume(processes, &mut self.work);
+        }
+        let cookies: Vec<_> = self.sockets.keys().copied().collect();
+        for cookie in cookies {
+            if let Some(at) = self.listening(cookie) {
+                self.listeners.entry(at).or_default().push(cookie);
+            }
+        }
+        self.queue_closed();
+    }
+
+    /// Sees that each closed socket stands in the queue, once.
+    fn queue_closed(&mut self) {
+        let closed = |cookie: &SocketCookie| {
+            let (time, _) = self.sockets.get(cookie)?.closed?;
+            Some(time)
+        };
+        let mut queued = HashSet::default();
+        let mut queue = std::mem::take(&mut self.closed);
+        queue.retain(|(time, cookie)| closed(cookie) == Some(*time) && queued.insert(*cookie));
+        let missing = self
+            .sockets
+            .keys()
+            .filter(|cookie| !queued.contains(*cookie));
+        let missing = missing.filter_map(|cookie| Some((closed(cookie)?, *cookie)));
+        queue.extend(missing);
+        self.closed = queue;
     }
 
     /// A process moved bytes over a socket.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     change::{Change, Changes},
     ledger::{Account, Way},
@@ -18,8 +20,9 @@ use crate::event::{Bytes, Instant, InterfaceFact, InterfaceSide};
 const PAST: usize = 1024;
 
 /// The interfaces by index.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct InterfaceTable {
+    #[serde(skip)]
     history: Duration,
     entries: BTreeMap<u32, Entry>,
     /// Ledgers of interfaces that are gone or renamed, by index and name; the earliest first.
@@ -28,7 +31,7 @@ pub(super) struct InterfaceTable {
 
 /// The ledger of an interface over time. It goes on when an interface of the same index and name
 /// comes back, as after a stay in another network namespace.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Accounts {
     ingress: Account,
     egress: Account,
@@ -56,7 +59,7 @@ impl Accounts {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     row: Arc<Interface>,
     /// Whether nothing of it was reported yet.
@@ -78,6 +81,11 @@ impl InterfaceTable {
             entries: BTreeMap::new(),
             past: VecDeque::new(),
         }
+    }
+
+    /// As it was written to a keyframe, to go on.
+    pub(super) fn resume(&mut self, history: Duration) {
+        self.history = history;
     }
 
     /// Takes an interface's counters; those of an earlier time than the last are ignored. Returns

@@ -6,6 +6,7 @@
 use std::hash::Hash;
 
 use foldhash::HashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Entries up to which a search of the list is faster than hashing.
 const LIST: usize = 12;
@@ -27,6 +28,30 @@ impl<K, V> Default for Keyed<K, V> {
             entries: Vec::new(),
             index: None,
         }
+    }
+}
+
+/// As the list; what the index says follows from it.
+impl<K: Serialize, V: Serialize> Serialize for Keyed<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.entries.serialize(serializer)
+    }
+}
+
+impl<'de, K, V> Deserialize<'de> for Keyed<K, V>
+where
+    K: Copy + Eq + Hash + Deserialize<'de>,
+    V: Deserialize<'de>,
+{
+    /// Of entries with the same key the first counts.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut keyed = Self::default();
+        for (key, value) in Vec::deserialize(deserializer)? {
+            if keyed.position(&key).is_none() {
+                keyed.push(key, value);
+            }
+        }
+        Ok(keyed)
     }
 }
 

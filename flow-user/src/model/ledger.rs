@@ -11,6 +11,8 @@ mod reading;
 
 use std::{ops::Add, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use self::reading::{TakenTwice, is_beyond_doubt, side};
 use super::snapshot::LedgerSide;
 use crate::event::{Bytes, Class, Instant, InterfaceSide};
@@ -23,7 +25,7 @@ pub(super) use self::reading::Way;
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// One direction of an interface over time. What it reports never falls, whatever the readings are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Account {
     /// What was reported before the readings began anew.
     base: LedgerSide,
@@ -39,7 +41,7 @@ pub(super) struct Account {
 }
 
 /// Whether nothing has passed for a while: then nothing is on its way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Calm {
     /// What the interface and its classifier had counted at the last reading, and since when.
     since: Option<(Instant, [u64; 4])>,
@@ -129,7 +131,7 @@ impl Account {
 
 /// A remainder. What was left of one reading may turn out to be something else, but nothing that
 /// turned out so comes back: the least of all readings since is certain.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Remainder {
     certain: u64,
     /// The oldest reading that is not certain: when it was taken, and the least of it and all since.

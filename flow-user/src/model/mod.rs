@@ -26,6 +26,8 @@ mod totals;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use self::{
     change::{Change, Changes, TimedChange},
     flow::FlowTable,
@@ -64,8 +66,9 @@ fn named_zone(remote: Option<SocketAddr>, interfaces: &InterfaceTable) -> Option
 }
 
 /// The state of everything, built from events.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Model {
+    #[serde(skip)]
     config: Config,
     started: Instant,
     /// The latest moment heard of.
@@ -79,16 +82,37 @@ pub struct Model {
     coverage: Arc<[Coverage]>,
     meter: Meter,
     rate: Rate,
+    #[serde(skip)]
     changes: Changes,
     generation: u64,
     /// The last snapshot, while it still holds.
+    #[serde(skip)]
     current: Option<Arc<Snapshot>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Lost {
     count: u64,
     told: u64,
+}
+
+/// A model's state as it was written. It may come from a file: nothing in it is relied upon.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Keyframe(Model);
+
+impl Keyframe {
+    /// The model that goes on from here.
+    pub fn resume(self, config: Config) -> Model {
+        let Self(mut model) = self;
+        let history = config.history;
+        model.config = config;
+        model.processes.resume(history);
+        model.flows.resume(history, &mut model.processes);
+        model.processes.queue_exited();
+        model.interfaces.resume(history);
+        model
+    }
 }
 
 impl EventSink for Model {
@@ -116,6 +140,11 @@ impl Model {
             current: None,
             config,
         }
+    }
+
+    /// The state as of the last tick, from which [`Keyframe::resume`] goes on.
+    pub fn keyframe(&self) -> &impl Serialize {
+        self
     }
 
     /// Takes an event. The same event twice, or an older one late, does no harm.

@@ -4,6 +4,7 @@
 //! only those with traffic or a flow are shown. A process is dropped once it exited, its last flow
 //! left the history and the history has passed; its bytes then stay in the grand total.
 
+mod keyframe;
 mod life;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 };
 
 use foldhash::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
 
 use self::life::Dropped;
 use super::{
@@ -29,17 +31,21 @@ const LINEAGE: usize = 32;
 const CGROUPS: usize = 4_096;
 
 /// Every process known, and the sums over them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ProcessTable {
+    #[serde(skip)]
     history: Duration,
     /// Ordered, so that every walk over it comes out the same.
+    #[serde(with = "keyframe")]
     entries: BTreeMap<ProcessId, Entry>,
     /// Start of the newest process of each pid: an older one with that pid has exited, even if
     /// nobody said so.
+    #[serde(skip)]
     newest: HashMap<u32, Instant>,
     cgroups: HashMap<CgroupId, Arc<str>>,
     cgroups_limit: usize,
     /// Processes that moved bytes since the last tick, or had a rate then.
+    #[serde(skip)]
     moving: Vec<ProcessId>,
     /// Exited processes whose grace runs, then those whose history runs.
     grace: VecDeque<(Instant, ProcessId)>,
@@ -48,10 +54,12 @@ pub(super) struct ProcessTable {
     /// Dropped processes that had traffic.
     dropped_rows: u64,
     /// Processes of which something other than numbers changed since the last snapshot.
+    #[serde(skip)]
     renamed: HashSet<ProcessId>,
     /// Processes that have another name since the last tick: it stands in the lineage of others.
     retitled: HashSet<ProcessId>,
     /// Processes that are shown now, and may have given themselves a title before.
+    #[serde(skip)]
     untitled: Vec<ProcessId>,
     total: AppTotals,
 }

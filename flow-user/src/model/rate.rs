@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::snapshot::Rate;
 use crate::event::Bytes;
 
 /// Remembers the totals of the last tick.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Meter {
     tx: Bytes,
     rx: Bytes,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use flow_common::limits::COMM_BYTES;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
@@ -10,7 +11,7 @@ use crate::event::{
 };
 
 /// Bytes per second over the last tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     pub tx: f64,
     pub rx: f64,
@@ -38,7 +39,7 @@ impl FlowKey {
 }
 
 /// A process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     pub id: ProcessId,
     pub program: Program,
@@ -173,7 +174,7 @@ impl Flow {
 /// One direction of an interface's ledger. `frames` is what the interface counted while Flow
 /// looked; the parts add up to it: `frames = socket + forwarded + kernel + packet_socket + not_ip +
 /// offload + unexplained`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSide {
     pub frames: Bytes,
     pub socket: Bytes,
@@ -244,7 +245,7 @@ impl LedgerSide {
 }
 
 /// An interface of the host's namespace.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interface {
     pub ifindex: u32,
     pub name: Arc<str>,

@@ -24,6 +24,8 @@ mod row;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use self::row::{Row, Told};
 use super::{
     change::{Change, Changes},
@@ -81,11 +83,11 @@ type CounterKey = (ProcessId, Option<SocketAddr>);
 type RowKey = (Option<ProcessId>, Option<SocketAddr>);
 
 /// Counters of a dropped socket, which late reports are compared with; see [`super::tombstone`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Buried(Box<[(CounterKey, AppTotals)]>);
 
 /// One counter.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Counter {
     /// The most that was reported.
     total: AppTotals,
@@ -94,9 +96,9 @@ struct Counter {
 }
 
 /// A socket.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Socket {
-    cookie: SocketCookie,
+    pub(super) cookie: SocketCookie,
     /// What is known of it; its counters are the most reported.
     pub(super) fact: Option<SocketFact>,
     /// When the latest fact was true.
@@ -156,6 +158,36 @@ impl Socket {
             version: 0,
             touched: false,
             closed: None,
+        }
+    }
+
+    /// As it was written to a keyframe, to go on: says which processes it refers to, and what there is to do.
+    pub(super) fn resume(&mut self, processes: &mut ProcessTable, work: &mut Work) {
+        self.provisional = self.provisional.filter(|at| *at < self.rows.len());
+        let rows = if self.closed.is_some() {
+            &mut work.closed_rows
+        } else {
+            &mut work.open_rows
+        };
+        *rows += self.rows.len();
+        for at in 0..self.rows.len() {
+            if let Some(process) = self.rows.key(at).0 {
+                processes.refer(process);
+            }
+            let row = self.rows.at_mut(at);
+            row.listed = row.changed;
+            if row.listed {
+                work.untold.push((self.cookie, at));
+            }
+            if row.moving {
+                work.moving.push((self.cookie, at));
+            }
+        }
+        for ((process, _), counter) in self.counters.iter() {
+            if counter.held.is_some() {
+                processes.refer(*process);
+                work.holding.insert(self.cookie);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, hash::Hash, time::Duration};
 
 use foldhash::HashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::event::Instant;
 
@@ -32,6 +33,30 @@ impl<K, V> Default for Tombstones<K, V> {
             stones: HashMap::default(),
             queue: VecDeque::new(),
         }
+    }
+}
+
+/// In order of time.
+impl<K: Copy + Eq + Hash + Serialize, V: Serialize> Serialize for Tombstones<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.queue.iter().filter_map(|(time, key)| {
+            let (kept, value) = self.stones.get(key)?;
+            (kept == time).then_some((time, key, value))
+        }))
+    }
+}
+
+impl<'de, K, V> Deserialize<'de> for Tombstones<K, V>
+where
+    K: Copy + Eq + Hash + Deserialize<'de>,
+    V: Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut stones = Self::default();
+        for (time, key, value) in Vec::deserialize(deserializer)? {
+            stones.bury(key, value, time);
+        }
+        Ok(stones)
     }
 }
 

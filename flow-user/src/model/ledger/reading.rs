@@ -1,5 +1,7 @@
 //! One reading of an interface's counters, drawn up as a ledger.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     event::{Bytes, Class, ClassCount, InterfaceSide},
     model::snapshot::LedgerSide,
@@ -20,7 +22,7 @@ const BYTES_ON_THEIR_WAY: Bytes = Bytes(1 << 20);
 
 /// Bytes that are no part of what came in, and that were counted for whatever took the packets: of
 /// each reading, for what took packets since the last one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct TakenTwice {
     /// Headers that were repeated on the way there.
     headers: Share,
@@ -31,7 +33,7 @@ pub(super) struct TakenTwice {
 }
 
 /// Bytes of sockets and of what was forwarded.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Share {
     known: [Bytes; 2],
     /// The part of the last reading alone: no other has confirmed it.

@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Entry, ProcessTable};
 use crate::{
     event::{AppTotals, Instant, ProcessId},
@@ -17,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const EXITED: usize = 16_384;
 
 /// What is remembered of a process that was dropped.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Dropped {
     pub(super) exited: Instant,
     pub(super) overflow: AppTotals,

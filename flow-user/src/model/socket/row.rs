@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Scene, Socket};
 use crate::{
     event::{AppTotals, CloseReason, Instant},
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// A process's part of the socket's traffic, or the socket itself while nobody used it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) app: AppTotals,
     pub(super) meter: Meter,
@@ -25,14 +27,16 @@ pub(super) struct Row {
     /// Something changed since it was last told.
     pub(super) changed: bool,
     /// It stands in [`untold`](super::Work::untold), in [`moving`](super::Work::moving).
+    #[serde(skip)]
     pub(super) listed: bool,
     pub(super) moving: bool,
     /// The row as last shown, and the socket's version then.
+    #[serde(skip)]
     pub(super) shown: Option<(u32, Arc<Flow>)>,
 }
 
 /// What the stream of changes was told of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Told {
     Nothing,
     Opened,

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{snapshot::FlowKey, tombstone};
+use crate::model::{
+    snapshot::{FlowKey, Rate},
+    tombstone,
+};
 
 /// A step of a script.
 #[derive(Clone, Debug)]
@@ -182,6 +185,44 @@ fn step(play: &mut Play, step: Step) {
     }
 }
 
+/// A model that goes on from a keyframe, if that is one.
+fn resume(keyframe: &[u8]) -> Option<Model> {
+    let keyframe: Keyframe = serde_json::from_slice(keyframe).ok()?;
+    Some(keyframe.resume(config(HISTORY)))
+}
+
+/// All that a model shows, but for the numbers of flows' processes: these are of an earlier moment.
+fn state(model: &mut Model) -> String {
+    let numberless = |flow: &Arc<Flow>| {
+        let process = flow.process.as_ref().map(|process| {
+            Arc::new(Process {
+                totals: AppTotals::default(),
+                overflow: AppTotals::default(),
+                rate: Rate::default(),
+                open_flows: 0,
+                ..Process::clone(process)
+            })
+        });
+        Arc::new(Flow {
+            process,
+            ..Flow::clone(flow)
+        })
+    };
+    let mut changes = model.changes();
+    for timed in &mut changes {
+        if let Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) =
+            &mut timed.change
+        {
+            *flow = numberless(flow);
+        }
+    }
+    let mut snapshot = Snapshot::clone(&model.snapshot());
+    for flow in &mut snapshot.flows {
+        *flow = numberless(flow);
+    }
+    format!("{snapshot:#?} {changes:#?}")
+}
+
 /// What must hold of any snapshot.
 fn check(snapshot: &Snapshot) -> Result<(), TestCaseError> {
     let open = snapshot.flows.iter().filter(|flow| flow.closed.is_none());
@@ -316,5 +357,56 @@ proptest! {
             format!("{:?} {told:?}", play.model.snapshot())
         };
         prop_assert_eq!(run(), run());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_goes_on_from_a_keyframe_is_the_same(before in script(), after in script()) {
+        let mut play = Play::new();
+        for next in before {
+            step(&mut play, next);
+        }
+        play.tick(1);
+        play.model.changes();
+        play.model.snapshot();
+        let mut resumed = Play {
+            model: resume(&serde_json::to_vec(play.model.keyframe()).unwrap()).unwrap(),
+            now: play.now,
+        };
+        for next in after.into_iter().chain([Step::Tick(1)]) {
+            for play in [&mut play, &mut resumed] {
+                step(play, next.clone());
+            }
+            prop_assert_eq!(state(&mut play.model), state(&mut resumed.model));
+        }
+    }
+
+    /// Whatever stands in a keyframe, the model that goes on from it stands.
+    #[test]
+    fn any_keyframe_is_refused_or_goes_on(
+        before in script(),
+        after in script(),
+        faults in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..20),
+    ) {
+        let mut play = Play::new();
+        for next in before {
+            step(&mut play, next);
+        }
+        let mut text = serde_json::to_vec(play.model.keyframe()).unwrap();
+        // Digits stay digits, and letters are seldom part of numbers.
+        let digits: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_digit()).collect();
+        for (at, value) in faults {
+            text[digits[at.index(digits.len())]] = b'0' + value.index(10) as u8;
+        }
+        if let Some(model) = resume(&text) {
+            play.model = model;
+            for next in after {
+                step(&mut play, next);
+                play.model.snapshot();
+            }
+        }
     }
 }

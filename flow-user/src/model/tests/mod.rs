@@ -9,7 +9,7 @@ mod scale;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    Config, Model,
+    Config, Keyframe, Model,
     change::Change,
     snapshot::{Flow, Process, Snapshot},
 };
@@ -35,12 +35,8 @@ impl Play {
 
     fn with_history(seconds: u64) -> Self {
         let now = Instant(1000 * SECOND);
-        let config = Config {
-            history: Duration::from_secs(seconds),
-            host_netns: Some(HOST),
-        };
         Self {
-            model: Model::new(config, now),
+            model: Model::new(config(seconds), now),
             now,
         }
     }
@@ -96,6 +92,13 @@ impl Play {
 
     fn total(&mut self) -> AppTotals {
         self.model.snapshot().totals.app
+    }
+}
+
+fn config(history: u64) -> Config {
+    Config {
+        history: Duration::from_secs(history),
+        host_netns: Some(HOST),
     }
 }
 
