@@ -1,6 +1,6 @@
 //! What people type.
 
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
@@ -8,17 +8,17 @@ use clap::{
 };
 
 use crate::{
-    app::{self, Output},
     config::{
         INTERVAL, Overrides,
         time::{duration, milliseconds, seconds},
     },
     query::{selection::EventTypes, view::By},
+    sink::text,
     source::kernel::{
         probe::AppBackend,
         sizes::{self, Sizes},
     },
-    tui::{Theme, terminal::Messages, views::ViewId},
+    tui::{Theme, views::ViewId},
 };
 
 /// Per-process network monitor for Linux: who is talking on this machine, to the byte.
@@ -66,6 +66,18 @@ pub struct Global {
     /// Show numbers instead of names of users
     #[arg(long, global = true)]
     pub no_resolve: bool,
+    /// Write what is counted to a new file, in a format of Flow's own
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Show what was recorded instead of this machine
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "FILE",
+        conflicts_with = "record"
+    )]
+    pub replay: Option<PathBuf>,
     /// When to use colour; auto obeys NO_COLOR
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
     pub color: ColorChoice,
@@ -149,41 +161,52 @@ pub struct Snapshot {
     pub output: PathBuf,
 }
 
-/// Reads the command line and does what it says.
-pub fn main() -> ExitCode {
-    app::ignore_file_size_signal();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+/// Reads a command line.
+///
+/// # Errors
+/// It is wrong, or asks for help or the version.
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = Cli::command();
     if !color_wanted(ColorChoice::Auto, std::io::stderr().is_terminal()) {
         command = command.color(ColorChoice::Never);
     }
-    let cli = command
-        .try_get_matches_from_mut(arguments)
-        .and_then(|matches| {
-            check_screen_options(&mut command, &matches)?;
-            Cli::from_arg_matches(&matches)
-        });
-    let cli = match cli {
-        Ok(cli) => cli,
-        Err(error) => {
-            return said(&error);
-        }
-    };
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("FLOW_LOG", "warn"))
-        .format_timestamp(None)
-        .target(env_logger::Target::Pipe(Box::new(Messages)))
-        .init();
-    app::run(&cli)
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    check_screen_options(&mut command, &matches)?;
+    Cli::from_arg_matches(&matches)
 }
 
-/// Prints what clap has to say. Help and version go to standard output and are no error.
-fn said(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() {
-        // Where that cannot be written, the exit code reports it.
-        let _ = error.print();
-        return ExitCode::from(2);
+/// How standard output is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    pub json: bool,
+    pub color: bool,
+    pub is_terminal: bool,
+}
+
+impl Output {
+    /// Columns of the terminal; `None` for a pipe or file, where nothing is cut.
+    pub fn width(self) -> Option<usize> {
+        self.size().map(|(columns, _)| columns)
     }
-    app::print(|| error.print())
+
+    /// Columns and rows of the terminal.
+    pub fn size(self) -> Option<(usize, usize)> {
+        // Asked of a pipe, crossterm would run tput.
+        if !self.is_terminal {
+            return None;
+        }
+        let (columns, rows) = crossterm::terminal::size().ok()?;
+        // A terminal that does not know its size says zero.
+        (columns > 0 && rows > 0).then_some((columns.into(), rows.into()))
+    }
+
+    /// Where text goes.
+    pub fn screen(self) -> text::Screen {
+        text::Screen {
+            width: self.width(),
+            color: self.color,
+        }
+    }
 }
 
 /// Options of the full-screen view say nothing to a command.

@@ -3,10 +3,14 @@
 //! Counters in events are cumulative: an event that is lost costs nothing, because the next one
 //! brings the same total.
 
+mod clock;
+
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use flow_common::{Class, Loss};
 use serde::{Deserialize, Serialize};
+
+pub use self::clock::Clock;
 
 /// A number of bytes.
 #[derive(
@@ -471,7 +475,15 @@ pub struct Coverage {
     pub limits: String,
 }
 
-/// What a source says.
+/// The machine that events are from, for headers and reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    /// Release of the kernel, as `uname -r` prints it.
+    pub kernel: String,
+}
+
+/// What a source emits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// How each capability is provided; first event of a source.
@@ -524,9 +536,15 @@ pub enum Event {
     },
 }
 
-/// Takes what sources say.
+/// Takes what sources emit.
 pub trait EventSink {
     fn event(&mut self, time: Instant, event: Event);
+}
+
+impl<S: EventSink + ?Sized> EventSink for &mut S {
+    fn event(&mut self, time: Instant, event: Event) {
+        (**self).event(time, event);
+    }
 }
 
 impl EventSink for Vec<Timed> {

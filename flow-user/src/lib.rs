@@ -15,3 +15,4 @@ pub mod query;
 pub mod sink;
 pub mod source;
 pub mod tui;
+pub mod wire;

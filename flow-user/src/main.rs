@@ -1,4 +1,4 @@
-//! `flow`: see [`flow_user::cli`].
+//! `flow`: see [`flow_user::app`].
 
 use std::process::ExitCode;
 
@@ -9,5 +9,5 @@ use std::process::ExitCode;
 static NOTE_STREAMS: extern "C" fn() = flow_user::app::streams::note;
 
 fn main() -> ExitCode {
-    flow_user::cli::main()
+    flow_user::app::main()
 }

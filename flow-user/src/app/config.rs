@@ -1,6 +1,9 @@
 //! `flow config`: the configuration in effect, as a file that says the same.
 
-use super::{End, Failure, Output, output::complain};
+use super::{
+    End, Failure,
+    output::{complain, write_text},
+};
 use crate::config::{self, Loaded, Overrides, Place};
 
 /// The configuration in effect: what is in the file, and before it the command line.
@@ -21,8 +24,8 @@ pub fn tell(loaded: &Loaded) {
 ///
 /// # Errors
 /// The file cannot be used.
-pub fn run(loaded: Loaded, output: Output) -> Result<End, Failure> {
-    output.write(&config::render(&loaded))?;
+pub fn run(loaded: Loaded) -> Result<End, Failure> {
+    write_text(&config::render(&loaded))?;
     match loaded {
         Loaded {
             unusable: Some(problem),

@@ -1,159 +1,226 @@
-//! The one task that owns the model: hears the source, asks for names, ticks.
+//! The one task that owns the model: it reads the source, lets enrichers add what they know, and
+//! serves whoever wants events, changes or snapshots.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use serde::Serialize;
 
-use super::{Output, failure::Failure};
+use super::{consumer::Interest, failure::Failure};
 use crate::{
-    enrich::cgroup::{CgroupPaths, Tree},
-    event::{Event, EventSink, Instant},
+    cli::Output,
+    enrich::{self, Answered, Enricher},
+    event::{Event, EventSink, Instant, Timed},
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     query::filter::Filter,
-    sink::{Host, clock::Clock},
-    source::{
-        kernel::{self, Kernel},
-        titles::Titles,
-    },
+    source::{self, AnySource, Origin, Pace, Source as _, Spec, Step, kernel::sizes::Sizes},
 };
 
 /// What a command is to do with what the engine knows.
 #[derive(Debug)]
 pub struct Plan {
-    pub kernel: kernel::Options,
+    pub source: Spec,
+    /// Where to write what the source emits.
+    pub record: Option<PathBuf>,
+    /// How large the kernel side's maps are.
+    pub sizes: Sizes,
     pub interval: Duration,
-    pub host: Host,
     pub filter: Filter,
     pub output: Output,
 }
 
-/// The source and the model.
+/// The source, the enrichers and the model.
 pub struct Engine {
-    kernel: Kernel,
-    titles: Titles,
-    state: State,
-    started: Instant,
-    clock: Clock,
+    source: AnySource,
+    answered: Answered,
+    stage: Stage,
+    config: Config,
 }
 
-/// The model, and what it needs from outside.
-struct State {
+/// What an event passes.
+struct Stage {
+    enrichers: Vec<Box<dyn Enricher>>,
+    intake: Intake,
+}
+
+/// The model, and the events that it took, where anybody wants those.
+struct Intake {
     model: Model,
-    cgroups: CgroupPaths,
+    events: Option<Vec<Timed>>,
+}
+
+/// What there is once the source has ended.
+pub struct Last {
+    pub events: Vec<Timed>,
+    pub changes: Vec<TimedChange>,
+    pub snapshot: Arc<Snapshot>,
+    pub time: Instant,
 }
 
 impl Engine {
-    /// Attaches, and learns what there was before.
+    /// Opens the source. `history` says how long what ended is kept.
     ///
     /// # Errors
-    /// The kernel refuses what there is no substitute for.
-    pub fn start(options: kernel::Options, history: Duration) -> Result<Self, Failure> {
-        let clock = clock();
-        let mut kernel = Kernel::start(options)?;
-        let started = kernel::now();
+    /// The source can't be opened.
+    pub fn open(
+        spec: Spec,
+        pace: Pace,
+        history: Duration,
+        interest: Interest,
+    ) -> Result<Self, Failure> {
+        let mut source = source::open(spec, pace)?;
+        let origin = source.origin();
         let config = Config {
             history,
-            host_netns: kernel::host_netns().ok(),
+            host_netns: origin.netns,
+            changes: interest.changes,
         };
-        let mut state = State {
-            model: Model::new(config, started),
-            cgroups: CgroupPaths::of(Tree::default()),
+        let (started, is_live) = (origin.started, origin.is_live);
+        let model = match source.take_keyframe() {
+            Some(keyframe) => keyframe.resume(config.clone()),
+            None => Model::new(config.clone(), started),
         };
-        kernel.begin(&mut state);
+        let answered = Answered::default();
         Ok(Self {
-            kernel,
-            titles: Titles::start(),
-            state,
-            started,
-            clock,
+            source,
+            stage: Stage {
+                // What was recorded was looked up where it happened.
+                enrichers: if is_live {
+                    enrich::all(&answered)
+                } else {
+                    Vec::new()
+                },
+                intake: Intake {
+                    model,
+                    events: interest.events.then(Vec::new),
+                },
+            },
+            answered,
+            config,
         })
     }
 
-    /// When counting began.
-    pub fn started(&self) -> Instant {
-        self.started
+    /// Learns what there was before. To be called once, before [`Self::next`].
+    pub fn begin(&mut self) {
+        self.source.begin(&mut self.stage);
+        self.stage.follow();
     }
 
-    /// The wall clock.
-    pub fn clock(&self) -> Clock {
-        self.clock
+    /// Where the events come from.
+    pub fn origin(&self) -> &Origin {
+        self.source.origin()
     }
 
     /// Waits for something to happen, and takes it. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// The kernel can't be listened to any more.
-    pub async fn next(&mut self) -> Result<(), Failure> {
-        let answer = tokio::select! {
-            read = self.kernel.next(&mut self.state) => {
-                read.map_err(Failure::Kernel)?;
-                None
+    /// The source can't be read any more.
+    pub async fn next(&mut self) -> Result<Step, Failure> {
+        let step = tokio::select! {
+            step = self.source.next(&mut self.stage) => step?,
+            () = self.answered.wait() => {
+                self.stage.answers();
+                Step::Events
             }
-            answer = self.titles.next() => Some(answer),
         };
-        if let Some(answer) = answer {
-            self.titles.take(answer, &mut self.state);
+        match step {
+            Step::Tick(time) => self.stage.tick(time),
+            Step::Restart => {
+                if let Some(keyframe) = self.source.take_keyframe() {
+                    self.stage.intake.model = keyframe.resume(self.config.clone());
+                }
+            }
+            Step::Events | Step::End => {}
         }
-        self.titles.ask(self.state.model.untitled());
-        Ok(())
+        self.stage.follow();
+        Ok(step)
     }
 
-    /// Brings every number up to this moment.
-    pub fn tick(&mut self) {
-        self.kernel.tick(&mut self.state);
-        self.titles.ready(&mut self.state);
-        self.state.tick();
-        self.titles.ask(self.state.model.untitled());
-        self.titles.tick(self.state.model.living());
-        self.state.model.tick(kernel::now());
+    /// The events that the model took since this was last called, in order.
+    pub fn take_events(&mut self) -> Vec<Timed> {
+        self.stage.intake.take_events()
     }
 
-    /// What changed since this was last asked, in order.
-    pub fn changes(&mut self) -> Vec<TimedChange> {
-        self.state.model.changes()
+    /// What changed since this was last called, in order.
+    pub fn take_changes(&mut self) -> Vec<TimedChange> {
+        self.stage.intake.model.changes()
     }
 
     /// The state as of the last tick.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
-        self.state.model.snapshot()
+        self.stage.intake.model.snapshot()
     }
 
-    /// Detaches. What remains is told in the changes and the snapshot returned.
-    pub fn stop(self) -> (Vec<TimedChange>, Arc<Snapshot>) {
+    /// The same, to go on from.
+    pub fn keyframe(&self) -> &impl Serialize {
+        self.stage.intake.model.keyframe()
+    }
+
+    /// Ends the source. Returns what remains.
+    pub fn stop(self) -> Last {
         let Self {
-            kernel,
-            mut titles,
-            mut state,
-            ..
+            source, mut stage, ..
         } = self;
-        kernel.stop(&mut state);
-        titles.ready(&mut state);
-        state.model.finish(kernel::now());
-        (state.model.changes(), state.model.snapshot())
+        let time = source.stop(&mut stage);
+        stage.answers();
+        let Intake { model, .. } = &mut stage.intake;
+        model.finish(time);
+        Last {
+            changes: model.changes(),
+            snapshot: model.snapshot(),
+            events: stage.intake.take_events(),
+            time,
+        }
     }
 }
 
-impl State {
-    /// Asks again for what could not be said before.
-    fn tick(&mut self) {
-        let Self { model, cgroups } = self;
-        cgroups.tick(kernel::now(), model);
+impl Stage {
+    fn tick(&mut self, time: Instant) {
+        let Self { enrichers, intake } = self;
+        for enricher in &mut *enrichers {
+            enricher.answers(intake);
+            enricher.retry(time, intake);
+            enricher.follow(&mut intake.model);
+            enricher.tick(&intake.model);
+        }
+        intake.model.tick(time);
+    }
+
+    fn answers(&mut self) {
+        for enricher in &mut self.enrichers {
+            enricher.answers(&mut self.intake);
+        }
+    }
+
+    fn follow(&mut self) {
+        for enricher in &mut self.enrichers {
+            enricher.follow(&mut self.intake.model);
+        }
     }
 }
 
-impl EventSink for State {
+impl Intake {
+    fn take_events(&mut self) -> Vec<Timed> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+impl EventSink for Stage {
     fn event(&mut self, time: Instant, event: Event) {
-        let Self { model, cgroups } = self;
-        cgroups.observe(time, &event, model);
-        model.event(time, event);
+        for enricher in &mut self.enrichers {
+            enricher.observe(time, &event, &mut self.intake);
+        }
+        self.intake.event(time, event);
     }
 }
 
-/// The wall clock's time at boot, as of now: later steps of the clock do not tear a stream apart.
-fn clock() -> Clock {
-    let since_boot = i64::try_from(kernel::now().0).unwrap_or(i64::MAX);
-    let boot = Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(since_boot));
-    Clock {
-        boot: boot.unwrap_or(Timestamp::UNIX_EPOCH),
+impl EventSink for Intake {
+    fn event(&mut self, time: Instant, event: Event) {
+        if let Some(events) = &mut self.events {
+            events.push(Timed {
+                time,
+                event: event.clone(),
+            });
+        }
+        self.model.event(time, event);
     }
 }

@@ -3,18 +3,20 @@
 //! A thread of its own writes, so that a slow reader never keeps the engine from listening. What the
 //! reader has not taken yet waits in a backlog.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use jiff::tz::TimeZone;
-use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
     End, Ending, Failure,
-    engine::{Engine, Plan},
+    consumer::{Consumer, Interest, Proceed, Ready},
+    engine::Plan,
+    run::Run,
     writer::Writer,
 };
 use crate::{
-    cli::Events,
+    cli::{Events, Output},
+    event::Clock,
     model::change::TimedChange,
     query::{
         names::Names,
@@ -25,6 +27,7 @@ use crate::{
         json::Encoder,
         text::{EventText, coalesced_line, event_header, event_line},
     },
+    source::Pace,
 };
 
 /// How long closed flows are kept, though their close was told at once: bytes of another process or
@@ -37,33 +40,38 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Runs the command.
 ///
 /// # Errors
-/// The kernel side fails, standard output can't be written, or its reader stalls.
+/// The source fails, standard output can't be written, or its reader stalls.
 pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
-    let sockets = plan.kernel.sizes.sockets as usize;
-    let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    let mut stream = Stream {
-        selection: Selection {
-            filter: plan.filter,
-            types: options.only.clone().unwrap_or_else(EventTypes::all),
-        },
-        backlog: Backlog::for_sockets(sockets),
-        format: Format::new(plan.output, &engine),
-        names,
+    let sockets = plan.sizes.sockets as usize;
+    let pace = Pace {
+        interval: plan.interval,
+        at_once: true,
+        as_recorded: false,
     };
-    let writer = Writer::start();
-    if let Some(header) = stream.format.header() {
-        writer.send(header).await;
+    let run = Run::open(&plan, pace, HISTORY, CHANGES)?;
+    let mut stream = Stream {
+        lines: Lines {
+            selection: Selection {
+                filter: plan.filter,
+                types: options.only.clone().unwrap_or_else(EventTypes::all),
+            },
+            backlog: Backlog::for_sockets(sockets),
+            format: Format::new(plan.output, run.origin().clock),
+            names,
+        },
+        writer: Writer::start(),
+    };
+    if let Some(header) = stream.lines.format.header() {
+        stream.writer.send(header).await;
     }
-    let end = stream
-        .follow(&mut engine, &writer, &mut ending, plan.interval, options)
-        .await;
-    // Detached first, also after a failure: a reader that does not read keeps nothing in the kernel.
-    let (changes, _) = engine.stop();
+    // Detached first: a reader that does not read keeps nothing in the kernel.
+    let (end, last) = run.serve(&mut stream, &mut ending, options.duration).await;
     let end = end?;
-    stream.take(changes)?;
-    while !stream.backlog.is_empty() {
-        let chunk = stream.chunk();
+    let Stream { mut lines, writer } = stream;
+    lines.take(&last.changes)?;
+    while !lines.backlog.is_empty() {
+        let chunk = lines.chunk();
         tokio::select! {
             sent = writer.send(chunk) => if !sent { break },
             // Asked again: whoever reads does not read to the end.
@@ -73,50 +81,62 @@ pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End,
     writer.finish_unless_told(&mut ending, end).await
 }
 
-/// From changes to lines.
+const CHANGES: Interest = Interest {
+    events: false,
+    changes: true,
+};
+
+/// Lines on their way to the writer.
 struct Stream<'a> {
+    lines: Lines<'a>,
+    writer: Writer,
+}
+
+/// From changes to lines.
+struct Lines<'a> {
     selection: Selection,
     backlog: Backlog,
     format: Format,
     names: &'a dyn Names,
 }
 
-impl Stream<'_> {
-    /// Hands what happens to the writer until something ends it.
-    async fn follow(
-        &mut self,
-        engine: &mut Engine,
-        writer: &Writer,
-        ending: &mut Ending,
-        period: Duration,
-        options: &Events,
-    ) -> Result<End, Failure> {
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let over = sleep(options.duration.unwrap_or(Duration::MAX));
-        let unread = writer.closed();
-        tokio::pin!(over, unread);
-        loop {
-            self.take(engine.changes())?;
-            tokio::select! {
-                biased;
-                end = ending.wait() => return Ok(end),
-                () = &mut over => return Ok(End::Done),
-                () = &mut unread => return Ok(End::Done),
-                place = writer.place(), if !self.backlog.is_empty() => match place {
-                    Some(place) => place.send(self.chunk()),
-                    None => return Ok(End::Done),
-                },
-                _ = ticks.tick() => engine.tick(),
-                heard = engine.next() => heard?,
-            }
-        }
+impl Consumer for Stream<'_> {
+    fn interest(&self) -> Interest {
+        CHANGES
     }
 
-    fn take(&mut self, changes: Vec<TimedChange>) -> Result<(), Failure> {
+    fn changes(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
+        self.lines.take(changes)
+    }
+
+    fn ready(&mut self) -> Ready<'_> {
+        Box::pin(self.write())
+    }
+}
+
+impl Stream<'_> {
+    /// Hands a chunk to the writer as soon as it takes one.
+    async fn write(&mut self) -> Result<Proceed, Failure> {
+        let Self { lines, writer } = self;
+        tokio::select! {
+            biased;
+            () = writer.closed() => Ok(ControlFlow::Break(End::Done)),
+            place = writer.place(), if !lines.backlog.is_empty() => match place {
+                Some(place) => {
+                    place.send(lines.chunk());
+                    Ok(ControlFlow::Continue(()))
+                }
+                None => Ok(ControlFlow::Break(End::Done)),
+            },
+        }
+    }
+}
+
+impl Lines<'_> {
+    fn take(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
         for change in changes {
             if self.selection.wants(&change.change) {
-                self.backlog.push(change)?;
+                self.backlog.push(change.clone())?;
             }
         }
         Ok(())
@@ -142,12 +162,12 @@ enum Format {
 }
 
 impl Format {
-    fn new(output: super::Output, engine: &Engine) -> Self {
+    fn new(output: Output, clock: Clock) -> Self {
         if output.json {
-            Self::Json(Encoder::new(engine.clock()))
+            Self::Json(Encoder::new(clock))
         } else {
             Self::Text(EventText {
-                clock: engine.clock(),
+                clock,
                 zone: TimeZone::system(),
                 screen: output.screen(),
             })

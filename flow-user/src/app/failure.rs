@@ -1,12 +1,16 @@
 //! Why a command failed, and the exit code that says so.
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use crate::{
     config::{Place, Unusable},
     query::{filter::FilterError, view::UnknownColumn},
     sink::{backlog::ReaderStalled, file::WriteError},
-    source::kernel::{StartError, probe::AS_ROOT},
+    source::{
+        OpenError, SourceError,
+        kernel::{StartError, probe::AS_ROOT},
+        recording::RecordingError,
+    },
     tui::terminal::NoScreen,
 };
 
@@ -19,8 +23,12 @@ pub enum Failure {
     Column(#[from] UnknownColumn),
     #[error("{0}{hint}", hint = hint(.0))]
     Start(#[from] StartError),
-    #[error("the kernel can't be listened to any more: {0}")]
-    Kernel(io::Error),
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    #[error("{0}")]
+    Replay(RecordingError),
+    #[error("cannot record in {}: {error}", file.display())]
+    Recording { file: PathBuf, error: io::Error },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("{0}")]
@@ -35,6 +43,15 @@ pub enum Failure {
     Runtime(io::Error),
     #[error("cannot write JSON: {0}")]
     Json(serde_json::Error),
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Kernel(error) => Self::Start(error),
+            OpenError::Recording(error) => Self::Replay(error),
+        }
+    }
 }
 
 /// What to type next, where the error does not say it itself.

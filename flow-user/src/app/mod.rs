@@ -1,12 +1,15 @@
 //! Wiring: what each command does.
 
 mod config;
+mod consumer;
 pub mod doctor;
 mod engine;
 mod events;
 mod failure;
 mod output;
 mod reader;
+mod recorder;
+mod run;
 mod snapshot;
 pub mod streams;
 mod top;
@@ -21,21 +24,45 @@ use nix::sys::{
 };
 use tokio::signal::unix::{self, SignalKind, signal as listen};
 
-pub use self::output::Output;
 use self::{engine::Plan, failure::Failure};
 use crate::{
-    cli::{Cli, Command},
+    cli::{self, Cli, Command, Output},
     enrich::users::UserResolver,
     query::filter::Filter,
-    sink::{Host, text::escape},
-    source::kernel::probe,
+    sink::text::escape,
+    source::{Spec, kernel, kernel::probe},
+    tui::terminal::Messages,
 };
 
 /// How long the directory of users is waited for, for a filter of the command line.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    ignore_file_size_signal();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return said(&error),
+    };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("FLOW_LOG", "warn"))
+        .format_timestamp(None)
+        .target(env_logger::Target::Pipe(Box::new(Messages)))
+        .init();
+    run(&cli)
+}
+
+/// Prints what clap has to say. Help and version go to standard output and are no error.
+fn said(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Where that cannot be written, the exit code reports it.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    print(|| error.print())
+}
+
 /// Does what the command line says.
-pub fn run(cli: &Cli) -> ExitCode {
+fn run(cli: &Cli) -> ExitCode {
     match try_run(cli) {
         Ok(end) => end.into(),
         Err(failure) => {
@@ -46,7 +73,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 }
 
 /// Prints with `print`, which writes to standard output, and returns the exit code.
-pub fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
+fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
     match output::print(print) {
         Ok(_) => End::Done.into(),
         Err(error) => {
@@ -59,7 +86,7 @@ pub fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
 
 /// Makes a write beyond the file size limit (`ulimit -f`) fail, where a signal would end the
 /// program. So Flow can report why, and leaves nothing behind.
-pub fn ignore_file_size_signal() {
+fn ignore_file_size_signal() {
     // SAFETY: no handler is installed.
     let _ = unsafe { signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
@@ -73,7 +100,7 @@ fn shown(failure: &Failure) -> String {
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub enum End {
     Done,
     Interrupted,
     Terminated,
@@ -106,16 +133,13 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
         return doctor(cli, output);
     }
     if let Some(Command::Config) = &cli.command {
-        return config::run(config::load(cli.overrides()), output);
+        return config::run(config::load(cli.overrides()));
     }
     let plan = Plan {
-        kernel: crate::source::kernel::Options {
-            backend: cli.global.backend.0,
-            interfaces: (!cli.global.interface.is_empty()).then(|| cli.global.interface.clone()),
-            sizes: cli.global.sizes(),
-        },
+        source: source(cli),
+        record: cli.global.record.clone(),
+        sizes: cli.global.sizes(),
         interval: cli.global.interval(),
-        host: host(),
         filter,
         output,
     };
@@ -143,8 +167,20 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
     } else {
         doctor::render(&report, output.width().unwrap_or(100))
     };
-    output.write(&text)?;
+    output::write_text(&text)?;
     Ok(End::Done)
+}
+
+/// Where the events are to come from.
+fn source(cli: &Cli) -> Spec {
+    match &cli.global.replay {
+        Some(file) => Spec::Recording(file.clone()),
+        None => Spec::Kernel(kernel::Options {
+            backend: cli.global.backend.0,
+            interfaces: (!cli.global.interface.is_empty()).then(|| cli.global.interface.clone()),
+            sizes: cli.global.sizes(),
+        }),
+    }
 }
 
 /// The filter asked for, narrowed to the interfaces asked for.
@@ -161,17 +197,6 @@ fn asked(cli: &Cli) -> tui::Asked {
         interfaces: cli.global.interface.clone(),
         color: cli.global.output().color,
     }
-}
-
-fn host() -> Host {
-    let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
-    nix::sys::utsname::uname().map_or_else(
-        |_| Host::default(),
-        |name| Host {
-            name: text(name.nodename()),
-            kernel: text(name.release()),
-        },
-    )
 }
 
 /// Makes the allocator give large buffers back when they are freed. By itself it takes the first such as a sign that there will be
@@ -242,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_message_with_a_hostile_name_is_harmless() {
-        let failure = Failure::Start(crate::source::kernel::StartError::NoInterface {
+        let failure = Failure::Start(kernel::StartError::NoInterface {
             name: "x\x1b[2J".into(),
             present: "lo\u{202e}".into(),
         });

@@ -6,49 +6,14 @@ use std::{
 };
 
 use super::{failure::Failure, reader::is_gone, streams};
-use crate::sink::text::Screen;
 
-/// How standard output is to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct Output {
-    pub json: bool,
-    pub color: bool,
-    pub is_terminal: bool,
-}
-
-impl Output {
-    /// Columns of the terminal; `None` for a pipe or file, where nothing is cut.
-    pub fn width(self) -> Option<usize> {
-        self.size().map(|(columns, _)| columns)
-    }
-
-    /// Columns and rows of the terminal.
-    pub fn size(self) -> Option<(usize, usize)> {
-        // Asked of a pipe, crossterm would run tput.
-        if !self.is_terminal {
-            return None;
-        }
-        let (columns, rows) = crossterm::terminal::size().ok()?;
-        // A terminal that does not know its size says zero.
-        (columns > 0 && rows > 0).then_some((columns.into(), rows.into()))
-    }
-
-    /// Where text goes.
-    pub fn screen(self) -> Screen {
-        Screen {
-            width: self.width(),
-            color: self.color,
-        }
-    }
-
-    /// Writes text. True if somebody reads; a reader that closed its end ends a command, and is no
-    /// failure.
-    ///
-    /// # Errors
-    /// It can't be written, for another reason.
-    pub fn write(self, text: &str) -> Result<bool, Failure> {
-        write(text.as_bytes()).map_err(Failure::Output)
-    }
+/// Writes text to standard output. True if somebody reads; a reader that closed its end ends a command,
+/// and is no failure.
+///
+/// # Errors
+/// It can't be written, for another reason.
+pub fn write_text(text: &str) -> Result<bool, Failure> {
+    write(text.as_bytes()).map_err(Failure::Output)
 }
 
 /// Writes bytes to standard output. False if nobody reads any more.

@@ -2,24 +2,28 @@
 //!
 //! While the reader is slow (a terminal that was stopped, a pager), whole pages are left out.
 
-use std::time::Duration;
+use std::{mem, ops::ControlFlow, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::timeout;
 
 use super::{
     End, Ending, Failure,
+    consumer::{Consumer, Interest, Proceed, Ready},
     engine::{Engine, Plan},
+    run::Run,
     writer::Writer,
 };
 use crate::{
-    cli::Top,
+    cli::{Output, Top},
+    event::{Clock, Host, Instant},
     model::snapshot::Snapshot,
     query::{
         names::Names,
         table::Table,
         view::{Sort, View},
     },
-    sink::{clock::Clock, json::top_line, text::render_top},
+    sink::{json::top_line, text::render_top},
+    source::Pace,
 };
 
 /// How long what ended is shown.
@@ -36,34 +40,40 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 /// Runs the command.
 ///
 /// # Errors
-/// The kernel side fails, or standard output can't be written.
+/// The source fails, or standard output can't be written.
 pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Failure> {
     let sort = options.sort.as_deref();
     let sort = sort.map(|text| Sort::parse(options.by, text)).transpose()?;
-    let period = options.delay.unwrap_or(plan.interval);
     let count = if options.once { Some(1) } else { options.count };
-    let mut page = Page {
-        view: View {
-            by: options.by,
-            filter: plan.filter,
-            sort,
-            rows: None,
-            since: None,
-        },
-        rows: options.rows,
-        output: plan.output,
-        host: plan.host,
-        first: true,
+    let pace = Pace {
+        interval: options.delay.unwrap_or(plan.interval),
+        at_once: false,
+        as_recorded: plan.output.is_terminal && count.is_none(),
     };
     let mut ending = Ending::listen()?;
-    let mut engine = Engine::start(plan.kernel, HISTORY)?;
-    let writer = Writer::start();
-    let end = page
-        .refresh(&mut engine, &writer, &mut ending, (period, count), names)
-        .await;
-    // Also after a failure: nothing stays in the kernel.
-    engine.stop();
-    let end = end?;
+    let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
+    let origin = run.origin();
+    let mut pages = Pages {
+        page: Page {
+            view: View {
+                by: options.by,
+                filter: plan.filter.clone(),
+                sort,
+                rows: None,
+                since: None,
+            },
+            rows: options.rows,
+            output: plan.output,
+            host: origin.host.clone(),
+            clock: origin.clock,
+            names,
+            is_first: true,
+        },
+        remaining: count,
+        writer: Writer::start(),
+    };
+    let (end, _) = run.serve(&mut pages, &mut ending, None).await;
+    let (end, writer) = (end?, pages.writer);
     if end == End::Done {
         return writer.finish_unless_told(&mut ending, end).await;
     }
@@ -72,77 +82,80 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
     Ok(end)
 }
 
-/// What one refresh needs to know.
-struct Page {
-    view: View,
-    rows: Option<usize>,
-    output: super::Output,
-    host: crate::sink::Host,
-    first: bool,
+/// A page for each tick.
+struct Pages<'a> {
+    page: Page<'a>,
+    /// How many are still to be shown; absent where there is no end.
+    remaining: Option<u64>,
+    writer: Writer,
 }
 
-impl Page {
-    /// Hands pages to the writer, one each `period`, until there were `count` or something ends it.
-    async fn refresh(
-        &mut self,
-        engine: &mut Engine,
-        writer: &Writer,
-        ending: &mut Ending,
-        (period, count): (Duration, Option<u64>),
-        names: &dyn Names,
-    ) -> Result<End, Failure> {
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shown = 0;
-        let unread = writer.closed();
-        tokio::pin!(unread);
+/// What a page shows, and how.
+struct Page<'a> {
+    view: View,
+    rows: Option<usize>,
+    output: Output,
+    host: Host,
+    clock: Clock,
+    names: &'a dyn Names,
+    is_first: bool,
+}
+
+impl Consumer for Pages<'_> {
+    fn interest(&self) -> Interest {
+        Interest::default()
+    }
+
+    fn state(&mut self, engine: &mut Engine, tick: Option<Instant>) -> Result<Proceed, Failure> {
         // Who is there is known at once; only rates take a period.
-        if count.is_none() && !self.output.json {
-            self.show(engine, writer, names);
+        if tick.is_none() && (self.remaining.is_some() || self.page.output.json) {
+            return Ok(ControlFlow::Continue(()));
         }
-        loop {
-            tokio::select! {
-                biased;
-                end = ending.wait() => return Ok(end),
-                () = &mut unread => return Ok(End::Done),
-                _ = ticks.tick() => {
-                    engine.tick();
-                    drop(engine.changes());
-                    shown += u64::from(self.show(engine, writer, names));
-                    if Some(shown) == count {
-                        return Ok(End::Done);
-                    }
-                }
-                heard = engine.next() => heard?,
+        let was_shown = self.show(&engine.snapshot());
+        if was_shown && let Some(remaining) = &mut self.remaining {
+            *remaining -= 1;
+            if *remaining == 0 {
+                return Ok(ControlFlow::Break(End::Done));
             }
         }
+        Ok(ControlFlow::Continue(()))
     }
 
+    fn ready(&mut self) -> Ready<'_> {
+        Box::pin(async {
+            self.writer.closed().await;
+            Ok(ControlFlow::Break(End::Done))
+        })
+    }
+}
+
+impl Pages<'_> {
     /// Hands a page to the writer; false if it has no place for one.
-    fn show(&mut self, engine: &mut Engine, writer: &Writer, names: &dyn Names) -> bool {
-        let Some(place) = writer.place_now() else {
+    fn show(&mut self, snapshot: &Snapshot) -> bool {
+        let Some(place) = self.writer.place_now() else {
             return false;
         };
-        let page = self.render(&engine.snapshot(), engine.clock(), names);
-        place.send(page.into_bytes());
+        place.send(self.page.render(snapshot).into_bytes());
         true
     }
+}
 
-    fn render(&mut self, snapshot: &Snapshot, clock: Clock, names: &dyn Names) -> String {
+impl Page<'_> {
+    fn render(&mut self, snapshot: &Snapshot) -> String {
         let lines = self.output.size().map(|(_, lines)| lines);
         let interfaces = snapshot.interfaces.len();
         let fitting = |lines: usize| lines.saturating_sub(LINES_AROUND + interfaces).max(1);
         self.view.rows = self
             .rows
             .or_else(|| (!self.output.json).then(|| lines.map_or(ROWS, fitting)));
-        let table = Table::build(snapshot, &self.view, names);
+        let table = Table::build(snapshot, &self.view, self.names);
         if self.output.json {
-            let mut line = top_line(&table, snapshot, clock);
+            let mut line = top_line(&table, snapshot, self.clock);
             line.push('\n');
             return line;
         }
         let text = render_top(&table, snapshot, &self.host, self.output.screen());
-        let is_first = std::mem::replace(&mut self.first, false);
+        let is_first = mem::replace(&mut self.is_first, false);
         match (self.output.is_terminal, is_first) {
             (true, _) => format!("{CLEAR}{text}"),
             (false, true) => text,

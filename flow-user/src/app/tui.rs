@@ -11,11 +11,12 @@ mod work;
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
+    ops::ControlFlow,
     path::Path,
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant as Moment},
 };
 
 use crossterm::event::EventStream;
@@ -30,26 +31,29 @@ use nix::{
     unistd::{Pid, SysconfVar, sysconf},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal as listen},
-    time::{self, MissedTickBehavior, interval_at, timeout},
+    signal::unix::{self, SignalKind, signal as listen},
+    time::{error::Elapsed, timeout},
 };
 
 use self::work::Work;
 use super::{
     End, Ending, Failure, config,
+    consumer::{Consumer, Interest, Proceed, Ready},
     engine::{Engine, Plan},
     output,
     reader::Reader,
+    run::Run,
     writer::Writer,
 };
 use crate::{
     config::{Config, Loaded, Place, keep_columns},
     enrich::users::UserResolver,
-    event::Bytes,
+    event::{Bytes, Instant},
     faults,
+    model::change::TimedChange,
     query::human,
     sink::export::Format,
-    source::kernel,
+    source::{Pace, boottime},
     tui::{
         self, Effect, Event, OwnUse, Settings, State, Theme, World,
         terminal::{self, Screen},
@@ -97,13 +101,19 @@ pub async fn run(
         preferences.theme = Some(Theme::Mono);
     }
     let mut ending = Ending::listen()?;
-    let mut engine = Engine::start(plan.kernel, history_ttl)?;
+    let pace = Pace {
+        interval,
+        at_once: false,
+        as_recorded: true,
+    };
+    let run = Run::open(&plan, pace, history_ttl, CHANGES)?;
+    let origin = run.origin();
     let settings = Settings {
         preferences,
         filter: asked.filter,
         interfaces: asked.interfaces,
-        host: plan.host,
-        clock: engine.clock(),
+        host: origin.host.clone(),
+        clock: origin.clock,
         zone: TimeZone::system(),
     };
     let kept = Kept {
@@ -111,11 +121,19 @@ pub async fn run(
         mouse,
         problems,
     };
-    let end = show(settings, kept, &mut engine, &mut ending, interval, names).await;
-    // Also after a failure: nothing stays in the kernel.
-    engine.stop();
-    end
+    let mut view = View::start(settings, kept, names)?;
+    let (end, _) = run.serve(&mut view, &mut ending, None).await;
+    let written = view.give_back().await;
+    match written {
+        Ok(Err(error)) if end.is_ok() => Err(Failure::Output(error)),
+        _ => end,
+    }
 }
+
+const CHANGES: Interest = Interest {
+    events: false,
+    changes: true,
+};
 
 /// What of the configuration is not the screen's own.
 struct Kept {
@@ -134,121 +152,149 @@ fn problems(loaded: &Loaded) -> Option<String> {
     })
 }
 
-/// Shows the screen until something ends it, and gives the terminal back.
-async fn show(
-    settings: Settings,
-    kept: Kept,
-    engine: &mut Engine,
-    ending: &mut Ending,
-    period: Duration,
-    names: Arc<UserResolver>,
-) -> Result<End, Failure> {
-    let state = State::new(settings, names.clone(), terminal::size())?;
-    let screen = Screen::take(kept.mouse).map_err(Failure::Screen)?;
-    let mut shown = Shown {
-        state,
-        screen,
-        place: kept.place,
-        meter: Meter::start(),
-        work: Work::new(),
-        names,
-        ended: false,
-    };
-    if let Some(problems) = kept.problems {
-        shown.take(Event::Told(problems))?;
-    }
-    let writer = Writer::to(Reader::of_stdout(), |page| {
-        terminal::write(|| output::write(page))
-    });
-    let end = shown.follow(engine, &writer, ending, period).await;
-    // What is half written would stand in the shell's way.
-    let written = timeout(terminal::LAST_PAGE, writer.finish()).await;
-    let Shown { screen, work, .. } = shown;
-    drop(screen);
-    // A half-written file would stay behind. What hangs is left to itself.
-    let _ = timeout(LAST_WORK, work.finish()).await;
-    match written {
-        Ok(Err(failure)) if end.is_ok() => Err(failure),
-        _ => end,
-    }
+/// The view, and the thread that writes what it draws.
+struct View {
+    shown: Shown,
+    writer: Writer,
 }
 
 /// The screen and what is around it.
 struct Shown {
     state: State,
     screen: Screen,
+    input: EventStream,
+    /// Flow was stopped, and goes on.
+    resumed: unix::Signal,
     /// Where the configuration is.
     place: Option<Place>,
     meter: Meter,
     work: Work,
     names: Arc<UserResolver>,
+    /// What changed since the last tick.
+    changes: Vec<TimedChange>,
+    /// Something is to be drawn.
+    is_due: bool,
     /// The user wants to end.
     ended: bool,
 }
 
-impl Shown {
-    async fn follow(
-        &mut self,
-        engine: &mut Engine,
-        writer: &Writer,
-        ending: &mut Ending,
-        period: Duration,
-    ) -> Result<End, Failure> {
-        let mut input = EventStream::new();
-        let mut resumed =
-            listen(SignalKind::from_raw(Signal::SIGCONT as i32)).map_err(Failure::Runtime)?;
-        let mut ticks = interval_at(time::Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // At once: what there was before. Rates come with the first tick.
-        self.look(engine)?;
-        let mut waits = true;
-        let hung_up = writer.closed();
-        tokio::pin!(hung_up);
-        while !self.ended {
-            waits |= self.state.take_changed();
-            tokio::select! {
-                biased;
-                end = ending.wait() => return Ok(end),
-                heard = next(&mut input) => match heard {
-                    Some(Ok(event)) => self.hear(event)?,
-                    // The terminal is gone.
-                    Some(Err(_)) | None => return Ok(End::HungUp),
-                },
-                () = &mut hung_up => return Ok(End::HungUp),
-                _ = resumed.recv() => {
-                    // Whoever stopped Flow may have left the terminal in any state.
-                    self.screen.resume().map_err(Failure::Output)?;
-                    let (columns, rows) = terminal::size();
-                    self.take(Event::Resize(columns, rows))?;
-                    self.take(Event::Redraw)?;
-                }
-                _ = ticks.tick() => {
-                    engine.tick();
-                    self.look(engine)?;
-                }
-                told = self.work.told() => self.take(Event::Told(told))?,
-                () = self.names.changed() => self.take(Event::NamesChanged)?,
-                place = writer.place(), if waits => match place {
-                    Some(place) => {
-                        let page = self.screen.draw(&self.state).map_err(Failure::Output)?;
-                        place.send(page);
-                        waits = false;
-                    }
-                    None => return Ok(End::HungUp),
-                },
-                heard = engine.next() => heard?,
-            }
-        }
-        Ok(End::Done)
+impl Consumer for View {
+    fn interest(&self) -> Interest {
+        CHANGES
     }
 
-    fn look(&mut self, engine: &mut Engine) -> Result<(), Failure> {
-        let own = self.meter.take();
-        self.take(Event::Snapshot {
-            changes: engine.changes(),
+    fn changes(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
+        self.shown.changes.extend_from_slice(changes);
+        Ok(())
+    }
+
+    /// Before the first tick it shows what there was. Rates come with that.
+    fn state(&mut self, engine: &mut Engine, _: Option<Instant>) -> Result<Proceed, Failure> {
+        let shown = &mut self.shown;
+        let event = Event::Snapshot {
+            changes: mem::take(&mut shown.changes),
             snapshot: engine.snapshot(),
-            own,
-        })
+            own: shown.meter.take(),
+        };
+        shown.take(event)?;
+        Ok(shown.proceed())
+    }
+
+    fn ready(&mut self) -> Ready<'_> {
+        Box::pin(self.deal())
+    }
+
+    fn outlives_source(&self) -> bool {
+        true
+    }
+
+    fn notice(&mut self, message: &str) {
+        if let Err(failure) = self.shown.take(Event::Told(message.to_owned())) {
+            log::error!("{failure}");
+        }
+    }
+}
+
+impl View {
+    /// Takes the terminal.
+    fn start(settings: Settings, kept: Kept, names: Arc<UserResolver>) -> Result<Self, Failure> {
+        let state = State::new(settings, names.clone(), terminal::size())?;
+        let screen = Screen::take(kept.mouse).map_err(Failure::Screen)?;
+        let continued = SignalKind::from_raw(Signal::SIGCONT as i32);
+        let mut shown = Shown {
+            state,
+            screen,
+            input: EventStream::new(),
+            resumed: listen(continued).map_err(Failure::Runtime)?,
+            place: kept.place,
+            meter: Meter::start(),
+            work: Work::new(),
+            names,
+            changes: Vec::new(),
+            is_due: true,
+            ended: false,
+        };
+        if let Some(problems) = kept.problems {
+            shown.take(Event::Told(problems))?;
+        }
+        let writer = Writer::to(Reader::of_stdout(), |page| {
+            terminal::write(|| output::write(page))
+        });
+        Ok(Self { shown, writer })
+    }
+
+    /// Gives the terminal back. Returns whether everything was written, if that was soon.
+    async fn give_back(self) -> Result<io::Result<()>, Elapsed> {
+        let Self { shown, writer } = self;
+        // What is half written would stand in the shell's way.
+        let written = timeout(terminal::LAST_PAGE, writer.finish()).await;
+        drop(shown.screen);
+        // A half-written file would stay behind. What hangs is left to itself.
+        let _ = timeout(LAST_WORK, shown.work.finish()).await;
+        written
+    }
+
+    /// Deals with one thing that happened to the terminal, or with what was begun.
+    async fn deal(&mut self) -> Result<Proceed, Failure> {
+        let Self { shown, writer } = self;
+        shown.is_due |= shown.state.take_changed();
+        tokio::select! {
+            biased;
+            heard = next(&mut shown.input) => match heard {
+                Some(Ok(event)) => shown.hear(event)?,
+                // The terminal is gone.
+                Some(Err(_)) | None => return Ok(ControlFlow::Break(End::HungUp)),
+            },
+            () = writer.closed() => return Ok(ControlFlow::Break(End::HungUp)),
+            _ = shown.resumed.recv() => {
+                // Whoever stopped Flow may have left the terminal in any state.
+                shown.screen.resume().map_err(Failure::Output)?;
+                let (columns, rows) = terminal::size();
+                shown.take(Event::Resize(columns, rows))?;
+                shown.take(Event::Redraw)?;
+            }
+            told = shown.work.told() => shown.take(Event::Told(told))?,
+            () = shown.names.changed() => shown.take(Event::NamesChanged)?,
+            place = writer.place(), if shown.is_due => match place {
+                Some(place) => {
+                    let page = shown.screen.draw(&shown.state).map_err(Failure::Output)?;
+                    place.send(page);
+                    shown.is_due = false;
+                }
+                None => return Ok(ControlFlow::Break(End::HungUp)),
+            },
+        }
+        Ok(shown.proceed())
+    }
+}
+
+impl Shown {
+    fn proceed(&self) -> Proceed {
+        if self.ended {
+            ControlFlow::Break(End::Done)
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn hear(&mut self, event: crossterm::event::Event) -> Result<(), Failure> {
@@ -258,7 +304,7 @@ impl Shown {
         }
         faults::panic_in("main");
         match terminal::input(event) {
-            Some(input) => self.take(Event::Input(input, kernel::now())),
+            Some(input) => self.take(Event::Input(input, boottime::now())),
             None => Ok(()),
         }
     }
@@ -336,7 +382,7 @@ async fn next(input: &mut EventStream) -> Option<io::Result<crossterm::event::Ev
 
 /// Measures what Flow itself takes.
 struct Meter {
-    at: Instant,
+    at: Moment,
     cpu: Duration,
     page_bytes: u64,
 }
@@ -345,7 +391,7 @@ impl Meter {
     fn start() -> Self {
         let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
         Self {
-            at: Instant::now(),
+            at: Moment::now(),
             cpu: cpu_time(),
             page_bytes: page
                 .and_then(|bytes| u64::try_from(bytes).ok())
@@ -355,9 +401,9 @@ impl Meter {
 
     /// Since it was last asked.
     fn take(&mut self) -> OwnUse {
-        let (now, cpu) = (Instant::now(), cpu_time());
-        let over = now.duration_since(std::mem::replace(&mut self.at, now));
-        let used = cpu.saturating_sub(std::mem::replace(&mut self.cpu, cpu));
+        let (now, cpu) = (Moment::now(), cpu_time());
+        let over = now.duration_since(mem::replace(&mut self.at, now));
+        let used = cpu.saturating_sub(mem::replace(&mut self.cpu, cpu));
         // Its second number is the resident memory in pages.
         let pages = std::fs::read_to_string("/proc/self/statm")
             .ok()

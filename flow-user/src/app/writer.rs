@@ -1,4 +1,4 @@
-//! The thread that writes to standard output, so that a slow reader never keeps the engine from
+//! A thread that writes to standard output or a file, so that a slow reader never keeps the engine from
 //! listening, nor a signal from being obeyed.
 
 use std::{
@@ -96,7 +96,7 @@ impl Writer {
     ///
     /// # Panics
     /// The thread did: its panic goes on here.
-    pub async fn finish(self) -> Result<(), Failure> {
+    pub async fn finish(self) -> io::Result<()> {
         let Self {
             chunks,
             ended,
@@ -109,11 +109,19 @@ impl Writer {
             // The wait for a remote that no longer reads would never end.
             () = reader.gone() => return Ok(()),
         };
-        let written = match ended {
-            Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(_) => Err(io::Error::other("the writer is gone")),
-        };
-        written.map_err(Failure::Output)
+        result(ended)
+    }
+
+    /// Waits until the thread has ended, and returns why.
+    ///
+    /// # Panics
+    /// The thread did: its panic goes on here.
+    pub async fn error(&mut self) -> io::Error {
+        let ended = (&mut self.ended).await;
+        let result = result(ended);
+        result
+            .err()
+            .unwrap_or_else(|| io::Error::other("nobody reads"))
     }
 
     /// As [`Self::finish`], for a command that ends with `end`; told to end once more, it does not
@@ -131,9 +139,19 @@ impl Writer {
         end: End,
     ) -> Result<End, Failure> {
         tokio::select! {
-            result = self.finish() => result.map(|()| end),
+            result = self.finish() => result.map(|()| end).map_err(Failure::Output),
             end = told => Ok(end),
         }
+    }
+}
+
+/// What the thread ended with.
+fn result(
+    ended: Result<thread::Result<io::Result<()>>, oneshot::error::RecvError>,
+) -> io::Result<()> {
+    match ended {
+        Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
+        Err(_) => Err(io::Error::other("the writer is gone")),
     }
 }
 
@@ -189,7 +207,8 @@ mod tests {
         let writer = Writer::to(Reader::none(), |_| Err(io::ErrorKind::StorageFull.into()));
         writer.send(vec![1]).await;
         writer.closed().await;
-        assert!(matches!(writer.finish().await, Err(Failure::Output(_))));
+        let error = writer.finish().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
     #[tokio::test]

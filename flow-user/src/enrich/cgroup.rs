@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Enricher;
 use crate::{
     event::{CgroupId, Event, EventSink, Instant as Time},
     source::cgroups::{CgroupLayout, open_by_id, path_of},
@@ -49,17 +50,9 @@ pub struct CgroupPaths<L = Tree> {
     unknown: HashSet<CgroupId>,
 }
 
-impl<L: LookUp> CgroupPaths<L> {
-    pub fn of(tree: L) -> Self {
-        Self {
-            tree,
-            known: HashSet::new(),
-            unknown: HashSet::new(),
-        }
-    }
-
-    /// Looks at an event. A cgroup that is new is looked up at once: later it may be gone.
-    pub fn observe(&mut self, time: Time, event: &Event, out: &mut impl EventSink) {
+impl<L: LookUp> Enricher for CgroupPaths<L> {
+    /// A cgroup that is new is looked up at once: later it may be gone.
+    fn observe(&mut self, time: Time, event: &Event, out: &mut dyn EventSink) {
         let cgroup = match event {
             Event::App(fact) => fact.cgroup,
             Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
@@ -76,13 +69,23 @@ impl<L: LookUp> CgroupPaths<L> {
     }
 
     /// Looks up again what could not be said before.
-    pub fn tick(&mut self, time: Time, out: &mut impl EventSink) {
+    fn retry(&mut self, time: Time, out: &mut dyn EventSink) {
         for id in mem::take(&mut self.unknown) {
             self.resolve(id, time, out);
         }
     }
+}
 
-    fn resolve(&mut self, id: CgroupId, time: Time, out: &mut impl EventSink) {
+impl<L: LookUp> CgroupPaths<L> {
+    pub fn of(tree: L) -> Self {
+        Self {
+            tree,
+            known: HashSet::new(),
+            unknown: HashSet::new(),
+        }
+    }
+
+    fn resolve(&mut self, id: CgroupId, time: Time, out: &mut dyn EventSink) {
         let found = self.tree.look_up(id);
         let ids = match found {
             Found::Unknown => &mut self.unknown,
@@ -252,9 +255,9 @@ mod tests {
         paths.observe(Time(1), &seen_in(5), &mut out);
         // Once at a time.
         paths.observe(Time(2), &seen_in(5), &mut out);
-        paths.tick(Time(3), &mut out);
+        paths.retry(Time(3), &mut out);
         assert_eq!(out, []);
-        paths.tick(Time(4), &mut out);
+        paths.retry(Time(4), &mut out);
         let event = Event::Cgroup {
             id: CgroupId(5),
             path: "/a".into(),
@@ -265,7 +268,7 @@ mod tests {
         }];
         assert_eq!(out, expected);
         // No more.
-        paths.tick(Time(5), &mut out);
+        paths.retry(Time(5), &mut out);
         paths.observe(Time(6), &seen_in(5), &mut out);
         assert_eq!(out, expected);
     }
@@ -276,7 +279,7 @@ mod tests {
         let mut out = Vec::new();
         for time in 1..4 {
             paths.observe(Time(time), &seen_in(5), &mut out);
-            paths.tick(Time(time), &mut out);
+            paths.retry(Time(time), &mut out);
         }
         assert_eq!(out, []);
     }

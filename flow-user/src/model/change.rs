@@ -39,16 +39,39 @@ pub struct TimedChange {
     pub change: Change,
 }
 
-/// The changes since they were last drained, in the order they were told.
-#[derive(Debug, Default)]
-pub(super) struct Changes(Vec<TimedChange>);
+/// The changes since they were last drained, in the order they were emitted.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Absent where nobody wants them.
+    wanted: Option<Vec<TimedChange>>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self {
+            wanted: Some(Vec::new()),
+        }
+    }
+}
 
 impl Changes {
-    pub(super) fn tell(&mut self, time: Instant, change: Change) {
-        self.0.push(TimedChange { time, change });
+    /// Says whether anybody wants them.
+    pub(super) fn want(&mut self, are_wanted: bool) {
+        self.wanted = are_wanted.then(|| self.drain());
+    }
+
+    /// Whether anybody does: else there is no need to draw rows for them.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    pub(super) fn emit(&mut self, time: Instant, change: Change) {
+        if let Some(changes) = &mut self.wanted {
+            changes.push(TimedChange { time, change });
+        }
     }
 
     pub(super) fn drain(&mut self) -> Vec<TimedChange> {
-        std::mem::take(&mut self.0)
+        self.wanted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

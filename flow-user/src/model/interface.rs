@@ -187,7 +187,7 @@ impl InterfaceTable {
     pub(super) fn tell(&mut self, time: Instant, changes: &mut Changes) {
         for entry in self.entries.values_mut() {
             if std::mem::take(&mut entry.changed) {
-                changes.tell(time, Change::Ledger(entry.row.clone()));
+                changes.emit(time, Change::Ledger(entry.row.clone()));
             }
         }
     }

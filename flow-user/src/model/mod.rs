@@ -48,6 +48,8 @@ pub struct Config {
     /// The network namespace of the host, whose interfaces events tell of. Flows of other
     /// namespaces have no interface name; without this, none has.
     pub host_netns: Option<Netns>,
+    /// Whether anybody wants [`Model::changes`].
+    pub changes: bool,
 }
 
 impl Default for Config {
@@ -55,6 +57,7 @@ impl Default for Config {
         Self {
             history: Duration::from_secs(60),
             host_netns: None,
+            changes: true,
         }
     }
 }
@@ -102,10 +105,16 @@ struct Lost {
 pub struct Keyframe(Model);
 
 impl Keyframe {
+    /// When the state was this.
+    pub fn time(&self) -> Instant {
+        self.0.now
+    }
+
     /// The model that goes on from here.
     pub fn resume(self, config: Config) -> Model {
         let Self(mut model) = self;
         let history = config.history;
+        model.changes.want(config.changes);
         model.config = config;
         model.processes.resume(history);
         model.flows.resume(history, &mut model.processes);
@@ -124,6 +133,8 @@ impl EventSink for Model {
 impl Model {
     /// A model that begins now.
     pub fn new(config: Config, now: Instant) -> Self {
+        let mut changes = Changes::default();
+        changes.want(config.changes);
         Self {
             started: now,
             now,
@@ -135,7 +146,7 @@ impl Model {
             coverage: Arc::new([]),
             meter: Meter::default(),
             rate: Rate::default(),
-            changes: Changes::default(),
+            changes,
             generation: 0,
             current: None,
             config,
@@ -164,7 +175,7 @@ impl Model {
             Event::ProcessSeen(fact) => processes.seen(fact, time),
             Event::ProcessExec(fact) => {
                 if let Some(process) = processes.exec(fact, time) {
-                    changes.tell(time, Change::ProcessExec(process));
+                    changes.emit(time, Change::ProcessExec(process));
                 }
             }
             Event::ProcessFork(fact) => processes.fork(fact, time),
@@ -172,13 +183,13 @@ impl Model {
             Event::ProcessExit { id, status } => {
                 if let Some(process) = processes.exit(id, time) {
                     let status = Some(status);
-                    changes.tell(time, Change::ProcessExit { process, status });
+                    changes.emit(time, Change::ProcessExit { process, status });
                 }
             }
             Event::ProcessesListed(facts) => {
                 for process in processes.listed(facts, time) {
                     let status = None;
-                    changes.tell(time, Change::ProcessExit { process, status });
+                    changes.emit(time, Change::ProcessExit { process, status });
                 }
             }
             Event::Socket(fact) => {
@@ -256,8 +267,8 @@ impl Model {
         self.processes.living()
     }
 
-    /// What changed since this was last called, in order. They are kept until then: whoever has no
-    /// use for them calls this too.
+    /// What changed since this was last called, in order; nothing where nobody wants it. Changes are
+    /// kept until then.
     pub fn changes(&mut self) -> Vec<TimedChange> {
         self.changes.drain()
     }
@@ -312,7 +323,7 @@ impl Model {
         for (cause, lost) in Loss::ALL.into_iter().zip(&mut self.losses) {
             let count = lost.count;
             if count > std::mem::replace(&mut lost.told, count) {
-                self.changes.tell(now, Change::Lost { cause, count });
+                self.changes.emit(now, Change::Lost { cause, count });
             }
         }
     }
@@ -329,7 +340,7 @@ impl Model {
         if *all != *self.coverage {
             self.coverage = all.into();
             let change = Change::Status(self.coverage.clone());
-            self.changes.tell(time, change);
+            self.changes.emit(time, change);
         }
     }
 }

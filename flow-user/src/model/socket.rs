@@ -542,7 +542,7 @@ impl Socket {
             let closed = Some((scene.time, CloseReason::Closed));
             if let Some(flow) = self.draw(at, process, closed) {
                 let change = Change::FlowClosed(Arc::new(flow));
-                scene.changes.tell(scene.time, change);
+                scene.changes.emit(scene.time, change);
             }
             self.rows.at_mut(at).told = Told::Nothing;
         }

@@ -433,7 +433,7 @@ mod tests {
         };
         let config = Config {
             history: Duration::ZERO,
-            host_netns: None,
+            ..Config::default()
         };
         let mut model = Model::new(config, Instant(0));
         let mut moved = HashMap::<_, AppTotals>::new();

@@ -118,8 +118,10 @@ impl Socket {
         match row.told {
             Told::Nothing => self.tell_open(at, scene),
             Told::Opened => {
-                if let Some(flow) = self.current(at, scene.processes) {
-                    scene.changes.tell(scene.time, Change::FlowUpdated(flow));
+                if scene.changes.are_wanted()
+                    && let Some(flow) = self.current(at, scene.processes)
+                {
+                    scene.changes.emit(scene.time, Change::FlowUpdated(flow));
                 }
             }
             Told::Closed => {}
@@ -172,14 +174,16 @@ impl Socket {
         let row = self.rows.at_mut(at);
         row.told = Told::Opened;
         row.changed = false;
-        let flow = if self.closed.is_none() {
+        let flow = if !scene.changes.are_wanted() {
+            None
+        } else if self.closed.is_none() {
             self.current(at, scene.processes)
         } else {
             let process = self.rows.key(at).0.and_then(|id| scene.processes.face(id));
             self.draw(at, process, None).map(Arc::new)
         };
         if let Some(flow) = flow {
-            scene.changes.tell(scene.time, Change::FlowOpened(flow));
+            scene.changes.emit(scene.time, Change::FlowOpened(flow));
         }
         if self.closed.is_some() {
             self.tell_close(at, scene);
@@ -190,8 +194,10 @@ impl Socket {
         let row = self.rows.at_mut(at);
         row.told = Told::Closed;
         row.changed = false;
-        if let Some(flow) = self.current(at, scene.processes) {
-            scene.changes.tell(scene.time, Change::FlowClosed(flow));
+        if scene.changes.are_wanted()
+            && let Some(flow) = self.current(at, scene.processes)
+        {
+            scene.changes.emit(scene.time, Change::FlowClosed(flow));
         }
     }
 }

@@ -99,6 +99,7 @@ fn config(history: u64) -> Config {
     Config {
         history: Duration::from_secs(history),
         host_netns: Some(HOST),
+        changes: true,
     }
 }
 

@@ -49,9 +49,9 @@ use self::{
     sizes::Sizes,
     tracker::{Counters as _, Lost, Tracker, UnmappedSockets},
 };
-use super::{netlink::Netlink, proc::Proc, seed, sock_diag};
+use super::{Origin, Source, SourceError, Step, netlink::Netlink, proc::Proc, seed, sock_diag};
 use crate::event::{
-    Backlog, Coverage, Event, EventSink, Instant, Netns, ProcessFact, ProcessId, SocketCookie,
+    Backlog, Coverage, Event, EventSink, Instant, ProcessFact, ProcessId, SocketCookie,
 };
 
 pub use self::{
@@ -97,40 +97,71 @@ pub struct Kernel {
     coverage: Vec<Coverage>,
     listeners: Listeners,
     beginning: Option<start::Beginning>,
+    ticks: time::Interval,
+    origin: Origin,
 }
 
-impl Kernel {
-    /// How each capability is provided.
-    pub fn coverage(&self) -> &[Coverage] {
-        &self.coverage
+impl Source for Kernel {
+    fn origin(&self) -> &Origin {
+        &self.origin
     }
 
-    /// Waits for something to happen; its events go to `out`. Nothing is lost when the future is
-    /// dropped.
-    ///
-    /// # Errors
-    /// The kernel can't be waited for.
-    pub async fn next(&mut self, out: &mut impl EventSink) -> io::Result<()> {
+    fn begin(&mut self, out: &mut impl EventSink) {
+        self.emit_existing(out);
+    }
+
+    async fn next(&mut self, out: &mut impl EventSink) -> Result<Step, SourceError> {
         let chores = self.next_chores();
         let rested = async {
             time::sleep_until(self.rest_until).await;
             self.ring.readable_mut().await
         };
         tokio::select! {
+            biased;
+            _ = self.ticks.tick() => {
+                self.tick(out);
+                return Ok(Step::Tick(now()));
+            }
             ready = rested => {
-                let mut ready = ready?;
+                let mut ready = ready.map_err(SourceError::Kernel)?;
                 let ring = ready.get_inner_mut();
                 if take_records(ring, BATCH, &mut self.tracker, &mut self.maps, out) {
                     ready.clear_ready();
                     self.rest_until = time::Instant::now() + REST;
                 }
             }
-            task = self.frames.next() => self.follow_interfaces(task?, out),
+            task = self.frames.next() => {
+                let task = task.map_err(SourceError::Kernel)?;
+                self.follow_interfaces(task, out);
+            }
             () = time::sleep_until(chores) => self.chores(out),
         }
-        Ok(())
+        Ok(Step::Events)
     }
 
+    /// Reports first, and then detaches: programs go one after the other, and of what moves meanwhile
+    /// some see more than others.
+    fn stop(mut self, out: &mut impl EventSink) -> Instant {
+        self.next_epoch();
+        self.drain(out);
+        let time = now();
+        let unmapped = self.unmapped(self.maps.lost().sockets);
+        let listing = self.list_processes();
+        self.tracker
+            .finish(self.epoch, &unmapped, time, &mut self.maps, out);
+        self.compare(listing, out);
+        for event in self.frames.read_last() {
+            out.event(time, event);
+        }
+        self.recursions = programs::recursions(&self.ebpf);
+        self.losses(time, out);
+        self.frames.detach();
+        programs::detach(&mut self.ebpf);
+        now()
+    }
+}
+
+impl Kernel {
     /// When there is something to do that no record asks for.
     fn next_chores(&self) -> time::Instant {
         match self.tracker.next_due(now()) {
@@ -248,8 +279,8 @@ impl Kernel {
         );
     }
 
-    /// Brings every number up to this moment. To be called once in each interval.
-    pub fn tick(&mut self, out: &mut impl EventSink) {
+    /// Brings every number up to this moment.
+    fn tick(&mut self, out: &mut impl EventSink) {
         self.next_epoch();
         self.drain(out);
         let time = now();
@@ -282,26 +313,6 @@ impl Kernel {
             }
             out.event(now, Event::Lost { cause, count });
         }
-    }
-
-    /// Tells the last totals of everything, and detaches. In this order: programs go one after the
-    /// other, and of what moves meanwhile some see more than others.
-    pub fn stop(mut self, out: &mut impl EventSink) {
-        self.next_epoch();
-        self.drain(out);
-        let time = now();
-        let unmapped = self.unmapped(self.maps.lost().sockets);
-        let listing = self.list_processes();
-        self.tracker
-            .finish(self.epoch, &unmapped, time, &mut self.maps, out);
-        self.compare(listing, out);
-        for event in self.frames.read_last() {
-            out.event(time, event);
-        }
-        self.recursions = programs::recursions(&self.ebpf);
-        self.losses(time, out);
-        self.frames.detach();
-        programs::detach(&mut self.ebpf);
     }
 }
 
@@ -369,12 +380,4 @@ fn take_records(
         }
     }
     false
-}
-
-/// The network namespace whose interfaces are followed.
-///
-/// # Errors
-/// `/proc` can't be read.
-pub fn host_netns() -> io::Result<Netns> {
-    loader::host_netns().map(Netns)
 }

@@ -1,15 +1,16 @@
 //! Starting: what is loaded and attached, and what was there before.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
 };
 use foldhash::HashSet;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time,
+    time::{self, Interval, MissedTickBehavior},
 };
 
 use super::{
@@ -29,8 +30,9 @@ use super::{
     tracker::{Counters as _, Lost, Tracker},
 };
 use crate::{
-    event::{Event, EventSink, Instant, Netns, Protocol, SocketFact, State},
+    event::{Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact, State},
     source::{
+        Origin, Pace,
         interfaces::Interfaces,
         proc::Proc,
         seed::{self, Seed, SeedSocket},
@@ -114,11 +116,12 @@ pub(super) struct Beginning {
 }
 
 impl Kernel {
-    /// Loads and attaches. [`Self::begin`] reports what was there before.
+    /// Loads and attaches. [`Source::begin`](crate::source::Source::begin) reports what was there before.
     ///
     /// # Errors
     /// The kernel refuses something that there is no substitute for.
-    pub fn start(options: Options) -> Result<Self, StartError> {
+    pub fn start(options: Options, pace: Pace) -> Result<Self, StartError> {
+        let clock = clock();
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         check_interfaces(options.interfaces.as_deref())?;
         let report = probe::probe_with(options.backend, Ok(&btf));
@@ -184,13 +187,21 @@ impl Kernel {
                 listing,
                 gives_cookies: report.gives_cookies(),
             }),
+            ticks: ticks(pace),
+            origin: Origin {
+                host: host(),
+                clock,
+                netns: loader::host_netns().ok().map(Netns),
+                started: now(),
+                is_live: true,
+            },
         };
         kernel.frames.begin();
         Ok(kernel)
     }
 
     /// Reports what there is: how it is seen, the interfaces, the processes, the sockets. To be called once.
-    pub fn begin(&mut self, out: &mut impl EventSink) {
+    pub(super) fn emit_existing(&mut self, out: &mut impl EventSink) {
         let Some(beginning) = self.beginning.take() else {
             return;
         };
@@ -293,6 +304,37 @@ fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError>
     // SAFETY: the ring buffer owns its one descriptor, and keeps it until it is dropped.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| StartError::Ring(error.into()))
+}
+
+/// The wall clock's time at boot, as of now: later steps of the clock do not tear a stream apart.
+fn clock() -> Clock {
+    let since_boot = i64::try_from(now().0).unwrap_or(i64::MAX);
+    let boot = Timestamp::now().checked_sub(SignedDuration::from_nanos(since_boot));
+    Clock {
+        boot: boot.unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn host() -> Host {
+    let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+    nix::sys::utsname::uname().map_or_else(
+        |_| Host::default(),
+        |name| Host {
+            name: text(name.nodename()),
+            kernel: text(name.release()),
+        },
+    )
+}
+
+fn ticks(pace: Pace) -> Interval {
+    let wait = if pace.at_once {
+        Duration::ZERO
+    } else {
+        pace.interval
+    };
+    let mut ticks = time::interval_at(time::Instant::now() + wait, pace.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Before anything is attached: the interfaces asked for are there.

@@ -1,12 +1,13 @@
 //! Time since boot -> time of day.
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
 
-use crate::event::Instant;
+use super::Instant;
 
 /// When the machine booted, by the wall clock. One value serves a whole stream, so that the same
 /// moment is always written the same way, even while the wall clock is being set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     pub boot: Timestamp,
 }

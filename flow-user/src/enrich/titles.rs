@@ -12,15 +12,17 @@
 //! N / 200 seconds or so, and with less than that at each tick.
 
 use std::{
-    sync::mpsc,
+    sync::mpsc::{self, Receiver, Sender},
     thread,
     time::{Duration, Instant as Moment},
 };
 
-use tokio::sync::mpsc as answers;
-
-use super::{boottime, proc::Proc};
-use crate::event::{Event, EventSink, ProcessId, Timed};
+use super::{Answered, Enricher};
+use crate::{
+    event::{Event, EventSink, ProcessId, Timed},
+    model::Model,
+    source::{boottime, proc::Proc},
+};
 
 /// One part in so many of the time may go into reading.
 const SHARE: u32 = 100;
@@ -32,8 +34,8 @@ const USUAL: Duration = Duration::from_micros(50);
 
 /// Reads names on a thread of its own.
 pub struct Titles {
-    asked: mpsc::Sender<Vec<ProcessId>>,
-    answered: answers::UnboundedReceiver<Answer>,
+    asked: Sender<Vec<ProcessId>>,
+    answers: Receiver<Answer>,
     /// Whether an answer is to come.
     busy: bool,
     /// Those to be asked for once the thread has time: before any others, and those of the last tick.
@@ -47,7 +49,7 @@ pub struct Titles {
 }
 
 /// Names that were read.
-pub struct Answer {
+struct Answer {
     names: Vec<Timed>,
     read: usize,
     took: Duration,
@@ -55,9 +57,9 @@ pub struct Answer {
 
 impl Titles {
     /// Without a thread, if none can be had: then names stay as other sources tell them.
-    pub fn start() -> Self {
+    pub fn start(answered: Answered) -> Self {
         let (asked, requests) = mpsc::channel::<Vec<ProcessId>>();
-        let (answer, answered) = answers::unbounded_channel();
+        let (answer, answers) = mpsc::channel();
         let reader = thread::Builder::new().name("titles".into()).spawn(move || {
             let proc = Proc::new();
             // Until the program ends.
@@ -65,6 +67,7 @@ impl Titles {
                 if answer.send(read(&proc, &ids)).is_err() {
                     break;
                 }
+                answered.notify();
             }
         });
         if let Err(error) = reader {
@@ -72,7 +75,7 @@ impl Titles {
         }
         Self {
             asked,
-            answered,
+            answers,
             busy: false,
             first: Vec::new(),
             due: Vec::new(),
@@ -84,15 +87,15 @@ impl Titles {
 
     /// Asks for these at once, or as soon as the thread has time. Where they are too many, the others have to wait for
     /// their turn.
-    pub fn ask(&mut self, ids: Vec<ProcessId>) {
+    fn ask(&mut self, ids: Vec<ProcessId>) {
         let taken = ids.len().min(self.spare);
         self.spare -= taken;
         self.first.extend(ids.into_iter().take(taken));
         self.send();
     }
 
-    /// A tick: asks for those whose turn it is, of those that moved bytes and of the others, each in order.
-    pub fn tick(&mut self, [moving, still]: [Vec<ProcessId>; 2]) {
+    /// Asks for those whose turn it is, of those that moved bytes and of the others, each in order.
+    fn take_turns(&mut self, [moving, still]: [Vec<ProcessId>; 2]) {
         let elapsed = self.ticked.elapsed();
         self.ticked = Moment::now();
         // Those of an earlier tick whose turn did not come have it again after a while.
@@ -110,30 +113,26 @@ impl Titles {
         ids.append(&mut self.due);
         self.busy = self.asked.send(ids).is_ok();
     }
+}
 
-    /// Waits for an answer; forever while nothing is asked for. Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Answer {
-        match self.answered.recv().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
+impl Enricher for Titles {
+    fn answers(&mut self, out: &mut dyn EventSink) {
+        while let Ok(answer) = self.answers.try_recv() {
+            for Timed { time, event } in answer.names {
+                out.event(time, event);
+            }
+            self.turn.took(answer.read, answer.took);
+            self.busy = false;
+            self.send();
         }
     }
 
-    /// Takes the names that are there already.
-    pub fn ready(&mut self, out: &mut impl EventSink) {
-        while let Ok(answer) = self.answered.try_recv() {
-            self.take(answer, out);
-        }
+    fn follow(&mut self, model: &mut Model) {
+        self.ask(model.untitled());
     }
 
-    /// Takes the names of an answer.
-    pub fn take(&mut self, answer: Answer, out: &mut impl EventSink) {
-        for Timed { time, event } in answer.names {
-            out.event(time, event);
-        }
-        self.turn.took(answer.read, answer.took);
-        self.busy = false;
-        self.send();
+    fn tick(&mut self, model: &Model) {
+        self.take_turns(model.living());
     }
 }
 
@@ -259,14 +258,15 @@ mod tests {
 
     #[tokio::test]
     async fn names_come_from_the_thread() {
-        let mut titles = Titles::start();
+        let answered = Answered::default();
+        let mut titles = Titles::start(answered.clone());
         let own = Proc::new().id(std::process::id()).expect("this process");
         titles.ask(vec![own, ProcessId { pid: 0, ..own }]);
         titles.ask(vec![own]);
         let mut out = Vec::new();
-        for _ in 0..2 {
-            let answer = titles.next().await;
-            titles.take(answer, &mut out);
+        while out.len() < 2 {
+            answered.wait().await;
+            titles.answers(&mut out);
         }
         let named =
             |timed: &Timed| matches!(&timed.event, Event::ProcessNamed { id, .. } if *id == own);
