@@ -1,4 +1,4 @@
-//! What people type.
+//! The command line: commands, options and their help.
 
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     tui::{Theme, views::ViewId},
 };
 
-/// Per-process network monitor for Linux: who is talking on this machine, to the byte.
+/// Per-process network monitor for Linux: which processes use the network, exact to the byte.
 #[derive(Debug, Parser)]
 #[command(name = "flow", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -33,8 +33,11 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-const EXIT_CODES: &str = "Without a command: the full-screen view; ? there shows its keys. `flow config` shows what can be configured.\n\n\
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 130 ended with Ctrl-C, 143 with SIGTERM.";
+const EXIT_CODES: &str = "\
+    Without a command, flow opens the full-screen view; ? shows its keys. `flow config` lists its \
+    settings.\n\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 130 ended with Ctrl-C, \
+    143 with SIGTERM.";
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -42,28 +45,28 @@ pub struct Global {
     /// Show only what matches, such as 'process curl and not port 443' (docs/filter.md)
     #[arg(long, global = true, value_name = "EXPR")]
     pub filter: Option<String>,
-    /// Show only traffic of this interface; may be repeated
+    /// Show only traffic of this interface; repeatable
     #[arg(long, global = true, value_name = "IF")]
     pub interface: Vec<String>,
-    /// Time between two looks at the counters, such as 500ms or 2s; a number alone is milliseconds [default: 1s]
+    /// Sampling interval, such as 500ms or 2s; a bare number is milliseconds [default: 1s]
     #[arg(short, long, global = true, value_parser = milliseconds)]
     pub interval: Option<Duration>,
-    /// How to count the bytes of processes; auto takes the best that works here
+    /// How to count the bytes of processes; auto uses the best that works here
     #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", value_parser = backend)]
     pub backend: BackendChoice,
-    /// Sockets, and flows of them, that can be counted at once; each takes 360 bytes of kernel memory
+    /// Maximum number of sockets, and of their flows; each takes 360 bytes of kernel memory
     #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().sockets, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::SOCKETS.start())..=i64::from(*sizes::SOCKETS.end())))]
     pub max_sockets: u32,
-    /// Processes that can be counted once the table of flows is full; each takes 130 bytes
+    /// Maximum number of processes counted once the table of flows is full; each takes 130 bytes
     #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().processes, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::PROCESSES.start())..=i64::from(*sizes::PROCESSES.end())))]
     pub max_processes: u32,
-    /// Size of the buffer in which the kernel tells what happens: a power of two, such as 4M
+    /// Size of the kernel's ring buffer for events: a power of two, such as 4M
     #[arg(long, global = true, value_name = "SIZE", default_value = "4M", value_parser = ring_size)]
     pub ring_size: u32,
     /// Write JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Show numbers instead of names of users
+    /// Show user ids instead of names
     #[arg(long, global = true)]
     pub no_resolve: bool,
     /// Write what is counted to a new file, in a format of Flow's own
@@ -83,16 +86,16 @@ pub struct Global {
     pub color: ColorChoice,
 }
 
-/// Options of the full-screen view. What is not typed is as the configuration says, see `flow config`.
+/// Options of the full-screen view. The configuration sets the defaults, see `flow config`.
 #[derive(Args, Clone, Debug)]
 pub struct Screen {
     /// View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names, events
     #[arg(long, value_name = "VIEW")]
     pub view: Option<ViewId>,
-    /// Colours: dark, light, contrast, colour-blind, mono; without colour mono
+    /// Theme: dark, light, contrast, colour-blind, mono; always mono without colour
     #[arg(long, value_name = "THEME")]
     pub theme: Option<Theme>,
-    /// How long closed flows and exited processes stay [default: 60s]
+    /// How long closed flows and exited processes stay visible [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub history_ttl: Option<Duration>,
 }
@@ -103,50 +106,50 @@ pub struct BackendChoice(pub Option<AppBackend>);
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Who uses the network now: a table, refreshed
+    /// Show who uses the network now, as a refreshed table
     Top(Top),
-    /// One line for each thing that happens
+    /// Print one line for each event
     Events(Events),
     /// Count for a while and write a report (JSON)
     Snapshot(Snapshot),
-    /// What works on this machine, and why not more
+    /// Show what works on this host, and why not more
     Doctor,
-    /// The configuration of the full-screen view (TOML): what it is, and where each part of it comes from
+    /// Show the configuration of the full-screen view (TOML), and where each setting comes from
     Config,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Top {
-    /// Print one table and end; the same as -c 1
+    /// Print one table and exit; the same as -c 1
     #[arg(long)]
     pub once: bool,
-    /// The most rows to show; in a terminal as many as fit, else 40
+    /// Maximum number of rows [default: as many as fit in a terminal, else 40]
     #[arg(short = 'n', long, value_name = "ROWS")]
     pub rows: Option<usize>,
-    /// Seconds between two tables; the default is --interval
+    /// Seconds between two tables [default: --interval]
     #[arg(short = 'd', long, value_name = "SECONDS", value_parser = seconds)]
     pub delay: Option<Duration>,
-    /// End after so many tables
+    /// Exit after this many tables
     #[arg(short = 'c', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// What a row stands for
+    /// What each row shows
     #[arg(
         long,
         default_value = "process",
         value_name = "process|flow|remote|listener|interface|user|cgroup"
     )]
     pub by: By,
-    /// Column to sort by; COLUMN:reverse for the other way round
+    /// Column to sort by; COLUMN:reverse reverses the order
     #[arg(long, value_name = "COLUMN")]
     pub sort: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Events {
-    /// End after this time, such as 30s
+    /// Exit after this time, such as 30s
     #[arg(long, value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Only events of these types, divided by commas: flow, flow.open, process.exit, ledger, ...
+    /// Print only these event types, separated by commas: flow, flow.open, process.exit, ledger, ...
     #[arg(long, value_name = "TYPES")]
     pub only: Option<EventTypes>,
 }
@@ -156,7 +159,7 @@ pub struct Snapshot {
     /// How long to count, such as 30s
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub duration: Duration,
-    /// File to write, whole or not at all; - is standard output
+    /// File to write, complete or not at all; - is standard output
     #[arg(long, short, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -209,12 +212,12 @@ impl Output {
     }
 }
 
-/// Options of the full-screen view say nothing to a command.
+/// Rejects options of the full-screen view for other commands.
 fn check_screen_options(
     command: &mut clap::Command,
     matches: &ArgMatches,
 ) -> Result<(), clap::Error> {
-    // What would be in effect with them can be asked for.
+    // `flow config` shows what would be in effect with them.
     let Some(given) = matches.subcommand_name().filter(|it| *it != "config") else {
         return Ok(());
     };
@@ -241,7 +244,7 @@ pub fn color_wanted(choice: ColorChoice, is_terminal: bool) -> bool {
 }
 
 impl Cli {
-    /// What was typed of what can be configured.
+    /// The configurable options that were given.
     pub fn overrides(&self) -> Overrides {
         Overrides {
             view: self.screen.view,
@@ -253,7 +256,7 @@ impl Cli {
 }
 
 impl Global {
-    /// The time between two looks, whatever the configuration of the full-screen view says.
+    /// The sampling interval, whatever the configuration of the full-screen view says.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(INTERVAL)
     }

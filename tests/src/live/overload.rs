@@ -271,7 +271,7 @@ pub fn stopped(world: &World) -> Result<()> {
 
 /// Connections that change their states in interrupts, while the program which tells those is at work: a qdisc with
 /// a timer hands on the packets. The kernel does not run that program again meanwhile; no byte and no connection
-/// is missing for that. (Their ends may be: see docs/architecture.md, "Lives of sockets".)
+/// is missing for that. (Their ends may be: see docs/architecture.md, "Socket lifecycle".)
 pub fn interrupts(world: &World) -> Result<()> {
     /// So often the kernel left the program out.
     const LEFT_OUT: u64 = 10;
