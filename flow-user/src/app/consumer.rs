@@ -38,6 +38,12 @@ pub trait Consumer {
     /// Nothing is lost when the future is dropped.
     fn ready(&mut self) -> Ready<'_>;
 
+    /// Whether its queue is full or nearly so. What was recorded waits for it then; what happens now does
+    /// not.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// Whether it stays when the source has ended.
     fn outlives_source(&self) -> bool {
         false

@@ -112,6 +112,10 @@ impl Consumer for Stream<'_> {
     fn ready(&mut self) -> Ready<'_> {
         Box::pin(self.write())
     }
+
+    fn is_busy(&self) -> bool {
+        !self.lines.backlog.is_empty()
+    }
 }
 
 impl Stream<'_> {

@@ -90,6 +90,7 @@ async fn drive(
 ) -> Result<End, Failure> {
     let over = sleep(duration.unwrap_or(Duration::MAX));
     tokio::pin!(over);
+    let is_live = engine.origin().is_live;
     let mut has_ended = false;
     let mut proceed = consumers.state(engine, None)?;
     loop {
@@ -97,12 +98,13 @@ async fn drive(
             return Ok(end);
         }
         consumers.deliver(engine)?;
+        let may_read = !has_ended && (is_live || !consumers.primary.is_busy());
         proceed = tokio::select! {
             biased;
             end = ending.wait() => return Ok(end),
             () = &mut over => return Ok(End::Done),
             proceed = consumers.ready() => proceed?,
-            step = engine.next(), if !has_ended => match step? {
+            step = engine.next(), if may_read => match step? {
                 Step::Tick(time) => {
                     consumers.deliver(engine)?;
                     consumers.state(engine, Some(time))?

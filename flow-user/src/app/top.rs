@@ -122,10 +122,18 @@ impl Consumer for Pages<'_> {
     }
 
     fn ready(&mut self) -> Ready<'_> {
-        Box::pin(async {
-            self.writer.closed().await;
-            Ok(ControlFlow::Break(End::Done))
+        let is_busy = self.is_busy();
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = self.writer.closed() => Ok(ControlFlow::Break(End::Done)),
+                _ = self.writer.place(), if is_busy => Ok(ControlFlow::Continue(())),
+            }
         })
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.writer.has_place()
     }
 }
 

@@ -68,6 +68,11 @@ impl Writer {
         self.chunks.try_reserve().ok()
     }
 
+    /// Whether the writer can take a chunk now.
+    pub fn has_place(&self) -> bool {
+        self.chunks.capacity() > 0
+    }
+
     /// Waits until the reader is gone, also while there is nothing to write, or until writing
     /// failed; [`Self::finish`] returns which.
     pub async fn closed(&self) {

@@ -21,6 +21,7 @@ pub(crate) mod peer;
 mod programs;
 mod qdisc;
 mod renames;
+mod replay;
 mod report;
 mod session;
 mod stacked;

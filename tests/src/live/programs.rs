@@ -19,8 +19,8 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
-    interfaces, listeners, outputs, overload, packets, qdisc, renames, report, session, stacked,
-    streams, unread,
+    interfaces, listeners, outputs, overload, packets, qdisc, renames, replay, report, session,
+    stacked, streams, unread,
 };
 
 /// A test of the program.
@@ -134,6 +134,7 @@ pub const TESTS: &[Test] = &[
     of_program("top_once_text",           outputs::top_once_text),
     of_program("events_text_is_harmless", outputs::events_text_is_harmless),
     of_kernel("ledger_begins_clean",      outputs::ledger_begins_clean),
+    of_program("views_replayed",         replay::views),
     of_program("snapshot_totals",         outputs::snapshot_totals),
     of_program("snapshot_full_disk",      outputs::snapshot_full_disk),
     test("overload_ring",                 overload::ring),

@@ -1,7 +1,9 @@
 //! One run of `flow events --json`, the traffic under it, and the verdict.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -18,6 +20,7 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     peer::Peer,
+    replay,
     report::{self, Report},
     stream::Stream,
     waiting, wire,
@@ -41,7 +44,8 @@ pub fn single(world: &World, case: &Case) -> Result<()> {
             case.interface,
         ));
     }
-    report::expect_none(&differences)
+    report::expect_none(&differences)?;
+    session.replay(world, case.name)
 }
 
 /// Runs cases under one Flow, and tells of each, and of the session as a test of its own.
@@ -56,6 +60,7 @@ pub fn shared(world: &World, cases: &[&Case], report: &mut Report) -> Result<()>
                 report.tell(case.name, took, result)?;
             }
             let result = report::expect_none(&observed.session.differences(world));
+            let result = result.and_then(|()| observed.session.replay(world, "session"));
             report.tell("session", started.elapsed(), result)
         }
         Err(error) => {
@@ -140,6 +145,8 @@ struct Session {
     stream: Stream,
     readings: Readings,
     ended: Ended,
+    /// Where Flow recorded it.
+    recording: PathBuf,
     /// Near ends of veth pairs, where nothing else talks.
     links: Vec<Link>,
     /// Whether a case had more calls wait than every backend can follow.
@@ -169,7 +176,10 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
         before_start: counters::read()?,
         ..Readings::default()
     };
-    let flow = Flow::events(world, name)?;
+    let recording = world.scratch.join(format!("{name}.recording"));
+    // Of an earlier run.
+    let _ = fs::remove_file(&recording);
+    let flow = Flow::events_with(world, name, &replay::recording(&recording)?)?;
     readings.after_start = counters::read()?;
     let ports = peers.iter().map(|peer| wire::ports(&peer.namespace));
     let mut ports = ports.collect::<Result<Vec<_>>>()?;
@@ -213,6 +223,7 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
         stream: Stream::parse(&ended.stdout),
         readings,
         ended,
+        recording,
         had_many_waiting,
     };
     Ok(Observed { session, traffic })
@@ -281,6 +292,13 @@ impl Session {
             differences.push(difference("status", "backend", asked.name(), seen));
         }
         differences
+    }
+
+    /// The stream must be the same when it is replayed.
+    fn replay(&self, world: &World, name: &str) -> Result<()> {
+        let arguments = ["events", "--json"];
+        replay::same(world, name, &arguments, &self.recording, &self.ended.stdout)?;
+        fs::remove_file(&self.recording).context("removing the recording")
     }
 
     fn of_case(&self, world: &World, case: &Case, truths: &[Truth]) -> Vec<Difference> {
