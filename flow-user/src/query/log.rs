@@ -48,21 +48,16 @@ impl Logged {
     /// The flow that it happened to.
     pub fn flow(&self) -> Option<&Arc<Flow>> {
         match &self.what {
-            What::Change(
-                Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow),
-            ) => Some(flow),
-            _ => None,
+            What::Change(change) => change.flow(),
+            What::Alert(_) => None,
         }
     }
 
     /// The process that it happened to, or to whose flow.
     pub fn process(&self) -> Option<&Arc<Process>> {
         match &self.what {
-            What::Alert(process)
-            | What::Change(Change::ProcessExec(process) | Change::ProcessExit { process, .. }) => {
-                Some(process)
-            }
-            What::Change(_) => self.flow()?.process.as_ref(),
+            What::Change(change) => change.process(),
+            What::Alert(process) => Some(process),
         }
     }
 }
@@ -70,14 +65,8 @@ impl Logged {
 impl Log {
     /// Takes changes, in order. `time_of_day` writes a moment for people.
     pub fn take(&mut self, changes: Vec<TimedChange>, time_of_day: &dyn Fn(Instant) -> String) {
-        let of_interest = |change: &TimedChange| match &change.change {
-            Change::FlowOpened(_) | Change::FlowClosed(_) | Change::Lost { .. } => true,
-            Change::Status(_) => true,
-            // Most processes never touch the network.
-            Change::ProcessExit { process, .. } => process.totals != AppTotals::default(),
-            Change::FlowUpdated(_) | Change::ProcessExec(_) | Change::Ledger(_) => false,
-        };
-        let changes: Vec<TimedChange> = changes.into_iter().filter(of_interest).collect();
+        let notable = |it: &TimedChange| it.change.is_notable();
+        let changes: Vec<TimedChange> = changes.into_iter().filter(notable).collect();
         // Of more than are remembered only the last are written.
         let skipped = changes.len().saturating_sub(EVENTS);
         self.next += skipped as u64;

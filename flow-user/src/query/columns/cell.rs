@@ -6,7 +6,7 @@ use super::{Context, Value};
 use crate::{
     event::{Backlog, Bytes, Direction, InterfaceSide},
     model::{
-        change::Change,
+        change::{Change, ChangeSubject},
         snapshot::{Flow, LedgerSide, Process},
     },
     query::{
@@ -37,19 +37,9 @@ pub(super) fn event_of(entry: &Entry) -> Option<&Logged> {
 }
 
 pub(super) fn event_name(what: &What) -> &'static str {
-    let change = match what {
-        What::Alert(_) => return "alert",
-        What::Change(change) => change,
-    };
-    match change {
-        Change::FlowOpened(_) => "open",
-        Change::FlowUpdated(_) => "update",
-        Change::FlowClosed(_) => "close",
-        Change::ProcessExec(_) => "exec",
-        Change::ProcessExit { .. } => "exit",
-        Change::Ledger(_) => "ledger",
-        Change::Lost { .. } => "lost",
-        Change::Status(_) => "status",
+    match what {
+        What::Alert(_) => "alert",
+        What::Change(change) => change.kind().short(),
     }
 }
 
@@ -60,16 +50,11 @@ pub(super) fn what_happened(what: &What) -> String {
         }
         What::Change(change) => change,
     };
-    match change {
-        Change::FlowOpened(flow) | Change::FlowUpdated(flow) => flow.state.name().to_owned(),
-        Change::FlowClosed(flow) => match flow.closed {
-            Some((_, reason)) => reason.name().to_owned(),
-            None => "closed".to_owned(),
-        },
-        Change::ProcessExec(_) | Change::Ledger(_) => String::new(),
-        Change::ProcessExit { status, .. } => human::exit_status(*status),
-        Change::Lost { cause, count } => format!("{count} {}", human::loss(*cause)),
-        Change::Status(coverage) => {
+    match change.subject() {
+        ChangeSubject::Flow(_) | ChangeSubject::Process(_) => outcome(change).unwrap_or_default(),
+        ChangeSubject::Interface(_) => String::new(),
+        ChangeSubject::Loss(cause, count) => format!("{count} {}", human::loss(cause)),
+        ChangeSubject::Coverage(coverage) => {
             let missing = coverage.iter().filter(|it| it.backend.is_none());
             let missing: Vec<&str> = missing.map(|it| it.capability.as_str()).collect();
             match missing.as_slice() {
@@ -77,6 +62,17 @@ pub(super) fn what_happened(what: &What) -> String {
                 missing => format!("not seen: {}", missing.join(", ")),
             }
         }
+    }
+}
+
+/// The state that a flow is in, or why it or a process ended.
+pub(super) fn outcome(change: &Change) -> Option<String> {
+    match change.flow() {
+        Some(flow) => Some(match flow.closed {
+            Some((_, reason)) => reason.name().to_owned(),
+            None => flow.state.name().to_owned(),
+        }),
+        None => change.exit().map(human::exit_status),
     }
 }
 

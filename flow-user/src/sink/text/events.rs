@@ -17,7 +17,7 @@ use super::{
 use crate::{
     event::{Bytes, Instant},
     model::{
-        change::{Change, TimedChange},
+        change::{ChangeSubject, EventKind, TimedChange, Weight},
         snapshot::{Flow, Process},
     },
     query::names::Names,
@@ -72,22 +72,22 @@ pub fn event_header(text: &EventText) -> String {
 /// An event as one line, without a line feed, at most as wide as the screen.
 pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> String {
     let time = text.clock.time_of_day(change.time, &text.zone);
-    match &change.change {
-        Change::FlowOpened(flow) => text.flow(&time, "open", flow, names, Style::Plain),
-        Change::FlowUpdated(flow) => text.flow(&time, "update", flow, names, Style::Dim),
-        Change::FlowClosed(flow) => text.flow(&time, "close", flow, names, Style::Plain),
-        Change::ProcessExec(process) => text.process(&time, "exec", process, String::new(), names),
-        Change::ProcessExit { process, status } => {
-            text.process(&time, "exit", process, human::exit_status(*status), names)
+    let TimedChange { change, .. } = change;
+    let kind = change.kind();
+    let style = match kind.weight() {
+        Weight::Routine | Weight::IfMoved => Style::Dim,
+        Weight::Notable => Style::Plain,
+        Weight::Alarm => Style::Alarm,
+    };
+    let note = match change.subject() {
+        ChangeSubject::Flow(flow) => return text.flow(&time, kind.short(), flow, names, style),
+        ChangeSubject::Process(process) => {
+            let state = change.exit().map(human::exit_status).unwrap_or_default();
+            return text.process(&time, kind.short(), process, state, names);
         }
-        Change::Ledger(interface) => {
-            text.note(&time, "ledger", &ledger::sentence(interface), Style::Dim)
-        }
-        Change::Lost { cause, count } => {
-            let note = format!("{} {count}", LossCause::from(*cause).name());
-            text.note(&time, "lost", &note, Style::Alarm)
-        }
-        Change::Status(coverage) => {
+        ChangeSubject::Interface(interface) => ledger::sentence(interface),
+        ChangeSubject::Loss(cause, count) => loss(LossCause::from(cause), count),
+        ChangeSubject::Coverage(coverage) => {
             let parts: Vec<String> = coverage
                 .iter()
                 .map(|it| {
@@ -99,16 +99,21 @@ pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> 
                     format!("{}: {backend}{limits}", it.capability)
                 })
                 .collect();
-            text.note(&time, "status", &escape(&parts.join("; ")), Style::Plain)
+            escape(&parts.join("; ")).into_owned()
         }
-    }
+    };
+    text.note(&time, kind.short(), &note, style)
 }
 
 /// The line that tells a slow reader how many updates were merged into newer ones so far.
 pub fn coalesced_line(text: &EventText, time: Instant, count: u64) -> String {
     let time = text.clock.time_of_day(time, &text.zone);
-    let note = format!("{} {count}", LossCause::ReaderSlowCoalesced.name());
-    text.note(&time, "lost", &note, Style::Alarm)
+    let note = loss(LossCause::ReaderSlowCoalesced, count);
+    text.note(&time, EventKind::Lost.short(), &note, Style::Alarm)
+}
+
+fn loss(cause: LossCause, count: u64) -> String {
+    format!("{} {count}", cause.name())
 }
 
 #[derive(Default)]
@@ -347,6 +352,7 @@ mod tests {
     use super::{super::cell::width, *};
     use crate::{
         event::{CloseReason, Direction, Loss, State},
+        model::change::Change,
         query::{fixture, names::NoNames},
     };
 
