@@ -189,6 +189,17 @@ impl Entry {
         }
     }
 
+    /// The row of an event: with what its flow moved, or else its process.
+    pub fn of_event(event: &Arc<Logged>) -> Self {
+        let mut entry = Self::new(Subject::Event(Arc::clone(event)));
+        entry.app = match (event.flow(), event.process()) {
+            (Some(flow), _) => flow.app,
+            (None, Some(process)) => process.totals,
+            (None, None) => AppTotals::default(),
+        };
+        entry
+    }
+
     pub fn add(&mut self, app: AppTotals, rate: Rate) {
         self.app += app;
         self.rate.tx += rate.tx;

@@ -3,12 +3,12 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    entry::{Entry, Subject},
+    entry::Entry,
     filter::Filter,
     selection::{EventTypes, Selection},
 };
 use crate::{
-    event::{AppTotals, Instant},
+    event::Instant,
     model::{
         change::{Change, TimedChange},
         snapshot::{Flow, Process},
@@ -112,18 +112,8 @@ impl Log {
             What::Change(change) => selection.wants(change),
             What::Alert(process) => selection.filter.process_verdict(process) == Some(true),
         });
-        passing.map(entry).collect()
+        passing.map(Entry::of_event).collect()
     }
-}
-
-fn entry(event: &Arc<Logged>) -> Entry {
-    let mut entry = Entry::new(Subject::Event(Arc::clone(event)));
-    entry.app = match (event.flow(), event.process()) {
-        (Some(flow), _) => flow.app,
-        (None, Some(process)) => process.totals,
-        (None, None) => AppTotals::default(),
-    };
-    entry
 }
 
 #[cfg(test)]

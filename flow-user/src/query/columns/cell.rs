@@ -36,6 +36,13 @@ pub(super) fn event_of(entry: &Entry) -> Option<&Logged> {
     }
 }
 
+pub(super) fn change_of(entry: &Entry) -> Option<&Change> {
+    match &event_of(entry)?.what {
+        What::Change(change) => Some(change),
+        What::Alert(_) => None,
+    }
+}
+
 pub(super) fn event_name(what: &What) -> &'static str {
     match what {
         What::Alert(_) => "alert",

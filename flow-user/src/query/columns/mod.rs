@@ -65,6 +65,8 @@ pub enum Show {
     /// Only the full-screen view: it draws it, or remembers what one snapshot does not tell.
     Screen(u8),
     Json,
+    /// Only `flow events` as text.
+    Stream,
     /// Only `--sort` knows it.
     Sort,
 }
@@ -74,7 +76,7 @@ impl Show {
     pub const fn in_text(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Lines(priority) => Some(priority),
-            Self::Screen(_) | Self::Json | Self::Sort => None,
+            Self::Screen(_) | Self::Json | Self::Stream | Self::Sort => None,
         }
     }
 
@@ -82,7 +84,7 @@ impl Show {
     pub const fn on_screen(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Screen(priority) => Some(priority),
-            Self::Lines(_) | Self::Json | Self::Sort => None,
+            Self::Lines(_) | Self::Json | Self::Stream | Self::Sort => None,
         }
     }
 

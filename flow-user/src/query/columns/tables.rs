@@ -3,9 +3,9 @@
 use super::{
     Align, Column, Context, Measure, Show, Value, Width,
     cell::{
-        arrow, backlog, both_ways, cgroup, command, direction, event_name, event_of, flow_of,
-        flows, graph, host, label, local, own, pid, process_name, process_of, processes, protocol,
-        remote, text, uid, user, user_named, what_happened,
+        arrow, backlog, both_ways, cgroup, change_of, command, direction, event_name, event_of,
+        flow_of, flows, graph, host, label, local, outcome, own, pid, process_name, process_of,
+        processes, protocol, remote, text, uid, user, user_named, what_happened,
     },
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     query::entry::{Entry, Ledger, Subject},
 };
 
-/// The columns of the log of events, in order.
+/// The columns of events: of their log, in order, and of `flow events`.
 pub(crate) static EVENT: &[Column] = &[
     left("time", "TIME", Show::Text(0), |entry, _| {
         text(event_of(entry).map(|event| event.time.clone()))
@@ -25,6 +25,7 @@ pub(crate) static EVENT: &[Column] = &[
     })
     .wide(6, 6),
     left("protocol", "PROTO", Show::Text(4), protocol).wide(5, 7),
+    left("user", "USER", Show::Stream, user),
     left("process", "PROCESS", Show::Text(0), process_name).wide(14, 28),
     PID,
     left("local", "LOCAL", Show::Text(5), local).wide(15, 29),
@@ -34,8 +35,24 @@ pub(crate) static EVENT: &[Column] = &[
         text(event_of(entry).map(|event| what_happened(&event.what)))
     })
     .wide(12, 48),
+    left("state", "STATE", Show::Stream, |entry, _| {
+        text(change_of(entry).and_then(outcome))
+    }),
     RX_BYTES,
     TX_BYTES,
+    left("exe", "EXE", Show::Stream, |entry, _| {
+        text(process_of(entry).map(|it| match &it.program.exe {
+            Some(exe) => exe.to_string_lossy().into_owned(),
+            None => it.name().to_owned(),
+        }))
+    }),
+    left("command", "COMMAND", Show::Stream, |entry, _| {
+        text(process_of(entry).map(|it| {
+            let arguments = it.program.cmdline.as_deref().unwrap_or_default();
+            let end = if it.program.cmdline_cut { "…" } else { "" };
+            arguments.join(" ") + end
+        }))
+    }),
     // The latest first.
     number("number", "", Show::Sort, |entry, _| match event_of(entry) {
         Some(event) => Value::Count(event.number),
