@@ -1,6 +1,9 @@
 //! What people type.
 
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::LazyLock,
+    time::Duration,
+};
 
 use clap::{
     ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
@@ -74,8 +77,7 @@ pub struct Global {
 /// Options of the full-screen view. What is not typed is as the configuration says, see `flow config`.
 #[derive(Args, Clone, Debug)]
 pub struct Screen {
-    /// View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names, events
-    #[arg(long, value_name = "VIEW")]
+    #[arg(long, value_name = "VIEW", help = VIEWS.as_str())]
     pub view: Option<ViewId>,
     /// Colours: dark, light, contrast, colour-blind, mono; without colour mono
     #[arg(long, value_name = "THEME")]
@@ -84,6 +86,12 @@ pub struct Screen {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub history_ttl: Option<Duration>,
 }
+
+static VIEWS: LazyLock<String> = LazyLock::new(|| {
+    let names = ViewId::ALL.map(ViewId::name).join(", ");
+    format!("View to begin with: {names}")
+});
+static GROUPINGS: LazyLock<String> = LazyLock::new(|| By::ALL.map(By::name).join("|"));
 
 /// A backend, or the best there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +129,7 @@ pub struct Top {
     #[arg(
         long,
         default_value = "process",
-        value_name = "process|flow|remote|listener|interface|user|cgroup"
+        value_name = GROUPINGS.as_str()
     )]
     pub by: By,
     /// Column to sort by; COLUMN:reverse for the other way round

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Context, Value};
+use super::{column::Context, value::Value};
 use crate::{
     event::{Backlog, Bytes, Direction, InterfaceSide},
     model::{
@@ -94,21 +94,22 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     }
 }
 
-/// What stands in the first text column of rows that have no name.
-pub(super) fn label(entry: &Entry) -> Value {
+/// What stands in the first text column of rows that are no process, flow or the like.
+pub(super) fn label(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Cause(cause) => Value::Text(cause.label().to_owned()),
+        Subject::Label(_, label) => Value::Text(label.to_string()),
         Subject::Total => Value::Text("TOTAL".to_owned()),
         _ => Value::Absent,
     }
 }
 
-pub(super) fn process_name(entry: &Entry, _: &Context<'_>) -> Value {
+pub(super) fn process_name(entry: &Entry, context: &Context<'_>) -> Value {
     let Some(process) = process_of(entry) else {
         return match &entry.subject {
             Subject::Flow(flow) => Value::Text(Cause::of_unowned(flow).label().to_owned()),
             Subject::Ancestor(_, name) => Value::Text(name.to_string()),
-            _ => label(entry),
+            _ => label(entry, context),
         };
     };
     let name = process.name().to_owned();
