@@ -1,6 +1,6 @@
 //! The command line: commands, options and their help.
 
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, sync::LazyLock, time::Duration};
 
 use clap::{
     ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
@@ -89,8 +89,7 @@ pub struct Global {
 /// Options of the full-screen view. The configuration sets the defaults, see `flow config`.
 #[derive(Args, Clone, Debug)]
 pub struct Screen {
-    /// View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names, events
-    #[arg(long, value_name = "VIEW")]
+    #[arg(long, value_name = "VIEW", help = VIEWS.as_str())]
     pub view: Option<ViewId>,
     /// Theme: dark, light, contrast, colour-blind, mono; always mono without colour
     #[arg(long, value_name = "THEME")]
@@ -99,6 +98,12 @@ pub struct Screen {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub history_ttl: Option<Duration>,
 }
+
+static VIEWS: LazyLock<String> = LazyLock::new(|| {
+    let names = ViewId::ALL.map(ViewId::name).join(", ");
+    format!("First view: {names}")
+});
+static GROUPINGS: LazyLock<String> = LazyLock::new(|| By::ALL.map(By::name).join("|"));
 
 /// A backend, or the best there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +141,7 @@ pub struct Top {
     #[arg(
         long,
         default_value = "process",
-        value_name = "process|flow|remote|listener|interface|user|cgroup"
+        value_name = GROUPINGS.as_str()
     )]
     pub by: By,
     /// Column to sort by; COLUMN:reverse reverses the order

@@ -117,6 +117,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::query::groups::By;
 
     /// A file with this text, and what it says after columns were kept.
     fn kept(text: Option<&str>, view: ViewId, columns: &[&str]) -> Result<String, String> {
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn columns_are_kept_and_all_else_stays() {
         let columns = ["remote", "rx_rate"];
-        let keep = |text| kept(text, ViewId::Flows, &columns).unwrap();
+        let keep = |text| kept(text, ViewId::Group(By::Flow), &columns).unwrap();
         assert_eq!(keep(None), "[columns]\nflows = [\"remote\", \"rx_rate\"]\n");
         let before = "\
 # mine
@@ -174,7 +175,7 @@ unknown = 1
             "[columns.flows]\nx = 1",
         ] {
             let read = read(&keep(Some(text))).unwrap();
-            let table = &read.config.screen.tables[ViewId::Flows.index()];
+            let table = &read.config.screen.tables[ViewId::Group(By::Flow).index()];
             let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
             assert_eq!(names, columns, "{text}");
         }
@@ -182,12 +183,12 @@ unknown = 1
 
     #[test]
     fn a_file_that_cannot_be_mended_is_left_alone() {
-        let keep = |text: &str| kept(Some(text), ViewId::Flows, &["pid"]).unwrap_err();
+        let keep = |text: &str| kept(Some(text), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(keep("view = ").contains("line 1 is not TOML"));
         assert!(keep("\n columns = 1\n").contains("line 2: `columns` is no table"));
         let full = format!("#{}", "x".repeat((64 << 10) - 2));
         assert!(keep(&full).contains("larger than 64 KiB"));
-        let none = keep_columns(None, ViewId::Flows, &["pid"]).unwrap_err();
+        let none = keep_columns(None, ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(none.to_string().contains("HOME"));
     }
 
@@ -196,10 +197,10 @@ unknown = 1
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let place = Place::at(&folder.path().join("file/flow/config.toml"));
-        let error = keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap_err();
+        let error = keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(error.to_string().contains("cannot be read"), "{error}");
         let nowhere = Place::at(Path::new("/proc/x/config.toml"));
-        assert!(keep_columns(Some(&nowhere), ViewId::Flows, &["pid"]).is_err());
+        assert!(keep_columns(Some(&nowhere), ViewId::Group(By::Flow), &["pid"]).is_err());
     }
 
     #[test]
@@ -210,7 +211,7 @@ unknown = 1
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let place = Place::with_rights_of(&folder.path().join("new/flow/config.toml"), 65_534);
-        keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap();
+        keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap();
         for made in ["new", "new/flow", "new/flow/config.toml"] {
             let made = fs::metadata(folder.path().join(made)).unwrap();
             assert_eq!((made.uid(), made.gid()), (65_534, 65_534));
@@ -222,7 +223,7 @@ unknown = 1
         let trap = folder.path().join("trap.toml");
         symlink(&secret, &trap).unwrap();
         let place = Place::with_rights_of(&trap, 65_534);
-        let error = keep_columns(Some(&place), ViewId::Flows, &["pid"]).unwrap_err();
+        let error = keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(error.to_string().contains("cannot be read"), "{error}");
         assert_eq!(fs::read(&secret).unwrap(), b"x = 1\n");
     }

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use super::{read::read, *};
 use crate::{
-    query::hostile::is_hostile,
+    query::{groups::By, hostile::is_hostile},
     tui::{
         Key,
         keymap::{ALWAYS_QUIT, Action},
@@ -86,7 +86,7 @@ fn every_setting_is_read() {
     } = &loaded.config;
     assert_eq!(
         (screen.view, screen.theme),
-        (ViewId::Flows, Some(Theme::ColourBlind))
+        (ViewId::Group(By::Flow), Some(Theme::ColourBlind))
     );
     assert_eq!((screen.units.bits, screen.units.binary), (true, false));
     assert_eq!(*interval, Duration::from_millis(500));
@@ -106,16 +106,16 @@ fn every_setting_is_read() {
             .sort
             .map(|(column, reverse)| (column.name, reverse))
     };
-    assert_eq!(names(ViewId::Flows), ["remote", "rx_rate"]);
-    assert_eq!(sort(ViewId::Flows), Some(("remote", true)));
-    assert_eq!(sort(ViewId::Users), None);
+    assert_eq!(names(ViewId::Group(By::Flow)), ["remote", "rx_rate"]);
+    assert_eq!(sort(ViewId::Group(By::Flow)), Some(("remote", true)));
+    assert_eq!(sort(ViewId::Group(By::User)), None);
     assert_eq!(sort(ViewId::Events), Some(("rx_bytes", false)));
     let action = |text| screen.keys.action(key(text));
     assert_eq!(action("P"), Some(Action::Pause));
     assert_eq!(action("p"), None);
     assert_eq!(action("n"), None);
     // It had another meaning, which has other keys too.
-    assert_eq!(action("u"), Some(Action::View(ViewId::Users)));
+    assert_eq!(action("u"), Some(Action::View(ViewId::Group(By::User))));
     assert_eq!(action("m"), Some(Action::Units));
     assert_eq!(loaded.origin("view"), Origin::File(2));
     assert_eq!(loaded.origin("columns.flows"), Origin::File(10));
@@ -332,7 +332,7 @@ fn many_things_that_make_no_sense_are_told_in_short() {
 fn the_command_line_goes_before_the_file() {
     let mut loaded = read("view = \"flows\"\ntheme = \"light\"\ninterval = \"2s\"").unwrap();
     loaded.override_with(Overrides {
-        view: Some(ViewId::Users),
+        view: Some(ViewId::Group(By::User)),
         theme: None,
         interval: Some(Duration::from_secs(5)),
         history_ttl: Some(Duration::from_secs(1)),
@@ -340,7 +340,7 @@ fn the_command_line_goes_before_the_file() {
     let Config { screen, .. } = &loaded.config;
     assert_eq!(
         (screen.view, screen.theme),
-        (ViewId::Users, Some(Theme::Light))
+        (ViewId::Group(By::User), Some(Theme::Light))
     );
     let text = render(&loaded);
     for line in [

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::snapshot::{Flow, Interface, Process};
-use crate::event::{Coverage, Instant, Loss};
+use super::snapshot::{Flow, FlowKey, Interface, Process};
+use crate::event::{AppTotals, Coverage, Instant, Loss};
 
 /// A change of the model. Rows are as they stood when the change was told.
 #[derive(Clone, Debug)]
@@ -30,6 +30,184 @@ pub enum Change {
     },
     /// How each capability is provided.
     Status(Arc<[Coverage]>),
+}
+
+/// What a change is about.
+#[derive(Clone, Copy, Debug)]
+pub enum ChangeSubject<'a> {
+    Flow(&'a Arc<Flow>),
+    Process(&'a Arc<Process>),
+    Interface(&'a Arc<Interface>),
+    Loss(Loss, u64),
+    Coverage(&'a [Coverage]),
+}
+
+/// Which changes are about the same thing, so that a newer one says all that an older one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CoalesceKey {
+    Flow(FlowKey),
+    Interface(u32),
+    Loss(Loss),
+    Coverage,
+}
+
+/// How a change meets older ones that a slow reader has not read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coalescing {
+    /// Each is delivered.
+    Never,
+    /// Only brings newer totals: the newest of a key is delivered.
+    Newest(CoalesceKey),
+    /// Delivered, and what comes later replaces nothing from before it.
+    First(CoalesceKey),
+    /// Delivered, with the final totals: older ones of the key need not be.
+    Last(CoalesceKey),
+}
+
+impl Change {
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::FlowOpened(_) => EventKind::FlowOpen,
+            Self::FlowUpdated(_) => EventKind::FlowUpdate,
+            Self::FlowClosed(_) => EventKind::FlowClose,
+            Self::ProcessExec(_) => EventKind::ProcessExec,
+            Self::ProcessExit { .. } => EventKind::ProcessExit,
+            Self::Ledger(_) => EventKind::Ledger,
+            Self::Lost { .. } => EventKind::Lost,
+            Self::Status(_) => EventKind::Status,
+        }
+    }
+
+    pub fn subject(&self) -> ChangeSubject<'_> {
+        match self {
+            Self::FlowOpened(flow) | Self::FlowUpdated(flow) | Self::FlowClosed(flow) => {
+                ChangeSubject::Flow(flow)
+            }
+            Self::ProcessExec(process) | Self::ProcessExit { process, .. } => {
+                ChangeSubject::Process(process)
+            }
+            Self::Ledger(interface) => ChangeSubject::Interface(interface),
+            Self::Lost { cause, count } => ChangeSubject::Loss(*cause, *count),
+            Self::Status(coverage) => ChangeSubject::Coverage(coverage),
+        }
+    }
+
+    pub fn coalescing(&self) -> Coalescing {
+        match self {
+            Self::FlowOpened(flow) => Coalescing::First(CoalesceKey::Flow(flow.key)),
+            Self::FlowUpdated(flow) => Coalescing::Newest(CoalesceKey::Flow(flow.key)),
+            Self::FlowClosed(flow) => Coalescing::Last(CoalesceKey::Flow(flow.key)),
+            Self::ProcessExec(_) | Self::ProcessExit { .. } => Coalescing::Never,
+            Self::Ledger(it) => Coalescing::Newest(CoalesceKey::Interface(it.ifindex)),
+            Self::Lost { cause, .. } => Coalescing::Newest(CoalesceKey::Loss(*cause)),
+            Self::Status(_) => Coalescing::Newest(CoalesceKey::Coverage),
+        }
+    }
+
+    /// The flow it is about.
+    pub fn flow(&self) -> Option<&Arc<Flow>> {
+        match self.subject() {
+            ChangeSubject::Flow(flow) => Some(flow),
+            _ => None,
+        }
+    }
+
+    /// The process it is about, or whose flow it is about.
+    pub fn process(&self) -> Option<&Arc<Process>> {
+        match self.subject() {
+            ChangeSubject::Process(process) => Some(process),
+            _ => self.flow()?.process.as_ref(),
+        }
+    }
+
+    /// Of a process that ended: its status, where that is known.
+    pub const fn exit(&self) -> Option<Option<u32>> {
+        match self {
+            Self::ProcessExit { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether it is worth a line in a log of what happened, where numbers that grew are not.
+    pub fn is_notable(&self) -> bool {
+        match self.kind().weight() {
+            Weight::Routine => false,
+            // Most processes never touch the network.
+            Weight::IfMoved => self
+                .process()
+                .is_some_and(|process| process.totals != AppTotals::default()),
+            Weight::Notable | Weight::Alarm => true,
+        }
+    }
+}
+
+/// How much a kind of event matters to who reads along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Frequent; says what goes on anyway.
+    Routine,
+    /// Notable where its process moved bytes, else routine.
+    IfMoved,
+    Notable,
+    /// Something went wrong.
+    Alarm,
+}
+
+/// The kinds of events: one row each.
+macro_rules! event_kinds {
+    ($($kind:ident $name:literal $weight:ident)*) => {
+        /// Kind of an event, as in the stream.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum EventKind {
+            $($kind,)*
+        }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind,)*];
+
+            /// Its name, the value of `type` in the stream.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            pub const fn weight(self) -> Weight {
+                match self {
+                    $(Self::$kind => Weight::$weight,)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    FlowOpen    "flow.open"    Notable
+    FlowUpdate  "flow.update"  Routine
+    FlowClose   "flow.close"   Notable
+    ProcessExec "process.exec" Routine
+    ProcessExit "process.exit" IfMoved
+    Ledger      "ledger"       Routine
+    Lost        "lost"         Alarm
+    Status      "status"       Notable
+}
+
+impl EventKind {
+    /// What it is about: the first part of its name.
+    pub fn family(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// Its name without that, for columns: `open`.
+    pub fn short(self) -> &'static str {
+        self.parts().1
+    }
+
+    fn parts(self) -> (&'static str, &'static str) {
+        let name = self.name();
+        name.split_once('.').unwrap_or((name, name))
+    }
 }
 
 /// A change and when it happened.

@@ -1,14 +1,10 @@
 //! What is in a row before it has columns: what it stands for, and what that counted.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    columns::{self, Column, Context},
+    groups::{By, Label},
     log::Logged,
-    view::By,
 };
 use crate::{
     event::{AppTotals, Backlog, Bytes, Direction, Netns, ProcessId, Protocol, State, WireTotals},
@@ -24,14 +20,11 @@ pub(crate) enum Subject {
     Flow(Arc<Flow>),
     /// Bytes of a process whose flow is not known.
     Overflow(Arc<Process>),
-    Remote(IpAddr),
-    /// A block of addresses: the first of them and the bits they share.
-    Network(IpAddr, u8),
+    /// What a grouping put together.
+    Label(By, Label),
     Protocol(Protocol),
     Listener(Box<Listener>),
     Interface(Arc<Interface>),
-    User(u32),
-    Cgroup(Arc<str>),
     /// Bytes without a row of their own.
     Cause(Cause),
     Event(Arc<Logged>),
@@ -46,14 +39,11 @@ pub(crate) enum Id {
     Process(ProcessId),
     Flow(FlowKey),
     Overflow(ProcessId),
-    Remote(IpAddr),
-    Network(IpAddr, u8),
+    Label(By, Label),
     Protocol(Protocol),
     Listener(Option<Netns>, Protocol, SocketAddr),
     /// By its index.
     Interface(u32),
-    User(u32),
-    Cgroup(Arc<str>),
     Cause(Cause),
     /// By its number.
     Event(u64),
@@ -67,13 +57,10 @@ impl Subject {
             Self::Ancestor(id, _) => Id::Process(*id),
             Self::Flow(flow) => Id::Flow(flow.key),
             Self::Overflow(process) => Id::Overflow(process.id),
-            Self::Remote(address) => Id::Remote(*address),
-            Self::Network(address, prefix) => Id::Network(*address, *prefix),
+            Self::Label(by, label) => Id::Label(*by, label.clone()),
             Self::Protocol(protocol) => Id::Protocol(*protocol),
             Self::Listener(it) => Id::Listener(it.netns, it.protocol, it.local),
             Self::Interface(interface) => Id::Interface(interface.ifindex),
-            Self::User(uid) => Id::User(*uid),
-            Self::Cgroup(path) => Id::Cgroup(Arc::clone(path)),
             Self::Cause(cause) => Id::Cause(*cause),
             Self::Event(event) => Id::Event(event.number),
             Self::Total => Id::Total,
@@ -110,9 +97,8 @@ pub(crate) enum Cause {
     Left,
     NoProcess,
     TableFull,
-    NoRemote,
-    NoUser,
-    NoCgroup,
+    /// A grouping has no label for them.
+    Unlabelled(By),
     EndedProcesses,
     EndedFlows,
 }
@@ -124,9 +110,7 @@ impl Cause {
             Self::Left => "(left by its process)",
             Self::NoProcess => "(no process seen)",
             Self::TableFull => "(table full)",
-            Self::NoRemote => "(remote not told)",
-            Self::NoUser => "(user not known)",
-            Self::NoCgroup => "(cgroup not known)",
+            Self::Unlabelled(by) => by.def().unknown,
             Self::EndedProcesses => "(processes that ended)",
             Self::EndedFlows => "(flows that ended)",
         }
@@ -189,26 +173,21 @@ impl Entry {
         }
     }
 
+    /// The row of an event: with what its flow moved, or else its process.
+    pub fn of_event(event: &Arc<Logged>) -> Self {
+        let mut entry = Self::new(Subject::Event(Arc::clone(event)));
+        entry.app = match (event.flow(), event.process()) {
+            (Some(flow), _) => flow.app,
+            (None, Some(process)) => process.totals,
+            (None, None) => AppTotals::default(),
+        };
+        entry
+    }
+
     pub fn add(&mut self, app: AppTotals, rate: Rate) {
         self.app += app;
         self.rate.tx += rate.tx;
         self.rate.rx += rate.rx;
-    }
-
-    /// The columns that say most of it.
-    pub fn columns(&self) -> &'static [Column] {
-        match &self.subject {
-            Subject::Process(_) | Subject::Ancestor(..) => columns::of(By::Process),
-            Subject::Flow(_) | Subject::Overflow(_) => columns::of(By::Flow),
-            Subject::Remote(_) | Subject::Network(..) => columns::of(By::Remote),
-            Subject::Protocol(_) => columns::PROTOCOL,
-            Subject::Listener(_) => columns::of(By::Listener),
-            Subject::Interface(_) => columns::of(By::Interface),
-            Subject::User(_) => columns::of(By::User),
-            Subject::Cgroup(_) => columns::of(By::Cgroup),
-            Subject::Event(_) => columns::EVENT,
-            Subject::Cause(_) | Subject::Total => columns::of(By::Process),
-        }
     }
 
     /// Whether it is a flow without a remote.
@@ -218,37 +197,6 @@ impl Entry {
 
     pub fn is_flow(&self) -> bool {
         matches!(self.subject, Subject::Flow(_) | Subject::Overflow(_))
-    }
-
-    /// Who a row under another is, in one text: with as much as `fits`, or else the least.
-    pub fn label(&self, context: &Context<'_>, fits: &dyn Fn(&str) -> bool) -> String {
-        let text = |name: &&str| {
-            let mut columns = self.columns().iter();
-            let column = columns.find(|column| column.name == *name)?;
-            let text = (column.value)(self, context).text();
-            (!text.is_empty()).then_some(text)
-        };
-        let forms: &[&[&str]] = match self.is_flow() {
-            true => &[
-                &["protocol", "local", "arrow", "remote", "state"],
-                &["protocol", "arrow", "remote", "state"],
-                &["protocol", "arrow", "remote"],
-            ],
-            false => &[&["pid", "process", "user"], &["pid", "process"]],
-        };
-        let mut label = String::new();
-        for form in forms {
-            let mut texts: Vec<String> = form.iter().filter_map(text).collect();
-            if self.has_no_remote() {
-                // Without a remote its own address is what tells most.
-                texts.splice(1.., ["local", "state"].iter().filter_map(text));
-            }
-            label = texts.join(" ");
-            if fits(&label) {
-                break;
-            }
-        }
-        label
     }
 
     /// Where its frames went; all zero for what is no interface.

@@ -7,7 +7,6 @@ mod listener;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
     ops::Add,
     sync::Arc,
 };
@@ -18,7 +17,9 @@ use super::{
     baseline::app_since,
     entry::{Cause, Entry, Id, Ledger, Subject},
     filter::Filter,
-    view::{By, View},
+    groups::{By, RowsOf},
+    log::Log,
+    view::View,
 };
 use crate::{
     event::{AppTotals, Bytes, ProcessId, SocketCookie},
@@ -32,32 +33,34 @@ pub(crate) fn entries(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 
 /// The rows of `view`, but with what `by` says in each, in no particular order.
 pub(crate) fn entries_by(snapshot: &Snapshot, view: &View, by: By) -> Vec<Entry> {
-    match by {
-        By::Process => by_process(snapshot, view, |process| {
+    rows(snapshot, view, by.rows())
+}
+
+/// The rows that `of` says, of what `view` counts, in no particular order.
+pub(crate) fn rows(snapshot: &Snapshot, view: &View, of: RowsOf) -> Vec<Entry> {
+    let label = |by, label| match label {
+        Some(label) => Subject::Label(by, label),
+        None => Subject::Cause(Cause::Unlabelled(by)),
+    };
+    match of {
+        RowsOf::Nothing | RowsOf::Log => Vec::new(),
+        RowsOf::Processes => by_process(snapshot, view, |process| {
             Subject::Process(Arc::clone(process))
         }),
-        By::User => by_process(snapshot, view, |process| match process.uid {
-            Some(uid) => Subject::User(uid),
-            None => Subject::Cause(Cause::NoUser),
+        RowsOf::ProcessesBy(by, key) => by_process(snapshot, view, |it| label(by, key(it))),
+        RowsOf::Flows => by_flow(snapshot, view),
+        RowsOf::FlowsBy(by, key) => by_part(snapshot, view, |flow| {
+            let key = key(flow);
+            (key.is_some() || moved(view.app(flow))).then(|| label(by, key))
         }),
-        By::Cgroup => by_process(snapshot, view, |process| match &process.cgroup_path {
-            Some(path) => Subject::Cgroup(Arc::clone(path)),
-            None => Subject::Cause(Cause::NoCgroup),
-        }),
-        By::Flow => by_flow(snapshot, view),
-        By::Remote => by_remote(snapshot, view, Subject::Remote),
-        By::Listener => by_listener(snapshot, view),
-        By::Interface => by_interface(snapshot, view),
+        RowsOf::Listeners => by_listener(snapshot, view),
+        RowsOf::Interfaces => by_interface(snapshot, view),
     }
 }
 
-/// The rows of the view by remote, with neighbours together: addresses of IPv4 by their first 24 bits, of
-/// IPv6 by their first 48.
-pub(crate) fn by_network(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
-    by_remote(snapshot, view, |address| {
-        let (address, prefix) = network(address);
-        Subject::Network(address, prefix)
-    })
+/// The rows of the log's events that pass the filter, the oldest first.
+pub(crate) fn events(log: &Log, filter: &Filter) -> Vec<Entry> {
+    log.passing(filter).map(Entry::of_event).collect()
 }
 
 /// A row for each protocol that moved something.
@@ -76,14 +79,6 @@ pub(crate) fn by_part_owner(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
             None => Subject::Cause(Cause::of_unowned(flow)),
         })
     })
-}
-
-/// The block that an address belongs to: its first address and the bits of its prefix.
-pub(crate) fn network(address: IpAddr) -> (IpAddr, u8) {
-    match address {
-        IpAddr::V4(v4) => (IpAddr::V4((v4.to_bits() & !0xff).into()), 24),
-        IpAddr::V6(v6) => (IpAddr::V6((v6.to_bits() >> 80 << 80).into()), 48),
-    }
 }
 
 /// The sum of `entries`, for the last line.
@@ -106,10 +101,11 @@ pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entr
             *total.wire.get_or_insert_default() += wire;
         }
     }
-    if view.by == By::Interface {
+    let of = view.by.rows();
+    if matches!(of, RowsOf::Interfaces) {
         total.ledger = Some(Box::new(ledger));
     }
-    if view.filter.is_all() && matches!(view.by, By::Flow | By::Remote) {
+    if view.filter.is_all() && matches!(of, RowsOf::Flows | RowsOf::FlowsBy(..)) {
         // A process's rows and a flow's remotes overlap; the model has counted them once.
         total.flows = snapshot.totals.open_flows as u64;
     }
@@ -192,17 +188,6 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         entries.push(entry);
     }
     entries
-}
-
-fn by_remote(
-    snapshot: &Snapshot,
-    view: &View,
-    subject_of: impl Fn(IpAddr) -> Subject,
-) -> Vec<Entry> {
-    by_part(snapshot, view, |flow| match flow.key.remote {
-        Some(remote) => Some(subject_of(remote.ip().to_canonical())),
-        None => moved(view.app(flow)).then_some(Subject::Cause(Cause::NoRemote)),
-    })
 }
 
 /// Flows added up by what `subject_of` says, without those of which it says nothing; bytes without a flow by their

@@ -123,6 +123,14 @@ pub fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+/// Things to choose among: `a, b or c`.
+pub fn one_of(names: &[&str]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} or {last}", names.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// A number of things in at most four characters: `812`, `1.2k`, `31k`.
 pub fn short_count(number: usize) -> String {
     if number < 1000 {

@@ -1,14 +1,13 @@
-//! What happened lately?
+//! What happened lately.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    entry::{Entry, Subject},
     filter::Filter,
     selection::{EventTypes, Selection},
 };
 use crate::{
-    event::{AppTotals, Instant},
+    event::Instant,
     model::{
         change::{Change, TimedChange},
         snapshot::{Flow, Process},
@@ -48,21 +47,16 @@ impl Logged {
     /// The flow that it happened to.
     pub fn flow(&self) -> Option<&Arc<Flow>> {
         match &self.what {
-            What::Change(
-                Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow),
-            ) => Some(flow),
-            _ => None,
+            What::Change(change) => change.flow(),
+            What::Alert(_) => None,
         }
     }
 
     /// The process that it happened to, or to whose flow.
     pub fn process(&self) -> Option<&Arc<Process>> {
         match &self.what {
-            What::Alert(process)
-            | What::Change(Change::ProcessExec(process) | Change::ProcessExit { process, .. }) => {
-                Some(process)
-            }
-            What::Change(_) => self.flow()?.process.as_ref(),
+            What::Change(change) => change.process(),
+            What::Alert(process) => Some(process),
         }
     }
 }
@@ -70,14 +64,8 @@ impl Logged {
 impl Log {
     /// Takes changes, in order. `time_of_day` writes a moment for people.
     pub fn take(&mut self, changes: Vec<TimedChange>, time_of_day: &dyn Fn(Instant) -> String) {
-        let of_interest = |change: &TimedChange| match &change.change {
-            Change::FlowOpened(_) | Change::FlowClosed(_) | Change::Lost { .. } => true,
-            Change::Status(_) => true,
-            // Most processes never touch the network.
-            Change::ProcessExit { process, .. } => process.totals != AppTotals::default(),
-            Change::FlowUpdated(_) | Change::ProcessExec(_) | Change::Ledger(_) => false,
-        };
-        let changes: Vec<TimedChange> = changes.into_iter().filter(of_interest).collect();
+        let notable = |it: &TimedChange| it.change.is_notable();
+        let changes: Vec<TimedChange> = changes.into_iter().filter(notable).collect();
         // Of more than are remembered only the last are written.
         let skipped = changes.len().saturating_sub(EVENTS);
         self.next += skipped as u64;
@@ -114,27 +102,16 @@ impl Log {
     }
 
     /// Those that pass the filter, the oldest first.
-    pub(crate) fn entries(&self, filter: &Filter) -> Vec<Entry> {
+    pub fn passing(&self, filter: &Filter) -> impl Iterator<Item = &Arc<Logged>> {
         let selection = Selection {
             filter: filter.clone(),
             types: EventTypes::all(),
         };
-        let passing = self.events.iter().filter(|event| match &event.what {
+        self.events.iter().filter(move |event| match &event.what {
             What::Change(change) => selection.wants(change),
             What::Alert(process) => selection.filter.process_verdict(process) == Some(true),
-        });
-        passing.map(entry).collect()
+        })
     }
-}
-
-fn entry(event: &Arc<Logged>) -> Entry {
-    let mut entry = Entry::new(Subject::Event(Arc::clone(event)));
-    entry.app = match (event.flow(), event.process()) {
-        (Some(flow), _) => flow.app,
-        (None, Some(process)) => process.totals,
-        (None, None) => AppTotals::default(),
-    };
-    entry
 }
 
 #[cfg(test)]
@@ -184,8 +161,8 @@ mod tests {
         ];
         log.take(changes, &|_| String::new());
         assert_eq!(log.len(), 1);
-        assert_eq!(log.entries(&Filter::all()).len(), 1);
+        assert_eq!(log.passing(&Filter::all()).count(), 1);
         let other = Filter::parse("port 443", &|_| None).unwrap();
-        assert!(log.entries(&other).is_empty());
+        assert_eq!(log.passing(&other).count(), 0);
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod entry;
 pub mod filter;
 pub mod graph;
 pub(crate) mod group;
+pub mod groups;
 pub mod history;
 pub mod hostile;
 pub mod human;

@@ -1,29 +1,59 @@
-//! What stands under a row that is unfolded?
+//! What stands under a row that is unfolded.
 //!
 //! One pass over the snapshot, whatever number of rows is unfolded.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-};
+use std::collections::{HashMap, HashSet};
 
 use super::{
     entry::{Cause, Entry, Id, Subject},
     group::{self, flow_entry},
-    view::{By, View},
+    groups::{By, Grouping, Nested, RowsOf, Under},
+    view::View,
 };
 use crate::{
     event::SocketCookie,
     model::snapshot::{Flow, Process, Snapshot},
 };
 
+/// What stands under each row of `grouping` that is `open`, with the row that it stands under.
+pub(crate) fn rows(
+    snapshot: &Snapshot,
+    view: &View,
+    grouping: &Grouping,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    let Some(Nested { rows, .. }) = grouping.nested else {
+        return Vec::new();
+    };
+    match (grouping.rows, rows) {
+        (RowsOf::Processes, Under::Flows) => {
+            flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
+        }
+        (RowsOf::ProcessesBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
+            Some(Id::Label(by, key(it.process.as_deref()?)?))
+        }),
+        (RowsOf::FlowsBy(by, key), Under::Flows) => {
+            flows(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
+        }
+        (RowsOf::Listeners, Under::Flows) => accepted(snapshot, view, open),
+        (RowsOf::ProcessesBy(by, key), Under::Processes) => {
+            processes(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
+        }
+        (RowsOf::FlowsBy(by, key), Under::Processes) => {
+            parts_of_processes(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
+        }
+        (RowsOf::Processes | RowsOf::Listeners, Under::Processes)
+        | (RowsOf::Nothing | RowsOf::Flows | RowsOf::Interfaces | RowsOf::Log, _) => Vec::new(),
+    }
+}
+
 /// The flows under each of `open`: those that `parent` says, and bytes of processes whose flow is not
 /// known.
-pub(crate) fn flows(
+fn flows(
     snapshot: &Snapshot,
     view: &View,
     open: &dyn Fn(&Id) -> bool,
-    parent: fn(&Flow) -> Option<Id>,
+    parent: impl Fn(&Flow) -> Option<Id>,
 ) -> Vec<(Id, Entry)> {
     let mut nested: Vec<(Id, Entry)> = snapshot
         .flows
@@ -46,11 +76,7 @@ pub(crate) fn flows(
 }
 
 /// The flows that each listener of `open` accepted.
-pub(crate) fn accepted(
-    snapshot: &Snapshot,
-    view: &View,
-    open: &dyn Fn(&Id) -> bool,
-) -> Vec<(Id, Entry)> {
+fn accepted(snapshot: &Snapshot, view: &View, open: &dyn Fn(&Id) -> bool) -> Vec<(Id, Entry)> {
     let known = group::listening(snapshot);
     let passing = snapshot
         .flows
@@ -65,11 +91,11 @@ pub(crate) fn accepted(
 }
 
 /// The processes under each of `open`, those that `parent` says.
-pub(crate) fn processes(
+fn processes(
     snapshot: &Snapshot,
     view: &View,
     open: &dyn Fn(&Id) -> bool,
-    parent: fn(&Process) -> Option<Id>,
+    parent: impl Fn(&Process) -> Option<Id>,
 ) -> Vec<(Id, Entry)> {
     let entries = group::entries_by(snapshot, view, By::Process).into_iter();
     let under = entries.filter_map(|entry| match &entry.subject {
@@ -79,21 +105,20 @@ pub(crate) fn processes(
     under.collect()
 }
 
-/// The processes that talk with each remote, or network, of `open`, with what they moved there.
-pub(crate) fn processes_of_remotes(
+/// The processes that have a part in the flows under each of `open`, with what they moved there.
+fn parts_of_processes(
     snapshot: &Snapshot,
     view: &View,
     open: &dyn Fn(&Id) -> bool,
-    parent: fn(IpAddr) -> Id,
+    parent: impl Fn(&Flow) -> Option<Id>,
 ) -> Vec<(Id, Entry)> {
     let mut nested: Vec<(Id, Entry, HashSet<SocketCookie>)> = Vec::new();
     let mut places: HashMap<(Id, Id), usize> = HashMap::new();
     for flow in &snapshot.flows {
-        let Some(remote) = flow.key.remote else {
+        let Some(parent) = parent(flow).filter(open) else {
             continue;
         };
-        let parent = parent(remote.ip().to_canonical());
-        if !open(&parent) || !view.filter.matches_flow(flow) {
+        if !view.filter.matches_flow(flow) {
             continue;
         }
         let subject = match &flow.process {
@@ -120,7 +145,10 @@ pub(crate) fn processes_of_remotes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Bytes, query::fixture};
+    use crate::{
+        event::Bytes,
+        query::{fixture, groups::Label},
+    };
 
     #[test]
     fn only_what_is_open_has_rows_under_it() {
@@ -136,17 +164,16 @@ mod tests {
         let (curl_id, nginx_id) = (Id::Process(curl.id), Id::Process(nginx.id));
         let snapshot = fixture::snapshot(vec![curl, nginx], flows_of, Vec::new());
         let view = View::default();
-        let of_curl = flows(&snapshot, &view, &|id| *id == curl_id, |flow| {
-            flow.key.process.map(Id::Process)
-        });
-        assert_eq!(of_curl.len(), 2);
-        let remote = Id::Remote("10.0.0.9".parse().unwrap());
-        let there = processes_of_remotes(&snapshot, &view, &|id| *id == remote, Id::Remote);
+        let remote = Id::Label(By::Remote, Label::Address("10.0.0.9".parse().unwrap()));
+        let under = |by: By, open: &dyn Fn(&Id) -> bool| {
+            rows(&snapshot, &view, &by.def().groupings[0], open)
+        };
+        assert_eq!(under(By::Process, &|id| *id == curl_id).len(), 2);
+        let there = under(By::Remote, &|id| *id == remote);
         let subjects: Vec<_> = there.iter().map(|(_, entry)| entry.subject.id()).collect();
         assert_eq!(subjects, [curl_id, nginx_id]);
         assert_eq!(there[0].1.app.rx_bytes, Bytes(2000));
         assert_eq!(there[0].1.flows, 2);
-        let users = processes(&snapshot, &view, &|_| true, |it| it.uid.map(Id::User));
-        assert_eq!(users.len(), 2);
+        assert_eq!(under(By::User, &|_| true).len(), 2);
     }
 }

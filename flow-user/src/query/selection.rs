@@ -3,75 +3,20 @@
 use std::{collections::BTreeSet, str::FromStr};
 
 use super::filter::Filter;
-use crate::model::change::Change;
-
-/// Type of an event, as in the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EventType {
-    FlowOpen,
-    FlowUpdate,
-    FlowClose,
-    ProcessExec,
-    ProcessExit,
-    Ledger,
-    Lost,
-    Status,
-}
-
-impl EventType {
-    /// Every type.
-    pub const ALL: [Self; 8] = [
-        Self::FlowOpen,
-        Self::FlowUpdate,
-        Self::FlowClose,
-        Self::ProcessExec,
-        Self::ProcessExit,
-        Self::Ledger,
-        Self::Lost,
-        Self::Status,
-    ];
-
-    /// Its name, the value of `type` in the stream.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FlowOpen => "flow.open",
-            Self::FlowUpdate => "flow.update",
-            Self::FlowClose => "flow.close",
-            Self::ProcessExec => "process.exec",
-            Self::ProcessExit => "process.exit",
-            Self::Ledger => "ledger",
-            Self::Lost => "lost",
-            Self::Status => "status",
-        }
-    }
-
-    /// The type of a change.
-    pub const fn of(change: &Change) -> Self {
-        match change {
-            Change::FlowOpened(_) => Self::FlowOpen,
-            Change::FlowUpdated(_) => Self::FlowUpdate,
-            Change::FlowClosed(_) => Self::FlowClose,
-            Change::ProcessExec(_) => Self::ProcessExec,
-            Change::ProcessExit { .. } => Self::ProcessExit,
-            Change::Ledger(_) => Self::Ledger,
-            Change::Lost { .. } => Self::Lost,
-            Change::Status(_) => Self::Status,
-        }
-    }
-}
+use crate::model::change::{Change, ChangeSubject, EventKind};
 
 /// A set of event types, as `--only` takes it: names divided by commas, where `flow` and `process`
 /// stand for all of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventTypes(BTreeSet<EventType>);
+pub struct EventTypes(BTreeSet<EventKind>);
 
 impl EventTypes {
     /// Every type.
     pub fn all() -> Self {
-        Self(EventType::ALL.into())
+        Self(EventKind::ALL.into())
     }
 
-    pub fn contains(&self, kind: EventType) -> bool {
+    pub fn contains(&self, kind: EventKind) -> bool {
         self.0.contains(&kind)
     }
 }
@@ -90,15 +35,14 @@ impl FromStr for EventTypes {
     fn from_str(text: &str) -> Result<Self, UnknownType> {
         let mut types = BTreeSet::new();
         for name in text.split(',').map(str::trim) {
-            let family = |kind: &EventType| kind.name().split('.').next() == Some(name);
-            let mut named = EventType::ALL
+            let mut named = EventKind::ALL
                 .into_iter()
-                .filter(|kind| kind.name() == name || family(kind))
+                .filter(|kind| kind.name() == name || kind.family() == name)
                 .peekable();
             if named.peek().is_none() {
                 return Err(UnknownType {
                     name: name.escape_debug().to_string(),
-                    known: EventType::ALL.map(EventType::name).join(", "),
+                    known: EventKind::ALL.map(EventKind::name).join(", "),
                 });
             }
             types.extend(named);
@@ -120,16 +64,14 @@ impl Selection {
     /// A process event passes if the filter says yes of the process by itself: at exec nobody
     /// knows which flows it will have. What was lost and how things are covered always passes the filter.
     pub fn wants(&self, change: &Change) -> bool {
-        self.types.contains(EventType::of(change))
-            && match change {
-                Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow) => {
-                    self.filter.matches_flow(flow)
-                }
-                Change::ProcessExec(process) | Change::ProcessExit { process, .. } => {
+        self.types.contains(change.kind())
+            && match change.subject() {
+                ChangeSubject::Flow(flow) => self.filter.matches_flow(flow),
+                ChangeSubject::Process(process) => {
                     self.filter.process_verdict(process) == Some(true)
                 }
-                Change::Ledger(interface) => self.filter.matches_interface(interface),
-                Change::Lost { .. } | Change::Status(_) => true,
+                ChangeSubject::Interface(interface) => self.filter.matches_interface(interface),
+                ChangeSubject::Loss(..) | ChangeSubject::Coverage(_) => true,
             }
     }
 }
@@ -144,9 +86,9 @@ mod tests {
     #[test]
     fn types_by_name_and_by_family() {
         let types: EventTypes = "flow, process.exit,flow.open".parse().unwrap();
-        assert!(types.contains(EventType::FlowClose));
-        assert!(types.contains(EventType::ProcessExit));
-        assert!(!types.contains(EventType::ProcessExec));
+        assert!(types.contains(EventKind::FlowClose));
+        assert!(types.contains(EventKind::ProcessExit));
+        assert!(!types.contains(EventKind::ProcessExec));
         assert!("".parse::<EventTypes>().is_err());
         let error = "flow,flows".parse::<EventTypes>().unwrap_err();
         assert!(error.to_string().contains("`flows`"), "{error}");

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     event::{Instant, SocketCookie, State},
-    model::change::{Change, TimedChange},
+    model::change::TimedChange,
 };
 
 /// Sockets remembered; of more, those heard of last.
@@ -34,9 +34,7 @@ impl States {
     /// Takes changes, in order.
     pub fn take(&mut self, changes: &[TimedChange]) {
         for TimedChange { time, change } in changes {
-            let (Change::FlowOpened(flow) | Change::FlowUpdated(flow) | Change::FlowClosed(flow)) =
-                change
-            else {
+            let Some(flow) = change.flow() else {
                 continue;
             };
             if flow.protocol.has_tcp_states() {
@@ -79,7 +77,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::query::fixture;
+    use crate::{model::change::Change, query::fixture};
 
     fn seen(socket: u64, state: State, time: u64) -> TimedChange {
         let process = fixture::process(1, "/bin/a", &[]);

@@ -1,77 +1,13 @@
 //! What a table is asked to show: grouping, filter, order, number of rows.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
+pub use super::groups::By;
 use super::{baseline::Baseline, columns, filter::Filter};
 use crate::{
     event::AppTotals,
     model::snapshot::{Flow, Process, Snapshot},
 };
-
-/// What a row stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum By {
-    #[default]
-    Process,
-    Flow,
-    /// A remote address, all its ports together.
-    Remote,
-    /// A listening address and port, with what was accepted there.
-    Listener,
-    Interface,
-    User,
-    Cgroup,
-}
-
-impl By {
-    /// Every grouping, in the order of the views.
-    pub const ALL: [Self; 7] = [
-        Self::Process,
-        Self::Flow,
-        Self::Remote,
-        Self::Listener,
-        Self::Interface,
-        Self::User,
-        Self::Cgroup,
-    ];
-
-    /// Its name on the command line and in outputs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Flow => "flow",
-            Self::Remote => "remote",
-            Self::Listener => "listener",
-            Self::Interface => "interface",
-            Self::User => "user",
-            Self::Cgroup => "cgroup",
-        }
-    }
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A grouping there is not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no view by `{0}`; choose process, flow, remote, listener, interface, user or cgroup"
-)]
-pub struct UnknownView(String);
-
-impl FromStr for By {
-    type Err = UnknownView;
-
-    fn from_str(name: &str) -> Result<Self, UnknownView> {
-        Self::ALL
-            .into_iter()
-            .find(|by| by.name() == name)
-            .ok_or_else(|| UnknownView(name.escape_debug().to_string()))
-    }
-}
 
 /// Order of rows: by a column, numbers from the largest, text from A; then by rate and total.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,15 +110,6 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_view_is_found_by_its_name() {
-        for by in By::ALL {
-            assert_eq!(by.name().parse(), Ok(by));
-        }
-        let error = "hosts".parse::<By>().unwrap_err();
-        assert!(error.to_string().contains("remote, listener"), "{error}");
-    }
 
     #[test]
     fn a_sort_names_a_column_of_its_view() {

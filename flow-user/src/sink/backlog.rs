@@ -13,11 +13,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    event::{Instant, Loss},
-    model::{
-        change::{Change, TimedChange},
-        snapshot::FlowKey,
-    },
+    event::Instant,
+    model::change::{CoalesceKey, Coalescing, TimedChange},
 };
 
 /// What may not be dropped and still wait, besides what one look at the kernel's tables can bring: some
@@ -35,7 +32,7 @@ pub struct Backlog {
     /// Number of the queue's first place, counted from the beginning of the stream.
     first: u64,
     /// Where what can be replaced waits.
-    replaceable: HashMap<Subject, u64>,
+    replaceable: HashMap<CoalesceKey, u64>,
     /// Changes waiting that may not be dropped, and the most there may be.
     kept: usize,
     limit: usize,
@@ -68,15 +65,6 @@ pub struct ReaderStalled {
     pub waiting: usize,
 }
 
-/// What a replaceable change is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Subject {
-    Flow(FlowKey),
-    Interface(u32),
-    Loss(Loss),
-    Status,
-}
-
 impl Backlog {
     /// An empty backlog for what happens to so many sockets at once.
     pub fn for_sockets(sockets: usize) -> Self {
@@ -104,18 +92,9 @@ impl Backlog {
     /// behind others; its own time may then be later than the next change's.
     pub fn push(&mut self, change: TimedChange) -> Result<(), ReaderStalled> {
         let next = self.first + self.queue.len() as u64;
-        let subject = match &change.change {
-            Change::FlowUpdated(flow) => Some(Subject::Flow(flow.key)),
-            Change::Ledger(interface) => Some(Subject::Interface(interface.ifindex)),
-            Change::Lost { cause, .. } => Some(Subject::Loss(*cause)),
-            Change::Status(_) => Some(Subject::Status),
-            Change::FlowOpened(_)
-            | Change::FlowClosed(_)
-            | Change::ProcessExec(_)
-            | Change::ProcessExit { .. } => None,
-        };
-        if let Some(subject) = subject {
-            let place = *self.replaceable.entry(subject).or_insert(next);
+        let coalescing = change.change.coalescing();
+        if let Coalescing::Newest(key) = coalescing {
+            let place = *self.replaceable.entry(key).or_insert(next);
             match self.waiting_at(place) {
                 Some(older) => {
                     *older = Some(change);
@@ -128,12 +107,11 @@ impl Backlog {
         if self.kept >= self.limit {
             return Err(ReaderStalled { waiting: self.kept });
         }
-        if let Change::FlowOpened(flow) | Change::FlowClosed(flow) = &change.change
-            && let Some(place) = self.replaceable.remove(&Subject::Flow(flow.key))
-            && matches!(change.change, Change::FlowClosed(_))
+        if let Coalescing::First(key) | Coalescing::Last(key) = coalescing
+            && let Some(place) = self.replaceable.remove(&key)
+            && matches!(coalescing, Coalescing::Last(_))
             && let Some(older) = self.waiting_at(place)
         {
-            // The close brings the final totals.
             *older = None;
             self.coalesced += 1;
         }
@@ -151,15 +129,9 @@ impl Backlog {
         while let Some(change) = self.queue.pop_front() {
             self.first += 1;
             let Some(change) = change else { continue };
-            match &change.change {
-                Change::FlowUpdated(flow) => self.forget(Subject::Flow(flow.key)),
-                Change::Ledger(interface) => self.forget(Subject::Interface(interface.ifindex)),
-                Change::Lost { cause, .. } => self.forget(Subject::Loss(*cause)),
-                Change::Status(_) => self.forget(Subject::Status),
-                Change::FlowOpened(_)
-                | Change::FlowClosed(_)
-                | Change::ProcessExec(_)
-                | Change::ProcessExit { .. } => self.kept -= 1,
+            match change.change.coalescing() {
+                Coalescing::Newest(key) => self.forget(key),
+                Coalescing::Never | Coalescing::First(_) | Coalescing::Last(_) => self.kept -= 1,
             }
             self.read_since += 1;
             self.time = self.time.max(change.time);
@@ -183,11 +155,11 @@ impl Backlog {
         self.queue.get_mut(index)
     }
 
-    /// Drops the note that `subject` waits at the place just read.
-    fn forget(&mut self, subject: Subject) {
+    /// Drops the note that what has this key waits at the place just read.
+    fn forget(&mut self, key: CoalesceKey) {
         // A later update of a flow that was opened anew waits elsewhere, and stays noted.
-        if self.replaceable.get(&subject) == Some(&(self.first - 1)) {
-            self.replaceable.remove(&subject);
+        if self.replaceable.get(&key) == Some(&(self.first - 1)) {
+            self.replaceable.remove(&key);
         }
     }
 
@@ -208,7 +180,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{model::snapshot::Flow, query::fixture};
+    use crate::{
+        model::{change::Change, snapshot::Flow},
+        query::fixture,
+    };
 
     #[derive(Clone, Copy, Debug)]
     enum Step {

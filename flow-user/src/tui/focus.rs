@@ -9,7 +9,7 @@ use super::{
 use crate::{
     event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketEntry},
     model::snapshot::{Flow, Process},
-    query::entry::Subject,
+    query::{entry::Subject, groups::Label},
     sink::text::escape,
 };
 
@@ -145,13 +145,11 @@ pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String
         },
         Subject::Ancestor(_, name) => ("the name", name.to_string()),
         Subject::Flow(flow) => ("the endpoints", endpoints(flow)),
-        Subject::Remote(address) => ("the address", address.to_string()),
-        Subject::Network(address, prefix) => ("the network", format!("{address}/{prefix}")),
+        Subject::Label(_, label @ Label::Network(..)) => ("the network", label.to_string()),
+        Subject::Label(by, label) => (by.def().noun, label.to_string()),
         Subject::Protocol(protocol) => ("the name", protocol.to_string()),
         Subject::Listener(it) => ("the address", format!("{} {}", it.protocol, it.local)),
         Subject::Interface(interface) => ("the name", interface.name.to_string()),
-        Subject::User(uid) => ("the number", uid.to_string()),
-        Subject::Cgroup(path) => ("the path", path.to_string()),
         Subject::Event(event) => match (event.flow(), event.process()) {
             (Some(flow), _) => ("the endpoints", endpoints(flow)),
             (None, Some(process)) => return copied(&Subject::Process(Arc::clone(process))),

@@ -8,6 +8,7 @@ use super::{prompt::Prompt, state::State, views::ViewId};
 use crate::{
     query::{
         columns::{Align, Column, Measure},
+        groups::By,
         human,
     },
     sink::text::{escape, width},
@@ -162,9 +163,9 @@ pub(super) fn tabs(state: &State) -> Vec<Tab> {
 fn count(state: &State, view: ViewId) -> Option<usize> {
     let snapshot = &state.shown;
     match view {
-        ViewId::Processes => Some(snapshot.totals.processes),
-        ViewId::Flows => Some(snapshot.totals.open_flows),
-        ViewId::Interfaces => Some(snapshot.interfaces.len()),
+        ViewId::Group(By::Process) => Some(snapshot.totals.processes),
+        ViewId::Group(By::Flow) => Some(snapshot.totals.open_flows),
+        ViewId::Group(By::Interface) => Some(snapshot.interfaces.len()),
         ViewId::Events => Some(state.shown_log().len()),
         view if view == state.view && state.filter.filter.is_all() => {
             Some(state.rows.top).filter(|count| *count > 0)

@@ -7,14 +7,15 @@ mod tree;
 
 use std::collections::{HashMap, HashSet};
 
-use super::views::Grouping;
 use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Column, Context},
         entry::{Entry, Id, Subject},
         group,
+        groups::{Grouping, RowsOf},
         log::Log,
+        nested,
         order::order,
         view::View,
     },
@@ -108,7 +109,10 @@ impl Rows {
             sort,
             folding,
         } = *arrangement;
-        let mut entries = (grouping.rows)(ask);
+        let mut entries = match grouping.rows {
+            RowsOf::Log => group::events(ask.log, &ask.view.filter),
+            of => group::rows(ask.snapshot, ask.view, of),
+        };
         let total = group::total(ask.snapshot, ask.view, &entries);
         let top = entries.len();
         let trunk = grouping.tree.then(|| tree::grow(&mut entries));
@@ -116,9 +120,11 @@ impl Rows {
         let mut under: HashMap<Id, Vec<u32>> = HashMap::new();
         let is_open =
             |id: &Id| folding.turned.contains(id) != (usually_open(grouping) != folding.all);
-        if let Some(nested) = &grouping.nested {
+        if grouping.nested.is_some() {
             let (parents, rows): (Vec<Id>, Vec<Entry>) =
-                (nested.rows)(ask, &is_open).into_iter().unzip();
+                nested::rows(ask.snapshot, ask.view, grouping, &is_open)
+                    .into_iter()
+                    .unzip();
             let first = entries.len();
             for at in order(&rows, sort, context) {
                 let place = u32::try_from(first).unwrap_or(u32::MAX).saturating_add(at);
@@ -171,7 +177,7 @@ impl Rows {
             lines,
             total,
             top,
-            in_columns: grouping.nested.as_ref().is_some_and(|it| it.in_columns),
+            in_columns: grouping.nested.is_some_and(|it| it.in_columns),
         }
     }
 
@@ -232,18 +238,13 @@ impl Rows {
 
 /// Whether rows of a grouping are unfolded unless somebody folds them.
 fn usually_open(grouping: &Grouping) -> bool {
-    grouping.nested.as_ref().is_some_and(|nested| nested.open)
+    grouping.nested.is_some_and(|nested| nested.open)
 }
 
 /// What can have something under it.
 fn can_unfold(subject: &Subject) -> bool {
     match subject {
-        Subject::Process(_)
-        | Subject::Remote(_)
-        | Subject::Network(..)
-        | Subject::Listener(_)
-        | Subject::User(_)
-        | Subject::Cgroup(_) => true,
+        Subject::Process(_) | Subject::Label(..) | Subject::Listener(_) => true,
         Subject::Ancestor(..)
         | Subject::Flow(_)
         | Subject::Protocol(_)

@@ -1,35 +1,26 @@
-//! Which views are there? One entry each: its columns, its groupings, its order.
+//! The views of the screen: one for each grouping, and those that are none.
 
 use std::{fmt, str::FromStr};
 
-use super::rows::Ask;
-use crate::{
-    model::snapshot::{Flow, Process},
-    query::{
-        columns::{self, Column},
-        entry::{Entry, Id},
-        group, nested,
-        view::By,
-    },
+pub use crate::query::groups::Grouping;
+use crate::query::{
+    columns::{self, Column},
+    groups::{By, GroupDef, RowsOf},
+    human::one_of,
 };
 
 /// A view.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ViewId {
-    #[default]
-    Processes,
-    Flows,
-    Remotes,
-    Listeners,
-    Interfaces,
-    Users,
-    Cgroups,
+    Group(By),
     Names,
     Events,
 }
 
 /// All that makes a view.
+#[derive(Clone, Copy)]
 pub struct ViewDef {
+    id: ViewId,
     /// Its name on the command line and in the configuration.
     pub name: &'static str,
     pub title: &'static str,
@@ -45,44 +36,87 @@ pub struct ViewDef {
     pub empty: &'static str,
 }
 
-/// A way to put rows together.
-pub struct Grouping {
-    pub name: &'static str,
-    pub(super) rows: fn(&Ask<'_>) -> Vec<Entry>,
-    pub(super) nested: Option<Nested>,
-    /// Processes under their parents.
-    pub tree: bool,
+/// Every view, in the order of the keys: the groupings, then the others.
+static VIEWS: [ViewDef; By::ALL.len() + OTHERS.len()] = {
+    let mut views = [OTHERS[0]; By::ALL.len() + OTHERS.len()];
+    let mut at = 0;
+    while at < views.len() {
+        views[at] = match at < By::ALL.len() {
+            true => ViewDef::of(By::ALL[at].def()),
+            false => OTHERS[at - By::ALL.len()],
+        };
+        at += 1;
+    }
+    views
+};
+
+const OTHERS: [ViewDef; 2] = [
+    ViewDef {
+        id: ViewId::Names,
+        name: "names",
+        title: "Names",
+        short: "Name",
+        by: None,
+        sort: None,
+        groupings: &[Grouping::new("flat", RowsOf::Nothing)],
+        empty: "Flow does not read names yet: neither DNS answers nor the names in TLS and HTTP.",
+    },
+    ViewDef {
+        id: ViewId::Events,
+        name: "events",
+        title: "Events",
+        short: "Ev",
+        by: None,
+        sort: Some("number"),
+        groupings: &[Grouping::new("flat", RowsOf::Log)],
+        empty: "Nothing opened or closed since Flow began.",
+    },
+];
+
+impl ViewDef {
+    const fn of(group: &'static GroupDef) -> Self {
+        Self {
+            id: ViewId::Group(group.by),
+            name: group.view,
+            title: group.title,
+            short: group.short,
+            by: Some(group.by),
+            sort: None,
+            groupings: group.groupings,
+            empty: group.empty,
+        }
+    }
 }
 
-type NestedRows = fn(&Ask<'_>, open: &dyn Fn(&Id) -> bool) -> Vec<(Id, Entry)>;
-
-/// Rows under rows.
-pub struct Nested {
-    /// With the row that each stands under, of those that are open.
-    pub(super) rows: NestedRows,
-    /// Whether rows are unfolded unless they are folded.
-    pub open: bool,
-    /// Whether they fill the columns of the view; else a label stands for those that tell who it is.
-    pub in_columns: bool,
+impl Default for ViewId {
+    fn default() -> Self {
+        Self::Group(By::default())
+    }
 }
 
 impl ViewId {
-    /// Every view, in the order of the keys 1 to 9.
-    pub const ALL: [Self; 9] = [
-        Self::Processes,
-        Self::Flows,
-        Self::Remotes,
-        Self::Listeners,
-        Self::Interfaces,
-        Self::Users,
-        Self::Cgroups,
-        Self::Names,
-        Self::Events,
-    ];
+    /// Every view, in the order of the keys.
+    pub const ALL: [Self; VIEWS.len()] = {
+        let mut all = [Self::Names; VIEWS.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = VIEWS[at].id;
+            assert!(
+                all[at].index() == at,
+                "views stand in the order of their index"
+            );
+            at += 1;
+        }
+        all
+    };
 
     /// Its place among all.
     pub const fn index(self) -> usize {
-        self as usize
+        match self {
+            Self::Group(by) => by as usize,
+            Self::Names => By::ALL.len(),
+            Self::Events => By::ALL.len() + 1,
+        }
     }
 
     pub fn def(self) -> &'static ViewDef {
@@ -95,10 +129,10 @@ impl ViewId {
 
     /// Its columns that can be shown, in order.
     pub fn columns(self) -> &'static [Column] {
-        match (self, self.def().by) {
-            (_, Some(by)) => columns::of(by),
-            (Self::Events, None) => columns::EVENT,
-            (_, None) => &[],
+        match self {
+            Self::Group(by) => columns::of(by),
+            Self::Events => columns::EVENT,
+            Self::Names => &[],
         }
     }
 
@@ -118,9 +152,7 @@ impl fmt::Display for ViewId {
 
 /// A view there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no view `{0}`; choose processes, flows, remotes, listeners, interfaces, users, cgroups, names or events"
-)]
+#[error("there is no view `{0}`; choose {known}", known = one_of(&ViewId::ALL.map(ViewId::name)))]
 pub struct UnknownView(String);
 
 impl FromStr for ViewId {
@@ -137,225 +169,6 @@ impl FromStr for ViewId {
             .find(named)
             .ok_or_else(|| UnknownView(name.escape_debug().to_string()))
     }
-}
-
-static VIEWS: [ViewDef; 9] = [
-    ViewDef {
-        name: "processes",
-        title: "Processes",
-        short: "Proc",
-        by: Some(By::Process),
-        sort: None,
-        groupings: &[
-            Grouping {
-                name: "flat",
-                rows: |ask| by(ask, By::Process),
-                nested: Some(FLOWS_OF_PROCESS),
-                tree: false,
-            },
-            Grouping {
-                name: "tree",
-                rows: |ask| by(ask, By::Process),
-                nested: Some(FLOWS_OF_PROCESS),
-                tree: true,
-            },
-        ],
-        empty: "No process has a socket or moved anything yet.",
-    },
-    ViewDef {
-        name: "flows",
-        title: "Flows",
-        short: "Flow",
-        by: Some(By::Flow),
-        sort: None,
-        groupings: &[
-            Grouping {
-                name: "flat",
-                rows: |ask| by(ask, By::Flow),
-                nested: None,
-                tree: false,
-            },
-            Grouping {
-                name: "by process",
-                rows: |ask| by(ask, By::Process),
-                nested: Some(Nested {
-                    open: true,
-                    in_columns: true,
-                    ..FLOWS_OF_PROCESS
-                }),
-                tree: false,
-            },
-            Grouping {
-                name: "by remote",
-                rows: |ask| by(ask, By::Remote),
-                nested: Some(Nested {
-                    rows: |ask, open| nested::flows(ask.snapshot, ask.view, open, remote_of),
-                    open: true,
-                    in_columns: true,
-                }),
-                tree: false,
-            },
-        ],
-        empty: "There is no flow.",
-    },
-    ViewDef {
-        name: "remotes",
-        title: "Remotes",
-        short: "Rem",
-        by: Some(By::Remote),
-        sort: None,
-        groupings: &[
-            Grouping {
-                name: "by host",
-                rows: |ask| by(ask, By::Remote),
-                nested: Some(Nested {
-                    rows: |ask, open| {
-                        nested::processes_of_remotes(ask.snapshot, ask.view, open, Id::Remote)
-                    },
-                    open: false,
-                    in_columns: false,
-                }),
-                tree: false,
-            },
-            Grouping {
-                name: "by network",
-                rows: |ask| group::by_network(ask.snapshot, ask.view),
-                nested: Some(Nested {
-                    rows: |ask, open| {
-                        nested::processes_of_remotes(ask.snapshot, ask.view, open, |address| {
-                            let (address, prefix) = group::network(address);
-                            Id::Network(address, prefix)
-                        })
-                    },
-                    open: false,
-                    in_columns: false,
-                }),
-                tree: false,
-            },
-        ],
-        empty: "Nobody was talked with yet.",
-    },
-    ViewDef {
-        name: "listeners",
-        title: "Listeners",
-        short: "Lis",
-        by: Some(By::Listener),
-        sort: None,
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |ask| by(ask, By::Listener),
-            nested: Some(Nested {
-                rows: |ask, open| nested::accepted(ask.snapshot, ask.view, open),
-                open: false,
-                in_columns: false,
-            }),
-            tree: false,
-        }],
-        empty: "No process listens for connections.",
-    },
-    ViewDef {
-        name: "interfaces",
-        title: "Interfaces",
-        short: "If",
-        by: Some(By::Interface),
-        sort: None,
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |ask| by(ask, By::Interface),
-            nested: None,
-            tree: false,
-        }],
-        empty: "There is no interface.",
-    },
-    ViewDef {
-        name: "users",
-        title: "Users",
-        short: "User",
-        by: Some(By::User),
-        sort: None,
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |ask| by(ask, By::User),
-            nested: Some(Nested {
-                rows: |ask, open| {
-                    nested::processes(ask.snapshot, ask.view, open, |it| it.uid.map(Id::User))
-                },
-                open: false,
-                in_columns: false,
-            }),
-            tree: false,
-        }],
-        empty: "No user's process has a socket or moved anything yet.",
-    },
-    ViewDef {
-        name: "cgroups",
-        title: "Cgroups",
-        short: "Cgr",
-        by: Some(By::Cgroup),
-        sort: None,
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |ask| by(ask, By::Cgroup),
-            nested: Some(Nested {
-                rows: |ask, open| nested::processes(ask.snapshot, ask.view, open, cgroup_of),
-                open: false,
-                in_columns: false,
-            }),
-            tree: false,
-        }],
-        empty: "No process of a cgroup has a socket or moved anything yet.",
-    },
-    ViewDef {
-        name: "names",
-        title: "Names",
-        short: "Name",
-        by: None,
-        sort: None,
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |_| Vec::new(),
-            nested: None,
-            tree: false,
-        }],
-        empty: "Flow does not read names yet: neither DNS answers nor the names in TLS and HTTP.",
-    },
-    ViewDef {
-        name: "events",
-        title: "Events",
-        short: "Ev",
-        by: None,
-        sort: Some("number"),
-        groupings: &[Grouping {
-            name: "flat",
-            rows: |ask| ask.log.entries(&ask.view.filter),
-            nested: None,
-            tree: false,
-        }],
-        empty: "Nothing opened or closed since Flow began.",
-    },
-];
-
-const FLOWS_OF_PROCESS: Nested = Nested {
-    rows: |ask, open| {
-        nested::flows(ask.snapshot, ask.view, open, |flow| {
-            flow.key.process.map(Id::Process)
-        })
-    },
-    open: false,
-    in_columns: false,
-};
-
-fn by(ask: &Ask<'_>, by: By) -> Vec<Entry> {
-    group::entries_by(ask.snapshot, ask.view, by)
-}
-
-fn remote_of(flow: &Flow) -> Option<Id> {
-    let remote = flow.key.remote?;
-    Some(Id::Remote(remote.ip().to_canonical()))
-}
-
-fn cgroup_of(process: &Process) -> Option<Id> {
-    process.cgroup_path.clone().map(Id::Cgroup)
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{Context, Value};
+use super::{column::Context, value::Value};
 use crate::{
     event::{Backlog, Bytes, Direction, InterfaceSide},
     model::{
-        change::Change,
+        change::{Change, ChangeSubject},
         snapshot::{Flow, LedgerSide, Process},
     },
     query::{
@@ -36,20 +36,17 @@ pub(super) fn event_of(entry: &Entry) -> Option<&Logged> {
     }
 }
 
+pub(super) fn change_of(entry: &Entry) -> Option<&Change> {
+    match &event_of(entry)?.what {
+        What::Change(change) => Some(change),
+        What::Alert(_) => None,
+    }
+}
+
 pub(super) fn event_name(what: &What) -> &'static str {
-    let change = match what {
-        What::Alert(_) => return "alert",
-        What::Change(change) => change,
-    };
-    match change {
-        Change::FlowOpened(_) => "open",
-        Change::FlowUpdated(_) => "update",
-        Change::FlowClosed(_) => "close",
-        Change::ProcessExec(_) => "exec",
-        Change::ProcessExit { .. } => "exit",
-        Change::Ledger(_) => "ledger",
-        Change::Lost { .. } => "lost",
-        Change::Status(_) => "status",
+    match what {
+        What::Alert(_) => "alert",
+        What::Change(change) => change.kind().short(),
     }
 }
 
@@ -60,16 +57,11 @@ pub(super) fn what_happened(what: &What) -> String {
         }
         What::Change(change) => change,
     };
-    match change {
-        Change::FlowOpened(flow) | Change::FlowUpdated(flow) => flow.state.name().to_owned(),
-        Change::FlowClosed(flow) => match flow.closed {
-            Some((_, reason)) => reason.name().to_owned(),
-            None => "closed".to_owned(),
-        },
-        Change::ProcessExec(_) | Change::Ledger(_) => String::new(),
-        Change::ProcessExit { status, .. } => human::exit_status(*status),
-        Change::Lost { cause, count } => format!("{count} {}", human::loss(*cause)),
-        Change::Status(coverage) => {
+    match change.subject() {
+        ChangeSubject::Flow(_) | ChangeSubject::Process(_) => outcome(change).unwrap_or_default(),
+        ChangeSubject::Interface(_) => String::new(),
+        ChangeSubject::Loss(cause, count) => format!("{count} {}", human::loss(cause)),
+        ChangeSubject::Coverage(coverage) => {
             let missing = coverage.iter().filter(|it| it.backend.is_none());
             let missing: Vec<&str> = missing.map(|it| it.capability.as_str()).collect();
             match missing.as_slice() {
@@ -77,6 +69,17 @@ pub(super) fn what_happened(what: &What) -> String {
                 missing => format!("not seen: {}", missing.join(", ")),
             }
         }
+    }
+}
+
+/// The state that a flow is in, or why it or a process ended.
+pub(super) fn outcome(change: &Change) -> Option<String> {
+    match change.flow() {
+        Some(flow) => Some(match flow.closed {
+            Some((_, reason)) => reason.name().to_owned(),
+            None => flow.state.name().to_owned(),
+        }),
+        None => change.exit().map(human::exit_status),
     }
 }
 
@@ -91,21 +94,22 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     }
 }
 
-/// What stands in the first text column of rows that have no name.
-pub(super) fn label(entry: &Entry) -> Value {
+/// What stands in the first text column of rows that are no process, flow or the like.
+pub(super) fn label(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Cause(cause) => Value::Text(cause.label().to_owned()),
+        Subject::Label(_, label) => Value::Text(label.to_string()),
         Subject::Total => Value::Text("TOTAL".to_owned()),
         _ => Value::Absent,
     }
 }
 
-pub(super) fn process_name(entry: &Entry, _: &Context<'_>) -> Value {
+pub(super) fn process_name(entry: &Entry, context: &Context<'_>) -> Value {
     let Some(process) = process_of(entry) else {
         return match &entry.subject {
             Subject::Flow(flow) => Value::Text(Cause::of_unowned(flow).label().to_owned()),
             Subject::Ancestor(_, name) => Value::Text(name.to_string()),
-            _ => label(entry),
+            _ => label(entry, context),
         };
     };
     let name = process.name().to_owned();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Value;
+use super::value::Value;
 use crate::event::Bytes;
 
 /// Bytes of a text in one number; how many there are stands behind them.

@@ -1,130 +1,70 @@
 //! The columns of every view: one entry each, from which text, JSON and order are derived.
 
 mod cell;
+mod column;
 mod key;
 mod tables;
 mod value;
 
 pub(super) use self::key::{Key, falling_rate};
-use self::tables::{CGROUP, FLOW, INTERFACE, LISTENER, PROCESS, REMOTE, USER};
-pub(crate) use self::tables::{EVENT, PROTOCOL};
-pub use self::value::Value;
-use super::{entry::Entry, history::History, names::Names, view::By};
-use crate::event::Instant;
+pub(crate) use self::{
+    column::Context,
+    tables::{EVENT, PROTOCOL},
+};
+pub use self::{
+    column::{Align, Column, Measure, Show, Width},
+    tables::of,
+    value::Value,
+};
+use super::{
+    entry::{Entry, Subject},
+    groups::By,
+};
 
-/// A column.
-#[derive(Debug)]
-pub struct Column {
-    /// Its name in JSON and for `--sort`.
-    pub name: &'static str,
-    /// What stands above it; empty where it is not shown as text.
-    pub header: &'static str,
-    pub align: Align,
-    pub show: Show,
-    pub width: Width,
-    /// What quantity it is, if one of those that stand in rows of every kind.
-    pub measure: Option<Measure>,
-    pub(crate) value: fn(&Entry, &Context<'_>) -> Value,
-}
-
-/// Where the text of a cell stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    /// Text; may be cut when room is short.
-    Left,
-    /// Numbers; never cut.
-    Right,
-}
-
-/// Columns of the screen that it takes in the full-screen view, whatever stands in its cells: nothing
-/// moves when numbers change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Width {
-    pub least: u16,
-    /// Where there is room.
-    pub most: u16,
-}
-
-/// A quantity of app bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    Rate,
-    Total,
-}
-
-/// Which outputs have the column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Show {
-    /// Text and JSON. Where room is short the column with the highest number goes first; one with 0
-    /// stays.
-    Both(u8),
-    /// Only text: JSON has it in another form.
-    Text(u8),
-    /// Text and JSON; the full-screen view has it in another form.
-    Lines(u8),
-    /// Only the full-screen view: it draws it, or remembers what one snapshot does not tell.
-    Screen(u8),
-    Json,
-    /// Only `--sort` knows it.
-    Sort,
-}
-
-impl Show {
-    /// Its number in text outputs, if it is in them.
-    pub const fn in_text(self) -> Option<u8> {
-        match self {
-            Self::Both(priority) | Self::Text(priority) | Self::Lines(priority) => Some(priority),
-            Self::Screen(_) | Self::Json | Self::Sort => None,
+impl Entry {
+    /// The columns that say most of it.
+    pub fn columns(&self) -> &'static [Column] {
+        match &self.subject {
+            Subject::Process(_) | Subject::Ancestor(..) => of(By::Process),
+            Subject::Flow(_) | Subject::Overflow(_) => of(By::Flow),
+            Subject::Label(by, _) => of(*by),
+            Subject::Protocol(_) => PROTOCOL,
+            Subject::Listener(_) => of(By::Listener),
+            Subject::Interface(_) => of(By::Interface),
+            Subject::Event(_) => EVENT,
+            Subject::Cause(_) | Subject::Total => of(By::Process),
         }
     }
 
-    /// Its number in the full-screen view, if it is there.
-    pub const fn on_screen(self) -> Option<u8> {
-        match self {
-            Self::Both(priority) | Self::Text(priority) | Self::Screen(priority) => Some(priority),
-            Self::Lines(_) | Self::Json | Self::Sort => None,
+    /// Who a row under another is, in one text: with as much as `fits`, or else the least.
+    pub fn label(&self, context: &Context<'_>, fits: &dyn Fn(&str) -> bool) -> String {
+        let text = |name: &&str| {
+            let mut columns = self.columns().iter();
+            let column = columns.find(|column| column.name == *name)?;
+            let text = (column.value)(self, context).text();
+            (!text.is_empty()).then_some(text)
+        };
+        let forms: &[&[&str]] = match self.is_flow() {
+            true => &[
+                &["protocol", "local", "arrow", "remote", "state"],
+                &["protocol", "arrow", "remote", "state"],
+                &["protocol", "arrow", "remote"],
+            ],
+            false => &[&["pid", "process", "user"], &["pid", "process"]],
+        };
+        let mut label = String::new();
+        for form in forms {
+            let mut texts: Vec<String> = form.iter().filter_map(text).collect();
+            if self.has_no_remote() {
+                // Without a remote its own address is what tells most.
+                texts.splice(1.., ["local", "state"].iter().filter_map(text));
+            }
+            label = texts.join(" ");
+            if fits(&label) {
+                break;
+            }
         }
-    }
-
-    /// Its number in the full-screen view for who wants it there, if it can be.
-    pub const fn priority(self) -> Option<u8> {
-        match self.on_screen() {
-            Some(priority) => Some(priority),
-            None => self.in_text(),
-        }
-    }
-
-    pub const fn in_json(self) -> bool {
-        matches!(self, Self::Both(_) | Self::Lines(_) | Self::Json)
-    }
-}
-
-/// What columns may ask besides the row.
-pub(crate) struct Context<'a> {
-    pub names: &'a dyn Names,
-    /// Rates of the past, if they are remembered, and up to when they are of interest.
-    pub history: Option<(&'a History, Instant)>,
-}
-
-impl<'a> Context<'a> {
-    pub fn new(names: &'a dyn Names) -> Self {
-        Self {
-            names,
-            history: None,
-        }
-    }
-}
-
-/// The columns of a view, in order.
-pub fn of(by: By) -> &'static [Column] {
-    match by {
-        By::Process => PROCESS,
-        By::Flow => FLOW,
-        By::Remote => REMOTE,
-        By::Listener => LISTENER,
-        By::Interface => INTERFACE,
-        By::User => USER,
-        By::Cgroup => CGROUP,
+        label
     }
 }
 

@@ -1,20 +1,37 @@
-//! Which columns does each view have? One entry each.
+//! The columns of each view: one entry each.
 
 use super::{
-    Align, Column, Context, Measure, Show, Value, Width,
     cell::{
-        arrow, backlog, both_ways, cgroup, command, direction, event_name, event_of, flow_of,
-        flows, graph, host, label, local, own, pid, process_name, process_of, processes, protocol,
-        remote, text, uid, user, user_named, what_happened,
+        arrow, backlog, both_ways, cgroup, change_of, command, direction, event_name, event_of,
+        flow_of, flows, graph, host, label, local, outcome, own, pid, process_name, process_of,
+        processes, protocol, remote, text, uid, user, user_named, what_happened,
     },
+    column::{Align, Column, Context, Measure, Show, Width},
+    value::Value,
 };
 use crate::{
     event::{Bytes, Direction},
     model::snapshot::LedgerSide,
-    query::entry::{Entry, Ledger, Subject},
+    query::{
+        entry::{Entry, Ledger, Subject},
+        groups::{By, Label},
+    },
 };
 
-/// The columns of the log of events, in order.
+/// The columns of a view, in order.
+pub fn of(by: By) -> &'static [Column] {
+    match by {
+        By::Process => PROCESS,
+        By::Flow => FLOW,
+        By::Remote => REMOTE,
+        By::Listener => LISTENER,
+        By::Interface => INTERFACE,
+        By::User => USER,
+        By::Cgroup => CGROUP,
+    }
+}
+
+/// The columns of events: of their log, in order, and of `flow events`.
 pub(crate) static EVENT: &[Column] = &[
     left("time", "TIME", Show::Text(0), |entry, _| {
         text(event_of(entry).map(|event| event.time.clone()))
@@ -25,6 +42,7 @@ pub(crate) static EVENT: &[Column] = &[
     })
     .wide(6, 6),
     left("protocol", "PROTO", Show::Text(4), protocol).wide(5, 7),
+    left("user", "USER", Show::Stream, user),
     left("process", "PROCESS", Show::Text(0), process_name).wide(14, 28),
     PID,
     left("local", "LOCAL", Show::Text(5), local).wide(15, 29),
@@ -34,8 +52,24 @@ pub(crate) static EVENT: &[Column] = &[
         text(event_of(entry).map(|event| what_happened(&event.what)))
     })
     .wide(12, 48),
+    left("state", "STATE", Show::Stream, |entry, _| {
+        text(change_of(entry).and_then(outcome))
+    }),
     RX_BYTES,
     TX_BYTES,
+    left("exe", "EXE", Show::Stream, |entry, _| {
+        text(process_of(entry).map(|it| match &it.program.exe {
+            Some(exe) => exe.to_string_lossy().into_owned(),
+            None => it.name().to_owned(),
+        }))
+    }),
+    left("command", "COMMAND", Show::Stream, |entry, _| {
+        text(process_of(entry).map(|it| {
+            let arguments = it.program.cmdline.as_deref().unwrap_or_default();
+            let end = if it.program.cmdline_cut { "…" } else { "" };
+            arguments.join(" ") + end
+        }))
+    }),
     // The latest first.
     number("number", "", Show::Sort, |entry, _| match event_of(entry) {
         Some(event) => Value::Count(event.number),
@@ -43,7 +77,7 @@ pub(crate) static EVENT: &[Column] = &[
     }),
 ];
 
-pub(super) static PROCESS: &[Column] = &[
+static PROCESS: &[Column] = &[
     PID,
     left("process", "PROCESS", Show::Both(0), process_name).wide(18, 28),
     left("user", "USER", Show::Both(4), user).wide(8, 10),
@@ -72,7 +106,7 @@ pub(super) static PROCESS: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static FLOW: &[Column] = &[
+static FLOW: &[Column] = &[
     left("protocol", "PROTO", Show::Both(2), protocol).wide(5, 7),
     left("local", "LOCAL", Show::Both(3), local).wide(21, 29),
     left("direction", "", Show::Json, |entry, _| {
@@ -138,13 +172,13 @@ pub(super) static FLOW: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static REMOTE: &[Column] = &[
+static REMOTE: &[Column] = &[
     left(
         "remote",
         "REMOTE",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::Remote(address) => match host(context, *address) {
+            Subject::Label(_, Label::Address(address)) => match host(context, *address) {
                 Some(name) => Value::Labelled {
                     text: address.to_string(),
                     label: format!("{address} ({name})"),
@@ -155,13 +189,12 @@ pub(super) static REMOTE: &[Column] = &[
                     port: None,
                 },
             },
-            Subject::Network(address, prefix) => Value::Text(format!("{address}/{prefix}")),
-            _ => label(entry),
+            _ => label(entry, context),
         },
     )
     .wide(20, 48),
     json("name", |entry, context| match &entry.subject {
-        Subject::Remote(address) => text(host(context, *address)),
+        Subject::Label(_, Label::Address(address)) => text(host(context, *address)),
         _ => Value::Absent,
     }),
     number("processes", "PROCESSES", Show::Both(4), processes),
@@ -180,9 +213,9 @@ pub(crate) static PROTOCOL: &[Column] = &[
         "protocol",
         "PROTOCOL",
         Show::Both(0),
-        |entry, _| match &entry.subject {
+        |entry, context| match &entry.subject {
             Subject::Protocol(protocol) => Value::Text(protocol.name().to_owned()),
-            _ => label(entry),
+            _ => label(entry, context),
         },
     )
     .wide(10, 24),
@@ -195,7 +228,7 @@ pub(crate) static PROTOCOL: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static LISTENER: &[Column] = &[
+static LISTENER: &[Column] = &[
     left("protocol", "PROTO", Show::Both(2), protocol).wide(5, 7),
     left("local", "LISTENS AT", Show::Both(0), local).wide(15, 40),
     number("pid", "PID", Show::Both(3), pid).wide(7, 7),
@@ -222,14 +255,14 @@ pub(super) static LISTENER: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static INTERFACE: &[Column] = &[
+static INTERFACE: &[Column] = &[
     left(
         "interface",
         "INTERFACE",
         Show::Both(0),
-        |entry, _| match &entry.subject {
+        |entry, context| match &entry.subject {
             Subject::Interface(interface) => Value::Text(interface.name.to_string()),
-            _ => label(entry),
+            _ => label(entry, context),
         },
     )
     .wide(10, 16),
@@ -333,19 +366,19 @@ pub(super) static INTERFACE: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static USER: &[Column] = &[
+static USER: &[Column] = &[
     left(
         "user",
         "USER",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::User(uid) => user_named(context, *uid),
-            _ => label(entry),
+            Subject::Label(_, Label::Number(uid)) => user_named(context, *uid),
+            _ => label(entry, context),
         },
     )
     .wide(14, 32),
     json("uid", |entry, _| match &entry.subject {
-        Subject::User(uid) => Value::Id((*uid).into()),
+        Subject::Label(_, Label::Number(uid)) => Value::Id((*uid).into()),
         _ => Value::Absent,
     }),
     number("processes", "PROCESSES", Show::Both(4), processes),
@@ -358,14 +391,8 @@ pub(super) static USER: &[Column] = &[
     TOTAL,
 ];
 
-pub(super) static CGROUP: &[Column] = &[
-    left("cgroup", "CGROUP", Show::Both(0), |entry, _| {
-        match &entry.subject {
-            Subject::Cgroup(path) => Value::Text(path.to_string()),
-            _ => label(entry),
-        }
-    })
-    .wide(24, 64),
+static CGROUP: &[Column] = &[
+    left("cgroup", "CGROUP", Show::Both(0), label).wide(24, 64),
     number("processes", "PROCESSES", Show::Both(4), processes),
     number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
     RX_RATE,

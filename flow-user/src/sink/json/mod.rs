@@ -7,21 +7,14 @@ pub mod record;
 pub(super) mod schema;
 mod top;
 
-use self::record::{
-    AppRecord, Body, CloseBody, ExecBody, ExitBody, FlowBody, LedgerBody, LostBody, ProcessRecord,
-    Record, StatusBody,
-};
+use self::record::{Body, LostBody, Record};
 pub use self::{
     line::{to_line, to_pretty},
     record::LossCause,
     top::top_line,
 };
 use super::clock::Clock;
-use crate::{
-    event::Instant,
-    model::change::{Change, TimedChange},
-    query::names::Names,
-};
+use crate::{event::Instant, model::change::TimedChange, query::names::Names};
 
 /// Version of the stream, in each line's `v`. Facts may be added within a version.
 pub const VERSION: u32 = 1;
@@ -41,33 +34,7 @@ impl Encoder {
 
     /// A change as one line, without a line feed.
     pub fn encode(&mut self, change: &TimedChange, names: &dyn Names) -> String {
-        let clock = self.clock;
-        let body = match &change.change {
-            Change::FlowOpened(it) => Body::FlowOpen(FlowBody::new(it, clock, names)),
-            Change::FlowUpdated(it) => Body::FlowUpdate(FlowBody::new(it, clock, names)),
-            Change::FlowClosed(it) => Body::FlowClose(CloseBody {
-                facts: FlowBody::new(it, clock, names),
-                duration_ns: it
-                    .closed
-                    .map(|(at, _)| record::nanoseconds(at.since(it.opened))),
-                reason: it.closed.map(|(_, reason)| reason),
-            }),
-            Change::ProcessExec(process) => Body::ProcessExec(ExecBody {
-                process: ProcessRecord::new(process, clock, names),
-            }),
-            Change::ProcessExit { process, status } => Body::ProcessExit(ExitBody {
-                process: ProcessRecord::new(process, clock, names),
-                app: AppRecord::from(process.totals),
-                overflow: AppRecord::unless_zero(process.overflow),
-                status: *status,
-            }),
-            Change::Ledger(interface) => Body::Ledger(LedgerBody::from(&**interface)),
-            Change::Lost { cause, count } => Body::Lost(LostBody {
-                cause: (*cause).into(),
-                count: *count,
-            }),
-            Change::Status(coverage) => Body::Status(StatusBody { coverage }),
-        };
+        let body = Body::new(&change.change, self.clock, names);
         self.line(change.time, body)
     }
 

@@ -10,7 +10,10 @@ use crate::{
         AppTotals, Bytes, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
         WireTotals,
     },
-    model::snapshot::{Flow, Interface, LedgerSide, Process},
+    model::{
+        change::Change,
+        snapshot::{Flow, Interface, LedgerSide, Process},
+    },
     query::names::Names,
     sink::clock::Clock,
 };
@@ -61,6 +64,35 @@ pub enum Body<'a> {
     /// How each capability is provided.
     #[serde(rename = "status")]
     Status(StatusBody<'a>),
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn new(change: &'a Change, clock: Clock, names: &dyn Names) -> Self {
+        match change {
+            Change::FlowOpened(it) => Self::FlowOpen(FlowBody::new(it, clock, names)),
+            Change::FlowUpdated(it) => Self::FlowUpdate(FlowBody::new(it, clock, names)),
+            Change::FlowClosed(it) => Self::FlowClose(CloseBody {
+                facts: FlowBody::new(it, clock, names),
+                duration_ns: it.closed.map(|(at, _)| nanoseconds(at.since(it.opened))),
+                reason: it.closed.map(|(_, reason)| reason),
+            }),
+            Change::ProcessExec(process) => Self::ProcessExec(ExecBody {
+                process: ProcessRecord::new(process, clock, names),
+            }),
+            Change::ProcessExit { process, status } => Self::ProcessExit(ExitBody {
+                process: ProcessRecord::new(process, clock, names),
+                app: AppRecord::from(process.totals),
+                overflow: AppRecord::unless_zero(process.overflow),
+                status: *status,
+            }),
+            Change::Ledger(interface) => Self::Ledger(LedgerBody::from(&**interface)),
+            Change::Lost { cause, count } => Self::Lost(LostBody {
+                cause: (*cause).into(),
+                count: *count,
+            }),
+            Change::Status(coverage) => Self::Status(StatusBody { coverage }),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

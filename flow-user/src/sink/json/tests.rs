@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     event::{CloseReason, Direction, Loss, TcpFacts},
-    model::snapshot::Process,
+    model::{change::Change, snapshot::Process},
     query::{fixture, names::NoNames},
     sink::json::record::FlowRecord,
 };
@@ -111,6 +111,15 @@ fn every_line_is_valid_numbered_and_without_null() {
         assert_eq!(value["seq"], index + 1);
         let head = format!("{{\"v\":1,\"seq\":{},\"time\":\"2026-05-01T14:0", index + 1);
         assert!(line.starts_with(&head), "{line}");
+    }
+}
+
+#[test]
+fn the_type_is_the_name_of_the_kind() {
+    for change in changes() {
+        let (time, name) = (Instant(0), change.kind().name());
+        let line = Encoder::new(clock()).encode(&TimedChange { time, change }, &NoNames);
+        assert!(line.contains(&format!(r#""type":"{name}""#)), "{line}");
     }
 }
 

@@ -1,36 +1,62 @@
 //! `flow events` in a terminal: one aligned line for each event.
 //!
-//! ```text
-//! TIME           EVENT PROTO  USER     LOCAL ... REMOTE ... STATE  RECEIVED SENT  PID  EXE  COMMAND
-//! ```
+//! What stands in a cell is said once, in [`EVENT`]; here is how much room it has in a line.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::tz::TimeZone;
 
 use super::{
     cell::{cut, cut_end, pad_left, pad_right, width},
-    escape, human, ledger,
+    escape, ledger,
     style::{Style, paint},
     top::Screen,
 };
 use crate::{
-    event::{Bytes, Instant},
-    model::{
-        change::{Change, TimedChange},
-        snapshot::{Flow, Process},
+    event::Instant,
+    model::change::{Change, ChangeSubject, EventKind, TimedChange, Weight},
+    query::{
+        columns::{Align, Column, Context, EVENT},
+        entry::Entry,
+        log::{Logged, What},
+        names::Names,
     },
-    query::names::Names,
     sink::{clock::Clock, json::LossCause},
 };
 
+/// The columns of a line, by name, and what stands where nothing is known.
+static LINE: [(&str, Room, &str); 12] = [
+    ("time", Room::Least(TIME), ""),
+    ("event", Room::Least(KIND), ""),
+    ("protocol", Room::Least(6), ""),
+    ("user", Room::Cut(8), "-"),
+    ("local", Room::Endpoint, "-"),
+    ("remote", Room::Endpoint, "*"),
+    ("state", Room::Least(12), ""),
+    ("rx_bytes", Room::Least(8), ""),
+    ("tx_bytes", Room::Least(8), ""),
+    ("pid", Room::Least(7), "-"),
+    ("exe", Room::Path, ""),
+    ("command", Room::Rest, ""),
+];
+
+/// How much room a cell has. What is too long for it pushes the others on; the end of the line gives way.
+#[derive(Clone, Copy)]
+enum Room {
+    Least(usize),
+    Cut(usize),
+    /// Of an address and port, which only flows have.
+    Endpoint,
+    /// Of a path, of which the last part tells most.
+    Path,
+    Rest,
+}
+
+/// Columns that go on a narrow screen, the first ones first.
+const DISPENSABLE: [&[&str]; 3] = [&["rx_bytes", "tx_bytes"], &["user"], &["local"]];
+
 const TIME: usize = 12;
-const EVENT: usize = 6;
-const PROTOCOL: usize = 6;
-const USER: usize = 8;
-const STATE: usize = 12;
-const BYTES: usize = 8;
-const PID: usize = 7;
+const KIND: usize = 6;
 const EXE: usize = 24;
 /// Columns that the executable has at least, before others go.
 const EXE_LEAST: usize = 12;
@@ -39,8 +65,6 @@ const COMMAND: usize = 30;
 /// Columns of an address and port of IPv4; more where the screen has room for IPv6.
 const ENDPOINT_LEAST: usize = 21;
 const ENDPOINT_MOST: usize = 47;
-/// Columns of what always stays, with the gaps: all but the columns that [`Layout`] tells of.
-const FIXED: usize = TIME + EVENT + PROTOCOL + STATE + PID + 6;
 
 /// How events become text.
 #[derive(Clone, Debug)]
@@ -53,41 +77,27 @@ pub struct EventText {
 
 /// The line that names the columns.
 pub fn event_header(text: &EventText) -> String {
-    let cells = Cells {
-        event: "EVENT",
-        protocol: "PROTO",
-        user: "USER",
-        local: "LOCAL",
-        remote: "REMOTE",
-        state: "STATE",
-        received: "RECEIVED",
-        sent: "SENT",
-        pid: "PID",
-        exe: "EXE",
-        command: "COMMAND",
-    };
-    text.finish(&text.columns("TIME", &cells), Style::Accent)
+    text.finish(
+        &text.line(|slot| slot.column.header.to_owned()),
+        Style::Accent,
+    )
 }
 
 /// An event as one line, without a line feed, at most as wide as the screen.
 pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> String {
-    let time = text.clock.time_of_day(change.time, &text.zone);
-    match &change.change {
-        Change::FlowOpened(flow) => text.flow(&time, "open", flow, names, Style::Plain),
-        Change::FlowUpdated(flow) => text.flow(&time, "update", flow, names, Style::Dim),
-        Change::FlowClosed(flow) => text.flow(&time, "close", flow, names, Style::Plain),
-        Change::ProcessExec(process) => text.process(&time, "exec", process, String::new(), names),
-        Change::ProcessExit { process, status } => {
-            text.process(&time, "exit", process, human::exit_status(*status), names)
+    let TimedChange { time, change } = change;
+    let style = match change.kind().weight() {
+        Weight::Routine | Weight::IfMoved => Style::Dim,
+        Weight::Notable => Style::Plain,
+        Weight::Alarm => Style::Alarm,
+    };
+    let note = match change.subject() {
+        ChangeSubject::Flow(_) | ChangeSubject::Process(_) => {
+            return text.event(*time, change, names, style);
         }
-        Change::Ledger(interface) => {
-            text.note(&time, "ledger", &ledger::sentence(interface), Style::Dim)
-        }
-        Change::Lost { cause, count } => {
-            let note = format!("{} {count}", LossCause::from(*cause).name());
-            text.note(&time, "lost", &note, Style::Alarm)
-        }
-        Change::Status(coverage) => {
+        ChangeSubject::Interface(interface) => ledger::sentence(interface),
+        ChangeSubject::Loss(cause, count) => loss(LossCause::from(cause), count),
+        ChangeSubject::Coverage(coverage) => {
             let parts: Vec<String> = coverage
                 .iter()
                 .map(|it| {
@@ -99,136 +109,68 @@ pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> 
                     format!("{}: {backend}{limits}", it.capability)
                 })
                 .collect();
-            text.note(&time, "status", &escape(&parts.join("; ")), Style::Plain)
+            escape(&parts.join("; ")).into_owned()
         }
-    }
+    };
+    text.note(*time, change.kind(), &note, style)
 }
 
 /// The line that tells a slow reader how many updates were merged into newer ones so far.
 pub fn coalesced_line(text: &EventText, time: Instant, count: u64) -> String {
-    let time = text.clock.time_of_day(time, &text.zone);
-    let note = format!("{} {count}", LossCause::ReaderSlowCoalesced.name());
-    text.note(&time, "lost", &note, Style::Alarm)
+    let note = loss(LossCause::ReaderSlowCoalesced, count);
+    text.note(time, EventKind::Lost, &note, Style::Alarm)
 }
 
-#[derive(Default)]
-struct Cells<'a> {
-    event: &'a str,
-    protocol: &'a str,
-    user: &'a str,
-    local: &'a str,
-    remote: &'a str,
-    state: &'a str,
-    received: &'a str,
-    sent: &'a str,
-    pid: &'a str,
-    exe: &'a str,
-    command: &'a str,
+fn loss(cause: LossCause, count: u64) -> String {
+    format!("{} {count}", cause.name())
 }
 
 impl EventText {
-    fn flow(
-        &self,
-        time: &str,
-        event: &str,
-        flow: &Flow,
-        names: &dyn Names,
-        style: Style,
-    ) -> String {
-        let process = flow.process.as_deref();
-        let remote = match flow.key.remote {
-            Some(remote) => match names.host(remote.ip()) {
-                Some(name) => format!("{}:{}", escape(&name), remote.port()),
-                None => escape(&flow.remote_text().unwrap_or_default()).into_owned(),
-            },
-            None => "*".to_owned(),
-        };
-        let state = match flow.closed {
-            Some((_, reason)) => reason.name(),
-            None => flow.state.name(),
-        };
-        let (received, sent) = (flow.app.rx_bytes, flow.app.tx_bytes);
-        let cells = Cells {
-            event,
-            protocol: flow.protocol.name(),
-            user: &user(process, names),
-            local: &flow.bound().map_or_else(unknown, |local| local.to_string()),
-            remote: &remote,
-            state,
-            received: &bytes(received),
-            sent: &bytes(sent),
-            pid: &process.map_or_else(unknown, |process| process.id.pid.to_string()),
-            exe: &process.map(exe).unwrap_or_default(),
-            command: &process.map(command).unwrap_or_default(),
-        };
-        self.finish(&self.columns(time, &cells), style)
-    }
-
-    fn process(
-        &self,
-        time: &str,
-        event: &str,
-        process: &Process,
-        state: String,
-        names: &dyn Names,
-    ) -> String {
-        let cells = Cells {
-            event,
-            user: &user(Some(process), names),
-            state: &state,
-            received: &bytes(process.totals.rx_bytes),
-            sent: &bytes(process.totals.tx_bytes),
-            pid: &process.id.pid.to_string(),
-            exe: &exe(process),
-            command: &command(process),
-            ..Cells::default()
-        };
-        self.finish(&self.columns(time, &cells), Style::Dim)
-    }
-
-    fn note(&self, time: &str, event: &str, note: &str, style: Style) -> String {
-        let line = format!(
-            "{} {} {note}",
-            pad_right(time, TIME),
-            pad_right(event, EVENT)
-        );
+    /// What happened to a flow or a process.
+    fn event(&self, time: Instant, change: &Change, names: &dyn Names, style: Style) -> String {
+        let entry = Entry::of_event(&Arc::new(Logged {
+            number: 0,
+            time: self.clock.time_of_day(time, &self.zone),
+            what: What::Change(change.clone()),
+        }));
+        let context = Context::new(names);
+        let line = self.line(|slot| {
+            let text = (slot.column.value)(&entry, &context).text();
+            match (text.is_empty(), slot.room) {
+                (false, _) => escape(&text).into_owned(),
+                (true, Room::Endpoint) if change.flow().is_none() => text,
+                (true, _) => slot.unknown.to_owned(),
+            }
+        });
         self.finish(&line, style)
     }
 
-    /// All cells in their columns. What is too long for its column pushes the others on; the end
-    /// of the line gives way.
-    fn columns(&self, time: &str, cells: &Cells<'_>) -> String {
-        let Layout {
-            user,
-            local,
-            bytes,
-            endpoint,
-            exe: exe_room,
-        } = Layout::of(self.screen.width);
-        let mut line = vec![
-            pad_right(time, TIME),
-            pad_right(cells.event, EVENT),
-            pad_right(cells.protocol, PROTOCOL),
-        ];
-        if user {
-            line.push(pad_right(&cut(cells.user, USER), USER));
-        }
-        if local {
-            line.push(pad_right(&cut(cells.local, ENDPOINT_MOST), endpoint));
-        }
-        line.push(pad_right(&cut(cells.remote, ENDPOINT_MOST), endpoint));
-        line.push(pad_right(cells.state, STATE));
-        if bytes {
-            line.push(pad_left(cells.received, BYTES));
-            line.push(pad_left(cells.sent, BYTES));
-        }
-        line.push(pad_left(cells.pid, PID));
-        line.push(match exe_room {
-            Some(room) => pad_right(&fit_path(cells.exe, room), room),
-            None => pad_right(cells.exe, EXE),
-        });
-        line.push(cells.command.to_owned());
-        line.join(" ")
+    fn note(&self, time: Instant, kind: EventKind, note: &str, style: Style) -> String {
+        let time = pad_right(&self.clock.time_of_day(time, &self.zone), TIME);
+        let line = format!("{time} {} {note}", pad_right(kind.short(), KIND));
+        self.finish(&line, style)
+    }
+
+    /// All cells in their columns.
+    fn line(&self, text_of: impl Fn(&Slot) -> String) -> String {
+        let layout = Layout::of(self.screen.width);
+        let cell = |slot: &Slot| {
+            let text = text_of(slot);
+            let pad = match slot.column.align {
+                Align::Left => pad_right,
+                Align::Right => pad_left,
+            };
+            match (slot.room, layout.exe) {
+                (Room::Least(room), _) => pad(&text, room),
+                (Room::Cut(room), _) => pad(&cut(&text, room), room),
+                (Room::Endpoint, _) => pad(&cut(&text, ENDPOINT_MOST), layout.endpoint),
+                (Room::Path, Some(room)) => pad(&fit_path(&text, room), room),
+                (Room::Path, None) => pad(&text, EXE),
+                (Room::Rest, _) => text,
+            }
+        };
+        let cells: Vec<String> = layout.slots.iter().map(cell).collect();
+        cells.join(" ")
     }
 
     /// `line`, cut at the screen's edge, in a style.
@@ -239,32 +181,44 @@ impl EventText {
     }
 }
 
+/// A column of a line.
+struct Slot {
+    column: &'static Column,
+    room: Room,
+    unknown: &'static str,
+}
+
 /// Which columns a line has, and the width of those that vary.
 struct Layout {
-    user: bool,
-    local: bool,
-    bytes: bool,
+    slots: Vec<Slot>,
     endpoint: usize,
     /// `None` cuts nothing.
     exe: Option<usize>,
 }
 
 impl Layout {
-    /// On a narrow screen the bytes go first, then the user, then the local endpoint.
     fn of(width: Option<usize>) -> Self {
+        let slot = |&(name, room, unknown)| {
+            let column = EVENT.iter().find(|column| column.name == name)?;
+            Some(Slot {
+                column,
+                room,
+                unknown,
+            })
+        };
         let mut layout = Self {
-            user: true,
-            local: true,
-            bytes: true,
+            slots: LINE.iter().filter_map(slot).collect(),
             endpoint: ENDPOINT_LEAST,
             exe: None,
         };
         let Some(width) = width else {
             return layout;
         };
-        layout.bytes = layout.width() + EXE_LEAST < width;
-        layout.user = layout.width() + EXE_LEAST < width;
-        layout.local = layout.width() + EXE_LEAST < width;
+        for names in DISPENSABLE {
+            if layout.width() + EXE_LEAST >= width {
+                layout.slots.retain(|it| !names.contains(&it.column.name));
+            }
+        }
         let spare = width.saturating_sub(layout.width() + EXE + COMMAND);
         layout.endpoint = (ENDPOINT_LEAST + spare / 2).min(ENDPOINT_MOST);
         let room = width.saturating_sub(layout.width() + 1);
@@ -272,26 +226,14 @@ impl Layout {
         layout
     }
 
-    /// Columns of all but the executable and the command line.
+    /// Columns of all but the executable and the command line, with the gap after each.
     fn width(&self) -> usize {
-        let Self {
-            user,
-            local,
-            bytes,
-            endpoint,
-            exe: _,
-        } = self;
-        let mut width = FIXED + endpoint;
-        if *user {
-            width += USER + 1;
-        }
-        if *local {
-            width += endpoint + 1;
-        }
-        if *bytes {
-            width += 2 * (BYTES + 1);
-        }
-        width
+        let room = |slot: &Slot| match slot.room {
+            Room::Least(room) | Room::Cut(room) => room + 1,
+            Room::Endpoint => self.endpoint + 1,
+            Room::Path | Room::Rest => 0,
+        };
+        self.slots.iter().map(room).sum()
     }
 }
 
@@ -303,41 +245,6 @@ fn fit_path(path: &str, room: usize) -> Cow<'_, str> {
     cut(path.rsplit('/').next().unwrap_or(path), room)
 }
 
-fn user(process: Option<&Process>, names: &dyn Names) -> String {
-    match process.and_then(|process| process.uid) {
-        Some(uid) => match names.user(uid) {
-            Some(name) => escape(&name).into_owned(),
-            None => uid.to_string(),
-        },
-        None => unknown(),
-    }
-}
-
-/// What stands where nothing is known.
-fn unknown() -> String {
-    "-".to_owned()
-}
-
-fn exe(process: &Process) -> String {
-    match &process.program.exe {
-        Some(exe) => escape(&exe.to_string_lossy()).into_owned(),
-        None => escape(process.name()).into_owned(),
-    }
-}
-
-fn command(process: &Process) -> String {
-    let cmdline = process.program.cmdline.as_deref().unwrap_or_default();
-    let mut command = escape(&cmdline.join(" ")).into_owned();
-    if process.program.cmdline_cut {
-        command.push('…');
-    }
-    command
-}
-
-fn bytes(bytes: Bytes) -> String {
-    human::bytes(bytes.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -347,6 +254,7 @@ mod tests {
     use super::{super::cell::width, *};
     use crate::{
         event::{CloseReason, Direction, Loss, State},
+        model::change::Change,
         query::{fixture, names::NoNames},
     };
 

@@ -1,7 +1,7 @@
 //! Columns are chosen and put in order.
 
 use super::*;
-use crate::tui::views::ViewId;
+use crate::{query::groups::By, tui::views::ViewId};
 
 fn names(state: &State) -> Vec<&'static str> {
     let columns = state.here().columns.iter();
@@ -24,7 +24,10 @@ fn columns_are_hidden_moved_and_kept() {
     assert_eq!(names(&state)[..4], ["process", "cgroup", "user", "flows"]);
     assert_eq!(
         effects,
-        [Effect::KeepColumns(ViewId::Processes, names(&state))]
+        [Effect::KeepColumns(
+            ViewId::Group(By::Process),
+            names(&state)
+        )]
     );
     let header = line_with(&state, "CGROUP");
     assert!(!header.contains("PID"), "{header}");
@@ -126,7 +129,7 @@ fn what_the_program_around_says_stands_at_the_foot() {
 #[test]
 fn the_screen_begins_as_the_user_likes_it() {
     let mut preferences = Preferences {
-        view: ViewId::Flows,
+        view: ViewId::Group(By::Flow),
         theme: Some(Theme::Light),
         compact: true,
         threshold: Some(100_000),
@@ -134,7 +137,7 @@ fn the_screen_begins_as_the_user_likes_it() {
     };
     preferences.units.bits = true;
     preferences.keys.bind("pause", &["x".parse().unwrap()]);
-    let table = &mut preferences.tables[ViewId::Flows.index()];
+    let table = &mut preferences.tables[ViewId::Group(By::Flow).index()];
     let remote = |column: &&crate::query::columns::Column| column.name == "remote";
     let column = *table.columns.iter().find(|it| remote(it)).unwrap();
     table
@@ -143,7 +146,10 @@ fn the_screen_begins_as_the_user_likes_it() {
     table.sort = Some((column, true));
     let mut state = beginning_with(preferences, (120, 40));
     reduce(&mut state, scene::moment(40));
-    assert_eq!((state.view, state.theme), (ViewId::Flows, Theme::Light));
+    assert_eq!(
+        (state.view, state.theme),
+        (ViewId::Group(By::Flow), Theme::Light)
+    );
     assert!(state.compact);
     let header = line_with(&state, "RECEIVED/s");
     assert!(

@@ -1,7 +1,10 @@
 //! What each key does.
 
 use super::*;
-use crate::{query::entry::Id, tui::views::ViewId};
+use crate::{
+    query::{entry::Id, groups::By},
+    tui::views::ViewId,
+};
 
 fn pid(state: &State) -> Option<u32> {
     match state.chosen()?.id {
@@ -18,13 +21,13 @@ fn scened() -> State {
 fn digits_and_tab_choose_the_view() {
     let mut state = scened();
     press(&mut state, "3");
-    assert_eq!(state.view, ViewId::Remotes);
+    assert_eq!(state.view, ViewId::Group(By::Remote));
     press(&mut state, "Tab");
-    assert_eq!(state.view, ViewId::Listeners);
+    assert_eq!(state.view, ViewId::Group(By::Listener));
     press(&mut state, "BackTab BackTab BackTab BackTab");
     assert_eq!(state.view, ViewId::Events);
     press(&mut state, "Tab");
-    assert_eq!(state.view, ViewId::Processes);
+    assert_eq!(state.view, ViewId::Group(By::Process));
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn a_process_and_a_flow_have_a_detail_other_rows_unfold() {
     assert!(text(&state).contains("8123 postgres"));
     // Keys for the table do nothing now.
     press(&mut state, "3 s");
-    assert_eq!(state.view, ViewId::Processes);
+    assert_eq!(state.view, ViewId::Group(By::Process));
     press(&mut state, "Esc 3 Down Enter");
     assert!(state.popups.is_empty());
     assert!(state.rows.len() > state.rows.top);

@@ -1,7 +1,7 @@
 //! What the mouse does.
 
 use super::*;
-use crate::tui::views::ViewId;
+use crate::{query::groups::By, tui::views::ViewId};
 
 fn mouse(
     state: &mut State,
@@ -36,7 +36,7 @@ fn click(state: &mut State, part: &str, milliseconds: u64) -> Vec<Effect> {
 fn tabs_headers_and_rows() {
     let mut state = with_scene((120, 40));
     click(&mut state, "Interfaces", 0);
-    assert_eq!(state.view, ViewId::Interfaces);
+    assert_eq!(state.view, ViewId::Group(By::Interface));
     click(&mut state, "1 Processes", 0);
     click(&mut state, "PID", 0);
     assert!(line_with(&state, "PROCESS").contains("↓PID"));
@@ -60,7 +60,7 @@ fn two_clicks_on_a_row_open_it() {
     assert!(text(&state).contains("912 chronyd"));
     // Clicks on what lies over the table are not for the table.
     click(&mut state, "2 Flows", 2_000);
-    assert_eq!(state.view, ViewId::Processes);
+    assert_eq!(state.view, ViewId::Group(By::Process));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn clicks_choose_columns() {
     click(&mut state, "[x] cgroup", 0);
     click(&mut state, "Enter keeps", 0);
     let effects = press(&mut state, "Enter");
-    let [Effect::KeepColumns(ViewId::Processes, names)] = &effects[..] else {
+    let [Effect::KeepColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert_eq!(names[..4], ["pid", "process", "user", "flows"]);

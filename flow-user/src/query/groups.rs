@@ -1,0 +1,348 @@
+//! The groupings of processes and flows: one row each, from which `flow top --by`, the views of the
+//! screen and their keys are derived. Their columns are in [`columns::tables`](super::columns).
+
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+
+use super::human::one_of;
+use crate::model::snapshot::{Flow, Process};
+
+/// What a row stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum By {
+    #[default]
+    Process,
+    Flow,
+    /// A remote address, all its ports together.
+    Remote,
+    /// A listening address and port, with what was accepted there.
+    Listener,
+    Interface,
+    User,
+    Cgroup,
+}
+
+/// Every grouping, in the order of [`By`], which is that of the views.
+static GROUPS: [GroupDef; 7] = [
+    GroupDef {
+        by: By::Process,
+        name: "process",
+        view: "processes",
+        title: "Processes",
+        short: "Proc",
+        groupings: &[
+            Grouping {
+                nested: FLOWS,
+                ..Grouping::new("flat", RowsOf::Processes)
+            },
+            Grouping {
+                nested: FLOWS,
+                tree: true,
+                ..Grouping::new("tree", RowsOf::Processes)
+            },
+        ],
+        empty: "No process has a socket or moved anything yet.",
+        ..GroupDef::NEW
+    },
+    GroupDef {
+        by: By::Flow,
+        name: "flow",
+        view: "flows",
+        title: "Flows",
+        short: "Flow",
+        groupings: &[
+            Grouping::new("flat", RowsOf::Flows),
+            Grouping {
+                nested: OPEN_FLOWS,
+                ..Grouping::new("by process", RowsOf::Processes)
+            },
+            Grouping {
+                nested: OPEN_FLOWS,
+                ..Grouping::new("by remote", REMOTES)
+            },
+        ],
+        empty: "There is no flow.",
+        ..GroupDef::NEW
+    },
+    GroupDef {
+        by: By::Remote,
+        name: "remote",
+        view: "remotes",
+        title: "Remotes",
+        short: "Rem",
+        groupings: &[
+            Grouping {
+                nested: PROCESSES,
+                ..Grouping::new("by host", REMOTES)
+            },
+            Grouping {
+                nested: PROCESSES,
+                ..Grouping::new("by network", NETWORKS)
+            },
+        ],
+        empty: "Nobody was talked with yet.",
+        noun: "the address",
+        unknown: "(remote not told)",
+    },
+    GroupDef {
+        by: By::Listener,
+        name: "listener",
+        view: "listeners",
+        title: "Listeners",
+        short: "Lis",
+        groupings: &[Grouping {
+            nested: FLOWS,
+            ..Grouping::new("flat", RowsOf::Listeners)
+        }],
+        empty: "No process listens for connections.",
+        ..GroupDef::NEW
+    },
+    GroupDef {
+        by: By::Interface,
+        name: "interface",
+        view: "interfaces",
+        title: "Interfaces",
+        short: "If",
+        groupings: &[Grouping::new("flat", RowsOf::Interfaces)],
+        empty: "There is no interface.",
+        ..GroupDef::NEW
+    },
+    GroupDef {
+        by: By::User,
+        name: "user",
+        view: "users",
+        title: "Users",
+        short: "User",
+        groupings: &[Grouping {
+            nested: PROCESSES,
+            ..Grouping::new(
+                "flat",
+                RowsOf::ProcessesBy(By::User, |it| it.uid.map(Label::Number)),
+            )
+        }],
+        empty: "No user's process has a socket or moved anything yet.",
+        noun: "the number",
+        unknown: "(user not known)",
+    },
+    GroupDef {
+        by: By::Cgroup,
+        name: "cgroup",
+        view: "cgroups",
+        title: "Cgroups",
+        short: "Cgr",
+        groupings: &[Grouping {
+            nested: PROCESSES,
+            ..Grouping::new(
+                "flat",
+                RowsOf::ProcessesBy(By::Cgroup, |it| it.cgroup_path.clone().map(Label::Text)),
+            )
+        }],
+        empty: "No process of a cgroup has a socket or moved anything yet.",
+        noun: "the path",
+        unknown: "(cgroup not known)",
+    },
+];
+
+const REMOTES: RowsOf = RowsOf::FlowsBy(By::Remote, |flow| {
+    let remote = flow.key.remote?;
+    Some(Label::Address(remote.ip().to_canonical()))
+});
+
+/// Neighbours together: addresses of IPv4 by their first 24 bits, of IPv6 by their first 48.
+const NETWORKS: RowsOf = RowsOf::FlowsBy(By::Remote, |flow| {
+    let (address, prefix) = match flow.key.remote?.ip().to_canonical() {
+        IpAddr::V4(v4) => (IpAddr::V4((v4.to_bits() & !0xff).into()), 24),
+        IpAddr::V6(v6) => (IpAddr::V6((v6.to_bits() >> 80 << 80).into()), 48),
+    };
+    Some(Label::Network(address, prefix))
+});
+
+const FLOWS: Option<Nested> = Some(Nested {
+    rows: Under::Flows,
+    open: false,
+    in_columns: false,
+});
+const OPEN_FLOWS: Option<Nested> = Some(Nested {
+    rows: Under::Flows,
+    open: true,
+    in_columns: true,
+});
+const PROCESSES: Option<Nested> = Some(Nested {
+    rows: Under::Processes,
+    open: false,
+    in_columns: false,
+});
+
+/// All that makes a grouping, but for its columns.
+#[derive(Debug)]
+pub struct GroupDef {
+    pub by: By,
+    /// Its name on the command line and in outputs: what a row stands for.
+    pub name: &'static str,
+    /// The name of its view, on the command line and in the configuration.
+    pub view: &'static str,
+    pub title: &'static str,
+    /// The same where there is little room.
+    pub short: &'static str,
+    /// How its rows can be put together; the first is what it begins with.
+    pub groupings: &'static [Grouping],
+    /// What stands there while it has no rows.
+    pub empty: &'static str,
+    /// What its labels are called by who copies one.
+    pub noun: &'static str,
+    /// The label of what has none.
+    pub unknown: &'static str,
+}
+
+/// A way to put rows together.
+#[derive(Debug)]
+pub struct Grouping {
+    pub name: &'static str,
+    pub rows: RowsOf,
+    pub nested: Option<Nested>,
+    /// Processes under their parents.
+    pub tree: bool,
+}
+
+/// What rows are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum RowsOf {
+    Nothing,
+    Processes,
+    Flows,
+    Listeners,
+    Interfaces,
+    /// Processes that have the same label, as a grouping has it.
+    ProcessesBy(By, fn(&Process) -> Option<Label>),
+    FlowsBy(By, fn(&Flow) -> Option<Label>),
+    /// The log of events, which is no part of a snapshot.
+    Log,
+}
+
+/// Rows under rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Nested {
+    pub rows: Under,
+    /// Whether rows are unfolded unless they are folded.
+    pub open: bool,
+    /// Whether they fill the columns of the view; else a label stands for those that tell who it is.
+    pub in_columns: bool,
+}
+
+/// What stands under a row: the part of it that each flow or process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Under {
+    Flows,
+    Processes,
+}
+
+/// What the processes or flows of a row have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Label {
+    Address(IpAddr),
+    /// A block of addresses: the first of them and the bits they share.
+    Network(IpAddr, u8),
+    Number(u32),
+    Text(Arc<str>),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl GroupDef {
+    /// Of what has no labels.
+    const NEW: Self = Self {
+        by: By::Process,
+        name: "",
+        view: "",
+        title: "",
+        short: "",
+        groupings: &[],
+        empty: "",
+        noun: "",
+        unknown: "",
+    };
+}
+
+impl Grouping {
+    pub const fn new(name: &'static str, rows: RowsOf) -> Self {
+        Self {
+            name,
+            rows,
+            nested: None,
+            tree: false,
+        }
+    }
+}
+
+impl By {
+    /// Every grouping, in the order of the views.
+    pub const ALL: [Self; GROUPS.len()] = {
+        let mut all = [Self::Process; GROUPS.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = GROUPS[at].by;
+            assert!(all[at] as usize == at, "rows stand in the order of By");
+            at += 1;
+        }
+        all
+    };
+
+    pub const fn def(self) -> &'static GroupDef {
+        &GROUPS[self as usize]
+    }
+
+    /// Its name on the command line and in outputs.
+    pub const fn name(self) -> &'static str {
+        self.def().name
+    }
+
+    /// What its rows are made of.
+    pub fn rows(self) -> RowsOf {
+        self.def().groupings[0].rows
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A grouping there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no view by `{0}`; choose {known}", known = one_of(&By::ALL.map(By::name)))]
+pub struct UnknownView(String);
+
+impl FromStr for By {
+    type Err = UnknownView;
+
+    fn from_str(name: &str) -> Result<Self, UnknownView> {
+        Self::ALL
+            .into_iter()
+            .find(|by| by.name() == name)
+            .ok_or_else(|| UnknownView(name.escape_debug().to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_grouping_is_found_by_its_name() {
+        for by in By::ALL {
+            assert_eq!(by.name().parse(), Ok(by));
+        }
+        let error = "hosts".parse::<By>().unwrap_err();
+        assert!(error.to_string().contains("remote, listener"), "{error}");
+        assert!(error.to_string().ends_with("user or cgroup"), "{error}");
+    }
+}
