@@ -12,7 +12,7 @@ use std::{
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
-use crate::source::cgroups::CgroupLayout;
+use crate::source::{cgroups::CgroupLayout, proc::INITIAL_PID_NAMESPACE};
 
 /// Facts about the system and about Flow's own process. Absent means it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -167,8 +167,6 @@ impl Environment {
     }
 }
 
-/// The kernel gives the initial PID namespace this inode number (`PROC_PID_INIT_INO`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Largest kernel configuration that is read, unpacked.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
