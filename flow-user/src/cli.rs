@@ -15,7 +15,7 @@ use crate::{
     },
     query::{selection::EventTypes, view::By},
     source::kernel::{
-        probe::AppBackend,
+        backends::Backend,
         sizes::{self, Sizes},
     },
     tui::{Theme, terminal::Messages, views::ViewId},
@@ -87,7 +87,7 @@ pub struct Screen {
 
 /// A backend, or the best there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendChoice(pub Option<AppBackend>);
+pub struct BackendChoice(pub Option<Backend>);
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
