@@ -20,6 +20,7 @@ macro_rules! plain {
 pub mod interface;
 pub mod limits;
 pub mod loss;
+mod members;
 pub mod protocol;
 pub mod record;
 pub mod socket_id;

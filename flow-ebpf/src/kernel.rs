@@ -11,48 +11,24 @@ use aya_ebpf::{
 use flow_common::IpAddress;
 
 macro_rules! offsets {
-    ($($name:ident),* $(,)?) => {$(
+    ($(
+        $(#[$_doc:meta])*
+        $_members:ident, $_bits:ident {
+            $($global:ident: $_structure:literal $_path:literal $_size:literal,)*
+        } {
+            $($byte:ident $bit:ident: $_of:literal $_field:literal $_least:literal,)*
+        }
+    )*) => {
+        offsets! { @declare $($($global)* $($byte $bit)*)* SEC_PATH_EXTENSION }
+    };
+    (@declare $($global:ident)*) => {$(
         #[unsafe(no_mangle)]
-        pub static $name: Global<u16> = Global::new(0);
+        pub static $global: Global<u16> = Global::new(0);
     )*};
 }
 
-// STRUCT_MEMBER: offset of the member in bytes. `flow-user/src/source/kernel/offsets.rs` has the
-// same list with the members' C names.
-offsets! {
-    SKC_FAMILY, SKC_STATE, SKC_DADDR, SKC_RCV_SADDR, SKC_DPORT, SKC_NUM, SKC_V6_DADDR,
-    SKC_V6_RCV_SADDR, SKC_COOKIE, SKC_NET, SKC_BOUND_DEV_IF,
-    INET_SPORT,
-    SK_TYPE, SK_PROTOCOL, SK_RMEM_ALLOC, SK_ERR, SK_SOCKET, SK_KERN_SOCK, SK_KERN_SOCK_BIT,
-    NET_INUM,
-    TCP_SRTT_US, TCP_MIN_RTT, TCP_TOTAL_RETRANS,
-    SOCKET_SK,
-    MSGHDR_NAME, SOCK_ADDR_UADDR,
-    TASK_TGID, TASK_PID, TASK_GROUP_LEADER, TASK_START_BOOTTIME, TASK_COMM, TASK_REAL_PARENT,
-    TASK_SIGNAL, TASK_MM, TASK_EXIT_CODE, TASK_CRED,
-    CRED_EUID,
-    SIGNAL_LIVE,
-    MM_ARG_START, MM_ARG_END, MM_EXE_FILE,
-    FILE_DENTRY, FILE_MNT,
-    DENTRY_NAME, DENTRY_PARENT,
-    VFSMOUNT_ROOT,
-    SKB_ACTIVE_EXTENSIONS, SKB_EXTENSIONS, EXTENSIONS_OFFSET, SEC_PATH_EXTENSION, SEC_PATH_LENGTH,
-    SEC_PATH_STATES, XFRM_MODE, XFRM_HEADER, XFRM_TRAILER, XFRM_AEAD, XFRM_AUTH,
-    AEAD_ICV_BITS, AUTH_ICV_BITS,
-    MOUNT_MNT, MOUNT_PARENT, MOUNT_MOUNTPOINT,
-    SKB_ENCAPSULATION, SKB_ENCAPSULATION_BIT, SKB_INNER_TRANSPORT_HEADER, SKB_TRANSPORT_HEADER,
-    SKB_NETWORK_HEADER, SKB_MAC_LEN, SKB_HEAD, SKB_END, SKB_REFDST, SKB_SK, SKB_DEV, SKB_CB,
-    SHINFO_GSO_TYPE,
-    DEVICE_MTU, DEVICE_FEATURES, DEVICE_HW_ENC_FEATURES, DEVICE_IP6,
-    INET6_DEV_MTU,
-    DST_DEV, DST_METRICS, DST_EXPIRES,
-    RTABLE_PMTU, RTABLE_PMTU_BIT,
-    INET_PMTUDISC, INET_PINET6,
-    PINET6_PMTUDISC, PINET6_PMTUDISC_BIT, PINET6_FRAG_SIZE,
-    IPCB_FRAG_MAX_SIZE, IP6CB_FRAG_MAX_SIZE,
-    TASK_BPF_CTX, RUN_CTX_RETVAL, RUN_CTX_ITEM,
-    SK_CGROUP, CGROUP_EFFECTIVE_INGRESS, CGROUP_EFFECTIVE_EGRESS, PROG_ARRAY_ITEMS,
-}
+// Offsets of the members in bytes, and the number of an extension of packets.
+flow_common::kernel_members!(offsets);
 
 /// 1 if all members of [`crate::ipsec`] are where programs can read them.
 #[unsafe(no_mangle)]

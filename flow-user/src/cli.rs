@@ -15,7 +15,7 @@ use crate::{
     query::{selection::EventTypes, view::By},
     sink::text,
     source::kernel::{
-        probe::AppBackend,
+        backends::Backend,
         sizes::{self, Sizes},
     },
     tui::{Theme, views::ViewId},
@@ -107,7 +107,7 @@ static GROUPINGS: LazyLock<String> = LazyLock::new(|| By::ALL.map(By::name).join
 
 /// A backend, or the best there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendChoice(pub Option<AppBackend>);
+pub struct BackendChoice(pub Option<Backend>);
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {

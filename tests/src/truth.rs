@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 /// What a backend does not see: the table that `flow doctor` prints.
-pub use flow_user::source::kernel::limits::Blind;
+pub use flow_user::source::kernel::blind_spots::BlindSpot as Blind;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]

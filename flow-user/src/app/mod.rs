@@ -2,7 +2,6 @@
 
 mod config;
 mod consumer;
-pub mod doctor;
 mod engine;
 mod events;
 mod failure;
@@ -163,9 +162,9 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
 fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
     let report = probe::probe(cli.global.backend.0);
     let text = if output.json {
-        doctor::to_json(&report).map_err(Failure::Json)?
+        crate::sink::text::doctor_json(&report).map_err(Failure::Json)?
     } else {
-        doctor::render(&report, output.width().unwrap_or(100))
+        crate::sink::text::render_doctor(&report, output.width().unwrap_or(100))
     };
     output::write_text(&text)?;
     Ok(End::Done)

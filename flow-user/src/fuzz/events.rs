@@ -51,7 +51,7 @@ pub fn run(bytes: &[u8]) {
                     maps.lost.traffic += 1;
                     maps.lost.process += 1;
                     let is_present = |process: ProcessKey| present & 1 << (process.tgid % 8) != 0;
-                    tracker.present(is_present, now, &mut maps, &mut out);
+                    tracker.reap_absent(is_present, now, &mut maps, &mut out);
                 }
                 _ => {}
             },

@@ -2,7 +2,7 @@
 
 use crate::source::{
     kernel::{
-        facts,
+        convert,
         ring::{Record, decode},
     },
     proc::process_start,
@@ -28,19 +28,19 @@ pub fn run(bytes: &[u8]) {
             }
             assert_eq!(exec.exe.len(), exec.fixed.exe_len as usize);
             assert_eq!(exec.args.len(), exec.fixed.args_len as usize);
-            if let Some(fact) = facts::executed(&exec) {
+            if let Some(fact) = convert::executed(&exec) {
                 assert_eq!(fact.id.start, process_start(exec.fixed.process.start));
                 assert!(fact.program.exe.is_none_or(|exe| exe.is_absolute()));
             }
         }
         Record::App(record) => {
-            if let Some(fact) = facts::app(&record.key, &record.counters, Some(&record.comm)) {
+            if let Some(fact) = convert::app(&record.key, &record.counters, Some(&record.comm)) {
                 assert!(fact.comm.is_none_or(|comm| !comm.contains('\0')));
                 assert_eq!(fact.totals.tx_bytes.0, record.counters.tx_bytes);
             }
         }
         Record::Socket { record, .. } => {
-            if let Some(fact) = facts::socket(record.cookie, &record.socket) {
+            if let Some(fact) = convert::socket(record.cookie, &record.socket) {
                 assert_eq!(fact.cookie.0, record.cookie);
                 for end in fact.remote.into_iter().chain([fact.local]) {
                     assert_eq!(end.ip().to_canonical(), end.ip(), "IPv4 is shown as such");
@@ -48,12 +48,12 @@ pub fn run(bytes: &[u8]) {
             }
         }
         Record::Fork(fork) => {
-            if let Some(fact) = facts::forked(&fork) {
+            if let Some(fact) = convert::forked(&fork) {
                 assert_eq!(fact.id.pid, fork.process.tgid);
             }
         }
         Record::Exit(exit) => {
-            let id = facts::process_id(exit.process);
+            let id = convert::process_id(exit.process);
             assert_eq!(id.is_some(), exit.process.tgid != 0);
         }
     }

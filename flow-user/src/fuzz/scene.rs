@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     event::{
-        AppFact, AppTotals, Bytes, CgroupId, CloseReason, Coverage, Direction, Event, Instant,
-        InterfaceFact, InterfaceSide, Netns, ProcessFact, ProcessId, Program, Protocol,
+        AppFact, AppTotals, Bytes, Capability, CgroupId, CloseReason, Coverage, Direction, Event,
+        Instant, InterfaceFact, InterfaceSide, Netns, ProcessFact, ProcessId, Program, Protocol,
         SocketCookie, SocketFact, State, Timed, WireTotals,
     },
     model::{
@@ -95,7 +95,7 @@ fn events([comm, exe, argument, cgroup, interface, source]: Texts<'_>) -> Vec<Ev
         cgroup: Some(CgroupId(5)),
     };
     let coverage = Coverage {
-        capability: text(source),
+        capability: Capability::AppBytes,
         backend: Some(text(source)),
         limits: text(source),
     };

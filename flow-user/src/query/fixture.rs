@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     event::{
-        AppTotals, Bytes, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId, Program,
-        Protocol, SocketCookie, State, WireTotals,
+        AppTotals, Bytes, Capability, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId,
+        Program, Protocol, SocketCookie, State, WireTotals,
     },
     model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Rate, Snapshot, Totals},
 };
@@ -140,7 +140,7 @@ pub(crate) fn snapshot(
         totals: sums,
         losses: Vec::new(),
         coverage: Arc::new([Coverage {
-            capability: "app bytes by process".to_owned(),
+            capability: Capability::AppBytes,
             backend: Some("tracepoint".to_owned()),
             limits: "bytes read with splice() from a socket".to_owned(),
         }]),

@@ -31,6 +31,8 @@ use crate::event::{CgroupId, Instant, ProcessFact, ProcessId, Program};
 
 /// Longest file about a process that is read whole; `status` has some 1,500 bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
+/// Where `/proc/PID/ns/pid` of the initial PID namespace leads: its inode is `PROC_PID_INIT_INO`.
+pub const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The start of a process as its identity has it: `start_boottime` of the kernel's task, in
 /// nanoseconds since boot, rounded down to a tick.
@@ -113,7 +115,6 @@ impl Proc {
     /// Whether this `/proc` is that of the initial PID namespace, and hides nobody's processes: a process
     /// that is not in it has ended.
     pub fn shows_every_process(&self) -> bool {
-        const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
         let namespace = fs::read_link(self.root.join("self/ns/pid"));
         let is_initial = namespace.is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE);
         // Whom `hidepid` hides processes from does not see the first one either, unless it is that user's.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flow_user::source::kernel::{limits, probe};
+use flow_user::source::kernel::backends;
 
 use super::Backend;
 use crate::truth::{Blind, Moved, Truth};
@@ -10,20 +10,20 @@ use crate::truth::{Blind, Moved, Truth};
 /// Whether the backend sees something, by the table that `flow doctor` prints. What it does not see
 /// it must not show: so the table cannot say more than is true, or less.
 pub fn sees(backend: Backend, blind: Blind) -> bool {
-    table_entry(backend).is_none_or(|backend| limits::sees(backend, blind))
+    table_entry(backend).is_none_or(|backend| backend.sees(blind))
 }
 
 /// All that the backend does not see.
 pub fn limits(backend: Backend) -> &'static [Blind] {
-    table_entry(backend).map_or(&[], limits::blind_spots)
+    table_entry(backend).map_or(&[], backends::Backend::blind_spots)
 }
 
-fn table_entry(backend: Backend) -> Option<probe::Backend> {
+fn table_entry(backend: Backend) -> Option<backends::Backend> {
     match backend {
         Backend::Auto => None,
-        Backend::Fexit => Some(probe::Backend::Fexit),
-        Backend::Kprobe => Some(probe::Backend::Kprobe),
-        Backend::Tracepoint => Some(probe::Backend::Tracepoint),
+        Backend::Fexit => Some(backends::Backend::Fexit),
+        Backend::Kprobe => Some(backends::Backend::Kprobe),
+        Backend::Tracepoint => Some(backends::Backend::Tracepoint),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use flow_user::source::kernel::limits::Blind;
+use flow_user::source::kernel::blind_spots::BlindSpot as Blind;
 use nix::sys::signal::Signal;
 
 use super::{

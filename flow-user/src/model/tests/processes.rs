@@ -2,7 +2,7 @@
 //! coverage.
 
 use super::*;
-use crate::event::{CgroupId, Coverage, Loss};
+use crate::event::{Capability, CgroupId, Coverage, Loss};
 
 /// What was told of processes since the last call.
 fn told(play: &mut Play) -> Vec<String> {
@@ -415,17 +415,17 @@ fn losses_are_told_when_they_grew() {
 #[test]
 fn coverage_of_several_sources_is_merged_by_capability() {
     let mut play = Play::new();
-    let coverage = |capability: &str, backend: &str| {
+    let coverage = |capability: Capability, backend: &str| {
         Event::Coverage(vec![Coverage {
-            capability: capability.into(),
+            capability,
             backend: Some(backend.into()),
             limits: String::new(),
         }])
     };
-    play.apply(coverage("app bytes", "fexit"));
-    play.apply(coverage("names", "capture"));
-    play.apply(coverage("app bytes", "kprobe"));
-    play.apply(coverage("app bytes", "kprobe"));
+    play.apply(coverage(Capability::AppBytes, "fexit"));
+    play.apply(coverage(Capability::Interfaces, "capture"));
+    play.apply(coverage(Capability::AppBytes, "kprobe"));
+    play.apply(coverage(Capability::AppBytes, "kprobe"));
     assert_eq!(play.model.changes().len(), 3);
     let snapshot = play.model.snapshot();
     let all: Vec<_> = snapshot

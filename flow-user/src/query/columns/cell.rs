@@ -63,7 +63,7 @@ pub(super) fn what_happened(what: &What) -> String {
         ChangeSubject::Loss(cause, count) => format!("{count} {}", human::loss(cause)),
         ChangeSubject::Coverage(coverage) => {
             let missing = coverage.iter().filter(|it| it.backend.is_none());
-            let missing: Vec<&str> = missing.map(|it| it.capability.as_str()).collect();
+            let missing: Vec<&str> = missing.map(|it| it.capability.name()).collect();
             match missing.as_slice() {
                 [] => "every capability is there".to_owned(),
                 missing => format!("not seen: {}", missing.join(", ")),

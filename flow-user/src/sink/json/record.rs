@@ -315,13 +315,16 @@ pub struct LedgerRecord {
     pub unexplained: i64,
 }
 
-/// Declares the causes with their names once, for JSON and for text.
-macro_rules! loss_causes {
+macro_rules! declare {
     ($($(#[$doc:meta])* $cause:ident = $name:literal,)*) => {
         /// Why something was lost or merged.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
         pub enum LossCause {
             $($(#[$doc])* #[serde(rename = $name)] $cause,)*
+            /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
+            /// was slow. No bytes are lost: counters are cumulative.
+            #[serde(rename = "reader_slow_coalesced")]
+            ReaderSlowCoalesced,
         }
 
         impl LossCause {
@@ -329,60 +332,22 @@ macro_rules! loss_causes {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$cause => $name,)*
+                    Self::ReaderSlowCoalesced => "reader_slow_coalesced",
+                }
+            }
+        }
+
+        impl From<Loss> for LossCause {
+            fn from(loss: Loss) -> Self {
+                match loss {
+                    $(Loss::$cause => Self::$cause,)*
                 }
             }
         }
     };
 }
 
-loss_causes! {
-    /// The ring buffer had no room for a traffic or socket record; its numbers come with the next.
-    RingTraffic = "ring_traffic",
-    /// The ring buffer had no room for a process record.
-    RingProcess = "ring_process",
-    /// The kernel's table of flows was full; bytes went to the process's overflow.
-    AppFull = "app_full",
-    /// App bytes sent that found no place at all. In bytes.
-    OverflowFullTx = "overflow_full_tx",
-    /// App bytes received that found no place at all. In bytes.
-    OverflowFullRx = "overflow_full_rx",
-    /// The kernel's table of sockets was full. In packets.
-    SocketFull = "socket_full",
-    /// Wire bytes sent whose socket found no place. In bytes.
-    SocketFullTx = "socket_full_tx",
-    /// Wire bytes received whose socket found no place. In bytes.
-    SocketFullRx = "socket_full_rx",
-    /// A call was not counted: too many calls in flight.
-    CallFull = "call_full",
-    /// A call was not counted: a kernel structure could not be read.
-    ReadFault = "read_fault",
-    /// A call was not counted: its return was not seen.
-    ReturnMissed = "return_missed",
-    /// A run of a program that the kernel left out: the same program was at work on that CPU already.
-    Recursion = "recursion",
-    /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
-    /// was slow. No bytes are lost: counters are cumulative.
-    ReaderSlowCoalesced = "reader_slow_coalesced",
-}
-
-impl From<Loss> for LossCause {
-    fn from(loss: Loss) -> Self {
-        match loss {
-            Loss::RingTraffic => Self::RingTraffic,
-            Loss::RingProcess => Self::RingProcess,
-            Loss::AppFull => Self::AppFull,
-            Loss::OverflowFullTx => Self::OverflowFullTx,
-            Loss::OverflowFullRx => Self::OverflowFullRx,
-            Loss::SocketFull => Self::SocketFull,
-            Loss::SocketFullTx => Self::SocketFullTx,
-            Loss::SocketFullRx => Self::SocketFullRx,
-            Loss::CallFull => Self::CallFull,
-            Loss::ReadFault => Self::ReadFault,
-            Loss::ReturnMissed => Self::ReturnMissed,
-            Loss::Recursion => Self::Recursion,
-        }
-    }
-}
+flow_common::loss_causes!(declare);
 
 /// Nanoseconds; some 584 years are the most.
 pub fn nanoseconds(duration: Duration) -> u64 {

@@ -4,6 +4,7 @@
 //! part of a line.
 
 mod cell;
+mod doctor;
 mod escape;
 mod events;
 mod ledger;
@@ -12,6 +13,7 @@ mod top;
 
 pub use self::{
     cell::{cut, cut_end, width, wrap},
+    doctor::{doctor_json, render_doctor},
     escape::escape,
     events::{EventText, coalesced_line, event_header, event_line},
     top::{Screen, render_top},

@@ -8,6 +8,7 @@ use super::{
     style::{Style, paint},
 };
 use crate::{
+    event::Capability,
     model::snapshot::Snapshot,
     query::{
         columns::{Align, Column, Value},
@@ -16,8 +17,6 @@ use crate::{
     sink::{Host, json::LossCause},
 };
 
-/// How the capability begins whose limits stand in the header.
-const APP_BYTES: &str = "app bytes";
 /// What divides columns.
 const GAP: &str = "  ";
 /// Columns of text that room is kept for before other columns go: in a column that names the row,
@@ -75,7 +74,7 @@ fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
     let coverage = &snapshot.coverage;
     let accuracy = match coverage
         .iter()
-        .find(|it| it.capability.starts_with(APP_BYTES))
+        .find(|it| it.capability == Capability::AppBytes)
     {
         Some(app) => match &app.backend {
             Some(backend) if app.limits.is_empty() => format!("exact ({})", escape(backend)),
@@ -100,14 +99,12 @@ fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
     );
     // What is missing whole, and what the bytes of processes leave out; the rest is for the doctor.
     let missing = coverage.iter().filter(|it| it.backend.is_none());
-    let mut unseen: Vec<String> = missing
-        .map(|it| escape(&it.capability).into_owned())
-        .collect();
+    let mut unseen: Vec<String> = missing.map(|it| it.capability.name().to_owned()).collect();
     let limited = coverage
         .iter()
         .filter(|it| it.backend.is_some() && !it.limits.is_empty());
     for it in limited {
-        if it.capability.starts_with(APP_BYTES) {
+        if it.capability == Capability::AppBytes {
             unseen.push(escape(&it.limits).into_owned());
         }
     }
@@ -416,7 +413,7 @@ ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
         interface.ingress_ledger.unexplained = -12;
         snapshot.interfaces[0] = Arc::new(interface);
         snapshot.coverage = Arc::new([Coverage {
-            capability: "app bytes by process".to_owned(),
+            capability: Capability::AppBytes,
             backend: Some("fexit".to_owned()),
             limits: String::new(),
         }]);

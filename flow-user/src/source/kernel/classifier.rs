@@ -18,9 +18,11 @@ use flow_common::{
 use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
+    attach_error::{AttachError, with_program},
+    backends::Backend,
+    hooks::CLASSIFIERS,
     pins::{Pin, Pins},
-    probe::Backend,
-    programs::{AttachError, CLASSIFIERS, load, program, refused},
+    programs::{load, program},
     qdisc,
 };
 use crate::event::{Bytes, ClassCount};
@@ -33,18 +35,18 @@ pub type Counts = [ClassCount; Class::COUNT];
 
 /// How the classifiers are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum AttachMode {
     /// A TCX link, which the kernel removes with its owner.
     Tcx,
     /// A filter of the clsact qdisc, which outlives its owner.
     Clsact,
 }
 
-impl From<Way> for Backend {
-    fn from(way: Way) -> Self {
-        match way {
-            Way::Tcx => Self::Tcx,
-            Way::Clsact => Self::Clsact,
+impl From<AttachMode> for Backend {
+    fn from(mode: AttachMode) -> Self {
+        match mode {
+            AttachMode::Tcx => Self::Tcx,
+            AttachMode::Clsact => Self::Clsact,
         }
     }
 }
@@ -56,7 +58,7 @@ pub struct Classifiers {
     /// What the host has of interfaces on top of others.
     stacking: aya::maps::Array<MapData, u32>,
     attached: HashMap<u32, Attached>,
-    way: Way,
+    mode: AttachMode,
     lock: Option<qdisc::Lock>,
     /// Interfaces where a killed Flow's filters were: the qdisc is ours now.
     left_behind: HashSet<u32>,
@@ -96,15 +98,15 @@ impl Classifiers {
     ///
     /// # Errors
     /// The kernel refuses a program, or the kernel side lacks a map.
-    pub fn load(ebpf: &mut Ebpf, way: Way) -> Result<Self, AttachError> {
+    pub fn load(ebpf: &mut Ebpf, mode: AttachMode) -> Result<Self, AttachError> {
         for name in CLASSIFIERS {
             load(ebpf, name)?;
         }
-        let lock = match way {
-            Way::Tcx => None,
-            Way::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
+        let lock = match mode {
+            AttachMode::Tcx => None,
+            AttachMode::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
         };
-        let pins = (way == Way::Tcx).then(Pins::open).transpose();
+        let pins = (mode == AttachMode::Tcx).then(Pins::open).transpose();
         let pins = pins.unwrap_or_else(|error| {
             log::debug!("no BPF file system of its own: {error}");
             None
@@ -114,7 +116,7 @@ impl Classifiers {
             layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
             stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
             attached: HashMap::new(),
-            way,
+            mode,
             lock,
             left_behind: HashSet::new(),
             pins,
@@ -122,8 +124,8 @@ impl Classifiers {
     }
 
     /// How they are attached.
-    pub fn way(&self) -> Way {
-        self.way
+    pub fn mode(&self) -> AttachMode {
+        self.mode
     }
 
     /// Whether an interface has them.
@@ -197,7 +199,7 @@ impl Classifiers {
             self.counters
                 .insert(key(link.ifindex, direction), zeroes(link)?, 0)?;
         }
-        let made_qdisc = self.way == Way::Clsact && self.prepare_qdisc(link)?;
+        let made_qdisc = self.mode == AttachMode::Clsact && self.prepare_qdisc(link)?;
         // Written down before anything is attached: whatever fails below, this is taken away again.
         let attached = self.attached.entry(link.ifindex).or_insert(Attached {
             links: Vec::with_capacity(CLASSIFIERS.len()),
@@ -208,12 +210,12 @@ impl Classifiers {
         let mut links = Vec::with_capacity(CLASSIFIERS.len());
         for (name, side) in CLASSIFIERS.iter().copied().zip(sides) {
             let program: &mut SchedClassifier = program(ebpf, name)?;
-            let options = match self.way {
-                Way::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
-                Way::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
+            let options = match self.mode {
+                AttachMode::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+                AttachMode::Clsact => TcAttachOptions::Netlink(NlOptions::default()),
             };
-            let id = refused(name, program.attach_with_options(link.name, side, options))?;
-            links.push(refused(name, program.take_link(id))?);
+            let id = with_program(name, program.attach_with_options(link.name, side, options))?;
+            links.push(with_program(name, program.take_link(id))?);
         }
         if current_name(link.ifindex)? != name {
             // The programs may be on the one that has the name now.
@@ -262,7 +264,7 @@ impl Classifiers {
         match tc::qdisc_add_clsact(link.name) {
             Ok(()) => Ok(true),
             Err(TcError::AlreadyAttached) => Ok(false),
-            Err(error) => refused("clsact", Err(ProgramError::from(error))),
+            Err(error) => with_program("clsact", Err(ProgramError::from(error))),
         }
     }
 

@@ -1,174 +1,53 @@
-//! What surrounds Flow: its privileges, and what the system forbids. It explains why a trial was
-//! refused; it decides nothing.
+//! Reads what surrounds Flow: its privileges, and what the system forbids. It explains why a trial
+//! was refused; it decides nothing.
 
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
     io::Read as _,
-    path::PathBuf,
 };
 
 use nix::sys::utsname::uname;
-use serde::Serialize;
 
-use crate::source::cgroups::CgroupLayout;
+use crate::{
+    event::doctor::{Cap, Environment},
+    source::{cgroups::CgroupLayout, proc::INITIAL_PID_NAMESPACE},
+};
 
-/// Facts about the system and about Flow's own process. Absent means it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Environment {
-    pub hostname: String,
-    /// Kernel release, such as `6.12.0`.
-    pub kernel: String,
-    pub machine: String,
-    /// Effective capabilities, by their names.
-    pub capabilities: BTreeSet<Cap>,
-    /// Whether system calls pass a seccomp filter, which may refuse them.
-    pub seccomp: bool,
-    /// Whether those count only inside a user namespace, where BPF asks for more.
-    pub user_namespace: bool,
-    /// Whether Flow sees the host's processes under other ids, or not at all.
-    pub pid_namespace: bool,
-    /// Mode of the kernel's lockdown: `none`, `integrity` or `confidentiality`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lockdown: Option<String>,
-    /// Linux security modules at work.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_modules: Option<Vec<String>>,
-    /// `kernel.unprivileged_bpf_disabled`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unprivileged_bpf_disabled: Option<i32>,
-    /// `kernel.perf_event_paranoid`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub perf_event_paranoid: Option<i32>,
-    /// Bytes that may be locked in memory; absent means no limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memlock_bytes: Option<u64>,
-    /// Whether the kernel publishes BTF that can be read.
-    pub btf: bool,
-    /// Where the root of the cgroup v2 tree is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup_v2: Option<PathBuf>,
-    /// Where a part of that tree is mounted whose root can't be reached, as in a container.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup_v2_part: Option<PathBuf>,
-    /// Whether cgroup v1 hierarchies are mounted too.
-    pub cgroup_v1: bool,
-    /// Whether the kernel was built with `CONFIG_KPROBES`, where it tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kprobes_built: Option<bool>,
-}
-
-/// Capabilities of which Flow makes use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Cap {
-    CapBpf,
-    CapPerfmon,
-    CapNetAdmin,
-    CapSysAdmin,
-    CapSysPtrace,
-    CapDacReadSearch,
-    CapSysResource,
-}
-
-impl Cap {
-    /// Every capability of which Flow makes use.
-    pub const ALL: [Self; 7] = [
-        Self::CapBpf,
-        Self::CapPerfmon,
-        Self::CapNetAdmin,
-        Self::CapSysAdmin,
-        Self::CapSysPtrace,
-        Self::CapDacReadSearch,
-        Self::CapSysResource,
-    ];
-
-    /// Name as in capabilities(7).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CapBpf => "CAP_BPF",
-            Self::CapPerfmon => "CAP_PERFMON",
-            Self::CapNetAdmin => "CAP_NET_ADMIN",
-            Self::CapSysAdmin => "CAP_SYS_ADMIN",
-            Self::CapSysPtrace => "CAP_SYS_PTRACE",
-            Self::CapDacReadSearch => "CAP_DAC_READ_SEARCH",
-            Self::CapSysResource => "CAP_SYS_RESOURCE",
-        }
-    }
-
-    /// Bit in the masks of `/proc/PID/status`.
-    const fn bit(self) -> u32 {
-        match self {
-            Self::CapDacReadSearch => 2,
-            Self::CapNetAdmin => 12,
-            Self::CapSysPtrace => 19,
-            Self::CapSysAdmin => 21,
-            Self::CapSysResource => 24,
-            Self::CapPerfmon => 38,
-            Self::CapBpf => 39,
-        }
+/// Reads what there is to read; `btf` was read before.
+pub fn read(btf: bool) -> Environment {
+    let layout = CgroupLayout::read();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Not from /proc/sys, which may not be mounted.
+    let (hostname, kernel) = uname().map_or_else(
+        |_| Default::default(),
+        |name| (text(name.nodename()), text(name.release())),
+    );
+    Environment {
+        hostname,
+        machine: std::env::consts::ARCH.into(),
+        capabilities: effective_capabilities(&status),
+        seccomp: is_filtered(&status),
+        user_namespace: fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| !is_initial_user_namespace(&map)),
+        pid_namespace: fs::read_link("/proc/self/ns/pid")
+            .is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE),
+        lockdown: line("/sys/kernel/security/lockdown").and_then(|modes| selected(&modes)),
+        security_modules: line("/sys/kernel/security/lsm")
+            .map(|list| list.split(',').map(Into::into).collect()),
+        unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
+        perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
+        memlock_bytes: memlock(),
+        btf,
+        cgroup_v2: layout.v2_root,
+        cgroup_v2_part: layout.v2_part,
+        cgroup_v1: layout.v1,
+        kprobes_built: kernel_config(&kernel).map(|config| is_built(&config, "CONFIG_KPROBES")),
+        kernel,
     }
 }
 
-impl Environment {
-    /// Reads what there is to read; `btf` was read before.
-    pub fn read(btf: bool) -> Self {
-        let layout = CgroupLayout::read();
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        // Not from /proc/sys, which may not be mounted.
-        let (hostname, kernel) = uname().map_or_else(
-            |_| Default::default(),
-            |name| (text(name.nodename()), text(name.release())),
-        );
-        Self {
-            hostname,
-            machine: std::env::consts::ARCH.into(),
-            capabilities: effective_capabilities(&status),
-            seccomp: is_filtered(&status),
-            user_namespace: fs::read_to_string("/proc/self/uid_map")
-                .is_ok_and(|map| !is_initial_user_namespace(&map)),
-            pid_namespace: fs::read_link("/proc/self/ns/pid")
-                .is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE),
-            lockdown: line("/sys/kernel/security/lockdown").and_then(|modes| selected(&modes)),
-            security_modules: line("/sys/kernel/security/lsm")
-                .map(|list| list.split(',').map(Into::into).collect()),
-            unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
-            perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
-            memlock_bytes: memlock(),
-            btf,
-            cgroup_v2: layout.v2_root,
-            cgroup_v2_part: layout.v2_part,
-            cgroup_v1: layout.v1,
-            kprobes_built: kernel_config(&kernel).map(|config| is_built(&config, "CONFIG_KPROBES")),
-            kernel,
-        }
-    }
-
-    /// Whether Flow may do what needs this capability. `CAP_SYS_ADMIN` stands in for the ones that
-    /// were split off from it.
-    pub fn may(&self, cap: Cap) -> bool {
-        self.capabilities.contains(&cap)
-            || (matches!(cap, Cap::CapBpf | Cap::CapPerfmon)
-                && self.capabilities.contains(&Cap::CapSysAdmin))
-    }
-
-    /// Layout of the cgroup trees, in words.
-    pub const fn cgroup_layout(&self) -> &'static str {
-        if self.cgroup_v2_part.is_some() {
-            return "a part of v2, without its root";
-        }
-        match (self.cgroup_v2.is_some(), self.cgroup_v1) {
-            (true, false) => "v2",
-            (true, true) => "hybrid: v1 controllers with a v2 tree",
-            (false, true) => "v1 only",
-            (false, false) => "not mounted",
-        }
-    }
-}
-
-/// The kernel gives the initial PID namespace this inode number (`PROC_PID_INIT_INO`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Largest kernel configuration that is read, unpacked.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
@@ -293,7 +172,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_read() {
-        let environment = Environment::read(true);
+        let environment = read(true);
         assert!(!environment.kernel.is_empty());
     }
 }

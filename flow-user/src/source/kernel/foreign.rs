@@ -13,7 +13,7 @@ use aya::{
 use flow_common::{ForeignKey, interface::foreign};
 use tokio::task::{self, JoinHandle};
 
-use super::{loader, programs::AttachError, stacking::CARRIED};
+use super::{attach_error::AttachError, loader, stacking::CARRIED};
 use crate::{
     event::Netns,
     source::{

@@ -11,10 +11,10 @@ use aya::Ebpf;
 use tokio::{task, time};
 
 use super::{
-    classifier::{Classifiers, Counts, Way},
+    attach_error::AttachError,
+    classifier::{AttachMode, Classifiers, Counts},
     foreign::{Foreign, Found},
     interface::{Attaching, Known},
-    programs::AttachError,
     stacking::Stacking,
 };
 use crate::{
@@ -39,7 +39,7 @@ const PROMPT: Duration = Duration::from_millis(150);
 const FIRST: usize = 4;
 
 /// Follows the interfaces, with classifiers on each where the kernel takes them.
-pub struct Frames {
+pub struct InterfaceTracker {
     interfaces: Interfaces,
     monitor: Monitor,
     classifiers: Option<Classifiers>,
@@ -67,7 +67,7 @@ pub struct Frames {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
     /// How they are attached; absent where the kernel takes none.
-    pub way: Option<Way>,
+    pub mode: Option<AttachMode>,
     /// Interfaces that are up and lack them.
     pub lacking: usize,
     /// Whether some of those are to get them yet.
@@ -91,19 +91,19 @@ pub enum Task {
     Foreign(Found),
 }
 
-impl Frames {
+impl InterfaceTracker {
     /// Begins to follow the interfaces.
     ///
     /// # Errors
     /// The kernel does not tell of them.
     pub fn start(
         ebpf: &mut Ebpf,
-        way: Option<Way>,
+        mode: Option<AttachMode>,
         chosen: Option<Vec<String>>,
     ) -> io::Result<Self> {
         let mut refusal = None;
-        let classifiers = way.and_then(|way| {
-            Classifiers::load(ebpf, way)
+        let classifiers = mode.and_then(|mode| {
+            Classifiers::load(ebpf, mode)
                 .inspect_err(|error| {
                     log::warn!("packets of interfaces are not classified: {error}");
                     refusal = Some(error.to_string());
@@ -168,7 +168,7 @@ impl Frames {
         let up = self.known.values();
         let up = up.filter(|known| known.link.is_set_up && known.is_chosen);
         Attached {
-            way: classifiers.map(Classifiers::way),
+            mode: classifiers.map(Classifiers::mode),
             lacking: up.clone().filter(lacks).count(),
             waiting: !self.waiting.is_empty(),
             up: up.count(),

@@ -8,13 +8,13 @@ use aya::{
 };
 
 use super::{
+    attach_error::AttachError,
+    backends::Backend,
     btf::{Btf, BtfError},
     offsets::{self, OffsetError},
-    probe::{Backend, Report},
-    programs::AttachError,
     sizes::Sizes,
 };
-use crate::faults;
+use crate::{event::doctor::Report, faults};
 
 /// The object of the kernel side; empty where the build had no BPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/flow-ebpf.o"));

@@ -42,7 +42,7 @@ pub fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K,
 ///
 /// # Errors
 /// The map does not have it (`ENOENT`), or the kernel refuses it: before 5.14 it cannot.
-pub fn take_out<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<V> {
+pub fn lookup_and_delete<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<V> {
     let mut value = MaybeUninit::uninit();
     // SAFETY: bpf_attr is a union of plain integers; all-zero is valid for each.
     let mut attr: bpf_attr = unsafe { mem::zeroed() };

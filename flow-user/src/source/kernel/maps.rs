@@ -9,9 +9,9 @@ use aya::{
 use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketEntry};
 
 use super::{
+    attach_error::AttachError,
     loader::take,
     map_calls,
-    programs::AttachError,
     sizes::Sizes,
     tracker::{Counters, Lost},
 };
@@ -96,11 +96,11 @@ impl Counters for Maps {
     }
 
     fn take_app(&mut self, key: &AppKey) -> Option<AppCounters> {
-        take_out(&mut self.app, key)
+        lookup_and_delete(&mut self.app, key)
     }
 
     fn take_socket(&mut self, cookie: u64) -> Option<SocketEntry> {
-        take_out(&mut self.sockets, &cookie)
+        lookup_and_delete(&mut self.sockets, &cookie)
     }
 
     fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
@@ -116,7 +116,7 @@ impl Counters for Maps {
     }
 
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters> {
-        take_out(&mut self.overflow, &process)
+        lookup_and_delete(&mut self.overflow, &process)
     }
 
     fn lost(&self) -> Lost {
@@ -131,8 +131,8 @@ impl Counters for Maps {
 }
 
 /// Takes an entry out of a map, if it is there.
-fn take_out<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Option<V> {
-    match map_calls::take_out(IterableMap::map(map), key) {
+fn lookup_and_delete<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Option<V> {
+    match map_calls::lookup_and_delete(IterableMap::map(map), key) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
             let value = map.get(key, 0).ok();
             // Gone already is as good.

@@ -1,33 +1,41 @@
 //! Where events come from when the kernel can run our programs.
 
 mod attach;
+mod attach_error;
+pub mod backends;
 mod beginning;
-mod beside;
+pub mod blind_spots;
 pub mod btf;
 
 mod classifier;
+pub(crate) mod convert;
 mod counting;
+mod coverage;
 pub mod environment;
-pub(crate) mod facts;
+mod existing;
 mod foreign;
 mod frames;
+mod hooks;
 mod interface;
+mod join_threads;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
-pub mod limits;
 mod loader;
 mod map_calls;
 mod maps;
 pub(crate) mod offsets;
+mod options;
 mod own;
 mod pins;
 pub mod probe;
 mod programs;
 pub(crate) mod qdisc;
+mod recursions;
 pub mod ring;
 pub mod sizes;
 mod stacking;
 mod start;
+mod start_error;
 mod syscall;
 pub(crate) mod tracker;
 pub mod trial;
@@ -43,9 +51,8 @@ use foldhash::HashSet;
 use tokio::{io::unix::AsyncFd, time};
 
 use self::{
-    frames::{Frames, Task},
+    frames::{InterfaceTracker, Task},
     maps::Maps,
-    probe::capability,
     sizes::Sizes,
     tracker::{Counters as _, Lost, Tracker, UnmappedSockets},
 };
@@ -54,10 +61,7 @@ use crate::event::{
     Backlog, Coverage, Event, EventSink, Instant, ProcessFact, ProcessId, SocketCookie,
 };
 
-pub use self::{
-    loader::LoadError,
-    start::{Options, StartError},
-};
+pub use self::{loader::LoadError, options::Options, start_error::StartError};
 /// The kernel side's clock.
 pub use super::boottime::now;
 
@@ -79,7 +83,7 @@ pub struct Kernel {
     ring: AsyncFd<RingBuf<MapData>>,
     maps: Maps,
     tracker: Tracker,
-    frames: Frames,
+    frames: InterfaceTracker,
     epoch: u32,
     sizes: Sizes,
     /// What had been lost when the processes were last listed.
@@ -96,7 +100,7 @@ pub struct Kernel {
     recursions: u64,
     coverage: Vec<Coverage>,
     listeners: Listeners,
-    beginning: Option<start::Beginning>,
+    beginning: Option<existing::Beginning>,
     ticks: time::Interval,
     origin: Origin,
 }
@@ -153,7 +157,7 @@ impl Source for Kernel {
         for event in self.frames.read_last() {
             out.event(time, event);
         }
-        self.recursions = programs::recursions(&self.ebpf);
+        self.recursions = recursions::count(&self.ebpf);
         self.losses(time, out);
         self.frames.detach();
         programs::detach(&mut self.ebpf);
@@ -198,7 +202,7 @@ impl Kernel {
             self.all_mapped = refused;
         }
         self.compare(listing, out);
-        self.recursions = programs::recursions(&self.ebpf);
+        self.recursions = recursions::count(&self.ebpf);
         self.last_sweep = time::Instant::now();
         self.next_sweep = self.last_sweep + pause;
     }
@@ -212,7 +216,7 @@ impl Kernel {
         if listing.unread.iter().any(|unread| unread.hides_sockets) {
             return UnmappedSockets::Any;
         }
-        UnmappedSockets::Among(start::cookies(&listing))
+        UnmappedSockets::Among(existing::cookies(&listing))
     }
 
     /// The processes that there are, if records of some were lost since they were last listed, or none tells of their end.
@@ -220,7 +224,7 @@ impl Kernel {
     /// To be called before the maps are read: of a process that is not in the list they hold then all that it moved.
     fn list_processes(&mut self) -> Option<Listing> {
         let lost = self.maps.lost();
-        let hears_exits = programs::is_loaded(&self.ebpf, programs::EXITS);
+        let hears_exits = programs::is_loaded(&self.ebpf, hooks::EXITS);
         if hears_exits && lost.process == self.listed.process {
             return None;
         }
@@ -246,8 +250,10 @@ impl Kernel {
             return;
         };
         let ids: HashSet<ProcessId> = processes.iter().map(|process| process.id).collect();
-        let is_present = |key| facts::process_id(key).is_none_or(|id: ProcessId| ids.contains(&id));
-        self.tracker.present(is_present, time, &mut self.maps, out);
+        let is_present =
+            |key| convert::process_id(key).is_none_or(|id: ProcessId| ids.contains(&id));
+        self.tracker
+            .reap_absent(is_present, time, &mut self.maps, out);
         out.event(time, Event::ProcessesListed(processes));
     }
 
@@ -259,10 +265,9 @@ impl Kernel {
         // Many may be on their way to their classifiers: not a word for each of them.
         if self.frames.is_settled() || time::Instant::now() >= self.next_progress {
             self.next_progress = time::Instant::now() + PROGRESS;
-            let told = attach::frames(&self.frames);
-            let told = attach::tell(&mut self.coverage, capability::INTERFACES, told);
-            if let Some(told) = told {
-                out.event(time, Event::Coverage(vec![told]));
+            let now = coverage::of_interfaces(&self.frames);
+            if let Some(news) = coverage::update(&mut self.coverage, now) {
+                out.event(time, Event::Coverage(vec![news]));
             }
         }
     }

@@ -2,146 +2,29 @@
 
 use super::btf::Btf;
 
-/// The global of the kernel side, the structure, the path of the member, its size in bytes.
-/// `flow-ebpf/src/kernel.rs` declares the same globals.
-const MEMBERS: &[(&str, &str, &str, u32)] = &[
-    ("SKC_FAMILY", "sock", "__sk_common.skc_family", 2),
-    ("SKC_STATE", "sock", "__sk_common.skc_state", 1),
-    ("SKC_DADDR", "sock", "__sk_common.skc_daddr", 4),
-    ("SKC_RCV_SADDR", "sock", "__sk_common.skc_rcv_saddr", 4),
-    ("SKC_DPORT", "sock", "__sk_common.skc_dport", 2),
-    ("SKC_NUM", "sock", "__sk_common.skc_num", 2),
-    ("SKC_V6_DADDR", "sock", "__sk_common.skc_v6_daddr", 16),
-    (
-        "SKC_V6_RCV_SADDR",
-        "sock",
-        "__sk_common.skc_v6_rcv_saddr",
-        16,
-    ),
-    ("SKC_COOKIE", "sock", "__sk_common.skc_cookie", 8),
-    ("SKC_NET", "sock", "__sk_common.skc_net", 8),
-    (
-        "SKC_BOUND_DEV_IF",
-        "sock",
-        "__sk_common.skc_bound_dev_if",
-        4,
-    ),
-    ("SK_TYPE", "sock", "sk_type", 2),
-    ("SK_RMEM_ALLOC", "sock", "sk_backlog.rmem_alloc", 4),
-    ("INET_SPORT", "inet_sock", "inet_sport", 2),
-    ("SK_PROTOCOL", "sock", "sk_protocol", 2),
-    ("SK_ERR", "sock", "sk_err", 4),
-    ("SK_SOCKET", "sock", "sk_socket", 8),
-    ("NET_INUM", "net", "ns.inum", 4),
-    ("TCP_SRTT_US", "tcp_sock", "srtt_us", 4),
-    ("TCP_MIN_RTT", "tcp_sock", "rtt_min.s[0].v", 4),
-    ("TCP_TOTAL_RETRANS", "tcp_sock", "total_retrans", 4),
-    ("SOCKET_SK", "socket", "sk", 8),
-    ("MSGHDR_NAME", "msghdr", "msg_name", 8),
-    ("SOCK_ADDR_UADDR", "bpf_sock_addr_kern", "uaddr", 8),
-    ("TASK_TGID", "task_struct", "tgid", 4),
-    ("TASK_PID", "task_struct", "pid", 4),
-    ("TASK_GROUP_LEADER", "task_struct", "group_leader", 8),
-    ("TASK_START_BOOTTIME", "task_struct", "start_boottime", 8),
-    ("TASK_COMM", "task_struct", "comm", 16),
-    ("TASK_REAL_PARENT", "task_struct", "real_parent", 8),
-    ("TASK_SIGNAL", "task_struct", "signal", 8),
-    ("TASK_MM", "task_struct", "mm", 8),
-    ("TASK_EXIT_CODE", "task_struct", "exit_code", 4),
-    ("TASK_CRED", "task_struct", "cred", 8),
-    ("CRED_EUID", "cred", "euid.val", 4),
-    ("SIGNAL_LIVE", "signal_struct", "live", 4),
-    ("MM_ARG_START", "mm_struct", "arg_start", 8),
-    ("MM_ARG_END", "mm_struct", "arg_end", 8),
-    ("MM_EXE_FILE", "mm_struct", "exe_file", 8),
-    ("FILE_DENTRY", "file", "f_path.dentry", 8),
-    ("FILE_MNT", "file", "f_path.mnt", 8),
-    ("DENTRY_NAME", "dentry", "d_name.name", 8),
-    ("DENTRY_PARENT", "dentry", "d_parent", 8),
-    ("VFSMOUNT_ROOT", "vfsmount", "mnt_root", 8),
-    ("MOUNT_MNT", "mount", "mnt.mnt_root", 8),
-    ("MOUNT_PARENT", "mount", "mnt_parent", 8),
-    ("MOUNT_MOUNTPOINT", "mount", "mnt_mountpoint", 8),
-];
+/// A member: the global of the kernel side, the structure, the path, the size in bytes.
+type Member = (&'static str, &'static str, &'static str, u32);
 
-/// The same, of members that the programs do without where the kernel lacks one: packets whose headers
-/// are unusual are then counted as if they were not.
-#[rustfmt::skip]
-const PACKET_MEMBERS: &[(&str, &str, &str, u32)] = &[
-    ("SKB_INNER_TRANSPORT_HEADER", "sk_buff", "inner_transport_header", 2),
-    ("SKB_TRANSPORT_HEADER", "sk_buff", "transport_header", 2),
-    ("SKB_NETWORK_HEADER", "sk_buff", "network_header", 2),
-    ("SKB_MAC_LEN", "sk_buff", "mac_len", 2),
-    ("SKB_HEAD", "sk_buff", "head", 8),
-    ("SKB_END", "sk_buff", "end", 4),
-    ("SKB_REFDST", "sk_buff", "_skb_refdst", 8),
-    ("SKB_SK", "sk_buff", "sk", 8),
-    ("SKB_DEV", "sk_buff", "dev", 8),
-    ("SKB_CB", "sk_buff", "cb", 48),
-    ("SHINFO_GSO_TYPE", "skb_shared_info", "gso_type", 4),
-    ("DEVICE_MTU", "net_device", "mtu", 4),
-    ("DEVICE_FEATURES", "net_device", "features", 8),
-    ("DEVICE_HW_ENC_FEATURES", "net_device", "hw_enc_features", 8),
-    ("DEVICE_IP6", "net_device", "ip6_ptr", 8),
-    ("INET6_DEV_MTU", "inet6_dev", "cnf.mtu6", 4),
-    ("DST_DEV", "dst_entry", "dev", 8),
-    ("DST_METRICS", "dst_entry", "_metrics", 8),
-    ("DST_EXPIRES", "dst_entry", "expires", 8),
-    ("INET_PMTUDISC", "inet_sock", "pmtudisc", 1),
-    ("INET_PINET6", "inet_sock", "pinet6", 8),
-    ("PINET6_FRAG_SIZE", "ipv6_pinfo", "frag_size", 4),
-    ("IPCB_FRAG_MAX_SIZE", "inet_skb_parm", "frag_max_size", 2),
-    ("IP6CB_FRAG_MAX_SIZE", "inet6_skb_parm", "frag_max_size", 2),
-];
-
-/// The same, of the members that say what other programs of the cgroups returned.
-#[rustfmt::skip]
-const VERDICT_MEMBERS: &[(&str, &str, &str, u32)] = &[
-    ("TASK_BPF_CTX", "task_struct", "bpf_ctx", 8),
-    ("RUN_CTX_RETVAL", "bpf_cg_run_ctx", "retval", 4),
-    ("RUN_CTX_ITEM", "bpf_cg_run_ctx", "prog_item", 8),
-    ("SK_CGROUP", "sock", "sk_cgrp_data.cgroup", 8),
-    ("CGROUP_EFFECTIVE_INGRESS", "cgroup", "bpf.effective[0]", 8),
-    ("CGROUP_EFFECTIVE_EGRESS", "cgroup", "bpf.effective[1]", 8),
-    ("PROG_ARRAY_ITEMS", "bpf_prog_array", "items", 0),
-];
-
-/// The same, of the members that say what was decrypted.
-#[rustfmt::skip]
-const DECRYPTED_MEMBERS: &[(&str, &str, &str, u32)] = &[
-    ("SKB_ACTIVE_EXTENSIONS", "sk_buff", "active_extensions", 1),
-    ("SKB_EXTENSIONS", "sk_buff", "extensions", 8),
-    ("EXTENSIONS_OFFSET", "skb_ext", "offset[0]", 1),
-    ("SEC_PATH_LENGTH", "sec_path", "len", 4),
-    ("SEC_PATH_STATES", "sec_path", "xvec[0]", 8),
-    ("XFRM_MODE", "xfrm_state", "props.mode", 1),
-    ("XFRM_HEADER", "xfrm_state", "props.header_len", 4),
-    ("XFRM_TRAILER", "xfrm_state", "props.trailer_len", 4),
-    ("XFRM_AEAD", "xfrm_state", "aead", 8),
-    ("XFRM_AUTH", "xfrm_state", "aalg", 8),
-    ("AEAD_ICV_BITS", "xfrm_algo_aead", "alg_icv_len", 4),
-    ("AUTH_ICV_BITS", "xfrm_algo_auth", "alg_trunc_len", 4),
-];
-
-/// Bits of a structure: the global for their first byte, the one for the first bit's number in that byte, the
+/// A bit field: the global for its first byte, the one for its first bit's number in that byte, the
 /// structure, the member, how many bits there are at least.
 type Bits = (&'static str, &'static str, &'static str, &'static str, u32);
 
-const BIT: Bits = (
-    "SK_KERN_SOCK",
-    "SK_KERN_SOCK_BIT",
-    "sock",
-    "sk_kern_sock",
-    1,
-);
+macro_rules! tables {
+    ($(
+        $(#[$doc:meta])*
+        $members:ident, $bits:ident {
+            $($global:ident: $structure:literal $path:literal $size:literal,)*
+        } {
+            $($byte:ident $bit:ident: $of:literal $field:literal $least:literal,)*
+        }
+    )*) => {$(
+        $(#[$doc])*
+        const $members: &[Member] = &[$((stringify!($global), $structure, $path, $size)),*];
+        const $bits: &[Bits] = &[$((stringify!($byte), stringify!($bit), $of, $field, $least)),*];
+    )*};
+}
 
-/// As [`PACKET_MEMBERS`].
-#[rustfmt::skip]
-const PACKET_BITS: &[Bits] = &[
-    ("SKB_ENCAPSULATION", "SKB_ENCAPSULATION_BIT", "sk_buff", "encapsulation", 1),
-    ("RTABLE_PMTU", "RTABLE_PMTU_BIT", "rtable", "rt_pmtu", 31),
-    ("PINET6_PMTUDISC", "PINET6_PMTUDISC_BIT", "ipv6_pinfo", "pmtudisc", 3),
-];
+flow_common::kernel_members!(tables);
 
 /// Bytes at the start of a `struct sock` that the programs copy in one read;
 /// `SOCK_COMMON_BYTES` of the kernel side.
@@ -168,9 +51,7 @@ pub enum OffsetError {
 /// # Errors
 /// A member is missing on this kernel, or has another size or place than the programs can read.
 pub fn resolve(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    let mut offsets = members(btf, MEMBERS)?;
-    offsets.extend(bits(btf, BIT)?);
-    Ok(offsets)
+    group(btf, REQUIRED, REQUIRED_BITS)
 }
 
 /// The same for the members of packets and routes.
@@ -178,11 +59,7 @@ pub fn resolve(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
 /// # Errors
 /// As of [`resolve`]. Then the programs are to read none of them.
 pub fn of_packets(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    let mut offsets = members(btf, PACKET_MEMBERS)?;
-    for member in PACKET_BITS {
-        offsets.extend(bits(btf, *member)?);
-    }
-    Ok(offsets)
+    group(btf, PACKET, PACKET_BITS)
 }
 
 /// The same for what was decrypted, with the number of the extension that a decrypted packet has.
@@ -190,7 +67,7 @@ pub fn of_packets(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
 /// # Errors
 /// As of [`resolve`]. Then the programs are to read none of them.
 pub fn of_decrypted(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    let mut offsets = members(btf, DECRYPTED_MEMBERS)?;
+    let mut offsets = group(btf, DECRYPTED, DECRYPTED_BITS)?;
     let (structure, path) = ("skb_ext_id", "SKB_EXT_SEC_PATH");
     let extension = btf.enumerator(structure, path);
     let extension = extension.and_then(|extension| u16::try_from(extension).ok());
@@ -204,14 +81,15 @@ pub fn of_decrypted(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> 
 /// # Errors
 /// As of [`resolve`]. Then the programs are to read none of them.
 pub fn of_verdicts(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    members(btf, VERDICT_MEMBERS)
+    group(btf, VERDICT, VERDICT_BITS)
 }
 
-fn members(
+fn group(
     btf: &Btf,
-    members: &[(&'static str, &'static str, &'static str, u32)],
+    members: &[Member],
+    bit_fields: &[Bits],
 ) -> Result<Vec<(&'static str, u16)>, OffsetError> {
-    let offset = |&(global, structure, path, size): &(&'static str, _, _, u32)| {
+    let offset = |&(global, structure, path, size): &Member| {
         let member = btf
             .member(structure, path)
             .ok_or(OffsetError::Missing { structure, path })?;
@@ -228,7 +106,11 @@ fn members(
                 found: member,
             })
     };
-    members.iter().map(offset).collect()
+    let mut offsets: Vec<_> = members.iter().map(offset).collect::<Result<_, _>>()?;
+    for field in bit_fields {
+        offsets.extend(bits(btf, *field)?);
+    }
+    Ok(offsets)
 }
 
 fn bits(btf: &Btf, bits: Bits) -> Result<[(&'static str, u16); 2], OffsetError> {
@@ -256,15 +138,15 @@ mod tests {
     fn every_member_is_found_in_the_running_kernel() {
         let btf = Btf::from_kernel().expect("the kernel's BTF");
         let offsets = resolve(&btf).expect("offsets");
-        assert_eq!(offsets.len(), MEMBERS.len() + 2);
+        assert_eq!(offsets.len(), REQUIRED.len() + 2);
         assert!(offsets.contains(&("SKC_FAMILY", 16)), "{offsets:?}");
         let offsets = of_packets(&btf).expect("offsets of packets");
         assert_eq!(
             offsets.len(),
-            PACKET_MEMBERS.len() + 2 * PACKET_BITS.len(),
+            PACKET.len() + 2 * PACKET_BITS.len(),
             "{offsets:?}"
         );
         let offsets = of_verdicts(&btf).expect("offsets of verdicts");
-        assert_eq!(offsets.len(), VERDICT_MEMBERS.len());
+        assert_eq!(offsets.len(), VERDICT.len());
     }
 }

@@ -1,108 +1,27 @@
-//! Which backend does each capability get on this system, and why not a better one?
+//! Which backend each capability gets on this system, and why not a better one.
 //!
 //! Decided by what the kernel takes and by what its BTF lists, never by its version. First every
-//! fact is gathered ([`Findings`]), then the decision is made from the facts alone ([`Report::new`]).
+//! fact is gathered ([`Findings`]), then the decision is made from the facts alone ([`decide`]).
 
 mod explain;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr};
-
-use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
 pub use self::explain::AS_ROOT;
-use self::explain::{IN_HOST_NAMESPACE, cannot_see, missing, remedy, status};
+use self::explain::{IN_HOST_NAMESPACE, missing, remedy, status};
 use super::{
-    beside::beside,
+    backends::{self, Backend, BackendDef},
     btf::Btf,
-    environment::{Cap, Environment},
-    trial::{self, Outcome, Types},
+    environment,
+    join_threads::join_threads,
+    trial::{self, Outcome, Trials, Types},
 };
-use crate::event::Coverage;
-
-/// A backend for app bytes; the one thing that `--backend` chooses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AppBackend {
-    Fexit,
-    Kprobe,
-    Tracepoint,
-}
-
-/// A way to provide a capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Backend {
-    /// Tracing programs on the return of the socket-layer functions.
-    Fexit,
-    /// Probes on entry and return of the same functions.
-    Kprobe,
-    /// The tracepoints `sock_send_length` and `sock_recv_length`.
-    Tracepoint,
-    /// cgroup sock_create, connect, post_bind, sock_release, and sock_ops.
-    CgroupSockets,
-    /// The tracepoint `inet_sock_set_state`.
-    StateTracepoint,
-    CgroupSkb,
-    Tcx,
-    Clsact,
-    /// The interfaces' own counters.
-    Rtnetlink,
-    /// The tracepoints of exec, fork and exit.
-    ProcessTracepoints,
-    SockDiag,
-}
-
-/// What was found, and what was decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
-    pub environment: Environment,
-    /// The backend for app bytes that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forced: Option<AppBackend>,
-    pub capabilities: Vec<Capability>,
-}
-
-/// Something Flow can do, and how it does it here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Capability {
-    pub name: &'static str,
-    /// The backend in use; absent when there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chosen: Option<Backend>,
-    /// Every backend, the best first.
-    pub candidates: Vec<Candidate>,
-    /// What to type, or to change, to get a better one; absent when nothing helps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
-
-/// A backend, and whether it can be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Candidate {
-    pub backend: Backend,
-    #[serde(flatten)]
-    pub status: Status,
-    /// What it does not see, in words; empty when it sees everything.
-    pub cannot_see: String,
-}
-
-/// Whether a backend can be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
-pub enum Status {
-    Available,
-    /// The kernel has it and does not give it.
-    Refused {
-        errno: i32,
-        why: String,
-    },
-    /// The kernel does not have it.
-    Absent {
-        why: String,
-    },
-    /// Not tried, because a better one works.
-    Untried,
-}
+use crate::event::{
+    Capability, Coverage,
+    doctor::{Candidate, Environment, Provision, Report, Status},
+};
 
 /// No backend for app bytes, or not the one asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,241 +34,164 @@ pub struct BackendError {
     pub not_permitted: bool,
 }
 
-/// Names of the capabilities in [`Report::capabilities`].
-pub mod capability {
-    pub const APP_BYTES: &str = "app bytes by process";
-    pub const SOCKETS: &str = "socket identity and life";
-    pub const WIRE_BYTES: &str = "wire bytes by socket";
-    pub const INTERFACES: &str = "interface totals";
-    pub const PROCESSES: &str = "process life";
-    pub const EXISTING: &str = "sockets that existed before";
-}
-
-/// Finds out what this system offers. Needs no privileges; without them it tells which are missing.
-pub fn probe(forced: Option<AppBackend>) -> Report {
+/// Finds out what this system offers. Needs no privileges; without them it reports which are
+/// missing.
+pub fn probe(forced: Option<Backend>) -> Report {
     probe_with(forced, Btf::from_kernel().as_ref())
 }
 
 /// As [`probe`], with BTF that was read already.
-pub fn probe_with(forced: Option<AppBackend>, btf: Types<'_>) -> Report {
-    Report::new(Findings::gather(btf, forced), forced)
+pub fn probe_with(forced: Option<Backend>, btf: Types<'_>) -> Report {
+    decide(Findings::gather(btf, forced), forced)
 }
 
-/// How each trial ended. Absent where a better backend works, so that there was no need to try.
+/// How each trial ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
     pub environment: Environment,
     pub ring_buffer: Outcome,
-    pub fexit: Option<Outcome>,
-    pub kprobe: Option<Outcome>,
-    pub byte_tracepoints: Option<Outcome>,
-    pub cgroup_sockets: Outcome,
-    pub state_tracepoint: Option<Outcome>,
-    pub cgroup_packets: Outcome,
-    pub tcx: Outcome,
-    pub clsact: Option<Outcome>,
-    pub process_tracepoints: Outcome,
-    pub sock_diag: Outcome,
+    /// Without those that were not tried, because a better one works.
+    pub backends: BTreeMap<Backend, Outcome>,
 }
 
 impl Findings {
     /// Runs the trials that are needed. Each costs some milliseconds of a start, the ones of
     /// functions' returns most; if a forced backend works, no other is tried.
-    pub fn gather(btf: Types<'_>, forced: Option<AppBackend>) -> Self {
-        let environment = Environment::read(btf.is_ok());
-        let root = environment.cgroup_v2.as_deref();
-        let failed = |outcome: &Outcome| *outcome != Outcome::Works;
+    pub fn gather(btf: Types<'_>, forced: Option<Backend>) -> Self {
+        let environment = environment::read(btf.is_ok());
+        let trials = Trials {
+            btf,
+            environment: &environment,
+            patience: if forced == Some(Backend::Fexit) {
+                trial::FORCED_PATIENCE
+            } else {
+                trial::ATTACH_PATIENCE
+            },
+        };
         // A TCX link waits long for nothing that the others need.
-        let (tcx, (app, cgroup_sockets, cgroup_packets, process_tracepoints)) =
-            beside(trial::tcx, || {
-                (
-                    Self::of_app(btf, forced),
-                    trial::cgroup_sockets(root),
-                    trial::cgroup_packets(root),
-                    trial::process_tracepoints(btf),
-                )
-            });
-        let [fexit, kprobe, byte_tracepoints] = app;
+        let (mut backends, others) = join_threads(
+            || try_backends(&trials, Capability::Interfaces, None),
+            || {
+                let others = Capability::ALL.into_iter();
+                let others = others.filter(|capability| *capability != Capability::Interfaces);
+                others
+                    .flat_map(|capability| try_backends(&trials, capability, forced))
+                    .collect::<Vec<_>>()
+            },
+        );
+        backends.extend(others);
         Self {
             ring_buffer: trial::ring_buffer(),
-            fexit,
-            kprobe,
-            byte_tracepoints,
-            state_tracepoint: failed(&cgroup_sockets).then(|| trial::state_tracepoint(btf)),
-            cgroup_sockets,
-            cgroup_packets,
-            clsact: failed(&tcx).then(trial::clsact),
-            tcx,
-            process_tracepoints,
-            sock_diag: trial::sock_diag(),
+            backends: backends.into_iter().collect(),
             environment,
         }
     }
+}
 
-    /// The trials of the backends of app bytes, as [`AppBackend::ALL`] has them.
-    fn of_app(btf: Types<'_>, forced: Option<AppBackend>) -> [Option<Outcome>; 3] {
-        let [mut fexit, mut kprobe, mut byte_tracepoints] = [const { None }; 3];
-        let mut order = AppBackend::ALL;
-        order.sort_by_key(|backend| forced != Some(*backend));
-        let patience = if forced == Some(AppBackend::Fexit) {
-            trial::FORCED_PATIENCE
-        } else {
-            trial::ATTACH_PATIENCE
+/// Tries the backends of a capability, the forced one first, until one works that may be used.
+fn try_backends(
+    trials: &Trials<'_>,
+    capability: Capability,
+    forced: Option<Backend>,
+) -> Vec<(Backend, Outcome)> {
+    let forced = forced.filter(|forced| forced.def().capability == capability);
+    let mut order: Vec<_> = backends::of(capability).collect();
+    order.sort_by_key(|def| forced.is_some_and(|forced| forced != def.backend));
+    let mut outcomes = Vec::new();
+    for def in order {
+        let Some(trial) = def.trial else {
+            continue;
         };
-        for backend in order {
-            let (slot, outcome) = match backend {
-                AppBackend::Fexit => (&mut fexit, trial::fexit(btf, patience)),
-                AppBackend::Kprobe => (&mut kprobe, trial::kprobe(btf)),
-                AppBackend::Tracepoint => (&mut byte_tracepoints, trial::byte_tracepoints(btf)),
-            };
-            let enough = outcome == Outcome::Works;
-            *slot = Some(outcome);
-            if enough && forced.is_none_or(|forced| forced == backend) {
-                break;
-            }
+        let outcome = trial(trials);
+        let is_enough =
+            outcome == Outcome::Works && forced.is_none_or(|forced| forced == def.backend);
+        outcomes.push((def.backend, outcome));
+        if is_enough {
+            break;
         }
-        [fexit, kprobe, byte_tracepoints]
+    }
+    outcomes
+}
+
+/// Decides from the findings alone.
+pub fn decide(findings: Findings, forced: Option<Backend>) -> Report {
+    let candidate = |def: &BackendDef| {
+        let outcome = match findings.backends.get(&def.backend) {
+            // Programs that work are of no use without a way to receive their records.
+            Some(Outcome::Works) if def.has_programs() => Some(&findings.ring_buffer),
+            None if def.trial.is_none() => Some(&Outcome::Works),
+            outcome => outcome,
+        };
+        Candidate {
+            backend: def.name,
+            status: status(def, outcome, &findings.environment),
+            blind_spots: def.blind_words(&findings.environment),
+            detail: def.detail(&findings.environment),
+        }
+    };
+    let provision = |capability| {
+        let candidates: Vec<_> = backends::of(capability).map(candidate).collect();
+        let chosen = backends::of(capability)
+            .zip(&candidates)
+            .filter(|(def, _)| {
+                capability != Capability::AppBytes
+                    || forced.is_none_or(|forced| forced == def.backend)
+            })
+            .find(|(_, candidate)| candidate.status == Status::Available)
+            .map(|(def, _)| def.backend);
+        Provision {
+            capability,
+            chosen: chosen.map(Backend::name),
+            remedy: remedy(chosen, capability, &candidates, &findings.environment),
+            candidates,
+        }
+    };
+    Report {
+        capabilities: Capability::ALL.into_iter().map(provision).collect(),
+        forced: forced.map(Backend::name),
+        environment: findings.environment,
     }
 }
 
 impl Report {
-    /// Decides from the findings alone.
-    pub fn new(findings: Findings, forced: Option<AppBackend>) -> Self {
-        let Findings {
-            environment,
-            ring_buffer,
-            fexit,
-            kprobe,
-            byte_tracepoints,
-            cgroup_sockets,
-            state_tracepoint,
-            cgroup_packets,
-            tcx,
-            clsact,
-            process_tracepoints,
-            sock_diag,
-        } = findings;
-        let candidate = |backend: Backend, outcome: Option<&Outcome>| {
-            // Programs that work are of no use without a way to hear of them.
-            let outcome = match outcome {
-                Some(Outcome::Works) if backend.is_bpf() => Some(&ring_buffer),
-                outcome => outcome,
-            };
-            Candidate {
-                backend,
-                status: status(backend, outcome, &environment),
-                cannot_see: cannot_see(backend, &environment),
-            }
-        };
-        let capability = |name, backends: &[(Backend, Option<&Outcome>)]| {
-            let candidates: Vec<_> = backends
-                .iter()
-                .map(|(backend, outcome)| candidate(*backend, *outcome))
-                .collect();
-            let chosen = candidates
-                .iter()
-                .filter(|candidate| {
-                    name != capability::APP_BYTES
-                        || forced.is_none_or(|forced| Backend::from(forced) == candidate.backend)
-                })
-                .find(|candidate| candidate.status == Status::Available)
-                .map(|candidate| candidate.backend);
-            Capability {
-                name,
-                chosen,
-                remedy: remedy(chosen, &candidates, &environment),
-                candidates,
-            }
-        };
-        let capabilities = vec![
-            capability(
-                capability::APP_BYTES,
-                &[
-                    (Backend::Fexit, fexit.as_ref()),
-                    (Backend::Kprobe, kprobe.as_ref()),
-                    (Backend::Tracepoint, byte_tracepoints.as_ref()),
-                ],
-            ),
-            capability(
-                capability::SOCKETS,
-                &[
-                    (Backend::CgroupSockets, Some(&cgroup_sockets)),
-                    (Backend::StateTracepoint, state_tracepoint.as_ref()),
-                ],
-            ),
-            capability(
-                capability::WIRE_BYTES,
-                &[(Backend::CgroupSkb, Some(&cgroup_packets))],
-            ),
-            capability(
-                capability::INTERFACES,
-                &[
-                    (Backend::Tcx, Some(&tcx)),
-                    (Backend::Clsact, clsact.as_ref()),
-                    (Backend::Rtnetlink, Some(&Outcome::Works)),
-                ],
-            ),
-            capability(
-                capability::PROCESSES,
-                &[(Backend::ProcessTracepoints, Some(&process_tracepoints))],
-            ),
-            capability(
-                capability::EXISTING,
-                &[(Backend::SockDiag, Some(&sock_diag))],
-            ),
-        ];
-        Self {
-            environment,
-            forced,
-            capabilities,
-        }
-    }
-
     /// The backend for app bytes.
     ///
     /// # Errors
     /// There is none, or not the one asked for; says why, and what there is instead.
-    pub fn app_backend(&self) -> Result<AppBackend, BackendError> {
-        let candidates: &[Candidate] = self
-            .capability(capability::APP_BYTES)
-            .map_or(&[], |capability| &capability.candidates);
-        let available: Vec<_> = AppBackend::ALL
-            .into_iter()
-            .filter(|backend| {
-                candidates.iter().any(|candidate| {
-                    candidate.backend == Backend::from(*backend)
-                        && candidate.status == Status::Available
-                })
-            })
+    pub fn app_backend(&self) -> Result<Backend, BackendError> {
+        let candidates = self
+            .provision(Capability::AppBytes)
+            .map_or(&[][..], |provision| &provision.candidates);
+        let all = backends::of(Capability::AppBytes).zip(candidates);
+        let is_wanted = |def: &BackendDef| self.forced.is_none_or(|forced| forced == def.name);
+        let available: Vec<_> = all
+            .clone()
+            .filter(|(_, candidate)| candidate.status == Status::Available)
+            .map(|(def, _)| def)
             .collect();
-        let wanted = |backend: &AppBackend| self.forced.is_none_or(|forced| forced == *backend);
-        if let Some(backend) = available.iter().copied().find(wanted) {
-            return Ok(backend);
+        if let Some(def) = available.iter().find(|def| is_wanted(def)) {
+            return Ok(def.backend);
         }
-        let refused: Vec<_> = candidates
-            .iter()
-            .filter(|candidate| {
-                self.forced
-                    .is_none_or(|forced| Backend::from(forced) == candidate.backend)
-            })
-            .collect();
+        let refused: Vec<_> = all.filter(|(def, _)| is_wanted(def)).collect();
         let reasons: Vec<_> = refused
             .iter()
-            .filter_map(|candidate| {
+            .filter_map(|(def, candidate)| {
                 let why = candidate.status.why()?;
                 Some(match self.forced {
                     Some(_) => why.to_owned(),
-                    None => format!("{}: {why}", candidate.backend),
+                    None => format!("{}: {why}", def.name),
                 })
             })
             .collect();
         let lacks_rights = refused
             .iter()
-            .any(|candidate| !missing(candidate.backend, &self.environment).is_empty());
+            .any(|(def, _)| !missing(def, &self.environment).is_empty());
         // There no capability counts for BPF.
         let is_confined = self.environment.user_namespace
-            && refused.iter().any(|candidate| candidate.status.forbids());
-        let names: Vec<_> = available.iter().map(ToString::to_string).collect();
+            && refused
+                .iter()
+                .any(|(_, candidate)| candidate.status.forbids());
+        let names: Vec<_> = available.iter().map(|def| def.name).collect();
         Err(BackendError {
             what: match self.forced {
                 Some(forced) => format!("backend {forced} cannot be had here"),
@@ -368,24 +210,15 @@ impl Report {
 
     /// How each capability is provided, for the header of each view.
     pub fn coverage(&self) -> Vec<Coverage> {
-        self.capabilities
-            .iter()
-            .map(|capability| Coverage {
-                capability: capability.name.into(),
-                backend: capability.chosen.map(|backend| backend.to_string()),
-                limits: match capability.candidate_in_use() {
-                    Some(candidate) => candidate.cannot_see.clone(),
-                    None => "everything".into(),
-                },
-            })
-            .collect()
-    }
-
-    /// The capability of this name, one of [`capability`].
-    pub fn capability(&self, name: &str) -> Option<&Capability> {
-        self.capabilities
-            .iter()
-            .find(|capability| capability.name == name)
+        let coverage = |provision: &Provision| Coverage {
+            capability: provision.capability,
+            backend: provision.chosen.map(Into::into),
+            limits: match provision.candidate_in_use() {
+                Some(candidate) => candidate.blind_spots.clone(),
+                None => "everything".into(),
+            },
+        };
+        self.capabilities.iter().map(coverage).collect()
     }
 
     /// Whether programs give each TCP connection its cookie before it is established.
@@ -393,146 +226,9 @@ impl Report {
         self.uses(Backend::CgroupSockets) || self.uses(Backend::CgroupSkb)
     }
 
-    /// Whether this backend is the one in use for some capability.
+    /// Whether this backend is the one in use for its capability.
     pub fn uses(&self, backend: Backend) -> bool {
-        self.capabilities
-            .iter()
-            .any(|capability| capability.chosen == Some(backend))
-    }
-}
-
-impl Capability {
-    /// The candidate in use.
-    pub fn candidate_in_use(&self) -> Option<&Candidate> {
-        self.candidates
-            .iter()
-            .find(|candidate| Some(candidate.backend) == self.chosen)
-    }
-}
-
-impl Status {
-    /// Why it cannot be had.
-    pub fn why(&self) -> Option<&str> {
-        match self {
-            Self::Refused { why, .. } | Self::Absent { why } => Some(why),
-            Self::Available | Self::Untried => None,
-        }
-    }
-
-    /// Whether the kernel has it, and does not permit it.
-    const fn forbids(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                errno: libc::EPERM | libc::EACCES,
-                ..
-            }
-        )
-    }
-
-    /// The status in one word.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Available => "available",
-            Self::Refused { .. } => "refused",
-            Self::Absent { .. } => "absent",
-            Self::Untried => "not tried",
-        }
-    }
-}
-
-impl AppBackend {
-    /// Every backend for app bytes, the best first.
-    pub const ALL: [Self; 3] = [Self::Fexit, Self::Kprobe, Self::Tracepoint];
-
-    /// Name as `--backend` takes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fexit => "fexit",
-            Self::Kprobe => "kprobe",
-            Self::Tracepoint => "tracepoint",
-        }
-    }
-}
-
-impl fmt::Display for AppBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for AppBackend {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|backend| backend.name() == name)
-            .ok_or_else(|| "expected fexit, kprobe or tracepoint".into())
-    }
-}
-
-impl Serialize for AppBackend {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl From<AppBackend> for Backend {
-    fn from(backend: AppBackend) -> Self {
-        match backend {
-            AppBackend::Fexit => Self::Fexit,
-            AppBackend::Kprobe => Self::Kprobe,
-            AppBackend::Tracepoint => Self::Tracepoint,
-        }
-    }
-}
-
-impl Backend {
-    /// Name as it stands in outputs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fexit => "fexit",
-            Self::Kprobe => "kprobe",
-            Self::Tracepoint => "tracepoint",
-            Self::CgroupSockets => "cgroup hooks",
-            Self::StateTracepoint => "tracepoint",
-            Self::CgroupSkb => "cgroup_skb",
-            Self::Tcx => "TCX",
-            Self::Clsact => "clsact",
-            Self::Rtnetlink => "counters",
-            Self::ProcessTracepoints => "tracepoints",
-            Self::SockDiag => "sock_diag",
-        }
-    }
-
-    const fn is_bpf(self) -> bool {
-        !matches!(self, Self::Rtnetlink | Self::SockDiag)
-    }
-
-    /// Capabilities without which the kernel refuses it.
-    const fn needs(self) -> &'static [Cap] {
-        match self {
-            Self::Fexit
-            | Self::Kprobe
-            | Self::Tracepoint
-            | Self::StateTracepoint
-            | Self::ProcessTracepoints => &[Cap::CapBpf, Cap::CapPerfmon],
-            Self::CgroupSockets | Self::CgroupSkb | Self::Tcx | Self::Clsact => {
-                &[Cap::CapBpf, Cap::CapNetAdmin]
-            }
-            Self::Rtnetlink | Self::SockDiag => &[],
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl Serialize for Backend {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.provision(backend.def().capability)
+            .is_some_and(|provision| provision.chosen == Some(backend.name()))
     }
 }

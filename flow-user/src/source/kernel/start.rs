@@ -1,6 +1,6 @@
-//! Starting: what is loaded and attached, and what was there before.
+//! The start: what is loaded and attached, and what was there before.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use aya::{
     Ebpf,
@@ -15,105 +15,32 @@ use tokio::{
 
 use super::{
     Kernel, Listeners, PROGRESS, SWEEP, attach,
-    beside::beside,
+    attach_error::AttachError,
+    backends::Backend,
     btf::Btf,
-    classifier::Way,
-    environment::{Cap, Environment},
-    facts,
-    frames::Frames,
+    classifier::AttachMode,
+    convert, coverage,
+    existing::{Beginning, cookies, is_seeded, seed_entry},
+    frames::InterfaceTracker,
+    join_threads::join_threads,
     loader::{self, LoadError},
     maps::Maps,
-    now,
-    probe::{self, AppBackend, Backend, BackendError, capability},
-    programs::{self, AttachError},
-    sizes::Sizes,
+    options::Options,
+    probe,
+    programs::{self, Target},
+    start_error::StartError,
     tracker::{Counters as _, Lost, Tracker},
 };
 use crate::{
-    event::{Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact, State},
+    event::{Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact},
     source::{
         Origin, Pace,
+        boottime::now,
         interfaces::Interfaces,
         proc::Proc,
-        seed::{self, Seed, SeedSocket},
+        seed::{self, Seed},
     },
 };
-
-/// What to attach.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The only backend to try for app bytes.
-    pub backend: Option<AppBackend>,
-    /// The only interfaces to classify packets of; all where absent.
-    pub interfaces: Option<Vec<String>>,
-    pub sizes: Sizes,
-}
-
-/// Why Flow can't listen to the kernel.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    #[error("no interface is named {name}; there are {present}")]
-    NoInterface { name: String, present: String },
-    #[error("cannot wait for the ring buffer: {0}")]
-    Ring(io::Error),
-    #[error("cannot follow the interfaces: {0}")]
-    Interfaces(io::Error),
-}
-
-impl StartError {
-    /// Whether Flow lacks privileges for it, rather than the kernel the means.
-    pub fn is_not_permitted(&self) -> bool {
-        if let Self::Backend(error) = self {
-            return error.not_permitted;
-        }
-        let refused = self.has_cause(|it| it.kind() == io::ErrorKind::PermissionDenied);
-        refused && lacks_rights()
-    }
-
-    /// Whether Flow may not open as many files as it needs.
-    pub fn is_out_of_files(&self) -> bool {
-        self.has_cause(|it| matches!(it.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
-    }
-
-    fn has_cause(&self, is_it: impl Fn(&io::Error) -> bool) -> bool {
-        let mut cause: Option<&dyn std::error::Error> = Some(self);
-        let mut causes = std::iter::from_fn(|| {
-            let this = cause?;
-            cause = this.source();
-            Some(this)
-        });
-        causes.any(|error| error.downcast_ref::<io::Error>().is_some_and(&is_it))
-    }
-}
-
-/// Whether Flow has less than the host's root has.
-fn lacks_rights() -> bool {
-    let environment = Environment::read(false);
-    environment.user_namespace
-        || [
-            Cap::CapBpf,
-            Cap::CapPerfmon,
-            Cap::CapNetAdmin,
-            Cap::CapSysAdmin,
-        ]
-        .into_iter()
-        .any(|cap| !environment.may(cap))
-}
-
-/// What was there when the programs were attached, until it is reported.
-pub(super) struct Beginning {
-    /// Listed before anything was attached.
-    seed: Seed,
-    /// Listed after it.
-    listing: Seed,
-    gives_cookies: bool,
-}
 
 impl Kernel {
     /// Loads and attaches. [`Source::begin`](crate::source::Source::begin) reports what was there before.
@@ -137,33 +64,31 @@ impl Kernel {
 
         // Before anything is attached: of a socket whose first packet comes before its entry nobody
         // knows the network namespace.
-        let (seed, ()) = beside(
+        let target = Target::new(&btf, report.environment.cgroup_v2.as_deref());
+        let (seed, ()) = join_threads(
             || seed::seed(&Proc::new()),
-            || programs::prepare(&mut ebpf, backend, &btf),
+            || programs::load_all(&mut ebpf, attach::hooks_of(backend), &target),
         );
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
-            put_in(&mut maps, socket);
+            seed_entry(&mut maps, socket);
         }
-        attach::around(&mut ebpf, &report, &mut coverage);
-        attach::app(&mut ebpf, &btf, &report, &mut coverage)?;
+        attach::attach_common(&mut ebpf, &target, &report, &mut coverage);
+        attach::attach_app(&mut ebpf, backend, &target, &report, &mut coverage)?;
+        drop(target);
         drop(btf);
-        let way = if report.uses(Backend::Tcx) {
-            Some(Way::Tcx)
+        let mode = if report.uses(Backend::Tcx) {
+            Some(AttachMode::Tcx)
         } else {
-            report.uses(Backend::Clsact).then_some(Way::Clsact)
+            report.uses(Backend::Clsact).then_some(AttachMode::Clsact)
         };
         // Interfaces wait in the kernel for most of the time that it takes to attach to them.
-        let (listing, frames) = beside(
+        let (listing, frames) = join_threads(
             || seed::list(&Proc::new()),
-            || Frames::start(&mut ebpf, way, options.interfaces.clone()),
+            || InterfaceTracker::start(&mut ebpf, mode, options.interfaces.clone()),
         );
         let frames = frames.map_err(StartError::Interfaces)?;
-        attach::tell(
-            &mut coverage,
-            capability::INTERFACES,
-            attach::frames(&frames),
-        );
-        attach::seed(&seed, &mut coverage);
+        coverage::update(&mut coverage, coverage::of_interfaces(&frames));
+        coverage::add_unread(&mut coverage, &seed);
 
         let mut kernel = Self {
             ebpf,
@@ -249,8 +174,8 @@ impl Kernel {
                 HashSet::default()
             } else {
                 let sockets = self.maps.all_sockets().into_iter();
-                let facts = sockets.filter_map(|(id, state)| facts::socket(id, &state));
-                facts.map(|fact| ends(&fact)).collect()
+                let facts = sockets.filter_map(|(id, state)| convert::socket(id, &state));
+                facts.map(|fact| socket_tuple(&fact)).collect()
             };
             for socket in &listing.sockets {
                 let cookie = socket.cookie.0;
@@ -258,8 +183,8 @@ impl Kernel {
                     continue;
                 }
                 let fact = socket.fact();
-                if !known.contains(&ends(&fact)) {
-                    put_in(&mut self.maps, socket);
+                if !known.contains(&socket_tuple(&fact)) {
+                    seed_entry(&mut self.maps, socket);
                     self.tracker.adopt(cookie, self.epoch);
                     out.event(time, Event::Socket(fact));
                 }
@@ -268,35 +193,14 @@ impl Kernel {
         if !listing.unread.iter().any(|unread| unread.hides_sockets) {
             let after = cookies(&listing);
             let gone = before.difference(&after).copied();
-            self.tracker.vanished(gone, time, &mut self.maps, out);
+            self.tracker.close_missing(gone, time, &mut self.maps, out);
         }
     }
 }
 
-/// Whether a listed socket is reported and followed. The remains of a connection are not: no process has
-/// them, and they never end by a close. An MPTCP socket shares its cookie; it is reported when it is
-/// used.
-fn is_seeded(socket: &SeedSocket) -> bool {
-    let remains = matches!(socket.state, State::TimeWait | State::SynReceived);
-    !remains && socket.protocol != Protocol::Mptcp
-}
-
-/// The cookies of those.
-pub(super) fn cookies(seed: &Seed) -> HashSet<u64> {
-    let sockets = seed.sockets.iter().filter(|socket| is_seeded(socket));
-    sockets.map(|socket| socket.cookie.0).collect()
-}
-
 /// What distinguishes a socket from others, whatever its identity.
-fn ends(fact: &SocketFact) -> (Protocol, Option<Netns>, SocketAddr, Option<SocketAddr>) {
+fn socket_tuple(fact: &SocketFact) -> (Protocol, Option<Netns>, SocketAddr, Option<SocketAddr>) {
     (fact.protocol, fact.netns, fact.local, fact.remote)
-}
-
-/// Makes the entry of a listed socket.
-fn put_in(maps: &mut Maps, socket: &SeedSocket) {
-    if let Err(error) = maps.seed_socket(socket.cookie.0, &facts::seed_state(socket, now())) {
-        log::warn!("a socket that was there: {error}");
-    }
 }
 
 fn ring_buffer(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, StartError> {

@@ -23,7 +23,7 @@ use foldhash::{HashMap, HashSet};
 use smallvec::SmallVec;
 
 use super::{
-    facts,
+    convert,
     ring::{Exec, Record},
 };
 use crate::event::{CloseReason, Event, EventSink, Instant, SocketCookie};
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(50);
 /// How long a socket that may have ended may stand still before it is taken for ended: one that is closed or released but
 /// not both, as no hook releases the kernel's own and those that nobody accepted; one in its handshake, whose end is not told
 /// at all; one that its processes left.
-const STILL: Duration = Duration::from_secs(180);
+const IDLE: Duration = Duration::from_secs(180);
 
 /// The kernel side's maps, as the tracker needs them.
 pub trait Counters {
@@ -118,13 +118,13 @@ pub struct Tracker {
     swept: Lost,
     /// Sockets that were found ended by the last sweep, without having told: the next one takes
     /// them, unless their record comes.
-    suspects: HashSet<u64>,
+    ended_unreported: HashSet<u64>,
     /// Keys whose socket the last sweep did not find.
     orphans: HashSet<AppKey>,
     /// Sockets with an alias and states whose last process that moved bytes has ended: another may hold them still.
-    left: HashSet<u64>,
+    abandoned: HashSet<u64>,
     /// Sockets that may have ended, what they had moved, and since when.
-    still: HashMap<u64, (u64, Instant)>,
+    idle_since: HashMap<u64, (u64, Instant)>,
 }
 
 #[derive(Debug)]
@@ -164,10 +164,11 @@ impl Tracker {
     ) {
         match record {
             Record::App(record) => {
-                self.know(record.key);
+                self.index(record.key);
                 self.moved.insert(record.key, record.counters.epoch);
                 let time = Instant(record.header.time);
-                if let Some(fact) = facts::app(&record.key, &record.counters, Some(&record.comm)) {
+                if let Some(fact) = convert::app(&record.key, &record.counters, Some(&record.comm))
+                {
                     out.event(time, Event::App(fact));
                 }
             }
@@ -175,11 +176,11 @@ impl Tracker {
                 let time = Instant(record.header.time);
                 self.sockets.entry(record.cookie).or_default();
                 self.changed.insert(record.cookie, record.socket.epoch);
-                if let Some(fact) = facts::socket(record.cookie, &record.socket) {
+                if let Some(fact) = convert::socket(record.cookie, &record.socket) {
                     out.event(time, Event::Socket(fact));
                 }
                 if ended {
-                    self.suspects.remove(&record.cookie);
+                    self.ended_unreported.remove(&record.cookie);
                     self.ended.push(Ended {
                         cookie: record.cookie,
                         time,
@@ -193,7 +194,7 @@ impl Tracker {
                 }
             }
             Record::Fork(fork) => {
-                if let Some(fact) = facts::forked(&fork) {
+                if let Some(fact) = convert::forked(&fork) {
                     out.event(Instant(fork.header.time), Event::ProcessFork(fact));
                 }
             }
@@ -201,20 +202,20 @@ impl Tracker {
                 self.exits.push(exit);
                 let lost = counters.lost();
                 if !self.is_behind_of(&lost) {
-                    self.tell_exits(&lost, counters, out);
+                    self.emit_exits(&lost, counters, out);
                 }
             }
         }
     }
 
-    fn tell_exits(&mut self, lost: &Lost, counters: &mut impl Counters, out: &mut impl EventSink) {
+    fn emit_exits(&mut self, lost: &Lost, counters: &mut impl Counters, out: &mut impl EventSink) {
         for exit in std::mem::take(&mut self.exits) {
             let time = Instant(exit.header.time);
             // What it moved comes first: its totals are final then.
             self.exited(exit.process, time, lost, counters, out);
-            if let Some(id) = facts::process_id(exit.process) {
+            if let Some(id) = convert::process_id(exit.process) {
                 let status = exit.status;
-                if let Some(named) = facts::named(id, &exit.comm) {
+                if let Some(named) = convert::named(id, &exit.comm) {
                     out.event(time, named);
                 }
                 out.event(time, Event::ProcessExit { id, status });
@@ -223,13 +224,13 @@ impl Tracker {
     }
 
     /// Keeps a key with its socket and its process.
-    fn know(&mut self, key: AppKey) {
+    fn index(&mut self, key: AppKey) {
         let keys = self.sockets.entry(key.cookie).or_default();
         if let Err(at) = keys.binary_search(&key) {
             keys.insert(at, key);
         }
         if is_alias(key.cookie) {
-            self.left.remove(&key.cookie);
+            self.abandoned.remove(&key.cookie);
         }
         self.processes.entry(key.process()).or_default().insert(key);
     }
@@ -244,7 +245,7 @@ impl Tracker {
         out: &mut impl EventSink,
     ) {
         for key in self.processes.remove(&process).unwrap_or_default() {
-            tell_app(&key, counters.take_app(&key), time, out);
+            emit_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
             let Some(keys) = self.sockets.get_mut(&key.cookie) else {
                 continue;
@@ -258,7 +259,7 @@ impl Tracker {
             // Without states no hook tells the end.
             match counters.socket(key.cookie) {
                 Some(socket) if has_states(socket.protocol) => {
-                    self.left.insert(key.cookie);
+                    self.abandoned.insert(key.cookie);
                 }
                 _ => self.ended.push(Ended {
                     cookie: key.cookie,
@@ -269,13 +270,13 @@ impl Tracker {
         if lost.app > 0
             && let Some(app) = counters.take_overflow(process)
         {
-            tell_overflow(process, &app, time, out);
+            emit_overflow(process, &app, time, out);
         }
     }
 
     /// Takes a list of the processes that there were at `listed`, without those that began later: others that
     /// moved bytes have ended, and their record was lost.
-    pub fn present(
+    pub fn reap_absent(
         &mut self,
         is_present: impl Fn(ProcessKey) -> bool,
         listed: Instant,
@@ -306,13 +307,13 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        self.moved.retain(|key, told| {
-            tell_app(key, counters.app(key), now, out);
-            *told == epoch
+        self.moved.retain(|key, reported| {
+            emit_app(key, counters.app(key), now, out);
+            *reported == epoch
         });
-        self.changed.retain(|cookie, told| {
-            tell_socket(*cookie, counters.socket(*cookie), now, out);
-            *told == epoch
+        self.changed.retain(|cookie, reported| {
+            emit_socket(*cookie, counters.socket(*cookie), now, out);
+            *reported == epoch
         });
         // After a burst.
         self.moved.shrink_to(2 * self.moved.len());
@@ -366,92 +367,92 @@ impl Tracker {
                 continue;
             }
             self.sockets.entry(*cookie).or_default();
-            if let Some(fact) = facts::socket(*cookie, socket) {
+            if let Some(fact) = convert::socket(*cookie, socket) {
                 out.event(now, Event::Socket(fact));
             }
         }
         let known: HashSet<u64> = sockets.iter().map(|(cookie, _)| *cookie).collect();
         let mut orphans = HashSet::default();
         for (key, app) in counters.all_app() {
-            if let Some(fact) = facts::app(&key, &app, None) {
+            if let Some(fact) = convert::app(&key, &app, None) {
                 out.event(now, Event::App(fact));
             }
             if known.contains(&key.cookie) || unmapped.may_be_used(key.cookie) {
-                self.know(key);
+                self.index(key);
             } else if !self.orphans.contains(&key) {
                 orphans.insert(key);
             } else if counters.socket(key.cookie).is_none() {
-                tell_app(&key, counters.take_app(&key), now, out);
+                emit_app(&key, counters.take_app(&key), now, out);
             }
         }
         self.orphans = orphans;
-        let told: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
-        let untold = || {
+        let reported: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
+        let unreported = || {
             let sockets = sockets.iter();
-            sockets.filter(|(cookie, _)| !told.contains(cookie))
+            sockets.filter(|(cookie, _)| !reported.contains(cookie))
         };
-        self.close_suspects(untold(), now, counters, out);
-        self.close_still(untold(), now, counters, out);
+        self.close_ended_unreported(unreported(), now, counters, out);
+        self.close_idle(unreported(), now, counters, out);
         self.close_vanished(&known, unmapped, now, counters, out);
         // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
         self.close_ended(now, counters, out);
         self.overflow(now, counters, out);
-        self.tell_exits(&counters.lost(), counters, out);
+        self.emit_exits(&counters.lost(), counters, out);
         let mut cookies = self.sockets.keys();
         !cookies.any(|cookie| !known.contains(cookie) && unmapped.may_be_used(*cookie))
     }
 
     /// Closes sockets whose end did not tell, when two sweeps have found them ended.
-    fn close_suspects<'a>(
+    fn close_ended_unreported<'a>(
         &mut self,
         sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        let mut suspects = HashSet::default();
+        let mut ended_unreported = HashSet::default();
         for (cookie, socket) in sockets {
             if !has_ended(socket) {
                 continue;
             }
-            if self.suspects.contains(cookie) {
+            if self.ended_unreported.contains(cookie) {
                 self.close(*cookie, now, counters, out);
             } else {
-                suspects.insert(*cookie);
+                ended_unreported.insert(*cookie);
             }
         }
-        self.suspects = suspects;
+        self.ended_unreported = ended_unreported;
     }
 
     /// Closes sockets that may have ended and stand still for long.
-    fn close_still<'a>(
+    fn close_idle<'a>(
         &mut self,
         sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        let mut still = HashMap::default();
+        let mut idle_since = HashMap::default();
         for (cookie, socket) in sockets {
             let may_have_ended = socket.released != 0
                 || socket.closed != 0
                 || socket.state == tcp_state::SYN_RECV
-                || self.left.contains(cookie);
+                || self.abandoned.contains(cookie);
             if !may_have_ended {
                 continue;
             }
             let moved = socket.wire_tx_bytes.wrapping_add(socket.wire_rx_bytes);
-            let since = match self.still.get(cookie) {
+            let since = match self.idle_since.get(cookie) {
                 Some((before, since)) if *before == moved => *since,
                 _ => now,
             };
-            if now.since(since) >= STILL {
+            if now.since(since) >= IDLE {
                 self.close(*cookie, now, counters, out);
             } else {
-                still.insert(*cookie, (moved, since));
+                idle_since.insert(*cookie, (moved, since));
             }
         }
-        self.still = still;
+        self.idle_since = idle_since;
     }
 
     /// Closes sockets that are in no map any more.
@@ -470,11 +471,11 @@ impl Tracker {
             .filter(|cookie| counters.socket(**cookie).is_none())
             .copied()
             .collect();
-        self.vanished(gone.into_iter(), now, counters, out);
+        self.close_missing(gone.into_iter(), now, counters, out);
     }
 
     /// Closes sockets of which another source says that they are no more.
-    pub fn vanished(
+    pub fn close_missing(
         &mut self,
         cookies: impl Iterator<Item = u64>,
         now: Instant,
@@ -491,7 +492,7 @@ impl Tracker {
     /// Tells what processes moved after the map of counters was full.
     pub fn overflow(&self, now: Instant, counters: &impl Counters, out: &mut impl EventSink) {
         for (process, app) in counters.all_overflow() {
-            tell_overflow(process, &app, now, out);
+            emit_overflow(process, &app, now, out);
         }
     }
 
@@ -510,7 +511,7 @@ impl Tracker {
             self.close(ended.cookie, ended.time, counters, out);
         }
         // No other sweep will find them.
-        for cookie in std::mem::take(&mut self.suspects) {
+        for cookie in std::mem::take(&mut self.ended_unreported) {
             self.close(cookie, now, counters, out);
         }
     }
@@ -524,7 +525,7 @@ impl Tracker {
         out: &mut impl EventSink,
     ) {
         for key in self.sockets.remove(&cookie).unwrap_or_default() {
-            tell_app(&key, counters.take_app(&key), time, out);
+            emit_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
             if let Some(keys) = self.processes.get_mut(&key.process()) {
                 keys.remove(&key);
@@ -534,10 +535,12 @@ impl Tracker {
             }
         }
         self.changed.remove(&cookie);
-        self.left.remove(&cookie);
+        self.abandoned.remove(&cookie);
         let socket = counters.take_socket(cookie);
-        tell_socket(cookie, socket, time, out);
-        let reason = socket.map_or(CloseReason::Vanished, |socket| facts::close_reason(&socket));
+        emit_socket(cookie, socket, time, out);
+        let reason = socket.map_or(CloseReason::Vanished, |socket| {
+            convert::close_reason(&socket)
+        });
         let cookie = SocketCookie(cookie);
         out.event(time, Event::SocketEnd { cookie, reason });
     }
@@ -550,28 +553,28 @@ fn has_ended(socket: &SocketEntry) -> bool {
 }
 
 /// Tells counters. Those that are gone were told, when their socket closed.
-fn tell_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut impl EventSink) {
-    if let Some(fact) = app.and_then(|app| facts::app(key, &app, None)) {
+fn emit_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut impl EventSink) {
+    if let Some(fact) = app.and_then(|app| convert::app(key, &app, None)) {
         out.event(time, Event::App(fact));
     }
 }
 
-fn tell_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mut impl EventSink) {
-    if let Some(process) = facts::process_id(process) {
-        let totals = facts::app_totals(app);
+fn emit_overflow(process: ProcessKey, app: &AppCounters, time: Instant, out: &mut impl EventSink) {
+    if let Some(process) = convert::process_id(process) {
+        let totals = convert::app_totals(app);
         out.event(time, Event::Overflow { process, totals });
     }
 }
 
-fn tell_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mut impl EventSink) {
-    if let Some(fact) = socket.and_then(|socket| facts::socket(cookie, &socket)) {
+fn emit_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mut impl EventSink) {
+    if let Some(fact) = socket.and_then(|socket| convert::socket(cookie, &socket)) {
         out.event(time, Event::Socket(fact));
     }
 }
 
 /// The fact of an exec record. A path that had no room is asked of `/proc`, while the process lives.
 fn executed(exec: &Exec<'_>) -> Option<crate::event::ProcessFact> {
-    let mut fact = facts::executed(exec)?;
+    let mut fact = convert::executed(exec)?;
     if fact.program.exe.is_none()
         && let Ok(exe) = fs::read_link(format!("/proc/{}/exe", fact.id.pid))
     {

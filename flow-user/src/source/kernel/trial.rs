@@ -10,7 +10,6 @@ use std::{
     io, mem,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     panic::resume_unwind,
-    path::Path,
     sync::mpsc,
     thread,
     time::Duration,
@@ -22,17 +21,27 @@ use aya_obj::generated::{
 };
 use nix::sched::{CloneFlags, unshare};
 
-use crate::source::{
-    kernel::{
-        btf::{Btf, BtfError},
-        qdisc::{CLSACT, CLSACT_HANDLE, CLSACT_INGRESS, TCA_KIND},
-        syscall,
-    },
-    netlink::{Netlink, push_attribute},
+use super::{
+    btf::{Btf, BtfError},
+    hooks::{At, Hook, Need},
+    qdisc::{CLSACT, CLSACT_HANDLE, CLSACT_INGRESS, TCA_KIND},
+    syscall,
+};
+use crate::{
+    event::doctor::Environment,
+    source::netlink::{Netlink, push_attribute},
 };
 
 /// The kernel's BTF, from which every program that reads kernel structs has their offsets.
 pub type Types<'a> = Result<&'a Btf, &'a BtfError>;
+
+/// What trials are made with.
+pub struct Trials<'a> {
+    pub btf: Types<'a>,
+    pub environment: &'a Environment,
+    /// How long an attach may take before it counts as stuck.
+    pub patience: Duration,
+}
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,20 +56,15 @@ pub enum Outcome {
     Absent(String),
 }
 
-/// How long an attach may take before it counts as stuck, and the next backend is tried. On kernels around 6.1 it waits for
-/// every task that is about to exit, and under a storm of those it may wait for minutes.
+/// How long an attach may take before it counts as stuck, and the next backend is tried. On kernels
+/// around 6.1 it waits for every task that is about to exit, and under a storm of those it may wait
+/// for minutes.
 pub const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
 /// The same where there is no next one, because the user wants this one.
 pub const FORCED_PATIENCE: Duration = Duration::from_secs(60);
-/// A function that is rarely called: whoever runs through it while a trial is attached notices nothing.
+/// A function that is rarely called: whoever runs through it while a trial is attached notices
+/// nothing.
 const QUIET_FUNCTION: &str = "inet_shutdown";
-
-const RAW_TRACEPOINTS_OF_BYTES: [&str; 2] = ["sock_send_length", "sock_recv_length"];
-const RAW_TRACEPOINTS_OF_PROCESSES: [&str; 3] = [
-    "sched_process_exec",
-    "sched_process_fork",
-    "sched_process_exit",
-];
 
 /// Whether ring buffers can be made.
 pub fn ring_buffer() -> Outcome {
@@ -72,13 +76,14 @@ pub fn ring_buffer() -> Outcome {
     outcome("a ring buffer", bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr))
 }
 
-/// Whether tracing programs can be attached to the return of a kernel function, within `patience`.
-pub fn fexit(btf: Types<'_>, patience: Duration) -> Outcome {
+/// Whether tracing programs can be attached to the return of a kernel function, within `patience`,
+/// and the kernel has the functions of `hooks`.
+pub fn fexit(btf: Types<'_>, hooks: &[Hook], patience: Duration) -> Outcome {
     let btf = match btf {
         Ok(btf) => btf,
         Err(error) => return Outcome::Absent(error.to_string()),
     };
-    for function in ["inet_sendmsg", "inet_recvmsg", "tcp_splice_read"] {
+    for function in needed(hooks).flat_map(Hook::functions) {
         if btf.function(function).is_none() {
             return Outcome::Absent(format!("BTF has no function {function}"));
         }
@@ -155,72 +160,45 @@ pub fn kprobe(btf: Types<'_>) -> Outcome {
     outcome("a return probe on a kernel function", owned(fd).as_ref())
 }
 
-/// Whether the tracepoints that carry what send and receive calls returned are there.
-pub fn byte_tracepoints(btf: Types<'_>) -> Outcome {
-    raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_BYTES)
+/// Whether the tracepoints of `hooks` are there.
+pub fn tracepoints(btf: Types<'_>, hooks: &[Hook]) -> Outcome {
+    let tracepoints = needed(hooks).filter_map(|hook| match hook.at {
+        At::Tracepoint(tracepoint) => Some(tracepoint),
+        _ => None,
+    });
+    raw_tracepoints(btf, &tracepoints.collect::<Vec<_>>())
 }
 
-/// Whether the tracepoints of exec, fork and exit are there.
-pub fn process_tracepoints(btf: Types<'_>) -> Outcome {
-    raw_tracepoints(btf, &RAW_TRACEPOINTS_OF_PROCESSES)
-}
-
-/// Whether the tracepoint of TCP's states is there.
-pub fn state_tracepoint(btf: Types<'_>) -> Outcome {
-    raw_tracepoints(btf, &["inet_sock_set_state"])
-}
-
-/// Whether sockets can be followed by programs on the cgroup at `root`.
-pub fn cgroup_sockets(root: Option<&Path>) -> Outcome {
-    on_cgroup(
-        root,
-        &[
-            (
-                program::BPF_PROG_TYPE_CGROUP_SOCK,
-                attach::BPF_CGROUP_INET_SOCK_CREATE,
-                "sock_create",
-            ),
-            (
-                program::BPF_PROG_TYPE_CGROUP_SOCK,
-                attach::BPF_CGROUP_INET_SOCK_RELEASE,
-                "sock_release",
-            ),
-            (
-                program::BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-                attach::BPF_CGROUP_INET4_CONNECT,
-                "connect4",
-            ),
-            (
-                program::BPF_PROG_TYPE_CGROUP_SOCK_ADDR,
-                attach::BPF_CGROUP_UDP4_SENDMSG,
-                "sendmsg4",
-            ),
-            (
-                program::BPF_PROG_TYPE_SOCK_OPS,
-                attach::BPF_CGROUP_SOCK_OPS,
-                "sock_ops",
-            ),
-        ],
-    )
-}
-
-/// Whether packets can be counted by programs on the cgroup at `root`.
-pub fn cgroup_packets(root: Option<&Path>) -> Outcome {
-    on_cgroup(
-        root,
-        &[
-            (
-                program::BPF_PROG_TYPE_CGROUP_SKB,
-                attach::BPF_CGROUP_INET_INGRESS,
-                "cgroup_skb ingress",
-            ),
-            (
-                program::BPF_PROG_TYPE_CGROUP_SKB,
-                attach::BPF_CGROUP_INET_EGRESS,
-                "cgroup_skb egress",
-            ),
-        ],
-    )
+/// Whether programs can be attached where `hooks` are on the root of the cgroup v2 tree.
+pub fn on_cgroup<'a>(trials: &Trials<'_>, hooks: impl IntoIterator<Item = &'a Hook>) -> Outcome {
+    let Some(root) = &trials.environment.cgroup_v2 else {
+        return Outcome::Absent("the cgroup v2 tree is not mounted".into());
+    };
+    let directory = match File::open(root) {
+        Ok(directory) => directory,
+        Err(error) => {
+            return outcome(&format!("opening {}", root.display()), Err::<(), _>(&error));
+        }
+    };
+    for hook in needed(hooks) {
+        let At::Cgroup(place) = hook.at else {
+            continue;
+        };
+        let (kind, name) = program_of(place, hook.program);
+        let mut attr = program_attr(kind, &ALLOWS);
+        attr.__bindgen_anon_3.expected_attach_type = place as u32;
+        let loaded = match load(&format!("BPF programs of type {name}"), &mut attr) {
+            Ok(loaded) => loaded,
+            Err(refused) => return refused,
+        };
+        if let Err(error) = link(&loaded, directory.as_raw_fd(), place) {
+            return outcome(
+                &format!("attaching {name} to {}", root.display()),
+                Err::<(), _>(&error),
+            );
+        }
+    }
+    Outcome::Works
 }
 
 /// Whether programs can be attached to interfaces by TCX links.
@@ -241,8 +219,8 @@ pub fn tcx() -> Outcome {
 
 /// Whether programs can be attached to interfaces as filters of a clsact qdisc.
 ///
-/// It is tried in a network namespace of its own: when the trial takes its qdisc off the loopback interface, another Flow
-/// that attaches there at that moment would lose its filters.
+/// It is tried in a network namespace of its own: when the trial takes its qdisc off the loopback
+/// interface, another Flow that attaches there at that moment would lose its filters.
 pub fn clsact() -> Outcome {
     thread::scope(|scope| {
         let elsewhere = scope.spawn(|| {
@@ -358,31 +336,25 @@ fn raw_tracepoints(btf: Types<'_>, names: &[&str]) -> Outcome {
     Outcome::Works
 }
 
-fn on_cgroup(root: Option<&Path>, hooks: &[(program, attach, &str)]) -> Outcome {
-    let Some(root) = root else {
-        return Outcome::Absent("the cgroup v2 tree is not mounted".into());
-    };
-    let directory = match File::open(root) {
-        Ok(directory) => directory,
-        Err(error) => {
-            return outcome(&format!("opening {}", root.display()), Err::<(), _>(&error));
+/// The hooks without which there is no backend.
+fn needed<'a>(hooks: impl IntoIterator<Item = &'a Hook>) -> impl Iterator<Item = &'a Hook> {
+    let hooks = hooks.into_iter();
+    hooks.filter(|hook| hook.need != Need::Optional)
+}
+
+/// The kind of program that a place on a cgroup takes, and what its trial is called.
+const fn program_of<'a>(place: attach, hook: &'a str) -> (program, &'a str) {
+    match place {
+        attach::BPF_CGROUP_INET_INGRESS => {
+            (program::BPF_PROG_TYPE_CGROUP_SKB, "cgroup_skb ingress")
         }
-    };
-    for (kind, place, name) in hooks {
-        let mut attr = program_attr(*kind, &ALLOWS);
-        attr.__bindgen_anon_3.expected_attach_type = *place as u32;
-        let loaded = match load(&format!("BPF programs of type {name}"), &mut attr) {
-            Ok(loaded) => loaded,
-            Err(refused) => return refused,
-        };
-        if let Err(error) = link(&loaded, directory.as_raw_fd(), *place) {
-            return outcome(
-                &format!("attaching {name} to {}", root.display()),
-                Err::<(), _>(&error),
-            );
+        attach::BPF_CGROUP_INET_EGRESS => (program::BPF_PROG_TYPE_CGROUP_SKB, "cgroup_skb egress"),
+        attach::BPF_CGROUP_SOCK_OPS => (program::BPF_PROG_TYPE_SOCK_OPS, "sock_ops"),
+        attach::BPF_CGROUP_INET_SOCK_CREATE | attach::BPF_CGROUP_INET_SOCK_RELEASE => {
+            (program::BPF_PROG_TYPE_CGROUP_SOCK, hook)
         }
+        _ => (program::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hook),
     }
-    Outcome::Works
 }
 
 fn load_classifier() -> Result<OwnedFd, Outcome> {
@@ -506,15 +478,22 @@ fn absent_or_refused(step: &str, module: &str, error: &io::Error) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::kernel::hooks;
 
     #[test]
     fn a_missing_btf_or_cgroup_tree_is_absent_not_refused() {
         let none = BtfError::Truncated;
         assert_eq!(
-            fexit(Err(&none), ATTACH_PATIENCE),
+            fexit(Err(&none), hooks::FEXIT, ATTACH_PATIENCE),
             Outcome::Absent(none.to_string())
         );
-        assert!(matches!(cgroup_packets(None), Outcome::Absent(_)));
+        let nowhere = Trials {
+            btf: Err(&none),
+            environment: &Environment::default(),
+            patience: ATTACH_PATIENCE,
+        };
+        let packets = on_cgroup(&nowhere, hooks::PACKETS);
+        assert!(matches!(packets, Outcome::Absent(_)));
     }
 
     #[test]
@@ -524,8 +503,8 @@ mod tests {
         for outcome in [
             ring_buffer(),
             kprobe(btf),
-            byte_tracepoints(btf),
-            process_tracepoints(btf),
+            tracepoints(btf, hooks::LENGTHS),
+            tracepoints(btf, hooks::LIVES),
         ] {
             if let Outcome::Refused { errno, .. } = outcome {
                 assert!(errno > 0);

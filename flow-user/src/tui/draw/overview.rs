@@ -4,15 +4,12 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::text::{Line, split};
 use crate::{
-    event::AppTotals,
+    event::{AppTotals, Capability},
     model::snapshot::{LedgerSide, Rate},
     query::{graph::braille, history::Sample, human},
     sink::text::width,
     tui::{layout::Parts, state::State, theme::Role},
 };
-
-/// How the capability begins whose backend stands in the title.
-const APP_BYTES: &str = "app bytes";
 
 pub(super) fn draw(state: &State, parts: &Parts, buffer: &mut Buffer) {
     title(state, parts.title, buffer);
@@ -63,7 +60,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
 
 fn backend(state: &State) -> String {
     let mut coverage = state.live.coverage.iter();
-    match coverage.find(|it| it.capability.starts_with(APP_BYTES)) {
+    match coverage.find(|it| it.capability == Capability::AppBytes) {
         Some(app) => match &app.backend {
             Some(backend) if app.limits.is_empty() => format!("exact ({backend})"),
             Some(backend) => backend.clone(),
@@ -173,9 +170,9 @@ fn told(state: &State) -> Vec<(String, Role)> {
     ));
     told.extend(owned(state));
     let missing = snapshot.coverage.iter().filter(|it| it.backend.is_none());
-    let mut unseen: Vec<&str> = missing.map(|it| it.capability.as_str()).collect();
+    let mut unseen: Vec<&str> = missing.map(|it| it.capability.name()).collect();
     let limited = snapshot.coverage.iter().filter(|it| {
-        it.backend.is_some() && !it.limits.is_empty() && it.capability.starts_with(APP_BYTES)
+        it.backend.is_some() && !it.limits.is_empty() && it.capability == Capability::AppBytes
     });
     unseen.extend(limited.map(|it| it.limits.as_str()));
     if !unseen.is_empty() {

@@ -8,9 +8,10 @@ use std::{
 
 use crate::{
     event::{
-        self, AppFact, AppTotals, Backlog, Bytes, CgroupId, Class, ClassCount, CloseReason,
-        Coverage, Direction, Instant, InterfaceFact, InterfaceSide, Loss, Netns, ProcessFact,
-        ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts, Timed, WireTotals,
+        self, AppFact, AppTotals, Backlog, Bytes, Capability, CgroupId, Class, ClassCount,
+        CloseReason, Coverage, Direction, Instant, InterfaceFact, InterfaceSide, Loss, Netns,
+        ProcessFact, ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts,
+        Timed, WireTotals,
     },
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     tui::{Event, OwnUse},
@@ -84,7 +85,7 @@ pub fn troubled() -> Event {
     (0..50).for_each(|step| pass(&mut model, step));
     drop(model.changes());
     let coverage = vec![covered(
-        "app bytes by process",
+        Capability::AppBytes,
         "tracepoint",
         "bytes read with splice() from a socket",
     )];
@@ -133,8 +134,8 @@ fn pass(model: &mut Model, step: u64) {
 fn beginning() -> Vec<Timed> {
     use event::Event as E;
     let coverage = [
-        ("app bytes by process", "fexit"),
-        ("interface totals", "TCX"),
+        (Capability::AppBytes, "fexit"),
+        (Capability::Interfaces, "TCX"),
     ];
     let coverage = coverage.map(|(capability, backend)| covered(capability, backend, ""));
     let cgroups = [
@@ -414,9 +415,9 @@ fn timed(second: u64, event: event::Event) -> Timed {
     }
 }
 
-fn covered(capability: &str, backend: &str, limits: &str) -> Coverage {
+fn covered(capability: Capability, backend: &str, limits: &str) -> Coverage {
     Coverage {
-        capability: capability.to_owned(),
+        capability,
         backend: Some(backend.to_owned()),
         limits: limits.to_owned(),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use flow_user::source::kernel::{limits, probe::Backend::SockDiag};
+use flow_user::source::kernel::backends::Backend::SockDiag;
 
 use crate::{
     live::{
@@ -218,7 +218,7 @@ pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
             flow.protocol.as_ref() == Some(&socket.protocol) && flow.local.as_ref() == Some(&local)
         };
         let seen = flows(stream, truth.pid).into_iter().filter(is_it).count();
-        let blind = socket.blind.filter(|blind| !limits::sees(SockDiag, *blind));
+        let blind = socket.blind.filter(|blind| !SockDiag.sees(*blind));
         let expected = usize::from(blind.is_none());
         if seen != expected {
             let subject = format!("{} pid {}", truth.mode, truth.pid);

@@ -1,11 +1,16 @@
-//! Why is a backend not there, what does it not see, and what would help?
+//! Why a backend is not there, and what would help.
 
 use nix::errno::Errno;
 
-use super::{Backend, Candidate, Outcome, Status};
-use crate::source::kernel::{
-    environment::{Cap, Environment},
-    limits::{self, Blind},
+use crate::{
+    event::{
+        Capability,
+        doctor::{Candidate, Cap, Environment, Status},
+    },
+    source::kernel::{
+        backends::{self, Backend, BackendDef, Requirement},
+        trial::Outcome,
+    },
 };
 
 /// What to type when privileges are missing.
@@ -22,25 +27,28 @@ const ROOT_OF_PART: &str = "run it in the host's cgroup namespace (docker run --
 /// The kernel's own number for "not supported", which user space should never see but does.
 pub(super) const ENOTSUPP: i32 = 524;
 
-pub(super) fn missing(backend: Backend, environment: &Environment) -> Vec<Cap> {
-    let needs = backend.needs().iter().copied();
-    needs.filter(|cap| !environment.may(*cap)).collect()
+pub(super) fn missing(def: &BackendDef, environment: &Environment) -> Vec<Cap> {
+    let privileges = def.privileges.iter().copied();
+    privileges.filter(|cap| !environment.may(*cap)).collect()
 }
 
-fn is_locked_down(backend: Backend, environment: &Environment) -> bool {
-    backend.needs().contains(&Cap::CapPerfmon)
+fn is_locked_down(def: &BackendDef, environment: &Environment) -> bool {
+    def.privileges.contains(&Cap::CapPerfmon)
         && environment.lockdown.as_deref() == Some("confidentiality")
 }
 
 pub(super) fn status(
-    backend: Backend,
+    def: &BackendDef,
     outcome: Option<&Outcome>,
     environment: &Environment,
 ) -> Status {
     match outcome {
         None => Status::Untried,
         Some(Outcome::Works) => Status::Available,
-        Some(Outcome::Absent(_)) if is_cgroups(backend) && environment.cgroup_v2_part.is_some() => {
+        Some(Outcome::Absent(_))
+            if def.requirement == Requirement::CgroupRoot
+                && environment.cgroup_v2_part.is_some() =>
+        {
             Status::Absent {
                 why: "only a part of the cgroup v2 tree is mounted, and its root can't be reached"
                     .into(),
@@ -49,17 +57,13 @@ pub(super) fn status(
         Some(Outcome::Absent(why)) => Status::Absent { why: why.clone() },
         Some(Outcome::Refused { step, errno }) => Status::Refused {
             errno: *errno,
-            why: explain(backend, step, *errno, environment),
+            why: explain(def, step, *errno, environment),
         },
     }
 }
 
-fn is_cgroups(backend: Backend) -> bool {
-    matches!(backend, Backend::CgroupSockets | Backend::CgroupSkb)
-}
-
-fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) -> String {
-    let missing = missing(backend, environment);
+fn explain(def: &BackendDef, step: &str, errno: i32, environment: &Environment) -> String {
+    let missing = missing(def, environment);
     let forbids = matches!(errno, libc::EPERM | libc::EACCES);
     if forbids && !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|cap| cap.name()).collect();
@@ -69,16 +73,17 @@ fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) 
         ENOTSUPP => "ENOTSUPP".into(),
         errno => format!("{:?}", Errno::from_raw(errno)),
     };
-    let reason = if is_locked_down(backend, environment) {
+    let reason = if is_locked_down(def, environment) {
         "the kernel is locked down for confidentiality".into()
     } else if forbids && environment.user_namespace {
         "Flow runs in a user namespace".into()
-    } else if forbids
-        && step.starts_with("attaching")
-        && backend.needs().contains(&Cap::CapNetAdmin)
+    } else if forbids && step.starts_with("attaching") && def.privileges.contains(&Cap::CapNetAdmin)
     {
         "a program there allows no other, or an LSM denies it".into()
-    } else if forbids && backend == Backend::Kprobe && step.starts_with("a return probe") {
+    } else if forbids
+        && def.requirement == Requirement::Kprobes
+        && step.starts_with("a return probe")
+    {
         match environment.perf_event_paranoid {
             Some(level) => format!("kernel.perf_event_paranoid is {level}, or an LSM denies it"),
             None => "an LSM denies it".into(),
@@ -106,52 +111,31 @@ fn explain(backend: Backend, step: &str, errno: i32, environment: &Environment) 
     format!("{step}: {name} ({reason})")
 }
 
-pub(super) fn cannot_see(backend: Backend, environment: &Environment) -> String {
-    let mut words = vec![limits::words(backend)];
-    if backend == Backend::Tracepoint && environment.cgroup_v2.is_none() {
-        words.push(Blind::UnconnectedPeers.words().into());
-    }
-    if backend == Backend::SockDiag {
-        if !environment.may(Cap::CapSysPtrace) {
-            words.push("owners of other users' sockets (needs CAP_SYS_PTRACE)".into());
-        }
-        if !environment.may(Cap::CapSysAdmin) {
-            words.push("other network namespaces (needs CAP_SYS_ADMIN)".into());
-        }
-        if environment.pid_namespace {
-            words.push("owners outside of this PID namespace".into());
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words.join(", ")
-}
-
 /// What would help to get a candidate that is better than the chosen one.
 pub(super) fn remedy(
     chosen: Option<Backend>,
+    capability: Capability,
     candidates: &[Candidate],
     environment: &Environment,
 ) -> Option<String> {
-    let better = candidates
-        .iter()
-        .take_while(|candidate| Some(candidate.backend) != chosen);
-    for Candidate {
-        backend, status, ..
-    } in better
-    {
-        let mends = match status {
+    let with_privileges = || format!("run it with sudo, or once: {SET_CAPABILITIES}");
+    let better = backends::of(capability)
+        .zip(candidates)
+        .take_while(|(def, _)| Some(def.backend) != chosen);
+    for (def, candidate) in better {
+        let mends = match candidate.status {
             Status::Available | Status::Untried => None,
-            Status::Refused { .. } if !missing(*backend, environment).is_empty() => {
-                Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"))
+            Status::Refused { .. } if !missing(def, environment).is_empty() => {
+                Some(with_privileges())
             }
-            Status::Refused { .. } if is_locked_down(*backend, environment) => {
+            Status::Refused { .. } if is_locked_down(def, environment) => {
                 Some("boot with lockdown=integrity or without lockdown".into())
             }
             Status::Refused { .. } if environment.user_namespace => {
                 Some("run it in the host's user namespace".into())
             }
             Status::Refused { .. } => None,
-            Status::Absent { .. } => absent_remedy(*backend, environment),
+            Status::Absent { .. } => absent_remedy(def.requirement, environment),
         };
         if mends.is_some() {
             return mends;
@@ -160,26 +144,25 @@ pub(super) fn remedy(
     // The only way to list sockets may still see less than it could.
     let in_use = chosen == Some(Backend::SockDiag);
     if in_use && (!environment.may(Cap::CapSysPtrace) || !environment.may(Cap::CapSysAdmin)) {
-        return Some(format!("run it with sudo, or once: {SET_CAPABILITIES}"));
+        return Some(with_privileges());
     }
     (in_use && environment.pid_namespace)
         .then(|| "run it in the host's PID namespace (docker run --pid=host)".into())
 }
 
-fn absent_remedy(backend: Backend, environment: &Environment) -> Option<String> {
-    match backend {
-        Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2_part.is_some() => {
+fn absent_remedy(requirement: Requirement, environment: &Environment) -> Option<String> {
+    match requirement {
+        Requirement::CgroupRoot if environment.cgroup_v2_part.is_some() => {
             Some(ROOT_OF_PART.into())
         }
-        Backend::CgroupSockets | Backend::CgroupSkb if environment.cgroup_v2.is_none() => {
+        Requirement::CgroupRoot if environment.cgroup_v2.is_none() => {
             Some("sudo mkdir -p /run/cgroup2 && sudo mount -t cgroup2 none /run/cgroup2".into())
         }
-        Backend::Clsact => Some("sudo modprobe -a sch_ingress cls_bpf".into()),
-        Backend::SockDiag => Some("sudo modprobe -a tcp_diag udp_diag raw_diag".into()),
-        Backend::Fexit | Backend::Tracepoint | Backend::ProcessTracepoints if !environment.btf => {
+        Requirement::Modules(modules) => Some(format!("sudo modprobe -a {modules}")),
+        Requirement::Btf if !environment.btf => {
             Some("boot a kernel built with CONFIG_DEBUG_INFO_BTF".into())
         }
-        Backend::Kprobe if environment.kprobes_built == Some(true) => Some(
+        Requirement::Kprobes if environment.kprobes_built == Some(true) => Some(
             "the kernel was built with kprobes: look for what hides /sys/bus/event_source".into(),
         ),
         _ => None,

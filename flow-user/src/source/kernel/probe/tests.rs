@@ -1,4 +1,5 @@
 use super::{explain::ENOTSUPP, *};
+use crate::event::doctor::Cap;
 
 fn refused(step: &str, errno: i32) -> Outcome {
     Outcome::Refused {
@@ -22,63 +23,63 @@ fn ideal() -> Findings {
             ..Environment::default()
         },
         ring_buffer: Outcome::Works,
-        fexit: Some(Outcome::Works),
-        kprobe: Some(Outcome::Works),
-        byte_tracepoints: Some(Outcome::Works),
-        cgroup_sockets: Outcome::Works,
-        state_tracepoint: Some(Outcome::Works),
-        cgroup_packets: Outcome::Works,
-        tcx: Outcome::Works,
-        clsact: None,
-        process_tracepoints: Outcome::Works,
-        sock_diag: Outcome::Works,
+        backends: tried().map(|backend| (backend, Outcome::Works)).collect(),
     }
 }
 
+/// The backends that have a trial, but for clsact, which an ideal kernel does not need.
+fn tried() -> impl Iterator<Item = Backend> {
+    let defs = backends::BACKENDS.iter().filter(|def| def.trial.is_some());
+    defs.map(|def| def.backend)
+        .filter(|backend| *backend != Backend::Clsact)
+}
+
+fn with(mut findings: Findings, outcomes: &[(Backend, Outcome)]) -> Findings {
+    findings.backends.extend(outcomes.iter().cloned());
+    findings
+}
+
 fn hardened() -> Findings {
-    Findings {
-        fexit: Some(refused("BPF programs of type tracing", libc::EPERM)),
-        kprobe: Some(absent("the kernel has no kprobes (CONFIG_KPROBES)")),
-        ..ideal()
-    }
+    with(
+        ideal(),
+        &[
+            (
+                Backend::Fexit,
+                refused("BPF programs of type tracing", libc::EPERM),
+            ),
+            (
+                Backend::Kprobe,
+                absent("the kernel has no kprobes (CONFIG_KPROBES)"),
+            ),
+        ],
+    )
 }
 
 fn unprivileged() -> Findings {
     let no = || refused("x", libc::EPERM);
-    Findings {
-        environment: Environment {
-            capabilities: [].into(),
-            ..ideal().environment
-        },
-        ring_buffer: no(),
-        fexit: Some(no()),
-        kprobe: Some(no()),
-        byte_tracepoints: Some(no()),
-        cgroup_sockets: no(),
-        state_tracepoint: Some(no()),
-        cgroup_packets: no(),
-        tcx: no(),
-        clsact: Some(no()),
-        process_tracepoints: no(),
-        sock_diag: Outcome::Works,
-    }
+    let mut findings = ideal();
+    findings.environment.capabilities.clear();
+    findings.ring_buffer = no();
+    let refused = tried().chain([Backend::Clsact]).map(|it| (it, no()));
+    findings.backends = refused.collect();
+    with(findings, &[(Backend::SockDiag, Outcome::Works)])
 }
 
-fn chosen(report: &Report, name: &str) -> Option<Backend> {
-    report.capability(name).unwrap().chosen
+fn chosen(report: &Report, capability: Capability) -> Option<&'static str> {
+    report.provision(capability).unwrap().chosen
 }
 
 #[test]
 fn the_best_backend_that_works_is_chosen() {
-    let report = Report::new(ideal(), None);
-    assert_eq!(report.app_backend(), Ok(AppBackend::Fexit));
-    assert_eq!(chosen(&report, capability::INTERFACES), Some(Backend::Tcx));
+    let report = decide(ideal(), None);
+    assert_eq!(report.app_backend(), Ok(Backend::Fexit));
+    assert_eq!(chosen(&report, Capability::Interfaces), Some("TCX"));
     assert!(report.uses(Backend::CgroupSkb));
     assert!(report.capabilities.iter().all(|c| c.remedy.is_none()));
 
-    let report = Report::new(hardened(), None);
-    assert_eq!(report.app_backend(), Ok(AppBackend::Tracepoint));
-    let app = report.capability(capability::APP_BYTES).unwrap();
+    let report = decide(hardened(), None);
+    assert_eq!(report.app_backend(), Ok(Backend::Tracepoint));
+    let app = report.provision(Capability::AppBytes).unwrap();
     assert_eq!(
         app.candidates[0].status.why(),
         Some("BPF programs of type tracing: EPERM (an LSM denies them)")
@@ -88,11 +89,11 @@ fn the_best_backend_that_works_is_chosen() {
 
 #[test]
 fn a_forced_backend_is_taken_or_its_absence_explained() {
-    let report = Report::new(ideal(), Some(AppBackend::Kprobe));
-    assert_eq!(report.app_backend(), Ok(AppBackend::Kprobe));
+    let report = decide(ideal(), Some(Backend::Kprobe));
+    assert_eq!(report.app_backend(), Ok(Backend::Kprobe));
     assert_eq!(report.coverage()[0].backend.as_deref(), Some("kprobe"));
 
-    let report = Report::new(hardened(), Some(AppBackend::Fexit));
+    let report = decide(hardened(), Some(Backend::Fexit));
     let error = report.app_backend().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -100,12 +101,12 @@ fn a_forced_backend_is_taken_or_its_absence_explained() {
          them); available: tracepoint (--backend tracepoint)"
     );
     assert!(!error.not_permitted);
-    assert_eq!(chosen(&report, capability::APP_BYTES), None);
+    assert_eq!(chosen(&report, Capability::AppBytes), None);
 }
 
 #[test]
 fn without_privileges_every_candidate_tells_what_it_needs() {
-    let report = Report::new(unprivileged(), None);
+    let report = decide(unprivileged(), None);
     let error = report.app_backend().unwrap_err();
     assert!(error.not_permitted);
     assert!(error.to_string().contains("needs CAP_BPF and CAP_PERFMON"));
@@ -113,10 +114,7 @@ fn without_privileges_every_candidate_tells_what_it_needs() {
     for capability in &report.capabilities {
         assert!(capability.remedy.as_ref().unwrap().contains("setcap"));
     }
-    assert_eq!(
-        chosen(&report, capability::INTERFACES),
-        Some(Backend::Rtnetlink)
-    );
+    assert_eq!(chosen(&report, Capability::Interfaces), Some("counters"));
     let existing = &report.coverage()[5];
     assert_eq!(existing.backend.as_deref(), Some("sock_diag"));
     assert!(existing.limits.contains("CAP_SYS_PTRACE"));
@@ -127,14 +125,14 @@ fn root_of_a_user_namespace_is_not_permitted() {
     let mut findings = unprivileged();
     findings.environment.capabilities = Cap::ALL.into();
     findings.environment.user_namespace = true;
-    let refusal = |findings: &Findings| Report::new(findings.clone(), None).app_backend();
+    let refusal = |findings: &Findings| decide(findings.clone(), None).app_backend();
     let error = refusal(&findings).unwrap_err();
     assert!(error.not_permitted, "{error}");
     assert!(error.to_string().ends_with(IN_HOST_NAMESPACE), "{error}");
     // What the kernel lacks, nobody could be permitted.
-    findings.fexit = Some(absent("x"));
-    findings.kprobe = Some(absent("x"));
-    findings.byte_tracepoints = Some(absent("x"));
+    findings.backends.insert(Backend::Fexit, absent("x"));
+    findings.backends.insert(Backend::Kprobe, absent("x"));
+    findings.backends.insert(Backend::Tracepoint, absent("x"));
     assert!(!refusal(&findings).unwrap_err().not_permitted);
 }
 
@@ -143,15 +141,26 @@ fn what_can_be_mended_is_told() {
     let mut findings = ideal();
     findings.environment.cgroup_v2 = None;
     findings.environment.lockdown = Some("confidentiality".into());
-    findings.fexit = Some(refused("BPF programs of type tracing", libc::EINVAL));
-    findings.cgroup_packets = absent("the cgroup v2 tree is not mounted");
-    findings.tcx = absent("the kernel has no TCX links");
-    findings.clsact = Some(absent("the kernel module sch_ingress is not there"));
-    let report = Report::new(findings, None);
-    let remedy = |name| report.capability(name).unwrap().remedy.clone().unwrap();
-    assert!(remedy(capability::APP_BYTES).contains("lockdown"));
-    assert!(remedy(capability::WIRE_BYTES).contains("mount -t cgroup2"));
-    assert!(remedy(capability::INTERFACES).contains("modprobe"));
+    findings.backends.insert(
+        Backend::Fexit,
+        refused("BPF programs of type tracing", libc::EINVAL),
+    );
+    findings.backends.insert(
+        Backend::CgroupSkb,
+        absent("the cgroup v2 tree is not mounted"),
+    );
+    findings
+        .backends
+        .insert(Backend::Tcx, absent("the kernel has no TCX links"));
+    findings.backends.insert(
+        Backend::Clsact,
+        absent("the kernel module sch_ingress is not there"),
+    );
+    let report = decide(findings, None);
+    let remedy = |name| report.provision(name).unwrap().remedy.clone().unwrap();
+    assert!(remedy(Capability::AppBytes).contains("lockdown"));
+    assert!(remedy(Capability::WireBytes).contains("mount -t cgroup2"));
+    assert!(remedy(Capability::Interfaces).contains("modprobe"));
 }
 
 #[test]
@@ -159,14 +168,17 @@ fn a_part_of_the_cgroup_tree_is_told_from_none() {
     let mut findings = ideal();
     findings.environment.cgroup_v2 = None;
     findings.environment.cgroup_v2_part = Some("/sys/fs/cgroup".into());
-    findings.cgroup_packets = absent("the cgroup v2 tree is not mounted");
-    findings.fexit = Some(absent("x"));
-    findings.kprobe = Some(absent("x"));
-    findings.byte_tracepoints = Some(Outcome::Works);
-    let report = Report::new(findings, None);
-    let packets = report
-        .capability(capability::WIRE_BYTES)
-        .expect("wire bytes");
+    findings.backends.insert(
+        Backend::CgroupSkb,
+        absent("the cgroup v2 tree is not mounted"),
+    );
+    findings.backends.insert(Backend::Fexit, absent("x"));
+    findings.backends.insert(Backend::Kprobe, absent("x"));
+    findings
+        .backends
+        .insert(Backend::Tracepoint, Outcome::Works);
+    let report = decide(findings, None);
+    let packets = report.provision(Capability::WireBytes).expect("wire bytes");
     assert_eq!(packets.chosen, None);
     let why = packets.candidates[0].status.why().expect("a reason");
     assert!(why.contains("only a part"), "{why}");
@@ -185,7 +197,7 @@ fn programs_without_a_ring_buffer_are_not_chosen() {
         ring_buffer: refused("a ring buffer", libc::EINVAL),
         ..ideal()
     };
-    let report = Report::new(findings, None);
+    let report = decide(findings, None);
     assert!(
         report
             .app_backend()
@@ -197,11 +209,9 @@ fn programs_without_a_ring_buffer_are_not_chosen() {
 
 #[test]
 fn errors_that_only_the_kernel_knows_have_names() {
-    let findings = Findings {
-        fexit: Some(refused("attaching to a function's return", ENOTSUPP)),
-        ..ideal()
-    };
-    let report = Report::new(findings, Some(AppBackend::Fexit));
+    let outcome = refused("attaching to a function's return", ENOTSUPP);
+    let findings = with(ideal(), &[(Backend::Fexit, outcome)]);
+    let report = decide(findings, Some(Backend::Fexit));
     assert!(
         report
             .app_backend()
@@ -209,12 +219,4 @@ fn errors_that_only_the_kernel_knows_have_names() {
             .to_string()
             .contains("ENOTSUPP")
     );
-}
-
-#[test]
-fn names_of_backends_are_what_the_flag_takes() {
-    for backend in AppBackend::ALL {
-        assert_eq!(backend.to_string().parse(), Ok(backend));
-    }
-    assert!("capture".parse::<AppBackend>().is_err());
 }

@@ -175,11 +175,11 @@ fn an_alias_with_states_ends_when_it_stands_still_after_its_process() {
         tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
         !maps.sockets.is_empty()
     };
-    tracker.know(key);
+    tracker.index(key);
     assert!(stays_until(0, &mut tracker, None));
     assert!(stays_until(200, &mut tracker, None));
     assert!(stays_until(210, &mut tracker, Some(key)));
-    tracker.know(heir);
+    tracker.index(heir);
     assert!(stays_until(400, &mut tracker, None));
     assert!(stays_until(410, &mut tracker, Some(heir)));
     assert!(stays_until(589, &mut tracker, None));
@@ -381,10 +381,10 @@ fn a_process_that_is_gone_without_a_record_has_ended() {
     let mut out = Vec::new();
     tracker.record(app_record(KEY), &mut maps, &mut out);
     let before_it_began = Instant(KEY.start);
-    tracker.present(|_| false, before_it_began, &mut maps, &mut out);
-    tracker.present(|_| true, Instant(KEY.start + 1), &mut maps, &mut out);
+    tracker.reap_absent(|_| false, before_it_began, &mut maps, &mut out);
+    tracker.reap_absent(|_| true, Instant(KEY.start + 1), &mut maps, &mut out);
     assert!(!maps.app.is_empty());
-    tracker.present(|_| false, Instant(KEY.start + 1), &mut maps, &mut out);
+    tracker.reap_absent(|_| false, Instant(KEY.start + 1), &mut maps, &mut out);
     assert!(maps.app.is_empty() && maps.overflow.is_empty());
     assert_eq!(sent(&out).last(), Some(&100));
 }

@@ -1,16 +1,14 @@
-//! What each backend cannot see. The one table of it: `flow doctor`, the header of each view and
-//! the tests that compare byte for byte all ask here.
+//! What backends cannot see, in words. Which of it each cannot see stands in its row of
+//! [`super::backends`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::Backend;
-
 /// Something that a backend does not see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Blind {
+pub enum BlindSpot {
     /// splice(2) and tee from a socket: no receive call returns those bytes.
     SpliceFromSocket,
     /// The same from a kTLS socket, whose own function does it, in a module.
@@ -29,14 +27,16 @@ pub enum Blind {
     MptcpDirection,
     /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
     UnaskedSenders,
-    /// Whom a datagram came from that a raw or ping socket received, where datagrams of several senders
-    /// waited there: the tracepoint does not see the message.
+    /// Whom a datagram came from that a raw or ping socket received, where datagrams of several
+    /// senders waited there: the tracepoint does not see the message.
     MixedSenders,
-    /// Whom unconnected sockets talk to, for backends whose hooks do not bring the message: without the root of the cgroup v2 tree.
+    /// Whom unconnected sockets talk to, for backends whose hooks do not bring the message: without
+    /// the root of the cgroup v2 tree.
     UnconnectedPeers,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
     SocketlessPackets,
-    /// Packets that a program of a cgroup lets not pass, and that runs after Flow's: of the root, attached later.
+    /// Packets that a program of a cgroup refuses, and that runs after Flow's: of the root, attached
+    /// later.
     RefusedLater,
     /// Frames dropped or redirected before the classifier: by the driver or by XDP.
     BeforeClassifier,
@@ -54,7 +54,7 @@ pub enum Blind {
     BoundOnly,
 }
 
-impl Blind {
+impl BlindSpot {
     /// In words, as they follow "cannot see".
     pub const fn words(self) -> &'static str {
         match self {
@@ -94,90 +94,8 @@ impl Blind {
     }
 }
 
-impl fmt::Display for Blind {
+impl fmt::Display for BlindSpot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.words())
-    }
-}
-
-/// What the backend cannot see; empty when it sees everything.
-pub const fn blind_spots(backend: Backend) -> &'static [Blind] {
-    match backend {
-        Backend::Fexit => &[
-            Blind::CallsUnderWay,
-            Blind::SpliceFromTls,
-            Blind::ZerocopyReceive,
-            Blind::KernelReaders,
-            Blind::UnaskedSenders,
-            Blind::MptcpDirection,
-        ],
-        Backend::Kprobe => &[
-            Blind::CallsUnderWay,
-            Blind::ReturnProbesExhausted,
-            Blind::SpliceFromTls,
-            Blind::ZerocopyReceive,
-            Blind::KernelReaders,
-            Blind::UnaskedSenders,
-            Blind::MptcpDirection,
-        ],
-        Backend::Tracepoint => &[
-            Blind::SpliceFromSocket,
-            Blind::ZerocopyReceive,
-            Blind::KernelReaders,
-            Blind::UnaskedSenders,
-            Blind::MixedSenders,
-            Blind::MptcpDirection,
-            Blind::Acceptors,
-        ],
-        Backend::CgroupSkb => &[Blind::SocketlessPackets, Blind::RefusedLater],
-        Backend::Tcx | Backend::Clsact => &[Blind::BeforeClassifier],
-        Backend::Rtnetlink => &[Blind::FrameOwners],
-        Backend::StateTracepoint => &[Blind::OtherThanTcp, Blind::PortsOfConnecting],
-        Backend::SockDiag => &[Blind::PingSockets, Blind::OldMptcp, Blind::BoundOnly],
-        Backend::CgroupSockets | Backend::ProcessTracepoints => &[],
-    }
-}
-
-/// Whether a backend sees something.
-pub fn sees(backend: Backend, blind: Blind) -> bool {
-    let spots = blind_spots(backend);
-    let whole = match blind {
-        Blind::SpliceFromTls => Blind::SpliceFromSocket,
-        other => other,
-    };
-    !spots.contains(&blind) && !spots.contains(&whole)
-}
-
-/// All a backend does not see, in one phrase.
-pub fn words(backend: Backend) -> String {
-    let spots: Vec<_> = blind_spots(backend)
-        .iter()
-        .map(|spot| spot.words())
-        .collect();
-    spots.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_says_the_same() {
-        let page = include_str!("../../../../docs/limits.md");
-        let backends = [
-            Backend::Fexit,
-            Backend::Kprobe,
-            Backend::Tracepoint,
-            Backend::StateTracepoint,
-            Backend::CgroupSkb,
-            Backend::Tcx,
-            Backend::Clsact,
-            Backend::Rtnetlink,
-            Backend::SockDiag,
-        ];
-        for backend in backends {
-            let cell = format!("| {} |\n", words(backend));
-            assert!(page.contains(&cell), "{backend:?}: {cell}");
-        }
     }
 }

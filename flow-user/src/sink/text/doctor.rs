@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use super::escape;
 use crate::{
-    sink::{json::to_pretty, text::escape},
-    source::kernel::{
-        environment::{Cap, Environment},
-        probe::{Backend, Capability, Report, Status, capability},
+    event::{
+        Capability,
+        doctor::{Cap, Environment, Provision, Report, Status},
     },
+    sink::json::to_pretty,
 };
 
 /// Columns of the names: capabilities, then backends and their status.
@@ -18,7 +19,7 @@ const MIN_WIDTH: usize = 60;
 
 /// The report as text, each line at most `width` columns wide where its words allow. Ends with a
 /// newline.
-pub fn render(report: &Report, width: usize) -> String {
+pub fn render_doctor(report: &Report, width: usize) -> String {
     let mut page = Page {
         text: String::new(),
         width: width.max(MIN_WIDTH),
@@ -30,10 +31,10 @@ pub fn render(report: &Report, width: usize) -> String {
         ..
     } = &report.environment;
     page.line(&format!("Flow on {hostname}, kernel {kernel}, {machine}"));
-    for capability in &report.capabilities {
-        page.capability(capability, &report.environment);
+    for provision in &report.capabilities {
+        page.provision(provision);
     }
-    for (name, word, detail) in surroundings(&report.environment) {
+    for Row { name, word, detail } in surroundings(&report.environment) {
         page.row(2, name, &word, &detail);
     }
     page.advice(report);
@@ -44,7 +45,7 @@ pub fn render(report: &Report, width: usize) -> String {
 ///
 /// # Errors
 /// The path of the cgroup v2 tree is no text.
-pub fn to_json(report: &Report) -> serde_json::Result<String> {
+pub fn doctor_json(report: &Report) -> serde_json::Result<String> {
     // The writer of safe JSON takes only what has a form in JSON.
     serde_json::to_value(report)?;
     Ok(to_pretty(report) + "\n")
@@ -56,18 +57,21 @@ struct Page {
 }
 
 impl Page {
-    fn capability(&mut self, capability: &Capability, environment: &Environment) {
-        let (word, detail) = match capability.candidate_in_use() {
-            Some(candidate) => (
-                candidate.backend.name(),
-                describe(candidate.backend, &candidate.cannot_see, environment),
-            ),
+    fn provision(&mut self, provision: &Provision) {
+        let (word, detail) = match provision.candidate_in_use() {
+            Some(candidate) if candidate.blind_spots.is_empty() => {
+                (candidate.backend, candidate.detail.clone())
+            }
+            Some(candidate) => {
+                let (detail, blind) = (&candidate.detail, &candidate.blind_spots);
+                (candidate.backend, format!("{detail}; cannot see {blind}"))
+            }
             None => ("none", String::new()),
         };
-        self.row(2, capability.name, word, &detail);
+        self.row(2, provision.capability.name(), word, &detail);
         // Those that are better, and why they are not in use; what is worse is of no interest.
-        for candidate in &capability.candidates {
-            if Some(candidate.backend) == capability.chosen {
+        for candidate in &provision.candidates {
+            if Some(candidate.backend) == provision.chosen {
                 break;
             }
             if candidate.status == Status::Untried {
@@ -77,24 +81,25 @@ impl Page {
                 Status::Available => "works, and another was asked for",
                 status => status.why().unwrap_or_default(),
             };
-            self.row(4, candidate.backend.name(), candidate.status.word(), why);
+            self.row(4, candidate.backend, candidate.status.word(), why);
         }
     }
 
     fn advice(&mut self, report: &Report) {
         // One command may mend several things: it stands once, with all of them.
         let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
-        for capability in &report.capabilities {
-            let Some(remedy) = capability.remedy.as_deref() else {
+        for provision in &report.capabilities {
+            let Some(remedy) = provision.remedy.as_deref() else {
                 continue;
             };
+            let name = provision.capability.name();
             match advice.iter_mut().find(|(other, _)| *other == remedy) {
-                Some((_, names)) => names.push(capability.name),
-                None => advice.push((remedy, vec![capability.name])),
+                Some((_, names)) => names.push(name),
+                None => advice.push((remedy, vec![name])),
             }
         }
         let best_works = report
-            .capability(capability::APP_BYTES)
+            .provision(Capability::AppBytes)
             .and_then(|app| app.candidates.first())
             .is_some_and(|best| matches!(best.status, Status::Available | Status::Untried));
         if best_works && advice.is_empty() {
@@ -148,146 +153,94 @@ impl Page {
     }
 }
 
-fn describe(backend: Backend, cannot_see: &str, environment: &Environment) -> String {
-    let what = match backend {
-        Backend::Fexit | Backend::Kprobe | Backend::Tracepoint => "exact".to_owned(),
-        Backend::CgroupSkb | Backend::CgroupSockets => match &environment.cgroup_v2 {
-            Some(root) if root.starts_with("/proc/self/fd") => {
-                "on the cgroup v2 root, through a mount of Flow's own".into()
-            }
-            Some(root) => format!("on the cgroup v2 root, {}", root.display()),
-            None => "on the cgroup v2 root".into(),
-        },
-        Backend::StateTracepoint => "inet_sock_set_state, tcp_destroy_sock".into(),
-        Backend::Tcx | Backend::Clsact => "on every interface".into(),
-        Backend::Rtnetlink => "the interfaces' own".into(),
-        Backend::ProcessTracepoints => "exec, fork and exit".into(),
-        Backend::SockDiag => "joined with /proc/PID/fd".into(),
-    };
-    if cannot_see.is_empty() {
-        what
-    } else {
-        format!("{what}; cannot see {cannot_see}")
+/// A line of what surrounds Flow: its name, its value in a word, and what follows from it.
+struct Row {
+    name: &'static str,
+    word: String,
+    detail: String,
+}
+
+fn row(name: &'static str, word: impl Into<String>, detail: impl Into<String>) -> Row {
+    Row {
+        name,
+        word: word.into(),
+        detail: detail.into(),
     }
 }
 
-/// What surrounds Flow: name, value in a word, and what follows from it.
-fn surroundings(environment: &Environment) -> Vec<(&'static str, String, String)> {
-    let Environment {
-        hostname: _,
-        kernel: _,
-        machine: _,
-        capabilities,
-        seccomp,
-        user_namespace,
-        pid_namespace,
-        lockdown,
-        security_modules,
-        unprivileged_bpf_disabled,
-        perf_event_paranoid,
-        memlock_bytes,
-        btf,
-        cgroup_v2: _,
-        cgroup_v2_part: _,
-        cgroup_v1: _,
-        kprobes_built,
-    } = environment;
-    let names = |caps: &[Cap]| -> String {
-        let names: Vec<_> = caps.iter().map(|cap| cap.name()).collect();
-        names.join(", ")
-    };
-    let missing: Vec<_> = Cap::ALL
-        .into_iter()
-        .filter(|cap| !environment.may(*cap))
-        .collect();
-    let (needless, needed): (Vec<_>, Vec<_>) = missing
-        .into_iter()
-        .partition(|cap| *cap == Cap::CapSysResource);
-    let privileges = match (needed.as_slice(), needless.as_slice()) {
-        ([], []) => ("all".into(), String::new()),
-        ([], needless) => (
-            "enough".into(),
-            format!("missing {}: not needed", names(needless)),
-        ),
-        (needed, _) if capabilities.is_empty() => {
-            ("none".into(), format!("missing {}", names(needed)))
-        }
-        (needed, _) => ("some".into(), format!("missing {}", names(needed))),
-    };
+fn surroundings(environment: &Environment) -> Vec<Row> {
     let unknown = || "not known".to_owned();
+    let setting = |value: Option<i32>| value.map_or_else(unknown, |value| value.to_string());
+    let yes_or_no = |is_so| if is_so { "yes" } else { "no" };
+    let lockdown = environment.lockdown.clone().unwrap_or_else(unknown);
+    let modules = environment.security_modules.as_ref();
+    let modules = modules.map_or_else(unknown, |modules| modules.join(","));
+    let unprivileged = setting(environment.unprivileged_bpf_disabled);
+    let memlock = environment.memlock_bytes;
+    let memlock = memlock.map_or_else(|| "unlimited".into(), |it| format!("{} kB", it >> 10));
+    let kprobes = environment.kprobes_built;
     let mut rows = vec![
-        ("privileges", privileges.0, privileges.1),
-        (
-            "BTF",
-            if *btf { "yes" } else { "no" }.into(),
-            "/sys/kernel/btf/vmlinux".into(),
-        ),
-        ("cgroups", environment.cgroup_layout().into(), String::new()),
-        (
-            "lockdown",
-            lockdown.clone().unwrap_or_else(unknown),
-            String::new(),
-        ),
-        (
-            "security modules",
-            security_modules
-                .as_ref()
-                .map_or_else(unknown, |modules| modules.join(",")),
-            String::new(),
-        ),
+        privileges(environment),
+        row("BTF", yes_or_no(environment.btf), "/sys/kernel/btf/vmlinux"),
+        row("cgroups", environment.cgroup_layout(), ""),
+        row("lockdown", lockdown, ""),
+        row("security modules", modules, ""),
     ];
-    if user_namespace | pid_namespace {
-        let which = match (user_namespace, pid_namespace) {
-            (true, true) => "user and PID namespace",
-            (true, false) => "user namespace",
-            _ => "PID namespace",
-        };
-        rows.push((
-            "namespaces",
-            "inside".into(),
-            format!("a {which} of its own: the host's processes have other ids, or none"),
-        ));
-    }
-    if *seccomp {
-        rows.push((
-            "seccomp",
-            "filtered".into(),
-            "a filter may refuse system calls that Flow needs: bpf, perf_event_open".into(),
-        ));
-    }
-    let setting = |value: &Option<i32>| value.map_or_else(unknown, |value| value.to_string());
+    rows.extend(namespaces(environment));
+    rows.extend(environment.seccomp.then(|| {
+        let detail = "a filter may refuse system calls that Flow needs: bpf, perf_event_open";
+        row("seccomp", "filtered", detail)
+    }));
     rows.extend([
-        (
-            "unprivileged_bpf_disabled",
-            setting(unprivileged_bpf_disabled),
-            String::new(),
-        ),
-        (
+        row("unprivileged_bpf_disabled", unprivileged, ""),
+        row(
             "perf_event_paranoid",
-            setting(perf_event_paranoid),
-            String::new(),
+            setting(environment.perf_event_paranoid),
+            "",
         ),
-        (
+        row(
             "RLIMIT_MEMLOCK",
-            memlock_bytes.map_or_else(|| "unlimited".into(), |bytes| format!("{} kB", bytes >> 10)),
-            "matters to kernels before 5.11 only".into(),
+            memlock,
+            "matters to kernels before 5.11 only",
         ),
     ]);
-    if let Some(built) = kprobes_built {
-        rows.push((
-            "CONFIG_KPROBES",
-            if *built { "yes" } else { "no" }.into(),
-            String::new(),
-        ));
-    }
+    rows.extend(kprobes.map(|built| row("CONFIG_KPROBES", yes_or_no(built), "")));
     rows
+}
+
+fn privileges(environment: &Environment) -> Row {
+    let missing = Cap::ALL.into_iter().filter(|cap| !environment.may(*cap));
+    let (needless, needed): (Vec<_>, Vec<_>) = missing.partition(|cap| *cap == Cap::CapSysResource);
+    let missing = |caps: &[Cap]| {
+        let names: Vec<_> = caps.iter().map(|cap| cap.name()).collect();
+        format!("missing {}", names.join(", "))
+    };
+    let (word, detail) = match (needed.as_slice(), needless.as_slice()) {
+        ([], []) => ("all", String::new()),
+        ([], needless) => ("enough", missing(needless) + ": not needed"),
+        (needed, _) if environment.capabilities.is_empty() => ("none", missing(needed)),
+        (needed, _) => ("some", missing(needed)),
+    };
+    row("privileges", word, detail)
+}
+
+fn namespaces(environment: &Environment) -> Option<Row> {
+    let which = match (environment.user_namespace, environment.pid_namespace) {
+        (true, true) => "user and PID namespace",
+        (true, false) => "user namespace",
+        (false, true) => "PID namespace",
+        (false, false) => return None,
+    };
+    let detail = format!("a {which} of its own: the host's processes have other ids, or none");
+    Some(row("namespaces", "inside", detail))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::kernel::{
-        probe::{AppBackend, Findings},
+        backends::Backend,
+        probe::{Findings, decide},
         trial::Outcome,
     };
 
@@ -307,27 +260,32 @@ mod tests {
                 ..Environment::default()
             },
             ring_buffer: Outcome::Works,
-            fexit: Some(Outcome::Refused {
-                step: "BPF programs of type tracing".into(),
-                errno: libc::EPERM,
-            }),
-            kprobe: Some(Outcome::Absent(
-                "the kernel has no kprobes (CONFIG_KPROBES)".into(),
-            )),
-            byte_tracepoints: Some(Outcome::Works),
-            cgroup_sockets: Outcome::Works,
-            state_tracepoint: None,
-            cgroup_packets: Outcome::Works,
-            tcx: Outcome::Works,
-            clsact: None,
-            process_tracepoints: Outcome::Works,
-            sock_diag: Outcome::Works,
+            backends: [
+                (
+                    Backend::Fexit,
+                    Outcome::Refused {
+                        step: "BPF programs of type tracing".into(),
+                        errno: libc::EPERM,
+                    },
+                ),
+                (
+                    Backend::Kprobe,
+                    Outcome::Absent("the kernel has no kprobes (CONFIG_KPROBES)".into()),
+                ),
+                (Backend::Tracepoint, Outcome::Works),
+                (Backend::CgroupSockets, Outcome::Works),
+                (Backend::CgroupSkb, Outcome::Works),
+                (Backend::Tcx, Outcome::Works),
+                (Backend::ProcessTracepoints, Outcome::Works),
+                (Backend::SockDiag, Outcome::Works),
+            ]
+            .into(),
         }
     }
 
     #[test]
     fn the_hardened_kernel_is_explained() {
-        let text = render(&Report::new(hardened(), None), 120);
+        let text = render_doctor(&decide(hardened(), None), 120);
         let begins = "\
 Flow on web-3, kernel 6.18.44, x86_64
   app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a socket, bytes received
@@ -354,10 +312,10 @@ Flow on web-3, kernel 6.18.44, x86_64
             step: "x".into(),
             errno: libc::EPERM,
         };
-        findings.byte_tracepoints = Some(refused());
-        findings.tcx = refused();
-        findings.clsact = Some(refused());
-        let text = render(&Report::new(findings, None), 100);
+        for backend in [Backend::Tracepoint, Backend::Tcx, Backend::Clsact] {
+            findings.backends.insert(backend, refused());
+        }
+        let text = render_doctor(&decide(findings, None), 100);
         assert!(text.contains("not permitted: needs CAP_BPF and CAP_PERFMON"));
         assert_eq!(text.matches("setcap").count(), 1, "{text}");
         assert!(text.contains("app bytes by process         none\n"));
@@ -366,17 +324,11 @@ Flow on web-3, kernel 6.18.44, x86_64
     #[test]
     fn a_better_backend_that_was_not_asked_for_is_said_to_work() {
         let mut findings = hardened();
-        findings.fexit = Some(Outcome::Works);
-        let report = Report::new(findings, Some(AppBackend::Tracepoint));
-        assert!(render(&report, 100).contains("works, and another was asked for"));
-        let everything = Report::new(
-            Findings {
-                fexit: Some(Outcome::Works),
-                ..hardened()
-            },
-            None,
-        );
-        assert!(render(&everything, 80).ends_with("Nothing is missing.\n"));
+        findings.backends.insert(Backend::Fexit, Outcome::Works);
+        let report = decide(findings.clone(), Some(Backend::Tracepoint));
+        assert!(render_doctor(&report, 100).contains("works, and another was asked for"));
+        let everything = decide(findings, None);
+        assert!(render_doctor(&everything, 80).ends_with("Nothing is missing.\n"));
     }
 
     #[test]
@@ -388,21 +340,21 @@ Flow on web-3, kernel 6.18.44, x86_64
         findings.environment.cgroup_v2 = Some(hostile.into());
         findings.environment.lockdown = Some(hostile.into());
         findings.environment.security_modules = Some(vec![hostile.into()]);
-        let report = Report::new(findings, None);
-        let texts = [render(&report, 80), to_json(&report).unwrap()];
+        let report = decide(findings, None);
+        let texts = [render_doctor(&report, 80), doctor_json(&report).unwrap()];
         for text in texts {
             let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
             assert!(!text.contains(hostile), "{text:?}");
         }
-        assert!(render(&report, 80).starts_with("Flow on x\\x1b[2J"));
+        assert!(render_doctor(&report, 80).starts_with("Flow on x\\x1b[2J"));
     }
 
     #[test]
-    fn json_tells_the_same() {
-        let json = to_json(&Report::new(hardened(), None)).unwrap();
+    fn json_says_the_same() {
+        let json = doctor_json(&decide(hardened(), None)).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         let app = &json["capabilities"][0];
-        assert_eq!(app["name"], capability::APP_BYTES);
+        assert_eq!(app["name"], Capability::AppBytes.name());
         assert_eq!(app["chosen"], "tracepoint");
         assert_eq!(app["candidates"][0]["status"], "refused");
         assert_eq!(app["candidates"][0]["errno"], 1);
