@@ -1,10 +1,11 @@
-//! `cargo xtask check`: formatting, lints and unit tests of both sides.
+//! `cargo xtask check`: formatting, layers, lints and unit tests of both sides.
 
 use std::{env::consts::ARCH, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    layers,
     setup::bpf_target,
     suite::{Row, counted, step},
     toolchain::{Compiler, Toolchain},
@@ -20,6 +21,7 @@ pub fn check() -> Vec<Row> {
         step("format", || {
             succeed(&mut cargo(["fmt", "--all", "--check"]))
         }),
+        step("layers", layers::check),
         step("lints", || {
             let scope = [
                 "clippy",

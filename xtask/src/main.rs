@@ -10,6 +10,7 @@ mod cpio;
 mod fuzz;
 mod guest;
 mod kernels;
+mod layers;
 mod matrix;
 mod run;
 mod setup;
@@ -53,7 +54,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Formatting, lints of both sides, unit tests
+    /// Formatting, layers, lints of both sides, unit tests
     Check,
     /// Setup, check, a short run of each fuzz target, live tests on this host and in every cell of the kernel matrix
     Test {
