@@ -1,4 +1,4 @@
-//! Which panels has a detail? One entry each.
+//! The panels of a detail: one entry each.
 
 use super::{
     Detail,

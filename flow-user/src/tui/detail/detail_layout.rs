@@ -1,4 +1,4 @@
-//! What stands where in a detail? From the state alone, so that the mouse is understood without a look at what was
+//! Where the parts of a detail stand. From the state alone, so that the mouse is understood without a look at what was
 //! drawn.
 
 use ratatui::layout::Rect;
