@@ -9,9 +9,11 @@ mod check;
 mod cpio;
 mod fuzz;
 mod guest;
+mod kernel_side;
 mod kernels;
 mod layers;
 mod matrix;
+mod rows;
 mod run;
 mod setup;
 mod suite;
@@ -123,7 +125,7 @@ fn dispatch(command: Command) -> Result<bool> {
     match command {
         Command::Setup { build_only } => setup::setup(build_only).map(|()| true),
         Command::Run { arguments } => run::run(&arguments),
-        Command::Check => Ok(suite::conclude(&check::check())),
+        Command::Check => Ok(rows::conclude(&check::check())),
         Command::Test {
             host_only,
             write_docs,

@@ -7,7 +7,7 @@
 //! What lies over the table is a `state::Popup`: one file with its state, its keys and its drawing. The
 //! state has a stack of them. The reducer hands a key, a click or the wheel to the one on top and does
 //! what it replies (`state::Reply`): it stays, closes, opens another over it, or asks for an effect.
-//! Neither the reducer nor `draw` knows which popups there are. Boxes are in `popups`; the detail of a
+//! Neither the reducer nor `draw` asks which one it is. Boxes are in `popups`; the detail of a
 //! process or flow, which hides the table, is in `detail`. The line that is being typed (`prompt`) stands
 //! beside the table, not over it: the reducer filters while it is typed.
 //!
