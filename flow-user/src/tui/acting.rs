@@ -4,10 +4,10 @@ use nix::sys::signal::Signal;
 
 use super::{
     effect::Effect,
-    focus,
     keymap::Action,
     popups::confirm::{Answer, Confirm},
     state::{Reply, State},
+    target,
 };
 use crate::{
     query::{entry::Subject, human},
@@ -51,8 +51,8 @@ pub(super) fn act(state: &mut State, action: Action, focus: Focus) -> Option<Rep
     let done = match action {
         Action::Kill => kill(state, focus),
         Action::Close => close(state, focus),
-        Action::Copy => copy(state, focus, |_| true, focus::copied),
-        Action::CopyPid => copy(state, focus, focus::has_process, focus::pid),
+        Action::Copy => copy(state, focus, |_| true, target::copied),
+        Action::CopyPid => copy(state, focus, target::has_process, target::pid),
         _ => return None,
     };
     Some(done.unwrap_or_else(|why| {
@@ -80,7 +80,7 @@ pub(super) fn export(state: &mut State) -> Reply {
 }
 
 fn kill(state: &mut State, focus: Focus) -> Result<Reply, String> {
-    let (target, command) = focus::target(&focus.pick(focus::has_process)?)?;
+    let (target, command) = target::target(&focus.pick(target::has_process)?)?;
     let answer = |(signal, name, help)| Answer {
         name,
         help,
@@ -92,7 +92,7 @@ fn kill(state: &mut State, focus: Focus) -> Result<Reply, String> {
 }
 
 fn close(state: &mut State, focus: Focus) -> Result<Reply, String> {
-    let (connection, text) = focus::connection(&focus.pick(focus::is_flow)?)?;
+    let (connection, text) = target::connection(&focus.pick(target::is_flow)?)?;
     let title = "Close the connection".to_owned();
     let answer = Answer {
         name: "close",

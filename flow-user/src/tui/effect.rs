@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::{
-    focus::{Connection, Target},
+    target::{Connection, Target},
     views::ViewId,
 };
 use crate::sink::export::Format;

@@ -29,7 +29,6 @@ mod draw;
 mod effect;
 mod event;
 mod export_view;
-mod focus;
 mod key;
 pub mod keymap;
 mod layout;
@@ -40,6 +39,7 @@ mod prompt;
 mod reduce;
 mod rows;
 mod state;
+mod target;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
@@ -51,10 +51,10 @@ pub use self::{
     draw::draw,
     effect::Effect,
     event::{Event, OwnUse},
-    focus::{Connection, Target},
     key::{Code, Input, Key, Mouse, MouseAction, UnknownKey},
     preferences::{Preferences, Table},
     reduce::reduce,
     state::{Settings, State, World},
+    target::{Connection, Target},
     theme::{Role, Theme, UnknownTheme},
 };

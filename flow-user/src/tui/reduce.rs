@@ -14,11 +14,11 @@ use super::{
     detail::Detail,
     effect::Effect,
     event::{Event, OwnUse},
-    focus,
     key::{Code, Input, Key},
     keymap::Action,
     popups::{columns::ColumnPicker, help::Help},
     state::{Popup, Reply, State},
+    target,
     views::ViewId,
 };
 use crate::{
@@ -275,7 +275,7 @@ fn open(state: &mut State) -> Reply {
     }
     // There is no detail to read a long name in.
     let entry = state.rows.entry(line);
-    let name = entry.and_then(|entry| focus::copied(&entry.subject).ok());
+    let name = entry.and_then(|entry| target::copied(&entry.subject).ok());
     if let Some((_, name)) = name {
         state.set_note(name);
     }

@@ -1,4 +1,4 @@
-//! What does a key act on? The row that is chosen, in the table or in a panel of a detail; else what the detail is of.
+//! What keys do something to: processes, connections and texts, of the row that they act on.
 
 use std::sync::Arc;
 
