@@ -1,14 +1,18 @@
-//! The check of layers: no module imports from a higher layer, and no two modules of a folder import each other.
+//! The check of layers: no module imports from a higher layer, and no two modules of a folder
+//! import each other.
 //!
-//! An import is a `use`, or a path in code, that begins with `crate`, `self`, `super` or a module's own child. It counts
-//! as an import from the module that defines what it names: a name that a parent passes on is that of the child it
-//! comes from. What is compiled for tests only is left out.
+//! An import is a `use`, or a path in code, that begins with `crate`, `self`, `super` or a module's
+//! own child. It counts as an import from the module that defines what it names: a name that a
+//! parent passes on is that of the child it comes from. What is compiled for tests only is left
+//! out.
 //!
-//! - Top-level modules of `flow-user` import only from those that `lib.rs` declares before them. The table in
-//!   `docs/architecture.md` lists them in the same order.
-//! - The modules of one folder import one another in one direction only, in every crate. An import between two folders
-//!   counts where their paths part: `tui/draw/table.rs` from `tui/layout.rs` is `draw` from `layout`.
-//! - A module and its parent may import each other's own items: a folder's file holds what its children share.
+//! - Top-level modules of `flow-user` import only from those that `lib.rs` declares before them.
+//!   The table in `docs/architecture.md` lists them in the same order.
+//! - The modules of one folder import one another in one direction only, in every crate. An import
+//!   between two folders counts where their paths part: `tui/draw/table.rs` from `tui/layout.rs` is
+//!   `draw` from `layout`.
+//! - A module and its parent may import each other's own items: a folder's file holds what its
+//!   children share.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -37,8 +41,9 @@ const CRATES: [&str; 5] = [
 /// The crate whose top-level modules are layers.
 const LAYERED: &str = "flow-user/src/lib.rs";
 
-/// Imports that are known to be wrong and not yet cut: the root of the crate, the folder in it as modules (empty is the
-/// crate's root), and which module imports from which; `*` is any. A row that is no longer needed must go.
+/// Imports that are known to be wrong and not yet cut: the root of the crate, the folder in it as
+/// modules (empty is the crate's root), and which module imports from which; `*` is any. A row that
+/// is no longer needed must go.
 const KNOWN: &[(&str, &str, &str, &str)] = &[
     (LAYERED, "", "cli", "app"),
     (LAYERED, "query", "*", "*"),
@@ -179,7 +184,8 @@ fn way_back<'a>(imports: &[&'a Import], start: &str) -> Option<Vec<&'a Import>> 
     Some(way)
 }
 
-/// What is wrong if the document on architecture lists the layers of `flow-user/src` in another order.
+/// What is wrong if the document on architecture lists the layers of `flow-user/src` in another
+/// order.
 fn check_table(document: &str, layers: &[String]) -> Option<String> {
     let is_heading = |line: &&str| line.starts_with("`flow-user/src`");
     let table = document.lines().skip_while(|line| !is_heading(line));

@@ -104,7 +104,8 @@ impl Row {
         }
     }
 
-    /// A test that was ignored, no test at all, or a program that failed otherwise: each counts as a failure.
+    /// A test that was ignored, no test at all, or a program that failed otherwise: each counts as
+    /// a failure.
     pub fn from_tally(
         name: String,
         duration: Duration,

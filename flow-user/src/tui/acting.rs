@@ -39,10 +39,11 @@ const MOST_TOLD: usize = 200;
 /// What a key acts on.
 #[derive(Debug)]
 pub(super) struct Focus {
-    /// The row that is chosen in a panel. One that is not of a kind that suits leaves the key to the other.
+    /// The row that is chosen in a panel. One that is not of a kind that suits leaves the key to
+    /// the other.
     pub row: Option<Subject>,
-    /// The row that is chosen in the table, or what the detail is of; `None` where no row is chosen. Nothing is guessed
-    /// then: rows change places while a key is on its way.
+    /// The row that is chosen in the table, or what the detail is of; `None` where no row is
+    /// chosen. Nothing is guessed then: rows change places while a key is on its way.
     pub whole: Option<Subject>,
 }
 

@@ -71,7 +71,8 @@ impl State {
     }
 }
 
-/// Whether the rows would be the same with a snapshot: there are many where a host is busy, and most hosts are idle.
+/// Whether the rows would be the same with a snapshot: there are many where a host is busy, and
+/// most hosts are idle.
 fn fits(state: &State, snapshot: &Snapshot) -> bool {
     // What only the screen knows goes on while nothing moves.
     let by_past = |(column, _): (&Column, bool)| matches!(column.show, Show::Screen(_));

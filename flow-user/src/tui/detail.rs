@@ -1,7 +1,9 @@
 //! The detail of a process or flow: what is known of the row that was opened.
 //!
-//! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail holds the last that was known: when its process has ended, or its flow has closed, and later when no
-//! snapshot lists it any more, it stays as it was. It tells everything from the start, whatever was reset.
+//! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail
+//! holds the last that was known: when its process has ended, or its flow has closed, and later
+//! when no snapshot lists it any more, it stays as it was. It tells everything from the start,
+//! whatever was reset.
 
 pub(super) mod detail_layout;
 mod draw;
@@ -38,7 +40,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Detail {
     pub of: Of,
-    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made of.
+    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made
+    /// of.
     pub part: Snapshot,
     pub sockets: Sockets,
     /// States that the flow's socket went through.
@@ -373,7 +376,8 @@ fn find_process(snapshot: &Snapshot, id: ProcessId) -> Option<Arc<Process>> {
     processes.find(|process| process.id == id).cloned()
 }
 
-/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as another row of its socket.
+/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as
+/// another row of its socket.
 fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
     let rows = || {
         let flows = snapshot.flows.iter();

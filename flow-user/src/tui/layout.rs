@@ -1,4 +1,5 @@
-//! Where the parts of the screen stand. From the state alone, so that the mouse is understood without a look at what was drawn.
+//! Where the parts of the screen stand. From the state alone, so that the mouse is understood
+//! without a look at what was drawn.
 
 use ratatui::layout::Rect;
 
@@ -172,8 +173,8 @@ pub(super) struct Slot {
     pub width: u16,
 }
 
-/// Which columns have room, and how much: as many as fit, those with the lowest priority number first;
-/// text then gets what is left.
+/// Which columns have room, and how much: as many as fit, those with the lowest priority number
+/// first; text then gets what is left.
 pub(super) fn slots(state: &State) -> Vec<Slot> {
     place(&state.columns(), state.size.0)
 }

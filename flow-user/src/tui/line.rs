@@ -30,8 +30,8 @@ impl Line {
         usize::from(self.area.width - self.used)
     }
 
-    /// Adds text, with the middle cut out where it is too long. Whatever it holds, the terminal only
-    /// shows it.
+    /// Adds text, with the middle cut out where it is too long. Whatever it holds, the terminal
+    /// only shows it.
     pub fn put(&mut self, text: &str, role: Role) {
         let room = self.room();
         self.put_styled(text, room, self.theme.style(role));

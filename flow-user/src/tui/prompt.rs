@@ -1,4 +1,5 @@
-//! A line that is being typed: what it says, its keys, and its drawing with what could stand at the cursor.
+//! A line that is being typed: what it says, its keys, and its drawing with what could stand at the
+//! cursor.
 
 use std::ops::Range;
 
@@ -142,8 +143,8 @@ impl Prompt {
         })
     }
 
-    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is what was meant: a
-    /// blank ends it, and another word begins.
+    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is
+    /// what was meant: a blank ends it, and another word begins.
     pub fn take(&mut self, at: usize) -> Typed {
         let Completion { start, candidates } = &self.completion;
         let (start, count) = (*start, candidates.len());
@@ -177,8 +178,8 @@ impl Prompt {
         hit.map(|offer| offer.at)
     }
 
-    /// Draws the line; says where the cursor of the terminal is. What is wrong stands beside the text, else `note`, and
-    /// the text keeps half of the line.
+    /// Draws the line; says where the cursor of the terminal is. What is wrong stands beside the
+    /// text, else `note`, and the text keeps half of the line.
     pub fn draw(
         &self,
         theme: Theme,
@@ -328,7 +329,8 @@ impl Prompt {
     }
 }
 
-/// As many as have room, of the page on which `chosen` is: nothing moves before the next page. At least one.
+/// As many as have room, of the page on which `chosen` is: nothing moves before the next page. At
+/// least one.
 fn page(widths: impl Iterator<Item = usize>, chosen: usize, room: usize) -> Range<usize> {
     let (mut start, mut used, mut end) = (0, 0, 0);
     for (at, width) in widths.enumerate() {

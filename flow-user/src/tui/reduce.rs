@@ -1,4 +1,5 @@
-//! What an event changes: the one place where the state changes, by itself or through the popup on top.
+//! What an event changes: the one place where the state changes, by itself or through the popup on
+//! top.
 
 mod cursor;
 mod folding;
@@ -32,8 +33,8 @@ const DEEPEST: usize = 16;
 
 /// Takes an event: changes the state, and says what is to be done outside.
 ///
-/// A terminal sends a key with Alt as Esc and the key. Where nothing is bound to it, it is Esc and then the key, as if
-/// they had been pressed slowly.
+/// A terminal sends a key with Alt as Esc and the key. Where nothing is bound to it, it is Esc and
+/// then the key, as if they had been pressed slowly.
 pub fn reduce(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::Input(Input::Key(key), time) if key.alt && state.keys.action(key).is_none() => {

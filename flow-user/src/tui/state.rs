@@ -54,7 +54,7 @@ pub struct Settings {
     pub zone: TimeZone,
 }
 
-/// All of it.
+/// The whole state of the screen.
 pub struct State {
     pub size: (u16, u16),
     pub view: ViewId,
@@ -131,8 +131,8 @@ pub(super) struct Filtering {
     pub filter: Filter,
 }
 
-/// Something that lies over the table. The one on top gets keys and the mouse; it is not among [`State::popups`]
-/// meanwhile.
+/// Something that lies over the table. The one on top gets keys and the mouse; it is not among
+/// [`State::popups`] meanwhile.
 pub(super) trait Popup: Any + Debug {
     fn key(&mut self, state: &mut State, key: Key) -> Reply;
 
@@ -375,8 +375,8 @@ impl State {
         self.find_chosen();
     }
 
-    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where there is none at all it
-    /// stays chosen until there are some.
+    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where
+    /// there is none at all it stays chosen until there are some.
     fn find_chosen(&mut self) {
         let Some(chosen) = self.here().chosen.clone() else {
             return;

@@ -114,8 +114,8 @@ fn endpoints(flow: &Flow) -> String {
     })
 }
 
-/// What a row is called where somebody types: a name for what it is, and the text, in which nothing is left that a
-/// terminal or a shell's line would obey.
+/// What a row is called where somebody types: a name for what it is, and the text, in which nothing
+/// is left that a terminal or a shell's line would obey.
 pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String> {
     let (what, text) = match subject {
         Subject::Process(process) | Subject::Overflow(process) => match command(process) {

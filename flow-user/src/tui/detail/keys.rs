@@ -79,7 +79,8 @@ pub(super) fn scroll(detail: &mut Detail, lines: isize) {
     }
 }
 
-/// A click: on a tab or a panel, which gets the focus, and there on a row. The second of two opens it.
+/// A click: on a tab or a panel, which gets the focus, and there on a row. The second of two opens
+/// it.
 pub(super) fn click(detail: &mut Detail, state: &mut State, mouse: Mouse, time: Instant) -> Reply {
     let places = detail_layout::places(state, detail);
     let at = (mouse.column, mouse.row).into();

@@ -21,7 +21,8 @@ pub(in crate::tui) struct Panel {
     pub content: Content,
     /// What stands there while it has no rows.
     pub empty: &'static str,
-    /// Whether it stands beside the others where there is room; else it is alone when keys go to it.
+    /// Whether it stands beside the others where there is room; else it is alone when keys go to
+    /// it.
     pub beside: bool,
 }
 

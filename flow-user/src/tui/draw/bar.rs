@@ -8,7 +8,8 @@ use crate::{
     tui::{line::Line, state::State, theme::Role},
 };
 
-/// The pattern and the role of each part, in the order of the parts; further ones look like the last.
+/// The pattern and the role of each part, in the order of the parts; further ones look like the
+/// last.
 const PATTERNS: [(&str, Role); 7] = [
     ("█", Role::Rx),
     ("▓", Role::Accent),
@@ -87,8 +88,8 @@ pub(super) fn draw(
     line.draw(buffer);
 }
 
-/// How many of `columns` each part gets: what is there has one at least while there is room, the largest
-/// gives it.
+/// How many of `columns` each part gets: what is there has one at least while there is room, the
+/// largest gives it.
 fn cells(parts: &[(&'static str, u64)], whole: u128, columns: usize) -> Vec<usize> {
     let mut cells: Vec<usize> = parts
         .iter()

@@ -1,5 +1,5 @@
-//! In what the screen is not as usual: filtered, paused, watching for high rates, counting from later on; and what
-//! was lost, where nothing else has room to say so.
+//! In what the screen is not as usual: filtered, paused, watching for high rates, counting from
+//! later on; and what was lost, where nothing else has room to say so.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 

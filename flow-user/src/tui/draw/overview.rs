@@ -73,8 +73,8 @@ fn backend(state: &State) -> String {
     }
 }
 
-/// Both rates: now, and of the last minutes, two seconds in each character. The most that is seen reaches
-/// the upper edge.
+/// Both rates: now, and of the last minutes, two seconds in each character. The most that is seen
+/// reaches the upper edge.
 fn graphs(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
         return;

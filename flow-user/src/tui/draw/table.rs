@@ -186,7 +186,8 @@ pub(in crate::tui) fn row(
     }
 }
 
-/// Whether a row can be told by what a column says: by a text, which may be indented and cut, and not by a picture.
+/// Whether a row can be told by what a column says: by a text, which may be indented and cut, and
+/// not by a picture.
 fn can_name(column: &Column) -> bool {
     column.align == Align::Left && !matches!(column.show, Show::Screen(_))
 }

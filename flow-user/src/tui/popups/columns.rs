@@ -81,7 +81,8 @@ impl Popup for ColumnPicker {
         Reply::Stay
     }
 
-    /// A click on a line goes there; if it was there already, or on the mark, it shows or hides the column.
+    /// A click on a line goes there; if it was there already, or on the mark, it shows or hides the
+    /// column.
     fn click(&mut self, state: &mut State, mouse: Mouse, _: Instant) -> Reply {
         let place = self.place(state);
         if !place.has(mouse) {
@@ -104,7 +105,8 @@ impl Popup for ColumnPicker {
         self.step(lines.signum());
     }
 
-    /// The cursor is seen. Nothing else scrolls, so that the second of two clicks finds what the first did.
+    /// The cursor is seen. Nothing else scrolls, so that the second of two clicks finds what the
+    /// first did.
     fn hold(&mut self, state: &State) {
         if layout::fits(state.size) {
             let place = self.place(state);

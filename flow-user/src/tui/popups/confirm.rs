@@ -20,7 +20,8 @@ use crate::{
 const COLUMNS: u16 = 66;
 const NAMES: usize = 5;
 
-/// A question with its answers. What it is about was settled when it was asked: rows may come and go meanwhile.
+/// A question with its answers. What it is about was settled when it was asked: rows may come and
+/// go meanwhile.
 #[derive(Debug)]
 pub(in crate::tui) struct Confirm {
     title: String,
@@ -131,7 +132,8 @@ impl Popup for Confirm {
         });
     }
 
-    /// The chosen answer is seen. Nothing else scrolls, so that the second of two clicks finds what the first did.
+    /// The chosen answer is seen. Nothing else scrolls, so that the second of two clicks finds what
+    /// the first did.
     fn hold(&mut self, state: &State) {
         if layout::fits(state.size) {
             let place = self.place(state);

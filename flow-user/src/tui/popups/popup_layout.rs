@@ -1,5 +1,5 @@
-//! The box of a popup: where it stands, and its frame. Its place is worked out from the state alone, so that the mouse
-//! is understood without a look at what was drawn.
+//! The box of a popup: where it stands, and its frame. Its place is worked out from the state
+//! alone, so that the mouse is understood without a look at what was drawn.
 
 use ratatui::{
     buffer::Buffer,
@@ -68,7 +68,8 @@ impl Place {
         is_there.then(|| top + usize::from(mouse.row - self.list.y))
     }
 
-    /// The line of the list that comes first if `top` did, where `at` of `count` lines is to be seen.
+    /// The line of the list that comes first if `top` did, where `at` of `count` lines is to be
+    /// seen.
     pub fn hold(&self, top: usize, at: usize, count: usize) -> usize {
         let height = usize::from(self.list.height.max(1));
         let top = top.clamp((at + 1).saturating_sub(height), at);

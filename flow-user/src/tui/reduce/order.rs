@@ -5,8 +5,8 @@ use crate::{
     tui::{layout, state::State},
 };
 
-/// Sorts by the column after the one that is sorted by, among those on the screen; after the last one by what
-/// the view begins with.
+/// Sorts by the column after the one that is sorted by, among those on the screen; after the last
+/// one by what the view begins with.
 pub(super) fn next_sort(state: &mut State, forward: bool) {
     let columns: Vec<_> = layout::slots(state)
         .into_iter()

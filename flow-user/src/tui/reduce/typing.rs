@@ -180,8 +180,8 @@ pub(super) fn next_match(state: &mut State, forward: bool) {
     search(state, (from + step) % count, forward);
 }
 
-/// Puts the cursor on the next row from `from` on whose text has what is searched for; after the last comes the
-/// first.
+/// Puts the cursor on the next row from `from` on whose text has what is searched for; after the
+/// last comes the first.
 fn search(state: &mut State, from: usize, forward: bool) {
     if state.searched.is_empty() {
         return;

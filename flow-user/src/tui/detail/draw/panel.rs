@@ -107,8 +107,8 @@ fn body(
     }
 }
 
-/// Whether some column says who a row is: flows that ended have none, nor a listener where there is no room for its
-/// address.
+/// Whether some column says who a row is: flows that ended have none, nor a listener where there is
+/// no room for its address.
 fn tells_who(state: &State, slots: &[Slot], entry: &Entry) -> bool {
     let context = state.context();
     let says_little = ["protocol", "arrow", "state"];
