@@ -8,6 +8,7 @@
 //! - [`guest`]: the init of a virtual machine that runs them under another kernel.
 
 pub mod bench;
+mod bpf;
 pub mod generate;
 pub mod guest;
 pub mod live;

@@ -1,14 +1,13 @@
-//! `cargo xtask check`: formatting, lints and unit tests of both sides.
+//! `cargo xtask check`: formatting, layers, lints and unit tests of both sides.
 
-use std::{env::consts::ARCH, process::Command, time::Duration};
-
-use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
 
 use crate::{
-    setup::bpf_target,
-    suite::{Row, counted, step},
-    toolchain::{Compiler, Toolchain},
-    tools::{WITHOUT_KERNEL_SIDE, cargo, root, succeed, target},
+    kernel_side::{self, bpf_target},
+    layers,
+    rows::{Row, counted, step},
+    toolchain::Toolchain,
+    tools::{WITHOUT_KERNEL_SIDE, cargo, succeed},
 };
 
 /// Unit tests take seconds, and to build them minutes; this is for one that hangs.
@@ -20,6 +19,7 @@ pub fn check() -> Vec<Row> {
         step("format", || {
             succeed(&mut cargo(["fmt", "--all", "--check"]))
         }),
+        step("layers", layers::check),
         step("lints", || {
             let scope = [
                 "clippy",
@@ -36,7 +36,7 @@ pub fn check() -> Vec<Row> {
         step("lints, kernel side", || {
             let toolchain =
                 Toolchain::find(bpf_target()).map_err(|missing| anyhow::anyhow!("{missing}"))?;
-            succeed(&mut kernel_side_clippy(&toolchain)?)
+            succeed(&mut kernel_side::clippy(&toolchain)?)
         }),
         counted(
             "unit tests",
@@ -50,37 +50,4 @@ pub fn check() -> Vec<Row> {
             TIME_LIMIT,
         ),
     ]
-}
-
-/// Clippy of the compiler that builds the kernel side; another's cannot read its core library.
-///
-/// # Errors
-/// When that compiler came without clippy.
-pub fn kernel_side_clippy(toolchain: &Toolchain) -> Result<Command> {
-    let mut command = match &toolchain.compiler {
-        Compiler::Prebuilt(rustc) => {
-            let driver = rustc.with_file_name("clippy-driver");
-            ensure!(
-                driver.exists(),
-                "{} is missing; install it with: cargo xtask setup",
-                driver.display()
-            );
-            let mut command = toolchain.cargo("check", ARCH);
-            // What `cargo clippy` does, which would take the clippy beside itself.
-            command
-                .env("RUSTC_WORKSPACE_WRAPPER", driver)
-                .env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings");
-            command
-        }
-        Compiler::Nightly => {
-            let mut command = toolchain.cargo("clippy", ARCH);
-            command.env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings");
-            command
-        }
-    };
-    let folder = target()
-        .context("no folder to build in")?
-        .join("flow-ebpf-lints");
-    command.current_dir(root()).arg("--target-dir").arg(folder);
-    Ok(command)
 }

@@ -14,8 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    rows::{Row, heading},
     setup,
-    suite::{Row, heading},
     tally::{Failure, Tally},
     tools::{WITHOUT_KERNEL_SIDE, cargo, output, root, succeed, target},
     watch::{End, watch},

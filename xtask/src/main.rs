@@ -9,8 +9,11 @@ mod check;
 mod cpio;
 mod fuzz;
 mod guest;
+mod kernel_side;
 mod kernels;
+mod layers;
 mod matrix;
+mod rows;
 mod run;
 mod setup;
 mod suite;
@@ -53,7 +56,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Formatting, lints of both sides, unit tests
+    /// Formatting, layers, lints of both sides, unit tests
     Check,
     /// Setup, check, a short run of each fuzz target, live tests on this host and in every cell of the kernel matrix
     Test {
@@ -122,7 +125,7 @@ fn dispatch(command: Command) -> Result<bool> {
     match command {
         Command::Setup { build_only } => setup::setup(build_only).map(|()| true),
         Command::Run { arguments } => run::run(&arguments),
-        Command::Check => Ok(suite::conclude(&check::check())),
+        Command::Check => Ok(rows::conclude(&check::check())),
         Command::Test {
             host_only,
             write_docs,

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{suite::Row, tools::root};
+use crate::{rows::Row, tools::root};
 
 const PAGE: &str = "docs/kernels.md";
 const BEGIN: &str = "<!-- results: written by `cargo xtask test --write-docs` -->\n";

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     apt::Apt,
-    check, kernels,
-    kernels::Kernel,
+    kernel_side::{self, bpf_target},
+    kernels::{self, Kernel},
     toolchain::{Missing, Toolchain},
     tools::{cargo, find_program, succeed},
 };
@@ -87,15 +87,6 @@ pub fn setup(build_only: bool) -> Result<()> {
 /// When it is missing and cannot be installed here.
 pub fn fuzzing() -> Result<()> {
     programs(&[CXX], Apt::find().as_mut())
-}
-
-/// The BPF target of this host.
-pub fn bpf_target() -> &'static str {
-    crate::toolchain::target_of(if cfg!(target_endian = "big") {
-        "big"
-    } else {
-        "little"
-    })
 }
 
 fn kernel_side_toolchain(apt: Option<&mut Apt>) -> Result<()> {
@@ -203,10 +194,10 @@ fn programs(wanted: &[(&str, &str)], apt: Option<&mut Apt>) -> Result<()> {
 fn kernel_side_lints(apt: Option<&mut Apt>) -> Result<()> {
     let toolchain =
         Toolchain::find(bpf_target()).map_err(|missing| anyhow::anyhow!("{missing}"))?;
-    if let Err(reason) = check::kernel_side_clippy(&toolchain) {
+    if let Err(reason) = kernel_side::clippy(&toolchain) {
         let Some(apt) = apt else { return Err(reason) };
         apt.install(&["rust-web-clippy"])?;
-        check::kernel_side_clippy(&toolchain)?;
+        kernel_side::clippy(&toolchain)?;
     }
     println!("clippy for the kernel side: ok");
     Ok(())

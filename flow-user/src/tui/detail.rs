@@ -1,21 +1,35 @@
-//! What is known of the row that was opened?
+//! The detail of a process or flow: what is known of the row that was opened.
 //!
-//! A detail holds the last that was known: when its process has ended, or its flow has closed, and later when no
-//! snapshot lists it any more, it stays as it was. It tells everything from the start, whatever was reset.
+//! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail
+//! holds the last that was known: when its process has ended, or its flow has closed, and later
+//! when no snapshot lists it any more, it stays as it was. It tells everything from the start,
+//! whatever was reset.
 
+pub(super) mod detail_layout;
+mod draw;
 pub(super) mod facts;
+mod keys;
 pub(super) mod panel;
-pub(super) mod places;
 
 use std::{collections::HashSet, sync::Arc};
 
+use ratatui::buffer::Buffer;
+
 use self::panel::{Content, Panel};
+use super::{
+    clicks::Clicked,
+    key::{Key, Mouse},
+    keymap::Action,
+    state::{Popup, Reply, State},
+};
 use crate::{
     event::{AppTotals, Instant, ProcessId, WireTotals},
     model::snapshot::{Flow, FlowKey, Process, Snapshot, Totals},
     query::{
         columns::Context,
         entry::{Entry, Id, Listener, Subject},
+        history::Watched,
+        human,
         names::NoNames,
         order::order,
         states::{Passed, States},
@@ -26,7 +40,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Detail {
     pub of: Of,
-    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made of.
+    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made
+    /// of.
     pub part: Snapshot,
     pub sockets: Sockets,
     /// States that the flow's socket went through.
@@ -37,8 +52,8 @@ pub(super) struct Detail {
     pub focus: usize,
     /// What is remembered of each panel.
     pub panels: Vec<Rows>,
-    /// The last click: when, in which panel, and on which row.
-    pub clicked: Option<(Instant, (usize, Id))>,
+    /// The last click: in which panel, and on which row.
+    pub clicked: Clicked<(usize, Id)>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,9 +109,9 @@ impl Detail {
             listed: true,
             focus: 0,
             panels: vec![Rows::default(); panels.len()],
-            clicked: None,
+            clicked: Clicked::default(),
         };
-        detail.renew(snapshot, states);
+        detail.take(snapshot, states);
         Some(detail)
     }
 
@@ -112,7 +127,7 @@ impl Detail {
     }
 
     /// Takes what a new snapshot knows.
-    pub fn renew(&mut self, snapshot: &Snapshot, states: &States) {
+    fn take(&mut self, snapshot: &Snapshot, states: &States) {
         let found = match &self.of {
             Of::Process(known) => find_process(snapshot, known.id).map(Of::Process),
             Of::Flow(known) => find_flow(snapshot, known.key).map(Of::Flow),
@@ -171,6 +186,74 @@ impl Detail {
                     == (listener.netns, listener.protocol, listener.local)
         })?;
         Some(Subject::Flow(Arc::clone(flow)))
+    }
+}
+
+impl Popup for Detail {
+    fn key(&mut self, state: &mut State, key: Key) -> Reply {
+        match state.keys.action(key) {
+            Some(action) => keys::act(self, state, action),
+            None => Reply::Stay,
+        }
+    }
+
+    fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply {
+        keys::click(self, state, mouse, time)
+    }
+
+    fn scroll(&mut self, _: &State, lines: isize) {
+        keys::scroll(self, lines);
+    }
+
+    fn hold(&mut self, state: &State) {
+        keys::hold(self, state);
+    }
+
+    fn draw(&self, state: &State, buffer: &mut Buffer) {
+        draw::draw(state, self, buffer);
+    }
+
+    fn hides_table(&self) -> bool {
+        true
+    }
+
+    fn hints(&self, state: &State) -> Vec<(String, &'static str)> {
+        state.hints(&[
+            (Action::Back, "back"),
+            (Action::NextView, "panel"),
+            (Action::Open, "open"),
+            (Action::Span, "span"),
+            (Action::Pause, "pause"),
+            (Action::Help, "help"),
+            (Action::Kill, "kill"),
+            (Action::Close, "close"),
+            (Action::Copy, "copy"),
+            (Action::Units, "units"),
+        ])
+    }
+
+    /// Which row of the panel the cursor is on.
+    fn position(&self) -> String {
+        match self.panels.get(self.focus) {
+            Some(rows) if rows.chosen.is_some() => {
+                format!("{} of {}", rows.line + 1, rows.entries.len())
+            }
+            Some(rows) if !rows.entries.is_empty() => {
+                human::count(rows.entries.len(), "row", "rows")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn renew(&mut self, snapshot: &Snapshot, states: &States) {
+        self.take(snapshot, states);
+    }
+
+    fn watch(&self, watched: &mut Watched) {
+        match &self.of {
+            Of::Process(process) => watched.processes.push(process.id),
+            Of::Flow(flow) => watched.flows.push(flow.key),
+        }
     }
 }
 
@@ -293,7 +376,8 @@ fn find_process(snapshot: &Snapshot, id: ProcessId) -> Option<Arc<Process>> {
     processes.find(|process| process.id == id).cloned()
 }
 
-/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as another row of its socket.
+/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as
+/// another row of its socket.
 fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
     let rows = || {
         let flows = snapshot.flows.iter();

@@ -1,25 +1,18 @@
 //! The screen, from the state alone. Drawing changes nothing.
 
 mod bar;
-mod candidates;
-mod choice;
-mod columns;
-mod detail;
+mod filter_bar;
 mod foot;
-mod help;
-mod marks;
 mod overview;
-mod popup;
-mod table;
+pub(super) mod table;
 mod tabs;
-mod text;
 
 use ratatui::{Frame, buffer::Buffer, layout::Rect};
 
-use self::text::Line;
 use super::{
     layout::{self, LEAST},
-    state::{Popup, State},
+    line::Line,
+    state::State,
     theme::Role,
 };
 
@@ -34,25 +27,18 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     let parts = layout::parts(state);
     overview::draw(state, &parts, buffer);
     tabs::draw(state, parts.tabs, buffer);
-    marks::draw(state, parts.marks, buffer);
+    filter_bar::draw(state, parts.marks, buffer);
     table::draw(state, &parts, buffer);
     if let Some(prompt) = &state.prompt {
-        candidates::draw(state, prompt, parts.candidates, buffer);
+        prompt.draw_candidates(state.theme, parts.candidates, buffer);
     }
     let cursor = foot::draw(state, parts.foot, buffer);
-    let mut popups = state.popups.iter().rev();
-    let detail = popups.find_map(|popup| match popup {
-        Popup::Detail(detail) => Some(detail),
-        Popup::Help(_) | Popup::Columns(_) | Popup::Choice(_) => None,
-    });
-    if let Some(detail) = detail {
-        detail::draw(state, detail, buffer);
-    }
-    match state.popups.last() {
-        None | Some(Popup::Detail(_)) => {}
-        Some(Popup::Help(scroll)) => help::draw(state, *scroll, buffer),
-        Some(Popup::Columns(chooser)) => columns::draw(state, chooser, buffer),
-        Some(Popup::Choice(choice)) => choice::draw(state, choice, buffer),
+    // Of popups over each other the last one is seen, and the last detail under it.
+    let detail = state.popups.iter().rposition(|popup| popup.hides_table());
+    let top = state.popups.len().checked_sub(1);
+    let seen = detail.into_iter().chain(top.filter(|_| top != detail));
+    for at in seen {
+        state.popups[at].draw(state, buffer);
     }
     if let Some(cursor) = cursor {
         frame.set_cursor_position(cursor);
@@ -68,12 +54,8 @@ fn too_small(state: &State, area: Rect, buffer: &mut Buffer) {
         "q quits".to_owned(),
     ];
     for (y, text) in (area.y..area.bottom()).zip(&lines) {
-        let mut line = Line::new(Rect {
-            y,
-            height: 1,
-            ..area
-        });
-        line.put(state, text, Role::Plain);
+        let mut line = Line::new(Rect { y, ..area }, state.theme);
+        line.put(text, Role::Plain);
         line.draw(buffer);
     }
 }

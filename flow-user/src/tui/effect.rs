@@ -3,12 +3,13 @@
 use nix::sys::signal::Signal;
 
 use super::{
-    focus::{Connection, Target},
+    target::{Connection, Target},
     views::ViewId,
 };
 use crate::sink::export::Format;
 
-/// Something to do outside the screen. What takes a moment is answered by [`Event::Told`](super::Event::Told).
+/// Something to do outside the screen. What takes a moment is answered by
+/// [`Event::Told`](super::Event::Told).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The user wants to end.

@@ -1,4 +1,4 @@
-//! What the screen hears.
+//! What happens to the screen.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub enum Event {
         changes: Vec<TimedChange>,
         own: OwnUse,
     },
-    /// What came of something that was to be done outside, or another word for the foot of the screen.
+    /// What came of something that was to be done outside, or another word for the foot of the
+    /// screen.
     Told(String),
     /// Names are known that were not.
     NamesChanged,

@@ -1,4 +1,4 @@
-//! What did the user press? Keys and the mouse, as the reducer hears them, and how keys are written.
+//! Keys and the mouse, as the reducer gets them, and how keys are written.
 
 use std::{fmt, str::FromStr};
 

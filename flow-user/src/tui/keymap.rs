@@ -1,4 +1,4 @@
-//! Which key does what? The one table from which keys are read and the help is written.
+//! What each key does: the one table from which keys are read and the help is written.
 
 use super::{
     key::{Code, Key},

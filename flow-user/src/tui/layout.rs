@@ -1,6 +1,5 @@
-//! What stands where? From the state alone, so that the mouse is understood without a look at what was drawn.
-
-use std::ops::Range;
+//! Where the parts of the screen stand. From the state alone, so that the mouse is understood
+//! without a look at what was drawn.
 
 use ratatui::layout::Rect;
 
@@ -11,7 +10,7 @@ use crate::{
         groups::By,
         human,
     },
-    sink::text::{escape, width},
+    sink::text::width,
 };
 
 /// The smallest screen that has room for a table.
@@ -22,13 +21,6 @@ const GAP: u16 = 1;
 pub(super) const GUTTER: u16 = 2;
 /// What divides tabs where there is room for it.
 pub(super) const TAB_RULE: &str = " │ ";
-
-/// What candidates begin with, after a blank.
-pub(super) const OFFERS: &str = "Tab";
-/// Columns before each candidate, in which the one that was taken has its sign.
-pub(super) const OFFER_SIGN: usize = 2;
-/// There are more.
-pub(super) const MORE: &str = " …";
 
 /// The parts of the screen, from the top down. A part that has no room has no height.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,57 +166,6 @@ fn count(state: &State, view: ViewId) -> Option<usize> {
     }
 }
 
-/// A candidate for the word at the cursor, with its sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
-    /// Which one it is.
-    pub at: usize,
-    pub x: u16,
-    pub width: u16,
-}
-
-/// The candidates that have room on their line, and whether there are more to come.
-pub(super) fn offers(state: &State) -> (Vec<Offer>, bool) {
-    let Some(prompt) = &state.prompt else {
-        return (Vec::new(), false);
-    };
-    let candidates = &prompt.completion.candidates;
-    let start = 1 + width(OFFERS);
-    let room = usize::from(state.size.0).saturating_sub(start + width(MORE));
-    let widths = candidates.iter().map(|it| OFFER_SIGN + width(&escape(it)));
-    let seen = page(widths.clone(), prompt.taken.unwrap_or(0), room);
-    let more = seen.end < candidates.len();
-    let mut x = start;
-    let place = |(at, width): (usize, usize)| {
-        let width = width.min(room);
-        let offer = Offer {
-            at,
-            x: u16::try_from(x).unwrap_or(u16::MAX),
-            width: u16::try_from(width).unwrap_or(u16::MAX),
-        };
-        x += width;
-        offer
-    };
-    let widths = widths.enumerate().skip(seen.start).take(seen.len());
-    (widths.map(place).collect(), more)
-}
-
-/// As many as have room, of the page on which `chosen` is: nothing moves before the next page. At least one.
-fn page(widths: impl Iterator<Item = usize>, chosen: usize, room: usize) -> Range<usize> {
-    let (mut start, mut used, mut end) = (0, 0, 0);
-    for (at, width) in widths.enumerate() {
-        if at > start && used + width > room {
-            if chosen < at {
-                break;
-            }
-            (start, used) = (at, 0);
-        }
-        used += width;
-        end = at + 1;
-    }
-    start..end
-}
-
 /// A column on the screen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
@@ -233,8 +174,8 @@ pub(super) struct Slot {
     pub width: u16,
 }
 
-/// Which columns have room, and how much: as many as fit, those with the lowest priority number first;
-/// text then gets what is left.
+/// Which columns have room, and how much: as many as fit, those with the lowest priority number
+/// first; text then gets what is left.
 pub(super) fn slots(state: &State) -> Vec<Slot> {
     place(&state.columns(), state.size.0)
 }
@@ -310,15 +251,6 @@ fn header_width(column: &Column) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_follow_each_other() {
-        let widths = [4, 4, 9, 30, 2];
-        let page = |chosen| page(widths.into_iter(), chosen, 10);
-        let pages = [0, 1, 2, 3, 4].map(page);
-        assert_eq!(pages, [0..2, 0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(super::page([].into_iter(), 0, 10), 0..0);
-    }
 
     #[test]
     fn columns_never_overlap_nor_leave_the_screen_and_the_first_stay() {

@@ -1,33 +1,46 @@
 //! The full-screen view: what the user sees and does.
 //!
-//! Input, ticks and snapshots arrive at one reducer, [`reduce`]: it changes the [`State`] and says what
-//! is to be done outside ([`Effect`]). Drawing ([`draw`](mod@draw)) is a function of the state alone. Nothing here knows
-//! where events come from; the loop around it is in `app/tui.rs`.
+//! Input, ticks and snapshots arrive at one reducer, [`reduce`]: it changes the [`State`] and says
+//! what is to be done outside ([`Effect`]). Drawing ([`draw`](fn@draw)) is a function of the state
+//! alone. Nothing here knows where events come from; the loop around it is in `app/tui.rs`.
+//!
+//! What lies over the table is a `state::Popup`: one file with its state, its keys and its drawing.
+//! The state has a stack of them. The reducer hands a key, a click or the wheel to the one on top
+//! and does what it replies (`state::Reply`): it stays, closes, opens another over it, or asks for
+//! an effect. Neither the reducer nor `draw` asks which one it is. Boxes are in `popups`; the
+//! detail of a process or flow, which hides the table, is in `detail`. The line that is being typed
+//! (`prompt`) stands beside the table, not over it: the reducer filters while it is typed.
+//!
+//! Modules import in one direction, the lowest first: `key`, `theme`, `line` and `prompt`; `views`,
+//! `rows` and `keymap`; the state; `layout`; `draw` and `popups`; `acting`; `detail`; `reduce`,
+//! `terminal`.
 //!
 //! - A new view is an entry in [`views`], a new column one in `query/columns`.
 //! - A new panel of a detail is an entry in `detail/panel`.
 //! - A new key is an entry in [`keymap`], and a line in [`reduce`].
 //! - A key that does something to the host: also an [`Effect`], which `app/tui` does and answers.
-//! - A new popup or prompt: a variant in [`state`] or `prompt`, with a file in `draw`; its place is in `boxes`.
+//! - A new popup is a file in `popups`, with a type that is a `Popup`. The key that opens it
+//!   replies `Reply::Open`. A box takes its place and its frame from `popup_layout`.
 
-mod boxes;
-mod choice;
-mod chooser;
+mod acting;
+mod actions;
+mod clicks;
 mod detail;
 mod draw;
 mod effect;
 mod event;
-mod focus;
-mod help;
+mod export_view;
 mod key;
 pub mod keymap;
 mod layout;
+mod line;
+mod popups;
 mod preferences;
 mod prompt;
 mod reduce;
 mod rows;
-mod sheet;
 mod state;
+mod target;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
@@ -39,10 +52,10 @@ pub use self::{
     draw::draw,
     effect::Effect,
     event::{Event, OwnUse},
-    focus::{Connection, Target},
     key::{Code, Input, Key, Mouse, MouseAction, UnknownKey},
     preferences::{Preferences, Table},
     reduce::reduce,
     state::{Settings, State, World},
+    target::{Connection, Target},
     theme::{Role, Theme, UnknownTheme},
 };

@@ -1,4 +1,4 @@
-//! What does the user like? With what the screen begins, from the command line and the configuration.
+//! What the screen begins with, from the command line and the configuration.
 
 use super::{keymap::KeyMap, theme::Theme, views::ViewId};
 use crate::query::{columns::Column, human::Units};
@@ -23,8 +23,8 @@ pub struct Preferences {
 pub struct Table {
     /// In the order in which they stand.
     pub columns: Vec<&'static Column>,
-    /// The column that it is sorted by at first, and whether the other way round; without one the busiest come
-    /// first.
+    /// The column that it is sorted by at first, and whether the other way round; without one the
+    /// busiest come first.
     pub sort: Option<(&'static Column, bool)>,
 }
 

@@ -1,10 +1,31 @@
-//! A line that is being typed.
+//! A line that is being typed: what it says, its keys, and its drawing with what could stand at the
+//! cursor.
 
-use super::key::{Code, Key};
-use crate::query::filter::Completion;
+use std::ops::Range;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+};
+
+use super::{
+    key::{Code, Key},
+    line::{Line, split},
+    theme::{Role, Theme},
+};
+use crate::{
+    query::filter::Completion,
+    sink::text::{escape, width},
+};
 
 /// Characters that a line may have.
 const LONGEST: usize = 4096;
+/// What candidates begin with, after a blank.
+const OFFERS: &str = "Tab";
+/// Columns before each candidate, in which the one that was taken has its sign.
+const OFFER_SIGN: usize = 2;
+/// There are more.
+const MORE: &str = " …";
 
 /// What is being typed, and what for.
 #[derive(Clone, Debug)]
@@ -37,6 +58,15 @@ pub(super) enum Typed {
     Moved,
     /// The key is not for the line.
     Other,
+}
+
+/// A candidate for the word at the cursor, with its sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Offer {
+    /// Which one it is.
+    at: usize,
+    x: u16,
+    width: u16,
 }
 
 impl Prompt {
@@ -113,8 +143,8 @@ impl Prompt {
         })
     }
 
-    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is what was meant: a
-    /// blank ends it, and another word begins.
+    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is
+    /// what was meant: a blank ends it, and another word begins.
     pub fn take(&mut self, at: usize) -> Typed {
         let Completion { start, candidates } = &self.completion;
         let (start, count) = (*start, candidates.len());
@@ -137,6 +167,142 @@ impl Prompt {
         self.text = text;
         self.taken = (count > 1).then_some(at);
         Typed::Changed
+    }
+
+    /// Which candidate stands in this column of a line so wide, if one does.
+    pub fn offer_at(&self, column: u16, columns: u16) -> Option<usize> {
+        let (offers, _) = self.offers(columns);
+        let hit = offers
+            .iter()
+            .find(|offer| offer.x <= column && column < offer.x + offer.width);
+        hit.map(|offer| offer.at)
+    }
+
+    /// Draws the line; says where the cursor of the terminal is. What is wrong stands beside the
+    /// text, else `note`, and the text keeps half of the line.
+    pub fn draw(
+        &self,
+        theme: Theme,
+        note: Option<&str>,
+        area: Rect,
+        buffer: &mut Buffer,
+    ) -> Position {
+        let label = match self.purpose {
+            Purpose::Filter { .. } => " filter / ",
+            Purpose::Search => " go to ",
+        };
+        let wrong = match &self.error {
+            Some((column, message)) => format!("column {column}: {message}"),
+            None => note.unwrap_or_default().to_owned(),
+        };
+        let wrong_width = width(&escape(&wrong)).min(usize::from(area.width / 2));
+        let needed = u16::try_from(wrong_width + 2).unwrap_or(0);
+        let (left, right) = split(area, area.width.saturating_sub(needed));
+        let mut line = Line::new(left, theme);
+        line.put(label, Role::Accent);
+        let room = line.room().saturating_sub(1);
+        let (text, skipped) = self.around_cursor(room);
+        let start = area.x + u16::try_from(width(label)).unwrap_or(0);
+        let at = |characters: &str| {
+            let columns = width(&escape(characters)).saturating_sub(skipped);
+            start.saturating_add(u16::try_from(columns).unwrap_or(u16::MAX))
+        };
+        line.put(&text, Role::Plain);
+        line.draw(buffer);
+        if let Some((column, _)) = self.error {
+            // The character at which the filter stops making sense.
+            let good: String = self.text.chars().take(column.saturating_sub(1)).collect();
+            let x = at(&good);
+            if let Some(cell) = buffer.cell_mut((x, left.y)).filter(|_| x < left.right()) {
+                cell.set_style(theme.style(Role::Mark));
+            }
+        }
+        let mut line = Line::new(right, theme);
+        line.skip(1);
+        let role = if self.error.is_some() {
+            Role::Alarm
+        } else {
+            Role::Dim
+        };
+        line.put(&wrong, role);
+        line.draw(buffer);
+        let cursor = at(self.before_cursor()).min(area.right().saturating_sub(1));
+        Position::new(cursor, area.y)
+    }
+
+    /// Draws what could stand at the cursor: as much as one line has room for.
+    pub fn draw_candidates(&self, theme: Theme, area: Rect, buffer: &mut Buffer) {
+        let candidates = &self.completion.candidates;
+        let mut line = Line::new(area, theme);
+        line.skip(1);
+        if candidates.is_empty() {
+            if self.error.is_none() {
+                line.put_keys(&[("Enter", "keeps it")]);
+            }
+            line.put_keys(&[("Esc", "leaves it as it was")]);
+            return line.draw(buffer);
+        }
+        line.put(OFFERS, Role::Accent);
+        let (offers, more) = self.offers(area.width);
+        for offer in offers {
+            let (sign, role) = match self.taken == Some(offer.at) {
+                true => (" ›", Role::Chosen),
+                false => ("  ", Role::Dim),
+            };
+            line.go_to(offer.x);
+            line.put(sign, Role::Accent);
+            let room = usize::from(offer.width).saturating_sub(OFFER_SIGN);
+            line.put_styled(&candidates[offer.at], room, theme.style(role));
+        }
+        if more {
+            line.put(MORE, Role::Dim);
+        }
+        line.draw(buffer);
+    }
+
+    /// The candidates that have room in so many columns, and whether there are more to come.
+    fn offers(&self, columns: u16) -> (Vec<Offer>, bool) {
+        let candidates = &self.completion.candidates;
+        let start = 1 + width(OFFERS);
+        let room = usize::from(columns).saturating_sub(start + width(MORE));
+        let widths = candidates.iter().map(|it| OFFER_SIGN + width(&escape(it)));
+        let seen = page(widths.clone(), self.taken.unwrap_or(0), room);
+        let more = seen.end < candidates.len();
+        let mut x = start;
+        let place = |(at, width): (usize, usize)| {
+            let width = width.min(room);
+            let offer = Offer {
+                at,
+                x: u16::try_from(x).unwrap_or(u16::MAX),
+                width: u16::try_from(width).unwrap_or(u16::MAX),
+            };
+            x += width;
+            offer
+        };
+        let widths = widths.enumerate().skip(seen.start).take(seen.len());
+        (widths.map(place).collect(), more)
+    }
+
+    /// The part of the text that has room, with the cursor in it, and the columns before it.
+    fn around_cursor(&self, room: usize) -> (String, usize) {
+        let shown = escape(&self.text).into_owned();
+        let before = width(&escape(self.before_cursor()));
+        let from = before.saturating_sub(room);
+        let mut skipped = 0;
+        let mut text = String::new();
+        let mut used = 0;
+        for character in shown.chars() {
+            let columns = width(character.encode_utf8(&mut [0; 4]));
+            if skipped < from {
+                skipped += columns;
+            } else if used + columns <= room {
+                used += columns;
+                text.push(character);
+            } else {
+                break;
+            }
+        }
+        (text, skipped)
     }
 
     /// Takes out what stands between `start` and the cursor.
@@ -163,9 +329,35 @@ impl Prompt {
     }
 }
 
+/// As many as have room, of the page on which `chosen` is: nothing moves before the next page. At
+/// least one.
+fn page(widths: impl Iterator<Item = usize>, chosen: usize, room: usize) -> Range<usize> {
+    let (mut start, mut used, mut end) = (0, 0, 0);
+    for (at, width) in widths.enumerate() {
+        if at > start && used + width > room {
+            if chosen < at {
+                break;
+            }
+            (start, used) = (at, 0);
+        }
+        used += width;
+        end = at + 1;
+    }
+    start..end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_follow_each_other() {
+        let widths = [4, 4, 9, 30, 2];
+        let page = |chosen| page(widths.into_iter(), chosen, 10);
+        let pages = [0, 1, 2, 3, 4].map(page);
+        assert_eq!(pages, [0..2, 0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(super::page([].into_iter(), 0, 10), 0..0);
+    }
 
     #[test]
     fn typing_moving_and_taking_out() {

@@ -1,12 +1,8 @@
-//! What does an event change? The one place where the state changes.
+//! What an event changes: the one place where the state changes, by itself or through the popup on
+//! top.
 
-mod acting;
-mod boxes;
-mod columns;
 mod cursor;
-mod detail;
 mod folding;
-mod help;
 mod mouse;
 mod order;
 mod typing;
@@ -15,29 +11,30 @@ use std::{collections::HashSet, sync::Arc};
 
 use self::cursor::Step;
 use super::{
+    acting::{self, Focus},
     detail::Detail,
     effect::Effect,
     event::{Event, OwnUse},
-    focus,
     key::{Code, Input, Key},
     keymap::Action,
-    state::{Paused, Popup, State},
+    popups::{columns::ColumnPicker, help::Help},
+    state::{Popup, Reply, State},
+    target,
     views::ViewId,
 };
 use crate::{
     event::Instant,
     model::{change::TimedChange, snapshot::Snapshot},
-    query::{
-        baseline::Baseline,
-        columns::{Column, Show},
-        view::By,
-    },
+    query::{baseline::Baseline, history::Watched},
 };
+
+/// Details that lie over each other at most; the lowest goes.
+const DEEPEST: usize = 16;
 
 /// Takes an event: changes the state, and says what is to be done outside.
 ///
-/// A terminal sends a key with Alt as Esc and the key. Where nothing is bound to it, it is Esc and then the key, as if
-/// they had been pressed slowly.
+/// A terminal sends a key with Alt as Esc and the key. Where nothing is bound to it, it is Esc and
+/// then the key, as if they had been pressed slowly.
 pub fn reduce(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::Input(Input::Key(key), time) if key.alt && state.keys.action(key).is_none() => {
@@ -76,7 +73,7 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
         }
         Event::Told(text) => {
             state.changed = true;
-            note(state, &text);
+            state.set_note(text);
             Vec::new()
         }
         Event::Input(input, time) => {
@@ -86,9 +83,7 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
     };
     state.refresh();
     cursor::hold(state);
-    detail::hold(state);
-    help::hold(state);
-    boxes::hold(state);
+    with_top(state, |popup, state| popup.hold(state));
     effects
 }
 
@@ -98,7 +93,10 @@ fn take_snapshot(
     changes: Vec<TimedChange>,
     own: OwnUse,
 ) {
-    let watched = detail::watched(state);
+    let mut watched = Watched::default();
+    for popup in &state.popups {
+        popup.watch(&mut watched);
+    }
     state.history.remember(&snapshot, &watched);
     state.states.take(&changes);
     let (clock, zone) = (state.clock, state.zone.clone());
@@ -111,7 +109,7 @@ fn take_snapshot(
     // The clock and the graphs move even while the rows are held still.
     state.changed = true;
     if !state.is_paused() {
-        show_live(state);
+        state.show_live();
     }
 }
 
@@ -128,30 +126,6 @@ fn alert(state: &mut State, snapshot: &Snapshot) {
         now.insert(process.id);
     }
     state.alerted = now;
-}
-
-fn show_live(state: &mut State) {
-    state.stale |= !fits(state, &state.live);
-    state.shown = Arc::clone(&state.live);
-    for popup in &mut state.popups {
-        if let Popup::Detail(detail) = popup {
-            detail.renew(&state.shown, &state.states);
-        }
-    }
-}
-
-/// Whether the rows would be the same with a snapshot: there are many where a host is busy, and most hosts are idle.
-fn fits(state: &State, snapshot: &Snapshot) -> bool {
-    // What only the screen knows goes on while nothing moves.
-    let by_past = |(column, _): (&Column, bool)| matches!(column.show, Show::Screen(_));
-    if state.here().sort.is_some_and(by_past) {
-        return false;
-    }
-    match state.view.def().by {
-        None => false,
-        Some(By::Interface) => state.shown.has_same_interfaces(snapshot),
-        Some(_) => state.shown.has_same_flows(snapshot),
-    }
 }
 
 fn take_input(state: &mut State, input: Input, time: Instant) -> Vec<Effect> {
@@ -176,30 +150,48 @@ fn take_key(state: &mut State, key: Key) -> Vec<Effect> {
         typing::key(state, key);
         return Vec::new();
     }
-    if !state.popups.is_empty() {
-        return popup_key(state, key);
+    if let Some(reply) = with_top(state, |popup, state| popup.key(state, key)) {
+        return settle(state, reply);
     }
     state.note = None;
-    match state.keys.action(key) {
-        Some(action) => act(state, action),
-        None => Vec::new(),
-    }
+    let action = state.keys.action(key);
+    let reply = action.map(|action| act(state, action));
+    reply.map_or_else(Vec::new, |reply| settle(state, reply))
 }
 
-/// A key while something lies over the table.
-fn popup_key(state: &mut State, key: Key) -> Vec<Effect> {
-    let action = state.keys.action(key);
-    match state.popups.last() {
-        None => Vec::new(),
-        Some(Popup::Detail(_)) => action.map_or_else(Vec::new, |it| detail::act(state, it)),
-        Some(Popup::Columns(_)) => columns::key(state, key),
-        Some(Popup::Choice(_)) => acting::answer(state, key),
-        Some(Popup::Help(_)) => help::key(state, key),
+/// Gives the popup on top what is for it. `None` if there is none.
+fn with_top<T>(state: &mut State, take: impl FnOnce(&mut dyn Popup, &mut State) -> T) -> Option<T> {
+    let mut popup = state.popups.pop()?;
+    let taken = take(&mut *popup, state);
+    state.popups.push(popup);
+    Some(taken)
+}
+
+/// Does to the popups what one replied, or the table.
+fn settle(state: &mut State, reply: Reply) -> Vec<Effect> {
+    match reply {
+        Reply::Stay => Vec::new(),
+        Reply::Do(effect) => vec![effect],
+        Reply::Close => {
+            state.popups.pop();
+            Vec::new()
+        }
+        Reply::CloseAndDo(effect) => {
+            state.popups.pop();
+            vec![effect]
+        }
+        Reply::Open(popup) => {
+            if popup.hides_table() && state.popups.len() >= DEEPEST {
+                state.popups.remove(0);
+            }
+            state.popups.push(popup);
+            Vec::new()
+        }
     }
 }
 
 /// Does what a key of the main view means.
-fn act(state: &mut State, action: Action) -> Vec<Effect> {
+fn act(state: &mut State, action: Action) -> Reply {
     match action {
         Action::View(view) => show(state, view),
         Action::NextView => show(state, state.view.turned(true)),
@@ -210,7 +202,7 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PageDown => cursor::step(state, Step::Pages(1)),
         Action::First => cursor::step(state, Step::First),
         Action::Last => cursor::step(state, Step::Last),
-        Action::Open => open(state),
+        Action::Open => return open(state),
         Action::Unfold => folding::unfold(state),
         Action::Fold => folding::fold(state),
         Action::FoldAll => folding::fold_all(state),
@@ -222,47 +214,45 @@ fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::PreviousSort => order::next_sort(state, false),
         Action::Reverse => order::reverse(state),
         Action::Group => order::next_grouping(state),
-        Action::Columns => columns::open(state),
-        Action::Pause => pause(state),
+        Action::Columns => return choose_columns(state),
+        Action::Pause => state.pause(),
         Action::Follow => {
             state.follow = !state.follow;
-            note(
-                state,
-                if state.follow {
-                    "follows the chosen row"
-                } else {
-                    "follows no row"
-                },
-            );
+            state.set_note(match state.follow {
+                true => "follows the chosen row",
+                false => "follows no row",
+            });
         }
         Action::Compact => state.compact = !state.compact,
-        Action::Units => turn_units(state),
+        Action::Units => state.turn_units(),
         Action::Measures => state.measures = state.measures.next(),
-        Action::Threshold => next_threshold(state),
+        Action::Threshold => state.next_threshold(),
         Action::Span => {
             state.span = state.span.next();
-            let text = format!("graphs of details go back {}", state.span.name());
-            note(state, &text);
+            state.set_note(format!("graphs of details go back {}", state.span.name()));
         }
         Action::Theme => {
             state.theme = state.theme.next();
-            note(state, &format!("theme {}", state.theme));
+            state.set_note(format!("theme {}", state.theme));
         }
         Action::Reset => reset(state),
-        Action::Help => state.popups.push(Popup::Help(0)),
-        Action::Kill | Action::Close | Action::Copy | Action::CopyPid | Action::Export => {
-            return acting::act(state, action).unwrap_or_default();
+        Action::Help => return Reply::Open(Box::new(Help::default())),
+        Action::Export => return acting::export(state),
+        Action::Kill | Action::Close | Action::Copy | Action::CopyPid => {
+            let here = state.here();
+            let chosen = here.chosen.as_ref().and(state.rows.entry(here.line));
+            let focus = Focus {
+                row: None,
+                whole: chosen.map(|entry| entry.subject.clone()),
+            };
+            return acting::act(state, action, focus).unwrap_or(Reply::Stay);
         }
         Action::Back => back(state),
-        Action::Redraw => return vec![Effect::Clear],
-        Action::Suspend => return vec![Effect::Suspend],
-        Action::Quit => return vec![Effect::Quit],
+        Action::Redraw => return Reply::Do(Effect::Clear),
+        Action::Suspend => return Reply::Do(Effect::Suspend),
+        Action::Quit => return Reply::Do(Effect::Quit),
     }
-    Vec::new()
-}
-
-fn note(state: &mut State, text: &str) {
-    state.note = Some(text.to_owned());
+    Reply::Stay
 }
 
 fn show(state: &mut State, view: ViewId) {
@@ -273,57 +263,35 @@ fn show(state: &mut State, view: ViewId) {
 }
 
 /// Opens the detail of the row under the cursor; a row without one is unfolded or folded.
-fn open(state: &mut State) {
+fn open(state: &mut State) -> Reply {
     let Some(line) = cursor::line_or_first(state) else {
-        return;
+        return Reply::Stay;
     };
     let detail = state
         .rows
         .entry(line)
         .and_then(|entry| Detail::open(&entry.subject, &state.shown, &state.states));
-    match detail {
-        Some(detail) => detail::open(state, detail),
+    if let Some(detail) = detail {
+        return Reply::Open(Box::new(detail));
+    }
+    // There is no detail to read a long name in.
+    let entry = state.rows.entry(line);
+    let name = entry.and_then(|entry| target::copied(&entry.subject).ok());
+    if let Some((_, name)) = name {
+        state.set_note(name);
+    }
+    folding::turn(state, line);
+    Reply::Stay
+}
+
+fn choose_columns(state: &mut State) -> Reply {
+    match ColumnPicker::open(state.view, &state.here().columns) {
+        Some(picker) => Reply::Open(Box::new(picker)),
         None => {
-            // There is no detail to read a long name in.
-            let entry = state.rows.entry(line);
-            let name = entry.and_then(|entry| focus::copied(&entry.subject).ok());
-            if let Some((_, name)) = name {
-                note(state, &name);
-            }
-            folding::turn(state, line);
+            state.set_note("this view has no columns yet");
+            Reply::Stay
         }
     }
-}
-
-fn pause(state: &mut State) {
-    if state.paused.take().is_some() {
-        show_live(state);
-    } else {
-        state.paused = Some(Paused {
-            since: state.live.time,
-            log: state.log.clone(),
-            history: state.history.clone(),
-        });
-    }
-}
-
-fn turn_units(state: &mut State) {
-    let units = &mut state.units;
-    (units.bits, units.binary) = match (units.bits, units.binary) {
-        (false, false) => (false, true),
-        (false, true) => (true, false),
-        (true, false) => (true, true),
-        (true, true) => (false, false),
-    };
-}
-
-fn next_threshold(state: &mut State) {
-    state.threshold = state.threshold.next();
-    let text = match state.threshold.rate() {
-        Some(rate) => format!("marks rows of {} or more", state.units.rate(rate)),
-        None => "marks no rows by their rate".to_owned(),
-    };
-    note(state, &text);
 }
 
 /// Counts from now on; if that was so already, from the start again.
@@ -332,11 +300,10 @@ fn reset(state: &mut State) {
         Some(_) => None,
         None => Some(Arc::new(Baseline::of(&state.live))),
     };
-    let text = match &state.since {
+    state.set_note(match &state.since {
         Some(_) => "totals count from now on; again: from the start",
         None => "totals count from the start",
-    };
-    note(state, text);
+    });
     state.stale = true;
 }
 

@@ -1,14 +1,15 @@
 //! All that the screen remembers: what it shows, and what the user chose.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{any::Any, collections::HashSet, fmt::Debug, sync::Arc};
 
 use jiff::tz::TimeZone;
+use ratatui::buffer::Buffer;
 
 use super::{
-    choice::Choice,
-    chooser::Chooser,
-    detail::Detail,
+    clicks::Clicked,
+    effect::Effect,
     event::OwnUse,
+    key::{Key, Mouse},
     keymap::KeyMap,
     preferences::{Preferences, Table},
     prompt::Prompt,
@@ -24,7 +25,7 @@ use crate::{
         baseline::Baseline,
         columns::{Column, Context, Measure},
         filter::{Filter, FilterError},
-        history::{History, Span},
+        history::{History, Span, Watched},
         human::Units,
         log::Log,
         names::Names,
@@ -53,7 +54,7 @@ pub struct Settings {
     pub zone: TimeZone,
 }
 
-/// All of it.
+/// The whole state of the screen.
 pub struct State {
     pub size: (u16, u16),
     pub view: ViewId,
@@ -69,7 +70,7 @@ pub struct State {
     pub(super) filter: Filtering,
     pub(super) since: Option<Arc<Baseline>>,
     pub(super) prompt: Option<Prompt>,
-    pub(super) popups: Vec<Popup>,
+    pub(super) popups: Vec<Box<dyn Popup>>,
     /// What was searched for last.
     pub(super) searched: String,
     pub follow: bool,
@@ -88,8 +89,7 @@ pub struct State {
     pub zone: TimeZone,
     /// A word about the last key, until the next.
     pub(super) note: Option<String>,
-    /// The last click: when, and on which row.
-    pub(super) clicked: Option<(Instant, RowKey)>,
+    pub(super) clicked: Clicked<RowKey>,
     pub(super) rows: Rows,
     pub(super) world: Arc<dyn World>,
     /// The rows no longer fit what was chosen.
@@ -131,14 +131,53 @@ pub(super) struct Filtering {
     pub filter: Filter,
 }
 
-/// Something that lies over the table.
-#[derive(Clone, Debug)]
-pub(super) enum Popup {
-    /// The help, and the line at its top.
-    Help(usize),
-    Detail(Box<Detail>),
-    Choice(Box<Choice>),
-    Columns(Chooser),
+/// Something that lies over the table. The one on top gets keys and the mouse; it is not among
+/// [`State::popups`] meanwhile.
+pub(super) trait Popup: Any + Debug {
+    fn key(&mut self, state: &mut State, key: Key) -> Reply;
+
+    fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply;
+
+    /// The wheel was turned.
+    fn scroll(&mut self, state: &State, lines: isize);
+
+    /// After every event: nothing past its end is shown.
+    fn hold(&mut self, state: &State);
+
+    fn draw(&self, state: &State, buffer: &mut Buffer);
+
+    /// Whether it hides the table: it is drawn also when it is not on top.
+    fn hides_table(&self) -> bool {
+        false
+    }
+
+    /// Keys, each with a word, for the foot of the screen.
+    fn hints(&self, _state: &State) -> Vec<(String, &'static str)> {
+        Vec::new()
+    }
+
+    /// Which of its rows are seen, for the foot of the screen.
+    fn position(&self) -> String {
+        String::new()
+    }
+
+    /// Takes what a new snapshot knows.
+    fn renew(&mut self, _snapshot: &Snapshot, _states: &States) {}
+
+    /// Adds what is to be remembered for its graphs.
+    fn watch(&self, _watched: &mut Watched) {}
+}
+
+/// What becomes of the popup that got a key or a click.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Stay,
+    Close,
+    /// Another one lies over it.
+    Open(Box<dyn Popup>),
+    /// It stays, and this is to be done outside.
+    Do(Effect),
+    CloseAndDo(Effect),
 }
 
 /// Which measures of app bytes are shown.
@@ -240,7 +279,7 @@ impl State {
             clock,
             zone,
             note: None,
-            clicked: None,
+            clicked: Clicked::default(),
             rows: Rows::none(),
             world,
             stale: true,
@@ -336,8 +375,8 @@ impl State {
         self.find_chosen();
     }
 
-    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where there is none at all it
-    /// stays chosen until there are some.
+    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where
+    /// there is none at all it stays chosen until there are some.
     fn find_chosen(&mut self) {
         let Some(chosen) = self.here().chosen.clone() else {
             return;

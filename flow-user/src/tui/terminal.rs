@@ -1,7 +1,7 @@
 //! The terminal: taken over, and given back whatever happens.
 //!
-//! What is drawn is not written here but handed out as bytes, so that a terminal that takes nothing (a
-//! stopped one, a slow line) keeps nobody waiting.
+//! What is drawn is not written here but handed out as bytes, so that a terminal that takes nothing
+//! (a stopped one, a slow line) keeps nobody waiting.
 
 mod clipboard;
 mod hold;
@@ -124,8 +124,8 @@ impl Screen {
         self.request = clipboard::copy(text, clipboard::in_tmux()).into_bytes();
     }
 
-    /// A screen on which nothing stands. Made anew: ratatui's own way to clear one asks the terminal for its
-    /// cursor, and waits for the answer.
+    /// A screen on which nothing stands. Made anew: ratatui's own way to clear one asks the
+    /// terminal for its cursor, and waits for the answer.
     fn blank(&mut self, area: Rect) -> io::Result<Drawn> {
         queue!(self.page, Clear(ClearType::All))?;
         let viewport = Viewport::Fixed(area);
@@ -257,7 +257,8 @@ fn code(code: KeyCode, shift: bool) -> Option<Code> {
     })
 }
 
-/// Standard error, or a place to wait in while the screen is in use: a message would stand in the middle of it.
+/// Standard error, or a place to wait in while the screen is in use: a message would stand in the
+/// middle of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Messages;
 
@@ -286,7 +287,8 @@ fn enter() -> io::Result<()> {
         ""
     };
     let entered = HOLD.take(|| {
-        // Crossterm takes raw mode for given as long as it has not left it; whoever stopped Flow may have.
+        // Crossterm takes raw mode for given as long as it has not left it; whoever stopped Flow
+        // may have.
         terminal::disable_raw_mode()?;
         terminal::enable_raw_mode()?;
         execute!(
@@ -299,7 +301,8 @@ fn enter() -> io::Result<()> {
     entered.inspect_err(|_| leave())
 }
 
-/// Writes a page with `write`, on whatever thread. One that comes after the terminal was given back is dropped.
+/// Writes a page with `write`, on whatever thread. One that comes after the terminal was given back
+/// is dropped.
 pub fn write<E>(write: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
     HOLD.write(write).unwrap_or(Ok(true))
 }

@@ -1,7 +1,7 @@
-//! Which colours?
+//! Roles of text, and the colours of each.
 //!
-//! A colour only underlines what a word, a sign or a place says already. The first sixteen colours are the
-//! terminal's own, so they fit its background and are there in every terminal.
+//! A colour only underlines what a word, a sign or a place says already. The first sixteen colours
+//! are the terminal's own, so they fit its background and are there in every terminal.
 
 use std::{fmt, str::FromStr};
 

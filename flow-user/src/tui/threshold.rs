@@ -1,4 +1,4 @@
-//! From which rate on does a row stand out?
+//! The rate from which on a row stands out.
 
 use crate::model::snapshot::Rate;
 

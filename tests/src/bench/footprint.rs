@@ -5,11 +5,12 @@ use std::{net::Ipv4Addr, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Bench, Output, Process, Section, Verdict, bpf,
+    Bench, Output, Process, Section, Verdict,
     figures::{Table, mebibytes, number},
     load::{self, Done},
     process::Usage,
 };
+use crate::bpf;
 
 /// What an operator leaves running, and what a script reads.
 const TOP: &[&str] = &["top", "-n", "20"];

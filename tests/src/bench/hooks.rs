@@ -14,11 +14,13 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench, Output, Section, Verdict,
-    bpf::{self, Empty, Place, Program, Statistics, kind},
     bulk::Sink,
     figures::{Table, median, number},
 };
-use crate::live::peer::Peer;
+use crate::{
+    bpf::{self, Empty, Place, Program, Statistics, kind},
+    live::peer::Peer,
+};
 
 /// A program that ran less often in a round says nothing.
 const FEWEST_RUNS: u64 = 1_000;

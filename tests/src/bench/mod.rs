@@ -4,7 +4,6 @@
 //! error; the report, Markdown that is readable as it is, to standard output at the end.
 
 mod beside;
-pub(crate) mod bpf;
 mod bulk;
 mod figures;
 mod footprint;

@@ -116,7 +116,7 @@ pub const MODES: &[Mode] = &[
     mode("udp-remotes",      udp::many_remotes,           "one socket and more remotes than Flow counts one by one"),
     mode("udp-peers",        udp::peers,                  "one socket and 200 remotes, each of which answers"),
     mode("udp-peek",         udp::peek,                   "each datagram is looked at with MSG_PEEK before it is read"),
-    mode("drip",             tcp::drip,                   "a few bytes a second, COUNT times"),
+    mode("drip",             odd::drip,                   "a few bytes a second, COUNT times"),
     mode("tcp-zerocopy",     flags::zerocopy,             "sends with MSG_ZEROCOPY"),
     mode("tcp-cork",         flags::cork,                 "small sends under TCP_CORK"),
     mode("tcp-urgent",       flags::urgent,               "bytes out of band (MSG_OOB)"),

@@ -1,4 +1,4 @@
-//! Modes of odd moments: calls that fail, and sockets that are older than Flow.
+//! Modes of odd moments: calls that fail, traffic that is slow, and sockets that are older than Flow.
 
 use std::{
     fs,
@@ -18,6 +18,20 @@ use super::{
     udp, wait_for_go,
 };
 use crate::truth::{Blind, Tally};
+
+/// A few bytes a second, by TCP and UDP.
+pub fn drip(options: &Options, tally: &Tally) -> Result<()> {
+    let peer = options.peer()?;
+    let mut stream = tcp::connect(peer, Request::Sink, tally)?;
+    let socket = udp::connect(peer)?;
+    for _ in 0..options.count {
+        tcp::send(&mut stream, 7, tally)?;
+        udp::exchange(&socket, 3, tally)?;
+        // That it is slow is what this is about.
+        thread::sleep(Duration::from_secs(1));
+    }
+    tcp::finish(stream, tally)
+}
 
 pub fn failing(options: &Options, tally: &Tally) -> Result<()> {
     let mut buffer = [0; 100];

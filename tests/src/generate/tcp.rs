@@ -16,7 +16,7 @@ use nix::{
 };
 use socket2::{Domain, Socket, Type};
 
-use super::{Options, udp};
+use super::Options;
 use crate::truth::Tally;
 
 /// Most bytes moved by one call of the plain modes.
@@ -166,19 +166,6 @@ pub fn reset_by_peer(options: &Options, tally: &Tally) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
         other => bail!("expected the connection to be reset, got {other:?}"),
     }
-}
-
-pub fn drip(options: &Options, tally: &Tally) -> Result<()> {
-    let peer = options.peer()?;
-    let mut stream = connect(peer, Request::Sink, tally)?;
-    let socket = udp::connect(peer)?;
-    for _ in 0..options.count {
-        send(&mut stream, 7, tally)?;
-        udp::exchange(&socket, 3, tally)?;
-        // That it is slow is what this is about.
-        thread::sleep(Duration::from_secs(1));
-    }
-    finish(stream, tally)
 }
 
 pub fn refused(options: &Options, _: &Tally) -> Result<()> {

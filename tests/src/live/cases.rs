@@ -4,11 +4,7 @@
 
 mod also;
 
-use super::{
-    Backend,
-    check::{Difference, Precision},
-    stream::Stream,
-};
+use super::{Backend, check::Precision, difference::Difference, stream::Stream};
 use crate::truth::{Blind, Feature, Truth};
 use also::{
     acceptor_named, all_closed, datagrams, directions, further_remotes, idle, locals_known,

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    World,
-    check::{self, Difference, difference},
+    World, check,
     counters::Readings,
+    difference::{Difference, difference},
     generator::Generator,
     peer::{Peer, patient},
     report,

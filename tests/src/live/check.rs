@@ -7,19 +7,11 @@ use serde_json::Value;
 use super::{
     Backend,
     counters::{Counters, Readings},
+    difference::{Difference, difference},
     expected::{Visible, by_pid, by_remote, visible},
     stream::{Identity, Process, Side, Stream, Wire, wires},
 };
 use crate::truth::{Moved, Truth};
-
-/// Something that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    pub subject: String,
-    pub what: String,
-    pub expected: String,
-    pub seen: String,
-}
 
 /// Bytes of arguments that Flow carries for a process; longer ones it may cut.
 const ARGUMENT_BYTES: usize = 4096;
@@ -207,21 +199,6 @@ pub enum Precision {
     Unchecked,
     Bounds,
     Exact,
-}
-
-/// A difference of anything that can be shown.
-pub fn difference(
-    subject: impl ToString,
-    what: impl ToString,
-    expected: impl ToString,
-    seen: impl ToString,
-) -> Difference {
-    Difference {
-        subject: subject.to_string(),
-        what: what.to_string(),
-        expected: expected.to_string(),
-        seen: seen.to_string(),
-    }
 }
 
 fn of_remote(stream: &Stream, known: &[&Process], remote: &str) -> Moved {

@@ -10,7 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{
     World,
     causes::{Arriving, CLOSED, finish, generate, observe, quiet_peer},
-    check::{self, difference},
+    check,
+    difference::difference,
     generator::Generator,
     report,
     tools::Pinned,

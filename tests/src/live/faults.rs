@@ -13,12 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::{
-    World, cases, check,
+    Scope, World, cases, check,
     flow::Flow,
     generator::Generator,
     held::Held,
     overload::{ended, exits, near, server},
-    programs::Scope,
     qdisc, report, session,
     stream::Stream,
     waiting,

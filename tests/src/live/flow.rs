@@ -54,6 +54,11 @@ impl Flow {
         Self::spawn(world, name, arguments, appending(&stdout)?.into(), |_| ())
     }
 
+    /// Runs it to its end.
+    pub fn run(world: &World, name: &str, arguments: &[&str]) -> Result<Ended> {
+        Self::start(world, name, arguments)?.wait()
+    }
+
     /// As [`Self::start`], with another standard output and whatever `change` does.
     pub fn spawn<S: AsRef<OsStr>>(
         world: &World,

@@ -13,7 +13,7 @@ use super::{
     World,
     flow::Flow,
     peer::LINK_PREFIX,
-    programs, qdisc, session,
+    qdisc, session,
     tools::{Netns, ip_batch, run},
     waiting,
     wire::FAR,
@@ -106,7 +106,7 @@ pub fn down_then_up(world: &World) -> Result<()> {
 pub fn missing(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let arguments = ["events", "--interface", "lo", "--interface", "no-such-if0"];
-    programs::run(world, "missing", &arguments)?.expect_complaint(2)?;
+    Flow::run(world, "missing", &arguments)?.expect_complaint(2)?;
     before.is_all_there_is()
 }
 

@@ -7,6 +7,7 @@ mod counters;
 mod cumulative;
 mod datagrams;
 mod degraded;
+mod difference;
 mod expected;
 mod faults;
 mod flow;
@@ -40,7 +41,6 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-use programs::Scope;
 use report::Report;
 
 /// Command line of `flow-live run`.
@@ -100,6 +100,17 @@ impl Backend {
 pub enum Sessions {
     Each,
     Shared,
+}
+
+/// What may change the outcome of a test, and so where it is worth a run. Each holds those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Scope {
+    /// How app bytes are counted, and the kernel
+    Backend,
+    /// The kernel, whatever counts app bytes
+    Kernel,
+    /// Nothing but Flow itself
+    Program,
 }
 
 /// What every test needs to know.

@@ -15,7 +15,6 @@ use super::{
     flow::{Ended, Flow},
     generator::{Generator, appending},
     peer::Peer,
-    programs::run,
     session, waiting,
 };
 use crate::truth::{Moved, Truth};
@@ -145,7 +144,7 @@ pub fn snapshot_full_disk(world: &World) -> Result<()> {
     let disk = FullDisk::new(world.scratch.join("full-disk"))?;
     let report = disk.path.join("report.json");
     let path = report.to_str().context("the path of the report")?;
-    let ended = run(
+    let ended = Flow::run(
         world,
         "full-disk",
         &["snapshot", "--duration", "1s", "--output", path],

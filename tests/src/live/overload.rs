@@ -14,8 +14,8 @@ use flow_user::source::kernel::blind_spots::BlindSpot as Blind;
 use nix::sys::signal::Signal;
 
 use super::{
-    Backend, World,
-    check::{self, Difference, difference},
+    Backend, World, check,
+    difference::{Difference, difference},
     expected::{by_pid, sees},
     flow::Flow,
     generator::Generator,

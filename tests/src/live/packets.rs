@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::{
     World,
     causes::{Seen, far_server, finish, generate, observe},
-    check::{self, Difference, Precision, difference},
+    check::{self, Precision},
+    difference::{Difference, difference},
     faults::Cgroup,
     peer::Peer,
     report,
@@ -17,7 +18,7 @@ use super::{
     tools,
     wire::{self, Packets},
 };
-use crate::bench::bpf::{self, Empty, Place};
+use crate::bpf::{self, Empty, Place};
 
 /// Bytes of a packet of TCP over IPv6 with time stamps and without payload, and of selective acknowledgements at most.
 const ANSWER: u64 = 40 + 20 + 12;

@@ -10,12 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    World, cases, causes, datagrams, degraded, faults,
+    Scope, World, cases, causes, datagrams, degraded, faults,
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
@@ -29,17 +28,6 @@ pub struct Test {
     pub name: &'static str,
     pub run: fn(&World) -> Result<()>,
     pub scope: Scope,
-}
-
-/// What may change the outcome of a test, and so where it is worth a run. Each holds those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Scope {
-    /// How app bytes are counted, and the kernel
-    Backend,
-    /// The kernel, whatever counts app bytes
-    Kernel,
-    /// Nothing but Flow itself
-    Program,
 }
 
 /// Makes a test that each backend must pass.
@@ -284,7 +272,7 @@ fn usage_errors(world: &World) -> Result<()> {
         &["no-such-command"],
     ];
     for arguments in wrong {
-        run(world, "usage", arguments)
+        Flow::run(world, "usage", arguments)
             .and_then(|ended| ended.expect_complaint(2))
             .with_context(|| format!("flow {}", arguments.join(" ")))?;
     }
@@ -311,17 +299,12 @@ fn without_privileges(world: &World) -> Result<()> {
 }
 
 fn doctor_answers(world: &World) -> Result<()> {
-    let ended = run(world, "doctor", &["doctor", "--json"])?;
+    let ended = Flow::run(world, "doctor", &["doctor", "--json"])?;
     ended.expect_code(0)?;
     serde_json::from_slice::<Value>(&ended.stdout).context("output of flow doctor --json")?;
-    let ended = run(world, "doctor", &["doctor"])?;
+    let ended = Flow::run(world, "doctor", &["doctor"])?;
     ended.expect_code(0)?;
     outputs::expect_harmless(&ended.stdout)
-}
-
-/// Runs flow to its end.
-pub fn run(world: &World, name: &str, arguments: &[&str]) -> Result<Ended> {
-    Flow::start(world, name, arguments)?.wait()
 }
 
 fn run_as_nobody(world: &World, arguments: &[&str]) -> Result<Ended> {

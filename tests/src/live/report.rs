@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use super::check::Difference;
+use super::difference::Difference;
 
 /// Collects results and prints them as they come.
 #[derive(Debug)]

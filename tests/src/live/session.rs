@@ -14,8 +14,9 @@ use nix::sys::signal::Signal;
 use super::{
     Backend, World,
     cases::{Case, Net},
-    check::{self, Difference, difference},
+    check,
     counters::{self, Counter, Readings},
+    difference::{Difference, difference},
     expected::{limits, sees},
     flow::{Ended, Flow},
     generator::Generator,

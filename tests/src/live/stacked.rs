@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     World,
     causes::{far_server, finish, generate, quiet_peer},
-    check::{self, Difference, difference},
-    counters,
+    check, counters,
+    difference::{Difference, difference},
     flow::Flow,
     generator::Generator,
     peer::Peer,

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{
-    check::Difference,
     cumulative::{Cumulative, Fall},
+    difference::Difference,
 };
 use crate::truth::Moved;
 

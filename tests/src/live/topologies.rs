@@ -28,9 +28,9 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use super::{
-    World,
-    check::{self, Difference, difference},
+    World, check,
     counters::{self, Counters, Readings},
+    difference::{Difference, difference},
     flow::Flow,
     generator::Generator,
     report,
@@ -40,8 +40,7 @@ use super::{
 };
 use crate::{guest, truth::Truth};
 pub use kinds::KINDS;
-use kinds::{Kind, Part, Passing};
-use place::Place;
+use place::{Kind, Part, Passing, Place};
 
 /// Bytes that the bulk transfer moves each way, and rounds of small datagrams: three in each.
 const BULK: u64 = 4_000_000;

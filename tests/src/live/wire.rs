@@ -5,7 +5,7 @@ mod nftables;
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    check::{Difference, difference},
+    difference::{Difference, difference},
     stream::{Flow, Stream, wires},
 };
 

@@ -209,7 +209,8 @@ pub(in crate::tui) fn place(flow: &Flow) -> String {
     parts.join(" · ")
 }
 
-/// The states that were seen, with the time of day of each. The end stands there once, by its reason.
+/// The states that were seen, with the time of day of each. The end stands there once, by its
+/// reason.
 pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
     let closed = match &detail.of {
         Of::Flow(flow) => flow.closed,

@@ -1,4 +1,4 @@
-//! Which panels has a detail? One entry each.
+//! The panels of a detail: one entry each.
 
 use super::{
     Detail,
@@ -21,7 +21,8 @@ pub(in crate::tui) struct Panel {
     pub content: Content,
     /// What stands there while it has no rows.
     pub empty: &'static str,
-    /// Whether it stands beside the others where there is room; else it is alone when keys go to it.
+    /// Whether it stands beside the others where there is room; else it is alone when keys go to
+    /// it.
     pub beside: bool,
 }
 

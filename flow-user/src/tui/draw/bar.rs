@@ -2,14 +2,14 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::text::Line;
 use crate::{
     query::human,
     sink::text::width,
-    tui::{state::State, theme::Role},
+    tui::{line::Line, state::State, theme::Role},
 };
 
-/// The pattern and the role of each part, in the order of the parts; further ones look like the last.
+/// The pattern and the role of each part, in the order of the parts; further ones look like the
+/// last.
 const PATTERNS: [(&str, Role); 7] = [
     ("█", Role::Rx),
     ("▓", Role::Accent),
@@ -51,7 +51,7 @@ pub(super) fn draw(
             )
         })
         .collect();
-    let mut line = Line::new(area);
+    let mut line = Line::new(area, state.theme);
     // Where not all has room, more of them are told without how much each is.
     let needed = |gap: usize, words: &[(usize, String)]| -> usize {
         words.iter().map(|(_, text)| gap + 2 + width(text)).sum()
@@ -71,7 +71,7 @@ pub(super) fn draw(
         .enumerate()
     {
         let (pattern, role) = looks(at);
-        line.put(state, &pattern.repeat(cells), role);
+        line.put(&pattern.repeat(cells), role);
     }
     for (at, text) in words {
         let (pattern, role) = looks(at);
@@ -79,9 +79,8 @@ pub(super) fn draw(
             continue;
         }
         line.skip(u16::try_from(gap).unwrap_or(u16::MAX));
-        line.put(state, pattern, role);
+        line.put(pattern, role);
         line.put(
-            state,
             &format!(" {text}"),
             if dim { Role::Dim } else { Role::Plain },
         );
@@ -89,8 +88,8 @@ pub(super) fn draw(
     line.draw(buffer);
 }
 
-/// How many of `columns` each part gets: what is there has one at least while there is room, the largest
-/// gives it.
+/// How many of `columns` each part gets: what is there has one at least while there is room, the
+/// largest gives it.
 fn cells(parts: &[(&'static str, u64)], whole: u128, columns: usize) -> Vec<usize> {
     let mut cells: Vec<usize> = parts
         .iter()

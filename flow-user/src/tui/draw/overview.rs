@@ -2,13 +2,17 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::text::{Line, split};
 use crate::{
     event::{AppTotals, Capability},
     model::snapshot::{LedgerSide, Rate},
     query::{graph::braille, history::Sample, human},
     sink::text::width,
-    tui::{layout::Parts, state::State, theme::Role},
+    tui::{
+        layout::Parts,
+        line::{Line, split},
+        state::State,
+        theme::Role,
+    },
 };
 
 pub(super) fn draw(state: &State, parts: &Parts, buffer: &mut Buffer) {
@@ -38,21 +42,17 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     let needed: usize = right.iter().map(|(text, _)| width(text) + 2).sum();
     let start = usize::from(area.width).saturating_sub(needed);
     let (left, right_area) = split(area, u16::try_from(start).unwrap_or(0));
-    let mut line = Line::new(left);
-    if line.put_whole(state, " flow ", Role::Strong) {
-        line.put(state, &state.host.name, Role::Accent);
+    let mut line = Line::new(left, state.theme);
+    if line.put_whole(" flow ", Role::Strong) {
+        line.put(&state.host.name, Role::Accent);
     }
-    line.put_whole(state, &format!(" · {}", backend(state)), Role::Plain);
-    line.put_whole(
-        state,
-        &format!(" · kernel {}", state.host.kernel),
-        Role::Dim,
-    );
+    line.put_whole(&format!(" · {}", backend(state)), Role::Plain);
+    line.put_whole(&format!(" · kernel {}", state.host.kernel), Role::Dim);
     line.draw(buffer);
-    let mut line = Line::new(right_area);
+    let mut line = Line::new(right_area, state.theme);
     for (text, role) in right {
         line.skip(1);
-        line.put(state, &text, role);
+        line.put(&text, role);
         line.skip(1);
     }
     line.draw(buffer);
@@ -70,8 +70,8 @@ fn backend(state: &State) -> String {
     }
 }
 
-/// Both rates: now, and of the last minutes, two seconds in each character. The most that is seen reaches
-/// the upper edge.
+/// Both rates: now, and of the last minutes, two seconds in each character. The most that is seen
+/// reaches the upper edge.
 fn graphs(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
         return;
@@ -107,13 +107,9 @@ fn received_or_sent(state: &State, area: Rect, way: Way, buffer: &mut Buffer) {
     ];
     let graph = braille(&numbers, room, usize::from(area.height), most);
     for ((y, text), (label, label_role)) in (area.y..).zip(&graph).zip(labels) {
-        let mut line = Line::new(Rect {
-            y,
-            height: 1,
-            ..area
-        });
-        line.put(state, &label, label_role);
-        line.put(state, text, role);
+        let mut line = Line::new(Rect { y, ..area }, state.theme);
+        line.put(&label, label_role);
+        line.put(text, role);
         line.draw(buffer);
     }
 }
@@ -123,7 +119,7 @@ const LABEL: usize = 15;
 
 /// What else is to be known, the most important first: as much as has room.
 fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
-    let mut line = Line::new(area);
+    let mut line = Line::new(area, state.theme);
     line.skip(1);
     let mut first = true;
     for (text, role) in told(state) {
@@ -131,8 +127,8 @@ fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
         if line.room() < width(before) + 8 {
             break;
         }
-        line.put(state, before, Role::Rule);
-        line.put_start(state, &text, role);
+        line.put(before, Role::Rule);
+        line.put_start(&text, role);
         first = false;
     }
     line.draw(buffer);

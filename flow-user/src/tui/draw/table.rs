@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use super::{bar, marks::ALERT, text::Line};
+use super::{bar, filter_bar::ALERT};
 use crate::{
     query::{
         columns::{Align, Column, Measure, Show, Value},
@@ -13,6 +13,7 @@ use crate::{
     sink::text::{cut, escape, width},
     tui::{
         layout::{self, GUTTER, Parts, Slot},
+        line::Line,
         rows::{self, Fold},
         state::State,
         theme::Role,
@@ -30,7 +31,7 @@ pub(super) fn draw(state: &State, parts: &Parts, buffer: &mut Buffer) {
 }
 
 /// The headers, with a mark at the column that rows are sorted by; without one they are by rate.
-pub(super) fn header(
+pub(in crate::tui) fn header(
     state: &State,
     slots: &[Slot],
     sort: Option<(&'static Column, bool)>,
@@ -69,13 +70,10 @@ pub(super) fn header(
 fn body(state: &State, slots: &[Slot], area: Rect, buffer: &mut Buffer) {
     let rows = &state.rows;
     if rows.is_empty() && !area.is_empty() {
-        let mut line = Line::new(Rect {
-            y: area.y + (area.height - 1) / 2,
-            height: 1,
-            ..area
-        });
+        let y = area.y + (area.height - 1) / 2;
+        let mut line = Line::new(Rect { y, ..area }, state.theme);
         line.skip(2);
-        line.put(state, nothing(state), Role::Dim);
+        line.put(nothing(state), Role::Dim);
         line.draw(buffer);
         return;
     }
@@ -111,7 +109,7 @@ fn nothing(state: &State) -> &'static str {
 }
 
 /// A row; with a label in place of the columns that tell who it is.
-pub(super) fn row(
+pub(in crate::tui) fn row(
     state: &State,
     slots: &[Slot],
     entry: &Entry,
@@ -188,7 +186,8 @@ pub(super) fn row(
     }
 }
 
-/// Whether a row can be told by what a column says: by a text, which may be indented and cut, and not by a picture.
+/// Whether a row can be told by what a column says: by a text, which may be indented and cut, and
+/// not by a picture.
 fn can_name(column: &Column) -> bool {
     column.align == Align::Left && !matches!(column.show, Show::Screen(_))
 }

@@ -2,18 +2,18 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::text::Line;
 use crate::{
     sink::text::width,
     tui::{
         layout::{self, TAB_RULE},
+        line::Line,
         state::State,
         theme::Role,
     },
 };
 
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
-    let mut line = Line::new(area);
+    let mut line = Line::new(area, state.theme);
     let tabs = layout::tabs(state);
     for (at, tab) in tabs.iter().enumerate() {
         line.go_to(tab.x);
@@ -22,12 +22,12 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
             true => [Role::Tab, Role::Tab],
             false => [Role::Accent, Role::Plain],
         };
-        line.put(state, digit, roles[0]);
-        line.put(state, name, roles[1]);
+        line.put(digit, roles[0]);
+        line.put(name, roles[1]);
         let end = usize::from(tab.x) + width(&tab.text);
         let gap = tabs.get(at + 1).map(|next| usize::from(next.x) - end);
         if gap == Some(width(TAB_RULE)) {
-            line.put(state, TAB_RULE, Role::Rule);
+            line.put(TAB_RULE, Role::Rule);
         }
     }
     line.draw(buffer);

@@ -1,4 +1,4 @@
-//! Where does the cursor stand? On a row, not on a place: it goes where the row goes.
+//! Moves the cursor. It stands on a row, not on a place: it goes where the row goes.
 
 use crate::tui::{layout, state::State};
 
@@ -11,7 +11,8 @@ pub(super) enum Step {
     Last,
 }
 
-/// Moves the cursor, and the table so that it is seen. Where there was none it comes to the first row that is seen.
+/// Moves the cursor, and the table so that it is seen. Where there was none it comes to the first
+/// row that is seen.
 pub(super) fn step(state: &mut State, step: Step) {
     let Some(last) = state.rows.len().checked_sub(1) else {
         return;

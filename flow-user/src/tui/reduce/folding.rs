@@ -1,4 +1,4 @@
-//! Which rows are unfolded?
+//! Unfolds and folds rows.
 
 use std::collections::HashSet;
 

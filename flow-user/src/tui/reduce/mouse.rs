@@ -1,24 +1,19 @@
-//! What does the mouse mean?
+//! What the mouse means.
 
-use std::time::Duration;
-
-use super::{boxes, cursor, detail, open, order::sort_by, show, typing};
+use super::{cursor, open, order::sort_by, settle, show, typing, with_top};
 use crate::{
     event::Instant,
     sink::text::width,
     tui::{
         effect::Effect,
         key::{Mouse, MouseAction},
-        keymap::Action,
         layout,
-        state::{Popup, State},
+        state::{Reply, State},
     },
 };
 
 /// Lines that one step of the wheel goes.
 const WHEEL: isize = 3;
-/// Two clicks within this time are one double click.
-const DOUBLE: Duration = Duration::from_millis(400);
 
 pub(super) fn take(state: &mut State, mouse: Mouse, time: Instant) -> Vec<Effect> {
     if !layout::fits(state.size) {
@@ -28,45 +23,19 @@ pub(super) fn take(state: &mut State, mouse: Mouse, time: Instant) -> Vec<Effect
         MouseAction::WheelUp => -WHEEL,
         MouseAction::WheelDown => WHEEL,
         MouseAction::Click => {
-            match state.popups.last() {
-                None => click(state, mouse, time),
-                Some(Popup::Detail(_)) => detail::click(state, mouse, time),
-                Some(Popup::Help(_) | Popup::Columns(_) | Popup::Choice(_)) => {
-                    return boxes::click(state, mouse, time);
-                }
-            }
-            return Vec::new();
+            let reply = with_top(state, |popup, state| popup.click(state, mouse, time));
+            let reply = reply.unwrap_or_else(|| click(state, mouse, time));
+            return settle(state, reply);
         }
     };
-    match state.popups.last_mut() {
-        None => cursor::scroll(state, lines),
-        Some(Popup::Columns(chooser)) => chooser.step(lines.signum()),
-        Some(Popup::Help(scroll)) => *scroll = scroll.saturating_add_signed(lines),
-        Some(Popup::Detail(_)) => detail::scroll(state, lines),
-        Some(Popup::Choice(choice)) => choice.turn(match lines {
-            ..0 => Action::Up,
-            _ => Action::Down,
-        }),
+    let scrolled = with_top(state, |popup, state| popup.scroll(state, lines));
+    if scrolled.is_none() {
+        cursor::scroll(state, lines);
     }
     Vec::new()
 }
 
-/// Whether a click on something is the second of two; otherwise it may be the first.
-pub(super) fn is_second<T: PartialEq>(
-    clicked: &mut Option<(Instant, T)>,
-    time: Instant,
-    on: T,
-) -> bool {
-    let again = clicked
-        .take()
-        .is_some_and(|(before, it)| it == on && time.since(before) <= DOUBLE);
-    if !again {
-        *clicked = Some((time, on));
-    }
-    again
-}
-
-fn click(state: &mut State, mouse: Mouse, time: Instant) {
+fn click(state: &mut State, mouse: Mouse, time: Instant) -> Reply {
     let parts = layout::parts(state);
     let at = (mouse.column, mouse.row).into();
     if parts.tabs.contains(at) {
@@ -77,8 +46,9 @@ fn click(state: &mut State, mouse: Mouse, time: Instant) {
         typing::click(state, mouse.column);
     } else if parts.body.contains(at) {
         let line = state.here().offset + usize::from(mouse.row - parts.body.y);
-        click_row(state, line, time);
+        return click_row(state, line, time);
     }
+    Reply::Stay
 }
 
 fn click_tab(state: &mut State, column: u16) {
@@ -110,13 +80,14 @@ fn click_header(state: &mut State, x: u16) {
     }
 }
 
-fn click_row(state: &mut State, line: usize, time: Instant) {
+fn click_row(state: &mut State, line: usize, time: Instant) -> Reply {
     let Some(key) = state.rows.key(line) else {
-        return;
+        return Reply::Stay;
     };
     cursor::choose(state, line);
-    if is_second(&mut state.clicked, time, key) {
-        typing::leave(state);
-        open(state);
+    if !state.clicked.is_second(time, key) {
+        return Reply::Stay;
     }
+    typing::leave(state);
+    open(state)
 }

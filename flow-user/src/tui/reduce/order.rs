@@ -1,13 +1,12 @@
-//! In which order do rows stand, and what is added up to a row?
+//! The order of rows, and what is added up to a row.
 
-use super::note;
 use crate::{
     query::columns::Column,
     tui::{layout, state::State},
 };
 
-/// Sorts by the column after the one that is sorted by, among those on the screen; after the last one by what
-/// the view begins with.
+/// Sorts by the column after the one that is sorted by, among those on the screen; after the last
+/// one by what the view begins with.
 pub(super) fn next_sort(state: &mut State, forward: bool) {
     let columns: Vec<_> = layout::slots(state)
         .into_iter()
@@ -41,7 +40,7 @@ pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
         None => "the busiest first".to_owned(),
     };
     state.stale = true;
-    note(state, &text);
+    state.set_note(text);
 }
 
 pub(super) fn reverse(state: &mut State) {
@@ -58,13 +57,13 @@ pub(super) fn reverse(state: &mut State) {
 pub(super) fn next_grouping(state: &mut State) {
     let groupings = state.view.def().groupings;
     if groupings.len() < 2 {
-        note(state, "this view has one grouping only");
+        state.set_note("this view has one grouping only");
         return;
     }
     let here = state.here_mut();
     here.grouping = (here.grouping + 1) % groupings.len();
     here.folding = Default::default();
     let name = groupings[here.grouping].name;
-    note(state, name);
+    state.set_note(name);
     state.stale = true;
 }

@@ -1,6 +1,6 @@
 //! A line is being typed: a filter, which works while it is typed, or a text to go to.
 
-use super::{cursor, note};
+use super::cursor;
 use crate::{
     query::{
         columns::{Align, Column},
@@ -110,11 +110,8 @@ fn complete(state: &mut State, take: impl FnOnce(&mut Prompt) -> Typed) {
 
 /// Takes the candidate that stands in this column, if one does.
 pub(super) fn click(state: &mut State, column: u16) {
-    let (offers, _) = layout::offers(state);
-    let hit = offers
-        .iter()
-        .find(|offer| offer.x <= column && column < offer.x + offer.width);
-    if let Some(at) = hit.map(|offer| offer.at) {
+    let prompt = state.prompt.as_ref();
+    if let Some(at) = prompt.and_then(|it| it.offer_at(column, state.size.0)) {
         complete(state, |prompt| prompt.take(at));
     }
 }
@@ -183,8 +180,8 @@ pub(super) fn next_match(state: &mut State, forward: bool) {
     search(state, (from + step) % count, forward);
 }
 
-/// Puts the cursor on the next row from `from` on whose text has what is searched for; after the last comes the
-/// first.
+/// Puts the cursor on the next row from `from` on whose text has what is searched for; after the
+/// last comes the first.
 fn search(state: &mut State, from: usize, forward: bool) {
     if state.searched.is_empty() {
         return;
@@ -205,8 +202,7 @@ fn search(state: &mut State, from: usize, forward: bool) {
             cursor::choose(state, line);
         }
         None => {
-            let text = format!("no row has `{}`", state.searched);
-            note(state, &text);
+            state.set_note(format!("no row has `{}`", state.searched));
         }
     }
 }

@@ -36,7 +36,8 @@ impl Placed {
     }
 }
 
-/// Adds the ancestors of processes that are no entries themselves, and finds out who stands under whom.
+/// Adds the ancestors of processes that are no entries themselves, and finds out who stands under
+/// whom.
 pub(super) fn grow(entries: &mut Vec<Entry>) -> Trunk {
     let mut places: HashMap<ProcessId, u32> = HashMap::new();
     for (entry, at) in entries.iter().zip(0..) {

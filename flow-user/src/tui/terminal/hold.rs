@@ -53,7 +53,8 @@ impl Hold {
         entered
     }
 
-    /// Writes a page; `None` where there is no screen for it by now, since it would stand on the shell's.
+    /// Writes a page; `None` where there is no screen for it by now, since it would stand on the
+    /// shell's.
     pub fn write<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
         {
             let mut state = self.state();
@@ -68,14 +69,15 @@ impl Hold {
         Some(written)
     }
 
-    /// Lets go of the terminal: from here on no page begins to be written, and one that is being written is waited
-    /// for, but not for longer than `patience`. False if it was not taken.
+    /// Lets go of the terminal: from here on no page begins to be written, and one that is being
+    /// written is waited for, but not for longer than `patience`. False if it was not taken.
     pub fn release(&self, patience: Duration) -> bool {
         let mut state = self.state();
         let was_taken = state.phase != Phase::Free;
         state.phase = Phase::Free;
         if was_taken {
-            // What is left of a page after that, a terminal that takes nothing gets when it goes on.
+            // What is left of a page after that, a terminal that takes nothing gets when it goes
+            // on.
             drop(
                 self.written
                     .wait_timeout_while(state, patience, |state| state.writes),

@@ -1,7 +1,10 @@
 //! Columns are chosen and put in order.
 
 use super::*;
-use crate::{query::groups::By, tui::views::ViewId};
+use crate::{
+    query::groups::By,
+    tui::{popups::columns::ColumnPicker, views::ViewId},
+};
 
 fn names(state: &State) -> Vec<&'static str> {
     let columns = state.here().columns.iter();
@@ -9,7 +12,8 @@ fn names(state: &State) -> Vec<&'static str> {
 }
 
 fn is_open(state: &State) -> bool {
-    matches!(state.popups.last(), Some(state::Popup::Columns(_)))
+    let top = state.popups.last();
+    top.is_some_and(|popup| popup_as::<ColumnPicker>(&**popup).is_some())
 }
 
 #[test]

@@ -11,10 +11,7 @@ use crate::{
     event::{CloseReason, State as SocketEntry},
     model::snapshot::{Flow, Process, Snapshot},
     query::{entry::Id, fixture, history::Span, states::Passed},
-    tui::{
-        detail::{Detail, Of, facts, places},
-        state::Popup,
-    },
+    tui::detail::{Detail, Of, detail_layout, facts},
 };
 
 const SIZES: [(u16, u16); 4] = [(60, 15), (80, 24), (120, 40), (200, 60)];
@@ -36,10 +33,8 @@ fn process_detail(size: (u16, u16)) -> State {
 }
 
 fn detail(state: &State) -> &Detail {
-    match state.popups.last() {
-        Some(Popup::Detail(detail)) => detail,
-        other => panic!("no detail but {other:?}"),
-    }
+    let top = state.popups.last().unwrap();
+    popup_as(&**top).expect("a detail on top")
 }
 
 fn chosen(state: &State) -> Option<Id> {
@@ -280,8 +275,8 @@ fn the_mouse_chooses_panels_and_rows_and_opens_them() {
             Event::Input(Input::Mouse(mouse), Instant(milliseconds * 1_000_000)),
         );
     };
-    let places = places::places(&state, detail(&state));
-    let tabs = places::tabs(detail(&state), 120);
+    let places = detail_layout::places(&state, detail(&state));
+    let tabs = detail_layout::tabs(detail(&state), 120);
     click(&mut state, tabs[3].x, places.tabs.y, 0);
     assert_eq!(detail(&state).focus, 3);
     let flows = places.panels[0].body;

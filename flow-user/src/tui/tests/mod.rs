@@ -12,15 +12,18 @@ mod random;
 mod scale;
 mod scene;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
-use super::*;
+use super::{state::Popup, *};
 use crate::{
     event::Instant,
     query::names::Names,
@@ -101,6 +104,12 @@ fn type_in(state: &mut State, text: &str) {
         let key = Input::Key(Key::plain(Code::Char(character)));
         reduce(state, Event::Input(key, Instant(0)));
     }
+}
+
+/// A popup, if it is of this kind.
+fn popup_as<T: Popup>(popup: &dyn Popup) -> Option<&T> {
+    let popup: &dyn Any = popup;
+    popup.downcast_ref()
 }
 
 /// What is on the screen.

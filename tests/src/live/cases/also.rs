@@ -7,7 +7,7 @@ use flow_user::source::kernel::backends::Backend::SockDiag;
 use crate::{
     live::{
         Backend,
-        check::{Difference, difference},
+        difference::{Difference, difference},
         expected::sees,
         peer::LINK_PREFIX,
         stream::{Flow, Stream, Wire, wires},

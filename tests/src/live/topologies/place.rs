@@ -12,12 +12,7 @@ use std::{
 use anyhow::Result;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
-use super::{
-    Way,
-    kinds::{Behind, Family, Kind},
-    relay::Relay,
-    still,
-};
+use super::{Way, relay::Relay, still};
 use crate::{
     guest::LOSS_PROBES,
     live::{
@@ -27,6 +22,106 @@ use crate::{
         waiting,
     },
 };
+
+/// A kind of link, made between Flow's namespace (near) and another one (far).
+pub struct Kind {
+    pub name: &'static str,
+    /// Commands of `ip` in each namespace, once `low0` and `in0` are there; `THIRD` is the third
+    /// one's name.
+    pub near: &'static [&'static str],
+    pub far: &'static [&'static str],
+    pub third: &'static [&'static str],
+    /// What is done after them.
+    pub prepare: fn(&Place) -> Result<Vec<Relay>>,
+    /// Commands in near once the addresses are there: of `ip`, of `tc`.
+    pub near_later: &'static [&'static str],
+    pub tc: &'static [&'static str],
+    /// Which interfaces have the link's addresses, and the far one of what is moved into the third
+    /// namespace.
+    pub top: &'static str,
+    pub far_top: &'static str,
+    pub far_moved: &'static str,
+    pub family: Family,
+    pub behind: Behind,
+    /// Mode of the generator that is the traffic.
+    pub traffic: &'static str,
+    /// The two ends exchange packets of their own first.
+    pub shakes_hands: bool,
+    /// What is forwarded counts where it came in with what is added to it later.
+    pub adds_to_forwarded: bool,
+    /// What passes near's interfaces in each way; none: the kind cannot be used so.
+    pub own: &'static [Passing],
+    pub routed: &'static [Passing],
+    pub into: &'static [Passing],
+}
+
+/// Which parts of an interface's ledger take what passes it. None: nothing passes.
+pub struct Passing {
+    pub at: &'static str,
+    pub ingress: Parts,
+    pub egress: Parts,
+}
+
+pub type Parts = &'static [Part];
+
+/// A part of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Socket,
+    Forwarded,
+    Kernel,
+    PacketSocket,
+    NotIp,
+    Offload,
+    Unexplained,
+}
+
+impl Part {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Forwarded => "forwarded",
+            Self::Kernel => "kernel",
+            Self::PacketSocket => "packet_socket",
+            Self::NotIp => "not_ip",
+            Self::Offload => "offload",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// Of the addresses on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const fn length(self) -> u8 {
+        match self {
+            Self::V4 => 24,
+            Self::V6 => 64,
+        }
+    }
+
+    /// What an address needs to be usable at once.
+    pub const fn nodad(self) -> &'static str {
+        match self {
+            Self::V4 => "",
+            Self::V6 => " nodad",
+        }
+    }
+}
+
+/// How the third namespace is reached from the far end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// By `top1`, which was moved there.
+    Moved,
+    /// By a route through near.
+    Routed,
+}
 
 /// A network namespace.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::*;
 
 fn consistent(state: &State) -> Result<(), TestCaseError> {
     for popup in &state.popups {
-        let Popup::Detail(detail) = popup else {
+        let Some(detail) = popup_as::<Detail>(&**popup) else {
             continue;
         };
         prop_assert!(detail.focus < detail.table().len());
@@ -42,9 +42,7 @@ fn any_snapshot(step: u64, without: u64, over: u64) -> Snapshot {
 
 /// Rows of a panel by their identities.
 fn rows(state: &State) -> Option<(usize, Option<Id>, Vec<Id>)> {
-    let Some(Popup::Detail(detail)) = state.popups.last() else {
-        return None;
-    };
+    let detail: &Detail = popup_as(&**state.popups.last()?)?;
     let panel = &detail.panels[detail.focus];
     let ids = panel.entries.iter().map(|entry| entry.subject.id());
     Some((detail.focus, panel.chosen.clone(), ids.collect()))

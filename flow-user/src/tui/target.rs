@@ -1,11 +1,7 @@
-//! What does a key act on? The row that is chosen, in the table or in a panel of a detail; else what the detail is of.
+//! What keys do something to: processes, connections and texts, of the row that they act on.
 
 use std::sync::Arc;
 
-use super::{
-    detail::Of,
-    state::{Popup, State},
-};
 use crate::{
     event::{Netns, ProcessId, Protocol, SocketCookie, State as SocketEntry},
     model::snapshot::{Flow, Process},
@@ -29,23 +25,6 @@ pub struct Connection {
     pub netns: Option<Netns>,
     /// Protocol and addresses, for people.
     pub name: String,
-}
-
-/// What stands in the focus; `None` where no row is chosen.
-///
-/// Without a choice nothing is guessed: rows change places while a key is on its way. In a detail a row that is not
-/// of a kind that `suits` leaves the key to what the detail is of, as do its texts.
-pub(super) fn subject(state: &State, suits: impl Fn(&Subject) -> bool) -> Option<Subject> {
-    if let Some(Popup::Detail(detail)) = state.popups.last() {
-        let chosen = detail.chosen().filter(|row| suits(row));
-        return Some(chosen.cloned().unwrap_or_else(|| match &detail.of {
-            Of::Process(process) => Subject::Process(Arc::clone(process)),
-            Of::Flow(flow) => Subject::Flow(Arc::clone(flow)),
-        }));
-    }
-    let here = state.here();
-    here.chosen.as_ref()?;
-    Some(state.rows.entry(here.line)?.subject.clone())
 }
 
 /// The one process that a row stands for or belongs to.
@@ -135,8 +114,8 @@ fn endpoints(flow: &Flow) -> String {
     })
 }
 
-/// What a row is called where somebody types: a name for what it is, and the text, in which nothing is left that a
-/// terminal or a shell's line would obey.
+/// What a row is called where somebody types: a name for what it is, and the text, in which nothing
+/// is left that a terminal or a shell's line would obey.
 pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String> {
     let (what, text) = match subject {
         Subject::Process(process) | Subject::Overflow(process) => match command(process) {

@@ -1,5 +1,5 @@
-//! What stands where in a detail? From the state alone, so that the mouse is understood without a look at what was
-//! drawn.
+//! Where the parts of a detail stand. From the state alone, so that the mouse is understood without
+//! a look at what was drawn.
 
 use ratatui::layout::Rect;
 

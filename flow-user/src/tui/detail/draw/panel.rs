@@ -9,14 +9,12 @@ use crate::{
     tui::{
         detail::{
             Detail, Rows,
+            detail_layout::{self, PanelPlace},
             panel::{Content, Panel},
-            places::{self, PanelPlace},
         },
-        draw::{
-            table::{header, row},
-            text::Line,
-        },
+        draw::table::{header, row},
         layout::Slot,
+        line::Line,
         rows::{self, Fold},
         state::State,
         theme::Role,
@@ -33,7 +31,7 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
     title(state, panel, rows, focused, place.title, buffer);
     match panel.content {
         Content::Text(facts) => {
-            let lines = places::text_lines(state, detail, facts, place.body.width);
+            let lines = detail_layout::text_lines(state, detail, facts, place.body.width);
             let seen = lines
                 .get(rows.offset.min(lines.len())..)
                 .unwrap_or_default();
@@ -42,7 +40,7 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
         Content::Table {
             columns, without, ..
         } => {
-            let slots = places::slots(state, columns(), without, place.body.width);
+            let slots = detail_layout::slots(state, columns(), without, place.body.width);
             header(state, &slots, None, place.header, buffer);
             body(state, panel, rows, focused, &slots, place.body, buffer);
         }
@@ -62,12 +60,12 @@ fn title(
         Content::Table { .. } => format!(" {} {} ", panel.title, rows.entries.len()),
         Content::Text(_) => format!(" {} ", panel.title),
     };
-    let mut line = Line::new(area);
-    line.put(state, "─", Role::Rule);
+    let mut line = Line::new(area, state.theme);
+    line.put("─", Role::Rule);
     let role = if focused { Role::Sorted } else { Role::Header };
-    line.put(state, &text, role);
+    line.put(&text, role);
     let rule = "─".repeat(usize::from(area.width).saturating_sub(width(&text) + 1));
-    line.put(state, &rule, Role::Rule);
+    line.put(&rule, Role::Rule);
     line.draw(buffer);
 }
 
@@ -81,12 +79,9 @@ fn body(
     buffer: &mut Buffer,
 ) {
     if rows.entries.is_empty() {
-        let mut line = Line::new(Rect {
-            height: area.height.min(1),
-            ..area
-        });
+        let mut line = Line::new(area, state.theme);
         line.skip(2);
-        line.put(state, panel.empty, Role::Dim);
+        line.put(panel.empty, Role::Dim);
         line.draw(buffer);
         return;
     }
@@ -112,8 +107,8 @@ fn body(
     }
 }
 
-/// Whether some column says who a row is: flows that ended have none, nor a listener where there is no room for its
-/// address.
+/// Whether some column says who a row is: flows that ended have none, nor a listener where there is
+/// no room for its address.
 fn tells_who(state: &State, slots: &[Slot], entry: &Entry) -> bool {
     let context = state.context();
     let says_little = ["protocol", "arrow", "state"];

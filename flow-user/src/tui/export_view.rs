@@ -1,6 +1,7 @@
 //! The view as it is, for a file: its rows in their order, and the columns that were chosen.
 //!
-//! Built in a moment, because it only takes hold of what the rows are made of: cells are made when the file is.
+//! Built in a moment, because it only takes hold of what the rows are made of: cells are made when
+//! the file is.
 
 use super::state::State;
 use crate::{
@@ -38,15 +39,16 @@ impl State {
         }
     }
 
-    /// The name of a file for it, without what says how it is written: `flow-processes-20260501-140219`.
+    /// The name of a file for it, without what says how it is written:
+    /// `flow-processes-20260501-140219`.
     pub(crate) fn sheet_name(&self) -> String {
         let time = self.clock.timestamp(self.live.time);
         let time = time.to_zoned(self.zone.clone());
         format!("flow-{}-{}", self.view, time.strftime("%Y%m%d-%H%M%S"))
     }
 
-    /// The columns on the screen, whether or not they have room; for those that only a screen can draw, what they are
-    /// drawn from.
+    /// The columns on the screen, whether or not they have room; for those that only a screen can
+    /// draw, what they are drawn from.
     fn exported(&self) -> Vec<&'static Column> {
         let shown = self.columns();
         let shown = shown

@@ -15,7 +15,7 @@ use crate::{
     sink::text::width,
     tui::{
         detail::{Detail, Of, facts},
-        draw::text::{Line, split},
+        line::{Line, split},
         state::State,
         theme::Role,
     },
@@ -154,23 +154,19 @@ fn one(state: &State, graph: &Graph, track: Option<&Track>, area: Rect, buffer: 
     let scale = format!(" of {:>10}", (graph.scale)(state, top));
     let labels = [(&graph.label, graph.role), (&scale, Role::Dim)];
     for ((y, drawn), (text, role)) in (area.y..area.bottom()).zip(&lines).zip(labels) {
-        let mut line = Line::new(Rect {
-            y,
-            height: 1,
-            ..left
-        });
+        let mut line = Line::new(Rect { y, ..left }, state.theme);
         line.put_styled(text, LABEL.into(), state.theme.style(role));
         line.go_to(LABEL);
-        line.put(state, drawn, graph.role);
+        line.put(drawn, graph.role);
         line.draw(buffer);
     }
-    let mut line = Line::new(Rect { height: 1, ..right });
+    let mut line = Line::new(right, state.theme);
     line.skip(1);
     for text in &graph.more {
         if line.room() < width(text) + 1 {
             break;
         }
-        line.put(state, text, Role::Plain);
+        line.put(text, Role::Plain);
         line.skip(2);
     }
     line.draw(buffer);

@@ -2,22 +2,24 @@
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use crate::{
-    sink::text::{cut, cut_end, escape, width},
-    tui::{state::State, theme::Role},
-};
+use super::theme::{Role, Theme};
+use crate::sink::text::{cut, cut_end, escape, width};
 
 /// A line that is put together from the left, and never leaves its place.
 pub(super) struct Line {
     area: Rect,
+    theme: Theme,
     used: u16,
     pieces: Vec<(u16, String, Style)>,
 }
 
 impl Line {
-    pub fn new(area: Rect) -> Self {
+    /// A line in the first row of `area`.
+    pub fn new(area: Rect, theme: Theme) -> Self {
+        let height = area.height.min(1);
         Self {
-            area,
+            area: Rect { height, ..area },
+            theme,
             used: 0,
             pieces: Vec::new(),
         }
@@ -28,25 +30,25 @@ impl Line {
         usize::from(self.area.width - self.used)
     }
 
-    /// Adds text, with the middle cut out where it is too long. Whatever it holds, the terminal only
-    /// shows it.
-    pub fn put(&mut self, state: &State, text: &str, role: Role) {
+    /// Adds text, with the middle cut out where it is too long. Whatever it holds, the terminal
+    /// only shows it.
+    pub fn put(&mut self, text: &str, role: Role) {
         let room = self.room();
-        self.put_styled(text, room, state.theme.style(role));
+        self.put_styled(text, room, self.theme.style(role));
     }
 
     /// As [`Self::put`], but the end goes.
-    pub fn put_start(&mut self, state: &State, text: &str, role: Role) {
+    pub fn put_start(&mut self, text: &str, role: Role) {
         let escaped = escape(text);
         let shown = cut_end(&escaped, self.room()).into_owned();
-        self.put(state, &shown, role);
+        self.put(&shown, role);
     }
 
     /// Adds text if all of it has room.
-    pub fn put_whole(&mut self, state: &State, text: &str, role: Role) -> bool {
+    pub fn put_whole(&mut self, text: &str, role: Role) -> bool {
         let fits = width(&escape(text)) <= self.room();
         if fits {
-            self.put(state, text, role);
+            self.put(text, role);
         }
         fits
     }
@@ -61,10 +63,10 @@ impl Line {
     }
 
     /// Adds keys, each with what it does.
-    pub fn put_keys(&mut self, state: &State, keys: &[(&str, &str)]) {
+    pub fn put_keys(&mut self, keys: &[(&str, &str)]) {
         for (key, does) in keys {
-            self.put(state, key, Role::Accent);
-            self.put(state, &format!(" {does}"), Role::Plain);
+            self.put(key, Role::Accent);
+            self.put(&format!(" {does}"), Role::Plain);
             self.skip(2);
         }
     }

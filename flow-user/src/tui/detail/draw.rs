@@ -9,23 +9,24 @@ use ratatui::{
     widgets::{Clear, Widget as _},
 };
 
-use super::text::Line;
+use super::{
+    Detail, Of,
+    detail_layout::{self, NAMES, Places, SPANS},
+    facts,
+};
 use crate::{
     query::history::Span,
     sink::text::width,
     tui::{
-        detail::{
-            Detail, Of, facts,
-            places::{self, NAMES, Places, SPANS},
-        },
         layout::TAB_RULE,
+        line::{Line, split},
         state::State,
         theme::Role,
     },
 };
 
 pub(super) fn draw(state: &State, detail: &Detail, buffer: &mut Buffer) {
-    let places = places::places(state, detail);
+    let places = detail_layout::places(state, detail);
     Clear.render(places.area, buffer);
     title(state, detail, places.title, buffer);
     named_lines(state, &places.lines, places.who, buffer);
@@ -40,14 +41,14 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
         true => (format!("[{}]", span.name()), Role::Accent),
         false => (format!(" {} ", span.name()), Role::Dim),
     });
-    let (left, right) = super::text::split(area, area.width.saturating_sub(SPANS));
-    let mut line = Line::new(left);
+    let (left, right) = split(area, area.width.saturating_sub(SPANS));
+    let mut line = Line::new(left, state.theme);
     line.skip(1);
     let life = facts::life(state, detail);
     let over = detail.of.is_over() || !detail.listed;
     let name = match &detail.of {
         Of::Process(process) => format!("{} {}", process.id.pid, process.name()),
-        Of::Flow(flow) if places::has_room_for_ends(state, detail, area.width) => {
+        Of::Flow(flow) if detail_layout::has_room_for_ends(state, detail, area.width) => {
             facts::endpoints(state, flow)
         }
         Of::Flow(flow) => flow.protocol.name().to_owned(),
@@ -56,18 +57,18 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let room = line.room().saturating_sub(width(&life) + 2);
     line.put_styled(&name, room, state.theme.style(Role::Strong));
     line.skip(2);
-    line.put(state, &life, if over { Role::Alarm } else { Role::Plain });
+    line.put(&life, if over { Role::Alarm } else { Role::Plain });
     if let Of::Process(process) = &detail.of {
         let user = format!("  {}", facts::user(state, process));
-        line.put_whole(state, &user, Role::Accent);
+        line.put_whole(&user, Role::Accent);
     }
     if state.since.is_some() {
-        line.put_whole(state, "  totals from the start", Role::Dim);
+        line.put_whole("  totals from the start", Role::Dim);
     }
     line.draw(buffer);
-    let mut line = Line::new(right);
+    let mut line = Line::new(right, state.theme);
     for (text, role) in spans {
-        line.put(state, &text, role);
+        line.put(&text, role);
     }
     line.draw(buffer);
 }
@@ -75,34 +76,30 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
 /// Names and texts, one a line.
 fn named_lines(state: &State, lines: &[(&str, String)], area: Rect, buffer: &mut Buffer) {
     for (y, (name, text)) in (area.y..area.bottom()).zip(lines) {
-        let mut line = Line::new(Rect {
-            y,
-            height: 1,
-            ..area
-        });
+        let mut line = Line::new(Rect { y, ..area }, state.theme);
         line.skip(1);
-        line.put(state, name, Role::Accent);
+        line.put(name, Role::Accent);
         line.go_to(NAMES + 1);
-        line.put(state, text, Role::Plain);
+        line.put(text, Role::Plain);
         line.draw(buffer);
     }
 }
 
 /// The panels there are, and which of them keys go to.
 fn tabs(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
-    let mut line = Line::new(area);
-    let tabs = places::tabs(detail, area.width);
+    let mut line = Line::new(area, state.theme);
+    let tabs = detail_layout::tabs(detail, area.width);
     for (at, tab) in tabs.iter().enumerate() {
         line.go_to(tab.x);
         let role = match at == detail.focus {
             true => Role::Tab,
             false => Role::Plain,
         };
-        line.put(state, &tab.text, role);
+        line.put(&tab.text, role);
         let end = usize::from(tab.x) + width(&tab.text);
         let gap = tabs.get(at + 1).map(|next| usize::from(next.x) - end);
         if gap == Some(width(TAB_RULE)) {
-            line.put(state, TAB_RULE, Role::Rule);
+            line.put(TAB_RULE, Role::Rule);
         }
     }
     line.draw(buffer);

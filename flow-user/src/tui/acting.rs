@@ -1,0 +1,135 @@
+//! Keys that do something to the host: each asks first, or says at once what it did.
+
+use nix::sys::signal::Signal;
+
+use super::{
+    effect::Effect,
+    keymap::Action,
+    popups::confirm::{Answer, Confirm},
+    state::{Reply, State},
+    target,
+};
+use crate::{
+    query::{entry::Subject, human},
+    sink::{export::Format, text::cut_end},
+};
+
+/// The signals that can be sent, the usual one first.
+const SIGNALS: [(Signal, &str, &str); 9] = [
+    (Signal::SIGTERM, "TERM", "asks it to end"),
+    (Signal::SIGINT, "INT", "as Ctrl-C in its terminal"),
+    (Signal::SIGHUP, "HUP", "many read their configuration anew"),
+    (Signal::SIGKILL, "KILL", "ends it at once, whatever it does"),
+    (Signal::SIGSTOP, "STOP", "holds it still"),
+    (Signal::SIGCONT, "CONT", "lets it go on"),
+    (Signal::SIGQUIT, "QUIT", "ends it with a core dump"),
+    (Signal::SIGUSR1, "USR1", "whatever it makes of it"),
+    (Signal::SIGUSR2, "USR2", "whatever it makes of it"),
+];
+
+/// How a file can be written.
+const FORMATS: [(Format, &str, &str); 2] = [
+    (Format::Json, "JSON", "for programs"),
+    (Format::Csv, "CSV", "for spreadsheets"),
+];
+
+/// Columns of what was copied that are told.
+const MOST_TOLD: usize = 200;
+
+/// What a key acts on.
+#[derive(Debug)]
+pub(super) struct Focus {
+    /// The row that is chosen in a panel. One that is not of a kind that suits leaves the key to
+    /// the other.
+    pub row: Option<Subject>,
+    /// The row that is chosen in the table, or what the detail is of; `None` where no row is
+    /// chosen. Nothing is guessed then: rows change places while a key is on its way.
+    pub whole: Option<Subject>,
+}
+
+/// Does what `action` says to what is in the focus; `None` if it is for nothing here.
+pub(super) fn act(state: &mut State, action: Action, focus: Focus) -> Option<Reply> {
+    let done = match action {
+        Action::Kill => kill(state, focus),
+        Action::Close => close(state, focus),
+        Action::Copy => copy(state, focus, |_| true, target::copied),
+        Action::CopyPid => copy(state, focus, target::has_process, target::pid),
+        _ => return None,
+    };
+    Some(done.unwrap_or_else(|why| {
+        state.set_note(why);
+        Reply::Stay
+    }))
+}
+
+/// Asks in which form the table is written to a file.
+pub(super) fn export(state: &mut State) -> Reply {
+    let rows = state.rows.len();
+    if rows == 0 {
+        state.set_note("there are no rows to write");
+        return Reply::Stay;
+    }
+    let answer = |(format, name, help)| Answer {
+        name,
+        help,
+        effect: Effect::Export(format),
+    };
+    let rows = human::count(rows, "row", "rows");
+    let title = format!("Write {} to a file", state.view.def().title);
+    let text = vec![format!("{rows}, as they are now, to the current directory")];
+    ask(state, title, text, FORMATS.map(answer).into(), "writes it")
+}
+
+fn kill(state: &mut State, focus: Focus) -> Result<Reply, String> {
+    let (target, command) = target::target(&focus.pick(target::has_process)?)?;
+    let answer = |(signal, name, help)| Answer {
+        name,
+        help,
+        effect: Effect::Signal(target.clone(), signal),
+    };
+    let title = format!("Signal {}", target.name);
+    let answers = SIGNALS.map(answer).into();
+    Ok(ask(state, title, vec![command], answers, "sends it"))
+}
+
+fn close(state: &mut State, focus: Focus) -> Result<Reply, String> {
+    let (connection, text) = target::connection(&focus.pick(target::is_flow)?)?;
+    let title = "Close the connection".to_owned();
+    let answer = Answer {
+        name: "close",
+        help: "its process gets an error, TCP remotes a reset",
+        effect: Effect::Close(connection),
+    };
+    Ok(ask(state, title, text, vec![answer], "closes it"))
+}
+
+/// Copies what `of` makes of the row.
+fn copy(
+    state: &mut State,
+    focus: Focus,
+    suits: fn(&Subject) -> bool,
+    of: fn(&Subject) -> Result<(&'static str, String), String>,
+) -> Result<Reply, String> {
+    let (what, text) = of(&focus.pick(suits)?)?;
+    let short = cut_end(&text, MOST_TOLD);
+    state.set_note(format!("copied {what}, if the terminal lets it: {short}"));
+    Ok(Reply::Do(Effect::Copy(text)))
+}
+
+fn ask(
+    state: &mut State,
+    title: String,
+    text: Vec<String>,
+    answers: Vec<Answer>,
+    verb: &'static str,
+) -> Reply {
+    state.note = None;
+    Reply::Open(Box::new(Confirm::new(title, text, answers, verb)))
+}
+
+impl Focus {
+    fn pick(self, suits: fn(&Subject) -> bool) -> Result<Subject, String> {
+        let row = self.row.filter(suits).or(self.whole);
+        row.ok_or_else(|| "choose a row first, with the arrow keys or the mouse".to_owned())
+    }
+}

@@ -1,0 +1,243 @@
+//! Which columns a view has, and in which order: a list to choose from.
+
+use std::ops::Range;
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::{
+    help::Help,
+    popup_layout::{Place, centred},
+};
+use crate::{
+    event::Instant,
+    query::columns::Column,
+    tui::{
+        effect::Effect,
+        key::{Code, Key, Mouse},
+        keymap::Action,
+        layout,
+        line::Line,
+        preferences::Table,
+        state::{Popup, Reply, State},
+        theme::Role,
+        views::ViewId,
+    },
+};
+
+/// Columns of what is in the box, and of the names.
+const COLUMNS: u16 = 52;
+const NAMES: usize = 14;
+/// Where, in a line, the mark of a column stands.
+const MARK: Range<u16> = 2..5;
+/// What the keys do, under the list.
+const HINTS: [&str; 2] = [
+    "Space shows or hides   J K move it   r as usual",
+    "Enter keeps   Esc leaves",
+];
+
+/// The columns of a view to choose from.
+#[derive(Debug)]
+pub(in crate::tui) struct ColumnPicker {
+    view: ViewId,
+    /// Those that are shown come first when it opens.
+    choices: Vec<Choice>,
+    /// The one under the cursor.
+    at: usize,
+    /// The first one that is seen.
+    top: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    column: &'static Column,
+    shown: bool,
+}
+
+impl Popup for ColumnPicker {
+    /// Its own keys come first, then those for moving that the user has.
+    fn key(&mut self, state: &mut State, key: Key) -> Reply {
+        let page = isize::try_from(state.size.1 / 2).unwrap_or(isize::MAX);
+        state.note = None;
+        match (key.code, key.typed()) {
+            (_, Some(' ')) => self.toggle(state),
+            (_, Some('J')) | (Code::ShiftDown, _) => self.carry(1),
+            (_, Some('K')) | (Code::ShiftUp, _) => self.carry(-1),
+            (_, Some('r')) => self.usual(),
+            (Code::Enter, _) => return self.keep(state),
+            (Code::Esc, _) => return Reply::Close,
+            _ => match state.keys.action(key) {
+                Some(Action::Up) => self.step(-1),
+                Some(Action::Down) => self.step(1),
+                Some(Action::PageUp) => self.step(-page),
+                Some(Action::PageDown) => self.step(page),
+                Some(Action::First) => self.at = 0,
+                Some(Action::Last) => self.step(isize::MAX),
+                Some(Action::Help) => return Reply::Open(Box::new(Help::default())),
+                Some(Action::Redraw) => return Reply::Do(Effect::Clear),
+                Some(Action::Back | Action::Quit | Action::Columns) => return Reply::Close,
+                _ => {}
+            },
+        }
+        Reply::Stay
+    }
+
+    /// A click on a line goes there; if it was there already, or on the mark, it shows or hides the
+    /// column.
+    fn click(&mut self, state: &mut State, mouse: Mouse, _: Instant) -> Reply {
+        let place = self.place(state);
+        if !place.has(mouse) {
+            return Reply::Close;
+        }
+        let Some(line) = place.line_at(mouse, self.top) else {
+            return Reply::Stay;
+        };
+        state.note = None;
+        if line < self.choices.len() {
+            let was_there = std::mem::replace(&mut self.at, line) == line;
+            if was_there || MARK.contains(&mouse.column.saturating_sub(place.list.x)) {
+                self.toggle(state);
+            }
+        }
+        Reply::Stay
+    }
+
+    fn scroll(&mut self, _: &State, lines: isize) {
+        self.step(lines.signum());
+    }
+
+    /// The cursor is seen. Nothing else scrolls, so that the second of two clicks finds what the
+    /// first did.
+    fn hold(&mut self, state: &State) {
+        if layout::fits(state.size) {
+            let place = self.place(state);
+            self.top = place.hold(self.top, self.at, self.choices.len());
+        }
+    }
+
+    fn draw(&self, state: &State, buffer: &mut Buffer) {
+        let title = format!("Columns of {}", self.view.def().title);
+        let place = self.place(state);
+        let Place { inside, list, .. } = place;
+        place.draw_frame(state.theme, &title, buffer);
+        let placed = layout::place(&self.columns(), state.size.0);
+        let has_room = |column: &Column| placed.iter().any(|slot| slot.column.name == column.name);
+        let seen = self.choices.iter().enumerate().skip(self.top);
+        for (y, (at, choice)) in (list.y..list.bottom()).zip(seen) {
+            let place = Rect {
+                y,
+                height: 1,
+                ..list
+            };
+            let mut line = Line::new(place, state.theme);
+            line.put(if at == self.at { "›" } else { "" }, Role::Accent);
+            line.go_to(MARK.start);
+            choice.put(has_room(choice.column), &mut line);
+            line.draw(buffer);
+            if at == self.at {
+                buffer.set_style(place, state.theme.style(Role::Chosen));
+            }
+        }
+        for (y, hint) in (list.bottom() + 1..inside.bottom()).zip(HINTS) {
+            let mut line = Line::new(Rect { y, ..inside }, state.theme);
+            line.put(hint, Role::Dim);
+            line.draw(buffer);
+        }
+    }
+}
+
+impl Choice {
+    fn put(&self, has_room: bool, line: &mut Line) {
+        let Self { column, shown } = self;
+        let (mark, role) = match shown {
+            true => ("[x] ", Role::Plain),
+            false => ("[ ] ", Role::Dim),
+        };
+        line.put(mark, role);
+        line.put(&format!("{:NAMES$} ", column.name), role);
+        line.put(&format!("{:12} ", column.header), Role::Dim);
+        if *shown && !has_room {
+            line.put_whole("no room here", Role::Dim);
+        }
+    }
+}
+
+impl ColumnPicker {
+    /// Of a view that shows these columns; `None` if it has none to choose from.
+    pub fn open(view: ViewId, shown: &[&'static Column]) -> Option<Self> {
+        let choices = choices(view, shown);
+        (!choices.is_empty()).then_some(Self {
+            view,
+            choices,
+            at: 0,
+            top: 0,
+        })
+    }
+
+    /// The columns that are chosen, in order.
+    fn columns(&self) -> Vec<&'static Column> {
+        let shown = self.choices.iter().filter(|choice| choice.shown);
+        shown.map(|choice| choice.column).collect()
+    }
+
+    /// Moves the cursor.
+    fn step(&mut self, lines: isize) {
+        self.at = self.beside(lines);
+    }
+
+    /// Moves the column under the cursor, and the cursor with it.
+    fn carry(&mut self, lines: isize) {
+        let to = self.beside(lines);
+        let carried = self.choices.remove(self.at);
+        self.choices.insert(to, carried);
+        self.at = to;
+    }
+
+    /// Shows or hides the column under the cursor.
+    fn toggle(&mut self, state: &mut State) {
+        let others = self.choices.iter().enumerate();
+        let is_last = !others.into_iter().any(|(at, it)| at != self.at && it.shown);
+        let choice = &mut self.choices[self.at];
+        if choice.shown && is_last {
+            state.set_note("one column stays");
+        } else {
+            choice.shown = !choice.shown;
+        }
+    }
+
+    /// The view has these columns from now on, also in later runs.
+    fn keep(&self, state: &mut State) -> Reply {
+        let columns = self.columns();
+        let names = columns.iter().map(|column| column.name).collect();
+        state.views[self.view.index()].columns = columns;
+        Reply::CloseAndDo(Effect::KeepColumns(self.view, names))
+    }
+
+    /// The columns that the view has unless somebody chooses.
+    fn usual(&mut self) {
+        self.choices = choices(self.view, &Table::usual(self.view).columns);
+        self.at = 0;
+    }
+
+    /// Under the list stand a blank line and hints.
+    fn place(&self, state: &State) -> Place {
+        let below = HINTS.len() + 1;
+        let mut place = centred(state, COLUMNS, self.choices.len() + below);
+        let below = u16::try_from(below).unwrap_or(u16::MAX);
+        place.list.height = place.list.height.saturating_sub(below);
+        place
+    }
+
+    fn beside(&self, lines: isize) -> usize {
+        let last = self.choices.len().saturating_sub(1);
+        self.at.saturating_add_signed(lines).min(last)
+    }
+}
+
+fn choices(view: ViewId, shown: &[&'static Column]) -> Vec<Choice> {
+    let is_shown = |column: &Column| shown.iter().any(|it| it.name == column.name);
+    let mut hidden = Table::choices(view);
+    hidden.retain(|column| !is_shown(column));
+    let choice = |shown| move |column| Choice { column, shown };
+    let first = shown.iter().copied().map(choice(true));
+    first.chain(hidden.into_iter().map(choice(false))).collect()
+}

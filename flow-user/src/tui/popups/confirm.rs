@@ -1,0 +1,185 @@
+//! A question over the table: what is to be done, with all that must be known before.
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::popup_layout::{Pieces, Place, centred, draw_lines};
+use crate::{
+    event::Instant,
+    tui::{
+        clicks::Clicked,
+        effect::Effect,
+        key::{Code, Key, Mouse},
+        keymap::Action,
+        layout,
+        state::{Popup, Reply, State},
+        theme::Role,
+    },
+};
+
+/// Columns of what is in the box, and of the names of answers.
+const COLUMNS: u16 = 66;
+const NAMES: usize = 5;
+
+/// A question with its answers. What it is about was settled when it was asked: rows may come and
+/// go meanwhile.
+#[derive(Debug)]
+pub(in crate::tui) struct Confirm {
+    title: String,
+    /// What is to be known before. May hold anything.
+    text: Vec<String>,
+    answers: Vec<Answer>,
+    /// What Enter does, in a word.
+    verb: &'static str,
+    /// The answer that Enter gives.
+    chosen: usize,
+    /// The first answer that is seen.
+    top: usize,
+    clicked: Clicked<usize>,
+}
+
+/// What can be answered.
+#[derive(Clone, Debug)]
+pub(in crate::tui) struct Answer {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub effect: Effect,
+}
+
+impl Confirm {
+    /// A question whose first answer is the usual one. `verb` says what an answer does, in a word.
+    pub fn new(title: String, text: Vec<String>, answers: Vec<Answer>, verb: &'static str) -> Self {
+        Self {
+            title,
+            text,
+            answers,
+            verb,
+            chosen: 0,
+            top: 0,
+            clicked: Clicked::default(),
+        }
+    }
+
+    /// What is to be known before, line by line.
+    fn says(&self) -> impl Iterator<Item = &str> {
+        let texts = self.text.iter().map(String::as_str);
+        texts.filter(|text| !text.is_empty())
+    }
+
+    /// Moves to another answer, if `action` is for that.
+    fn turn(&mut self, action: Action) {
+        let last = self.answers.len().saturating_sub(1);
+        self.chosen = match action {
+            Action::Up => self.chosen.saturating_sub(1),
+            Action::Down => (self.chosen + 1).min(last),
+            Action::First | Action::PageUp => 0,
+            Action::Last | Action::PageDown => last,
+            _ => self.chosen,
+        };
+    }
+
+    /// Gives the chosen answer.
+    fn answer(&self) -> Reply {
+        match self.answers.get(self.chosen) {
+            Some(answer) => Reply::CloseAndDo(answer.effect.clone()),
+            None => Reply::Close,
+        }
+    }
+
+    /// Above the list of answers stands what is to be known; an answer has room in any case.
+    fn place(&self, state: &State) -> Place {
+        let above = self.says().count();
+        let mut place = centred(state, COLUMNS, above + self.answers.len());
+        let above = u16::try_from(above).unwrap_or(u16::MAX);
+        let above = above.min(place.list.height.saturating_sub(1));
+        place.list.y += above;
+        place.list.height -= above;
+        place
+    }
+}
+
+impl Popup for Confirm {
+    fn key(&mut self, state: &mut State, key: Key) -> Reply {
+        match (key.code, state.keys.action(key)) {
+            // Nobody agrees to what is not seen.
+            (Code::Enter, _) if layout::fits(state.size) => return self.answer(),
+            (_, Some(Action::Back | Action::Quit)) => return leave(state),
+            (_, Some(action)) => self.turn(action),
+            (_, None) => {}
+        }
+        Reply::Stay
+    }
+
+    /// One click only chooses: what an answer does is not undone by another.
+    fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply {
+        let place = self.place(state);
+        if !place.has(mouse) {
+            return leave(state);
+        }
+        let line = place.line_at(mouse, self.top);
+        if let Some(line) = line.filter(|line| *line < self.answers.len()) {
+            self.chosen = line;
+            if self.clicked.is_second(time, line) {
+                return self.answer();
+            }
+        }
+        Reply::Stay
+    }
+
+    fn scroll(&mut self, _: &State, lines: isize) {
+        self.turn(match lines {
+            ..0 => Action::Up,
+            _ => Action::Down,
+        });
+    }
+
+    /// The chosen answer is seen. Nothing else scrolls, so that the second of two clicks finds what
+    /// the first did.
+    fn hold(&mut self, state: &State) {
+        if layout::fits(state.size) {
+            let place = self.place(state);
+            self.top = place.hold(self.top, self.chosen, self.answers.len());
+        }
+    }
+
+    fn draw(&self, state: &State, buffer: &mut Buffer) {
+        let place = self.place(state);
+        place.draw_frame(state.theme, &self.title, buffer);
+        let says: Vec<Pieces> = self
+            .says()
+            .map(|text| vec![(text.to_owned(), Role::Plain)])
+            .collect();
+        let above = Rect {
+            height: place.list.y - place.inside.y,
+            ..place.inside
+        };
+        draw_lines(state.theme, &says, 0, above, buffer);
+        let answer = |(at, answer): (usize, &Answer)| {
+            let (sign, role) = match at == self.chosen {
+                true => ("▸ ", Role::Chosen),
+                false => ("  ", Role::Strong),
+            };
+            vec![
+                (sign.to_owned(), Role::Accent),
+                (format!(" {:NAMES$} ", answer.name), role),
+                (format!(" {}", answer.help), Role::Plain),
+            ]
+        };
+        let answers: Vec<Pieces> = self.answers.iter().enumerate().map(answer).collect();
+        draw_lines(state.theme, &answers, self.top, place.list, buffer);
+    }
+
+    fn hints(&self, _: &State) -> Vec<(String, &'static str)> {
+        let keys = [
+            ("Enter", self.verb),
+            ("Esc", "leaves it"),
+            ("↑ ↓", "choose"),
+        ];
+        keys.map(|(key, hint)| (key.to_owned(), hint)).into()
+    }
+}
+
+/// Leaves the question without an answer.
+fn leave(state: &mut State) -> Reply {
+    state.set_note("nothing was done");
+    Reply::Close
+}
