@@ -8,7 +8,7 @@ use super::{
     lexer::{ends_word, last_word, quote},
     parser::can_follow,
     pattern::Pattern,
-    words::Expected,
+    words::{Candidates, Expected},
 };
 use crate::{model::snapshot::Snapshot, query::names::Names};
 
@@ -37,71 +37,49 @@ pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot, names: &dyn Name
     for expected in can_follow(before) {
         let words = expected.words().into_iter();
         candidates.extend(words.filter(|it| fits(word, it)).map(str::to_owned));
-        candidates.extend(named(expected, word, snapshot, names));
-        candidates.extend(numbered(expected, word, snapshot));
+        let Expected::Operand(of) = expected else {
+            continue;
+        };
+        candidates.extend(match of.candidates {
+            Candidates::Nothing => Vec::new(),
+            Candidates::Names(each) => named(word, |add| each(snapshot, &mut |it| add(it, exact))),
+            Candidates::Users => named(word, |add| users(snapshot, names, add)),
+            Candidates::Numbers(of) => first_of(of(snapshot), word),
+            Candidates::Addresses(of) => first_of(of(snapshot), word),
+        });
     }
     Completion { start, candidates }
 }
 
-/// Names that can come, as they are written.
-fn named(
-    expected: Expected,
-    word: &str,
-    snapshot: &Snapshot,
-    names: &dyn Names,
-) -> impl Iterator<Item = String> {
+/// How a name is written.
+type Write = fn(&str) -> String;
+
+/// The first of the names that `each` adds, those that begin as `word` does, as they are written.
+fn named(word: &str, each: impl Fn(&mut dyn FnMut(&str, Write))) -> Vec<String> {
     let word = word.strip_prefix('"').unwrap_or(word);
-    let mut found: BTreeMap<String, fn(&str) -> String> = BTreeMap::new();
-    let mut add = |name: &str, write| {
+    let mut found: BTreeMap<String, Write> = BTreeMap::new();
+    each(&mut |name, write| {
         if !name.is_empty() && fits(word, name) && !found.contains_key(name) {
             found.insert(name.to_owned(), write);
         }
-    };
-    let processes = &snapshot.processes;
-    match expected {
-        Expected::Process => processes.iter().for_each(|it| add(it.name(), exact)),
-        Expected::Cgroup => processes
-            .iter()
-            .filter_map(|it| it.cgroup_path.as_deref())
-            .for_each(|path| add(path, exact)),
-        Expected::Interface => snapshot
-            .interfaces
-            .iter()
-            .for_each(|it| add(&it.name, exact)),
-        Expected::User => {
-            let users: BTreeSet<u32> = processes.iter().filter_map(|it| it.uid).collect();
-            for uid in users {
-                match names.user(uid) {
-                    Some(name) => add(&name, user),
-                    None => add(&uid.to_string(), str::to_owned),
-                }
-            }
-        }
-        _ => {}
-    }
+    });
     let first = found.into_iter().take(MOST);
-    first.map(|(name, write)| write(&name))
+    first.map(|(name, write)| write(&name)).collect()
 }
 
-/// Numbers and addresses that can come, in their order.
-fn numbered(expected: Expected, word: &str, snapshot: &Snapshot) -> Vec<String> {
-    let flows = snapshot.flows.iter();
-    let ends = flows.flat_map(|flow| [flow.bound(), flow.key.remote]);
-    let ends = ends.flatten();
-    match expected {
-        Expected::Pid => first_of(snapshot.processes.iter().map(|it| it.id.pid), word),
-        Expected::Ports => first_of(ends.map(|end| end.port()).filter(|port| *port > 0), word),
-        Expected::Address => {
-            let addresses = ends.map(|end| end.ip().to_canonical());
-            first_of(addresses.filter(|it| !it.is_unspecified()), word)
+/// Adds the users of what is shown; those without a name by number.
+fn users(snapshot: &Snapshot, names: &dyn Names, add: &mut dyn FnMut(&str, Write)) {
+    let uids: BTreeSet<u32> = snapshot.processes.iter().filter_map(|it| it.uid).collect();
+    for uid in uids {
+        match names.user(uid) {
+            Some(name) => add(&name, user),
+            None => add(&uid.to_string(), str::to_owned),
         }
-        _ => Vec::new(),
     }
 }
 
-/// The first of those that begin as `word` does, each once.
-fn first_of<T: Ord + ToString>(values: impl Iterator<Item = T>, word: &str) -> Vec<String> {
-    let values: BTreeSet<T> = values.collect();
+/// The first of those that begin as `word` does.
+fn first_of<T: ToString>(values: BTreeSet<T>, word: &str) -> Vec<String> {
     let texts = values.iter().map(T::to_string);
     texts.filter(|it| fits(word, it)).take(MOST).collect()
 }
@@ -197,7 +175,7 @@ mod tests {
         assert!(
             WORDS
                 .iter()
-                .all(|(word, _)| every.iter().any(|it| it == word))
+                .all(|word| every.iter().any(|it| it == word.name))
         );
         assert_eq!(
             at("tcp and p|"),

@@ -1,14 +1,14 @@
 //! The language of `--filter`: which flows, processes and interfaces to show.
 //!
 //! pcap's words where pcap has them, and `and` binds tighter than `or`. For users it is described in
-//! `docs/filter.md`. To add a primitive: a variant of `ast::Primitive` with its spelling, its word in
-//! `words`, a line in `parser`, a line in `eval`; the compiler names the places.
+//! `docs/filter.md`. A word is a row in `words`.
 
 mod ast;
 mod complete;
 mod error;
 mod eval;
 mod lexer;
+mod operand;
 mod parser;
 mod pattern;
 mod words;
@@ -18,7 +18,9 @@ use std::fmt;
 use self::{
     ast::{Expr, Primitive},
     eval::{Subject, holds},
+    operand::Operand,
     pattern::Pattern,
+    words::INTERFACE,
 };
 pub use self::{
     complete::{Completion, complete},
@@ -52,7 +54,8 @@ impl Filter {
     pub fn on_interfaces(self, names: impl IntoIterator<Item = String>) -> Self {
         let mut interfaces: Vec<Expr> = names
             .into_iter()
-            .map(|name| Expr::Is(Primitive::Interface(Pattern::Exact(name))))
+            .map(|name| Operand::Pattern(Pattern::Exact(name)))
+            .map(|name| Expr::Is(Primitive::new(INTERFACE, name)))
             .collect();
         let interfaces = match interfaces.pop() {
             None => return self,
@@ -124,11 +127,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        ast::{Net, Side},
+        operand::Net,
+        words::{Side, Word},
         *,
     };
     use crate::{
-        event::{Direction, Protocol, State},
+        event::{Direction, State},
         query::fixture,
     };
 
@@ -352,34 +356,50 @@ mod tests {
     }
 
     fn primitive() -> impl Strategy<Value = Primitive> {
+        let is = |word, operand| Primitive::new(Word::of(word).unwrap(), operand);
+        let of_end = |word: &str, side, operand| Primitive {
+            word: Word::of(word).unwrap(),
+            side,
+            operand,
+        };
         prop_oneof![
-            Just(Primitive::Protocol(Protocol::Udplite)),
-            Just(Primitive::Ip6),
-            (side(), any::<IpAddr>()).prop_map(|(side, address)| Primitive::Host(
-                side,
-                address.to_canonical(),
-                None
-            )),
-            (side(), any::<u64>(), "[^\0]{1,15}").prop_map(|(side, host, zone)| {
+            Just(is("udplite", Operand::Nothing)),
+            Just(is("ip6", Operand::Nothing)),
+            (side(), any::<IpAddr>()).prop_map(move |(side, address)| {
+                of_end("host", side, Operand::Address(address.to_canonical(), None))
+            }),
+            (side(), any::<u64>(), "[^\0]{1,15}").prop_map(move |(side, host, zone)| {
                 let address = (0xfe80 << 112 | u128::from(host)).to_be_bytes();
-                Primitive::Host(side, address.into(), Some(zone.into()))
+                of_end(
+                    "host",
+                    side,
+                    Operand::Address(address.into(), Some(zone.into())),
+                )
             }),
-            (side(), any::<IpAddr>(), 0..=32_u8).prop_map(|(side, address, prefix)| {
-                Primitive::Net(side, Net::new(address, prefix).unwrap())
+            (side(), any::<IpAddr>(), 0..=32_u8).prop_map(move |(side, address, prefix)| {
+                of_end(
+                    "net",
+                    side,
+                    Operand::Net(Net::new(address, prefix).unwrap()),
+                )
             }),
-            (side(), any::<u16>(), any::<u16>())
-                .prop_map(|(side, a, b)| Primitive::Port(side, a.min(b)..=a.max(b))),
-            pattern().prop_map(Primitive::Process),
-            any::<u32>().prop_map(Primitive::Pid),
-            any::<u32>().prop_map(|uid| Primitive::User { uid, name: None }),
-            Just(Primitive::User {
-                uid: 33,
-                name: Some("12".into())
+            (side(), any::<u16>(), any::<u16>()).prop_map(move |(side, a, b)| {
+                of_end("port", side, Operand::Ports(a.min(b)..=a.max(b)))
             }),
-            pattern().prop_map(Primitive::Cgroup),
-            Just(Primitive::State(State::FinWait1)),
-            pattern().prop_map(Primitive::Interface),
-            Just(Primitive::Direction(Direction::Inbound)),
+            pattern().prop_map(move |it| is("process", Operand::Pattern(it))),
+            any::<u32>().prop_map(move |pid| is("pid", Operand::Number(pid))),
+            any::<u32>().prop_map(move |uid| is("user", Operand::User { uid, name: None })),
+            Just(is(
+                "user",
+                Operand::User {
+                    uid: 33,
+                    name: Some("12".into())
+                }
+            )),
+            pattern().prop_map(move |it| is("cgroup", Operand::Pattern(it))),
+            Just(is("state", Operand::State(State::FinWait1))),
+            pattern().prop_map(move |it| is("interface", Operand::Pattern(it))),
+            Just(is("inbound", Operand::Nothing)),
         ]
     }
 

@@ -11,12 +11,14 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
-    ast::{Expr, Net, Primitive, Side},
+    ast::{Expr, Primitive},
     error::FilterError,
     lexer::{Kind, Token, tokens},
+    operand::{Net, Operand},
     pattern::Pattern,
-    words::{Expected, STATES, Word},
+    words::{Expected, HOST, STATES, Side, Takes, Test, Word},
 };
+use crate::event::State;
 
 /// Bytes an expression may have.
 const LENGTH: usize = 4096;
@@ -94,7 +96,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The word of the language at hand, if it is one; notes what was looked for.
-    fn word(&mut self, expected: Expected) -> Option<Word> {
+    fn word(&mut self, expected: Expected) -> Option<&'static Word> {
         self.looks_for(expected);
         match self.peek() {
             Kind::Word(word) => Word::of(word),
@@ -189,22 +191,11 @@ impl<'a> Parser<'a> {
             return Err(self.error(Expected::Primitive));
         };
         self.advance();
-        Ok(Expr::Is(match word {
-            Word::Host => self.host(Side::Any)?,
-            Word::Net => self.net(Side::Any)?,
-            Word::Port => self.ports(Side::Any)?,
-            Word::Side(side) => self.of_side(side)?,
-            Word::Protocol(protocol) => return self.qualified(Primitive::Protocol(protocol)),
-            Word::Ip4 => return self.qualified(Primitive::Ip4),
-            Word::Ip6 => return self.qualified(Primitive::Ip6),
-            Word::Process => Primitive::Process(self.pattern(Expected::Process)?),
-            Word::Pid => Primitive::Pid(self.number(Expected::Pid)?),
-            Word::User => self.user()?,
-            Word::Cgroup => Primitive::Cgroup(self.pattern(Expected::Cgroup)?),
-            Word::State => self.state()?,
-            Word::Interface => Primitive::Interface(self.pattern(Expected::Interface)?),
-            Word::Direction(direction) => Primitive::Direction(direction),
-        }))
+        Ok(match word.test {
+            Test::Side(side) => Expr::Is(self.of_side(side)?),
+            _ if word.qualifies() => self.qualified(Primitive::new(word, Operand::Nothing))?,
+            _ => Expr::Is(self.asked(word, Side::Any)?),
+        })
     }
 
     /// A qualifier and the end after it, if there is one: as in pcap, `tcp port 80` is both.
@@ -223,12 +214,30 @@ impl<'a> Parser<'a> {
             self.advance();
         }
         match (word, self.peek()) {
-            (Some(Word::Net), _) => self.net(side),
-            (Some(Word::Port), _) => self.ports(side),
-            (Some(_), _) => self.host(side),
-            (None, Kind::Word(word)) if address(word).is_some() => self.host(side),
+            (Some(word), _) => self.asked(word, side),
+            (None, Kind::Word(text)) if address(text).is_some() => self.asked(HOST, side),
             (None, _) => Err(self.error(Expected::OfEnd)),
         }
+    }
+
+    /// What a word asks, with what it takes.
+    fn asked(&mut self, word: &'static Word, side: Side) -> Result<Primitive, FilterError> {
+        let expected = Expected::Operand(word);
+        let operand = match word.takes {
+            Takes::Nothing => Operand::Nothing,
+            Takes::Address(_) => self.host(expected)?,
+            Takes::Net(_) => self.net(expected)?,
+            Takes::Ports(_) => self.ports(expected)?,
+            Takes::Pattern(_) => Operand::Pattern(self.pattern(expected)?),
+            Takes::Number(_) => Operand::Number(self.number(expected)?),
+            Takes::User(_) => self.user(expected)?,
+            Takes::State => Operand::State(self.state(expected)?),
+        };
+        Ok(Primitive {
+            word,
+            side,
+            operand,
+        })
     }
 
     /// The value at hand as text, for what is neither name nor path.
@@ -250,16 +259,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn host(&mut self, side: Side) -> Result<Primitive, FilterError> {
-        let expected = Expected::Address;
+    fn host(&mut self, expected: Expected) -> Result<Operand, FilterError> {
         let text = self.plain(expected)?;
         let (address, zone) = address(text).ok_or_else(|| self.error(expected))?;
         self.advance();
-        Ok(Primitive::Host(side, address, zone))
+        Ok(Operand::Address(address, zone))
     }
 
-    fn net(&mut self, side: Side) -> Result<Primitive, FilterError> {
-        let expected = Expected::Net;
+    fn net(&mut self, expected: Expected) -> Result<Operand, FilterError> {
         let text = self.plain(expected)?;
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -277,11 +284,10 @@ impl<'a> Parser<'a> {
         };
         let net = Net::new(address, prefix).ok_or_else(|| self.error(expected))?;
         self.advance();
-        Ok(Primitive::Net(side, net))
+        Ok(Operand::Net(net))
     }
 
-    fn ports(&mut self, side: Side) -> Result<Primitive, FilterError> {
-        let expected = Expected::Ports;
+    fn ports(&mut self, expected: Expected) -> Result<Operand, FilterError> {
         let text = self.plain(expected)?;
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
@@ -291,17 +297,17 @@ impl<'a> Parser<'a> {
             return Err(self.error("expected the lower port first"));
         }
         self.advance();
-        Ok(Primitive::Port(side, first..=last))
+        Ok(Operand::Ports(first..=last))
     }
 
-    fn user(&mut self) -> Result<Primitive, FilterError> {
-        let name = self.plain(Expected::User)?;
+    fn user(&mut self, expected: Expected) -> Result<Operand, FilterError> {
+        let name = self.plain(expected)?;
         let number = matches!(self.peek(), Kind::Word(_))
             .then(|| name.parse().ok())
             .flatten();
         let user = match number {
-            Some(uid) => Primitive::User { uid, name: None },
-            None => Primitive::User {
+            Some(uid) => Operand::User { uid, name: None },
+            None => Operand::User {
                 uid: (self.uid_of)(name)
                     .ok_or_else(|| self.error("there is no user of this name"))?,
                 name: Some(name.into()),
@@ -311,15 +317,15 @@ impl<'a> Parser<'a> {
         Ok(user)
     }
 
-    fn state(&mut self) -> Result<Primitive, FilterError> {
-        self.looks_for(Expected::State);
+    fn state(&mut self, expected: Expected) -> Result<State, FilterError> {
+        self.looks_for(expected);
         let state = match self.peek() {
             Kind::Word(word) => STATES.into_iter().find(|state| state.name() == word),
             _ => None,
         };
-        let state = state.ok_or_else(|| self.error(Expected::State))?;
+        let state = state.ok_or_else(|| self.error(expected))?;
         self.advance();
-        Ok(Primitive::State(state))
+        Ok(state)
     }
 
     fn pattern(&mut self, expected: Expected) -> Result<Pattern, FilterError> {

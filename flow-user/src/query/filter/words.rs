@@ -1,61 +1,142 @@
-//! Which words does the language have, and what can come where?
+//! The words of the language: one row each.
 //!
-//! From the one table of words the parser reads, errors tell what was expected, and what is typed is completed.
+//! From the row of a word the parser knows what follows it, errors what was expected, the evaluation what it asks, and
+//! the completion what could be typed.
 
-use std::fmt;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use super::ast::Side;
-use crate::event::{Direction, Protocol, State};
-
-/// What a word begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
-    Host,
-    Net,
-    Port,
-    Side(Side),
-    Protocol(Protocol),
-    Ip4,
-    Ip6,
-    Process,
-    Pid,
-    User,
-    Cgroup,
-    State,
-    Interface,
-    Direction(Direction),
-}
+use super::{operand::Operand, pattern::Pattern};
+use crate::{
+    event::{Direction, Protocol, State},
+    model::snapshot::{Flow, Process, Snapshot, zone_index},
+};
 
 /// Every word that can begin a primitive, those of most use first.
-pub(super) const WORDS: [(&str, Word); 27] = [
-    ("process", Word::Process),
-    ("port", Word::Port),
-    ("host", Word::Host),
-    ("net", Word::Net),
-    ("user", Word::User),
-    ("pid", Word::Pid),
-    ("state", Word::State),
-    ("interface", Word::Interface),
-    ("cgroup", Word::Cgroup),
-    protocol(Protocol::Tcp),
-    protocol(Protocol::Udp),
-    ("inbound", Word::Direction(Direction::Inbound)),
-    ("outbound", Word::Direction(Direction::Outbound)),
-    ("ip", Word::Ip4),
-    ("ip6", Word::Ip6),
-    ("local", Word::Side(Side::Local)),
-    ("remote", Word::Side(Side::Remote)),
-    ("src", Word::Side(Side::Source)),
-    ("dst", Word::Side(Side::Destination)),
-    ("portrange", Word::Port),
-    protocol(Protocol::Mptcp),
-    protocol(Protocol::Sctp),
-    protocol(Protocol::Udplite),
-    protocol(Protocol::Icmp),
-    protocol(Protocol::Icmp6),
-    protocol(Protocol::Raw),
-    protocol(Protocol::Packet),
+pub(super) static WORDS: [&Word; 27] = [
+    &word(
+        "process",
+        Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
+        Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
+    )
+    .offers(Candidates::Names(|shown, add| {
+        shown.processes.iter().for_each(|it| add(it.name()));
+    })),
+    PORT,
+    HOST,
+    &word(
+        "net",
+        Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
+        Test::End(|_, end, operand| match operand {
+            Operand::Net(net) => net.contains(end.ip().to_canonical()),
+            _ => false,
+        }),
+    ),
+    &word(
+        "user",
+        Takes::User("a user's name or number"),
+        Test::Process(|it, operand| match operand {
+            Operand::User { uid, .. } => it.uid == Some(*uid),
+            _ => false,
+        }),
+    )
+    .offers(Candidates::Users),
+    &word(
+        "pid",
+        Takes::Number("a process id"),
+        Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
+    )
+    .offers(Candidates::Numbers(|shown| {
+        shown.processes.iter().map(|it| it.id.pid).collect()
+    })),
+    &word(
+        "state",
+        Takes::State,
+        Test::Flow(|it, operand| *operand == Operand::State(it.state)),
+    ),
+    INTERFACE,
+    &word(
+        "cgroup",
+        Takes::Pattern("a cgroup's path, such as /system.slice/nginx.service"),
+        Test::Process(|it, operand| {
+            let path = it.cgroup_path.as_deref();
+            path.is_some_and(|path| operand.pattern(|pattern| pattern.matches_path(path)))
+        }),
+    )
+    .offers(Candidates::Names(|shown, add| {
+        let paths = shown.processes.iter();
+        paths
+            .filter_map(|it| it.cgroup_path.as_deref())
+            .for_each(add);
+    })),
+    &protocol(Protocol::Tcp),
+    &protocol(Protocol::Udp),
+    &bare(
+        "inbound",
+        Test::Flow(|it, _| it.direction == Some(Direction::Inbound)),
+    ),
+    &bare(
+        "outbound",
+        Test::Flow(|it, _| it.direction == Some(Direction::Outbound)),
+    ),
+    &bare("ip", Test::Version(IpAddr::is_ipv4)),
+    &bare("ip6", Test::Version(IpAddr::is_ipv6)),
+    &bare("local", Test::Side(Side::Local)),
+    &bare("remote", Test::Side(Side::Remote)),
+    &bare("src", Test::Side(Side::Source)),
+    &bare("dst", Test::Side(Side::Destination)),
+    &PORT.also("portrange"),
+    &protocol(Protocol::Mptcp),
+    &protocol(Protocol::Sctp),
+    &protocol(Protocol::Udplite),
+    &protocol(Protocol::Icmp),
+    &protocol(Protocol::Icmp6),
+    &protocol(Protocol::Raw),
+    &protocol(Protocol::Packet),
 ];
+
+/// Stands for itself where only an address follows a side.
+pub(super) const HOST: &Word = &word(
+    "host",
+    Takes::Address("an IP address, such as 192.0.2.1 or 2001:db8::1"),
+    Test::End(|flow, end, operand| match operand {
+        Operand::Address(address, zone) => {
+            let is_there = |zone| is_in_zone(flow, end, zone);
+            end.ip().to_canonical() == *address && zone.as_deref().is_none_or(is_there)
+        }
+        _ => false,
+    }),
+)
+.offers(Candidates::Addresses(|shown| {
+    let addresses = ends(shown).map(|end| end.ip().to_canonical());
+    addresses.filter(|it| !it.is_unspecified()).collect()
+}));
+
+const PORT: &Word = &word(
+    "port",
+    Takes::Ports("a port of 0 to 65535, or two such as 8000-8080"),
+    Test::End(|_, end, operand| match operand {
+        Operand::Ports(ports) => ports.contains(&end.port()),
+        _ => false,
+    }),
+)
+.offers(Candidates::Numbers(|shown| {
+    let ports = ends(shown).map(|end| end.port().into());
+    ports.filter(|port| *port > 0).collect()
+}));
+
+/// What `--interface` stands for too.
+pub(super) const INTERFACE: &Word = &word(
+    "interface",
+    Takes::Pattern("an interface's name, such as eth0 or veth*"),
+    Test::Interface(|name, operand| operand.pattern(|pattern| pattern.matches(name))),
+)
+.offers(Candidates::Names(|shown, add| {
+    shown.interfaces.iter().for_each(|it| add(&it.name));
+}));
 
 /// The states, as `state` takes them.
 pub(super) const STATES: [State; 12] = [
@@ -73,8 +154,81 @@ pub(super) const STATES: [State; 12] = [
     State::Unconnected,
 ];
 
-/// What can come at a place. Displays as what an error says of it.
+/// A word that can begin a primitive.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub name: &'static str,
+    /// Its name in an expression that is shown: of two that mean the same, the first one's.
+    pub shown: &'static str,
+    pub takes: Takes,
+    pub test: Test,
+    pub candidates: Candidates,
+}
+
+/// What follows a word; most with what an error says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    Nothing,
+    Address(&'static str),
+    Net(&'static str),
+    Ports(&'static str),
+    Pattern(&'static str),
+    Number(&'static str),
+    User(&'static str),
+    State,
+}
+
+/// What a word asks, and of what. Flows answer for their process and interface too.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Test {
+    /// Nothing: it chooses the end that the next word asks of.
+    Side(Side),
+    End(fn(&Flow, SocketAddr, &Operand) -> bool),
+    Protocol(Protocol),
+    /// Of the local address.
+    Version(fn(&IpAddr) -> bool),
+    Flow(fn(&Flow, &Operand) -> bool),
+    Process(fn(&Process, &Operand) -> bool),
+    /// Of an interface's name.
+    Interface(fn(&str, &Operand) -> bool),
+}
+
+/// What could be typed behind a word, from what is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Candidates {
+    Nothing,
+    Names(fn(&Snapshot, &mut dyn FnMut(&str))),
+    Users,
+    Numbers(fn(&Snapshot) -> BTreeSet<u32>),
+    Addresses(fn(&Snapshot) -> BTreeSet<IpAddr>),
+}
+
+/// Which end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Either end.
+    Any,
+    /// Who opened the flow; the local end where that is not known.
+    Source,
+    /// The other end.
+    Destination,
+    Local,
+    Remote,
+}
+
+impl fmt::Display for Side {
+    /// The word and a blank, or nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_side = |word: &&&Word| matches!(word.test, Test::Side(side) if side == *self);
+        match WORDS.iter().find(is_side) {
+            Some(word) => write!(f, "{} ", word.name),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What can come at a place. Displays as what an error says of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Expected {
     Primitive,
     /// An end of a flow, right after a protocol.
@@ -83,41 +237,53 @@ pub(super) enum Expected {
     OfEnd,
     Operator,
     Close,
-    Address,
-    Net,
-    Ports,
-    Process,
-    Pid,
-    User,
-    Cgroup,
-    State,
-    Interface,
+    /// What the word takes.
+    Operand(&'static Word),
+}
+
+impl PartialEq for Word {
+    fn eq(&self, other: &Self) -> bool {
+        self.shown == other.shown
+    }
 }
 
 impl Word {
     /// What `text` begins, if it is a word of the language.
-    pub fn of(text: &str) -> Option<Self> {
-        let known = WORDS.iter().find(|(word, _)| *word == text);
-        known.map(|(_, meaning)| *meaning)
+    pub fn of(text: &str) -> Option<&'static Self> {
+        WORDS.into_iter().find(|word| word.name == text)
+    }
+
+    /// Another name of it.
+    const fn also(&self, name: &'static str) -> Self {
+        Self { name, ..*self }
+    }
+
+    const fn offers(self, candidates: Candidates) -> Self {
+        Self { candidates, ..self }
     }
 
     /// Whether it can come right after a word that chooses an end.
-    pub fn is_of_end(self) -> bool {
-        matches!(self, Self::Host | Self::Net | Self::Port)
+    pub fn is_of_end(&self) -> bool {
+        matches!(self.test, Test::End(_))
     }
 
     /// Whether it speaks of an end.
-    pub fn is_end(self) -> bool {
-        self.is_of_end() || matches!(self, Self::Side(_))
+    pub fn is_end(&self) -> bool {
+        matches!(self.test, Test::End(_) | Test::Side(_))
+    }
+
+    /// Whether it may stand before a word that speaks of an end, as in `tcp port 80`.
+    pub fn qualifies(&self) -> bool {
+        matches!(self.test, Test::Protocol(_) | Test::Version(_))
     }
 }
 
 impl Expected {
     /// The words of the language that can come here.
     pub fn words(self) -> Vec<&'static str> {
-        let those = |suit: fn(Word) -> bool| {
-            let words = WORDS.iter().filter(|(_, meaning)| suit(*meaning));
-            words.map(|(word, _)| *word).collect::<Vec<_>>()
+        let those = |suit: fn(&Word) -> bool| {
+            let words = WORDS.iter().filter(|word| suit(word));
+            words.map(|word| word.name).collect::<Vec<_>>()
         };
         match self {
             Self::Primitive => [those(|_| true), vec!["not", "("]].concat(),
@@ -125,46 +291,105 @@ impl Expected {
             Self::OfEnd => those(Word::is_of_end),
             Self::Operator => vec!["and", "or"],
             Self::Close => vec![")"],
-            Self::State => STATES.map(State::name).into(),
-            Self::Address
-            | Self::Net
-            | Self::Ports
-            | Self::Process
-            | Self::Pid
-            | Self::User
-            | Self::Cgroup
-            | Self::Interface => Vec::new(),
+            Self::Operand(word) if word.takes == Takes::State => STATES.map(State::name).into(),
+            Self::Operand(_) => Vec::new(),
         }
     }
 }
 
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str("expected ")?;
+        match self {
             Self::Primitive => {
-                let named = |(_, meaning): &&(&str, Word)| !matches!(meaning, Word::Protocol(_));
-                let words: Vec<&str> = WORDS.iter().filter(named).map(|(word, _)| *word).collect();
-                return write!(f, "expected {}, a protocol, not or (", words.join(", "));
+                let named = |word: &&&Word| !matches!(word.test, Test::Protocol(_));
+                let words: Vec<&str> = WORDS.iter().filter(named).map(|word| word.name).collect();
+                write!(f, "{}, a protocol, not or (", words.join(", "))
             }
-            Self::State => {
-                let names = STATES.map(State::name).join(", ");
-                return write!(f, "expected a state: one of {names}");
-            }
-            Self::End | Self::OfEnd => "expected host, net, port or an IP address",
-            Self::Operator => "expected `and`, `or` or the end",
-            Self::Close => "expected `and`, `or` or )",
-            Self::Address => "expected an IP address, such as 192.0.2.1 or 2001:db8::1",
-            Self::Net => "expected a network, such as 10.0.0.0/8 or 2001:db8::/32",
-            Self::Ports => "expected a port of 0 to 65535, or two such as 8000-8080",
-            Self::Process => "expected a process's name, such as nginx, ng* or /nginx|httpd/",
-            Self::Pid => "expected a process id",
-            Self::User => "expected a user's name or number",
-            Self::Cgroup => "expected a cgroup's path, such as /system.slice/nginx.service",
-            Self::Interface => "expected an interface's name, such as eth0 or veth*",
-        })
+            Self::End | Self::OfEnd => f.write_str("host, net, port or an IP address"),
+            Self::Operator => f.write_str("`and`, `or` or the end"),
+            Self::Close => f.write_str("`and`, `or` or )"),
+            Self::Operand(word) => match word.takes {
+                Takes::Nothing => f.write_str("nothing"),
+                Takes::State => {
+                    let names = STATES.map(State::name).join(", ");
+                    write!(f, "a state: one of {names}")
+                }
+                Takes::Address(what)
+                | Takes::Net(what)
+                | Takes::Ports(what)
+                | Takes::Pattern(what)
+                | Takes::Number(what)
+                | Takes::User(what) => f.write_str(what),
+            },
+        }
     }
 }
 
-const fn protocol(protocol: Protocol) -> (&'static str, Word) {
-    (protocol.name(), Word::Protocol(protocol))
+const fn word(name: &'static str, takes: Takes, test: Test) -> Word {
+    Word {
+        name,
+        shown: name,
+        takes,
+        test,
+        candidates: Candidates::Nothing,
+    }
+}
+
+const fn bare(name: &'static str, test: Test) -> Word {
+    word(name, Takes::Nothing, test)
+}
+
+const fn protocol(protocol: Protocol) -> Word {
+    bare(protocol.name(), Test::Protocol(protocol))
+}
+
+fn is_named(process: &Process, pattern: &Pattern) -> bool {
+    let program = &process.program;
+    let comm = program.comm.as_deref();
+    let names = [Some(process.name()), comm, process.file_name()];
+    let is_one_of = |name: &str| pattern.matches(name);
+    if names.into_iter().flatten().any(is_one_of)
+        || process
+            .title()
+            .is_some_and(|title| pattern.matches_words(title))
+    {
+        return true;
+    }
+    let exe = || {
+        program
+            .exe
+            .as_deref()
+            .is_some_and(|exe| pattern.matches(&exe.to_string_lossy()))
+    };
+    let command_line = || {
+        program
+            .cmdline
+            .as_deref()
+            .is_some_and(|arguments| pattern.matches(&arguments.join(" ")))
+    };
+    if pattern.is_regex() {
+        exe() || command_line()
+    } else {
+        pattern.has_slash() && exe()
+    }
+}
+
+/// Whether an end of a flow is in the zone of this name or index. For this machine's end the
+/// interface of the last packet decides.
+fn is_in_zone(flow: &Flow, end: SocketAddr, zone: &str) -> bool {
+    if flow.key.remote == Some(end) {
+        let index = zone_index(end);
+        return index.is_some()
+            && (flow.zone.as_deref() == Some(zone) || zone.parse().ok() == index);
+    }
+    flow.interface.as_deref() == Some(zone)
+}
+
+/// Both ends of every flow that is shown.
+fn ends(shown: &Snapshot) -> impl Iterator<Item = SocketAddr> {
+    let flows = shown.flows.iter();
+    flows
+        .flat_map(|flow| [flow.bound(), flow.key.remote])
+        .flatten()
 }
