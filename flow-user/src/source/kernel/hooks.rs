@@ -43,8 +43,8 @@ pub enum At {
 pub enum Need {
     /// The backend is nothing without it.
     Required,
-    /// The kernel must have its place, or the backend is not there. Where only the program is refused
-    /// Flow does without.
+    /// The kernel must have its place, or the backend is not there. Where only the program is
+    /// refused Flow does without.
     Expected,
     Optional,
 }
@@ -225,8 +225,8 @@ impl Hook {
         }
     }
 
-    /// Its programs, in the order in which they are attached: an entry without its return would leave
-    /// notes behind.
+    /// Its programs, in the order in which they are attached: an entry without its return would
+    /// leave notes behind.
     pub fn programs(&self) -> impl Iterator<Item = &'static str> {
         let entry = match self.at {
             At::Probes { entry, .. } => entry,
