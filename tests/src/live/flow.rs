@@ -24,7 +24,7 @@ use super::{
 };
 
 /// What Flow is to report of itself: also what was taken too often.
-const LOG: &str = "warn,flow_user::source::kernel::frames=debug";
+const LOG: &str = "warn,flow_user::source::kernel::interface_tracker=debug";
 /// How long one that was not waited for may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -19,7 +19,8 @@ pub fn hooks_of(app: Backend) -> impl Iterator<Item = &'static Hook> {
         .flat_map(|def| def.hooks)
 }
 
-/// Attaches what surrounds the counting of app bytes. What is refused is reported, and done without.
+/// Attaches what surrounds the counting of app bytes. What is refused is reported, and done
+/// without.
 pub fn attach_common(
     ebpf: &mut Ebpf,
     target: &Target<'_>,
@@ -56,8 +57,8 @@ pub fn attach_common(
     update(Backend::ProcessTracepoints, hooks::LIVES.len(), &missing);
 }
 
-/// Attaches the best backend for app bytes that works as a whole, from `first` on, or the one that was
-/// asked for; if there is none, the best that counts at all.
+/// Attaches the best backend for app bytes that works as a whole, from `first` on, or the one that
+/// was asked for; if there is none, the best that counts at all.
 ///
 /// # Errors
 /// The kernel refuses programs that each of them is nothing without.

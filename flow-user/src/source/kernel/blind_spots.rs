@@ -23,9 +23,9 @@ pub enum BlindSpot {
     CallsUnderWay,
     /// Who accepted a connection, as long as nobody uses it.
     Acceptors,
-    /// That an MPTCP connection was accepted: the kernel's hooks tell of its first path only.
+    /// That an MPTCP connection was accepted: the kernel's hooks report its first path only.
     MptcpDirection,
-    /// recvfrom(2) and its kin without an address: no hook tells whom the datagram came from.
+    /// recvfrom(2) and its kin without an address: no hook reports whom the datagram came from.
     UnaskedSenders,
     /// Whom a datagram came from that a raw or ping socket received, where datagrams of several
     /// senders waited there: the tracepoint does not see the message.
@@ -35,8 +35,8 @@ pub enum BlindSpot {
     UnconnectedPeers,
     /// Packets that the kernel sends without a full socket; they stand in the interface's ledger.
     SocketlessPackets,
-    /// Packets that a program of a cgroup refuses, and that runs after Flow's: of the root, attached
-    /// later.
+    /// Packets that a program of a cgroup refuses, and that runs after Flow's: of the root,
+    /// attached later.
     RefusedLater,
     /// Frames dropped or redirected before the classifier: by the driver or by XDP.
     BeforeClassifier,

@@ -128,7 +128,8 @@ impl Btf {
         })
     }
 
-    /// Value of an enumerator, where its enum has 32 bits. `None` when there is no such enum or value.
+    /// Value of an enumerator, where its enum has 32 bits. `None` when there is no such enum or
+    /// value.
     pub fn enumerator(&self, enum_name: &str, name: &str) -> Option<u32> {
         let ty = self
             .named(enum_name)

@@ -133,8 +133,8 @@ impl Classifiers {
         self.attached.contains_key(&ifindex)
     }
 
-    /// Removes what a killed Flow left on interfaces, and lets another Flow start; `is_wanted` says which are to have
-    /// classifiers again. To be called before anything is attached.
+    /// Removes what a killed Flow left on interfaces, and lets another Flow start; `is_wanted` says
+    /// which are to have classifiers again. To be called before anything is attached.
     pub fn clean(&mut self, is_wanted: impl Fn(u32) -> bool) {
         let Some(lock) = self.lock.as_mut().filter(|lock| lock.alone) else {
             return;
@@ -188,7 +188,7 @@ impl Classifiers {
     }
 
     fn try_attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
-        // aya attaches by name, and what was told may have been renamed since.
+        // aya attaches by name, and what was reported may have been renamed since.
         let name = current_name(link.ifindex)?;
         let link = Link {
             name: &name,
@@ -221,7 +221,8 @@ impl Classifiers {
             // The programs may be on the one that has the name now.
             return Err(interface_error(Errno::EAGAIN));
         }
-        // Only now: what a pin has held the kernel takes away later, and until then attaching again is refused (EEXIST).
+        // Only now: what a pin has held the kernel takes away later, and until then attaching again
+        // is refused (EEXIST).
         for link in links {
             attached.links.push(match &mut self.pins {
                 None => Hold::Link(link),
@@ -247,7 +248,8 @@ impl Classifiers {
         self.stacking.set(0, bits, 0)
     }
 
-    /// Makes the qdisc if there is none. Whether it is a Flow's: also if another or a killed one made it.
+    /// Makes the qdisc if there is none. Whether it is a Flow's: also if another or a killed one
+    /// made it.
     fn prepare_qdisc(&mut self, link: Link<'_>) -> Result<bool, AttachError> {
         let netns = super::loader::host_netns().map_err(AttachError::Qdisc)?;
         // A list of all, for each interface, would cost the square of their number.

@@ -31,8 +31,8 @@ pub fn process_id(key: ProcessKey) -> Option<ProcessId> {
     })
 }
 
-/// An address of the kernel's one form: IPv4 is v4-mapped there. One that means another host on each
-/// interface has the index of its interface as its scope.
+/// An address of the kernel's one form: IPv4 is v4-mapped there. One that means another host on
+/// each interface has the index of its interface as its scope.
 pub fn endpoint(address: IpAddress, port: u16, zone: u32) -> SocketAddr {
     let v6 = Ipv6Addr::from(address.octets());
     match v6.to_ipv4_mapped() {
@@ -143,7 +143,7 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketEntry {
         protocol: numbers::protocol_number(socket.protocol),
         netns: socket.netns.map_or(0, |netns| netns.0),
         ifindex: socket.ifindex.unwrap_or(0),
-        // It counts as told: its event is made beside this entry.
+        // It counts as reported: its event is made beside this entry.
         epoch: 1,
         state: numbers::state_number(socket.state),
         direction: match socket.direction {

@@ -10,7 +10,8 @@ use crate::event::ClassCount;
 
 /// Bytes that an interface counts more of each packet, at most.
 const MOST: i64 = 64;
-/// Packets that must agree before a difference is believed that is neither none nor the link header.
+/// Packets that must agree before a difference is believed that is neither none nor the link
+/// header.
 const SOME: u64 = 16;
 
 /// Bytes and packets of one direction, as the interface counted them.
@@ -101,8 +102,8 @@ impl Counting {
         }
     }
 
-    /// Compares at a moment when nothing has passed for a while. A device that waits for more packets before it hands
-    /// up some (`gro_flush_timeout`) agrees with its classifier only then.
+    /// Compares at a moment when nothing has passed for a while. A device that waits for more
+    /// packets before it hands up some (`gro_flush_timeout`) agrees with its classifier only then.
     pub fn take_calm(&mut self, own: Passed, total: &ClassCount) {
         if !self.is_shown() {
             self.compare(&self.calm.clone(), own, total, 0);
@@ -150,7 +151,7 @@ impl Counting {
 /// How many bytes more of each packet the interface counted, if that shows. `gap` is what passed
 /// between two readings of the classifier with the interface's between them.
 ///
-/// An interface counts buffers or segments, or some of them so and some so; its packets tell how
+/// An interface counts buffers or segments, or some of them so and some so; its packets show how
 /// many headers were repeated for it. More packets than segments or fewer than buffers means that
 /// the two did not see the same packets.
 fn more_of_each(own: Passed, total: &ClassCount, gap: u64, header: u32) -> Option<i64> {

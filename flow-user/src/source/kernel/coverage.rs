@@ -3,7 +3,7 @@
 use super::{
     attach_error::Missing,
     backends::Backend,
-    frames::{Attached, InterfaceTracker},
+    interface_tracker::{Attached, InterfaceTracker},
 };
 use crate::{
     event::{Capability, Coverage, doctor::Environment},

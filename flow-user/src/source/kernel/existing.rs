@@ -27,9 +27,9 @@ pub fn seed_entry(maps: &mut Maps, socket: &SeedSocket) {
     }
 }
 
-/// Whether a listed socket is reported and followed. The remains of a connection are not: no process
-/// has them, and they never end by a close. An MPTCP socket shares its cookie; it is reported when it
-/// is used.
+/// Whether a listed socket is reported and followed. The remains of a connection are not: no
+/// process has them, and they never end by a close. An MPTCP socket shares its cookie; it is
+/// reported when it is used.
 pub fn is_seeded(socket: &SeedSocket) -> bool {
     let remains = matches!(socket.state, State::TimeWait | State::SynReceived);
     !remains && socket.protocol != Protocol::Mptcp

@@ -1,5 +1,5 @@
-//! Which of the host's interfaces carry the packets of interfaces in other network namespaces, such as a
-//! container's macvlan.
+//! Which of the host's interfaces carry the packets of interfaces in other network namespaces, such
+//! as a container's macvlan.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -78,8 +78,8 @@ impl Foreign {
         self.in_doubt = true;
     }
 
-    /// Looks for interfaces that the programs have noted since, beside everything else; for all of them
-    /// where what is known is in doubt.
+    /// Looks for interfaces that the programs have noted since, beside everything else; for all of
+    /// them where what is known is in doubt.
     pub fn look(&mut self) {
         let seen: u64 = match self.seen.get(&0, 0) {
             Ok(values) => values.iter().sum(),

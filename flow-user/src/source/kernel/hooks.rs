@@ -43,8 +43,8 @@ pub enum At {
 pub enum Need {
     /// The backend is nothing without it.
     Required,
-    /// The kernel must have its place, or the backend is not there. Where only the program is refused
-    /// Flow does without.
+    /// The kernel must have its place, or the backend is not there. Where only the program is
+    /// refused Flow does without.
     Expected,
     Optional,
 }
@@ -75,51 +75,22 @@ pub const KPROBE: &[Hook] = &[
 
 /// Lengths of calls. The tracepoints do not bring the peers of datagrams, which programs of the
 /// cgroup v2 root do.
+#[rustfmt::skip]
 pub const LENGTHS: &[Hook] = &[
     tracepoint("sock_send_length", "", Required),
     tracepoint("sock_recv_length", "", Required),
-    cgroup(
-        "sendmsg4",
-        BPF_CGROUP_UDP4_SENDMSG,
-        "whom an unconnected IPv4 socket sends to",
-        Expected,
-    ),
-    cgroup(
-        "sendmsg6",
-        BPF_CGROUP_UDP6_SENDMSG,
-        "whom an unconnected IPv6 socket sends to",
-        Optional,
-    ),
-    cgroup(
-        "recvmsg4",
-        BPF_CGROUP_UDP4_RECVMSG,
-        "whom an unconnected IPv4 socket receives from",
-        Optional,
-    ),
-    cgroup(
-        "recvmsg6",
-        BPF_CGROUP_UDP6_RECVMSG,
-        "whom an unconnected IPv6 socket receives from",
-        Optional,
-    ),
+    cgroup("sendmsg4", BPF_CGROUP_UDP4_SENDMSG, "whom an unconnected IPv4 socket sends to", Expected),
+    cgroup("sendmsg6", BPF_CGROUP_UDP6_SENDMSG, "whom an unconnected IPv6 socket sends to", Optional),
+    cgroup("recvmsg4", BPF_CGROUP_UDP4_RECVMSG, "whom an unconnected IPv4 socket receives from", Optional),
+    cgroup("recvmsg6", BPF_CGROUP_UDP6_RECVMSG, "whom an unconnected IPv6 socket receives from", Optional),
 ];
 
 /// States of TCP, for every backend: two programs on one raw tracepoint, of which the second takes
 /// the place of the first where an interrupt finds that at work.
+#[rustfmt::skip]
 pub const STATES: &[Hook] = &[
-    tracepoint(
-        STATE_CHANGES,
-        "states of TCP connections, and for minutes their end",
-        Expected,
-    ),
-    Hook {
-        at: At::Tracepoint(STATE_CHANGES),
-        ..tracepoint(
-            NESTED_STATE_CHANGES,
-            "states of TCP connections that change while another one's is taken up",
-            Optional,
-        )
-    },
+    tracepoint(STATE_CHANGES, "states of TCP connections, and for minutes their end", Expected),
+    hook(NESTED_STATE_CHANGES, At::Tracepoint(STATE_CHANGES), "states of TCP connections that change while another one's is taken up", Optional),
 ];
 /// Reports states; and the name of the tracepoint.
 pub const STATE_CHANGES: &str = "inet_sock_set_state";
@@ -127,87 +98,40 @@ pub const STATE_CHANGES: &str = "inet_sock_set_state";
 pub const NESTED_STATE_CHANGES: &str = "set_state_nested";
 
 /// The end of TCP sockets, where [`SOCKET_RELEASES`] does not report it.
-pub const RELEASES: &[Hook] = &[tracepoint(
-    "tcp_destroy_sock",
-    "for minutes, the end of TCP connections that close before their process lets go of them",
-    Optional,
-)];
+#[rustfmt::skip]
+pub const RELEASES: &[Hook] = &[
+    tracepoint("tcp_destroy_sock", "for minutes, the end of TCP connections that close before their process lets go of them", Optional),
+];
 
 /// Lives of processes, for every backend. Who moves bytes is reported by those who count.
+#[rustfmt::skip]
 pub const LIVES: &[Hook] = &[
     tracepoint("sched_process_exec", "programs started since", Expected),
-    tracepoint(
-        "sched_process_fork",
-        "parents of processes started since",
-        Expected,
-    ),
+    tracepoint("sched_process_fork", "parents of processes started since", Expected),
     tracepoint(EXITS, "the end of processes", Expected),
 ];
 /// Reports that processes end.
 pub const EXITS: &str = "sched_process_exit";
 
 /// Lives of sockets.
+#[rustfmt::skip]
 pub const SOCKETS: &[Hook] = &[
-    cgroup(
-        "sock_create",
-        BPF_CGROUP_INET_SOCK_CREATE,
-        "sockets before they are used",
-        Expected,
-    ),
-    cgroup(
-        SOCKET_RELEASES,
-        BPF_CGROUP_INET_SOCK_RELEASE,
-        "the end of sockets other than TCP's",
-        Expected,
-    ),
-    cgroup(
-        "post_bind4",
-        BPF_CGROUP_INET4_POST_BIND,
-        "IPv4 sockets that are bound and not used yet",
-        Optional,
-    ),
-    cgroup(
-        "post_bind6",
-        BPF_CGROUP_INET6_POST_BIND,
-        "IPv6 sockets that are bound and not used yet",
-        Optional,
-    ),
-    cgroup(
-        "connect4",
-        BPF_CGROUP_INET4_CONNECT,
-        "who connects an older socket over IPv4",
-        Expected,
-    ),
-    cgroup(
-        "connect6",
-        BPF_CGROUP_INET6_CONNECT,
-        "who connects an older socket over IPv6",
-        Optional,
-    ),
-    cgroup(
-        "connection_made",
-        BPF_CGROUP_SOCK_OPS,
-        "connections that came in, before their first packet",
-        Expected,
-    ),
+    cgroup("sock_create", BPF_CGROUP_INET_SOCK_CREATE, "sockets before they are used", Expected),
+    cgroup(SOCKET_RELEASES, BPF_CGROUP_INET_SOCK_RELEASE, "the end of sockets other than TCP's", Expected),
+    cgroup("post_bind4", BPF_CGROUP_INET4_POST_BIND, "IPv4 sockets that are bound and not used yet", Optional),
+    cgroup("post_bind6", BPF_CGROUP_INET6_POST_BIND, "IPv6 sockets that are bound and not used yet", Optional),
+    cgroup("connect4", BPF_CGROUP_INET4_CONNECT, "who connects an older socket over IPv4", Expected),
+    cgroup("connect6", BPF_CGROUP_INET6_CONNECT, "who connects an older socket over IPv6", Optional),
+    cgroup("connection_made", BPF_CGROUP_SOCK_OPS, "connections that came in, before their first packet", Expected),
 ];
 /// Reports that sockets are released.
 pub const SOCKET_RELEASES: &str = "sock_release";
 
 /// Packets of sockets.
+#[rustfmt::skip]
 pub const PACKETS: &[Hook] = &[
-    cgroup(
-        "cgroup_ingress",
-        BPF_CGROUP_INET_INGRESS,
-        "packets received",
-        Expected,
-    ),
-    cgroup(
-        "cgroup_egress",
-        BPF_CGROUP_INET_EGRESS,
-        "packets sent",
-        Expected,
-    ),
+    cgroup("cgroup_ingress", BPF_CGROUP_INET_INGRESS, "packets received", Expected),
+    cgroup("cgroup_egress", BPF_CGROUP_INET_EGRESS, "packets sent", Expected),
 ];
 
 /// Packets of interfaces, by the names of their programs: ingress, egress.
@@ -225,8 +149,8 @@ impl Hook {
         }
     }
 
-    /// Its programs, in the order in which they are attached: an entry without its return would leave
-    /// notes behind.
+    /// Its programs, in the order in which they are attached: an entry without its return would
+    /// leave notes behind.
     pub fn programs(&self) -> impl Iterator<Item = &'static str> {
         let entry = match self.at {
             At::Probes { entry, .. } => entry,

@@ -1,4 +1,5 @@
-//! One interface that is followed: what it and its classifiers have counted, and how the two compare.
+//! One interface that is followed: what it and its classifiers have counted, and how the two
+//! compare.
 
 use std::{
     sync::Arc,
@@ -9,8 +10,8 @@ use std::{
 use flow_common::{Class, LinkLayout};
 
 use super::{
-    beginning::{Before, as_counted, since},
     classifier::{self, Classifiers, Counts},
+    counter_baseline::{CounterBaseline, as_counted, since},
     counting::{Counting, Passed, Seen},
     own::{Expected, Own},
     stacking::{Place, Stacking, kinds_of},
@@ -45,7 +46,7 @@ pub(super) enum Attaching {
 pub(super) struct Known {
     pub(super) link: Link,
     pub(super) attaching: Attaching,
-    before: Before,
+    baseline: CounterBaseline,
     /// Whether it is reported.
     pub(super) is_chosen: bool,
     /// Its own counters.
@@ -72,9 +73,9 @@ impl Known {
             received = received.or_without_header();
         }
         Self {
-            before: Before {
+            baseline: CounterBaseline {
                 own: link.counters,
-                ..Before::default()
+                ..CounterBaseline::default()
             },
             own: Own::new(link.counters),
             counting: [received, sent],
@@ -103,22 +104,22 @@ impl Known {
                 break;
             };
             self.own.take(read, None);
-            let now = Before {
+            let now = CounterBaseline {
                 own: *self.own.counters(),
                 ingress,
                 egress,
             };
-            if self.before == now {
+            if self.baseline == now {
                 break;
             }
-            self.before = now;
+            self.baseline = now;
             thread::sleep(ON_ITS_WAY);
         }
-        let Before {
+        let CounterBaseline {
             own,
             ingress,
             egress,
-        } = &self.before;
+        } = &self.baseline;
         let [received, sent] = &mut self.counting;
         received.begin(own.received(), total(ingress));
         sent.begin(own.sent(), total(egress));
@@ -127,7 +128,7 @@ impl Known {
         self.own.compare(&begun, &begun);
     }
 
-    /// Corrects the beginning of its ledger, unless the kernel does not tell its counters.
+    /// Corrects the beginning of its ledger, unless the kernel does not report its counters.
     pub(super) fn settle(&mut self, classifiers: &Classifiers, interfaces: &mut Interfaces) {
         let ifindex = self.link.ifindex;
         let counts = || classifiers.counts(ifindex);
@@ -137,12 +138,12 @@ impl Known {
         {
             self.take(&before, read, &after);
             let own = self.own.counters();
-            self.before.settle(&before, own, &after, &self.counting);
+            self.baseline.settle(&before, own, &after, &self.counting);
         }
     }
 
-    /// Takes its own counters, which were read after the classifier had counted so much. Reads again
-    /// where something passed meanwhile and it matters what.
+    /// Takes its own counters, which were read after the classifier had counted so much. Reads
+    /// again where something passed meanwhile and it matters what.
     pub(super) fn read(
         &mut self,
         classifiers: &Classifiers,
@@ -175,7 +176,8 @@ impl Known {
         }
     }
 
-    /// Nothing has passed for a while, so no packet waits between its own counters and the classifier's.
+    /// Nothing has passed for a while, so no packet waits between its own counters and the
+    /// classifier's.
     fn confirm(&mut self, (ingress, egress): &(Counts, Counts)) {
         let own = self.own.counters();
         let [received, sent] = &mut self.counting;
@@ -213,8 +215,8 @@ impl Known {
         }
         let mut seen = self.since_begun(before);
         for ((apart, own), (seen, begun)) in self.apart.iter_mut().zip(own).zip([
-            (&seen[0], self.before.own.rx_packets),
-            (&seen[1], self.before.own.tx_packets),
+            (&seen[0], self.baseline.own.rx_packets),
+            (&seen[1], self.baseline.own.tx_packets),
         ]) {
             let total = total(seen);
             let further = total.frames.saturating_sub(total.packets);
@@ -252,16 +254,16 @@ impl Known {
         self.take(counts, read, counts);
         self.conclude();
         let own = self.own.counters();
-        self.before.settle(counts, own, counts, &self.counting);
+        self.baseline.settle(counts, own, counts, &self.counting);
         self.seen = self.since_begun(counts);
         self.came = *total(&self.seen[0]);
     }
 
     /// What the classifier counted since its ledger began.
     fn since_begun(&self, counts: &(Counts, Counts)) -> [Counts; 2] {
-        let Before {
+        let CounterBaseline {
             ingress, egress, ..
-        } = &self.before;
+        } = &self.baseline;
         [since(counts.0, ingress), since(counts.1, egress)]
     }
 
@@ -287,7 +289,7 @@ impl Known {
             tx_bytes,
             tx_packets,
             ..
-        } = self.before.own;
+        } = self.baseline.own;
         let after = |begun: u64, passed: u64| begun.saturating_add(passed);
         [
             Passed {
@@ -325,7 +327,7 @@ impl Known {
     /// What is known of it; `is_beginning` says that its ledger is about to begin.
     pub(super) fn event(&self, is_classified: bool, is_beginning: bool) -> Event {
         let counters = if is_beginning {
-            &self.before.own
+            &self.baseline.own
         } else {
             self.own.counters()
         };
@@ -335,13 +337,13 @@ impl Known {
             up: self.link.up,
             classified: is_classified,
             ingress: InterfaceSide {
-                bytes_at_attach: Bytes(self.before.own.rx_bytes),
-                packets_at_attach: self.before.own.rx_packets,
+                bytes_at_attach: Bytes(self.baseline.own.rx_bytes),
+                packets_at_attach: self.baseline.own.rx_packets,
                 ..counters.ingress()
             },
             egress: InterfaceSide {
-                bytes_at_attach: Bytes(self.before.own.tx_bytes),
-                packets_at_attach: self.before.own.tx_packets,
+                bytes_at_attach: Bytes(self.baseline.own.tx_bytes),
+                packets_at_attach: self.baseline.own.tx_packets,
                 ..counters.egress()
             },
         };

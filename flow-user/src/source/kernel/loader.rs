@@ -53,8 +53,8 @@ fn cause(error: &dyn std::error::Error) -> String {
     format!("{error} ({innermost})")
 }
 
-/// Loads the object: its maps are made, its programs are ready to be loaded one by one. What the report says will be attached
-/// decides how they tell sockets apart.
+/// Loads the object: its maps are made, its programs are ready to be loaded one by one. What the
+/// report says will be attached decides how they tell sockets apart.
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.

@@ -1,4 +1,5 @@
-//! Calls that aya does not make: every entry of a hash map with few of them, and an entry taken out with one.
+//! Calls that aya does not make: every entry of a hash map with few of them, and an entry taken out
+//! with one.
 
 use std::{
     io,
@@ -49,7 +50,8 @@ pub fn lookup_and_delete<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<V
     attr.__bindgen_anon_2.map_fd = map.fd().as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = &raw const *key as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
-    // SAFETY: the attribute's pointers lead to a key, and to room for a value, of the map's sizes; both outlive the call.
+    // SAFETY: the attribute's pointers lead to a key, and to room for a value, of the map's sizes;
+    // both outlive the call.
     unsafe { syscall::bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
     // SAFETY: the kernel has filled it in; any bytes are a valid `Pod`.
     Ok(unsafe { value.assume_init() })
@@ -72,8 +74,8 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         }
     }
 
-    /// Adds the entries after a position, the first ones without. The position to go on from, if there
-    /// are more.
+    /// Adds the entries after a position, the first ones without. The position to go on from, if
+    /// there are more.
     fn read(
         &mut self,
         map: &MapData,
@@ -89,8 +91,8 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         attr.batch.values = self.values.as_mut_ptr() as u64;
         attr.batch.count = self.size;
         attr.batch.map_fd = map.fd().as_fd().as_raw_fd() as u32;
-        // SAFETY: the attribute's pointers lead to room for `size` keys and values, and for a position, all of which
-        // outlive the call.
+        // SAFETY: the attribute's pointers lead to room for `size` keys and values, and for a
+        // position, all of which outlive the call.
         let read = unsafe { syscall::bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
         let is_end = match read {
             // At the end the kernel says that there are no more, and has filled in the last ones.

@@ -74,7 +74,8 @@ impl Maps {
         Some(counts.iter().sum())
     }
 
-    /// What was lost since the programs were attached, by cause; those that never happened left out.
+    /// What was lost since the programs were attached, by cause; those that never happened left
+    /// out.
     pub fn losses(&self) -> Vec<(Loss, u64)> {
         Loss::ALL
             .into_iter()

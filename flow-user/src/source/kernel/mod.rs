@@ -3,20 +3,20 @@
 mod attach;
 mod attach_error;
 pub mod backends;
-mod beginning;
 pub mod blind_spots;
 pub mod btf;
 
 mod classifier;
 pub(crate) mod convert;
+mod counter_baseline;
 mod counting;
 mod coverage;
 pub mod environment;
 mod existing;
 mod foreign;
-mod frames;
 mod hooks;
 mod interface;
+mod interface_tracker;
 mod join_threads;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -51,7 +51,7 @@ use foldhash::HashSet;
 use tokio::{io::unix::AsyncFd, time};
 
 use self::{
-    frames::{InterfaceTracker, Task},
+    interface_tracker::{InterfaceTracker, Task},
     maps::Maps,
     sizes::Sizes,
     tracker::{Counters as _, Lost, Tracker, UnmappedSockets},

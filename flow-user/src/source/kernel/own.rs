@@ -1,12 +1,13 @@
 //! An interface's own counters, continued where they begin anew.
 //!
-//! A counter that is less than before has wrapped at 32 bits, or was reset: by its driver, or because
-//! it belongs to another interface that is gone (a veth interface receives what its peer sent, and
-//! its receive counter is the peer's send counter). What the interface counted between the last
-//! reading and the reset cannot be read any more, but the classifier has seen it. So the counter goes
-//! on from what the classifier counted since the ledger began, plus the difference between the two
-//! that was there before: whatever was unexplained stays so, to the byte, and nothing is added to it.
-//! What had come in and waited for its classifier at the last reading is no such difference.
+//! A counter that is less than before has wrapped at 32 bits, or was reset: by its driver, or
+//! because it belongs to another interface that is gone (a veth interface receives what its peer
+//! sent, and its receive counter is the peer's send counter). What the interface counted between
+//! the last reading and the reset cannot be read any more, but the classifier has seen it. So the
+//! counter goes on from what the classifier counted since the ledger began, plus the difference
+//! between the two that was there before: whatever was unexplained stays so, to the byte, and
+//! nothing is added to it. What had come in and waited for its classifier at the last reading is no
+//! such difference.
 
 use super::counting::Passed;
 use crate::source::interfaces::Counters;
@@ -18,8 +19,8 @@ const NEAR_THE_EDGE: u64 = 1 << 28;
 const EDGE: u64 = 1 << 32;
 /// Bytes that may be on their way between two readings: a large buffer.
 const ON_THEIR_WAY: u64 = 1 << 16;
-/// Bytes that may wait for a busy CPU between an interface's counter and its classifier, at most; as
-/// `BYTES_ON_THEIR_WAY` in `model/ledger.rs`.
+/// Bytes that may wait for a busy CPU between an interface's counter and its classifier, at most;
+/// as `BYTES_ON_THEIR_WAY` in `model/ledger.rs`.
 const WAITING: i128 = 1 << 20;
 
 /// The counters of one interface since it was first seen. None of them ever falls.
@@ -150,7 +151,8 @@ impl Own {
         }
     }
 
-    /// Confirms what the last comparison showed: nothing has passed for a while, so none of it waits.
+    /// Confirms what the last comparison showed: nothing has passed for a while, so none of it
+    /// waits.
     pub fn confirm(&mut self) {
         for line in [&mut self.ingress, &mut self.egress] {
             line.lasting = line.latest;

@@ -1,9 +1,9 @@
 //! A BPF file system that only Flow sees, to hold links that the kernel takes long to remove.
 //!
-//! The kernel removes a link in the call that closes its last descriptor, and of TCX links one takes
-//! it 8 to 26 ms: Flow would end late, and a killed Flow too. A link that a file holds is removed by a
-//! worker of the kernel. The file system is mounted nowhere: it ends with its descriptor, however
-//! Flow ends.
+//! The kernel removes a link in the call that closes its last descriptor, and of TCX links one
+//! takes it 8 to 26 ms: Flow would end late, and a killed Flow too. A link that a file holds is
+//! removed by a worker of the kernel. The file system is mounted nowhere: it ends with its
+//! descriptor, however Flow ends.
 
 use std::{
     fs, io,

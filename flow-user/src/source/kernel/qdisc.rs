@@ -41,8 +41,8 @@ pub(super) const TCA_KIND: u16 = 1;
 /// Shared by every Flow whose filters are in place, held alone by the first: only then are all
 /// filters that bear our programs' names left behind by a killed Flow.
 ///
-/// The file notes which qdiscs a Flow has made: whichever uses one last removes it, though another made it, or
-/// one that was killed. The notes go with the machine, as the qdiscs do.
+/// The file notes which qdiscs a Flow has made: whichever uses one last removes it, though another
+/// made it, or one that was killed. The notes go with the machine, as the qdiscs do.
 #[derive(Debug)]
 pub struct Lock {
     /// Absent if somebody kept it alone for longer than any start takes.
@@ -92,8 +92,8 @@ impl Lock {
         }
     }
 
-    /// Notes that the qdisc of an interface in this network namespace, a number, is of a Flow's making. To be called before it
-    /// is made.
+    /// Notes that the qdisc of an interface in this network namespace, a number, is of a Flow's
+    /// making. To be called before it is made.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -110,8 +110,8 @@ impl Lock {
         file.write_all(note.as_bytes())
     }
 
-    /// Drops the notes of qdiscs of this network namespace that are no more; `is_there` knows by interface. Only who is alone
-    /// may call it.
+    /// Drops the notes of qdiscs of this network namespace that are no more; `is_there` knows by
+    /// interface. Only who is alone may call it.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -204,7 +204,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// What the kernel answered instead.
 pub fn interfaces() -> io::Result<HashSet<u32>> {
     let mut netlink = Netlink::open(libc::NETLINK_ROUTE, 0)?;
-    // The kernel tells of all, whichever is asked for.
+    // The kernel lists all, whichever is asked for.
     let found = netlink.dump(libc::RTM_GETQDISC, &request(0, 0), |message| {
         clsact_of(message.body)
     })?;
@@ -229,7 +229,7 @@ pub fn has_clsact(ifindex: u32) -> io::Result<bool> {
     }
 }
 
-/// Reads a `tcmsg`: the interface whose clsact qdisc it tells of, if it does.
+/// Reads a `tcmsg`: the interface whose clsact qdisc it reports, if it does.
 pub(crate) fn clsact_of(body: &[u8]) -> Option<u32> {
     let (_, kind) = attributes(body.get(TC_BYTES..)?).find(|(kind, _)| *kind == TCA_KIND)?;
     kind.starts_with(b"clsact").then(|| u32_at(body, 4))?

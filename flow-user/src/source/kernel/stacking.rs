@@ -26,8 +26,8 @@ pub struct Place {
     pub lower: u32,
 }
 
-/// Kinds whose packets the interface that `IFLA_LINK` names carries as they are. Of tunnels it carries
-/// what they make of them, and of pairs it is the other end.
+/// Kinds whose packets the interface that `IFLA_LINK` names carries as they are. Of tunnels it
+/// carries what they make of them, and of pairs it is the other end.
 pub const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 /// Kinds whose `IFLA_LINK` is the other end of a pair.
 const PAIRS: [&str; 3] = ["veth", "netkit", "vxcan"];
@@ -83,8 +83,8 @@ pub fn kinds_of(link: &Link, place: Place) -> u32 {
 }
 
 impl Stacking {
-    /// Works it out. `mirrors` are targets of mirrors, `carries_others` says that some of the interfaces
-    /// carry the packets of interfaces in other namespaces.
+    /// Works it out. `mirrors` are targets of mirrors, `carries_others` says that some of the
+    /// interfaces carry the packets of interfaces in other namespaces.
     pub fn of<'a>(
         links: impl Iterator<Item = &'a Link> + Clone,
         mirrors: &HashSet<u32>,

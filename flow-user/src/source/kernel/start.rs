@@ -21,7 +21,7 @@ use super::{
     classifier::AttachMode,
     convert, coverage,
     existing::{Beginning, cookies, is_seeded, seed_entry},
-    frames::InterfaceTracker,
+    interface_tracker::InterfaceTracker,
     join_threads::join_threads,
     loader::{self, LoadError},
     maps::Maps,
@@ -125,7 +125,8 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Reports what there is: how it is seen, the interfaces, the processes, the sockets. To be called once.
+    /// Reports what there is: how it is seen, the interfaces, the processes, the sockets. To be
+    /// called once.
     pub(super) fn emit_existing(&mut self, out: &mut impl EventSink) {
         let Some(beginning) = self.beginning.take() else {
             return;
@@ -156,7 +157,8 @@ impl Kernel {
         self.check_seed(&seed, listing, gives_cookies, time, out);
     }
 
-    /// What came and went between the first listing and the attachment, which a second one shows: no hook has reported it.
+    /// What came and went between the first listing and the attachment, which a second one shows:
+    /// no hook has reported it.
     fn check_seed(
         &mut self,
         seed: &Seed,

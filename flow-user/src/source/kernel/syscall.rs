@@ -12,8 +12,8 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 /// # Safety
 /// What the attribute's pointers lead to fits the command and outlives the call.
 pub unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
-    // SAFETY: the attribute is of the size given and zero where it is not used, which every kernel takes; the rest the
-    // caller promises.
+    // SAFETY: the attribute is of the size given and zero where it is not used, which every kernel
+    // takes; the rest the caller promises.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

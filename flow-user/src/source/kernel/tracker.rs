@@ -1,12 +1,12 @@
 //! From the kernel side's records and maps to events.
 //!
-//! The maps hold the truth; a record only says where to look. A record tells at most once in an
-//! epoch that an entry moved, so at each tick the entries that told are read again. What told
-//! nothing because the ring buffer was full is found by the sweep. User space alone deletes
-//! entries that it was told of, after a last look.
+//! The maps hold the truth; a record only says where to look. A record reports at most once in an
+//! epoch that an entry moved, so at each tick the reported entries are read again. What was not
+//! reported because the ring buffer was full is found by the sweep. User space alone deletes
+//! entries that were reported to it, after a last look.
 //!
 //! Once a record found no room there may be counters of a socket or process that nobody knows of.
-//! So nothing is closed, and no exit is told, until a sweep has read everything.
+//! So nothing is closed, and no exit is reported, until a sweep has read everything.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod memory;
@@ -30,9 +30,9 @@ use crate::event::{CloseReason, Event, EventSink, Instant, SocketCookie};
 
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long a socket that may have ended may stand still before it is taken for ended: one that is closed or released but
-/// not both, as no hook releases the kernel's own and those that nobody accepted; one in its handshake, whose end is not told
-/// at all; one that its processes left.
+/// How long a socket that may have ended may stand still before it is taken for ended: one that is
+/// closed or released but not both, as no hook releases the kernel's own and those that nobody
+/// accepted; one in its handshake, whose end is not reported at all; one that its processes left.
 const IDLE: Duration = Duration::from_secs(180);
 
 /// The kernel side's maps, as the tracker needs them.
@@ -102,26 +102,28 @@ impl UnmappedSockets {
 /// What is known of the entries in the kernel side's maps.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Keys of each socket that told, sorted: nearly every socket has just one, and none more than the kernel side tells
-    /// apart.
+    /// Reported keys of each socket, sorted: nearly every socket has just one, and none more than
+    /// the kernel side distinguishes.
     sockets: HashMap<u64, SmallVec<[AppKey; 1]>>,
-    /// Keys of each process that told.
+    /// Reported keys of each process.
     processes: HashMap<ProcessKey, HashSet<AppKey>>,
-    /// Keys that told and are to be read at the next tick, with the epoch in which they told.
+    /// Reported keys that are to be read at the next tick, with the epoch in which they were
+    /// reported.
     moved: HashMap<AppKey, u32>,
-    /// Sockets that told and are to be read at the next tick, with the epoch.
+    /// Reported sockets that are to be read at the next tick, with the epoch.
     changed: HashMap<u64, u32>,
     ended: Vec<Ended>,
     /// Processes that ended and whose end waits for a sweep.
     exits: Vec<ExitRecord>,
     /// What was lost before the last sweep.
     swept: Lost,
-    /// Sockets that were found ended by the last sweep, without having told: the next one takes
+    /// Sockets that were found ended by the last sweep, without a record: the next one takes
     /// them, unless their record comes.
     ended_unreported: HashSet<u64>,
     /// Keys whose socket the last sweep did not find.
     orphans: HashSet<AppKey>,
-    /// Sockets with an alias and states whose last process that moved bytes has ended: another may hold them still.
+    /// Sockets with an alias and states whose last process that moved bytes has ended: another may
+    /// hold them still.
     abandoned: HashSet<u64>,
     /// Sockets that may have ended, what they had moved, and since when.
     idle_since: HashMap<u64, (u64, Instant)>,
@@ -134,7 +136,8 @@ struct Ended {
 }
 
 impl Tracker {
-    /// Takes up a socket that the source put into the map itself, as if it had told in `epoch`.
+    /// Takes up a socket that the source put into the map itself, as if it had been reported in
+    /// `epoch`.
     pub fn adopt(&mut self, cookie: u64, epoch: u32) {
         self.sockets.entry(cookie).or_default();
         self.changed.insert(cookie, epoch);
@@ -235,7 +238,7 @@ impl Tracker {
         self.processes.entry(key.process()).or_default().insert(key);
     }
 
-    /// Tells the last totals of a process, and deletes its keys: nobody else adds to them.
+    /// Emits the last totals of a process, and deletes its keys: nobody else adds to them.
     fn exited(
         &mut self,
         process: ProcessKey,
@@ -256,7 +259,7 @@ impl Tracker {
             if !keys.is_empty() || !is_alias(key.cookie) {
                 continue;
             }
-            // Without states no hook tells the end.
+            // Without states no hook reports the end.
             match counters.socket(key.cookie) {
                 Some(socket) if has_states(socket.protocol) => {
                     self.abandoned.insert(key.cookie);
@@ -274,8 +277,8 @@ impl Tracker {
         }
     }
 
-    /// Takes a list of the processes that there were at `listed`, without those that began later: others that
-    /// moved bytes have ended, and their record was lost.
+    /// Takes a list of the processes that there were at `listed`, without those that began later:
+    /// others that moved bytes have ended, and their record was lost.
     pub fn reap_absent(
         &mut self,
         is_present: impl Fn(ProcessKey) -> bool,
@@ -297,9 +300,9 @@ impl Tracker {
         }
     }
 
-    /// Reads again what told. Before, `epoch` must have begun and the ring
-    /// buffer been drained: what told in an earlier epoch tells again when it moves from here on.
-    /// What told in this one does not, and is read again at the next tick.
+    /// Reads again what was reported. Before, `epoch` must have begun and the ring buffer been
+    /// drained: what was reported in an earlier epoch is reported again when it moves from here on.
+    /// What was reported in this one is not, and is read again at the next tick.
     pub fn tick(
         &mut self,
         epoch: u32,
@@ -349,8 +352,8 @@ impl Tracker {
         }
     }
 
-    /// Reads every entry: what no record brought. Returns whether each socket that may be in use has
-    /// an entry.
+    /// Reads every entry: what no record brought. Returns whether each socket that may be in use
+    /// has an entry.
     pub fn sweep(
         &mut self,
         unmapped: &UnmappedSockets,
@@ -362,7 +365,7 @@ impl Tracker {
         self.swept = counters.lost();
         let sockets = counters.all_sockets();
         for (cookie, socket) in &sockets {
-            // One that never told is of no interest: made, perhaps bound, never used.
+            // One that was never reported is of no interest: made, perhaps bound, never used.
             if socket.epoch == 0 {
                 continue;
             }
@@ -394,7 +397,8 @@ impl Tracker {
         self.close_ended_unreported(unreported(), now, counters, out);
         self.close_idle(unreported(), now, counters, out);
         self.close_vanished(&known, unmapped, now, counters, out);
-        // What was lost until `now` is known, whatever was lost since: else there would be no end while losses go on.
+        // What was lost until `now` is known, whatever was lost since: else there would be no end
+        // while losses go on.
         self.close_ended(now, counters, out);
         self.overflow(now, counters, out);
         self.emit_exits(&counters.lost(), counters, out);
@@ -402,7 +406,7 @@ impl Tracker {
         !cookies.any(|cookie| !known.contains(cookie) && unmapped.may_be_used(*cookie))
     }
 
-    /// Closes sockets whose end did not tell, when two sweeps have found them ended.
+    /// Closes sockets whose end was not reported, when two sweeps have found them ended.
     fn close_ended_unreported<'a>(
         &mut self,
         sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
@@ -489,14 +493,14 @@ impl Tracker {
         }
     }
 
-    /// Tells what processes moved after the map of counters was full.
+    /// Emits what processes moved after the map of counters was full.
     pub fn overflow(&self, now: Instant, counters: &impl Counters, out: &mut impl EventSink) {
         for (process, app) in counters.all_overflow() {
             emit_overflow(process, &app, now, out);
         }
     }
 
-    /// Tells the last totals of everything, and closes what ended, without waiting.
+    /// Emits the last totals of everything, and closes what ended, without waiting.
     pub fn finish(
         &mut self,
         epoch: u32,
@@ -516,7 +520,7 @@ impl Tracker {
         }
     }
 
-    /// Tells a socket's last totals and its end, and deletes its entries.
+    /// Emits a socket's last totals and its end, and deletes its entries.
     fn close(
         &mut self,
         cookie: u64,
@@ -552,7 +556,7 @@ fn has_ended(socket: &SocketEntry) -> bool {
         && (!has_states(socket.protocol) || socket.closed != 0 || socket.state == tcp_state::CLOSE)
 }
 
-/// Tells counters. Those that are gone were told, when their socket closed.
+/// Emits counters. Those that are gone were emitted, when their socket closed.
 fn emit_app(key: &AppKey, app: Option<AppCounters>, time: Instant, out: &mut impl EventSink) {
     if let Some(fact) = app.and_then(|app| convert::app(key, &app, None)) {
         out.event(time, Event::App(fact));
@@ -572,7 +576,8 @@ fn emit_socket(cookie: u64, socket: Option<SocketEntry>, time: Instant, out: &mu
     }
 }
 
-/// The fact of an exec record. A path that had no room is asked of `/proc`, while the process lives.
+/// The fact of an exec record. A path that had no room is asked of `/proc`, while the process
+/// lives.
 fn executed(exec: &Exec<'_>) -> Option<crate::event::ProcessFact> {
     let mut fact = convert::executed(exec)?;
     if fact.program.exe.is_none()

@@ -343,7 +343,7 @@ fn needed<'a>(hooks: impl IntoIterator<Item = &'a Hook>) -> impl Iterator<Item =
 }
 
 /// The kind of program that a place on a cgroup takes, and what its trial is called.
-const fn program_of<'a>(place: attach, hook: &'a str) -> (program, &'a str) {
+const fn program_of(place: attach, hook: &str) -> (program, &str) {
     match place {
         attach::BPF_CGROUP_INET_INGRESS => {
             (program::BPF_PROG_TYPE_CGROUP_SKB, "cgroup_skb ingress")

@@ -1,4 +1,4 @@
-//! What it tells of records, ticks, sweeps and ends, and what it deletes.
+//! What it emits of records, ticks, sweeps and ends, and what it deletes.
 
 use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
 
@@ -101,7 +101,7 @@ fn the_tick_brings_what_the_record_did_not_hold() {
     assert_eq!(sent(&out), [0, 100]);
     out.clear();
     tracker.tick(3, Instant(20), &mut maps, &mut out);
-    assert!(out.is_empty(), "nothing told, nothing read");
+    assert!(out.is_empty(), "nothing reported, nothing read");
 }
 
 #[test]
@@ -200,7 +200,11 @@ fn what_has_ended_is_closed_by_a_sweep_though_losses_go_on() {
     tracker.sweep(&UnmappedSockets::None, later, &mut maps, &mut out);
     let is_end = |event: &Timed| matches!(event.event, Event::SocketEnd { .. });
     assert!(out.iter().any(is_end));
-    assert_eq!(sent(&out).last(), Some(&100), "with what no record told");
+    assert_eq!(
+        sent(&out).last(),
+        Some(&100),
+        "with what no record reported"
+    );
 }
 
 #[test]
@@ -334,11 +338,11 @@ fn nothing_is_closed_while_counters_may_be_unknown() {
         &mut out,
     );
     tracker.close_due(Instant(200_000_000), &mut maps, &mut out);
-    let told = out
+    let emitted = out
         .iter()
         .position(|timed| matches!(timed.event, Event::App(_)));
     let ended = out.iter().position(is_end);
-    assert!(told.is_some() && told < ended, "{out:?}");
+    assert!(emitted.is_some() && emitted < ended, "{out:?}");
     assert_eq!(out.iter().filter(|timed| is_end(timed)).count(), 2);
     assert!(maps.app.is_empty() && maps.sockets.is_empty());
 }

@@ -25,15 +25,16 @@ use crate::{
     },
 };
 
-/// How long a ledger's beginning may still be corrected. A packet that the interface had counted may wait for its CPU's
-/// turn to take in packets, which others have: on a busy virtual machine for many milliseconds.
+/// How long a ledger's beginning may still be corrected. A packet that the interface had counted
+/// may wait for its CPU's turn to take in packets, which others have: on a busy virtual machine for
+/// many milliseconds.
 const SETTLING: Duration = Duration::from_millis(500);
 
 /// How often classifiers are attached to an interface that refuses them.
 const ATTEMPTS: u32 = 3;
 
-/// How long the start may attach classifiers. The first row waits for them; the interfaces that are left
-/// then get theirs one by one, while Flow runs.
+/// How long the start may attach classifiers. The first row waits for them; the interfaces that are
+/// left then get theirs one by one, while Flow runs.
 const PROMPT: Duration = Duration::from_millis(150);
 /// Interfaces that the start attaches them to in any case, also on a slow machine.
 const FIRST: usize = 4;
@@ -46,14 +47,15 @@ pub struct InterfaceTracker {
     known: BTreeMap<u32, Known>,
     /// Interfaces that are to get their classifiers, in this order.
     waiting: VecDeque<u32>,
-    /// Interfaces whose ledgers have just begun, and until when each may be corrected; the earliest first.
+    /// Interfaces whose ledgers have just begun, and until when each may be corrected; the earliest
+    /// first.
     settling: VecDeque<(u32, Instant)>,
     /// Why classifiers were last refused.
     refusal: Option<String>,
     /// Interfaces whose classifiers were refused, and how often.
     refused: BTreeMap<u32, u32>,
-    /// The only interfaces to report, by name. The others are followed as well: packets come in or leave
-    /// by them.
+    /// The only interfaces to report, by name. The others are followed as well: packets come in or
+    /// leave by them.
     chosen: Option<Vec<String>>,
     /// Interfaces of other namespaces whose packets those of this one carry.
     foreign: Option<Foreign>,
@@ -95,7 +97,7 @@ impl InterfaceTracker {
     /// Begins to follow the interfaces.
     ///
     /// # Errors
-    /// The kernel does not tell of them.
+    /// The kernel does not list them.
     pub fn start(
         ebpf: &mut Ebpf,
         mode: Option<AttachMode>,
@@ -116,7 +118,7 @@ impl InterfaceTracker {
                 .ok()
         });
         let monitor = Monitor::open()?;
-        let mut frames = Self {
+        let mut tracker = Self {
             interfaces: Interfaces::open()?,
             monitor,
             classifiers,
@@ -130,18 +132,18 @@ impl InterfaceTracker {
             mirrors: HashSet::new(),
             stacking: Stacking::default(),
         };
-        frames.list(Attaching::WhenUp)?;
-        if let Some(classifiers) = &mut frames.classifiers {
-            let known = &frames.known;
+        tracker.list(Attaching::WhenUp)?;
+        if let Some(classifiers) = &mut tracker.classifiers {
+            let known = &tracker.known;
             classifiers.clean(|ifindex| known.contains_key(&ifindex));
         }
         let started = Instant::now();
         let mut attached = 0;
-        while !frames.waiting.is_empty() && (attached < FIRST || started.elapsed() < PROMPT) {
-            frames.attach_next(ebpf);
+        while !tracker.waiting.is_empty() && (attached < FIRST || started.elapsed() < PROMPT) {
+            tracker.attach_next(ebpf);
             attached += 1;
         }
-        Ok(frames)
+        Ok(tracker)
     }
 
     /// Begins the ledgers anew. To be called once everything is attached that counts for them: what
@@ -184,7 +186,7 @@ impl InterfaceTracker {
     /// Waits until there is something to do. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// The kernel does not tell any more.
+    /// The kernel reports no more.
     pub async fn next(&mut self) -> io::Result<Task> {
         let attach = async {
             if self.waiting.is_empty() {
@@ -275,7 +277,8 @@ impl InterfaceTracker {
     }
 
     /// Lists the interfaces; those that want classifiers wait for them, those with the most traffic
-    /// first. What it knew before and is no longer there is gone; `attaching` says when new ones want theirs.
+    /// first. What it knew before and is no longer there is gone; `attaching` says when new ones
+    /// want theirs.
     fn list(&mut self, attaching: Attaching) -> io::Result<Vec<Event>> {
         let mut links = self.interfaces.list()?;
         let missing = missing(self.known.keys().copied(), &links);
@@ -408,8 +411,8 @@ impl InterfaceTracker {
         ]
     }
 
-    /// What an interface is and has counted. Nothing yet while its ledger is about to begin: what is
-    /// corrected then would fall.
+    /// What an interface is and has counted. Nothing yet while its ledger is about to begin: what
+    /// is corrected then would fall.
     fn event(&self, known: &Known) -> Event {
         let ifindex = known.link.ifindex;
         let is_attached = |classifiers: &Classifiers| classifiers.is_attached(ifindex);
@@ -422,8 +425,8 @@ impl InterfaceTracker {
         known.event(is_classified, is_beginning)
     }
 
-    /// Takes what an interface is; whether it is time for its classifiers, also if they were refused
-    /// before.
+    /// Takes what an interface is; whether it is time for its classifiers, also if they were
+    /// refused before.
     fn present(&mut self, link: Link, attaching: Attaching) -> bool {
         let is_chosen = self.is_chosen(&link.name);
         let ifindex = link.ifindex;
@@ -447,7 +450,8 @@ impl InterfaceTracker {
         false
     }
 
-    /// Those whose classifiers were refused wait for them once more: it may have been renamed meanwhile.
+    /// Those whose classifiers were refused wait for them once more: it may have been renamed
+    /// meanwhile.
     fn try_again(&mut self) {
         for (ifindex, attempts) in &self.refused {
             if *attempts < ATTEMPTS && !self.waiting.contains(ifindex) {

@@ -1,4 +1,4 @@
-//! Where does a ledger begin, and which of the packets that were on their way then are in it?
+//! Where a ledger begins, and which of the packets that were on their way then are in it.
 
 use flow_common::Class;
 
@@ -10,18 +10,19 @@ use crate::{
 
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
 #[derive(Default, PartialEq)]
-pub(super) struct Before {
+pub(super) struct CounterBaseline {
     pub own: Counters,
     pub ingress: Counts,
     pub egress: Counts,
 }
 
-impl Before {
-    /// Takes in or leaves out the packets that were on their way. What counts a packet later knows of more than what
-    /// counts it earlier only if the ledger began between the two: packets that come in are counted by interface,
-    /// classifier and socket, those that go out by classifier and interface. `own` was read after `before`, and before
-    /// `after`: the counts of ingress and egress. Packets must show it, not bytes alone: an interface
-    /// may add a tag to each, which is not known of the first ones.
+impl CounterBaseline {
+    /// Takes in or leaves out the packets that were on their way. What counts a packet later knows
+    /// of more than what counts it earlier only if the ledger began between the two: packets that
+    /// come in are counted by interface, classifier and socket, those that go out by classifier and
+    /// interface. `own` was read after `before`, and before `after`: the counts of ingress and
+    /// egress. Packets must show it, not bytes alone: an interface may add a tag to each, which is
+    /// not known of the first ones.
     pub fn settle(
         &mut self,
         before: &(Counts, Counts),
@@ -119,24 +120,24 @@ mod tests {
     }
 
     /// A ledger that began when everything had counted 1000 bytes.
-    fn begun() -> Before {
-        Before {
+    fn begun() -> CounterBaseline {
+        CounterBaseline {
             own: own(1000),
             ingress: counts(1000, 1000),
             egress: counts(1000, 1000),
         }
     }
 
-    /// What came in since a ledger began by the interface's own counter, in all, and for sockets, if it settles when
-    /// they have counted so much.
+    /// What came in since a ledger began by the interface's own counter, in all, and for sockets,
+    /// if it settles when they have counted so much.
     fn came_in(now: u64, counted: Counts) -> (u64, u64, u64) {
-        let mut before = begun();
+        let mut baseline = begun();
         let read = (counted, counts(1000, 1000));
-        before.settle(&read, &own(now), &read, &plain());
-        let counted = since(counted, &before.ingress);
+        baseline.settle(&read, &own(now), &read, &plain());
+        let counted = since(counted, &baseline.ingress);
         let of = |class: Class| counted[class as usize].bytes.0;
         (
-            now - before.own.rx_bytes,
+            now - baseline.own.rx_bytes,
             of(Class::Total),
             of(Class::Socket),
         )
@@ -156,13 +157,13 @@ mod tests {
 
     #[test]
     fn what_a_socket_took_between_two_readings_moves_no_beginning() {
-        let mut before = begun();
+        let mut baseline = begun();
         let idle = counts(1000, 1000);
         // A packet came in while the first was made: its socket is in it, its classifier not.
         let (torn, whole) = ((counts(1500, 1628), idle), (counts(1628, 1628), idle));
-        before.settle(&torn, &own(1628), &whole, &plain());
-        assert_eq!(before.own.rx_bytes, 1000);
-        assert_eq!(before.ingress, counts(1000, 1000));
+        baseline.settle(&torn, &own(1628), &whole, &plain());
+        assert_eq!(baseline.own.rx_bytes, 1000);
+        assert_eq!(baseline.ingress, counts(1000, 1000));
     }
 
     #[test]
@@ -180,10 +181,10 @@ mod tests {
     #[test]
     fn what_was_classified_before_it_went_out_is_not_in_the_ledger() {
         let went_out = |now: u64, egress: Counts| {
-            let mut before = begun();
+            let mut baseline = begun();
             let read = (counts(1000, 1000), egress);
-            before.settle(&read, &own(now), &read, &plain());
-            now - before.own.tx_bytes
+            baseline.settle(&read, &own(now), &read, &plain());
+            now - baseline.own.tx_bytes
         };
         assert_eq!(went_out(1628, counts(1500, 1500)), 500);
         assert_eq!(went_out(1500, counts(1500, 1500)), 500);
@@ -199,16 +200,16 @@ mod tests {
     #[test]
     fn what_an_interface_counts_otherwise_moves_no_beginning() {
         for each in [4, -14] {
-            let mut before = begun();
+            let mut baseline = begun();
             let counted = counts(1500, 1500);
             let read = (counted, counted);
             let mut own = own(1500);
             for bytes in [&mut own.rx_bytes, &mut own.tx_bytes] {
                 *bytes = bytes.strict_add_signed(each * 10);
             }
-            before.settle(&read, &own, &read, &plain());
-            assert_eq!(before.own.rx_bytes, 1000, "{each} more");
-            assert_eq!(before.own.tx_bytes, 1000, "{each} more");
+            baseline.settle(&read, &own, &read, &plain());
+            assert_eq!(baseline.own.rx_bytes, 1000, "{each} more");
+            assert_eq!(baseline.own.tx_bytes, 1000, "{each} more");
         }
     }
 }
