@@ -46,10 +46,7 @@ const LAYERED: &str = "flow-user/src/lib.rs";
 /// is no longer needed must go.
 const KNOWN: &[(&str, &str, &str, &str)] = &[
     (LAYERED, "", "cli", "app"),
-    (LAYERED, "query", "*", "*"),
-    (LAYERED, "query::filter", "ast", "words"),
     (LAYERED, "source::kernel", "*", "*"),
-    (LAYERED, "tui", "views", "rows"),
 ];
 
 /// The names of modules from the crate's root on.
