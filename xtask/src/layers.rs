@@ -44,17 +44,6 @@ const USER: &str = "flow-user/src/lib.rs";
 const KERNEL_SIDE: &str = "flow-ebpf/src/main.rs";
 const DOCUMENT: &str = "docs/architecture.md";
 
-/// Imports that are known to be wrong and not yet cut: the root of the crate, the folder in it as
-/// modules (empty is the crate's root), and which module imports from which; `*` is any. A row that
-/// is no longer needed must go.
-const KNOWN: &[(&str, &str, &str, &str)] = &[
-    (USER, "", "cli", "app"),
-    (USER, "query", "*", "*"),
-    (USER, "query::filter", "ast", "words"),
-    (USER, "source::kernel", "*", "*"),
-    (USER, "tui", "views", "rows"),
-];
-
 /// The names of modules from the crate's root on.
 type Name = Vec<String>;
 
@@ -94,26 +83,13 @@ pub fn check() -> Result<()> {
     let mut faults = Vec::new();
     for crate_root in CRATES {
         let Reader { modules, order, .. } = Reader::read(root(), Path::new(crate_root))?;
-        let mut imports = imports(&resolve(modules));
+        let imports = imports(&resolve(modules));
         let layers = listed(&document, crate_root);
         if [USER, KERNEL_SIDE].contains(&crate_root) && !agrees(&layers, &order) {
             let (listed, declared) = (layers.join(", "), order.join(", "));
             faults.push(format!(
                 "{DOCUMENT} lists the layers {listed}; {crate_root} declares {declared}"
             ));
-        }
-        for (_, folder, from, to) in KNOWN.iter().filter(|known| known.0 == crate_root) {
-            let is = |pattern: &str, name: &str| pattern == "*" || pattern == name;
-            let before = check_imports(&imports, &layers);
-            imports.retain(|import| {
-                let here = import.folder.join("::") == *folder;
-                !(here && is(from, &import.from) && is(to, &import.to))
-            });
-            if check_imports(&imports, &layers) == before {
-                faults.push(format!(
-                    "{crate_root} [{folder}]: {from} -> {to} is mended; take its row out of xtask/src/layers.rs"
-                ));
-            }
         }
         faults.extend(check_imports(&imports, &layers));
     }

@@ -2,7 +2,11 @@
 
 use std::{future::poll_fn, ops::ControlFlow, pin::Pin, task::Poll};
 
-use super::{End, Failure, engine::Engine, output};
+use super::{
+    End, Failure,
+    engine::{Engine, Interest},
+    output,
+};
 use crate::{
     event::{Instant, Timed},
     model::change::TimedChange,
@@ -52,23 +56,6 @@ pub trait Consumer {
     /// Takes a message to the user.
     fn notice(&mut self, message: &str) {
         output::complain(message);
-    }
-}
-
-/// What a consumer wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interest {
-    pub events: bool,
-    pub changes: bool,
-}
-
-impl Interest {
-    /// What at least one of two wants.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            events: self.events || other.events,
-            changes: self.changes || other.changes,
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{consumer::Interest, failure::Failure};
+use super::failure::Failure;
 use crate::{
     cli::Output,
     enrich::{self, Answered, Enricher},
@@ -26,6 +26,23 @@ pub struct Plan {
     pub interval: Duration,
     pub filter: Filter,
     pub output: Output,
+}
+
+/// What consumers want of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub events: bool,
+    pub changes: bool,
+}
+
+impl Interest {
+    /// What at least one of two wants.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            events: self.events || other.events,
+            changes: self.changes || other.changes,
+        }
+    }
 }
 
 /// The source, the enrichers and the model.

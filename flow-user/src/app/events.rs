@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::{
     End, Ending, Failure,
-    consumer::{Consumer, Interest, Proceed, Ready},
-    engine::Plan,
+    consumer::{Consumer, Proceed, Ready},
+    engine::{Interest, Plan},
     run::Run,
     writer::Writer,
 };

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use super::{
     Failure,
-    consumer::{Consumer, Interest, Proceed, Ready},
-    engine::{Engine, Last},
+    consumer::{Consumer, Proceed, Ready},
+    engine::{Engine, Interest, Last},
     reader::Reader,
     writer::Writer,
 };

@@ -6,8 +6,8 @@ use tokio::time::sleep;
 
 use super::{
     End, Ending, Failure,
-    consumer::{Consumer, Consumers, Interest, Proceed},
-    engine::{Engine, Last, Plan},
+    consumer::{Consumer, Consumers, Proceed},
+    engine::{Engine, Interest, Last, Plan},
     recorder::Recorder,
 };
 use crate::source::{Origin, Pace, Step};

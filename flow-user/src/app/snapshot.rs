@@ -4,8 +4,8 @@ use std::{future::pending, ops::ControlFlow, path::Path, time::Duration};
 
 use super::{
     End, Ending, Failure,
-    consumer::{Consumer, Interest, Ready},
-    engine::Plan,
+    consumer::{Consumer, Ready},
+    engine::{Interest, Plan},
     run::Run,
     writer::Writer,
 };

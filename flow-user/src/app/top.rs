@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::{
     End, Ending, Failure,
-    consumer::{Consumer, Interest, Proceed, Ready},
-    engine::{Engine, Plan},
+    consumer::{Consumer, Proceed, Ready},
+    engine::{Engine, Interest, Plan},
     run::Run,
     writer::Writer,
 };

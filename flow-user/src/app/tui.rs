@@ -38,8 +38,8 @@ use tokio::{
 use self::work::Work;
 use super::{
     End, Ending, Failure, config,
-    consumer::{Consumer, Interest, Proceed, Ready},
-    engine::{Engine, Plan},
+    consumer::{Consumer, Proceed, Ready},
+    engine::{Engine, Interest, Plan},
     output,
     reader::Reader,
     run::Run,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::scene::{Scene, Texts};
 use crate::{
+    event::{Clock, Host},
     model::{change::TimedChange, snapshot::Snapshot},
     query::{
         names::Names,
@@ -15,8 +16,6 @@ use crate::{
         view::{By, View},
     },
     sink::{
-        Host,
-        clock::Clock,
         json::{Encoder, top_line},
         text::{EventText, Screen, event_line, is_hostile, render_top, width},
     },

@@ -6,9 +6,3 @@ pub mod file;
 pub mod json;
 pub mod report;
 pub mod text;
-
-pub use crate::event::Host;
-
-pub mod clock {
-    pub use crate::event::Clock;
-}

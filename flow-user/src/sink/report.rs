@@ -9,20 +9,16 @@ use std::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{
-    Host,
-    clock::Clock,
-    json::{
-        self,
-        record::{
-            AppRecord, FlowRecord, LedgerBody, LostBody, ProcessRecord, TcpRecord, WireRecord,
-            nanoseconds,
-        },
-        to_pretty,
+use super::json::{
+    self,
+    record::{
+        AppRecord, FlowRecord, LedgerBody, LostBody, ProcessRecord, TcpRecord, WireRecord,
+        nanoseconds,
     },
+    to_pretty,
 };
 use crate::{
-    event::{AppTotals, CloseReason, Coverage, Instant},
+    event::{AppTotals, Clock, CloseReason, Coverage, Host, Instant},
     model::snapshot::{Flow, Process, Snapshot},
     query::{filter::Filter, names::Names},
 };

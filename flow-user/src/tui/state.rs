@@ -19,7 +19,7 @@ use super::{
     views::{Grouping, ViewId},
 };
 use crate::{
-    event::{Instant, ProcessId},
+    event::{Clock, Host, Instant, ProcessId},
     model::snapshot::Snapshot,
     query::{
         baseline::Baseline,
@@ -32,7 +32,6 @@ use crate::{
         states::States,
         view::View,
     },
-    sink::{Host, clock::Clock},
 };
 
 /// What the screen asks the outside, at once answered. Other threads that work for it may ask too.

@@ -21,6 +21,7 @@ mod packets;
 pub(crate) mod peer;
 mod programs;
 mod qdisc;
+mod recording;
 mod renames;
 mod replay;
 mod report;

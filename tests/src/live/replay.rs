@@ -1,10 +1,16 @@
 //! Tests that a recording shows what was shown when it was made.
 
-use std::{path::Path, thread};
+use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
-use super::{World, flow::Flow, generator::Generator, outputs::loopback_server};
+use super::{
+    World,
+    flow::Flow,
+    generator::Generator,
+    outputs::loopback_server,
+    recording::{recording, same},
+};
 
 /// What shows the state, in every way: arguments, and the name of their files.
 const VIEWS: &[(&str, &[&str])] = &[
@@ -31,14 +37,6 @@ const VIEWS: &[(&str, &[&str])] = &[
     ("events", &["events", "--duration", "3s"]),
     ("report", &["snapshot", "--duration", "3s"]),
 ];
-
-/// The arguments that make a flow record in `file`.
-pub fn recording(file: &Path) -> Result<[&str; 2]> {
-    Ok([
-        "--record",
-        file.to_str().context("the path of the recording")?,
-    ])
-}
 
 /// Everything that shows the state shows the same from a recording.
 pub fn views(world: &World) -> Result<()> {
@@ -80,25 +78,5 @@ pub fn views(world: &World) -> Result<()> {
         same(world, name, arguments, file, &live.stdout)?;
     }
     far.finish()?;
-    Ok(())
-}
-
-/// What a command shows of a recording must be what it showed live.
-pub fn same(world: &World, name: &str, arguments: &[&str], file: &Path, live: &[u8]) -> Result<()> {
-    let path = file.to_str().context("the path of the recording")?;
-    let arguments = [arguments, &["--replay", path]].concat();
-    let replayed = Flow::start(world, &format!("{name}.replayed"), &arguments)?.wait()?;
-    replayed.expect_code(0)?;
-    let [live, replayed] = [live, &replayed.stdout].map(String::from_utf8_lossy);
-    let mut lines = live.lines().zip(replayed.lines()).enumerate();
-    if let Some((number, (live, replayed))) = lines.find(|(_, (live, replayed))| live != replayed) {
-        let number = number + 1;
-        anyhow::bail!("{name}, line {number}:\n  live      {live}\n  recording {replayed}");
-    }
-    let (lines, more) = (live.lines().count(), replayed.lines().count());
-    ensure!(
-        lines == more,
-        "{name}: {lines} lines live, {more} of the recording"
-    );
     Ok(())
 }

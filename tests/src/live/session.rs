@@ -21,7 +21,7 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     peer::Peer,
-    replay,
+    recording,
     report::{self, Report},
     stream::Stream,
     waiting, wire,
@@ -180,7 +180,7 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     let recording = world.scratch.join(format!("{name}.recording"));
     // Of an earlier run.
     let _ = fs::remove_file(&recording);
-    let flow = Flow::events_with(world, name, &replay::recording(&recording)?)?;
+    let flow = Flow::events_with(world, name, &recording::recording(&recording)?)?;
     readings.after_start = counters::read()?;
     let ports = peers.iter().map(|peer| wire::ports(&peer.namespace));
     let mut ports = ports.collect::<Result<Vec<_>>>()?;
@@ -298,7 +298,7 @@ impl Session {
     /// The stream must be the same when it is replayed.
     fn replay(&self, world: &World, name: &str) -> Result<()> {
         let arguments = ["events", "--json"];
-        replay::same(world, name, &arguments, &self.recording, &self.ended.stdout)?;
+        recording::same(world, name, &arguments, &self.recording, &self.ended.stdout)?;
         fs::remove_file(&self.recording).context("removing the recording")
     }
 

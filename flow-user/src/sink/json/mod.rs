@@ -13,8 +13,11 @@ pub use self::{
     record::LossCause,
     top::top_line,
 };
-use super::clock::Clock;
-use crate::{event::Instant, model::change::TimedChange, query::names::Names};
+use crate::{
+    event::{Clock, Instant},
+    model::change::TimedChange,
+    query::names::Names,
+};
 
 /// Version of the stream, in each line's `v`. Facts may be added within a version.
 pub const VERSION: u32 = 1;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     event::{
-        AppTotals, Bytes, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
+        AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
         WireTotals,
     },
     model::{
@@ -15,7 +15,6 @@ use crate::{
         snapshot::{Flow, Interface, LedgerSide, Process},
     },
     query::names::Names,
-    sink::clock::Clock,
 };
 
 /// One line of `flow events --json`.

@@ -4,12 +4,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{VERSION, line::to_line, record::LossCause};
 use crate::{
+    event::Clock,
     model::snapshot::Snapshot,
     query::{
         columns::Column,
         table::{Row, Table},
     },
-    sink::clock::Clock,
 };
 
 /// A table as one line: `v`, `time`, `by`, `rows` (objects by column name), `total`, `omitted` (rows

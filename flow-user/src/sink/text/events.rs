@@ -13,7 +13,7 @@ use super::{
     top::Screen,
 };
 use crate::{
-    event::Instant,
+    event::{Clock, Instant},
     model::change::{Change, ChangeSubject, EventKind, TimedChange, Weight},
     query::{
         columns::{Align, Column, Context, EVENT},
@@ -21,7 +21,7 @@ use crate::{
         log::{Logged, What},
         names::Names,
     },
-    sink::{clock::Clock, json::LossCause},
+    sink::json::LossCause,
 };
 
 /// The columns of a line, by name, and what stands where nothing is known.

@@ -8,13 +8,13 @@ use super::{
     style::{Style, paint},
 };
 use crate::{
-    event::Capability,
+    event::{Capability, Host},
     model::snapshot::Snapshot,
     query::{
         columns::{Align, Column, Value},
         table::{Row, Table},
     },
-    sink::{Host, json::LossCause},
+    sink::json::LossCause,
 };
 
 /// What divides columns.

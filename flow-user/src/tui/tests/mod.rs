@@ -25,9 +25,8 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::{state::Popup, *};
 use crate::{
-    event::Instant,
+    event::{Clock, Host, Instant},
     query::names::Names,
-    sink::{Host, clock::Clock},
 };
 
 /// Knows one user, and another one once the test says so.
