@@ -48,7 +48,6 @@ const KNOWN: &[(&str, &str, &str, &str)] = &[
     (LAYERED, "", "cli", "app"),
     (LAYERED, "query", "*", "*"),
     (LAYERED, "query::filter", "ast", "words"),
-    (LAYERED, "source::kernel", "*", "*"),
     (LAYERED, "tui", "views", "rows"),
 ];
 
