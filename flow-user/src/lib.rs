@@ -1,7 +1,7 @@
 //! Flow's user side: the loader, the model, every view and output. The binary `flow` is thin.
 //!
-//! Layers, the lowest first: a module imports only from those before it. `cargo xtask check` reads
-//! the order here; blank lines keep rustfmt from sorting it.
+//! Layers, the lowest first: a module imports only from those before it, see `xtask/src/layers.rs`.
+//! Blank lines keep rustfmt from sorting them.
 
 pub mod event;
 

@@ -6,8 +6,9 @@
 //! parent passes on is that of the child it comes from. What is compiled for tests only is left
 //! out.
 //!
-//! - Top-level modules of `flow-user` import only from those that `lib.rs` declares before them.
-//!   The table in `docs/architecture.md` lists them in the same order.
+//! - Top-level modules of `flow-user` and `flow-ebpf` are layers, and import only from lower ones.
+//!   `docs/architecture.md` lists them in a table each. A crate declares its layers in that order,
+//!   the lowest first, or in that of the alphabet.
 //! - The modules of one folder import one another in one direction only, in every crate. An import
 //!   between two folders counts where their paths part: `tui/draw/table.rs` from `tui/layout.rs` is
 //!   `draw` from `layout`.
@@ -31,24 +32,26 @@ use crate::tools::root;
 
 /// The roots of the crates that are checked.
 const CRATES: [&str; 5] = [
-    LAYERED,
+    USER,
+    KERNEL_SIDE,
     "flow-common/src/lib.rs",
-    "flow-ebpf/src/main.rs",
     "tests/src/lib.rs",
     "xtask/src/main.rs",
 ];
 
-/// The crate whose top-level modules are layers.
-const LAYERED: &str = "flow-user/src/lib.rs";
+/// The crates whose top-level modules are layers, and the document that lists those.
+const USER: &str = "flow-user/src/lib.rs";
+const KERNEL_SIDE: &str = "flow-ebpf/src/main.rs";
+const DOCUMENT: &str = "docs/architecture.md";
 
 /// Imports that are known to be wrong and not yet cut: the root of the crate, the folder in it as
 /// modules (empty is the crate's root), and which module imports from which; `*` is any. A row that
 /// is no longer needed must go.
 const KNOWN: &[(&str, &str, &str, &str)] = &[
-    (LAYERED, "", "cli", "app"),
-    (LAYERED, "query", "*", "*"),
-    (LAYERED, "query::filter", "ast", "words"),
-    (LAYERED, "tui", "views", "rows"),
+    (USER, "", "cli", "app"),
+    (USER, "query", "*", "*"),
+    (USER, "query::filter", "ast", "words"),
+    (USER, "tui", "views", "rows"),
 ];
 
 /// The names of modules from the crate's root on.
@@ -85,32 +88,43 @@ struct Import {
 /// # Errors
 /// When modules import each other, or from a higher layer: names both, file and line.
 pub fn check() -> Result<()> {
+    let document = fs::read_to_string(root().join(DOCUMENT));
+    let document = document.with_context(|| format!("cannot read {DOCUMENT}"))?;
     let mut faults = Vec::new();
     for crate_root in CRATES {
         let Reader { modules, order, .. } = Reader::read(root(), Path::new(crate_root))?;
         let mut imports = imports(&resolve(modules));
-        let layers: &[String] = if crate_root == LAYERED { &order } else { &[] };
+        let layers = listed(&document, crate_root);
+        if [USER, KERNEL_SIDE].contains(&crate_root) && !agrees(&layers, &order) {
+            let (listed, declared) = (layers.join(", "), order.join(", "));
+            faults.push(format!(
+                "{DOCUMENT} lists the layers {listed}; {crate_root} declares {declared}"
+            ));
+        }
         for (_, folder, from, to) in KNOWN.iter().filter(|known| known.0 == crate_root) {
             let is = |pattern: &str, name: &str| pattern == "*" || pattern == name;
-            let before = check_imports(&imports, layers);
+            let before = check_imports(&imports, &layers);
             imports.retain(|import| {
                 let here = import.folder.join("::") == *folder;
                 !(here && is(from, &import.from) && is(to, &import.to))
             });
-            if check_imports(&imports, layers) == before {
+            if check_imports(&imports, &layers) == before {
                 faults.push(format!(
                     "{crate_root} [{folder}]: {from} -> {to} is mended; take its row out of xtask/src/layers.rs"
                 ));
             }
         }
-        faults.extend(check_imports(&imports, layers));
-        if crate_root == LAYERED {
-            let text = fs::read_to_string(root().join("docs/architecture.md"))?;
-            faults.extend(check_table(&text, &order));
-        }
+        faults.extend(check_imports(&imports, &layers));
     }
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
+}
+
+/// Whether a crate declares its layers in this order, or in that of the alphabet.
+fn agrees(layers: &[String], declared: &[String]) -> bool {
+    let mut sorted = layers.to_vec();
+    sorted.sort_unstable();
+    layers == declared || sorted == declared
 }
 
 /// What is wrong with the imports of a crate whose layers are these, the lowest first.
@@ -183,21 +197,29 @@ fn way_back<'a>(imports: &[&'a Import], start: &str) -> Option<Vec<&'a Import>> 
     Some(way)
 }
 
-/// What is wrong if the document on architecture lists the layers of `flow-user/src` in another
-/// order.
-fn check_table(document: &str, layers: &[String]) -> Option<String> {
-    let is_heading = |line: &&str| line.starts_with("`flow-user/src`");
-    let table = document.lines().skip_while(|line| !is_heading(line));
-    let rows = table.skip_while(|line| !line.starts_with("| `"));
+/// The layers of a crate, the lowest first: the modules in its table in the document on
+/// architecture. None if it has no table.
+fn listed(document: &str, crate_root: &str) -> Vec<String> {
+    let folder = crate_root.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let heading = format!("`{folder}`, ");
+    let lines = document
+        .lines()
+        .skip_while(|line| !line.starts_with(&heading));
+    let is_reversed = |line: &str| line.contains("highest layer first");
+    let is_reversed = lines.clone().next().is_some_and(is_reversed);
+    let rows = lines.skip_while(|line| !line.starts_with("| `"));
     let rows = rows.take_while(|line| line.starts_with("| `"));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
     let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     let names = names.map(|name| name.trim_end_matches('/').trim_end_matches(".rs"));
-    let listed: Vec<&str> = names.filter(|name| *name != "main").collect();
-    (listed != layers).then(|| {
-        let (listed, declared) = (listed.join(", "), layers.join(", "));
-        format!("docs/architecture.md lists the layers {listed}; {LAYERED} declares {declared}")
-    })
+    let mut names: Vec<String> = names
+        .filter(|name| *name != "main")
+        .map(str::to_owned)
+        .collect();
+    if is_reversed {
+        names.reverse();
+    }
+    names
 }
 
 /// Every import between siblings.
@@ -611,10 +633,17 @@ mod tests {
 
     #[test]
     fn the_document_lists_the_layers_in_their_order() {
-        let document = "| `a/` |\n\n`flow-user/src`, lowest first:\n\n| module | what |\n|---|---|
+        let document = "| `a/` |
+`k/src`, highest layer first. A module imports only from those below:\n\n| file |\n|---|
+| `main.rs` | all |\n| `b.rs`, `hooks/` | |
+\n`u/src`, lowest layer first:\n\n| layer | what |\n|---|---|
 | `event.rs` | `Event` |\n| `app/`, `cli.rs`, `main.rs` | all |\n\n| `other` |";
-        let layers = |names: [&str; 3]| names.map(str::to_owned);
-        assert!(check_table(document, &layers(["event", "app", "cli"])).is_none());
-        assert!(check_table(document, &layers(["event", "cli", "app"])).is_some());
+        let user = listed(document, "u/src/lib.rs");
+        assert_eq!(user, ["event", "app", "cli"]);
+        assert_eq!(listed(document, "k/src/main.rs"), ["hooks", "b"]);
+        assert!(listed(document, "x/src/lib.rs").is_empty());
+        let declares = |names: [&str; 3]| agrees(&user, &names.map(str::to_owned));
+        assert!(declares(["event", "app", "cli"]) && declares(["app", "cli", "event"]));
+        assert!(!declares(["event", "cli", "app"]) && !declares(["app", "cli", "evil"]));
     }
 }
