@@ -1,7 +1,8 @@
 //! The backends: the ways to provide each capability.
 //!
 //! One row defines a backend. What is tried, what is attached, what `flow doctor` reports and what
-//! is said not to be seen comes from these rows.
+//! is said not to be seen comes from these rows. To add one: a variant of [`Backend`], its row here,
+//! and the hooks it attaches in `hooks.rs`.
 
 use std::str::FromStr;
 

@@ -54,7 +54,7 @@ fn cause(error: &dyn std::error::Error) -> String {
 }
 
 /// Loads the object: its maps are made, its programs are ready to be loaded one by one. What the
-/// report says will be attached decides how they tell sockets apart.
+/// report says will be attached decides how they distinguish sockets.
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.

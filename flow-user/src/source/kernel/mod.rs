@@ -5,7 +5,6 @@ mod attach_error;
 pub mod backends;
 pub mod blind_spots;
 pub mod btf;
-
 mod classifier;
 pub(crate) mod convert;
 mod counter_baseline;
@@ -67,23 +66,23 @@ pub use super::boottime::now;
 
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(10);
-/// The same once records were lost: until a sweep, nothing that ended is told.
+/// The same once records were lost: until a sweep, nothing that ended is reported.
 const SWEEP_AFTER_LOSS: Duration = Duration::from_secs(1);
-/// Time between two words on how many interfaces have their classifiers.
+/// Time between two reports of how many interfaces have their classifiers.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Records taken from the ring buffer in one go, so that ticks and signals get their turn.
 const BATCH: usize = 4096;
-/// How long the ring buffer rests once it is empty. The kernel wakes its reader for each record that
-/// finds it empty: a busy host would wake Flow for each record.
+/// How long the ring buffer rests once it is empty. The kernel wakes its reader for each record
+/// that finds it empty: a busy host would wake Flow for each record.
 const REST: Duration = Duration::from_millis(20);
 
-/// The programs in the kernel, and what they tell.
+/// The programs in the kernel, and what they report.
 pub struct Kernel {
     ebpf: Ebpf,
     ring: AsyncFd<RingBuf<MapData>>,
     maps: Maps,
     tracker: Tracker,
-    frames: InterfaceTracker,
+    interfaces: InterfaceTracker,
     epoch: u32,
     sizes: Sizes,
     /// What had been lost when the processes were last listed.
@@ -94,7 +93,7 @@ pub struct Kernel {
     rest_until: time::Instant,
     last_sweep: time::Instant,
     next_sweep: time::Instant,
-    /// When to tell next how many interfaces have their classifiers, if some still wait.
+    /// When to report next how many interfaces have their classifiers, if some still wait.
     next_progress: time::Instant,
     /// Runs of programs that the kernel left out.
     recursions: u64,
@@ -134,7 +133,7 @@ impl Source for Kernel {
                     self.rest_until = time::Instant::now() + REST;
                 }
             }
-            task = self.frames.next() => {
+            task = self.interfaces.next() => {
                 let task = task.map_err(SourceError::Kernel)?;
                 self.follow_interfaces(task, out);
             }
@@ -143,8 +142,8 @@ impl Source for Kernel {
         Ok(Step::Events)
     }
 
-    /// Reports first, and then detaches: programs go one after the other, and of what moves meanwhile
-    /// some see more than others.
+    /// Reports first, and then detaches: programs go one after the other, and of what moves
+    /// meanwhile some see more than others.
     fn stop(mut self, out: &mut impl EventSink) -> Instant {
         self.next_epoch();
         self.drain(out);
@@ -154,12 +153,12 @@ impl Source for Kernel {
         self.tracker
             .finish(self.epoch, &unmapped, time, &mut self.maps, out);
         self.compare(listing, out);
-        for event in self.frames.read_last() {
+        for event in self.interfaces.read_last() {
             out.event(time, event);
         }
         self.recursions = recursions::count(&self.ebpf);
         self.losses(time, out);
-        self.frames.detach();
+        self.interfaces.detach();
         programs::detach(&mut self.ebpf);
         now()
     }
@@ -186,9 +185,10 @@ impl Kernel {
         self.tracker.close_due(now(), &mut self.maps, out);
     }
 
-    /// Finds what no record told.
+    /// Finds what no record reported.
     fn sweep(&mut self, out: &mut impl EventSink) {
-        // What was lost may be the end of sockets: those are closed when the next sweep finds them so too.
+        // What was lost may be the end of sockets: those are closed when the next sweep finds them
+        // so too.
         let pause = if self.tracker.is_behind(&self.maps) {
             SWEEP_AFTER_LOSS
         } else {
@@ -219,13 +219,15 @@ impl Kernel {
         UnmappedSockets::Among(existing::cookies(&listing))
     }
 
-    /// The processes that there are, if records of some were lost since they were last listed, or none tells of their end.
+    /// The processes that there are, if records of some were lost since they were last listed, or
+    /// none reports their end.
     ///
-    /// To be called before the maps are read: of a process that is not in the list they hold then all that it moved.
+    /// To be called before the maps are read: of a process that is not in the list they hold then
+    /// all that it moved.
     fn list_processes(&mut self) -> Option<Listing> {
         let lost = self.maps.lost();
-        let hears_exits = programs::is_loaded(&self.ebpf, hooks::EXITS);
-        if hears_exits && lost.process == self.listed.process {
+        let reports_exits = programs::is_loaded(&self.ebpf, hooks::EXITS);
+        if reports_exits && lost.process == self.listed.process {
             return None;
         }
         // Before the list: what begins from here on may not be in it.
@@ -244,7 +246,8 @@ impl Kernel {
         }
     }
 
-    /// Makes up for lost records of processes: those that are there are told, and others have ended.
+    /// Makes up for lost records of processes: those that are there are reported, and others have
+    /// ended.
     fn compare(&mut self, listing: Option<Listing>, out: &mut impl EventSink) {
         let Some(Listing { time, processes }) = listing else {
             return;
@@ -259,13 +262,13 @@ impl Kernel {
 
     fn follow_interfaces(&mut self, task: Task, out: &mut impl EventSink) {
         let time = now();
-        for event in self.frames.run(&mut self.ebpf, task) {
+        for event in self.interfaces.run(&mut self.ebpf, task) {
             out.event(time, event);
         }
         // Many may be on their way to their classifiers: not a word for each of them.
-        if self.frames.is_settled() || time::Instant::now() >= self.next_progress {
+        if self.interfaces.is_settled() || time::Instant::now() >= self.next_progress {
             self.next_progress = time::Instant::now() + PROGRESS;
-            let now = coverage::of_interfaces(&self.frames);
+            let now = coverage::of_interfaces(&self.interfaces);
             if let Some(news) = coverage::update(&mut self.coverage, now) {
                 out.event(time, Event::Coverage(vec![news]));
             }
@@ -291,16 +294,16 @@ impl Kernel {
         let time = now();
         self.tracker.tick(self.epoch, time, &mut self.maps, out);
         self.chores(out);
-        for event in self.frames.read() {
+        for event in self.interfaces.read() {
             out.event(time, event);
         }
         self.losses(time, out);
         self.listeners.read(time, out);
     }
 
-    /// Counts the epoch up: what moves from here on tells again.
+    /// Counts the epoch up: what moves from here on is reported again.
     fn next_epoch(&mut self) {
-        // 0 marks entries that never told.
+        // 0 marks entries that were never reported.
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         if let Err(error) = self.maps.set_epoch(self.epoch) {
             log::error!("cannot count the epoch up, updates come late: {error}");
@@ -321,8 +324,8 @@ impl Kernel {
     }
 }
 
-/// What waits at the listening sockets of Flow's own network namespace: to look into the others once in each
-/// interval would be dear.
+/// What waits at the listening sockets of Flow's own network namespace: to look into the others in
+/// each interval would be dear.
 #[derive(Default)]
 struct Listeners {
     /// Kept from one reading to the next.
@@ -363,7 +366,7 @@ struct Listing {
 impl Drop for Kernel {
     /// Filters of a clsact qdisc would stay otherwise, when Flow gives up.
     fn drop(&mut self) {
-        self.frames.detach();
+        self.interfaces.detach();
     }
 }
 

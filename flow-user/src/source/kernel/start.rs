@@ -43,7 +43,8 @@ use crate::{
 };
 
 impl Kernel {
-    /// Loads and attaches. [`Source::begin`](crate::source::Source::begin) reports what was there before.
+    /// Loads and attaches. [`Source::begin`](crate::source::Source::begin) reports what was there
+    /// before.
     ///
     /// # Errors
     /// The kernel refuses something that there is no substitute for.
@@ -82,12 +83,12 @@ impl Kernel {
             report.uses(Backend::Clsact).then_some(AttachMode::Clsact)
         };
         // Interfaces wait in the kernel for most of the time that it takes to attach to them.
-        let (listing, frames) = join_threads(
+        let (listing, interfaces) = join_threads(
             || seed::list(&Proc::new()),
             || InterfaceTracker::start(&mut ebpf, mode, options.interfaces.clone()),
         );
-        let frames = frames.map_err(StartError::Interfaces)?;
-        coverage::update(&mut coverage, coverage::of_interfaces(&frames));
+        let interfaces = interfaces.map_err(StartError::Interfaces)?;
+        coverage::update(&mut coverage, coverage::of_interfaces(&interfaces));
         coverage::add_unread(&mut coverage, &seed);
 
         let mut kernel = Self {
@@ -95,7 +96,7 @@ impl Kernel {
             ring,
             maps,
             tracker: Tracker::default(),
-            frames,
+            interfaces,
             epoch,
             sizes: options.sizes,
             listed: Lost::default(),
@@ -121,7 +122,7 @@ impl Kernel {
                 is_live: true,
             },
         };
-        kernel.frames.begin();
+        kernel.interfaces.begin();
         Ok(kernel)
     }
 
@@ -138,7 +139,7 @@ impl Kernel {
         } = beginning;
         let time = now();
         out.event(time, Event::Coverage(self.coverage.clone()));
-        for event in self.frames.read() {
+        for event in self.interfaces.read() {
             out.event(time, event);
         }
         let mut proc = Proc::new();
