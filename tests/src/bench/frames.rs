@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result};
 use flow_user::{
     event::{self, AppTotals, Bytes, ProcessId, Program, Protocol, SocketCookie},
     model::snapshot::{Flow, FlowKey, Process, Rate, Snapshot, Totals},
-    query::names::{Names, NoNames},
+    query::{
+        groups::By,
+        names::{Names, NoNames},
+    },
     sink::{Host, clock::Clock},
     tui::{
         Event, Input, OwnUse, Preferences, Settings, State, Table, World, draw, reduce,
@@ -61,7 +64,7 @@ pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
         Ok(middle)
     };
 
-    let mut screen = Screen::showing(ViewId::Flows, &crowds[0])?;
+    let mut screen = Screen::showing(ViewId::Group(By::Flow), &crowds[0])?;
     let drawn = time("draw the flows", &mut |_| screen.draw())?;
     time("move the cursor, and draw", &mut |_| {
         screen.press("Down")?;
@@ -82,7 +85,7 @@ pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
         let took = time(what, &mut |_| screen.press("S"))?;
         by_text = by_text.max(took);
     }
-    let mut screen = Screen::showing(ViewId::Processes, &crowds[0])?;
+    let mut screen = Screen::showing(ViewId::Group(By::Process), &crowds[0])?;
     time("processes: take a snapshot, and draw", &mut |turn| {
         screen.take(&crowds[(turn + 1) % 2]);
         screen.draw()
@@ -123,7 +126,7 @@ impl Screen {
 
     /// Shows the flows, sorted by a column of this name.
     fn sorted_by(name: &str, snapshot: &Arc<Snapshot>) -> Result<Self> {
-        let view = ViewId::Flows;
+        let view = ViewId::Group(By::Flow);
         let mut columns = Table::choices(view).into_iter();
         let column = columns.find(|column| column.name == name);
         let mut preferences = Preferences {
