@@ -126,14 +126,14 @@ pub enum OpenError {
 pub fn open(spec: Spec, pace: Pace) -> Result<AnySource, OpenError> {
     Ok(match spec {
         Spec::Kernel(options) => AnySource::Kernel(Box::new(Kernel::start(options, pace)?)),
-        Spec::Recording(file) => AnySource::Recording(Recording::open(&file, pace)?),
+        Spec::Recording(file) => AnySource::Recording(Box::new(Recording::open(&file, pace)?)),
     })
 }
 
 /// Any of the sources.
 pub enum AnySource {
     Kernel(Box<Kernel>),
-    Recording(Recording),
+    Recording(Box<Recording>),
 }
 
 /// Does the same with whichever source it is.
