@@ -27,7 +27,7 @@ use crate::{
     wire::{Entry, Header, VERSION},
 };
 
-/// Bytes that wait for the disk at most, before events are left out.
+/// Bytes that wait for the disk at most.
 const BUFFER_BYTES: usize = 64 << 20;
 
 /// Writes a recording.
@@ -35,6 +35,8 @@ pub struct Recorder {
     file: PathBuf,
     writer: Writer,
     buffer: Vec<u8>,
+    /// Bytes that may wait in it, before events are left out.
+    room: usize,
     /// Whether events were left out since the last keyframe.
     has_gap: bool,
     /// Whether it was said that nothing more can be written.
@@ -56,10 +58,16 @@ impl Recorder {
         let opened = options.write(true).create_new(true).mode(0o600).open(file);
         let mut opened = opened.map_err(failed)?;
         let reader = Reader::of(opened.as_fd());
+        let writer = Writer::to(reader, move |chunk| opened.write_all(chunk).map(|()| true));
+        Ok(Self::to(writer, file, engine))
+    }
+
+    fn to(writer: Writer, file: &Path, engine: &Engine) -> Self {
         let mut recorder = Self {
             file: file.into(),
-            writer: Writer::to(reader, move |chunk| opened.write_all(chunk).map(|()| true)),
+            writer,
             buffer: Vec::new(),
+            room: BUFFER_BYTES,
             has_gap: false,
             has_failed: false,
         };
@@ -78,7 +86,7 @@ impl Recorder {
             started,
         }));
         recorder.push(&Entry::Keyframe(engine.keyframe()));
-        Ok(recorder)
+        recorder
     }
 
     /// Writes what remains, and waits for the disk.
@@ -118,7 +126,7 @@ impl Recorder {
                 self.buffer.truncate(before);
             }
         }
-        self.has_gap = self.buffer.len() > BUFFER_BYTES;
+        self.has_gap = self.buffer.len() > self.room;
     }
 
     async fn flush(&mut self) -> Result<Proceed, Failure> {
@@ -163,5 +171,132 @@ impl Consumer for &mut Recorder {
 
     fn ready(&mut self) -> Ready<'_> {
         Box::pin(self.flush())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::{Arc, Mutex, mpsc},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        app::run::tests::{cut_off, entries, open, write},
+        source::Step,
+    };
+
+    /// All that an engine shows at the end of a recording.
+    async fn shown(file: &Path) -> String {
+        let mut engine = open(file);
+        while engine.next().await.unwrap() != Step::End {}
+        format!("{:#?}", engine.stop().snapshot)
+    }
+
+    /// Records what an engine reads from a file.
+    async fn record(engine: &mut Engine, recorder: &mut Recorder) {
+        let mut consumer: &mut Recorder = recorder;
+        loop {
+            let step = engine.next().await.unwrap();
+            consumer.events(&engine.take_events());
+            match step {
+                Step::Tick(time) => {
+                    let proceed = consumer.state(engine, Some(time)).unwrap();
+                    assert!(proceed.is_continue());
+                }
+                Step::End => break,
+                Step::Events | Step::Restart => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_again_is_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        write(&first, &entries(50));
+        let mut engine = open(&first);
+        let mut recorder = Recorder::create(&second, &engine).unwrap();
+        record(&mut engine, &mut recorder).await;
+        recorder.finish(&engine.stop()).await.unwrap();
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+        // What is there is left alone.
+        assert!(Recorder::create(&first, &open(&second)).is_err());
+        assert_eq!(shown(&first).await, shown(&second).await);
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_disk_cannot_take_is_left_out_and_the_state_is_right_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        write(&first, &entries(50));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (go, went) = mpsc::channel::<()>();
+        let copy = Arc::clone(&written);
+        let writer = Writer::to(Reader::none(), move |chunk| {
+            let _ = went.recv();
+            copy.lock().unwrap().extend_from_slice(chunk);
+            Ok(true)
+        });
+        let mut engine = open(&first);
+        let mut recorder = Recorder::to(writer, &second, &engine);
+        recorder.room = 4096;
+        let mut ticks = 0;
+        let mut consumer: &mut Recorder = &mut recorder;
+        loop {
+            let step = engine.next().await.unwrap();
+            consumer.events(&engine.take_events());
+            let Step::Tick(time) = step else {
+                if step == Step::End {
+                    break;
+                }
+                continue;
+            };
+            assert!(
+                consumer
+                    .state(&mut engine, Some(time))
+                    .unwrap()
+                    .is_continue()
+            );
+            ticks += 1;
+            // The disk takes what waits only now and then.
+            if ticks % 20 == 0 {
+                assert!(consumer.ready().await.unwrap().is_continue());
+                go.send(()).unwrap();
+            }
+        }
+        drop(go);
+        recorder.finish(&engine.stop()).await.unwrap();
+        let text = written.lock().unwrap().clone();
+        assert!(text.len() < fs::metadata(&first).unwrap().len() as usize);
+        let gaps = String::from_utf8(text.clone()).unwrap();
+        assert!(gaps.contains("\"gap\""), "{gaps}");
+        fs::write(&second, text).unwrap();
+        assert_eq!(shown(&first).await, shown(&second).await);
+    }
+
+    #[tokio::test]
+    async fn a_recorder_that_was_cut_off_leaves_what_it_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cut");
+        write(&file, &entries(5));
+        cut_off(&file);
+        let mut engine = open(&file);
+        let mut ticks = 0;
+        let end = async {
+            loop {
+                match engine.next().await.unwrap() {
+                    Step::Tick(_) => ticks += 1,
+                    Step::End => break,
+                    Step::Events | Step::Restart => {}
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), end)
+            .await
+            .unwrap();
+        assert_eq!(ticks, 4);
     }
 }

@@ -119,3 +119,235 @@ async fn drive(
         };
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::{cell::RefCell, fs, future::pending, rc::Rc};
+
+    use super::*;
+    use crate::{
+        app::consumer::{Proceed as Go, Ready},
+        event::{
+            AppFact, AppTotals, Bytes, Clock, Event, Host, Instant, ProcessId, SocketCookie, Timed,
+        },
+        model::{Config, Model, change::TimedChange},
+        source::Spec,
+        wire::{Entry, Header, VERSION},
+    };
+
+    const ALL: Interest = Interest {
+        events: true,
+        changes: true,
+    };
+
+    fn at(second: u64) -> Instant {
+        Instant(second * 1_000_000_000)
+    }
+
+    /// A recording of a process that moves more at each of so many ticks.
+    pub fn entries(ticks: u64) -> Vec<String> {
+        let started = at(1);
+        let header = Header {
+            version: VERSION,
+            host: Host::default(),
+            clock: Clock {
+                boot: jiff::Timestamp::UNIX_EPOCH,
+            },
+            netns: None,
+            started,
+        };
+        let model = Model::new(Config::default(), started);
+        let line = |entry: Entry<()>| serde_json::to_string(&entry).unwrap();
+        let keyframe = Entry::Keyframe(model.keyframe());
+        let mut lines = vec![
+            line(Entry::Header(header)),
+            serde_json::to_string(&keyframe).unwrap(),
+        ];
+        for tick in 1..=ticks {
+            let time = at(1 + tick);
+            let event = Event::App(AppFact {
+                socket: SocketCookie(1),
+                process: ProcessId {
+                    pid: 7,
+                    start: at(1),
+                },
+                remote: None,
+                totals: AppTotals {
+                    tx_bytes: Bytes(tick * 1000),
+                    ..AppTotals::default()
+                },
+                uid: None,
+                cgroup: None,
+                comm: Some("worker".into()),
+            });
+            lines.push(line(Entry::Event(Timed { time, event })));
+            lines.push(line(Entry::Tick(time)));
+        }
+        lines.push(line(Entry::End(at(1 + ticks))));
+        lines
+    }
+
+    pub fn write(file: &Path, lines: &[String]) {
+        fs::write(file, lines.join("\n") + "\n").unwrap();
+    }
+
+    /// Takes the end of the last tick and all after it off a file.
+    pub fn cut_off(file: &Path) {
+        let text = fs::read_to_string(file).unwrap();
+        let end = text.rfind("{\"tick\"").unwrap() + 12;
+        fs::write(file, &text[..end]).unwrap();
+    }
+
+    const PACE: Pace = Pace {
+        interval: Duration::from_secs(1),
+        at_once: true,
+        as_recorded: false,
+    };
+
+    pub fn open(file: &Path) -> Engine {
+        let spec = Spec::Recording(file.into());
+        let mut engine = Engine::open(spec, PACE, Duration::from_secs(60), ALL).unwrap();
+        engine.begin();
+        engine
+    }
+
+    /// What a consumer received, in short.
+    type Received = Rc<RefCell<Vec<String>>>;
+
+    /// Writes down what it receives, and fails or ends at a tick.
+    struct Witness {
+        interest: Interest,
+        received: Received,
+        fails_at: Option<Instant>,
+        ends_at: Option<Instant>,
+    }
+
+    impl Witness {
+        fn new(interest: Interest) -> (Self, Received) {
+            let received = Received::default();
+            let witness = Self {
+                interest,
+                received: Rc::clone(&received),
+                fails_at: None,
+                ends_at: None,
+            };
+            (witness, received)
+        }
+
+        fn note(&self, text: String) {
+            self.received.borrow_mut().push(text);
+        }
+    }
+
+    impl Consumer for Witness {
+        fn interest(&self) -> Interest {
+            self.interest
+        }
+
+        fn events(&mut self, events: &[Timed]) {
+            self.note(format!("{} events", events.len()));
+        }
+
+        fn changes(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
+            self.note(format!("{} changes", changes.len()));
+            Ok(())
+        }
+
+        fn state(&mut self, engine: &mut Engine, tick: Option<Instant>) -> Result<Go, Failure> {
+            if tick.is_some() && tick == self.fails_at {
+                return Err(Failure::Output(std::io::ErrorKind::StorageFull.into()));
+            }
+            self.note(format!("{} sent", engine.snapshot().totals.app.tx_bytes.0));
+            if tick.is_some() && tick == self.ends_at {
+                return Ok(Go::Break(End::Done));
+            }
+            Ok(Go::Continue(()))
+        }
+
+        fn ready(&mut self) -> Ready<'_> {
+            Box::pin(pending())
+        }
+
+        fn notice(&mut self, message: &str) {
+            self.note(message.to_owned());
+        }
+    }
+
+    async fn drive_all(ticks: u64, primary: &mut Witness, beside: Vec<Witness>) -> End {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        write(&file, &entries(ticks));
+        let mut engine = open(&file);
+        let beside = beside.into_iter();
+        let mut consumers = Consumers {
+            primary,
+            beside: beside.map(|it| Box::new(it) as Box<dyn Consumer>).collect(),
+        };
+        let mut ending = Ending::listen().unwrap();
+        let driven = drive(&mut engine, &mut consumers, &mut ending, None);
+        let end = tokio::time::timeout(Duration::from_secs(60), driven).await;
+        end.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_consumer_receives_what_it_wants() {
+        let (mut states, of_states) = Witness::new(Interest::default());
+        let (events, of_events) = Witness::new(Interest {
+            events: true,
+            changes: false,
+        });
+        assert_eq!(drive_all(2, &mut states, vec![events]).await, End::Done);
+        assert_eq!(*of_states.borrow(), ["0 sent", "1000 sent", "2000 sent"]);
+        let expected = ["0 sent", "1 events", "1000 sent", "1 events", "2000 sent"];
+        assert_eq!(*of_events.borrow(), expected);
+    }
+
+    #[tokio::test]
+    async fn one_beside_another_ends_alone() {
+        let (mut primary, received) = Witness::new(Interest::default());
+        let (mut failing, of_failing) = Witness::new(Interest::default());
+        failing.fails_at = Some(at(3));
+        let (staying, of_staying) = Witness::new(Interest::default());
+        drive_all(3, &mut primary, vec![failing, staying]).await;
+        assert_eq!(*of_failing.borrow(), ["0 sent", "1000 sent"]);
+        assert_eq!(of_staying.borrow().len(), 4);
+        let received = received.borrow();
+        assert_eq!(received.len(), 5);
+        assert!(received[3].contains("no storage space"), "{}", received[3]);
+    }
+
+    #[tokio::test]
+    async fn the_primary_one_ends_them_all() {
+        let (mut primary, _) = Witness::new(Interest::default());
+        primary.ends_at = Some(at(3));
+        let (other, received) = Witness::new(Interest::default());
+        drive_all(9, &mut primary, vec![other]).await;
+        assert_eq!(received.borrow().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_recording_is_refused_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        let refused = |lines: &[String]| {
+            write(&file, lines);
+            let spec = Spec::Recording(file.clone());
+            let opened = Engine::open(spec, PACE, Duration::ZERO, ALL);
+            opened.err().map(|failure| failure.to_string())
+        };
+        let good = entries(1);
+        assert_eq!(refused(&good), None);
+        let foreign = refused(&["hello".to_owned()]).unwrap();
+        assert!(foreign.contains("no recording"), "{foreign}");
+        let headless = refused(&good[1..]).unwrap();
+        assert!(headless.contains("no recording"), "{headless}");
+        let newer = good[0].replace("\"version\":1", "\"version\":99");
+        let newer = refused(&[newer, good[1].clone()]).unwrap();
+        assert!(newer.contains("99"), "{newer}");
+        let mut broken = good.clone();
+        broken[2] = "{\"event\":{}}".to_owned();
+        write(&file, &broken);
+        let error = open(&file).next().await.unwrap_err().to_string();
+        assert!(error.contains("line 3"), "{error}");
+    }
+}
