@@ -14,9 +14,13 @@ use crate::{
     },
     query::{selection::EventTypes, view::By},
     sink::text,
-    source::kernel::{
-        backends::Backend,
-        sizes::{self, Sizes},
+    source::{
+        Spec,
+        kernel::{
+            self,
+            backends::Backend,
+            sizes::{self, Sizes},
+        },
     },
     tui::{Theme, views::ViewId},
 };
@@ -264,6 +268,18 @@ impl Global {
     /// The sampling interval, whatever the configuration of the full-screen view says.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(INTERVAL)
+    }
+
+    /// Where the events come from.
+    pub fn source(&self) -> Spec {
+        match &self.replay {
+            Some(file) => Spec::Recording(file.clone()),
+            None => Spec::Kernel(kernel::Options {
+                backend: self.backend.0,
+                interfaces: (!self.interface.is_empty()).then(|| self.interface.clone()),
+                sizes: self.sizes(),
+            }),
+        }
     }
 
     /// How large the kernel side's maps are to be.

@@ -1,31 +1,25 @@
 //! The one task that owns the model: it reads the source, lets enrichers add what they know, and
 //! serves whoever wants events, changes or snapshots.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use super::failure::Failure;
 use crate::{
-    cli::Output,
+    cli::Global,
     enrich::{self, Answered, Enricher},
     event::{Event, EventSink, Instant, Timed},
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     query::filter::Filter,
-    source::{self, AnySource, Origin, Pace, Source as _, Spec, Step, kernel::sizes::Sizes},
+    source::{self, AnySource, Origin, Pace, Source as _, Spec, Step},
 };
 
-/// What a command is to do with what the engine knows.
+/// What a command is to count, and how.
 #[derive(Debug)]
 pub struct Plan {
-    pub source: Spec,
-    /// Where to write what the source emits.
-    pub record: Option<PathBuf>,
-    /// How large the kernel side's maps are.
-    pub sizes: Sizes,
-    pub interval: Duration,
+    pub options: Global,
     pub filter: Filter,
-    pub output: Output,
 }
 
 /// What consumers want of the engine.

@@ -43,9 +43,9 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The source fails, standard output can't be written, or its reader stalls.
 pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
-    let sockets = plan.sizes.sockets as usize;
+    let sockets = plan.options.sizes().sockets as usize;
     let pace = Pace {
-        interval: plan.interval,
+        interval: plan.options.interval(),
         at_once: true,
         as_recorded: false,
     };
@@ -57,7 +57,7 @@ pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End,
                 types: options.only.clone().unwrap_or_else(EventTypes::all),
             },
             backlog: Backlog::for_sockets(sockets),
-            format: Format::new(plan.output, run.origin().clock),
+            format: Format::new(plan.options.output(), run.origin().clock),
             names,
         },
         writer: Writer::start(),

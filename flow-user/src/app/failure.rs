@@ -9,7 +9,6 @@ use crate::{
     source::{
         OpenError, SourceError,
         kernel::{StartError, probe::AS_ROOT},
-        recording::RecordingError,
     },
     tui::terminal::NoScreen,
 };
@@ -24,9 +23,9 @@ pub enum Failure {
     #[error("{0}{hint}", hint = hint(.0))]
     Start(#[from] StartError),
     #[error("{0}")]
-    Source(#[from] SourceError),
+    Open(OpenError),
     #[error("{0}")]
-    Replay(RecordingError),
+    Source(#[from] SourceError),
     #[error("cannot record in {}: {error}", file.display())]
     Recording { file: PathBuf, error: io::Error },
     #[error("cannot write to standard output: {0}")]
@@ -49,7 +48,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Kernel(error) => Self::Start(error),
-            OpenError::Recording(error) => Self::Replay(error),
+            error => Self::Open(error),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     enrich::users::UserResolver,
     query::filter::Filter,
     sink::text::escape,
-    source::{Spec, kernel, kernel::probe},
+    source::kernel::probe,
     tui::terminal::Messages,
 };
 
@@ -135,12 +135,8 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
         return config::run(config::load(cli.overrides()));
     }
     let plan = Plan {
-        source: source(cli),
-        record: cli.global.record.clone(),
-        sizes: cli.global.sizes(),
-        interval: cli.global.interval(),
+        options: cli.global.clone(),
         filter,
-        output,
     };
     raise_limits();
     return_memory();
@@ -168,18 +164,6 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
     };
     output::write_text(&text)?;
     Ok(End::Done)
-}
-
-/// Where the events are to come from.
-fn source(cli: &Cli) -> Spec {
-    match &cli.global.replay {
-        Some(file) => Spec::Recording(file.clone()),
-        None => Spec::Kernel(kernel::Options {
-            backend: cli.global.backend.0,
-            interfaces: (!cli.global.interface.is_empty()).then(|| cli.global.interface.clone()),
-            sizes: cli.global.sizes(),
-        }),
-    }
 }
 
 /// The filter asked for, narrowed to the interfaces asked for.
@@ -266,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_message_with_a_hostile_name_is_harmless() {
-        let failure = Failure::Start(kernel::StartError::NoInterface {
+        let failure = Failure::Start(crate::source::kernel::StartError::NoInterface {
             name: "x\x1b[2J".into(),
             present: "lo\u{202e}".into(),
         });

@@ -31,11 +31,11 @@ impl Run {
         interest: Interest,
     ) -> Result<Self, Failure> {
         let interest = interest.or(Interest {
-            events: plan.record.is_some(),
+            events: plan.options.record.is_some(),
             changes: false,
         });
-        let mut engine = Engine::open(plan.source.clone(), pace, history, interest)?;
-        let record = plan.record.as_deref();
+        let mut engine = Engine::open(plan.options.source(), pace, history, interest)?;
+        let record = plan.options.record.as_deref();
         let create = |file: &Path| Recorder::create(file, &engine);
         let recorder = record.map(create).transpose()?;
         engine.begin();

@@ -29,7 +29,7 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let pace = Pace {
-        interval: plan.interval,
+        interval: plan.options.interval(),
         at_once: true,
         as_recorded: false,
     };

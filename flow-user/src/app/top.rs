@@ -45,10 +45,11 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
     let sort = options.sort.as_deref();
     let sort = sort.map(|text| Sort::parse(options.by, text)).transpose()?;
     let count = if options.once { Some(1) } else { options.count };
+    let output = plan.options.output();
     let pace = Pace {
-        interval: options.delay.unwrap_or(plan.interval),
+        interval: options.delay.unwrap_or(plan.options.interval()),
         at_once: false,
-        as_recorded: plan.output.is_terminal && count.is_none(),
+        as_recorded: output.is_terminal && count.is_none(),
     };
     let mut ending = Ending::listen()?;
     let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
@@ -63,7 +64,7 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
                 since: None,
             },
             rows: options.rows,
-            output: plan.output,
+            output,
             host: origin.host.clone(),
             clock: origin.clock,
             names,
