@@ -1,10 +1,15 @@
 //! Who is served with what the engine knows: a view, a stream, a report, a recorder.
 
-use std::{future::poll_fn, ops::ControlFlow, pin::Pin, task::Poll};
+use std::{
+    future::{poll_fn, ready},
+    ops::ControlFlow,
+    pin::Pin,
+    task::Poll,
+};
 
 use super::{
     End, Failure,
-    engine::{Engine, Interest},
+    engine::{Engine, Interest, Last},
     output,
 };
 use crate::{
@@ -53,6 +58,11 @@ pub trait Consumer {
         false
     }
 
+    /// Takes what remains once the source has ended, where it stands beside another.
+    fn finish(self: Box<Self>, _last: &Last) -> Finished<'_> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Takes a message to the user.
     fn notice(&mut self, message: &str) {
         output::complain(message);
@@ -65,10 +75,13 @@ pub type Proceed = ControlFlow<End>;
 /// See [`Consumer::ready`].
 pub type Ready<'a> = Pin<Box<dyn Future<Output = Result<Proceed, Failure>> + 'a>>;
 
+/// See [`Consumer::finish`].
+pub type Finished<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
 /// A consumer whose end is that of the command, and others beside it.
 pub struct Consumers<'a> {
     pub primary: &'a mut dyn Consumer,
-    pub beside: Vec<Box<dyn Consumer + 'a>>,
+    pub beside: Vec<Box<dyn Consumer>>,
 }
 
 impl Consumers<'_> {

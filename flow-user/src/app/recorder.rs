@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{
     Failure,
-    consumer::{Consumer, Proceed, Ready},
+    consumer::{Consumer, Finished, Proceed, Ready},
     engine::{Engine, Interest, Last},
     reader::Reader,
     writer::Writer,
@@ -25,6 +25,12 @@ use crate::{
     event::{Instant, Timed},
     source::Origin,
     wire::{Entry, Header, VERSION},
+};
+
+/// What it wants of the engine.
+pub const EVENTS: Interest = Interest {
+    events: true,
+    changes: false,
 };
 
 /// Bytes that wait for the disk at most.
@@ -39,8 +45,6 @@ pub struct Recorder {
     room: usize,
     /// Whether events were left out since the last keyframe.
     has_gap: bool,
-    /// Whether it was said that nothing more can be written.
-    has_failed: bool,
 }
 
 impl Recorder {
@@ -69,7 +73,6 @@ impl Recorder {
             buffer: Vec::new(),
             room: BUFFER_BYTES,
             has_gap: false,
-            has_failed: false,
         };
         let Origin {
             host,
@@ -90,13 +93,7 @@ impl Recorder {
     }
 
     /// Writes what remains, and waits for the disk.
-    ///
-    /// # Errors
-    /// Not everything could be written.
-    pub async fn finish(mut self, last: &Last) -> Result<(), Failure> {
-        if self.has_failed {
-            return Ok(());
-        }
+    async fn close(mut self, last: &Last) -> Result<(), Failure> {
         self.record(&last.events);
         self.push(&Entry::<()>::End(last.time));
         let buffer = mem::take(&mut self.buffer);
@@ -136,7 +133,6 @@ impl Recorder {
             place.send(mem::take(&mut self.buffer));
             return Ok(ControlFlow::Continue(()));
         }
-        self.has_failed = true;
         Err(Failure::Recording {
             file: self.file.clone(),
             error: self.writer.error().await,
@@ -144,12 +140,9 @@ impl Recorder {
     }
 }
 
-impl Consumer for &mut Recorder {
+impl Consumer for Recorder {
     fn interest(&self) -> Interest {
-        Interest {
-            events: true,
-            changes: false,
-        }
+        EVENTS
     }
 
     fn events(&mut self, events: &[Timed]) {
@@ -171,6 +164,10 @@ impl Consumer for &mut Recorder {
 
     fn ready(&mut self) -> Ready<'_> {
         Box::pin(self.flush())
+    }
+
+    fn finish(self: Box<Self>, last: &Last) -> Finished<'_> {
+        Box::pin(self.close(last))
     }
 }
 
@@ -197,7 +194,7 @@ mod tests {
 
     /// Records what an engine reads from a file.
     async fn record(engine: &mut Engine, recorder: &mut Recorder) {
-        let mut consumer: &mut Recorder = recorder;
+        let consumer = recorder;
         loop {
             let step = engine.next().await.unwrap();
             consumer.events(&engine.take_events());
@@ -220,7 +217,7 @@ mod tests {
         let mut engine = open(&first);
         let mut recorder = Recorder::create(&second, &engine).unwrap();
         record(&mut engine, &mut recorder).await;
-        recorder.finish(&engine.stop()).await.unwrap();
+        recorder.close(&engine.stop()).await.unwrap();
         assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
         // What is there is left alone.
         assert!(Recorder::create(&first, &open(&second)).is_err());
@@ -244,7 +241,7 @@ mod tests {
         let mut recorder = Recorder::to(writer, &second, &engine);
         recorder.room = 4096;
         let mut ticks = 0;
-        let mut consumer: &mut Recorder = &mut recorder;
+        let consumer = &mut recorder;
         loop {
             let step = engine.next().await.unwrap();
             consumer.events(&engine.take_events());
@@ -268,7 +265,7 @@ mod tests {
             }
         }
         drop(go);
-        recorder.finish(&engine.stop()).await.unwrap();
+        recorder.close(&engine.stop()).await.unwrap();
         let text = written.lock().unwrap().clone();
         assert!(text.len() < fs::metadata(&first).unwrap().len() as usize);
         let gaps = String::from_utf8(text.clone()).unwrap();

@@ -1,6 +1,6 @@
 //! The loop of every command that counts.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -8,38 +8,54 @@ use super::{
     End, Ending, Failure,
     consumer::{Consumer, Consumers, Proceed},
     engine::{Engine, Interest, Last, Plan},
-    recorder::Recorder,
+    recorder::{self, Recorder},
 };
-use crate::source::{Origin, Pace, Step};
+use crate::{
+    cli::Global,
+    source::{Origin, Pace, Step},
+};
 
-/// A source that is open, and the recorder beside whoever is served.
+/// A source that is open, and who is served beside a command.
 pub struct Run {
     engine: Engine,
-    recorder: Option<Recorder>,
+    beside: Vec<Box<dyn Consumer>>,
+}
+
+/// A consumer that stands beside whichever command it is.
+struct Beside {
+    interest: Interest,
+    open: Box<dyn FnOnce(&Engine) -> Result<Box<dyn Consumer>, Failure>>,
+}
+
+/// Those that the command line asks for.
+fn beside(options: &Global) -> Vec<Beside> {
+    let record = options.record.clone().map(|file| Beside {
+        interest: recorder::EVENTS,
+        open: Box::new(move |engine| Ok(Box::new(Recorder::create(&file, engine)?))),
+    });
+    record.into_iter().collect()
 }
 
 impl Run {
-    /// Opens the source of a plan and, where the plan asks for it, a recording. `history` says how long
+    /// Opens the source of a plan, and what is to stand beside the command. `history` says how long
     /// what ended is kept.
     ///
     /// # Errors
-    /// The source can't be opened, or the recording can't be made.
+    /// The source can't be opened, or what stands beside.
     pub fn open(
         plan: &Plan,
         pace: Pace,
         history: Duration,
         interest: Interest,
     ) -> Result<Self, Failure> {
-        let interest = interest.or(Interest {
-            events: plan.options.record.is_some(),
-            changes: false,
-        });
+        let beside = beside(&plan.options);
+        let interests = beside.iter().map(|it| it.interest);
+        let interest = interests.fold(interest, Interest::or);
         let mut engine = Engine::open(plan.options.source(), pace, history, interest)?;
-        let record = plan.options.record.as_deref();
-        let create = |file: &Path| Recorder::create(file, &engine);
-        let recorder = record.map(create).transpose()?;
+        let beside = beside.into_iter().map(|it| (it.open)(&engine));
+        let beside = beside.collect::<Result<_, _>>()?;
         engine.begin();
-        Ok(Self { engine, recorder })
+        Ok(Self { engine, beside })
     }
 
     /// Where the events come from.
@@ -55,27 +71,21 @@ impl Run {
         ending: &mut Ending,
         duration: Option<Duration>,
     ) -> (Result<End, Failure>, Last) {
-        let Self {
-            mut engine,
-            mut recorder,
-        } = self;
+        let Self { mut engine, beside } = self;
         let mut consumers = Consumers {
             primary: consumer,
-            beside: Vec::new(),
+            beside,
         };
-        if let Some(recorder) = &mut recorder {
-            consumers.beside.push(Box::new(recorder));
-        }
         let end = drive(&mut engine, &mut consumers, ending, duration).await;
-        drop(consumers);
         let last = engine.stop();
-        if let Some(recorder) = recorder {
+        for other in consumers.beside {
             let finished = tokio::select! {
-                finished = recorder.finish(&last) => finished,
-                _ = ending.wait() => Ok(()),
+                finished = other.finish(&last) => finished,
+                // Asked again: whoever is slow is not waited for.
+                _ = ending.wait() => break,
             };
             if let Err(failure) = finished {
-                consumer.notice(&failure.to_string());
+                consumers.primary.notice(&failure.to_string());
             }
         }
         (end, last)
@@ -122,7 +132,7 @@ async fn drive(
 
 #[cfg(test)]
 pub mod tests {
-    use std::{cell::RefCell, fs, future::pending, rc::Rc};
+    use std::{cell::RefCell, fs, future::pending, path::Path, rc::Rc};
 
     use super::*;
     use crate::{
