@@ -1,5 +1,6 @@
 //! Wiring: what each command does.
 
+mod beside;
 mod config;
 mod consumer;
 mod engine;
@@ -7,7 +8,6 @@ mod events;
 mod failure;
 mod output;
 mod reader;
-mod recorder;
 mod run;
 mod snapshot;
 pub mod streams;

@@ -5,35 +5,16 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{
-    End, Ending, Failure,
+    End, Ending, Failure, beside,
     consumer::{Consumer, Consumers, Proceed},
     engine::{Engine, Interest, Last, Plan},
-    recorder::{self, Recorder},
 };
-use crate::{
-    cli::Global,
-    source::{Origin, Pace, Step},
-};
+use crate::source::{Origin, Pace, Step};
 
 /// A source that is open, and who is served beside a command.
 pub struct Run {
     engine: Engine,
     beside: Vec<Box<dyn Consumer>>,
-}
-
-/// A consumer that stands beside whichever command it is.
-struct Beside {
-    interest: Interest,
-    open: Box<dyn FnOnce(&Engine) -> Result<Box<dyn Consumer>, Failure>>,
-}
-
-/// Those that the command line asks for.
-fn beside(options: &Global) -> Vec<Beside> {
-    let record = options.record.clone().map(|file| Beside {
-        interest: recorder::EVENTS,
-        open: Box::new(move |engine| Ok(Box::new(Recorder::create(&file, engine)?))),
-    });
-    record.into_iter().collect()
 }
 
 impl Run {
@@ -48,7 +29,7 @@ impl Run {
         history: Duration,
         interest: Interest,
     ) -> Result<Self, Failure> {
-        let beside = beside(&plan.options);
+        let beside = beside::of(&plan.options);
         let interests = beside.iter().map(|it| it.interest);
         let interest = interests.fold(interest, Interest::or);
         let mut engine = Engine::open(plan.options.source(), pace, history, interest)?;

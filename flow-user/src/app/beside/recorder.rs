@@ -14,7 +14,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
+use crate::app::{
     Failure,
     consumer::{Consumer, Finished, Proceed, Ready},
     engine::{Engine, Interest, Last},
