@@ -43,8 +43,8 @@ pub fn attach_common(
         let refused = programs::attach(ebpf, hooks::SOCKETS, target);
         if refused.len() < hooks::SOCKETS.len() {
             backend = Backend::CgroupSockets;
-            programs += hooks::SOCKETS.len();
         }
+        programs += hooks::SOCKETS.len();
         missing.extend(refused);
         if programs::is_loaded(ebpf, hooks::SOCKET_RELEASES) {
             releases = &[];

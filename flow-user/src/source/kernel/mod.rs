@@ -119,8 +119,8 @@ impl Source for Kernel {
             time::sleep_until(self.rest_until).await;
             self.ring.readable_mut().await
         };
+        // In no fixed order: where the ring buffer never is empty, the others have their turn too.
         tokio::select! {
-            biased;
             _ = self.ticks.tick() => {
                 self.tick(out);
                 return Ok(Step::Tick(now()));
