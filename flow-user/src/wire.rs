@@ -1,6 +1,6 @@
-//! The event log: what a source emitted, as text.
+//! The format of recordings: the events that a model took, as lines of JSON.
 //!
-//! A log is a file of JSON, one [`Entry`] in a line: a [`Header`], the state that a model had then (a
+//! A recording is a file with one [`Entry`] in a line: a [`Header`], the state that a model had then (a
 //! keyframe), and what followed. Where the recorder could not keep up, another keyframe follows a
 //! [`Entry::Gap`]. The format is Flow's own, and may change with each version.
 
@@ -11,7 +11,7 @@ use crate::event::{Clock, Host, Instant, Netns, Timed};
 /// The version of the format.
 pub const VERSION: u32 = 1;
 
-/// What a log begins with.
+/// What a recording begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub version: u32,
@@ -25,7 +25,7 @@ pub struct Header {
     pub started: Instant,
 }
 
-/// A line of a log; `K` is a keyframe.
+/// A line of a recording; `K` is a keyframe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Entry<K> {

@@ -1,4 +1,4 @@
-//! A recorder: writes what the source emits to a file, which [`crate::source::recording`] reads.
+//! A recorder: writes what the model takes to a file, which [`crate::source::recording`] reads.
 //!
 //! A thread writes. Where the disk is slower than the events, what does not fit into the buffer is
 //! left out, and a keyframe after it brings the state up to date.
