@@ -28,8 +28,9 @@ use nix::{
         signal::{Signal, kill},
         time::{TimeVal, TimeValLike as _},
     },
-    unistd::{Pid, SysconfVar, sysconf},
+    unistd::Pid,
 };
+use procfs::{page_size, process::Process};
 use tokio::{
     signal::unix::{self, SignalKind, signal as listen},
     time::{error::Elapsed, timeout},
@@ -384,18 +385,13 @@ async fn next(input: &mut EventStream) -> Option<io::Result<crossterm::event::Ev
 struct Meter {
     at: Moment,
     cpu: Duration,
-    page_bytes: u64,
 }
 
 impl Meter {
     fn start() -> Self {
-        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
         Self {
             at: Moment::now(),
             cpu: cpu_time(),
-            page_bytes: page
-                .and_then(|bytes| u64::try_from(bytes).ok())
-                .unwrap_or(4096),
         }
     }
 
@@ -404,17 +400,12 @@ impl Meter {
         let (now, cpu) = (Moment::now(), cpu_time());
         let over = now.duration_since(mem::replace(&mut self.at, now));
         let used = cpu.saturating_sub(mem::replace(&mut self.cpu, cpu));
-        // Its second number is the resident memory in pages.
-        let pages = std::fs::read_to_string("/proc/self/statm")
-            .ok()
-            .and_then(|text| {
-                let resident = text.split(' ').nth(1)?;
-                resident.parse::<u64>().ok()
-            });
+        let memory = Process::myself().and_then(|own| own.statm());
+        let pages = memory.map_or(0, |memory| memory.resident);
         let share = used.as_secs_f64() / over.as_secs_f64();
         OwnUse {
             cpu: if share.is_finite() { share } else { 0.0 },
-            memory: Bytes(pages.unwrap_or(0).saturating_mul(self.page_bytes)),
+            memory: Bytes(pages.saturating_mul(page_size())),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 use flow_common::limits::ARGS_BYTES;
 
 use crate::source::{
-    kernel::environment::{effective_capabilities, is_built, is_initial_user_namespace, selected},
+    kernel::environment::{is_initial_user_namespace, selected},
     mountinfo,
     proc::{Life, Stat, arguments, cgroup_path, effective_user, inode_of},
 };
@@ -27,9 +27,7 @@ pub fn run(bytes: &[u8]) {
     path_in_mountinfo(bytes);
     let text = String::from_utf8_lossy(bytes);
     let _mode = selected(&text);
-    let _caps = effective_capabilities(&text);
     let _initial = is_initial_user_namespace(&text);
-    let _built = is_built(&text, "CONFIG_KPROBES");
 }
 
 /// A process may name itself anything, parentheses and line feeds too.

@@ -1,14 +1,13 @@
 //! Reads what surrounds Flow: its privileges, and what the system forbids. It explains why a trial
 //! was refused; it decides nothing.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    fs::{self, File},
-    io::Read as _,
-};
+use std::{collections::BTreeSet, ffi::OsStr, fs};
 
 use nix::sys::utsname::uname;
+use procfs::{
+    ConfigSetting,
+    process::{Process, Status},
+};
 
 use crate::{
     event::doctor::{Cap, Environment},
@@ -18,7 +17,7 @@ use crate::{
 /// Reads what there is to read; `btf` was read before.
 pub fn read(btf: bool) -> Environment {
     let layout = CgroupLayout::read();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = Process::myself().and_then(|own| own.status()).ok();
     // Not from /proc/sys, which may not be mounted.
     let (hostname, kernel) = uname().map_or_else(
         |_| Default::default(),
@@ -27,8 +26,8 @@ pub fn read(btf: bool) -> Environment {
     Environment {
         hostname,
         machine: std::env::consts::ARCH.into(),
-        capabilities: effective_capabilities(&status),
-        seccomp: is_filtered(&status),
+        capabilities: status.as_ref().map_or_else(BTreeSet::new, effective),
+        seccomp: status.is_some_and(|status| status.seccomp == Some(SECCOMP_FILTER)),
         user_namespace: fs::read_to_string("/proc/self/uid_map")
             .is_ok_and(|map| !is_initial_user_namespace(&map)),
         pid_namespace: fs::read_link("/proc/self/ns/pid")
@@ -43,13 +42,13 @@ pub fn read(btf: bool) -> Environment {
         cgroup_v2: layout.v2_root,
         cgroup_v2_part: layout.v2_part,
         cgroup_v1: layout.v1,
-        kprobes_built: kernel_config(&kernel).map(|config| is_built(&config, "CONFIG_KPROBES")),
+        kprobes_built: is_built("CONFIG_KPROBES"),
         kernel,
     }
 }
 
-/// Largest kernel configuration that is read, unpacked.
-const MAX_CONFIG_BYTES: u64 = 4 << 20;
+/// `SECCOMP_MODE_FILTER`.
+const SECCOMP_FILTER: u32 = 2;
 
 fn text(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
@@ -69,25 +68,11 @@ pub(crate) fn selected(modes: &str) -> Option<String> {
     rest.split_once(']').map(|(mode, _)| mode.into())
 }
 
-/// The capabilities in the mask of `/proc/PID/status`.
-pub(crate) fn effective_capabilities(status: &str) -> BTreeSet<Cap> {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    Cap::ALL
-        .into_iter()
-        .filter(|cap| mask >> cap.bit() & 1 == 1)
-        .collect()
-}
-
-/// Mode 2 of seccomp is a filter.
-fn is_filtered(status: &str) -> bool {
-    let mut modes = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("Seccomp:"));
-    modes.any(|mode| mode.trim() == "2")
+/// The effective capabilities of a process.
+fn effective(status: &Status) -> BTreeSet<Cap> {
+    let mask = status.capeff;
+    let has = |cap: &Cap| mask >> cap.bit() & 1 == 1;
+    Cap::ALL.into_iter().filter(has).collect()
 }
 
 /// In the initial user namespace every id maps to itself.
@@ -101,49 +86,20 @@ fn memlock() -> Option<u64> {
     (soft != RLIM_INFINITY).then_some(soft)
 }
 
-/// The configuration the kernel was built with, where it or the distribution publishes it.
-fn kernel_config(release: &str) -> Option<String> {
-    let mut text = String::new();
-    if let Ok(packed) = File::open("/proc/config.gz") {
-        flate2::read::GzDecoder::new(packed)
-            .take(MAX_CONFIG_BYTES)
-            .read_to_string(&mut text)
-            .ok()?;
-    } else {
-        File::open(format!("/boot/config-{release}"))
-            .ok()?
-            .take(MAX_CONFIG_BYTES)
-            .read_to_string(&mut text)
-            .ok()?;
-    }
-    Some(text)
-}
-
-/// Whether a kernel configuration has an option, built in or as a module.
-pub(crate) fn is_built(config: &str, option: &str) -> bool {
-    config
-        .lines()
-        .filter_map(|line| line.strip_prefix(option))
-        .any(|value| value == "=y" || value == "=m")
+/// Whether the kernel was built with an option, as a module or not. Unknown where neither the kernel
+/// nor the distribution publishes its configuration.
+fn is_built(option: &str) -> Option<bool> {
+    let config = procfs::kernel_config().ok()?;
+    let setting = config.get(option);
+    Some(matches!(
+        setting,
+        Some(ConfigSetting::Yes | ConfigSetting::Module)
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_are_read_from_the_mask() {
-        let caps = effective_capabilities("Name:\tx\nCapEff:\t000000c000001000\n");
-        assert_eq!(
-            caps.into_iter().collect::<Vec<_>>(),
-            [Cap::CapBpf, Cap::CapPerfmon, Cap::CapNetAdmin]
-        );
-        assert!(effective_capabilities("nothing").is_empty());
-        assert!(is_filtered(
-            "NoNewPrivs:\t0\nSeccomp:\t2\nSeccomp_filters:\t1\n"
-        ));
-        assert!(!is_filtered("Seccomp:\t0\n"));
-    }
 
     #[test]
     fn the_old_capability_stands_in_for_the_new_ones() {
@@ -163,16 +119,19 @@ mod tests {
             "         0          0 4294967295\n"
         ));
         assert!(!is_initial_user_namespace("0 1000 1\n"));
-        assert!(is_built(
-            "CONFIG_KPROBES_ON=n\nCONFIG_KPROBES=y\n",
-            "CONFIG_KPROBES"
-        ));
-        assert!(!is_built("# CONFIG_KPROBES is not set\n", "CONFIG_KPROBES"));
     }
 
     #[test]
     fn this_machine_can_be_read() {
         let environment = read(true);
         assert!(!environment.kernel.is_empty());
+        // As another reader says it.
+        let mask = fs::read_to_string("/proc/self/status").unwrap();
+        let mask = mask.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+        for cap in Cap::ALL {
+            let has = environment.capabilities.contains(&cap);
+            assert_eq!(has, mask & 1 << cap.bit() != 0, "{cap:?}");
+        }
     }
 }
