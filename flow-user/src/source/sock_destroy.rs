@@ -76,21 +76,9 @@ mod tests {
     use super::*;
     use crate::source::sock_diag::{self, tests::cookie_of};
 
-    /// Closes a socket as root does; of anybody else, and on a kernel that cannot, it checks that this is what is said.
-    fn close(protocol: Protocol, cookie: SocketCookie) -> bool {
-        let is_root = nix::unistd::geteuid().is_root();
-        match destroy(&mut sock_diag::open().unwrap(), protocol, cookie) {
-            Ok(Destroyed::Done) => true,
-            Err(why) if why.kind() == ErrorKind::PermissionDenied && !is_root => {
-                eprintln!("not tried as root: {why}");
-                false
-            }
-            Err(why) if why.raw_os_error() == Some(libc::EOPNOTSUPP) && is_root => {
-                eprintln!("the kernel lacks CONFIG_INET_DIAG_DESTROY: {why}");
-                false
-            }
-            other => panic!("{other:?}"),
-        }
+    fn close(protocol: Protocol, cookie: SocketCookie) {
+        let result = destroy(&mut sock_diag::open().unwrap(), protocol, cookie);
+        assert_eq!(result.unwrap(), Destroyed::Done);
     }
 
     fn pair(address: &str) -> (TcpStream, TcpStream) {
@@ -100,44 +88,44 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root, and a kernel with CONFIG_INET_DIAG_DESTROY"]
     fn a_connection_is_closed_and_no_other() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let (mut client, mut server) = pair(address);
             let (mut other, mut other_server) = pair(address);
-            if close(Protocol::Tcp, cookie_of(&client)) {
-                let error = client.read(&mut [0]).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-                let error = server.read(&mut [0]).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-            }
+            close(Protocol::Tcp, cookie_of(&client));
+            let error = client.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+            let error = server.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
             other.write_all(b"x").unwrap();
             other_server.read_exact(&mut [0]).unwrap();
         }
     }
 
     #[test]
+    #[ignore = "needs root, and a kernel with CONFIG_INET_DIAG_DESTROY"]
     fn an_ipv4_connection_of_an_ipv6_socket_is_closed() {
         let listener = TcpListener::bind("[::]:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let mut server = listener.accept().unwrap().0;
-        if close(Protocol::Tcp, cookie_of(&server)) {
-            let error = server.read(&mut [0]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-        }
+        close(Protocol::Tcp, cookie_of(&server));
+        let error = server.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
         drop(client);
     }
 
     #[test]
+    #[ignore = "needs root, and a kernel with CONFIG_INET_DIAG_DESTROY"]
     fn a_datagram_socket_is_closed() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let [one, two] = [0; 2].map(|_| UdpSocket::bind(address).unwrap());
             two.connect(one.local_addr().unwrap()).unwrap();
             for socket in [&two, &one] {
-                if close(Protocol::Udp, cookie_of(socket)) {
-                    let error = socket.recv(&mut [0]).unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-                }
+                close(Protocol::Udp, cookie_of(socket));
+                let error = socket.recv(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
             }
         }
     }
