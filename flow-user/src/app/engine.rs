@@ -83,6 +83,7 @@ impl Engine {
         let config = Config {
             history,
             host_netns: origin.netns,
+            user_names: true,
             changes: interest.changes,
         };
         let (started, is_live) = (origin.started, origin.is_live);

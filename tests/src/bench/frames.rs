@@ -238,6 +238,7 @@ fn process(pid: u32) -> Arc<Process> {
         parent: None,
         lineage: Vec::new(),
         uid: Some(1000),
+        user: None,
         cgroup: None,
         cgroup_path: None,
         exited: None,

@@ -109,7 +109,7 @@ fn begun() -> Model {
     let config = Config {
         history: HISTORY,
         host_netns: Some(HOST),
-        changes: true,
+        ..Config::default()
     };
     let mut model = Model::new(config, at(BEGIN));
     let mut events = beginning().into_iter().peekable();
