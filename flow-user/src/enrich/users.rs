@@ -7,7 +7,10 @@ use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
     net::IpAddr,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Receiver, SyncSender},
+    },
     thread,
     time::Duration,
 };
@@ -15,9 +18,15 @@ use std::{
 use nix::unistd::{Uid, User};
 use tokio::sync::Notify;
 
-use crate::query::names::Names;
+use super::{Answered, Enricher};
+use crate::{
+    event::{Event, EventSink, Instant as Time},
+    query::names::Names,
+    source::boottime,
+};
 
-/// Answers remembered at most, of names and of numbers; beyond it all are asked for anew.
+/// Users remembered at most, by name and by number; beyond it all are asked for anew. As many
+/// questions wait for the directory at most.
 const MOST: usize = 4096;
 /// How long an answer is waited for. A local directory takes some 50 microseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -43,6 +52,132 @@ impl Directory for System {
     fn uid(&self, name: &str) -> Option<u32> {
         let user = User::from_name(name).ok().flatten()?;
         Some(user.uid.as_raw())
+    }
+}
+
+/// Adds the name of each user that events name.
+#[derive(Debug)]
+pub struct UserNames {
+    inquiry: Inquiry<u32, Option<Arc<str>>>,
+    asked: HashSet<u32>,
+    patience: Duration,
+}
+
+impl UserNames {
+    /// Of the system's users.
+    pub fn start(answered: Answered) -> Self {
+        Self::of(System, answered, PATIENCE)
+    }
+
+    fn of(directory: impl Directory, answered: Answered, patience: Duration) -> Self {
+        let name = move |uid: &u32| directory.name(*uid);
+        Self {
+            inquiry: Inquiry::start(name, move || answered.notify()),
+            asked: HashSet::new(),
+            patience,
+        }
+    }
+
+    fn ask(&mut self, uid: u32, time: Time, out: &mut dyn EventSink) {
+        if self.asked.contains(&uid) {
+            return;
+        }
+        self.answers(out);
+        if !self.inquiry.ask(uid) {
+            return;
+        }
+        if self.asked.len() >= MOST {
+            self.asked.clear();
+        }
+        self.asked.insert(uid);
+        if let Some((uid, name)) = self.inquiry.answer(self.patience) {
+            out.event(time, Event::User { uid, name });
+        }
+    }
+}
+
+impl Enricher for UserNames {
+    /// The name of a user who is new comes before the event, where the directory answers soon.
+    fn observe(&mut self, time: Time, event: &Event, out: &mut dyn EventSink) {
+        match event {
+            Event::App(fact) => fact
+                .uid
+                .into_iter()
+                .for_each(|uid| self.ask(uid, time, out)),
+            Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
+                fact.uid
+                    .into_iter()
+                    .for_each(|uid| self.ask(uid, time, out));
+            }
+            Event::ProcessesListed(facts) => {
+                let uids = facts.iter().filter_map(|fact| fact.uid);
+                uids.for_each(|uid| self.ask(uid, time, out));
+            }
+            _ => {}
+        }
+    }
+
+    fn answers(&mut self, out: &mut dyn EventSink) {
+        while let Some((uid, name)) = self.inquiry.answer(Duration::ZERO) {
+            out.event(boottime::now(), Event::User { uid, name });
+        }
+    }
+}
+
+/// Questions to a directory, which a thread asks one after the other.
+#[derive(Debug)]
+struct Inquiry<Q, A> {
+    questions: SyncSender<Q>,
+    answers: Receiver<(Q, A)>,
+    /// How many answers are to come.
+    open: usize,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
+    /// Calls `answered` after each answer. Without a thread, if none can be had: then there are no
+    /// answers.
+    fn start(
+        look_up: impl Fn(&Q) -> A + Send + 'static,
+        answered: impl Fn() + Send + 'static,
+    ) -> Self {
+        let (questions, asked) = mpsc::sync_channel(MOST);
+        let (answer, answers) = mpsc::channel();
+        let spawned = thread::Builder::new().name("users".into()).spawn(move || {
+            // Until nobody asks any more.
+            for question in asked {
+                let found = look_up(&question);
+                if answer.send((question, found)).is_err() {
+                    break;
+                }
+                answered();
+            }
+        });
+        if let Err(error) = spawned {
+            log::warn!("cannot start a thread that looks users up: {error}");
+        }
+        Self {
+            questions,
+            answers,
+            open: 0,
+        }
+    }
+
+    /// Asks; false where too many questions wait already, or there is no thread.
+    fn ask(&mut self, question: Q) -> bool {
+        let is_asked = self.questions.try_send(question).is_ok();
+        self.open += usize::from(is_asked);
+        is_asked
+    }
+
+    /// The next answer, if it is there. Only where no other is overdue it is waited for.
+    fn answer(&mut self, patience: Duration) -> Option<(Q, A)> {
+        let answer = match self.open {
+            0 => return None,
+            1 => self.answers.recv_timeout(patience).ok()?,
+            _ => self.answers.try_recv().ok()?,
+        };
+        self.open -= 1;
+        Some(answer)
     }
 }
 
@@ -171,7 +306,7 @@ impl Shared {
 }
 
 /// Answers questions until nobody asks any more.
-fn answer(directory: &impl Directory, asked: &mpsc::Receiver<Question>, shared: &Shared) {
+fn answer(directory: &impl Directory, asked: &Receiver<Question>, shared: &Shared) {
     for question in asked {
         match &question {
             Question::Name(uid) => {
@@ -209,6 +344,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::event::{ProcessFact, ProcessId, Program, Timed};
 
     #[test]
     fn root_has_a_name_and_a_stranger_has_none() {
@@ -227,8 +363,68 @@ mod tests {
         assert_eq!(names.len(), 1);
     }
 
+    fn process_of(uid: u32) -> Event {
+        Event::ProcessSeen(ProcessFact {
+            id: ProcessId {
+                pid: 7,
+                start: Time(1),
+            },
+            parent: None,
+            program: Program::default(),
+            uid: Some(uid),
+            cgroup: None,
+        })
+    }
+
+    fn user(time: Time, uid: u32, name: Option<&str>) -> Timed {
+        let name = name.map(Into::into);
+        let event = Event::User { uid, name };
+        Timed { time, event }
+    }
+
+    #[test]
+    fn a_user_s_name_comes_with_the_first_event_once() {
+        let patience = Duration::from_secs(10);
+        let mut names = UserNames::of(System, Answered::default(), patience);
+        let mut out = Vec::new();
+        for time in 1..4 {
+            names.observe(Time(time), &process_of(0), &mut out);
+        }
+        let Event::ProcessSeen(stranger) = process_of(4_294_000_000) else {
+            return;
+        };
+        names.observe(Time(4), &Event::ProcessesListed(vec![stranger]), &mut out);
+        let expected = [
+            user(Time(1), 0, Some("root")),
+            user(Time(4), 4_294_000_000, None),
+        ];
+        assert_eq!(out, expected);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_delays_no_event() {
+        let (go, went) = mpsc::channel();
+        let answered = Answered::default();
+        let slow = Slow(Mutex::new(went));
+        let mut names = UserNames::of(slow, answered.clone(), PATIENCE);
+        let mut out = Vec::new();
+        // Only the first one waits, and no more are asked for than can wait.
+        let began = Instant::now();
+        for uid in 0..2 * MOST as u32 {
+            names.observe(Time(1), &process_of(uid), &mut out);
+        }
+        assert!(began.elapsed() < 100 * PATIENCE);
+        assert_eq!(out, []);
+        assert!(names.inquiry.open <= MOST + 1);
+        go.send(()).unwrap();
+        answered.wait().await;
+        names.answers(&mut out);
+        assert_eq!(out, [user(out[0].time, 0, Some("user0"))]);
+        drop(go);
+    }
+
     /// Answers once the test lets it.
-    struct Slow(Mutex<mpsc::Receiver<()>>);
+    struct Slow(Mutex<Receiver<()>>);
 
     impl Directory for Slow {
         fn name(&self, uid: u32) -> Option<Arc<str>> {
