@@ -1,8 +1,8 @@
 //! What sources do not say: paths of cgroups, titles of processes, names of users.
 //!
 //! An [`Enricher`] receives the events of a source and answers with events of its own. It never makes
-//! the engine wait: what may take long is done on a thread, which reports by [`Answered`]. To add one:
-//! a module with a type that implements the trait, and a row in [`all`].
+//! the engine wait for long: what may take long is done on a thread, which reports by [`Answered`]. To
+//! add one: a module with a type that implements the trait, and a row in [`all`].
 
 pub mod cgroup;
 pub mod titles;

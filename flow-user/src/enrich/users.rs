@@ -1,14 +1,15 @@
 //! Names of users and their numbers, as the system's directory has them.
 //!
 //! A directory may be in the network, and may not answer for long. So a thread of its own asks it. Who
-//! wants a name waits a moment for the answer, and not at all while an earlier one is overdue.
+//! wants an answer waits a moment for it, and not at all while an earlier one is overdue.
+//!
+//! - [`UserNames`]: the name of each user that events name, as an event of its own.
+//! - [`UserResolver`]: the number of a user whose name is typed.
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
-    net::IpAddr,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, SyncSender},
     },
     thread,
@@ -16,14 +17,9 @@ use std::{
 };
 
 use nix::unistd::{Uid, User};
-use tokio::sync::Notify;
 
 use super::{Answered, Enricher};
-use crate::{
-    event::{Event, EventSink, Instant as Time},
-    query::names::Names,
-    source::boottime,
-};
+use crate::event::{Event, EventSink, Instant as Time};
 
 /// Users remembered at most, by name and by number; beyond it all are asked for anew. As many
 /// questions wait for the directory at most.
@@ -58,7 +54,8 @@ impl Directory for System {
 /// Adds the name of each user that events name.
 #[derive(Debug)]
 pub struct UserNames {
-    inquiry: Inquiry<u32, Option<Arc<str>>>,
+    /// Users, and when events named them.
+    inquiry: Inquiry<(Time, u32), Option<Arc<str>>>,
     asked: HashSet<u32>,
     patience: Duration,
 }
@@ -70,7 +67,7 @@ impl UserNames {
     }
 
     fn of(directory: impl Directory, answered: Answered, patience: Duration) -> Self {
-        let name = move |uid: &u32| directory.name(*uid);
+        let name = move |(_, uid): &(Time, u32)| directory.name(*uid);
         Self {
             inquiry: Inquiry::start(name, move || answered.notify()),
             asked: HashSet::new(),
@@ -83,14 +80,18 @@ impl UserNames {
             return;
         }
         self.answers(out);
-        if !self.inquiry.ask(uid) {
+        if !self.inquiry.ask((time, uid)) {
             return;
         }
         if self.asked.len() >= MOST {
             self.asked.clear();
         }
         self.asked.insert(uid);
-        if let Some((uid, name)) = self.inquiry.answer(self.patience) {
+        self.take_answers(self.patience, out);
+    }
+
+    fn take_answers(&mut self, patience: Duration, out: &mut dyn EventSink) {
+        while let Some(((time, uid), name)) = self.inquiry.answer(patience) {
             out.event(time, Event::User { uid, name });
         }
     }
@@ -99,27 +100,76 @@ impl UserNames {
 impl Enricher for UserNames {
     /// The name of a user who is new comes before the event, where the directory answers soon.
     fn observe(&mut self, time: Time, event: &Event, out: &mut dyn EventSink) {
-        match event {
-            Event::App(fact) => fact
-                .uid
-                .into_iter()
-                .for_each(|uid| self.ask(uid, time, out)),
+        let (one, listed) = match event {
+            Event::App(fact) => (fact.uid, &[][..]),
             Event::ProcessSeen(fact) | Event::ProcessExec(fact) | Event::ProcessFork(fact) => {
-                fact.uid
-                    .into_iter()
-                    .for_each(|uid| self.ask(uid, time, out));
+                (fact.uid, &[][..])
             }
-            Event::ProcessesListed(facts) => {
-                let uids = facts.iter().filter_map(|fact| fact.uid);
-                uids.for_each(|uid| self.ask(uid, time, out));
-            }
-            _ => {}
+            Event::ProcessesListed(facts) => (None, &facts[..]),
+            _ => return,
+        };
+        for uid in listed.iter().filter_map(|fact| fact.uid).chain(one) {
+            self.ask(uid, time, out);
         }
     }
 
     fn answers(&mut self, out: &mut dyn EventSink) {
-        while let Some((uid, name)) = self.inquiry.answer(Duration::ZERO) {
-            out.event(boottime::now(), Event::User { uid, name });
+        self.take_answers(Duration::ZERO, out);
+    }
+}
+
+/// Looks up the numbers of users whose names were typed.
+#[derive(Debug)]
+pub struct UserResolver(Mutex<Numbers>);
+
+#[derive(Debug)]
+struct Numbers {
+    inquiry: Inquiry<String, Option<u32>>,
+    /// Absent where there is no such user, or as long as the directory has not answered.
+    known: HashMap<String, Option<u32>>,
+}
+
+impl Default for UserResolver {
+    /// Of the system's users.
+    fn default() -> Self {
+        Self::of(System)
+    }
+}
+
+impl UserResolver {
+    fn of(directory: impl Directory) -> Self {
+        let uid = move |name: &String| directory.uid(name);
+        Self(Mutex::new(Numbers {
+            inquiry: Inquiry::start(uid, || {}),
+            known: HashMap::new(),
+        }))
+    }
+
+    /// The id of the user of this name; absent if there is none, or as long as the directory does not
+    /// answer.
+    pub fn uid(&self, name: &str) -> Option<u32> {
+        self.uid_within(name, PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub fn uid_within(&self, name: &str, patience: Duration) -> Option<u32> {
+        let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.take_answers(Duration::ZERO);
+        if !numbers.known.contains_key(name) && numbers.inquiry.ask(name.to_owned()) {
+            if numbers.known.len() >= MOST {
+                numbers.known.clear();
+            }
+            numbers.known.insert(name.to_owned(), None);
+            numbers.take_answers(patience);
+        }
+        numbers.known.get(name).copied().flatten()
+    }
+}
+
+impl Numbers {
+    fn take_answers(&mut self, patience: Duration) {
+        while let Some((name, uid)) = self.inquiry.answer(patience) {
+            self.known.insert(name, uid);
         }
     }
 }
@@ -181,164 +231,6 @@ impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
     }
 }
 
-/// Looks users up, and remembers the answers.
-#[derive(Debug)]
-pub struct UserResolver {
-    shared: Arc<Shared>,
-    questions: mpsc::Sender<Question>,
-    /// Whether names are shown; else numbers are.
-    shows_names: bool,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    answers: Mutex<Answers>,
-    answered: Condvar,
-    /// The same, for whoever cannot block.
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Answers {
-    names: HashMap<u32, Option<Arc<str>>>,
-    uids: HashMap<String, Option<u32>>,
-    /// What the directory has not answered yet.
-    open: HashSet<Question>,
-    /// Whether one of them is overdue.
-    is_overdue: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Question {
-    Name(u32),
-    Uid(String),
-}
-
-impl UserResolver {
-    /// Of the system's users. `shows_names` says whether to show names at all.
-    pub fn new(shows_names: bool) -> Self {
-        Self::of(System, shows_names)
-    }
-
-    fn of(directory: impl Directory, shows_names: bool) -> Self {
-        let (questions, asked) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
-        let worker = Arc::clone(&shared);
-        let spawned = thread::Builder::new()
-            .name("users".into())
-            .spawn(move || answer(&directory, &asked, &worker));
-        if let Err(error) = spawned {
-            log::warn!("cannot start a thread that looks users up: {error}");
-        }
-        Self {
-            shared,
-            questions,
-            shows_names,
-        }
-    }
-
-    /// The id of the user of this name; absent if there is none, or as long as the directory does not
-    /// answer.
-    pub fn uid(&self, name: &str) -> Option<u32> {
-        self.uid_within(name, PATIENCE)
-    }
-
-    /// The same, with another patience.
-    pub fn uid_within(&self, name: &str, patience: Duration) -> Option<u32> {
-        let find = |answers: &Answers| answers.uids.get(name).copied();
-        self.ask(Question::Uid(name.to_owned()), patience, find)
-            .flatten()
-    }
-
-    /// Waits until the directory has answered what was overdue.
-    pub async fn changed(&self) {
-        self.shared.changed.notified().await;
-    }
-
-    /// The answer, if it is there or comes soon.
-    fn ask<T>(
-        &self,
-        question: Question,
-        patience: Duration,
-        find: impl Fn(&Answers) -> Option<T>,
-    ) -> Option<T> {
-        let mut answers = self.shared.lock();
-        if let Some(found) = find(&answers) {
-            return Some(found);
-        }
-        if answers.open.insert(question.clone()) && self.questions.send(question).is_err() {
-            return None;
-        }
-        if answers.is_overdue {
-            return None;
-        }
-        let is_missing = |answers: &mut Answers| find(answers).is_none();
-        let waited = self
-            .shared
-            .answered
-            .wait_timeout_while(answers, patience, is_missing);
-        let (mut answers, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let found = find(&answers);
-        answers.is_overdue = found.is_none();
-        found
-    }
-}
-
-impl Names for UserResolver {
-    fn user(&self, uid: u32) -> Option<Arc<str>> {
-        if !self.shows_names {
-            return None;
-        }
-        let find = |answers: &Answers| answers.names.get(&uid).cloned();
-        self.ask(Question::Name(uid), PATIENCE, find).flatten()
-    }
-
-    /// Nothing looks hosts up yet.
-    fn host(&self, _address: IpAddr) -> Option<Arc<str>> {
-        None
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Answers questions until nobody asks any more.
-fn answer(directory: &impl Directory, asked: &Receiver<Question>, shared: &Shared) {
-    for question in asked {
-        match &question {
-            Question::Name(uid) => {
-                let name = directory.name(*uid);
-                remember(&mut shared.lock().names, *uid, name);
-            }
-            Question::Uid(name) => {
-                let uid = directory.uid(name);
-                remember(&mut shared.lock().uids, name.clone(), uid);
-            }
-        }
-        let mut answers = shared.lock();
-        answers.open.remove(&question);
-        let was_overdue = answers.is_overdue;
-        if answers.open.is_empty() {
-            answers.is_overdue = false;
-        }
-        drop(answers);
-        shared.answered.notify_all();
-        if was_overdue {
-            shared.changed.notify_one();
-        }
-    }
-}
-
-fn remember<K: Eq + Hash, V>(answers: &mut HashMap<K, V>, key: K, answer: V) {
-    if answers.len() >= MOST {
-        answers.clear();
-    }
-    answers.insert(key, answer);
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -347,20 +239,13 @@ mod tests {
     use crate::event::{ProcessFact, ProcessId, Program, Timed};
 
     #[test]
-    fn root_has_a_name_and_a_stranger_has_none() {
-        let users = UserResolver::new(true);
-        assert_eq!(users.user(0).as_deref(), Some("root"));
-        assert_eq!(users.uid("root"), Some(0));
-        assert_eq!(users.user(4_294_000_000), None);
-        assert_eq!(users.uid("nobody of this name"), None);
-        assert_eq!(UserResolver::new(false).user(0), None);
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let mut names: HashMap<u32, u32> = (0..MOST as u32).map(|uid| (uid, uid)).collect();
-        remember(&mut names, u32::MAX, 1);
-        assert_eq!(names.len(), 1);
+    fn root_has_a_number_and_a_stranger_has_none() {
+        let users = UserResolver::default();
+        let patience = Duration::from_secs(10);
+        for _ in 0..2 {
+            assert_eq!(users.uid_within("root", patience), Some(0));
+            assert_eq!(users.uid_within("nobody of this name", patience), None);
+        }
     }
 
     fn process_of(uid: u32) -> Event {
@@ -419,7 +304,7 @@ mod tests {
         go.send(()).unwrap();
         answered.wait().await;
         names.answers(&mut out);
-        assert_eq!(out, [user(out[0].time, 0, Some("user0"))]);
+        assert_eq!(out, [user(Time(1), 0, Some("user0"))]);
         drop(go);
     }
 
@@ -433,26 +318,29 @@ mod tests {
             Some(format!("user{uid}").into())
         }
 
-        fn uid(&self, _: &str) -> Option<u32> {
-            None
+        fn uid(&self, name: &str) -> Option<u32> {
+            self.0.lock().unwrap().recv().ok()?;
+            name.parse().ok()
         }
     }
 
-    #[tokio::test]
-    async fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
+    #[test]
+    fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
         let (go, went) = mpsc::channel();
-        let users = UserResolver::of(Slow(Mutex::new(went)), true);
-        assert_eq!(users.user(7), None);
-        // Only the first one waits.
+        let users = UserResolver::of(Slow(Mutex::new(went)));
+        // Only the first one waits, and what is remembered is bounded.
         let began = Instant::now();
-        for uid in 8..1008 {
-            assert_eq!(users.user(uid), None);
+        for number in 7..7 + 2 * MOST {
+            assert_eq!(users.uid(&number.to_string()), None);
         }
         assert!(began.elapsed() < 100 * PATIENCE);
+        let known = |users: &UserResolver| users.0.lock().unwrap().known.len();
+        assert!(known(&users) <= MOST);
         go.send(()).unwrap();
-        users.changed().await;
-        assert_eq!(users.user(7).as_deref(), Some("user7"));
-        assert_eq!(users.user(8), None);
+        while users.uid("7").is_none() {
+            thread::yield_now();
+        }
+        assert_eq!(users.uid("8"), None);
         drop(go);
     }
 }

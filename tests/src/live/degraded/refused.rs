@@ -44,7 +44,11 @@ pub fn releases_refused(world: &World) -> Result<()> {
     let run = without("sock_release")?;
     run.covers(SOCKETS, "cgroup hooks", "sock_release")?;
     run.follows_connections()?;
-    without("sock_release,tcp_destroy_sock")?.covers(SOCKETS, "cgroup hooks", "tcp_destroy_sock")?;
+    without("sock_release,tcp_destroy_sock")?.covers(
+        SOCKETS,
+        "cgroup hooks",
+        "tcp_destroy_sock",
+    )?;
     let all = "sock_create,sock_release,post_bind4,post_bind6,connect4,connect6,connection_made";
     without(all)?.covers(SOCKETS, "tracepoint", "connection_made")
 }
