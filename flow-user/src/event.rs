@@ -587,6 +587,8 @@ pub enum Event {
     InterfaceGone { ifindex: u32 },
     /// Path of a cgroup below the v2 root, such as `/system.slice/nginx.service`.
     Cgroup { id: CgroupId, path: Arc<str> },
+    /// Login name of a user; absent where the directory has none. May hold anything.
+    User { uid: u32, name: Option<Arc<str>> },
     /// Something was lost `count` times (or bytes, see [`Loss`]) since the source began. Cumulative.
     Lost {
         #[serde(with = "cause")]

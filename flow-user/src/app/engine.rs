@@ -68,7 +68,8 @@ pub struct Last {
 }
 
 impl Engine {
-    /// Opens the source. `history` says how long what ended is kept.
+    /// Opens the source. `history` says how long what ended is kept, `user_names` whether users have
+    /// names.
     ///
     /// # Errors
     /// The source can't be opened.
@@ -77,12 +78,14 @@ impl Engine {
         pace: Pace,
         history: Duration,
         interest: Interest,
+        user_names: bool,
     ) -> Result<Self, Failure> {
         let mut source = source::open(spec, pace)?;
         let origin = source.origin();
         let config = Config {
             history,
             host_netns: origin.netns,
+            user_names,
             changes: interest.changes,
         };
         let (started, is_live) = (origin.started, origin.is_live);
@@ -96,7 +99,7 @@ impl Engine {
             stage: Stage {
                 // What was recorded was looked up where it happened.
                 enrichers: if is_live {
-                    enrich::all(&answered)
+                    enrich::all(&answered, user_names)
                 } else {
                     Vec::new()
                 },

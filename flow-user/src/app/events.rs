@@ -18,10 +18,7 @@ use crate::{
     cli::{Events, Output},
     event::Clock,
     model::change::TimedChange,
-    query::{
-        names::Names,
-        selection::{EventTypes, Selection},
-    },
+    query::selection::{EventTypes, Selection},
     sink::{
         backlog::{Backlog, Delivery},
         json::Encoder,
@@ -41,7 +38,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// The source fails, standard output can't be written, or its reader stalls.
-pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End, Failure> {
+pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let sockets = plan.options.sizes().sockets as usize;
     let pace = Pace {
@@ -58,7 +55,6 @@ pub async fn run(plan: Plan, options: &Events, names: &dyn Names) -> Result<End,
             },
             backlog: Backlog::for_sockets(sockets),
             format: Format::new(plan.options.output(), run.origin().clock),
-            names,
         },
         writer: Writer::start(),
     };
@@ -87,20 +83,19 @@ const CHANGES: Interest = Interest {
 };
 
 /// Lines on their way to the writer.
-struct Stream<'a> {
-    lines: Lines<'a>,
+struct Stream {
+    lines: Lines,
     writer: Writer,
 }
 
 /// From changes to lines.
-struct Lines<'a> {
+struct Lines {
     selection: Selection,
     backlog: Backlog,
     format: Format,
-    names: &'a dyn Names,
 }
 
-impl Consumer for Stream<'_> {
+impl Consumer for Stream {
     fn interest(&self) -> Interest {
         CHANGES
     }
@@ -118,7 +113,7 @@ impl Consumer for Stream<'_> {
     }
 }
 
-impl Stream<'_> {
+impl Stream {
     /// Hands a chunk to the writer as soon as it takes one.
     async fn write(&mut self) -> Result<Proceed, Failure> {
         let Self { lines, writer } = self;
@@ -136,7 +131,7 @@ impl Stream<'_> {
     }
 }
 
-impl Lines<'_> {
+impl Lines {
     fn take(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
         for change in changes {
             if self.selection.wants(&change.change) {
@@ -152,7 +147,7 @@ impl Lines<'_> {
         while text.len() < CHUNK_BYTES
             && let Some(delivery) = self.backlog.pop()
         {
-            text.push_str(&self.format.line(&delivery, self.names));
+            text.push_str(&self.format.line(&delivery));
             text.push('\n');
         }
         text.into_bytes()
@@ -185,13 +180,13 @@ impl Format {
         }
     }
 
-    fn line(&mut self, delivery: &Delivery, names: &dyn Names) -> String {
+    fn line(&mut self, delivery: &Delivery) -> String {
         match (self, delivery) {
-            (Self::Json(encoder), Delivery::Change(change)) => encoder.encode(change, names),
+            (Self::Json(encoder), Delivery::Change(change)) => encoder.encode(change),
             (Self::Json(encoder), Delivery::Coalesced { time, count }) => {
                 encoder.coalesced(*time, *count)
             }
-            (Self::Text(text), Delivery::Change(change)) => event_line(text, change, names),
+            (Self::Text(text), Delivery::Change(change)) => event_line(text, change),
             (Self::Text(text), Delivery::Coalesced { time, count }) => {
                 coalesced_line(text, *time, *count)
             }

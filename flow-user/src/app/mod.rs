@@ -126,8 +126,8 @@ impl End {
 
 fn try_run(cli: &Cli) -> Result<End, Failure> {
     let output = cli.global.output();
-    let names = Arc::new(UserResolver::new(!cli.global.no_resolve));
-    let filter = filter(cli, &names)?;
+    let users = Arc::new(UserResolver::default());
+    let filter = filter(cli, &users)?;
     if let Some(Command::Doctor) = &cli.command {
         return doctor(cli, output);
     }
@@ -146,10 +146,10 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
         .map_err(Failure::Runtime)?;
     runtime.block_on(async {
         match &cli.command {
-            None => tui::run(plan, config::load(cli.overrides()), asked(cli), names).await,
-            Some(Command::Top(options)) => top::run(plan, options, &*names).await,
-            Some(Command::Events(options)) => events::run(plan, options, &*names).await,
-            Some(Command::Snapshot(options)) => snapshot::run(plan, options, &*names).await,
+            None => tui::run(plan, config::load(cli.overrides()), asked(cli), users).await,
+            Some(Command::Top(options)) => top::run(plan, options).await,
+            Some(Command::Events(options)) => events::run(plan, options).await,
+            Some(Command::Snapshot(options)) => snapshot::run(plan, options).await,
             Some(Command::Doctor | Command::Config) => Ok(End::Done),
         }
     })
@@ -167,8 +167,8 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
 }
 
 /// The filter asked for, narrowed to the interfaces asked for.
-fn filter(cli: &Cli, names: &UserResolver) -> Result<Filter, Failure> {
-    let uid_of = |name: &str| names.uid_within(name, DIRECTORY_PATIENCE);
+fn filter(cli: &Cli, users: &UserResolver) -> Result<Filter, Failure> {
+    let uid_of = |name: &str| users.uid_within(name, DIRECTORY_PATIENCE);
     let asked = cli.global.filter.as_deref().unwrap_or_default();
     let filter = Filter::parse(asked, &uid_of)?;
     Ok(filter.on_interfaces(cli.global.interface.iter().cloned()))

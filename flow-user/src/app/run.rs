@@ -29,10 +29,12 @@ impl Run {
         history: Duration,
         interest: Interest,
     ) -> Result<Self, Failure> {
-        let beside = beside::of(&plan.options);
+        let options = &plan.options;
+        let user_names = !options.no_resolve;
+        let beside = beside::of(options);
         let interests = beside.iter().map(|it| it.interest);
         let interest = interests.fold(interest, Interest::or);
-        let mut engine = Engine::open(plan.options.source(), pace, history, interest)?;
+        let mut engine = Engine::open(options.source(), pace, history, interest, user_names)?;
         let beside = beside.into_iter().map(|it| (it.open)(&engine));
         let beside = beside.collect::<Result<_, _>>()?;
         engine.begin();
@@ -197,7 +199,7 @@ pub mod tests {
 
     pub fn open(file: &Path) -> Engine {
         let spec = Spec::Recording(file.into());
-        let mut engine = Engine::open(spec, PACE, Duration::from_secs(60), ALL).unwrap();
+        let mut engine = Engine::open(spec, PACE, Duration::from_secs(60), ALL, true).unwrap();
         engine.begin();
         engine
     }
@@ -323,7 +325,7 @@ pub mod tests {
         let refused = |lines: &[String]| {
             write(&file, lines);
             let spec = Spec::Recording(file.clone());
-            let opened = Engine::open(spec, PACE, Duration::ZERO, ALL);
+            let opened = Engine::open(spec, PACE, Duration::ZERO, ALL, true);
             opened.err().map(|failure| failure.to_string())
         };
         let good = entries(1);

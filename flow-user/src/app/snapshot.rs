@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     cli::Snapshot,
-    query::names::Names,
     sink::{
         file::write_atomically,
         report::{Report, Sources},
@@ -26,7 +25,7 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// # Errors
 /// The source fails, or the report can't be written.
-pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<End, Failure> {
+pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
     let mut ending = Ending::listen()?;
     let pace = Pace {
         interval: plan.options.interval(),
@@ -49,7 +48,6 @@ pub async fn run(plan: Plan, options: &Snapshot, names: &dyn Names) -> Result<En
         clock: origin.clock,
         started: origin.started,
         filter: &plan.filter,
-        names,
     };
     let text = Report::new(&last.snapshot, sources).to_json();
     if let Some(writer) = count.stream {

@@ -18,7 +18,6 @@ use crate::{
     event::{Clock, Host, Instant},
     model::snapshot::Snapshot,
     query::{
-        names::Names,
         table::Table,
         view::{Sort, View},
     },
@@ -41,7 +40,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 ///
 /// # Errors
 /// The source fails, or standard output can't be written.
-pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Failure> {
+pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
     let sort = options.sort.as_deref();
     let sort = sort.map(|text| Sort::parse(options.by, text)).transpose()?;
     let count = if options.once { Some(1) } else { options.count };
@@ -67,7 +66,6 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
             output,
             host: origin.host.clone(),
             clock: origin.clock,
-            names,
             is_first: true,
         },
         remaining: count,
@@ -84,25 +82,24 @@ pub async fn run(plan: Plan, options: &Top, names: &dyn Names) -> Result<End, Fa
 }
 
 /// A page for each tick.
-struct Pages<'a> {
-    page: Page<'a>,
+struct Pages {
+    page: Page,
     /// How many are still to be shown; absent where there is no end.
     remaining: Option<u64>,
     writer: Writer,
 }
 
 /// What a page shows, and how.
-struct Page<'a> {
+struct Page {
     view: View,
     rows: Option<usize>,
     output: Output,
     host: Host,
     clock: Clock,
-    names: &'a dyn Names,
     is_first: bool,
 }
 
-impl Consumer for Pages<'_> {
+impl Consumer for Pages {
     fn interest(&self) -> Interest {
         Interest::default()
     }
@@ -138,7 +135,7 @@ impl Consumer for Pages<'_> {
     }
 }
 
-impl Pages<'_> {
+impl Pages {
     /// Hands a page to the writer; false if it has no place for one.
     fn show(&mut self, snapshot: &Snapshot) -> bool {
         let Some(place) = self.writer.place_now() else {
@@ -149,7 +146,7 @@ impl Pages<'_> {
     }
 }
 
-impl Page<'_> {
+impl Page {
     fn render(&mut self, snapshot: &Snapshot) -> String {
         let lines = self.output.size().map(|(_, lines)| lines);
         let interfaces = snapshot.interfaces.len();
@@ -157,7 +154,7 @@ impl Page<'_> {
         self.view.rows = self
             .rows
             .or_else(|| (!self.output.json).then(|| lines.map_or(ROWS, fitting)));
-        let table = Table::build(snapshot, &self.view, self.names);
+        let table = Table::build(snapshot, &self.view);
         if self.output.json {
             let mut line = top_line(&table, snapshot, self.clock);
             line.push('\n');

@@ -86,7 +86,7 @@ pub async fn run(
     plan: Plan,
     loaded: Loaded,
     asked: Asked,
-    names: Arc<UserResolver>,
+    users: Arc<UserResolver>,
 ) -> Result<End, Failure> {
     terminal::check().map_err(Failure::Screen)?;
     config::tell(&loaded);
@@ -122,7 +122,7 @@ pub async fn run(
         mouse,
         problems,
     };
-    let mut view = View::start(settings, kept, names)?;
+    let mut view = View::start(settings, kept, users)?;
     let (end, _) = run.serve(&mut view, &mut ending, None).await;
     let written = view.give_back().await;
     match written {
@@ -170,7 +170,6 @@ struct Shown {
     place: Option<Place>,
     meter: Meter,
     work: Work,
-    names: Arc<UserResolver>,
     /// What changed since the last tick.
     changes: Vec<TimedChange>,
     /// Something is to be drawn.
@@ -218,8 +217,8 @@ impl Consumer for View {
 
 impl View {
     /// Takes the terminal.
-    fn start(settings: Settings, kept: Kept, names: Arc<UserResolver>) -> Result<Self, Failure> {
-        let state = State::new(settings, names.clone(), terminal::size())?;
+    fn start(settings: Settings, kept: Kept, users: Arc<UserResolver>) -> Result<Self, Failure> {
+        let state = State::new(settings, users, terminal::size())?;
         let screen = Screen::take(kept.mouse).map_err(Failure::Screen)?;
         let continued = SignalKind::from_raw(Signal::SIGCONT as i32);
         let mut shown = Shown {
@@ -230,7 +229,6 @@ impl View {
             place: kept.place,
             meter: Meter::start(),
             work: Work::new(),
-            names,
             changes: Vec::new(),
             is_due: true,
             ended: false,
@@ -275,7 +273,6 @@ impl View {
                 shown.take(Event::Redraw)?;
             }
             told = shown.work.told() => shown.take(Event::Told(told))?,
-            () = shown.names.changed() => shown.take(Event::NamesChanged)?,
             place = writer.place(), if shown.is_due => match place {
                 Some(place) => {
                     let page = shown.screen.draw(&shown.state).map_err(Failure::Output)?;
@@ -342,9 +339,8 @@ impl Shown {
 
     fn export(&mut self, format: Format) -> Result<(), Failure> {
         let (sheet, name) = (self.state.sheet(), self.state.sheet_name());
-        let names = Arc::clone(&self.names);
         self.begin(move || {
-            let written = export::write(&sheet, format, &*names, (Path::new("."), &name));
+            let written = export::write(&sheet, format, (Path::new("."), &name));
             written.map(|file| {
                 let rows = human::count(sheet.rows.len(), "row", "rows");
                 format!("wrote {rows} to {}", file.display())

@@ -1,8 +1,8 @@
 //! What sources do not say: paths of cgroups, titles of processes, names of users.
 //!
 //! An [`Enricher`] receives the events of a source and answers with events of its own. It never makes
-//! the engine wait: what may take long is done on a thread, which reports by [`Answered`]. To add one:
-//! a module with a type that implements the trait, and a row in [`all`].
+//! the engine wait for long: what may take long is done on a thread, which reports by [`Answered`]. To
+//! add one: a module with a type that implements the trait, and a row in [`all`].
 
 pub mod cgroup;
 pub mod titles;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use self::{
     cgroup::{CgroupPaths, Tree},
     titles::Titles,
+    users::UserNames,
 };
 use crate::{
     event::{Event, EventSink, Instant},
@@ -55,10 +56,14 @@ impl Answered {
     }
 }
 
-/// All that look things up on this machine.
-pub fn all(answered: &Answered) -> Vec<Box<dyn Enricher>> {
-    vec![
+/// All that look things up on this machine; names of users only where these are wanted.
+pub fn all(answered: &Answered, user_names: bool) -> Vec<Box<dyn Enricher>> {
+    let mut all: Vec<Box<dyn Enricher>> = vec![
         Box::new(CgroupPaths::of(Tree::default())),
         Box::new(Titles::start(answered.clone())),
-    ]
+    ];
+    if user_names {
+        all.push(Box::new(UserNames::start(answered.clone())));
+    }
+    all
 }

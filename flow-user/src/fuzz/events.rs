@@ -6,7 +6,6 @@ use super::outputs;
 use crate::{
     event::{Instant, Timed},
     model::{Config, Model},
-    query::names::NoNames,
     source::kernel::{
         ring::{Record, decode},
         tracker::{Tracker, UnmappedSockets, memory::Maps},
@@ -62,7 +61,7 @@ pub fn run(bytes: &[u8]) {
     apply(&mut model, &mut out);
     model.finish(now);
     let changes = model.changes();
-    outputs::check(&changes, &model.snapshot(), &NoNames);
+    outputs::check(&changes, &model.snapshot());
 }
 
 fn apply(model: &mut Model, events: &mut Vec<Timed>) {

@@ -1,8 +1,5 @@
 //! What people and machines read, of names that others chose.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
@@ -11,7 +8,6 @@ use crate::{
     event::{Clock, Host},
     model::{change::TimedChange, snapshot::Snapshot},
     query::{
-        names::Names,
         table::Table,
         view::{By, View},
     },
@@ -31,13 +27,12 @@ pub fn run(bytes: &[u8]) {
         *text = bytes;
     }
     let scene = Scene::of(texts);
-    let names = EveryName(String::from_utf8_lossy(texts[0]).into());
-    check(&scene.changes, &scene.snapshot, &names);
+    check(&scene.changes, &scene.snapshot);
 }
 
 /// Whatever happened: a machine gets valid JSON, numbered without a gap; a terminal gets lines that
 /// fit and that it only shows.
-pub fn check(changes: &[TimedChange], snapshot: &Snapshot, names: &dyn Names) {
+pub fn check(changes: &[TimedChange], snapshot: &Snapshot) {
     let clock = Clock {
         boot: Timestamp::UNIX_EPOCH,
     };
@@ -52,9 +47,9 @@ pub fn check(changes: &[TimedChange], snapshot: &Snapshot, names: &dyn Names) {
     };
     let mut encoder = Encoder::new(clock);
     for (seq, change) in (1_u64..).zip(changes) {
-        let line = json(&encoder.encode(change, names));
+        let line = json(&encoder.encode(change));
         assert_eq!(line["seq"], Value::from(seq));
-        shown(&event_line(&text, change, names));
+        shown(&event_line(&text, change));
     }
     let host = Host::default();
     for by in By::ALL {
@@ -62,7 +57,7 @@ pub fn check(changes: &[TimedChange], snapshot: &Snapshot, names: &dyn Names) {
             by,
             ..View::default()
         };
-        let table = Table::build(snapshot, &view, names);
+        let table = Table::build(snapshot, &view);
         json(&top_line(&table, snapshot, clock));
         render_top(&table, snapshot, &host, screen)
             .lines()
@@ -78,17 +73,4 @@ fn json(line: &str) -> Value {
 fn shown(line: &str) {
     assert!(!line.chars().any(is_hostile), "{line:?}");
     assert!(width(line) <= COLUMNS, "{line:?}");
-}
-
-/// Every user and host has this name.
-struct EveryName(Arc<str>);
-
-impl Names for EveryName {
-    fn user(&self, _uid: u32) -> Option<Arc<str>> {
-        Some(self.0.clone())
-    }
-
-    fn host(&self, _address: IpAddr) -> Option<Arc<str>> {
-        Some(self.0.clone())
-    }
 }

@@ -26,7 +26,7 @@ pub struct Scene {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Texts that others choose: the process's name, path and argument, its cgroup's path, the
+/// Texts that others choose: the process's name (and its user's), path and argument, its cgroup's path, the
 /// interface's name, what a source says of itself.
 pub type Texts<'a> = [&'a [u8]; 6];
 
@@ -113,6 +113,10 @@ fn events([comm, exe, argument, cgroup, interface, source]: Texts<'_>) -> Vec<Ev
         Event::Cgroup {
             id: CgroupId(5),
             path: text(cgroup).into(),
+        },
+        Event::User {
+            uid: 33,
+            name: Some(text(comm).into()),
         },
         Event::ProcessExec(process),
     ];

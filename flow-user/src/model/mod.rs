@@ -48,6 +48,8 @@ pub struct Config {
     /// The network namespace of the host, whose interfaces events tell of. Flows of other
     /// namespaces have no interface name; without this, none has.
     pub host_netns: Option<Netns>,
+    /// Whether users have names, where events bring these.
+    pub user_names: bool,
     /// Whether anybody wants [`Model::changes`].
     pub changes: bool,
 }
@@ -57,6 +59,7 @@ impl Default for Config {
         Self {
             history: Duration::from_secs(60),
             host_netns: None,
+            user_names: true,
             changes: true,
         }
     }
@@ -117,6 +120,9 @@ impl Keyframe {
         model.changes.want(config.changes);
         model.config = config;
         model.processes.resume(history);
+        if !model.config.user_names {
+            model.processes.forget_users();
+        }
         model.flows.resume(history, &mut model.processes);
         model.processes.queue_exited();
         model.interfaces.resume(history);
@@ -222,6 +228,11 @@ impl Model {
             }
             Event::InterfaceGone { ifindex } => interfaces.gone(ifindex, time),
             Event::Cgroup { id, path } => processes.cgroup(id, path),
+            Event::User { uid, name } => {
+                if self.config.user_names {
+                    processes.user(uid, name);
+                }
+            }
             Event::Lost { cause, count } => {
                 let lost = &mut self.losses[cause as usize];
                 lost.count = lost.count.max(count);

@@ -5,6 +5,7 @@
 //! left the history and the history has passed; its bytes then stay in the grand total.
 
 mod keyframe;
+mod known;
 mod life;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use self::life::Dropped;
+use self::{known::Known, life::Dropped};
 use super::{
     rate::Meter,
     snapshot::{Process, Rate},
@@ -27,8 +28,6 @@ use crate::event::{AppFact, AppTotals, CgroupId, Instant, ProcessFact, ProcessId
 
 /// Ancestors kept for each process.
 const LINEAGE: usize = 32;
-/// Known paths of cgroups above which those without a process are dropped.
-const CGROUPS: usize = 4_096;
 
 /// Every process known, and the sums over them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,8 +41,8 @@ pub(super) struct ProcessTable {
     /// nobody said so.
     #[serde(skip)]
     newest: HashMap<u32, Instant>,
-    cgroups: HashMap<CgroupId, Arc<str>>,
-    cgroups_limit: usize,
+    cgroups: Known<CgroupId>,
+    users: Known<u32>,
     /// Processes that moved bytes since the last tick, or had a rate then.
     #[serde(skip)]
     moving: Vec<ProcessId>,
@@ -95,8 +94,8 @@ impl ProcessTable {
             history,
             entries: BTreeMap::new(),
             newest: HashMap::default(),
-            cgroups: HashMap::default(),
-            cgroups_limit: CGROUPS,
+            cgroups: Known::default(),
+            users: Known::default(),
             moving: Vec::new(),
             grace: VecDeque::new(),
             exited: VecDeque::new(),
@@ -280,26 +279,32 @@ impl ProcessTable {
 
     /// A cgroup's path is known.
     pub(super) fn cgroup(&mut self, id: CgroupId, path: Arc<str>) {
-        if self.cgroups.get(&id) == Some(&path) {
+        if self.cgroups.get(id) == Some(&path) {
             return;
         }
-        // Once per cgroup, so a walk over all processes is cheap enough.
-        let entries = self.entries.iter();
-        let members: Vec<_> = entries
-            .filter(|(_, entry)| entry.row.cgroup == Some(id))
-            .map(|(member, _)| *member)
-            .collect();
-        for member in members {
-            self.identify(member, |row| row.cgroup_path = Some(path.clone()));
+        let used = self.entries.values().filter_map(|e| e.row.cgroup);
+        self.cgroups.set(id, Some(path.clone()), used);
+        self.identify_all(
+            |row| row.cgroup == Some(id),
+            |row| row.cgroup_path = Some(path.clone()),
+        );
+    }
+
+    /// A user's name is known, or that there is none.
+    pub(super) fn user(&mut self, uid: u32, name: Option<Arc<str>>) {
+        if self.users.get(uid) == name.as_ref() {
+            return;
         }
-        self.cgroups.insert(id, path);
-        if self.cgroups.len() > self.cgroups_limit {
-            let entries = self.entries.values();
-            let used: HashSet<_> = entries.filter_map(|e| e.row.cgroup).collect();
-            self.cgroups
-                .retain(|known, _| *known == id || used.contains(known));
-            self.cgroups_limit = CGROUPS.max(2 * self.cgroups.len());
-        }
+        let used = self.entries.values().filter_map(|e| e.row.uid);
+        self.users.set(uid, name, used);
+        // It takes its user's name from there.
+        self.identify_all(|row| row.uid == Some(uid), |_| {});
+    }
+
+    /// Leaves users without names.
+    pub(super) fn forget_users(&mut self) {
+        self.users = Known::default();
+        self.identify_all(|row| row.user.is_some(), |_| {});
     }
 
     /// Takes what an app fact knows of its process. A copy without new bytes may be an old one,
@@ -448,7 +453,7 @@ impl ProcessTable {
             && let Some(entry) = self.entries.get(&id)
             && entry.row.cgroup != Some(cgroup)
         {
-            let path = self.cgroups.get(&cgroup).cloned();
+            let path = self.cgroups.get(cgroup).cloned();
             self.identify(id, |row| {
                 row.cgroup = Some(cgroup);
                 row.cgroup_path = path;
@@ -511,6 +516,17 @@ impl ProcessTable {
         }
     }
 
+    /// Changes what is known of all processes that `are` so. Once per name, so a walk over all is
+    /// cheap enough.
+    fn identify_all(&mut self, are: impl Fn(&Process) -> bool, change: impl Fn(&mut Process)) {
+        let entries = self.entries.iter();
+        let those = entries.filter(|(_, entry)| are(&entry.row));
+        let those: Vec<_> = those.map(|(id, _)| *id).collect();
+        for id in those {
+            self.identify(id, &change);
+        }
+    }
+
     /// Changes what is known of a process, numbers apart.
     fn identify(&mut self, id: ProcessId, change: impl FnOnce(&mut Process)) {
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -518,6 +534,7 @@ impl ProcessTable {
         };
         let mut row = Process::clone(&entry.row);
         change(&mut row);
+        row.user = row.uid.and_then(|uid| self.users.get(uid)).cloned();
         if *entry.row == row {
             return;
         }
@@ -541,6 +558,7 @@ impl Entry {
             parent: None,
             lineage: Vec::new(),
             uid: None,
+            user: None,
             cgroup: None,
             cgroup_path: None,
             exited: None,

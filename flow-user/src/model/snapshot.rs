@@ -47,6 +47,8 @@ pub struct Process {
     /// Ancestors, nearest first: id and name.
     pub lineage: Vec<(ProcessId, Arc<str>)>,
     pub uid: Option<u32>,
+    /// Its user's login name, if that is known. May hold anything.
+    pub user: Option<Arc<str>>,
     pub cgroup: Option<CgroupId>,
     pub cgroup_path: Option<Arc<str>>,
     /// When it exited, if it did.

@@ -57,7 +57,7 @@ impl Subject {
             Self::Ancestor(id, _) => Id::Process(*id),
             Self::Flow(flow) => Id::Flow(flow.key),
             Self::Overflow(process) => Id::Overflow(process.id),
-            Self::Label(by, label) => Id::Label(*by, label.clone()),
+            Self::Label(by, label) => Id::Label(*by, label.id()),
             Self::Protocol(protocol) => Id::Protocol(*protocol),
             Self::Listener(it) => Id::Listener(it.netns, it.protocol, it.local),
             Self::Interface(interface) => Id::Interface(interface.ifindex),

@@ -49,6 +49,7 @@ pub(crate) fn process(pid: u32, exe: &str, cmdline: &[&str]) -> Arc<Process> {
             "systemd".into(),
         )],
         uid: Some(1000),
+        user: None,
         cgroup: Some(CgroupId(44)),
         cgroup_path: Some("/user.slice/session-44.scope".into()),
         exited: None,

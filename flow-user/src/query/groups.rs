@@ -116,7 +116,7 @@ static GROUPS: [GroupDef; 7] = [
             nested: PROCESSES,
             ..Grouping::new(
                 "flat",
-                RowsOf::ProcessesBy(By::User, |it| it.uid.map(Label::Number)),
+                RowsOf::ProcessesBy(By::User, |it| Some(Label::User(it.uid?, it.user.clone()))),
             )
         }],
         empty: "No user's process has a socket or moved anything yet.",
@@ -241,8 +241,19 @@ pub enum Label {
     Address(IpAddr),
     /// A block of addresses: the first of them and the bits they share.
     Network(IpAddr, u8),
-    Number(u32),
+    /// A user's number, and the name where that is known.
+    User(u32, Option<Arc<str>>),
     Text(Arc<str>),
+}
+
+impl Label {
+    /// The same whether or not a name is known.
+    pub fn id(&self) -> Self {
+        match self {
+            Self::User(uid, _) => Self::User(*uid, None),
+            label => label.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Label {
@@ -250,7 +261,7 @@ impl fmt::Display for Label {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
-            Self::Number(number) => number.fmt(f),
+            Self::User(uid, _) => uid.fmt(f),
             Self::Text(text) => f.write_str(text),
         }
     }

@@ -11,7 +11,6 @@ pub mod history;
 pub mod hostile;
 pub mod human;
 pub mod log;
-pub mod names;
 pub(crate) mod nested;
 pub(crate) mod order;
 pub mod selection;

@@ -30,17 +30,19 @@ pub(crate) fn rows(
             flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
         }
         (RowsOf::ProcessesBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
-            Some(Id::Label(by, key(it.process.as_deref()?)?))
+            Some(Id::Label(by, key(it.process.as_deref()?)?.id()))
         }),
-        (RowsOf::FlowsBy(by, key), Under::Flows) => {
-            flows(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
-        }
+        (RowsOf::FlowsBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
+            Some(Id::Label(by, key(it)?.id()))
+        }),
         (RowsOf::Listeners, Under::Flows) => accepted(snapshot, view, open),
-        (RowsOf::ProcessesBy(by, key), Under::Processes) => {
-            processes(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
-        }
+        (RowsOf::ProcessesBy(by, key), Under::Processes) => processes(snapshot, view, open, |it| {
+            Some(Id::Label(by, key(it)?.id()))
+        }),
         (RowsOf::FlowsBy(by, key), Under::Processes) => {
-            parts_of_processes(snapshot, view, open, |it| Some(Id::Label(by, key(it)?)))
+            parts_of_processes(snapshot, view, open, |it| {
+                Some(Id::Label(by, key(it)?.id()))
+            })
         }
         (RowsOf::Processes | RowsOf::Listeners, Under::Processes)
         | (RowsOf::Nothing | RowsOf::Flows | RowsOf::Interfaces | RowsOf::Log, _) => Vec::new(),

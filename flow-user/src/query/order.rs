@@ -133,7 +133,7 @@ mod tests {
     use std::cmp::Ordering;
 
     use super::*;
-    use crate::query::{columns, entry::Subject, fixture, names::NoNames, view::By};
+    use crate::query::{columns, entry::Subject, fixture, view::By};
 
     /// Many rows of few numbers, so that there are equals of every kind.
     fn crowd() -> Vec<Entry> {
@@ -157,7 +157,7 @@ mod tests {
 
     /// As [`order`] has it, for two rows.
     fn compare(a: &Entry, b: &Entry, column: &Column, reverse: bool) -> Ordering {
-        let context = Context::new(&NoNames);
+        let context = Context::default();
         let numbers = |entry| -> Vec<u64> {
             let key = Key::from((column.value)(entry, &context));
             (0..).map_while(|at| key.number(at)).collect()
@@ -186,7 +186,7 @@ mod tests {
                 .then_with(|| a.subject.id().cmp(&b.subject.id()))
             });
             let name = sort.map(|(column, reverse)| (column.name, reverse));
-            let context = Context::new(&NoNames);
+            let context = Context::default();
             assert_eq!(order(&entries, sort, &context), expected, "{name:?}");
             for most in [0, 1, 20, 333] {
                 let first = first(most, &entries, sort, &context);

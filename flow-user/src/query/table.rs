@@ -3,9 +3,7 @@
 use super::{
     columns::{self, Column, Context, Value},
     entry::Entry,
-    group,
-    names::Names,
-    order,
+    group, order,
     view::{By, View},
 };
 use crate::model::snapshot::Snapshot;
@@ -35,8 +33,8 @@ impl Table {
     ///
     /// A process that passes the filter by itself is counted whole. Where the filter asks for its
     /// flows only those that pass are counted, as far as the snapshot still lists them.
-    pub fn build(snapshot: &Snapshot, view: &View, names: &dyn Names) -> Self {
-        let context = Context::new(names);
+    pub fn build(snapshot: &Snapshot, view: &View) -> Self {
+        let context = Context::default();
         let columns = columns::of(view.by);
         let entries = group::entries(snapshot, view);
         let total = row(&group::total(snapshot, view, &entries), columns, &context);
@@ -77,7 +75,7 @@ mod tests {
     use crate::{
         event::{CloseReason, Direction, Instant, State},
         model::snapshot::{Flow, Process, Rate},
-        query::{filter::Filter, fixture, names::NoNames, view::Sort},
+        query::{filter::Filter, fixture, view::Sort},
     };
 
     fn table(snapshot: &Snapshot, by: By, filter: &str, sort: Option<&str>) -> Table {
@@ -88,7 +86,7 @@ mod tests {
             rows: None,
             since: None,
         };
-        Table::build(snapshot, &view, &NoNames)
+        Table::build(snapshot, &view)
     }
 
     /// Texts of one column, the total last.
@@ -283,6 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn a_user_has_the_name_that_its_processes_know() {
+        let mut snapshot = busy();
+        for process in &mut snapshot.processes {
+            *process = with(process, |it| it.user = it.uid.map(|_| "deploy".into()));
+        }
+        let users = table(&snapshot, By::User, "", Some("rx_bytes"));
+        assert_eq!(column(&users, "user")[..2], ["deploy", "(user not known)"]);
+        assert_eq!(column(&users, "uid")[..2], ["1000", ""]);
+        // It is the same row as before the name was known.
+        let ids = |snapshot: &Snapshot| {
+            let entries = group::entries_by(snapshot, &View::default(), By::User);
+            let ids = entries.iter().map(|entry| entry.subject.id());
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&snapshot), ids(&busy()));
+    }
+
+    #[test]
     fn interfaces_show_the_share_that_has_an_owner() {
         let interfaces = vec![
             fixture::interface("eth0", 1000, 992),
@@ -304,7 +320,7 @@ mod tests {
             rows: Some(1),
             ..View::default()
         };
-        let table = Table::build(&busy(), &view, &NoNames);
+        let table = Table::build(&busy(), &view);
         assert_eq!((table.rows.len(), table.omitted), (1, 6));
         assert_eq!(column(&table, "tx_bytes").last().unwrap(), "807 B");
     }

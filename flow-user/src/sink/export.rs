@@ -8,7 +8,6 @@ use super::{json::to_pretty, text::escape};
 use crate::query::{
     columns::{Column, Context, Value},
     entry::Entry,
-    names::Names,
 };
 
 /// Version of the JSON. Facts may be added within a version.
@@ -65,17 +64,17 @@ impl Format {
 
 impl Sheet {
     /// The file's text.
-    pub fn text(&self, format: Format, names: &dyn Names) -> String {
+    pub fn text(&self, format: Format) -> String {
         match format {
-            Format::Json => self.to_json(names),
-            Format::Csv => self.to_csv(names),
+            Format::Json => self.to_json(),
+            Format::Csv => self.to_csv(),
         }
     }
 
     /// One object: what was looked at and how, `rows` (objects by column name, in order) and `total`. What is absent is
     /// left out. A row under another has a `level`, and its own columns where it is another kind of thing.
-    fn to_json(&self, names: &dyn Names) -> String {
-        let context = Context::new(names);
+    fn to_json(&self) -> String {
+        let context = Context::default();
         let object = |entry, level, is_other| Object {
             columns: if is_other { None } else { Some(&*self.columns) },
             entry,
@@ -106,8 +105,8 @@ impl Sheet {
 
     /// A line with the names of the columns, then one for each row. Where rows stand under others, their level and what
     /// they are come first.
-    fn to_csv(&self, names: &dyn Names) -> String {
-        let context = Context::new(names);
+    fn to_csv(&self) -> String {
+        let context = Context::default();
         let is_deep = self.rows.iter().any(|row| row.level > 0);
         let mut text = String::new();
         if is_deep {
@@ -218,7 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::query::{columns, entry::Subject, fixture, names::NoNames, view::By};
+    use crate::query::{columns, entry::Subject, fixture, view::By};
 
     fn sheet() -> Sheet {
         let process = fixture::process(7, "/usr/bin/curl", &["=cmd|' /C calc'!A0", "a,b\n\"c\""]);
@@ -252,13 +251,13 @@ mod tests {
     fn csv_has_a_line_for_each_row_and_no_formulas() {
         let mut sheet = sheet();
         assert_eq!(
-            sheet.text(Format::Csv, &NoNames),
+            sheet.text(Format::Csv),
             "level,what,pid,process,rx_bytes,command\n\
              0,,7,curl,0,\"'=cmd|' /C calc'!A0 a,b\\n\"\"c\"\"\"\n\
              1,tcp 10.0.0.2:5000 ↔ 192.0.2.1:443 established,7,curl,0,\n"
         );
         sheet.rows.pop();
-        let flat = sheet.text(Format::Csv, &NoNames);
+        let flat = sheet.text(Format::Csv);
         assert!(
             flat.starts_with("pid,process,rx_bytes,command\n7,curl,0,"),
             "{flat}"
@@ -267,7 +266,7 @@ mod tests {
 
     #[test]
     fn json_has_what_was_shown_and_how() {
-        let text = sheet().text(Format::Json, &NoNames);
+        let text = sheet().text(Format::Json);
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["view"], "processes");
         assert_eq!(read["sort"], "rate");

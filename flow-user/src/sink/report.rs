@@ -20,7 +20,7 @@ use super::json::{
 use crate::{
     event::{AppTotals, Clock, CloseReason, Coverage, Host, Instant},
     model::snapshot::{Flow, Process, Snapshot},
-    query::{filter::Filter, names::Names},
+    query::filter::Filter,
 };
 
 /// Version of the report.
@@ -147,7 +147,7 @@ pub struct InterfaceEntry<'a> {
 }
 
 /// What a report is made from besides the snapshot.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     pub host: &'a Host,
     pub flow_version: &'a str,
@@ -155,18 +155,6 @@ pub struct Sources<'a> {
     /// When counting began; it ended at the snapshot's time.
     pub started: Instant,
     pub filter: &'a Filter,
-    pub names: &'a dyn Names,
-}
-
-impl std::fmt::Debug for Sources<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sources")
-            .field("host", &self.host)
-            .field("clock", &self.clock)
-            .field("started", &self.started)
-            .field("filter", &self.filter)
-            .finish_non_exhaustive()
-    }
 }
 
 impl<'a> Report<'a> {
@@ -178,7 +166,6 @@ impl<'a> Report<'a> {
             clock,
             started,
             filter,
-            names,
         } = sources;
         let passing: Vec<&Flow> = snapshot
             .flows
@@ -213,17 +200,17 @@ impl<'a> Report<'a> {
                 .iter()
                 .filter(|process| passes(process))
                 .map(|process| ProcessEntry {
-                    process: ProcessRecord::new(process, clock, names),
+                    process: ProcessRecord::new(process, clock),
                     app: process.totals.into(),
                     overflow: AppRecord::unless_zero(process.overflow),
                     open_flows: process.open_flows,
                     exited: process.exited.map(|at| clock.rfc3339(at)),
                 })
                 .collect(),
-            remotes: remotes(&passing, names),
+            remotes: remotes(&passing),
             flows: passing
                 .iter()
-                .map(|flow| FlowEntry::new(flow, clock, names))
+                .map(|flow| FlowEntry::new(flow, clock))
                 .collect(),
             interfaces: snapshot
                 .interfaces
@@ -258,9 +245,9 @@ pub fn schema() -> serde_json::Value {
 }
 
 impl<'a> FlowEntry<'a> {
-    fn new(flow: &'a Flow, clock: Clock, names: &dyn Names) -> Self {
+    fn new(flow: &'a Flow, clock: Clock) -> Self {
         Self {
-            flow: FlowRecord::new(flow, names),
+            flow: FlowRecord::new(flow),
             process: flow.process.as_deref().map(|process| ProcessReference {
                 pid: process.id.pid,
                 start_time: clock.rfc3339(process.id.start),
@@ -305,7 +292,7 @@ fn rest(whole: AppTotals, parts: impl Iterator<Item = AppTotals>) -> AppTotals {
     })
 }
 
-fn remotes(flows: &[&Flow], names: &dyn Names) -> Vec<RemoteEntry> {
+fn remotes(flows: &[&Flow]) -> Vec<RemoteEntry> {
     let mut remotes: BTreeMap<IpAddr, Vec<&Flow>> = BTreeMap::new();
     for flow in flows {
         if let Some(remote) = flow.key.remote {
@@ -324,7 +311,7 @@ fn remotes(flows: &[&Flow], names: &dyn Names) -> Vec<RemoteEntry> {
         let processes: HashSet<_> = flows.iter().filter_map(|flow| flow.key.process).collect();
         RemoteEntry {
             ip,
-            name: names.host(ip),
+            name: None,
             sockets: sockets.len(),
             processes: processes.len(),
             app: app.into(),
@@ -346,7 +333,7 @@ mod tests {
             AppFact, Event, Loss, ProcessId, Protocol, SocketCookie, SocketFact, State, Timed,
         },
         model::{Config, Model},
-        query::{fixture, names::NoNames},
+        query::fixture,
     };
 
     fn report(filter: &str) -> Value {
@@ -391,7 +378,6 @@ mod tests {
             },
             started: Instant(30_000_000_000),
             filter: &filter,
-            names: &NoNames,
         };
         Report::new(snapshot, sources).to_json()
     }

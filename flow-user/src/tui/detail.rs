@@ -30,7 +30,6 @@ use crate::{
         entry::{Entry, Id, Listener, Subject},
         history::Watched,
         human,
-        names::NoNames,
         order::order,
         states::{Passed, States},
     },
@@ -332,7 +331,7 @@ impl Rows {
             return;
         };
         let entries = rows(part);
-        let places = order(&entries, None, &Context::new(&NoNames));
+        let places = order(&entries, None, &Context::default());
         let mut entries: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
         let ordered = places
             .into_iter()

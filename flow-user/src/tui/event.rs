@@ -24,8 +24,6 @@ pub enum Event {
     /// What came of something that was to be done outside, or another word for the foot of the
     /// screen.
     Told(String),
-    /// Names are known that were not.
-    NamesChanged,
     /// Whatever is on the screen may be something else: draw all of it.
     Redraw,
 }

@@ -66,11 +66,6 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
             state.changed = true;
             vec![Effect::Clear]
         }
-        Event::NamesChanged => {
-            state.changed = true;
-            typing::names_changed(state);
-            Vec::new()
-        }
         Event::Told(text) => {
             state.changed = true;
             state.set_note(text);
@@ -111,6 +106,7 @@ fn take_snapshot(
     if !state.is_paused() {
         state.show_live();
     }
+    typing::try_again(state);
 }
 
 /// Logs the processes that have reached the threshold since the last snapshot.

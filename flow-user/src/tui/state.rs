@@ -28,14 +28,13 @@ use crate::{
         history::{History, Span, Watched},
         human::Units,
         log::Log,
-        names::Names,
         states::States,
         view::View,
     },
 };
 
-/// What the screen asks the outside, at once answered. Other threads that work for it may ask too.
-pub trait World: Names + Send + Sync {
+/// What the screen asks the outside, at once answered.
+pub trait World {
     /// The id of the user of this name.
     fn uid(&self, name: &str) -> Option<u32>;
 }
@@ -340,7 +339,6 @@ impl State {
 
     pub(super) fn context(&self) -> Context<'_> {
         Context {
-            names: &*self.world as &dyn Names,
             history: Some((self.shown_history(), self.shown.time)),
         }
     }

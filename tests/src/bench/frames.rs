@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -11,10 +11,7 @@ use anyhow::{Context as _, Result};
 use flow_user::{
     event::{self, AppTotals, Bytes, Clock, Host, ProcessId, Program, Protocol, SocketCookie},
     model::snapshot::{Flow, FlowKey, Process, Rate, Snapshot, Totals},
-    query::{
-        groups::By,
-        names::{Names, NoNames},
-    },
+    query::groups::By,
     tui::{
         Event, Input, OwnUse, Preferences, Settings, State, Table, World, draw, reduce,
         views::ViewId,
@@ -188,16 +185,6 @@ impl Screen {
 /// Knows no names.
 struct Nobody;
 
-impl Names for Nobody {
-    fn user(&self, uid: u32) -> Option<Arc<str>> {
-        NoNames.user(uid)
-    }
-
-    fn host(&self, address: IpAddr) -> Option<Arc<str>> {
-        NoNames.host(address)
-    }
-}
-
 impl World for Nobody {
     fn uid(&self, _name: &str) -> Option<u32> {
         None
@@ -238,6 +225,7 @@ fn process(pid: u32) -> Arc<Process> {
         parent: None,
         lineage: Vec::new(),
         uid: Some(1000),
+        user: None,
         cgroup: None,
         cgroup_path: None,
         exited: None,

@@ -2,12 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    query::names::Names,
-    sink::{
-        export::{Format, Sheet},
-        file::{WriteError, write_new},
-    },
+use crate::sink::{
+    export::{Format, Sheet},
+    file::{WriteError, write_new},
 };
 
 /// Files of one second that get a number behind their name.
@@ -21,10 +18,9 @@ const MOST: u32 = 100;
 pub fn write(
     sheet: &Sheet,
     format: Format,
-    names: &dyn Names,
     (folder, name): (&Path, &str),
 ) -> Result<PathBuf, WriteError> {
-    let text = sheet.text(format, names);
+    let text = sheet.text(format);
     let end = format.extension();
     let mut number = 1;
     loop {
@@ -45,7 +41,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::query::{columns, names::NoNames, view::By};
+    use crate::query::{columns, view::By};
 
     fn sheet() -> Sheet {
         Sheet {
@@ -66,7 +62,7 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |format| write(&sheet(), format, &NoNames, (folder.path(), "a"));
+        let write = |format| write(&sheet(), format, (folder.path(), "a"));
         fs::write(folder.path().join("a.csv"), "mine").unwrap();
         assert_eq!(write(Format::Csv).unwrap(), Path::new("a-2.csv"));
         assert_eq!(write(Format::Csv).unwrap(), Path::new("a-3.csv"));
@@ -86,10 +82,10 @@ mod tests {
     fn a_folder_that_cannot_be_written_to_is_told() {
         // Root may write everywhere but here.
         let place = (Path::new("/proc"), "a");
-        let error = write(&sheet(), Format::Csv, &NoNames, place).unwrap_err();
+        let error = write(&sheet(), Format::Csv, place).unwrap_err();
         assert!(error.to_string().starts_with("cannot write /proc/a.csv: "));
         let place = (Path::new("/nowhere"), "a");
-        let error = write(&sheet(), Format::Csv, &NoNames, place).unwrap_err();
+        let error = write(&sheet(), Format::Csv, place).unwrap_err();
         assert!(error.to_string().contains("no folder /nowhere"), "{error}");
     }
 }

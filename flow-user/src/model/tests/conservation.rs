@@ -77,6 +77,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (10..14_u32).prop_map(|pid| {
             Event::ProcessExec(process_fact(pid, None, program("curl")))
         }),
+        1 => prop::sample::select(vec![None, Some("deploy"), Some("guest")]).prop_map(|name| {
+            Event::User { uid: 1000, name: name.map(Into::into) }
+        }),
     ]
 }
 

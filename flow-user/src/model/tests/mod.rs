@@ -100,6 +100,7 @@ fn config(history: u64) -> Config {
         history: Duration::from_secs(history),
         host_netns: Some(HOST),
         changes: true,
+        ..Config::default()
     }
 }
 

@@ -389,6 +389,54 @@ fn a_cgroup_path_is_known_whenever_it_comes() {
 }
 
 #[test]
+fn a_user_s_name_is_known_whenever_it_comes() {
+    let mut play = Play::new();
+    let user = |uid, name: Option<&str>| Event::User {
+        uid,
+        name: name.map(Into::into),
+    };
+    let name = |play: &mut Play, pid| play.process(pid).and_then(|row| row.user.clone());
+    play.app(1, 10, None, 1, 0);
+    play.apply(user(33, Some("www-data")));
+    assert_eq!(name(&mut play, 10), None);
+    play.apply(user(1000, Some("deploy")));
+    play.app(2, 11, None, 1, 0);
+    for pid in [10, 11] {
+        assert_eq!(name(&mut play, pid).as_deref(), Some("deploy"));
+    }
+    // The program runs as another user.
+    play.apply(Event::ProcessExec(ProcessFact {
+        uid: Some(33),
+        ..process_fact(11, None, program("nginx"))
+    }));
+    assert_eq!(name(&mut play, 11).as_deref(), Some("www-data"));
+    play.apply(user(1000, None));
+    assert_eq!(name(&mut play, 10), None);
+}
+
+#[test]
+fn who_wants_numbers_gets_no_names() {
+    let mut play = Play::new();
+    let user = Event::User {
+        uid: 1000,
+        name: Some("deploy".into()),
+    };
+    play.app(1, 10, None, 1, 0);
+    play.apply(user.clone());
+    let keyframe = serde_json::to_vec(play.model.keyframe()).unwrap();
+    let keyframe: Keyframe = serde_json::from_slice(&keyframe).unwrap();
+    play.model = keyframe.resume(Config {
+        user_names: false,
+        ..config(HISTORY)
+    });
+    play.apply(user);
+    play.app(2, 11, None, 1, 0);
+    for pid in [10, 11] {
+        assert_eq!(play.process(pid).expect("it has traffic").user, None);
+    }
+}
+
+#[test]
 fn losses_are_told_when_they_grew() {
     let mut play = Play::new();
     let lost = |count| Event::Lost {

@@ -1,7 +1,5 @@
 //! What stands in the cells of columns that several views have?
 
-use std::net::SocketAddr;
-
 use super::{column::Context, value::Value};
 use crate::{
     event::{Backlog, Bytes, Direction, InterfaceSide},
@@ -173,16 +171,13 @@ pub(super) fn uid(entry: &Entry, _: &Context<'_>) -> Value {
     uid.map_or(Value::Absent, |uid| Value::Id(uid.into()))
 }
 
-pub(super) fn user(entry: &Entry, context: &Context<'_>) -> Value {
-    let uid = process_of(entry).and_then(|process| process.uid);
-    uid.map_or(Value::Absent, |uid| user_named(context, uid))
+pub(super) fn user(entry: &Entry, _: &Context<'_>) -> Value {
+    let user = process_of(entry).and_then(|process| Some((process.uid?, process.user.as_deref())));
+    user.map_or(Value::Absent, |(uid, name)| user_named(uid, name))
 }
 
-pub(super) fn user_named(context: &Context<'_>, uid: u32) -> Value {
-    Value::Text(match context.names.user(uid) {
-        Some(name) => name.to_string(),
-        None => uid.to_string(),
-    })
+pub(super) fn user_named(uid: u32, name: Option<&str>) -> Value {
+    Value::Text(name.map_or_else(|| uid.to_string(), str::to_owned))
 }
 
 pub(super) fn cgroup(entry: &Entry, _: &Context<'_>) -> Value {
@@ -242,45 +237,23 @@ pub(super) fn direction(entry: &Entry) -> Option<Direction> {
     flow_of(entry).and_then(|flow| flow.direction)
 }
 
-pub(super) fn remote(entry: &Entry, context: &Context<'_>) -> Value {
+pub(super) fn remote(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Overflow(_) => Value::Text(Cause::TableFull.label().to_owned()),
         // The process column names causes and the total.
-        _ => flow_of(entry).map_or(Value::Absent, |flow| remote_of(flow, context)),
+        _ => flow_of(entry).map_or(Value::Absent, remote_of),
     }
 }
 
-fn remote_of(flow: &Flow, context: &Context<'_>) -> Value {
-    let Some(address) = flow.key.remote else {
-        return Value::Absent;
-    };
-    match endpoint(context, address) {
-        // A protocol without ports has none to show.
-        Value::Address { ip, .. } => Value::Address {
-            ip,
+fn remote_of(flow: &Flow) -> Value {
+    flow.key
+        .remote
+        .map_or(Value::Absent, |address| Value::Address {
+            ip: address.ip(),
             zone: flow.remote_zone(),
+            // A protocol without ports has none to show.
             port: Some(address.port()).filter(|port| *port != 0),
-        },
-        Value::Labelled { label, .. } => Value::Labelled {
-            text: flow.remote_text().unwrap_or_default(),
-            label,
-        },
-        other => other,
-    }
-}
-
-pub(super) fn endpoint(context: &Context<'_>, address: SocketAddr) -> Value {
-    match host(context, address.ip()) {
-        Some(name) => Value::Labelled {
-            text: address.to_string(),
-            label: format!("{name}:{}", address.port()),
-        },
-        None => address.into(),
-    }
-}
-
-pub(super) fn host(context: &Context<'_>, address: std::net::IpAddr) -> Option<String> {
-    context.names.host(address).map(|name| name.to_string())
+        })
 }
 
 /// What an interface counts itself, in and out together.

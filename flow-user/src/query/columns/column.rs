@@ -3,7 +3,7 @@
 use super::value::Value;
 use crate::{
     event::Instant,
-    query::{entry::Entry, history::History, names::Names},
+    query::{entry::Entry, history::History},
 };
 
 /// A column.
@@ -96,17 +96,8 @@ impl Show {
 }
 
 /// What columns may ask besides the row.
+#[derive(Default)]
 pub(crate) struct Context<'a> {
-    pub names: &'a dyn Names,
     /// Rates of the past, if they are remembered, and up to when they are of interest.
     pub history: Option<(&'a History, Instant)>,
-}
-
-impl<'a> Context<'a> {
-    pub fn new(names: &'a dyn Names) -> Self {
-        Self {
-            names,
-            history: None,
-        }
-    }
 }

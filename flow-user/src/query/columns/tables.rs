@@ -3,7 +3,7 @@
 use super::{
     cell::{
         arrow, backlog, both_ways, cgroup, change_of, command, direction, event_name, event_of,
-        flow_of, flows, graph, host, label, local, outcome, own, pid, process_name, process_of,
+        flow_of, flows, graph, label, local, outcome, own, pid, process_name, process_of,
         processes, protocol, remote, text, uid, user, user_named, what_happened,
     },
     column::{Align, Column, Context, Measure, Show, Width},
@@ -118,10 +118,7 @@ static FLOW: &[Column] = &[
     }),
     left("arrow", "", Show::Text(1), arrow).wide(1, 1),
     left("remote", "REMOTE", Show::Both(0), remote).wide(17, 46),
-    json("remote_name", |entry, context| {
-        let remote = flow_of(entry).and_then(|flow| flow.key.remote);
-        text(remote.and_then(|remote| host(context, remote.ip())))
-    }),
+    json("remote_name", |_, _| Value::Absent),
     left("state", "STATE", Show::Both(4), |entry, _| {
         match flow_of(entry) {
             Some(flow) => Value::Text(match flow.closed {
@@ -178,25 +175,16 @@ static REMOTE: &[Column] = &[
         "REMOTE",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::Label(_, Label::Address(address)) => match host(context, *address) {
-                Some(name) => Value::Labelled {
-                    text: address.to_string(),
-                    label: format!("{address} ({name})"),
-                },
-                None => Value::Address {
-                    ip: *address,
-                    zone: None,
-                    port: None,
-                },
+            Subject::Label(_, Label::Address(address)) => Value::Address {
+                ip: *address,
+                zone: None,
+                port: None,
             },
             _ => label(entry, context),
         },
     )
     .wide(20, 48),
-    json("name", |entry, context| match &entry.subject {
-        Subject::Label(_, Label::Address(address)) => text(host(context, *address)),
-        _ => Value::Absent,
-    }),
+    json("name", |_, _| Value::Absent),
     number("processes", "PROCESSES", Show::Both(4), processes),
     number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
     RX_RATE,
@@ -372,13 +360,13 @@ static USER: &[Column] = &[
         "USER",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::Label(_, Label::Number(uid)) => user_named(context, *uid),
+            Subject::Label(_, Label::User(uid, name)) => user_named(*uid, name.as_deref()),
             _ => label(entry, context),
         },
     )
     .wide(14, 32),
     json("uid", |entry, _| match &entry.subject {
-        Subject::Label(_, Label::Number(uid)) => Value::Id((*uid).into()),
+        Subject::Label(_, Label::User(uid, _)) => Value::Id((*uid).into()),
         _ => Value::Absent,
     }),
     number("processes", "PROCESSES", Show::Both(4), processes),

@@ -10,7 +10,7 @@ use super::{
     pattern::Pattern,
     words::{Candidates, Expected},
 };
-use crate::{model::snapshot::Snapshot, query::names::Names};
+use crate::model::snapshot::Snapshot;
 
 /// Names, numbers or addresses to choose from at most.
 const MOST: usize = 100;
@@ -26,7 +26,7 @@ pub struct Completion {
 
 /// What can stand at `cursor`, a place in bytes, and begins as the word there does, whatever its case. Within a word
 /// nothing can.
-pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot, names: &dyn Names) -> Completion {
+pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot) -> Completion {
     let halves = text.split_at_checked(cursor);
     let Some((before, _)) = halves.filter(|(_, after)| ends_word(after)) else {
         return Completion::default();
@@ -43,7 +43,7 @@ pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot, names: &dyn Name
         candidates.extend(match of.candidates {
             Candidates::Nothing => Vec::new(),
             Candidates::Names(each) => named(word, |add| each(snapshot, &mut |it| add(it, exact))),
-            Candidates::Users => named(word, |add| users(snapshot, names, add)),
+            Candidates::Users => named(word, |add| users(snapshot, add)),
             Candidates::Numbers(of) => first_of(of(snapshot), word),
             Candidates::Addresses(of) => first_of(of(snapshot), word),
         });
@@ -68,12 +68,14 @@ fn named(word: &str, each: impl Fn(&mut dyn FnMut(&str, Write))) -> Vec<String> 
 }
 
 /// Adds the users of what is shown; those without a name by number.
-fn users(snapshot: &Snapshot, names: &dyn Names, add: &mut dyn FnMut(&str, Write)) {
-    let uids: BTreeSet<u32> = snapshot.processes.iter().filter_map(|it| it.uid).collect();
-    for uid in uids {
-        match names.user(uid) {
-            Some(name) => add(&name, user),
-            None => add(&uid.to_string(), str::to_owned),
+fn users(snapshot: &Snapshot, add: &mut dyn FnMut(&str, Write)) {
+    let users = snapshot.processes.iter();
+    let users: BTreeSet<_> = users.map(|it| (it.uid, it.user.as_deref())).collect();
+    for (uid, name) in users {
+        match (name, uid) {
+            (Some(name), _) => add(name, user),
+            (None, Some(uid)) => add(&uid.to_string(), str::to_owned),
+            (None, None) => {}
         }
     }
 }
@@ -115,32 +117,21 @@ mod tests {
         query::{
             filter::{Filter, words::WORDS},
             fixture,
-            names::NoNames,
         },
     };
 
-    struct Users;
-
-    impl Names for Users {
-        fn user(&self, uid: u32) -> Option<Arc<str>> {
-            match uid {
-                1000 => Some("deploy".into()),
-                1001 => Some("33".into()),
-                _ => None,
-            }
-        }
-
-        fn host(&self, _address: std::net::IpAddr) -> Option<Arc<str>> {
-            None
-        }
-    }
+    const USERS: [(u32, Option<&str>); 3] =
+        [(999, None), (1000, Some("deploy")), (1001, Some("33"))];
 
     fn snapshot(exes: &[&str]) -> Snapshot {
-        let processes = exes.iter().zip(1..).map(|(exe, pid)| {
-            let mut process = Process::clone(&fixture::process(pid, exe, &[]));
-            process.uid = Some(999 + pid % 3);
-            Arc::new(process)
-        });
+        let processes = exes.iter().zip(1..).zip(USERS.iter().cycle().skip(1)).map(
+            |((exe, pid), (uid, user))| {
+                let mut process = Process::clone(&fixture::process(pid, exe, &[]));
+                process.uid = Some(*uid);
+                process.user = user.map(Into::into);
+                Arc::new(process)
+            },
+        );
         let interfaces = ["lo", "eth0"].map(|name| fixture::interface(name, 0, 0));
         let process = fixture::process(70, "/bin/nginx", &[]);
         let flows = [
@@ -161,7 +152,7 @@ mod tests {
         let shown = snapshot(&["/bin/curl", "/bin/Chronyd", "/x/a b", "/bin/curl"]);
         let cursor = text.find('|').unwrap();
         let text = text.replacen('|', "", 1);
-        let Completion { start, candidates } = complete(&text, cursor, &shown, &Users);
+        let Completion { start, candidates } = complete(&text, cursor, &shown);
         (start, candidates)
     }
 
@@ -248,9 +239,9 @@ mod tests {
     fn there_are_not_too_many() {
         let exes: Vec<String> = (0..500).map(|it| format!("/bin/p{it}")).collect();
         let exes: Vec<&str> = exes.iter().map(String::as_str).collect();
-        let completion = complete("process ", 8, &snapshot(&exes), &NoNames);
+        let completion = complete("process ", 8, &snapshot(&exes));
         assert_eq!(completion.candidates.len(), MOST);
-        let completion = complete("pid ", 4, &snapshot(&exes), &NoNames);
+        let completion = complete("pid ", 4, &snapshot(&exes));
         assert_eq!(completion.candidates.len(), MOST);
     }
 
@@ -260,7 +251,7 @@ mod tests {
             prop_assume!(!matches!(&*name, "." | ".."));
             let shown = snapshot(&[&format!("/bin/{name}")]);
             let text = format!("{before}process ");
-            let Completion { start, candidates } = complete(&text, text.len(), &shown, &NoNames);
+            let Completion { start, candidates } = complete(&text, text.len(), &shown);
             prop_assert_eq!((start, candidates.len()), (text.len(), 1));
             prop_assert!(!candidates[0].contains(crate::query::hostile::is_hostile));
             let text = format!("process {}", candidates[0]);
@@ -281,7 +272,7 @@ mod tests {
         ) {
             let text = words.join(" ") + &end;
             let shown = snapshot(&["/bin/curl", "/x/a b", "/x/and"]);
-            let Completion { start, candidates } = complete(&text, text.len(), &shown, &Users);
+            let Completion { start, candidates } = complete(&text, text.len(), &shown);
             for candidate in candidates {
                 let text = format!("{}{candidate}", &text[..start]);
                 if let Err(error) = Filter::parse(&text, &|_| Some(0)) {
@@ -292,7 +283,7 @@ mod tests {
 
         #[test]
         fn any_text_never_panics(text in any::<String>(), cursor in 0..40_usize) {
-            let Completion { start, candidates } = complete(&text, cursor, &snapshot(&[]), &NoNames);
+            let Completion { start, candidates } = complete(&text, cursor, &snapshot(&[]));
             prop_assert!(candidates.is_empty() || text.is_char_boundary(start) && start <= cursor);
         }
     }

@@ -16,7 +16,6 @@ pub use self::{
 use crate::{
     event::{Clock, Instant},
     model::change::TimedChange,
-    query::names::Names,
 };
 
 /// Version of the stream, in each line's `v`. Facts may be added within a version.
@@ -36,8 +35,8 @@ impl Encoder {
     }
 
     /// A change as one line, without a line feed.
-    pub fn encode(&mut self, change: &TimedChange, names: &dyn Names) -> String {
-        let body = Body::new(&change.change, self.clock, names);
+    pub fn encode(&mut self, change: &TimedChange) -> String {
+        let body = Body::new(&change.change, self.clock);
         self.line(change.time, body)
     }
 

@@ -14,7 +14,6 @@ use crate::{
         change::Change,
         snapshot::{Flow, Interface, LedgerSide, Process},
     },
-    query::names::Names,
 };
 
 /// One line of `flow events --json`.
@@ -66,20 +65,20 @@ pub enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn new(change: &'a Change, clock: Clock, names: &dyn Names) -> Self {
+    pub(super) fn new(change: &'a Change, clock: Clock) -> Self {
         match change {
-            Change::FlowOpened(it) => Self::FlowOpen(FlowBody::new(it, clock, names)),
-            Change::FlowUpdated(it) => Self::FlowUpdate(FlowBody::new(it, clock, names)),
+            Change::FlowOpened(it) => Self::FlowOpen(FlowBody::new(it, clock)),
+            Change::FlowUpdated(it) => Self::FlowUpdate(FlowBody::new(it, clock)),
             Change::FlowClosed(it) => Self::FlowClose(CloseBody {
-                facts: FlowBody::new(it, clock, names),
+                facts: FlowBody::new(it, clock),
                 duration_ns: it.closed.map(|(at, _)| nanoseconds(at.since(it.opened))),
                 reason: it.closed.map(|(_, reason)| reason),
             }),
             Change::ProcessExec(process) => Self::ProcessExec(ExecBody {
-                process: ProcessRecord::new(process, clock, names),
+                process: ProcessRecord::new(process, clock),
             }),
             Change::ProcessExit { process, status } => Self::ProcessExit(ExitBody {
-                process: ProcessRecord::new(process, clock, names),
+                process: ProcessRecord::new(process, clock),
                 app: AppRecord::from(process.totals),
                 overflow: AppRecord::unless_zero(process.overflow),
                 status: *status,
@@ -230,7 +229,7 @@ pub struct ProcessRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<Arc<str>>,
+    pub user: Option<&'a str>,
     /// Path below the root of the cgroup v2 tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<&'a str>,
@@ -354,13 +353,13 @@ pub fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl<'a> FlowBody<'a> {
-    pub fn new(flow: &'a Flow, clock: Clock, names: &dyn Names) -> Self {
+    pub fn new(flow: &'a Flow, clock: Clock) -> Self {
         Self {
-            flow: FlowRecord::new(flow, names),
+            flow: FlowRecord::new(flow),
             process: flow
                 .process
                 .as_deref()
-                .map(|process| ProcessRecord::new(process, clock, names)),
+                .map(|process| ProcessRecord::new(process, clock)),
             app: flow.app.into(),
             wire: WireRecord::of(flow.wire, flow.tcp),
             tcp: flow.tcp.and_then(TcpRecord::of),
@@ -369,7 +368,7 @@ impl<'a> FlowBody<'a> {
 }
 
 impl<'a> FlowRecord<'a> {
-    pub fn new(flow: &'a Flow, names: &dyn Names) -> Self {
+    pub fn new(flow: &'a Flow) -> Self {
         Self {
             id: flow.key.id(),
             socket: format!("{:x}", flow.key.socket.0),
@@ -379,15 +378,16 @@ impl<'a> FlowRecord<'a> {
                 ip: flow.local.ip(),
                 port: flow.local.port(),
             },
-            remote: flow.key.remote.zip(flow.remote_host()).map(|(remote, ip)| {
-                let name = names.host(remote.ip());
-                RemoteRecord {
+            remote: flow
+                .key
+                .remote
+                .zip(flow.remote_host())
+                .map(|(remote, ip)| RemoteRecord {
                     ip,
                     port: remote.port(),
-                    name_source: name.is_some().then_some(NameSource::Resolver),
-                    name,
-                }
-            }),
+                    name: None,
+                    name_source: None,
+                }),
             state: flow.state,
             netns: flow.netns.map(|netns| netns.0),
             interface: flow.interface.as_deref(),
@@ -396,7 +396,7 @@ impl<'a> FlowRecord<'a> {
 }
 
 impl<'a> ProcessRecord<'a> {
-    pub fn new(process: &'a Process, clock: Clock, names: &dyn Names) -> Self {
+    pub fn new(process: &'a Process, clock: Clock) -> Self {
         Self {
             pid: process.id.pid,
             start_time: clock.rfc3339(process.id.start),
@@ -410,7 +410,7 @@ impl<'a> ProcessRecord<'a> {
             cmdline: process.program.cmdline.as_deref(),
             cmdline_cut: process.program.cmdline_cut,
             uid: process.uid,
-            user: process.uid.and_then(|uid| names.user(uid)),
+            user: process.user.as_deref(),
             cgroup: process.cgroup_path.as_deref(),
             lineage: process
                 .lineage

@@ -84,7 +84,7 @@ mod tests {
     use crate::{
         event::Loss,
         model::snapshot::{Process, Rate},
-        query::{fixture, names::NoNames, view::View},
+        query::{fixture, view::View},
     };
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         curl.rate = Rate { tx: 0.6, rx: 12.4 };
         let mut snapshot = fixture::snapshot(vec![curl.into()], Vec::new(), Vec::new());
         snapshot.losses = vec![(Loss::AppFull, 0), (Loss::RingTraffic, 2)];
-        let table = Table::build(&snapshot, &View::default(), &NoNames);
+        let table = Table::build(&snapshot, &View::default());
         let clock = Clock {
             boot: "2026-05-01T14:00:00Z".parse().unwrap(),
         };

@@ -19,7 +19,6 @@ use crate::{
         columns::{Align, Column, Context, EVENT},
         entry::Entry,
         log::{Logged, What},
-        names::Names,
     },
     sink::json::LossCause,
 };
@@ -84,7 +83,7 @@ pub fn event_header(text: &EventText) -> String {
 }
 
 /// An event as one line, without a line feed, at most as wide as the screen.
-pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> String {
+pub fn event_line(text: &EventText, change: &TimedChange) -> String {
     let TimedChange { time, change } = change;
     let style = match change.kind().weight() {
         Weight::Routine | Weight::IfMoved => Style::Dim,
@@ -93,7 +92,7 @@ pub fn event_line(text: &EventText, change: &TimedChange, names: &dyn Names) -> 
     };
     let note = match change.subject() {
         ChangeSubject::Flow(_) | ChangeSubject::Process(_) => {
-            return text.event(*time, change, names, style);
+            return text.event(*time, change, style);
         }
         ChangeSubject::Interface(interface) => ledger::sentence(interface),
         ChangeSubject::Loss(cause, count) => loss(LossCause::from(cause), count),
@@ -127,13 +126,13 @@ fn loss(cause: LossCause, count: u64) -> String {
 
 impl EventText {
     /// What happened to a flow or a process.
-    fn event(&self, time: Instant, change: &Change, names: &dyn Names, style: Style) -> String {
+    fn event(&self, time: Instant, change: &Change, style: Style) -> String {
         let entry = Entry::of_event(&Arc::new(Logged {
             number: 0,
             time: self.clock.time_of_day(time, &self.zone),
             what: What::Change(change.clone()),
         }));
-        let context = Context::new(names);
+        let context = Context::default();
         let line = self.line(|slot| {
             let text = (slot.column.value)(&entry, &context).text();
             match (text.is_empty(), slot.room) {
@@ -255,7 +254,7 @@ mod tests {
     use crate::{
         event::{CloseReason, Direction, Loss, State},
         model::change::Change,
-        query::{fixture, names::NoNames},
+        query::fixture,
     };
 
     fn text(width: Option<usize>) -> EventText {
@@ -276,7 +275,7 @@ mod tests {
             time: Instant(151_123_456_789),
             change,
         };
-        event_line(&text(width), &change, &NoNames)
+        event_line(&text(width), &change)
     }
 
     #[test]

@@ -322,7 +322,6 @@ mod tests {
         model::snapshot::{Process, Rate},
         query::{
             fixture,
-            names::NoNames,
             view::{By, View},
         },
     };
@@ -378,7 +377,7 @@ mod tests {
             by,
             ..View::default()
         };
-        let table = Table::build(snapshot, &view, &NoNames);
+        let table = Table::build(snapshot, &view);
         let screen = Screen {
             width,
             color: false,
@@ -418,7 +417,7 @@ ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
             limits: String::new(),
         }]);
         let view = View::default();
-        let table = Table::build(&snapshot, &view, &NoNames);
+        let table = Table::build(&snapshot, &view);
         let screen = Screen {
             width: Some(120),
             color: true,

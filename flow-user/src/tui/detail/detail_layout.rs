@@ -206,10 +206,7 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'stat
             ]
         }
         Of::Flow(flow) => {
-            let user = flow
-                .process
-                .as_ref()
-                .map(|process| facts::user(state, process));
+            let user = flow.process.as_ref().map(|process| facts::user(process));
             let user = user.map_or_else(String::new, |user| format!(" · {user}"));
             let opened = match flow.direction {
                 Some(Direction::Outbound) => ", from here",
@@ -219,7 +216,7 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'stat
             let moment = facts::moment(state, flow.opened);
             let mut facts = Vec::new();
             if !has_room_for_ends(state, detail, columns) {
-                facts.push(("ends", facts::endpoints(state, flow)));
+                facts.push(("ends", facts::endpoints(flow)));
             }
             facts.push(("owner", format!("{}{user}", facts::owner(flow))));
             facts.push(("opened", format!("{moment}{opened}")));
@@ -256,7 +253,7 @@ pub(in crate::tui) fn has_room_for_ends(state: &State, detail: &Detail, columns:
         return false;
     };
     let text = |text: &str| width(&escape(text));
-    let ends = text(&facts::endpoints(state, flow));
+    let ends = text(&facts::endpoints(flow));
     ends + text(&facts::life(state, detail)) + usize::from(SPANS) + 4 <= columns.into()
 }
 

@@ -49,7 +49,7 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let name = match &detail.of {
         Of::Process(process) => format!("{} {}", process.id.pid, process.name()),
         Of::Flow(flow) if detail_layout::has_room_for_ends(state, detail, area.width) => {
-            facts::endpoints(state, flow)
+            facts::endpoints(flow)
         }
         Of::Flow(flow) => flow.protocol.name().to_owned(),
     };
@@ -59,7 +59,7 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
     line.skip(2);
     line.put(&life, if over { Role::Alarm } else { Role::Plain });
     if let Of::Process(process) = &detail.of {
-        let user = format!("  {}", facts::user(state, process));
+        let user = format!("  {}", facts::user(process));
         line.put_whole(&user, Role::Accent);
     }
     if state.since.is_some() {

@@ -22,7 +22,7 @@ pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
 }
 
 fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
-    let mut facts = of_program(state, process);
+    let mut facts = of_program(process);
     facts.push(("lineage", lineage(process)));
     facts.push(("started", moment(state, process.id.start)));
     facts.push(match process.exited {
@@ -44,7 +44,7 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
     facts
 }
 
-fn of_program(state: &State, process: &Process) -> Vec<Fact> {
+fn of_program(process: &Process) -> Vec<Fact> {
     let program = &process.program;
     let exe = program.exe.as_deref();
     let mut facts = vec![
@@ -53,7 +53,7 @@ fn of_program(state: &State, process: &Process) -> Vec<Fact> {
             "executable",
             exe.map_or_else(unknown, |exe| exe.to_string_lossy().into_owned()),
         ),
-        ("user", user(state, process)),
+        ("user", user(process)),
         (
             "cgroup",
             process
@@ -80,7 +80,7 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
             flow.bound().map_or_else(unknown, |local| local.to_string()),
         ),
     ];
-    if let Some(remote) = remote(state, flow) {
+    if let Some(remote) = flow.remote_text() {
         facts.push(("remote", remote));
     }
     facts.push(("direction", direction(flow).to_owned()));
@@ -96,7 +96,7 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
     facts.push(("where", place(flow)));
     facts.push(("owner", owner(flow)));
     if let Some(process) = &flow.process {
-        facts.extend(of_program(state, process));
+        facts.extend(of_program(process));
         facts.push(("lineage", lineage(process)));
     }
     facts.extend(moved(state, flow.app));
@@ -139,9 +139,9 @@ pub(in crate::tui) fn lineage(process: &Process) -> String {
 }
 
 /// Login name and id.
-pub(in crate::tui) fn user(state: &State, process: &Process) -> String {
+pub(in crate::tui) fn user(process: &Process) -> String {
     match process.uid {
-        Some(uid) => match state.world.user(uid) {
+        Some(uid) => match &process.user {
             Some(name) => format!("{name} ({uid})"),
             None => format!("uid {uid}"),
         },
@@ -169,14 +169,14 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
 }
 
 /// Both ends, with who opened it between them.
-pub(in crate::tui) fn endpoints(state: &State, flow: &Flow) -> String {
+pub(in crate::tui) fn endpoints(flow: &Flow) -> String {
     let arrow = match flow.direction {
         Some(Direction::Outbound) => "→",
         Some(Direction::Inbound) => "←",
         None => "↔",
     };
     let local = flow.bound().map(|local| local.to_string());
-    let remote = remote(state, flow);
+    let remote = flow.remote_text();
     let remote = remote.map(|remote| format!("{arrow} {remote}"));
     let parts = [Some(flow.protocol.to_string()), local, remote];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -287,14 +287,4 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         facts.push(("retransmitted", text));
     }
     facts
-}
-
-/// The remote of a flow, with its name if that is known.
-fn remote(state: &State, flow: &Flow) -> Option<String> {
-    let address = flow.remote_text()?;
-    let name = state.world.host(flow.key.remote?.ip());
-    Some(match name {
-        Some(name) => format!("{name} {address}"),
-        None => address,
-    })
 }

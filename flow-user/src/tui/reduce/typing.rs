@@ -5,7 +5,6 @@ use crate::{
     query::{
         columns::{Align, Column},
         filter::{self, Completion},
-        names::Names,
     },
     tui::{
         key::{Code, Key},
@@ -70,11 +69,10 @@ fn changed(state: &mut State) {
     suggest(state);
 }
 
-/// A filter that is being typed may name a user who was not known.
-pub(super) fn names_changed(state: &mut State) {
-    let is_filter = |prompt: &Prompt| matches!(prompt.purpose, Purpose::Filter { .. });
-    if state.prompt.as_ref().is_some_and(is_filter) {
-        changed(state);
+/// A filter that made no sense may name a user who is known by now.
+pub(super) fn try_again(state: &mut State) {
+    if state.prompt.as_ref().is_some_and(|it| it.error.is_some()) {
+        try_filter(state);
     }
 }
 
@@ -86,10 +84,7 @@ fn suggest(state: &mut State) {
     prompt.taken = None;
     prompt.completion = match prompt.purpose {
         Purpose::Search => Completion::default(),
-        Purpose::Filter { .. } => {
-            let names = &*state.world as &dyn Names;
-            filter::complete(&prompt.text, prompt.cursor, &state.shown, names)
-        }
+        Purpose::Filter { .. } => filter::complete(&prompt.text, prompt.cursor, &state.shown),
     };
 }
 

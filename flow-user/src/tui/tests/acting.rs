@@ -235,7 +235,7 @@ fn the_view_is_written_as_it_is_filtered_ordered_and_with_its_columns() {
     assert_eq!(press(&mut state, "Enter"), [Effect::Export(Format::Json)]);
     let written = press(&mut state, "e Down Enter");
     assert_eq!(written, [Effect::Export(Format::Csv)]);
-    let csv = |state: &State| state.sheet().text(Format::Csv, &Nowhere::default());
+    let csv = |state: &State| state.sheet().text(Format::Csv);
     let all = csv(&state);
     let header = "pid,process,user,cgroup,flows,rx_rate,tx_rate,rx_bytes,tx_bytes,command";
     assert_eq!(all.lines().next(), Some(header));
@@ -276,15 +276,15 @@ fn every_view_can_be_written_and_one_without_rows_says_so() {
             continue;
         }
         let sheet = state.sheet();
-        let csv = sheet.text(Format::Csv, &Nowhere::default());
+        let csv = sheet.text(Format::Csv);
         assert_eq!(csv.lines().count(), state.rows.len() + 1, "{csv}");
-        let json = sheet.text(Format::Json, &Nowhere::default());
+        let json = sheet.text(Format::Json);
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         let rows = read["rows"].as_array().unwrap();
         assert_eq!(rows.len(), state.rows.len());
     }
     press(&mut state, "5");
-    let csv = state.sheet().text(Format::Csv, &Nowhere::default());
+    let csv = state.sheet().text(Format::Csv);
     assert!(csv.contains("unexplained,owned,forwarded"), "{csv}");
     // Of a detail there is no file.
     press(&mut state, "1 Down Enter e");

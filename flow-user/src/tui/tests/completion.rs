@@ -118,7 +118,7 @@ fn a_user_whose_name_is_known_later_is_found_then() {
     type_in(&mut state, "user guest");
     assert!(state.prompt.as_ref().unwrap().error.is_some());
     world.knows_guest.store(true, Ordering::Relaxed);
-    reduce(&mut state, Event::NamesChanged);
+    reduce(&mut state, scene::moment(40));
     assert_eq!(state.prompt.as_ref().unwrap().error, None);
     assert_eq!(state.filter.text, "user guest");
 }

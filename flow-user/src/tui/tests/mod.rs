@@ -24,25 +24,12 @@ use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::{state::Popup, *};
-use crate::{
-    event::{Clock, Host, Instant},
-    query::names::Names,
-};
+use crate::event::{Clock, Host, Instant};
 
 /// Knows one user, and another one once the test says so.
 #[derive(Default)]
 struct Nowhere {
     knows_guest: AtomicBool,
-}
-
-impl Names for Nowhere {
-    fn user(&self, uid: u32) -> Option<Arc<str>> {
-        (uid == 1000).then(|| "deploy".into())
-    }
-
-    fn host(&self, _address: std::net::IpAddr) -> Option<Arc<str>> {
-        None
-    }
 }
 
 impl World for Nowhere {

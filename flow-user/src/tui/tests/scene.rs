@@ -109,7 +109,7 @@ fn begun() -> Model {
     let config = Config {
         history: HISTORY,
         host_netns: Some(HOST),
-        changes: true,
+        ..Config::default()
     };
     let mut model = Model::new(config, at(BEGIN));
     let mut events = beginning().into_iter().peekable();
@@ -149,6 +149,10 @@ fn beginning() -> Vec<Timed> {
         id: CgroupId(id),
         path: path.into(),
     });
+    let user = E::User {
+        uid: 1000,
+        name: Some("deploy".into()),
+    };
     let postgres = "/usr/lib/postgresql/16/bin/postgres";
     let seen = [
         program(
@@ -183,6 +187,7 @@ fn beginning() -> Vec<Timed> {
     let mut events = vec![timed(70, E::Coverage(coverage.into()))];
     events.extend(interfaces(0).map(|event| timed(70, event)));
     events.extend(cgroups.map(|event| timed(70, event)));
+    events.push(timed(70, user));
     events.extend(seen.map(|fact| timed(70, E::ProcessSeen(fact))));
 
     let listener = SocketFact {
