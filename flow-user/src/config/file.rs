@@ -15,21 +15,19 @@ pub(super) const LARGEST: u64 = 64 << 10;
 /// Why a file cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    #[error(
-        "{0}, not a file; move it away, and write a configuration there with `flow config` to begin with"
-    )]
+    #[error("{0}, not a file; move it away, and start from the output of `flow config`")]
     NotAFile(&'static str),
     #[error(
-        "larger than {} KiB, which no configuration of Flow is; move it away, `flow config` shows one to begin with",
+        "larger than the limit of {} KiB; move it away, and start from the output of `flow config`",
         LARGEST >> 10
     )]
     TooLarge,
     #[error("cannot be read: {0}; make it readable, or move it away")]
     Unreadable(io::Error),
-    #[error("line {line} is not text in UTF-8; mend that line, or move the file away")]
+    #[error("line {line} is not UTF-8 text; fix that line, or move the file away")]
     NotText { line: usize },
     #[error(
-        "line {line} is not TOML: {problem}; mend that line (a text stands in quotes), or move the file away"
+        "line {line} is not TOML: {problem}; fix that line (strings need quotes), or move the file away"
     )]
     NotToml { line: usize, problem: String },
 }
@@ -85,7 +83,7 @@ fn check(found: &fs::Metadata) -> Result<(), Unusable> {
         return Ok(());
     }
     Err(Unusable::NotAFile(if kind.is_dir() {
-        "a folder"
+        "a directory"
     } else if kind.is_fifo() {
         "a pipe"
     } else if kind.is_socket() {
@@ -129,7 +127,7 @@ mod tests {
         let _socket = UnixListener::bind(path("socket")).unwrap();
         symlink("/dev/zero", path("endless")).unwrap();
         for (found, kind) in [
-            (folder.path().to_owned(), "a folder"),
+            (folder.path().to_owned(), "a directory"),
             (path("pipe"), "a pipe"),
             (path("socket"), "a socket"),
             (path("endless"), "a device"),
@@ -147,8 +145,8 @@ mod tests {
         let file = fs::File::create(&path).unwrap();
         // A hole: it takes no room on the disk.
         file.set_len(1 << 40).unwrap();
-        assert!(error(&path).contains("larger than 64 KiB"));
+        assert!(error(&path).contains("larger than the limit of 64 KiB"));
         fs::write(&path, b"a = 1\nb = 2\n\xff\xfe = 3").unwrap();
-        assert!(error(&path).starts_with("line 3 is not text"));
+        assert!(error(&path).starts_with("line 3 is not UTF-8"));
     }
 }

@@ -20,15 +20,15 @@ use crate::{
 /// Why a choice is not kept. The file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum NotKept {
-    #[error("neither HOME nor XDG_CONFIG_HOME says where the configuration is")]
+    #[error("the configuration has no path: set HOME or XDG_CONFIG_HOME")]
     NoHome,
     #[error("{place}: {problem}")]
     Unusable { place: Place, problem: Unusable },
-    #[error("{place}: line {line}: `{COLUMNS}` is no table; mend or remove that line")]
+    #[error("{place}: line {line}: `{COLUMNS}` is not a table; fix or remove that line")]
     NoTable { place: Place, line: usize },
     #[error("{place}: it would be larger than {kib} KiB", kib = LARGEST >> 10)]
     TooLarge { place: Place },
-    #[error("cannot make the folder {folder}: {error}")]
+    #[error("cannot create the directory {folder}: {error}")]
     Folder { folder: String, error: io::Error },
     #[error("{0}")]
     Write(#[from] WriteError),
@@ -185,7 +185,7 @@ unknown = 1
     fn a_file_that_cannot_be_mended_is_left_alone() {
         let keep = |text: &str| kept(Some(text), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(keep("view = ").contains("line 1 is not TOML"));
-        assert!(keep("\n columns = 1\n").contains("line 2: `columns` is no table"));
+        assert!(keep("\n columns = 1\n").contains("line 2: `columns` is not a table"));
         let full = format!("#{}", "x".repeat((64 << 10) - 2));
         assert!(keep(&full).contains("larger than 64 KiB"));
         let none = keep_columns(None, ViewId::Group(By::Flow), &["pid"]).unwrap_err();

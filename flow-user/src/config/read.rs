@@ -90,7 +90,7 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Loaded {
         if self.more > 0 {
-            let text = format!("and {} more things that make no sense", self.more);
+            let text = format!("and {} more invalid settings", self.more);
             let line = self.loaded.warnings.last().map_or(1, |last| last.line);
             self.loaded.warnings.push(Warning { line, text });
         }
@@ -142,7 +142,7 @@ impl Reader<'_> {
             },
             Kind::Text { take, .. } => match text_of(item) {
                 Some(text) => take(config, &text),
-                None => Err(expected("a text in quotes", item)),
+                None => Err(expected("a quoted string", item)),
             },
         };
         match taken {
@@ -191,13 +191,14 @@ impl Reader<'_> {
                     self.warn(line, format!("columns of {view}: {problem}"));
                 }
                 Some(column) if columns.iter().any(|it| it.name == column.name) => {
-                    self.warn(line, format!("columns of {view}: `{name}` is there twice"));
+                    self.warn(line, format!("columns of {view}: `{name}` is listed twice"));
                 }
                 Some(column) => columns.push(column),
             }
         }
         if columns.is_empty() {
-            let text = format!("columns of {view}: none is left, so they are the default");
+            let text =
+                format!("columns of {view}: no valid column is left, so the default applies");
             return self.warn(entry.line, text);
         }
         self.loaded.config.screen.tables[view.index()].columns = columns;
@@ -248,13 +249,13 @@ impl Reader<'_> {
                 let typed = shown(&key.to_string());
                 if ALWAYS_QUIT.contains(&key) && !quits {
                     let text = format!(
-                        "`{typed}` always quits, so `{}` does not get it",
+                        "`{typed}` always quits and cannot be bound to `{}`",
                         under.name
                     );
                     self.warn(line, text);
                 } else if owner != binding.name {
                     let text = format!(
-                        "`{typed}` is for `{owner}` already, so `{}` does not get it",
+                        "`{typed}` is already bound to `{owner}`, not to `{}`",
                         under.name
                     );
                     self.warn(line, text);
@@ -311,13 +312,9 @@ impl Reader<'_> {
             let taken: Vec<String> = before
                 .keys
                 .iter()
-                .filter_map(|key| Some(format!("`{key}` is for `{}` now", owners.get(key)?)))
+                .filter_map(|key| Some(format!("`{key}` is now bound to `{}`", owners.get(key)?)))
                 .collect();
-            let text = format!(
-                "`{}` has no key any more: {}",
-                before.name,
-                taken.join(", ")
-            );
+            let text = format!("`{}` has no keys left: {}", before.name, taken.join(", "));
             self.warn(line, text);
         }
     }
@@ -339,7 +336,7 @@ fn expected(what: &str, item: &Item) -> String {
 
 fn kind(item: &Item) -> &'static str {
     match item {
-        Item::Value(Value::String(_)) => "a text",
+        Item::Value(Value::String(_)) => "a string",
         Item::Value(Value::Integer(_) | Value::Float(_)) => "a number",
         Item::Value(Value::Boolean(_)) => "true or false",
         Item::Value(Value::Datetime(_)) => "a date",

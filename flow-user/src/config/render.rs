@@ -40,7 +40,7 @@ pub fn render(loaded: &Loaded) -> String {
     let origin = |table: &str, name: &str| loaded.origin(&format!("{table}.{name}"));
     line(
         &mut text,
-        "\n# The columns of each view, in order; where room is short the least important ones are left out. `o` chooses them too.",
+        "\n# The columns of each view, in order; the least important ones are hidden if there is no room. `o` selects them too.",
     );
     line(&mut text, &format!("[{COLUMNS}]"));
     for view in views() {
@@ -51,7 +51,7 @@ pub fn render(loaded: &Loaded) -> String {
     }
     line(
         &mut text,
-        "\n# The column that each view is sorted by at first; COLUMN:reverse for the other way round. `rate` and `total`: both ways together.",
+        "\n# The column that each view is sorted by at first; COLUMN:reverse reverses the order. `rate` and `total`: both directions together.",
     );
     line(&mut text, &format!("[{SORT}]"));
     for view in views() {
@@ -84,26 +84,26 @@ pub fn render(loaded: &Loaded) -> String {
 fn head(loaded: &Loaded, text: &mut String) {
     line(
         text,
-        "# The configuration of Flow's full-screen view, as it is in effect.",
+        "# The configuration in effect for Flow's full-screen view.",
     );
     line(
         text,
-        "# The command line goes before the file, the file before the defaults.",
+        "# The command line overrides the file, and the file the defaults.",
     );
     let Some(place) = &loaded.place else {
-        return line(
-            text,
-            "# There is no file: neither HOME nor XDG_CONFIG_HOME says where it would be.",
-        );
+        return line(text, "# No file: neither HOME nor XDG_CONFIG_HOME is set.");
     };
     line(text, &format!("# File: {place}"));
     if !loaded.found {
         line(
             text,
-            "# It is not there. Any part of this, saved under that name, is one.",
+            "# The file does not exist. Save any part of this under that name to create it.",
         );
     } else if loaded.unusable.is_some() {
-        line(text, "# It cannot be used, so all is default.");
+        line(
+            text,
+            "# The file cannot be used, so all settings have their defaults.",
+        );
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Kind {
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: VIEW,
-        meaning: "View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names or events",
+        meaning: "First view: processes, flows, remotes, listeners, interfaces, users, cgroups, names or events",
         value: Kind::Text {
             take: |config, text| {
                 config.screen.view = text
@@ -70,7 +70,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "units",
-        meaning: "What quantities are told in: bytes, binary, bits or binary-bits",
+        meaning: "Units: bytes, binary, bits or binary-bits",
         value: Kind::Text {
             take: |config, text| {
                 let names = Units::ALL.map(|(name, _)| name);
@@ -88,7 +88,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: INTERVAL,
-        meaning: "Time between two looks at the counters, from 50ms to 1h",
+        meaning: "Sampling interval, from 50ms to 1h",
         value: Kind::Text {
             take: |config, text| {
                 config.interval = time::milliseconds(text).map_err(|it| not(text, &it))?;
@@ -99,7 +99,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: HISTORY_TTL,
-        meaning: "How long closed flows and exited processes stay",
+        meaning: "How long closed flows and exited processes stay visible",
         value: Kind::Text {
             take: |config, text| {
                 config.history_ttl = time::duration(text).map_err(|it| not(text, &it))?;
@@ -110,17 +110,17 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "compact",
-        meaning: "More rows, less around them",
+        meaning: "Compact layout",
         value: Kind::Flag(|config| &mut config.screen.compact),
     },
     Setting {
         name: "mouse",
-        meaning: "Whether clicks and the wheel are Flow's; if not they are the terminal's, to mark text with",
+        meaning: "Whether Flow handles clicks and the wheel; if not, the terminal does, to select text",
         value: Kind::Flag(|config| &mut config.mouse),
     },
     Setting {
         name: "threshold",
-        meaning: "Rows that receive and send at least so much together stand out: off, or such as \"10 MB/s\"",
+        meaning: "Mark rows whose receive and send rates together reach this: off, or such as \"10 MB/s\"",
         value: Kind::Text {
             take: |config, text| {
                 config.screen.threshold = rate::rate(text).map_err(|it| not(text, &it))?;

@@ -25,8 +25,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(EXPECTED.to_owned()),
     };
     let total = scaled(number, nanoseconds).ok_or_else(|| EXPECTED.to_owned())?;
-    let seconds = u64::try_from(total / 1_000_000_000)
-        .map_err(|_| "expected a time that is not as long as that".to_owned())?;
+    let seconds =
+        u64::try_from(total / 1_000_000_000).map_err(|_| "expected a shorter time".to_owned())?;
     let rest = u32::try_from(total % 1_000_000_000).unwrap_or(0);
     Ok(Duration::new(seconds, rest))
 }

@@ -40,7 +40,7 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("tree", RowsOf::Processes)
             },
         ],
-        empty: "No process has a socket or moved anything yet.",
+        empty: "No process with sockets or traffic yet.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -60,7 +60,7 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("by remote", REMOTES)
             },
         ],
-        empty: "There is no flow.",
+        empty: "No flows yet.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -79,9 +79,9 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("by network", NETWORKS)
             },
         ],
-        empty: "Nobody was talked with yet.",
+        empty: "No remotes yet.",
         noun: "the address",
-        unknown: "(remote not told)",
+        unknown: "(remote unknown)",
     },
     GroupDef {
         by: By::Listener,
@@ -93,7 +93,7 @@ static GROUPS: [GroupDef; 7] = [
             nested: FLOWS,
             ..Grouping::new("flat", RowsOf::Listeners)
         }],
-        empty: "No process listens for connections.",
+        empty: "No listeners.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -103,7 +103,7 @@ static GROUPS: [GroupDef; 7] = [
         title: "Interfaces",
         short: "If",
         groupings: &[Grouping::new("flat", RowsOf::Interfaces)],
-        empty: "There is no interface.",
+        empty: "No interfaces.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -119,9 +119,9 @@ static GROUPS: [GroupDef; 7] = [
                 RowsOf::ProcessesBy(By::User, |it| it.uid.map(Label::Number)),
             )
         }],
-        empty: "No user's process has a socket or moved anything yet.",
+        empty: "No user's process has sockets or traffic yet.",
         noun: "the number",
-        unknown: "(user not known)",
+        unknown: "(user unknown)",
     },
     GroupDef {
         by: By::Cgroup,
@@ -136,9 +136,9 @@ static GROUPS: [GroupDef; 7] = [
                 RowsOf::ProcessesBy(By::Cgroup, |it| it.cgroup_path.clone().map(Label::Text)),
             )
         }],
-        empty: "No process of a cgroup has a socket or moved anything yet.",
+        empty: "No cgroup's process has sockets or traffic yet.",
         noun: "the path",
-        unknown: "(cgroup not known)",
+        unknown: "(cgroup unknown)",
     },
 ];
 

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn users_and_cgroups_group_processes() {
         let users = table(&busy(), By::User, "", Some("rx_bytes"));
-        assert_eq!(column(&users, "user")[..2], ["1000", "(user not known)"]);
+        assert_eq!(column(&users, "user")[..2], ["1000", "(user unknown)"]);
         let cgroups = table(&busy(), By::Cgroup, "", Some("cgroup"));
         assert!(column(&cgroups, "cgroup").contains(&"/system.slice/nginx.service".to_owned()));
         assert_eq!(column(&cgroups, "tx_bytes").last().unwrap(), "807 B");

@@ -16,15 +16,15 @@ use crate::{
 
 /// The signals that can be sent, the usual one first.
 const SIGNALS: [(Signal, &str, &str); 9] = [
-    (Signal::SIGTERM, "TERM", "asks it to end"),
-    (Signal::SIGINT, "INT", "as Ctrl-C in its terminal"),
-    (Signal::SIGHUP, "HUP", "many read their configuration anew"),
-    (Signal::SIGKILL, "KILL", "ends it at once, whatever it does"),
-    (Signal::SIGSTOP, "STOP", "holds it still"),
-    (Signal::SIGCONT, "CONT", "lets it go on"),
-    (Signal::SIGQUIT, "QUIT", "ends it with a core dump"),
-    (Signal::SIGUSR1, "USR1", "whatever it makes of it"),
-    (Signal::SIGUSR2, "USR2", "whatever it makes of it"),
+    (Signal::SIGTERM, "TERM", "asks it to exit"),
+    (Signal::SIGINT, "INT", "same as Ctrl-C in its terminal"),
+    (Signal::SIGHUP, "HUP", "many reload their configuration"),
+    (Signal::SIGKILL, "KILL", "kills it immediately"),
+    (Signal::SIGSTOP, "STOP", "pauses it"),
+    (Signal::SIGCONT, "CONT", "continues it"),
+    (Signal::SIGQUIT, "QUIT", "exits with a core dump"),
+    (Signal::SIGUSR1, "USR1", "program-defined"),
+    (Signal::SIGUSR2, "USR2", "program-defined"),
 ];
 
 /// How a file can be written.
@@ -112,7 +112,9 @@ fn copy(
 ) -> Result<Reply, String> {
     let (what, text) = of(&focus.pick(suits)?)?;
     let short = cut_end(&text, MOST_TOLD);
-    state.set_note(format!("copied {what}, if the terminal lets it: {short}"));
+    state.set_note(format!(
+        "copied {what}, if the terminal permits it: {short}"
+    ));
     Ok(Reply::Do(Effect::Copy(text)))
 }
 
@@ -130,6 +132,6 @@ fn ask(
 impl Focus {
     fn pick(self, suits: fn(&Subject) -> bool) -> Result<Subject, String> {
         let row = self.row.filter(suits).or(self.whole);
-        row.ok_or_else(|| "choose a row first, with the arrow keys or the mouse".to_owned())
+        row.ok_or_else(|| "select a row first, with the arrow keys or the mouse".to_owned())
     }
 }

@@ -189,7 +189,7 @@ impl Prompt {
     ) -> Position {
         let label = match self.purpose {
             Purpose::Filter { .. } => " filter / ",
-            Purpose::Search => " go to ",
+            Purpose::Search => " find ",
         };
         let wrong = match &self.error {
             Some((column, message)) => format!("column {column}: {message}"),
@@ -239,7 +239,7 @@ impl Prompt {
             if self.error.is_none() {
                 line.put_keys(&[("Enter", "keeps it")]);
             }
-            line.put_keys(&[("Esc", "leaves it as it was")]);
+            line.put_keys(&[("Esc", "restores it")]);
             return line.draw(buffer);
         }
         line.put(OFFERS, Role::Accent);

@@ -219,8 +219,8 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Follow => {
             state.follow = !state.follow;
             state.set_note(match state.follow {
-                true => "follows the chosen row",
-                false => "follows no row",
+                true => "follows the selected row",
+                false => "follow is off",
             });
         }
         Action::Compact => state.compact = !state.compact,
@@ -229,7 +229,7 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Threshold => state.next_threshold(),
         Action::Span => {
             state.span = state.span.next();
-            state.set_note(format!("graphs of details go back {}", state.span.name()));
+            state.set_note(format!("detail graphs span {}", state.span.name()));
         }
         Action::Theme => {
             state.theme = state.theme.next();

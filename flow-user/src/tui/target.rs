@@ -61,7 +61,7 @@ pub(super) fn target(subject: &Subject) -> Result<(Target, String), String> {
     };
     let target = Target::new(process.id, process.name());
     if process.exited.is_some() {
-        return Err(format!("{} has exited already", target.name));
+        return Err(format!("{} has already exited", target.name));
     }
     Ok((target, command(process)))
 }
@@ -74,18 +74,18 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         _ => None,
     };
     let Some(flow) = flow else {
-        return Err("only a flow can be closed; this row is none".to_owned());
+        return Err("only a flow can be closed".to_owned());
     };
     let name = endpoints(flow);
     if flow.closed.is_some() {
-        return Err(format!("{name} is closed already"));
+        return Err(format!("{name} is already closed"));
     }
     if flow.state == SocketEntry::Listen {
-        return Err("this socket listens, and is no connection".to_owned());
+        return Err("this socket listens; it is not a connection".to_owned());
     }
     if !matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
         return Err(format!(
-            "the kernel closes sockets of TCP and UDP, none of {}",
+            "the kernel can close only TCP and UDP sockets, not {}",
             flow.protocol
         ));
     }
@@ -95,7 +95,10 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         format!("of {}", target.name)
     }));
     if flow.state == SocketEntry::Unconnected {
-        text.push("Its socket has no fixed remote: what it says to others ends too.".to_owned());
+        text.push(
+            "Its socket has no fixed remote: closing it ends its traffic with others too."
+                .to_owned(),
+        );
     }
     let connection = Connection {
         socket: flow.key.socket,
@@ -166,7 +169,7 @@ fn bounded(text: &str) -> &str {
     }
 }
 
-const NO_PROCESS: &str = "this row stands for no single process";
+const NO_PROCESS: &str = "this row is not a single process";
 
 fn command(process: &Process) -> String {
     process

@@ -59,13 +59,11 @@ static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Why there is no screen.
 #[derive(Debug, thiserror::Error)]
 pub enum NoScreen {
-    #[error("{0} is no terminal; `flow top` writes its table anywhere, and `flow --help` has more")]
+    #[error("{0} is not a terminal; use `flow top`, which needs none, or see `flow --help`")]
     NoTerminal(&'static str),
-    #[error(
-        "a terminal of the type `dumb` has no screen to draw on; `flow top` writes its table anywhere"
-    )]
+    #[error("a `dumb` terminal has no screen to draw on; use `flow top`, which needs none")]
     Dumb,
-    #[error("cannot take over the terminal: {0}; `flow top` writes its table anywhere")]
+    #[error("cannot set up the terminal: {0}; use `flow top`, which needs none")]
     Refused(io::Error),
 }
 

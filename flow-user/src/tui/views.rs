@@ -59,7 +59,7 @@ const OTHERS: [ViewDef; 2] = [
         by: None,
         sort: None,
         groupings: &[Grouping::new("flat", RowsOf::Nothing)],
-        empty: "Flow does not read names yet: neither DNS answers nor the names in TLS and HTTP.",
+        empty: "Flow does not read names yet: neither DNS answers nor names in TLS and HTTP.",
     },
     ViewDef {
         id: ViewId::Events,
@@ -69,7 +69,7 @@ const OTHERS: [ViewDef; 2] = [
         by: None,
         sort: Some("number"),
         groupings: &[Grouping::new("flat", RowsOf::Log)],
-        empty: "Nothing opened or closed since Flow began.",
+        empty: "No events since Flow started.",
     },
 ];
 

@@ -169,7 +169,7 @@ fn row(name: &'static str, word: impl Into<String>, detail: impl Into<String>) -
 }
 
 fn surroundings(environment: &Environment) -> Vec<Row> {
-    let unknown = || "not known".to_owned();
+    let unknown = || "unknown".to_owned();
     let setting = |value: Option<i32>| value.map_or_else(unknown, |value| value.to_string());
     let yes_or_no = |is_so| if is_so { "yes" } else { "no" };
     let lockdown = environment.lockdown.clone().unwrap_or_else(unknown);

@@ -190,7 +190,7 @@ pub(in crate::tui) fn slots(
 fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'static str, String)> {
     let facts = match &detail.of {
         Of::Process(process) => {
-            let cgroup = process.cgroup_path.as_deref().unwrap_or("not known");
+            let cgroup = process.cgroup_path.as_deref().unwrap_or("unknown");
             let exe = process.program.exe.as_deref();
             vec![
                 (

@@ -36,7 +36,7 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
             bytes(process.overflow.rx_bytes),
             bytes(process.overflow.tx_bytes),
         );
-        let text = format!("▼ {rx} ▲ {tx}: the table of flows was full");
+        let text = format!("▼ {rx} ▲ {tx}: the flow table was full");
         facts.push(("without a flow", text));
     }
     facts.push(("open flows", process.open_flows.to_string()));
@@ -67,7 +67,7 @@ fn of_program(state: &State, process: &Process) -> Vec<Fact> {
         .as_deref()
         .filter(|comm| *comm != process.name())
     {
-        facts.push(("kernel's name", comm.to_owned()));
+        facts.push(("comm", comm.to_owned()));
     }
     facts
 }
@@ -114,7 +114,7 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
 
 /// What stands where nothing is known.
 pub(in crate::tui) fn unknown() -> String {
-    "not known".to_owned()
+    "unknown".to_owned()
 }
 
 /// The command line, if it is known.
@@ -123,7 +123,7 @@ pub(in crate::tui) fn command(process: &Process) -> Option<String> {
     let arguments = program.cmdline.as_deref().filter(|it| !it.is_empty())?;
     let mut text = arguments.join(" ");
     if program.cmdline_cut {
-        text.push_str(" … (the kernel side keeps no more)");
+        text.push_str(" … (truncated)");
     }
     Some(text)
 }
@@ -156,9 +156,9 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
         Of::Process(process) => match process.exited {
             Some(exited) => format!("exited {} ago", ago(exited)),
             None if !detail.listed => {
-                "no longer listed: it has no socket and moved nothing lately".to_owned()
+                "no longer listed: no sockets and no recent traffic".to_owned()
             }
-            None => format!("runs for {}", ago(process.id.start)),
+            None => format!("running for {}", ago(process.id.start)),
         },
         Of::Flow(flow) => match flow.closed {
             Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
@@ -196,7 +196,7 @@ pub(in crate::tui) fn direction(flow: &Flow) -> &'static str {
         Some(Direction::Outbound) => "outbound: opened from here",
         Some(Direction::Inbound) => "inbound: opened by the remote",
         None if flow.key.remote.is_none() => "no remote",
-        None => "not known who opened it",
+        None => "unknown who opened it",
     }
 }
 
@@ -269,7 +269,7 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         let more = more.map_or_else(String::new, |more| format!(", {more} of app bytes"));
         format!("{} in {packets} packets{more}", state.units.bytes(bytes))
     };
-    let listed = human::count(counted, "socket", "sockets that are listed");
+    let listed = human::count(counted, "socket", "listed sockets");
     let mut facts = vec![
         ("counted", format!("packets of {listed}")),
         (

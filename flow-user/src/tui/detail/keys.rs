@@ -52,7 +52,7 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
         Action::Threshold => state.next_threshold(),
         Action::Theme => state.theme = state.theme.next(),
         Action::Redraw => return Reply::Do(Effect::Clear),
-        Action::Export => state.set_note("the table can be written to a file, a detail cannot"),
+        Action::Export => state.set_note("only a table can be exported, not a detail"),
         _ => return acting::act(state, action, focus(detail)).unwrap_or(Reply::Stay),
     }
     Reply::Stay

@@ -51,7 +51,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Flow),
         },
-        empty: "It has no flow.",
+        empty: "No flows.",
         beside: true,
     },
     Panel {
@@ -61,7 +61,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Listener),
         },
-        empty: "It listens nowhere.",
+        empty: "No listeners.",
         beside: true,
     },
     Panel {
@@ -71,7 +71,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Remote),
         },
-        empty: "It talked with nobody yet.",
+        empty: "No remotes yet.",
         beside: true,
     },
     Panel {
@@ -81,7 +81,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| group::by_protocol(part, &View::default()),
         },
-        empty: "It moved nothing yet.",
+        empty: "No bytes yet.",
         beside: true,
     },
     Panel {
@@ -101,7 +101,7 @@ pub(super) static FLOW: &[Panel] = &[
             without: &["graph", "command", "flows"],
             rows: |part| group::by_part_owner(part, &View::default()),
         },
-        empty: "No process used its socket yet.",
+        empty: "No process has used this socket yet.",
         beside: true,
     },
     Panel {
@@ -111,7 +111,7 @@ pub(super) static FLOW: &[Panel] = &[
             without: &["flows"],
             rows: |part| by(part, By::Remote),
         },
-        empty: "Its socket talked with nobody yet.",
+        empty: "No remotes yet.",
         beside: true,
     },
     Panel {

@@ -52,7 +52,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         line.skip(3);
     }
     if state.is_paused() {
-        line.put_whole("counting goes on", Role::Dim);
+        line.put_whole("counting continues", Role::Dim);
     }
     line.draw(buffer);
 }

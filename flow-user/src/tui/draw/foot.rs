@@ -73,13 +73,13 @@ fn position(state: &State) -> String {
         _ => format!("{}-{end} of {rows}", here.offset + 1),
     };
     if state.follow {
-        text.insert_str(0, "follows  ");
+        text.insert_str(0, "following  ");
     }
     if here.chosen.is_some() {
         if here.line < here.offset {
-            text.insert_str(0, "chosen row ↑  ");
+            text.insert_str(0, "selected row ↑  ");
         } else if here.line >= end {
-            text.insert_str(0, "chosen row ↓  ");
+            text.insert_str(0, "selected row ↓  ");
         }
     }
     text

@@ -97,14 +97,14 @@ fn body(state: &State, slots: &[Slot], area: Rect, buffer: &mut Buffer) {
 /// Why there are no rows.
 fn nothing(state: &State) -> &'static str {
     if state.live.generation == 0 {
-        return "Waiting for the first numbers.";
+        return "Waiting for the first counters.";
     }
     if state.filter.filter.is_all() || state.view.columns().is_empty() {
         return state.view.def().empty;
     }
     match state.filter.text.is_empty() {
-        true => "Nothing has passed the interfaces that were chosen.",
-        false => "Nothing passes the filter; Esc clears it.",
+        true => "No traffic on the selected interfaces yet.",
+        false => "Nothing matches the filter; Esc clears it.",
     }
 }
 

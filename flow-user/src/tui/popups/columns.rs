@@ -31,8 +31,8 @@ const NAMES: usize = 14;
 const MARK: Range<u16> = 2..5;
 /// What the keys do, under the list.
 const HINTS: [&str; 2] = [
-    "Space shows or hides   J K move it   r as usual",
-    "Enter keeps   Esc leaves",
+    "Space shows or hides   J K move it   r default",
+    "Enter saves   Esc cancels",
 ];
 
 /// The columns of a view to choose from.
@@ -156,7 +156,7 @@ impl Choice {
         line.put(&format!("{:NAMES$} ", column.name), role);
         line.put(&format!("{:12} ", column.header), Role::Dim);
         if *shown && !has_room {
-            line.put_whole("no room here", Role::Dim);
+            line.put_whole("no room", Role::Dim);
         }
     }
 }
@@ -198,7 +198,7 @@ impl ColumnPicker {
         let is_last = !others.into_iter().any(|(at, it)| at != self.at && it.shown);
         let choice = &mut self.choices[self.at];
         if choice.shown && is_last {
-            state.set_note("one column stays");
+            state.set_note("at least one column is required");
         } else {
             choice.shown = !choice.shown;
         }

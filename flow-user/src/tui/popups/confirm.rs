@@ -169,17 +169,13 @@ impl Popup for Confirm {
     }
 
     fn hints(&self, _: &State) -> Vec<(String, &'static str)> {
-        let keys = [
-            ("Enter", self.verb),
-            ("Esc", "leaves it"),
-            ("↑ ↓", "choose"),
-        ];
+        let keys = [("Enter", self.verb), ("Esc", "cancels"), ("↑ ↓", "choose")];
         keys.map(|(key, hint)| (key.to_owned(), hint)).into()
     }
 }
 
 /// Leaves the question without an answer.
 fn leave(state: &mut State) -> Reply {
-    state.set_note("nothing was done");
+    state.set_note("cancelled");
     Reply::Close
 }

@@ -101,14 +101,14 @@ fn lines(state: &State) -> Vec<Pieces> {
     let signs = [
         "▼ received  ▲ sent  → opened here  ← opened by the remote",
         "▸ has rows under it  ▾ shows them",
-        "∙ is over, and stays a while",
-        "! its rates together reach the alert threshold",
-        "whose frames: █ socket ▓ forwarded ▒ kernel ░ packet socket ∙ not IP - offload ! unexplained",
+        "∙ ended, kept for --history-ttl",
+        "! reached the alert threshold (both rates together)",
+        "frames by cause: █ socket ▓ forwarded ▒ kernel ░ packet socket ∙ not IP - offload ! unexplained",
     ];
     let mouse = [
         "click a row, a header, a tab; double click opens; the wheel scrolls",
-        "in a question a click chooses, a double click answers",
-        "a click beside a box closes it",
+        "in a dialog a click selects, a double click answers",
+        "a click outside a dialog closes it",
     ];
     let title = |text: &str| vec![(text.to_owned(), Role::Header)];
     lines.extend([Vec::new(), title("Mouse")]);

@@ -36,7 +36,7 @@ pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
     };
     let text = match here.sort {
         Some((sorted, _)) if !sorted.header.is_empty() => format!("sorted by {}", sorted.header),
-        Some(_) => "sorted as at first".to_owned(),
+        Some(_) => "default order".to_owned(),
         None => "the busiest first".to_owned(),
     };
     state.stale = true;
@@ -57,7 +57,7 @@ pub(super) fn reverse(state: &mut State) {
 pub(super) fn next_grouping(state: &mut State) {
     let groupings = state.view.def().groupings;
     if groupings.len() < 2 {
-        state.set_note("this view has one grouping only");
+        state.set_note("this view has only one grouping");
         return;
     }
     let here = state.here_mut();

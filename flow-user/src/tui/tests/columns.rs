@@ -77,7 +77,7 @@ fn one_column_stays_and_r_brings_back_what_is_usual() {
         press(&mut state, "Space Down");
     }
     press(&mut state, "Space");
-    assert!(text(&state).contains("one column stays"));
+    assert!(text(&state).contains("at least one column is required"));
     press(&mut state, "Enter");
     assert_eq!(names(&state), before[before.len() - 1..]);
     assert!(!text(&state).contains("PROCESS "));

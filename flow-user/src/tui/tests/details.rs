@@ -241,7 +241,7 @@ fn rows_of_a_detail_are_marked_by_their_rates_too() {
     let mut state = process_detail((120, 40));
     assert!(!text(&state).contains(" !  "));
     press(&mut state, "T");
-    assert!(text(&state).contains("marks rows of 100 kB/s or more"));
+    assert!(text(&state).contains("alert threshold 100 kB/s"));
     press(&mut state, "Down");
     assert!(line_with(&state, "→ 198.51.100.9:443").contains('!'));
 }

@@ -84,7 +84,7 @@ fn after_the_last_column_events_stand_as_at_first() {
         assert!(state.note.as_ref().unwrap().starts_with("sorted by"));
     }
     press(&mut state, "s");
-    assert_eq!(state.note.as_deref(), Some("sorted as at first"));
+    assert_eq!(state.note.as_deref(), Some("default order"));
     assert_eq!(state.view, ViewId::Events);
     press(&mut state, "Down Up Esc");
     let last = text(&state);

@@ -170,7 +170,7 @@ fn clicks_choose_columns() {
     click(&mut state, name, 5_000);
     assert!(line_with(&state, "] user ").contains("› [x] user"));
     click(&mut state, "[x] cgroup", 0);
-    click(&mut state, "Enter keeps", 0);
+    click(&mut state, "Enter saves", 0);
     let effects = press(&mut state, "Enter");
     let [Effect::KeepColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
         panic!("{effects:?}");
@@ -217,7 +217,7 @@ fn a_click_beside_a_box_closes_it() {
         assert_eq!(state.popups.len(), open, "{keys}");
         assert_eq!(mouse(&mut state, MouseAction::Click, 0, 20, 0), []);
         assert_eq!(state.popups.len(), open - 1, "{keys}");
-        assert_eq!(text(&state).contains("nothing was done"), keys == "Down K");
+        assert_eq!(text(&state).contains("cancelled"), keys == "Down K");
     }
 }
 

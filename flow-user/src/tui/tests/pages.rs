@@ -112,7 +112,10 @@ fn interfaces_that_were_chosen_are_told() {
     press(&mut state, "2");
     let text = text(&state);
     assert!(text.contains("interface wg0"), "{text}");
-    assert!(text.contains("Nothing has passed the interfaces"), "{text}");
+    assert!(
+        text.contains("No traffic on the selected interfaces"),
+        "{text}"
+    );
 }
 
 #[test]

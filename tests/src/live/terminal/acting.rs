@@ -22,8 +22,8 @@ pub fn kill(world: &World) -> Result<()> {
     terminal.until("the question", |screen| screen.has(&question).then_some(()))?;
     // Whoever does not agree, has done nothing.
     terminal.keys(&["Escape"])?;
-    terminal.until("that nothing was done", |screen| {
-        (screen.has("nothing was done") && !screen.has(&question)).then_some(())
+    terminal.until("that cancelled", |screen| {
+        (screen.has("cancelled") && !screen.has(&question)).then_some(())
     })?;
     ensure!(victim.is_running()?, "it got a signal that was not sent");
     terminal.keys(&["K"])?;

@@ -93,7 +93,7 @@ pub fn sort(world: &World) -> Result<()> {
         (has(screen, "↓PID") && falls != rises).then_some(falls)
     })?;
     terminal.keys(&["S"])?;
-    terminal.until("the order turned round", |screen| {
+    terminal.until("the reversed order", |screen| {
         has(screen, "↑PID").then(|| ordered(screen, !falls))?
     })?;
     stage.quit(world)
@@ -125,7 +125,7 @@ pub fn detail(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// The rows hold still while counting goes on, and afterwards tell what came meanwhile.
+/// The rows hold still while counting continues, and afterwards tell what came meanwhile.
 pub fn pause(world: &World) -> Result<()> {
     let stage = Stage::set(world, "pause")?;
     stage.only_both()?;
