@@ -1,4 +1,4 @@
-//! What is in the file, if it is one that can be read?
+//! Reads the file of the configuration, within limits.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,10 +9,10 @@ use std::{
 
 use super::place::Place;
 
-/// Bytes that a configuration may have; the longest that makes sense has a tenth of it.
+/// The most bytes of a configuration; the longest sensible one has a tenth of it.
 pub(super) const LARGEST: u64 = 64 << 10;
 
-/// Why a file cannot be used at all.
+/// The reason why a file cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     #[error("{0}, not a file; move it away, and start from the output of `flow config`")]
@@ -35,7 +35,7 @@ pub enum Unusable {
 /// The text of the file; `None` if there is none.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// The file cannot be used.
 pub(super) fn read(place: &Place) -> Result<Option<String>, Unusable> {
     let bytes = place
         .with_rights(|| bytes(place.path()))
@@ -55,7 +55,7 @@ pub(super) fn read(place: &Place) -> Result<Option<String>, Unusable> {
 }
 
 fn bytes(path: &Path) -> Result<Option<Vec<u8>>, Unusable> {
-    // Looked at before it is opened: to open a device may do something, a pipe would keep us waiting.
+    // Checked before it is opened: opening a device may have effects, and a pipe would block.
     let found = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         found => found.map_err(Unusable::Unreadable)?,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_huge_or_no_text_is_told() {
+    fn what_is_huge_or_no_text_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let file = fs::File::create(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What does a configuration say? TOML, with a warning for whatever in it makes no sense.
+//! Reads a configuration from TOML, with a warning for each invalid part.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -18,24 +18,24 @@ use crate::{
     },
 };
 
-/// Tables of settings: columns and order by view, keys by action.
+/// Names of tables: columns and order by view, keys by action.
 pub(super) const COLUMNS: &str = "columns";
 pub(super) const SORT: &str = "sort";
 pub(super) const KEYS: &str = "keys";
-/// What turns an order round, behind the name of the column.
+/// The suffix of a column that reverses the order.
 pub(super) const REVERSE: &str = ":reverse";
-/// The column that stands for the usual order.
+/// The column of the default order.
 pub(super) const BUSIEST: &str = "rate";
 
-/// Warnings that are told; a file with more is no configuration.
+/// The most warnings that are reported; a file with more is not a configuration.
 const MOST: usize = 20;
-/// Characters of what is wrong with TOML.
+/// The most characters of a TOML error.
 const LONGEST: usize = 160;
 
-/// Reads a configuration. What makes no sense in it is as if it was not written, with a warning.
+/// Reads a configuration. Invalid parts are ignored with a warning.
 ///
 /// # Errors
-/// It is no TOML.
+/// It is not TOML.
 pub(super) fn read(text: &str) -> Result<Loaded, Unusable> {
     let document = Document::parse(text).map_err(|error| not_toml(text, &error))?;
     let mut reader = Reader {
@@ -63,7 +63,7 @@ fn line_at(text: &str, at: usize) -> usize {
 struct Reader<'a> {
     text: &'a str,
     loaded: Loaded,
-    /// Warnings that are not told.
+    /// Warnings beyond those.
     more: usize,
 }
 
@@ -109,7 +109,7 @@ impl Reader<'_> {
         line_at(self.text, span.map_or(0, |span| span.start))
     }
 
-    /// What a table has, in the order of the file as far as it is known.
+    /// The entries of a table, in the order of the file as far as it is known.
     fn entries<'t>(&self, table: &'t dyn TableLike) -> Vec<Entry<'t>> {
         let entry = |(name, item): (&'t str, &'t Item)| {
             let key = table.get_key_value(name).and_then(|(key, _)| key.span());
@@ -231,7 +231,7 @@ impl Reader<'_> {
         };
         let usual = KeyMap::default();
         let names: Vec<&str> = usual.bindings().iter().map(|it| it.name).collect();
-        // Which action each key is for: the first that has it in the file.
+        // The action of each key: the first in the file that has it.
         let mut owners: HashMap<Key, &'static str> = HashMap::new();
         for under in self.entries(table) {
             let Some(binding) = usual.bindings().iter().find(|it| it.name == under.name) else {
@@ -263,14 +263,14 @@ impl Reader<'_> {
                     keys.push(key);
                 }
             }
-            // All were refused: the action is as if it was not written.
+            // All were refused: the entry is ignored.
             if keys.is_empty() && !wants_none {
                 continue;
             }
             self.loaded.config.screen.keys.bind(binding.name, &keys);
             self.came_from(format!("{KEYS}.{}", binding.name), under.line);
         }
-        self.tell_lost(&usual, &owners, entry.line);
+        self.warn_lost(&usual, &owners, entry.line);
     }
 
     /// The keys of an action, each with its line: one in quotes, or several in brackets.
@@ -297,12 +297,12 @@ impl Reader<'_> {
             };
             self.warn(line, format!("keys of `{}`: {problem}", entry.name));
         }
-        // Nobody who writes only nonsense wants an action without keys.
+        // An entry with only invalid keys does not unbind the action.
         (values.is_empty() || !keys.is_empty()).then_some(keys)
     }
 
-    /// Actions of which the file says nothing, and whose last key went to others.
-    fn tell_lost(&mut self, usual: &KeyMap, owners: &HashMap<Key, &'static str>, line: usize) {
+    /// Warns of actions without an entry whose last key went to others.
+    fn warn_lost(&mut self, usual: &KeyMap, owners: &HashMap<Key, &'static str>, line: usize) {
         let now = self.loaded.config.screen.keys.clone();
         for (before, after) in usual.bindings().iter().zip(now.bindings()) {
             let origin = format!("{KEYS}.{}", before.name);

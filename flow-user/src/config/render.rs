@@ -1,4 +1,4 @@
-//! The configuration in effect, as a file that says the same.
+//! Renders the configuration in effect as a file.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The configuration as TOML: each setting with its meaning, and where its value comes from.
+/// The configuration as TOML: each setting with its description and origin.
 pub fn render(loaded: &Loaded) -> String {
     let mut text = String::new();
     head(loaded, &mut text);
@@ -23,7 +23,7 @@ pub fn render(loaded: &Loaded) -> String {
     for setting in SETTINGS {
         let value = match &setting.value {
             Kind::Flag(flag) => flag(&mut config).to_string(),
-            Kind::Text { tell, .. } => quoted(&tell(&config)),
+            Kind::Text { show, .. } => quoted(&show(&config)),
         };
         line(&mut text, &format!("\n# {}", setting.meaning));
         let origin = loaded.origin(setting.name);
@@ -107,7 +107,7 @@ fn head(loaded: &Loaded, text: &mut String) {
     }
 }
 
-/// Where the keys come from of an action of which the file says nothing.
+/// The origin of the keys of an action without an entry in the file.
 fn without(usual: &Binding, now: &Binding) -> String {
     let lost = usual.keys.iter().filter(|key| !now.keys.contains(key));
     let lost: Vec<String> = lost.map(|key| quoted(&key.to_string())).collect();
@@ -127,14 +127,14 @@ fn list(texts: impl Iterator<Item = String>) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-/// A TOML text of one line that a terminal can show, whatever is in it.
+/// A TOML string on one line, with control characters escaped.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             hostile if is_hostile(hostile) => {
-                // To write to a text never fails.
+                // Writing to a string never fails.
                 let _ = write!(quoted, "\\U{:08x}", u32::from(hostile));
             }
             harmless => quoted.push(harmless),

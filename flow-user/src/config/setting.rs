@@ -1,4 +1,4 @@
-//! Which settings are there? One entry each; tables of settings by view and by action are in `read.rs`.
+//! The table of settings: one entry each. Settings by view and by action are in `read.rs`.
 
 use super::{
     Config,
@@ -15,27 +15,27 @@ pub(super) const THEME: &str = "theme";
 pub(super) const INTERVAL: &str = "interval";
 pub(super) const HISTORY_TTL: &str = "history-ttl";
 
-/// The theme that is chosen by what the terminal can.
+/// The theme that depends on what the terminal can do.
 const AUTO: &str = "auto";
 
 /// A setting with one value.
 pub(super) struct Setting {
     pub name: &'static str,
-    /// What it does, in the configuration that `flow config` writes.
+    /// Its description, in the output of `flow config`.
     pub meaning: &'static str,
     pub value: Kind,
 }
 
-/// What its values are, how they are taken and told.
+/// The kind of its values: how they are read and shown.
 pub(super) enum Kind {
     Flag(fn(&mut Config) -> &mut bool),
     Text {
         take: fn(&mut Config, &str) -> Result<(), String>,
-        tell: fn(&Config) -> String,
+        show: fn(&Config) -> String,
     },
 }
 
-/// All of them, in the order in which they are written.
+/// All of them, in the order of output.
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: VIEW,
@@ -47,7 +47,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                     .map_err(|_| unknown("view", text, &ViewId::ALL.map(ViewId::name)))?;
                 Ok(())
             },
-            tell: |config| config.screen.view.name().to_owned(),
+            show: |config| config.screen.view.name().to_owned(),
         },
     },
     Setting {
@@ -65,7 +65,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 };
                 Ok(())
             },
-            tell: |config| config.screen.theme.map_or(AUTO, Theme::name).to_owned(),
+            show: |config| config.screen.theme.map_or(AUTO, Theme::name).to_owned(),
         },
     },
     Setting {
@@ -78,7 +78,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 config.screen.units = found.ok_or_else(|| unknown("unit", text, &names))?.1;
                 Ok(())
             },
-            tell: |config| {
+            show: |config| {
                 let found = Units::ALL
                     .into_iter()
                     .find(|it| it.1 == config.screen.units);
@@ -94,7 +94,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 config.interval = time::milliseconds(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| time::written(config.interval),
+            show: |config| time::written(config.interval),
         },
     },
     Setting {
@@ -105,7 +105,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 config.history_ttl = time::duration(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| time::written(config.history_ttl),
+            show: |config| time::written(config.history_ttl),
         },
     },
     Setting {
@@ -126,7 +126,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 config.screen.threshold = rate::rate(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| rate::written(config.screen.threshold),
+            show: |config| rate::written(config.screen.threshold),
         },
     },
 ];

@@ -1,4 +1,4 @@
-//! Files as people write them, hostile ones, and back again.
+//! Configurations as people write them, hostile ones, and a round trip.
 
 mod random;
 
@@ -123,8 +123,8 @@ fn every_setting_is_read() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
-    for (text, told) in [
+fn what_makes_no_sense_is_reported_with_the_nearest_name_and_does_not_count() {
+    for (text, message) in [
         (
             "intervall = 1",
             "line 1: there is no setting `intervall`; did you mean `interval`?",
@@ -251,7 +251,7 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         let loaded = read(text).unwrap();
         let warnings = texts(&loaded);
         assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
-        assert!(warnings[0].contains(told), "{text}: {warnings:?}");
+        assert!(warnings[0].contains(message), "{text}: {warnings:?}");
     }
     let wrong = read("view = \"flwos\"\n[columns]\nflows = []\n[keys]\nsort = [1]").unwrap();
     assert_eq!(essence(&wrong.config), essence(&Config::default()));
@@ -314,7 +314,7 @@ fn what_is_no_toml_names_the_line_and_what_to_do() {
 }
 
 #[test]
-fn many_things_that_make_no_sense_are_told_in_short() {
+fn many_things_that_make_no_sense_are_reported_in_short() {
     let many: String = (0..5_000).map(|at| format!("x{at} = 1\n")).collect();
     let loaded = read(&many).unwrap();
     assert_eq!(loaded.warnings.len(), 21);
@@ -324,8 +324,11 @@ fn many_things_that_make_no_sense_are_told_in_short() {
         texts(&loaded)[20]
     );
     let long = format!("\"{}\" = 1", "\\u001b[2J".repeat(5_000));
-    let told = &texts(&read(&long).unwrap())[0];
-    assert!(told.len() < 400 && !told.contains(is_hostile), "{told}");
+    let message = &texts(&read(&long).unwrap())[0];
+    assert!(
+        message.len() < 400 && !message.contains(is_hostile),
+        "{message}"
+    );
 }
 
 #[test]
@@ -365,16 +368,16 @@ fn what_is_printed_at_first() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_told_and_all_is_as_usual() {
+fn a_file_that_cannot_be_used_is_reported_and_all_is_as_usual() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     fs::write(&path, "view = flows").unwrap();
     let loaded = Loaded::from(Some(Place::at(&path)));
     assert_eq!(essence(&loaded.config), essence(&Config::default()));
-    let told = loaded.messages();
+    let message = loaded.messages();
     assert!(
-        told[0].contains("config.toml: line 1 is not TOML"),
-        "{told:?}"
+        message[0].contains("config.toml: line 1 is not TOML"),
+        "{message:?}"
     );
     assert!(
         render(&loaded).contains("# The file cannot be used, so all settings have their defaults.")

@@ -1,4 +1,4 @@
-//! What keys do in the table, in a detail and in the help alike.
+//! Actions common to the table, a detail and the help.
 
 use std::sync::Arc;
 

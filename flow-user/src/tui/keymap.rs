@@ -1,11 +1,11 @@
-//! What each key does: the one table from which keys are read and the help is written.
+//! The table of keys: keys are read by it, and the help is made of it.
 
 use super::{
     key::{Code, Key},
     views::ViewId,
 };
 
-/// What a key can do in the main view.
+/// An action of a key in the main view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     View(ViewId),
@@ -75,16 +75,16 @@ impl Topic {
     }
 }
 
-/// An action with its keys: all that is said of it anywhere.
+/// An action with its keys and texts.
 #[derive(Clone, Debug)]
 pub struct Binding {
     pub action: Action,
     /// Its name in the configuration.
     pub name: &'static str,
     pub topic: Topic,
-    /// What it does, for the help.
+    /// Its description in the help.
     pub help: &'static str,
-    /// The same in a word, for the line at the foot of the screen; empty where it is not there.
+    /// The same in one word, for the last line of the screen; empty if it is not there.
     pub hint: &'static str,
     pub keys: Vec<Key>,
 }
@@ -96,7 +96,7 @@ pub struct KeyMap {
 }
 
 impl KeyMap {
-    /// What `key` does, if anything.
+    /// The action of `key`, if any.
     pub fn action(&self, key: Key) -> Option<Action> {
         let bound = |binding: &&Binding| binding.keys.contains(&key);
         self.bindings.iter().find(bound).map(|it| it.action)
@@ -107,8 +107,8 @@ impl KeyMap {
         &self.bindings
     }
 
-    /// Gives the action of this name other keys, taking them from whatever had them; false if there is no
-    /// such action. Keys that [always quit](ALWAYS_QUIT) do that all the same.
+    /// Gives the action of this name other keys, taking them from whatever had them; false if there
+    /// is no such action. Keys that [always quit](ALWAYS_QUIT) do that all the same.
     pub fn bind(&mut self, name: &str, keys: &[Key]) -> bool {
         let Some(bound) = self.bindings.iter().position(|it| it.name == name) else {
             return false;
@@ -134,7 +134,7 @@ impl KeyMap {
     }
 }
 
-/// Keys that quit whatever the configuration says: nobody is to be locked in.
+/// Keys that quit whatever the configuration says, so that there is always a way out.
 pub const ALWAYS_QUIT: [Key; 2] = [Key::plain(Code::Char('q')), Key::ctrl('c')];
 
 impl Default for KeyMap {

@@ -1,4 +1,4 @@
-//! What a detail says of its process or flow, in full: names and texts, which may hold anything.
+//! Facts of a process or flow in a detail: names and texts, not escaped yet.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     tui::state::State,
 };
 
-/// A name, and what it is.
+/// A name and its text.
 pub(in crate::tui) type Fact = (&'static str, String);
 
-/// All there is to say.
+/// All facts.
 pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
     match &detail.of {
         Of::Process(process) => of_process(state, detail, process),
@@ -112,7 +112,7 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
     facts
 }
 
-/// What stands where nothing is known.
+/// The text of an unknown value.
 pub(in crate::tui) fn unknown() -> String {
     "unknown".to_owned()
 }
@@ -149,7 +149,7 @@ pub(in crate::tui) fn user(state: &State, process: &Process) -> String {
     }
 }
 
-/// Whether it lives, and since when; else how it ended.
+/// How long it has been running or open; else how it ended.
 pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
     let ago = |time: Instant| human::duration(state.shown.time.since(time));
     match &detail.of {
@@ -168,7 +168,7 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
     }
 }
 
-/// Both ends, with who opened it between them.
+/// Both endpoints, with an arrow from the one that opened the flow.
 pub(in crate::tui) fn endpoints(state: &State, flow: &Flow) -> String {
     let arrow = match flow.direction {
         Some(Direction::Outbound) => "→",
@@ -209,8 +209,7 @@ pub(in crate::tui) fn place(flow: &Flow) -> String {
     parts.join(" · ")
 }
 
-/// The states that were seen, with the time of day of each. The end stands there once, by its
-/// reason.
+/// The states that were seen, with the time of day of each. The end is listed once, by its reason.
 pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
     let closed = match &detail.of {
         Of::Flow(flow) => flow.closed,

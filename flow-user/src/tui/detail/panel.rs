@@ -15,31 +15,31 @@ use crate::{
     tui::state::State,
 };
 
-/// A part of a detail that keys can go to.
+/// A part of a detail that can have the focus.
 pub(in crate::tui) struct Panel {
     pub title: &'static str,
     pub content: Content,
-    /// What stands there while it has no rows.
+    /// The text shown while it has no rows.
     pub empty: &'static str,
-    /// Whether it stands beside the others where there is room; else it is alone when keys go to
-    /// it.
+    /// Whether it is beside the others where there is room; otherwise it is shown alone when it has
+    /// the focus.
     pub beside: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(in crate::tui) enum Content {
     Table {
-        /// Its columns, and which of them say nothing here.
+        /// Its columns, and those that are useless here.
         columns: fn() -> &'static [Column],
         without: &'static [&'static str],
-        /// Its rows, from what is known of the process or flow.
+        /// Its rows, from the part of the snapshot that concerns the process or flow.
         rows: fn(&Snapshot) -> Vec<Entry>,
     },
-    /// Names and what they are, in full.
+    /// Names and texts in full.
     Text(fn(&State, &Detail) -> Vec<Fact>),
 }
 
-/// What says nothing where the process is known.
+/// Columns that are useless where the process is fixed.
 const OF_ONE_PROCESS: &[&str] = &["pid", "process", "user", "processes"];
 
 /// The panels of a process.

@@ -1,12 +1,11 @@
-//! The order of rows, and what is added up to a row.
+//! Sort order and grouping.
 
 use crate::{
     query::columns::Column,
     tui::{layout, state::State},
 };
 
-/// Sorts by the column after the one that is sorted by, among those on the screen; after the last
-/// one by what the view begins with.
+/// Sorts by the next column on the screen; after the last one by the default of the view.
 pub(super) fn next_sort(state: &mut State, forward: bool) {
     let columns: Vec<_> = layout::slots(state)
         .into_iter()
@@ -27,7 +26,7 @@ pub(super) fn next_sort(state: &mut State, forward: bool) {
     sort_by(state, columns.get(next).copied());
 }
 
-/// Sorts by a column; `None` is by what the view begins with.
+/// Sorts by a column; `None` is the default of the view.
 pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
     let here = state.here_mut();
     here.sort = match column {

@@ -1,4 +1,4 @@
-//! Keys that do something to the host.
+//! Actions on the host.
 
 use nix::sys::signal::Signal;
 
@@ -174,7 +174,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
 }
 
 #[test]
-fn what_cannot_be_closed_is_told() {
+fn what_cannot_be_closed_is_reported() {
     let mut state = with_scene((120, 40));
     let mut tell = |found: &str, why: &str| {
         press(&mut state, "2 f");
@@ -259,9 +259,9 @@ fn the_view_is_written_as_it_is_filtered_ordered_and_with_its_columns() {
     assert_eq!(state.sheet_name(), "flow-processes-20260501-140219");
     // Held still, the file has what is seen.
     press(&mut state, "p");
-    let held = csv(&state);
+    let frozen = csv(&state);
     reduce(&mut state, scene::moment(44));
-    assert_eq!(csv(&state), held);
+    assert_eq!(csv(&state), frozen);
 }
 
 #[test]
@@ -293,12 +293,12 @@ fn every_view_can_be_written_and_one_without_rows_says_so() {
 }
 
 #[test]
-fn what_came_of_it_is_told_until_the_next_key() {
+fn what_came_of_it_is_shown_until_the_next_key() {
     let mut state = with_scene((80, 24));
-    let told = "not permitted to signal 41007 curl: start Flow as root, or with CAP_KILL";
-    reduce(&mut state, Event::Told(told.to_owned()));
+    let message = "not permitted to signal 41007 curl: start Flow as root, or with CAP_KILL";
+    reduce(&mut state, Event::Status(message.to_owned()));
     assert!(state.take_changed());
-    assert!(line_with(&state, "not permitted").contains(told));
+    assert!(line_with(&state, "not permitted").contains(message));
     press(&mut state, "Down");
     assert!(!text(&state).contains("not permitted"));
 }

@@ -1,4 +1,4 @@
-//! What the mouse does.
+//! Clicks, double clicks and the wheel.
 
 use super::*;
 use crate::{query::groups::By, tui::views::ViewId};
@@ -172,7 +172,7 @@ fn clicks_choose_columns() {
     click(&mut state, "[x] cgroup", 0);
     click(&mut state, "Enter saves", 0);
     let effects = press(&mut state, "Enter");
-    let [Effect::KeepColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
+    let [Effect::SaveColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert_eq!(names[..4], ["pid", "process", "user", "flows"]);
