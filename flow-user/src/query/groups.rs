@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 use super::human::one_of;
 use crate::model::snapshot::{Flow, Process};
 
-/// What a row stands for.
+/// The subject of the rows of a grouping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum By {
     #[default]
@@ -176,24 +176,24 @@ const PROCESSES: Option<Nested> = Some(Nested {
 #[derive(Debug)]
 pub struct GroupDef {
     pub by: By,
-    /// Its name on the command line and in outputs: what a row stands for.
+    /// Its name on the command line and in outputs: that of its subject.
     pub name: &'static str,
     /// The name of its view, on the command line and in the configuration.
     pub view: &'static str,
     pub title: &'static str,
     /// The same where there is little room.
     pub short: &'static str,
-    /// How its rows can be put together; the first is what it begins with.
+    /// Its groupings; the first is the initial one.
     pub groupings: &'static [Grouping],
-    /// What stands there while it has no rows.
+    /// The text shown while it has no rows.
     pub empty: &'static str,
-    /// What its labels are called by who copies one.
+    /// What a label of it is called in the message after copying one.
     pub noun: &'static str,
-    /// The label of what has none.
+    /// The label of rows without one.
     pub unknown: &'static str,
 }
 
-/// A way to put rows together.
+/// A grouping of rows.
 #[derive(Debug)]
 pub struct Grouping {
     pub name: &'static str,
@@ -203,7 +203,7 @@ pub struct Grouping {
     pub tree: bool,
 }
 
-/// What rows are made of.
+/// The input of rows.
 #[derive(Clone, Copy, Debug)]
 pub enum RowsOf {
     Nothing,
@@ -224,18 +224,19 @@ pub struct Nested {
     pub rows: Under,
     /// Whether rows are unfolded unless they are folded.
     pub open: bool,
-    /// Whether they fill the columns of the view; else a label stands for those that tell who it is.
+    /// Whether they fill the columns of the view; otherwise a label replaces the columns that
+    /// identify a row.
     pub in_columns: bool,
 }
 
-/// What stands under a row: the part of it that each flow or process has.
+/// The rows under a row: its part of each flow or process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Under {
     Flows,
     Processes,
 }
 
-/// What the processes or flows of a row have in common.
+/// The common property of the processes or flows of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Label {
     Address(IpAddr),
@@ -304,7 +305,7 @@ impl By {
         self.def().name
     }
 
-    /// What its rows are made of.
+    /// The source of its rows.
     pub fn rows(self) -> RowsOf {
         self.def().groupings[0].rows
     }

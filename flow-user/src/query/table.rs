@@ -26,7 +26,7 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub cells: Vec<Value>,
-    /// It stands for something that is over: an exited process, a closed flow, a gone interface.
+    /// Its subject has ended: an exited process, a closed flow, a gone interface.
     pub over: bool,
 }
 
