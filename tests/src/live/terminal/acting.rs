@@ -69,7 +69,7 @@ pub fn export(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// Exports the view, with these keys for the answer; the file, as the screen tells it.
+/// Exports the view, with these keys for the answer; the file that the screen names.
 fn exported(stage: &Stage, answer: &[&str], end: &str) -> Result<PathBuf> {
     let terminal = &stage.terminal;
     terminal.keys(&["e"])?;
