@@ -29,11 +29,13 @@ static NO_APP: AppCounters = AppCounters {
     padding: 0,
 };
 
-/// Adds what one call returned, for the current process. `own_peer` finds the call's own peer, where it is a
-/// datagram's. Call it in process context only, and for sockets that have a place in [`APP`].
+/// Adds what one call returned, for the current process. `own_peer` finds the call's own peer,
+/// where it is a datagram's. Call it in process context only, and for sockets that have a place in
+/// [`APP`].
 ///
-/// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more than
-/// all the arithmetic between two of them, so what the entry says is not read from the socket again.
+/// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more
+/// than all the arithmetic between two of them, so what the entry says is not read from the socket
+/// again.
 #[inline(always)]
 pub fn app(
     sk: Address,
@@ -65,7 +67,8 @@ pub fn app(
         }
     }
     match kind(entry) {
-        // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that counts.
+        // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that
+        // counts.
         socket_kind::STREAM if bytes == 0 => return,
         socket_kind::STREAM | socket_kind::DATAGRAM => {}
         socket_kind::PORTLESS if key.remote_known != 0 => {}
@@ -82,7 +85,7 @@ pub fn app(
                     name_remote(&mut key, own_peer(common), common);
                 }
                 if !protocol::has_ports(protocol) {
-                    // Calls may name one; nobody looks at it.
+                    // Calls may name one; it is ignored.
                     key.remote_port = 0;
                     if key.remote_known == 0 && dir == Dir::Rx {
                         name_remote(&mut key, peer::take_sender(cookie, sk), common);
@@ -105,8 +108,8 @@ pub fn app(
     }
 }
 
-/// The entry, or null. Not an `Option`: the verifier does not know that its pointer is not read where
-/// there is none.
+/// The entry, or null. Not an `Option`: the verifier does not know that its pointer is not read
+/// where there is none.
 #[inline(always)]
 fn look_up(key: &AppKey) -> *mut AppCounters {
     APP.get_ptr_mut(key).unwrap_or(ptr::null_mut())

@@ -10,8 +10,8 @@ pub const IPPROTO_TCP: u8 = protocol::TCP as u8;
 pub const IPPROTO_UDP: u8 = protocol::UDP as u8;
 /// Bytes of IPv4's header and of TCP's, without options.
 const SHORTEST_HEADER: usize = 20;
-/// Where the last header begins at most: behind those of the link and of IPv4 with options, or of IPv6 with one extension.
-/// All ones, as a mask that the verifier understands.
+/// Where the last header begins at most: behind those of the link and of IPv4 with options, or of
+/// IPv6 with one extension. All ones, as a mask that the verifier understands.
 const HEADERS_WITHIN: u32 = 0xff;
 
 /// A header's byte. Where the whole header may be read without a call, as nearly always, it is.

@@ -44,7 +44,8 @@ pub fn egress_class(skb: *mut __sk_buff, network: &Network, stacking: u32) -> Cl
             let is_kernels = match state {
                 // No full sockets (`sk_fullsock`).
                 tcp_state::TIME_WAIT | tcp_state::NEW_SYN_RECV | tcp_state::BOUND_INACTIVE => true,
-                // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a peer.
+                // The kernel's own replies (RST, ICMP) come from raw sockets of its own, without a
+                // peer.
                 tcp_state::CLOSE => may_be_raw(sk) && socket::is_raw(sk) && !is_known(skb),
                 _ => false,
             };

@@ -26,8 +26,8 @@ pub fn interface(ifindex: u32, direction: Direction) -> Option<*mut InterfaceCou
 /// Adds a packet to an interface's counters of a class.
 #[inline(always)]
 pub fn add_frame(counters: *mut InterfaceCounters, class: Class, packet: &Packet) {
-    // SAFETY: the counters are a live map value, a class is an index into the array. Atomic, because a packet in a softirq may
-    // interrupt the count of one sent in process context.
+    // SAFETY: the counters are a live map value, a class is an index into the array. Atomic,
+    // because a packet in a softirq may interrupt the count of one sent in process context.
     unsafe {
         let count = (&raw mut (*counters).classes)
             .cast::<flow_common::PacketCount>()

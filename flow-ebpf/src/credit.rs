@@ -1,4 +1,4 @@
-//! Packets that came in, credited to their interfaces once it is known who takes them.
+//! Credits packets that came in to their interfaces, once their taker is known.
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use flow_common::{
@@ -16,7 +16,7 @@ use crate::{
 /// Interfaces on top of one another that a packet is credited to.
 const LEVELS: usize = 5;
 
-/// Who takes a packet that came in.
+/// The taker of a packet that came in.
 #[derive(Clone, Copy)]
 pub enum Taker {
     Only,
@@ -29,13 +29,14 @@ pub enum Taker {
     },
 }
 
-/// Adds a packet that came in by an interface to its counters of a class, and to those of the interfaces
-/// below that brought it there. The packet is measured from layer 3 on; its network header lies at `start`.
+/// Adds a packet that came in by an interface to its counters of a class, and to those of the
+/// interfaces below that brought it there. The packet is measured from layer 3 on; its network
+/// header lies at `start`.
 ///
-/// More than one socket may take a packet: those of a multicast group, raw ones beside others. They do it
-/// one after the other, on the CPU where the classifier saw it come; the next packet that may lie at the
-/// same place the classifier sees first. Without a classifier each is counted.
-/// One that leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
+/// More than one socket may take a packet: those of a multicast group, raw ones beside others. They
+/// do it one after the other, on the CPU where the classifier saw it come; the next packet that may
+/// lie at the same place the classifier sees first. Without a classifier each is counted. One that
+/// leaves by another interface has just one `taker`: see [`crate::stack::leaves_first`].
 #[inline(always)]
 pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Packet) {
     let Some(counters) = counters::interface(ifindex, Direction::Ingress) else {
@@ -84,7 +85,8 @@ pub fn credit(ifindex: u32, class: Class, taker: Taker, start: u64, packet: &Pac
     }
 }
 
-/// Notes that a packet was taken, and returns whether it had been before: a copy of it is then with another socket.
+/// Notes that a packet was taken, and returns whether it had been before: a copy of it is then with
+/// another socket.
 #[inline(always)]
 fn note_taken(counters: *mut InterfaceCounters, start: u64) -> bool {
     // SAFETY: a live map value, this CPU's own.

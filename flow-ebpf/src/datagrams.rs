@@ -1,9 +1,11 @@
-//! Buffers of several datagrams that come in. A UDP socket that did not ask for them whole gets each datagram by
-//! itself, with headers of its own (`udp_rcv_segment`); the interface counted one set of headers for all.
+//! Buffers of several datagrams that come in. A UDP socket that did not ask for them whole gets
+//! each datagram by itself, with headers of its own (`udp_rcv_segment`); the interface counted one
+//! set of headers for all.
 //!
-//! The kernel hands up packets in lists (`napi->rx_list`): all packets of a protocol in a list pass the classifier
-//! before the first of them reaches its socket. So several buffers may be on their way at once. They are known by
-//! their addresses and ports; where NAT changes one end of these in between, by the other end and by their place.
+//! The kernel hands up packets in lists (`napi->rx_list`): all packets of a protocol in a list pass
+//! the classifier before the first of them reaches its socket. So several buffers may be on their
+//! way at once. They are known by their addresses and ports; where NAT changes one end of these in
+//! between, by the other end and by their place.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -32,7 +34,8 @@ pub static LAST_BATCH: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// Flows whose buffers a CPU remembers.
 const FLOWS: u32 = 1 << FLOW_BITS;
 const FLOW_BITS: u32 = 7;
-/// Packets of a list at most (`gro_normal_one`), unless somebody has changed `net.core.gro_normal_batch`.
+/// Packets of a list at most (`gro_normal_one`), unless somebody has changed
+/// `net.core.gro_normal_batch`.
 const LIST: u64 = 8;
 /// Where the addresses begin.
 const SOURCE_V4: u32 = 12;
@@ -60,8 +63,8 @@ pub struct Batch {
     most: u32,
     /// Datagrams that are not delivered, and whose headers the interface did not count.
     repeated: u32,
-    /// The address of the socket that takes the first of them, once it has one, and how many packets had come in by then:
-    /// no others come in until the list is delivered.
+    /// The address of the socket that takes the first of them, once it has one, and how many
+    /// packets had come in by then: no others come in until the list is delivered.
     first_taker: u64,
     taken_after: u64,
     /// Whether other sockets take the same ones: those of a group, or others beside a raw one.
@@ -108,8 +111,8 @@ pub fn came_in(skb: *mut __sk_buff, ifindex: u32, after: u64, network: &Network,
     }
 }
 
-/// How a packet at a socket relates to the buffers that came in. Numbers: made of an enumeration, the program is refused
-/// ("invalid size of register spill").
+/// How a packet at a socket relates to the buffers that came in. Numbers: made of an enumeration,
+/// the program is refused ("invalid size of register spill").
 pub mod relation {
     /// Not known to be a datagram of one.
     pub const NONE: u32 = 0;
@@ -119,8 +122,8 @@ pub mod relation {
     pub const COPY: u32 = 2;
 }
 
-/// Changes a packet at its socket to the part of a buffer that the interface counted: the headers of a datagram are
-/// repeated ones. `counters` are the interface's. Returns one of [`relation`].
+/// Changes a packet at its socket to the part of a buffer that the interface counted: the headers
+/// of a datagram are repeated ones. `counters` are the interface's. Returns one of [`relation`].
 #[inline(always)]
 pub fn as_it_came(
     skb: *mut __sk_buff,
@@ -172,8 +175,9 @@ pub fn as_it_came(
     relation::DATAGRAM
 }
 
-/// The buffers to which a packet with these ends may belong, at a socket and after `came` packets: those with the same
-/// ends, or the last ones, if they have one end in common with it and nothing else can come next.
+/// The buffers to which a packet with these ends may belong, at a socket and after `came` packets:
+/// those with the same ends, or the last ones, if they have one end in common with it and nothing
+/// else can come next.
 #[inline(always)]
 fn find(
     ends: Ends,
@@ -221,7 +225,8 @@ unsafe fn has_an_end_of(batch: *const Batch, ends: Ends) -> bool {
     unsafe { (*batch).ends.source == ends.source || (*batch).ends.destination == ends.destination }
 }
 
-/// Whether no socket has taken any of them, and they may still be on their way when so many packets have come in.
+/// Whether no socket has taken any of them, and they may still be on their way when so many packets
+/// have come in.
 ///
 /// # Safety
 /// `batch` is a live map value.
@@ -238,8 +243,8 @@ fn slot(ends: Ends, ifindex: u32) -> u32 {
     all.wrapping_mul(0x9e37_79b1) >> (u32::BITS - FLOW_BITS)
 }
 
-/// The ends of a datagram, and whether it is for a group. `None` if it is none of UDP, or IPv6 has other headers in
-/// between.
+/// The ends of a datagram, and whether it is for a group. `None` if it is none of UDP, or IPv6 has
+/// other headers in between.
 #[inline(always)]
 fn ends(skb: *mut __sk_buff, network: u32) -> Option<(Ends, bool)> {
     let is_v4 = bytes::byte(skb, network, 0)? >> 4 == 4;

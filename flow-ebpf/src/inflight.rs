@@ -1,7 +1,7 @@
 //! Notes from a function's entry, or a cgroup hook, to the same call's return.
 //!
-//! A thread's note stays in the map when it was taken, and the next one is written over it: to insert and
-//! to delete would cost more than all the rest of a call. It goes with its thread.
+//! A thread's note stays in the map when it was taken, and the next one is written over it: to
+//! insert and to delete would cost more than all the rest of a call. It goes with its thread.
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use flow_common::{IpAddress, Loss, limits};
@@ -56,8 +56,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it is of a function's entry, not of a cgroup program: only addresses of the kernel's have the
-    /// highest bit.
+    /// Whether it is of a function's entry, not of a cgroup program: only addresses of the kernel's
+    /// have the highest bit.
     #[inline(always)]
     pub fn is_of_entry(&self) -> bool {
         self.socket >> 63 != 0
@@ -86,7 +86,8 @@ pub fn is_noted(thread: u64) -> bool {
 #[inline(always)]
 pub fn take<'a>(thread: u64) -> Option<&'a Call> {
     let entry = CALLS.get_ptr_mut(thread)?;
-    // SAFETY: a live map value, which only this thread writes, and which stays as long as its thread.
+    // SAFETY: a live map value, which only this thread writes, and which stays as long as its
+    // thread.
     let call = unsafe { &mut *entry };
     if call.under_way == 0 {
         return None;

@@ -1,8 +1,9 @@
-//! Packets that IPsec decrypted. Wire bytes are of what the wire carried, so these count as they came.
+//! Packets that IPsec decrypted. Wire bytes are of what the wire carried, so these count as they
+//! came.
 //!
 //! On the way out cgroup_skb sees a packet once it is encrypted (`xfrm_output` comes before
-//! `ip_finish_output`), on the way in once it is decrypted. What its headers and padding had been follows
-//! from the state that decrypted it.
+//! `ip_finish_output`), on the way in once it is decrypted. What its headers and padding had been
+//! follows from the state that decrypted it.
 
 use aya_ebpf::bindings::__sk_buff;
 
@@ -26,7 +27,7 @@ const EXTENSION_UNIT: u64 = 8;
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 
-/// The path of states that decrypted a packet; `None` of one that nobody encrypted.
+/// The path of states that decrypted a packet; `None` of one that was not encrypted.
 #[inline(always)]
 fn sec_path(skb: *mut __sk_buff) -> Option<Address> {
     if READS_SEC_PATH.load() == 0 {
@@ -115,7 +116,8 @@ impl Cover {
             is_transport: read::<u8>(state, &XFRM_MODE)? == TRANSPORT,
             front: read::<u32>(state, &XFRM_HEADER)?,
             icv,
-            // `esp_init_aead`: the trailer is at most a block, less one, and two bytes, and the check value.
+            // `esp_init_aead`: the trailer is at most a block, less one, and two bytes, and the
+            // check value.
             block: if trailer == 0 {
                 0
             } else {

@@ -51,8 +51,8 @@ pub static HOST_NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TYPED_TASK: Global<u8> = Global::new(0);
 
-/// 1 if programs of the cgroup give each TCP connection its cookie before it is established. Without them it has one only
-/// if somebody asks for it.
+/// 1 if programs of the cgroup give each TCP connection its cookie before it is established.
+/// Without them it gets one only on request.
 #[unsafe(no_mangle)]
 pub static GIVES_COOKIES: Global<u8> = Global::new(1);
 
@@ -117,7 +117,7 @@ impl SockCommon {
         self.member(&SKC_STATE)
     }
 
-    /// The cookie; 0 if nobody asked for it yet.
+    /// The cookie; 0 before the first request for it.
     #[inline(always)]
     pub fn cookie(&self) -> u64 {
         self.member(&SKC_COOKIE)
@@ -129,15 +129,16 @@ impl SockCommon {
         u16::from_be(self.member(&SKC_DPORT))
     }
 
-    /// Whether the socket has a peer of its own. Raw and ping sockets may have one without a port. The state
-    /// decides: when an IPv6 socket gives up its peer the address stays (`__udp_disconnect`).
+    /// Whether the socket has a peer of its own. Raw and ping sockets may have one without a port.
+    /// The state decides: when an IPv6 socket gives up its peer the address stays
+    /// (`__udp_disconnect`).
     #[inline(always)]
     pub fn has_remote(&self) -> bool {
         self.remote_port() != 0 || self.state() == ESTABLISHED && !self.remote().is_unspecified()
     }
 
-    /// The interface to which the socket is bound, or 0. One that is connected to an address with a zone is
-    /// bound to that (`__ip6_datagram_connect`, `tcp_v6_connect`, `tcp_v6_conn_request`).
+    /// The interface to which the socket is bound, or 0. One that is connected to an address with a
+    /// zone is bound to that (`__ip6_datagram_connect`, `tcp_v6_connect`, `tcp_v6_conn_request`).
     #[inline(always)]
     pub fn bound_to(&self) -> u32 {
         self.member(&SKC_BOUND_DEV_IF)

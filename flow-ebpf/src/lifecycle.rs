@@ -1,4 +1,4 @@
-//! Lives of sockets: they are made, connected, accepted and released, and those of connections change their states.
+//! Lifecycle of sockets: creation, connect, accept, release, and the state changes of connections.
 
 use core::mem::MaybeUninit;
 
@@ -62,7 +62,8 @@ pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, sock: 
     }
 }
 
-/// A socket got its local address. Emitted for datagram sockets; TCP sockets follow when they listen or connect.
+/// A socket got its local address. Emitted for datagram sockets; TCP sockets follow when they
+/// listen or connect.
 #[inline(always)]
 pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessKey) {
     let Some(entry) = entry(id) else {
@@ -105,7 +106,8 @@ pub fn released(id: u64) {
     end(id, entry);
 }
 
-/// The kernel gives up a TCP socket: no call will use it again. Reported only where no cgroup hook reports its release.
+/// The kernel gives up a TCP socket: no call will use it again. Reported only where no cgroup hook
+/// reports its release.
 #[inline(always)]
 pub fn destroyed(sk: Address) -> Option<()> {
     let mut storage = MaybeUninit::uninit();
@@ -172,8 +174,8 @@ pub struct StateChange {
 }
 
 /// A connection-oriented socket changed its state. May run in a softirq: the current task is not
-/// the socket's. `again` says that the change may have been taken up already; then only one that its entry does not
-/// show is.
+/// the socket's. `again` says that the change may have been taken up already; then only one that
+/// its entry does not show is.
 #[inline(always)]
 pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let StateChange {
@@ -185,7 +187,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let common = SockCommon::read(sk, &mut storage)?;
     let protocol = socket::protocol(sk);
     if old == tcp_state::LISTEN && new == tcp_state::SYN_RECV {
-        // A child that is just being made, with its listener's cookie still (`inet_csk_clone_lock`).
+        // A child that is just being made, with its listener's cookie still
+        // (`inet_csk_clone_lock`).
         forget(sk);
         return None;
     }
@@ -193,8 +196,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         return None; // a child in the handshake: it gets its cookie when it is established
     }
     if old == tcp_state::SYN_RECV && new == tcp_state::CLOSE && has_no_release(sk) {
-        // Two CPUs may each make a child of one request, with the request's cookie, and the second one
-        // is thrown away (`inet_ehash_nolisten`): the first goes on.
+        // Two CPUs may each make a child of one request, with the request's cookie, and the second
+        // one is thrown away (`inet_ehash_nolisten`): the first goes on.
         return None;
     }
     let may_have_alias =
@@ -253,7 +256,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         }
         (*entry).released != 0 || is_alias(id) && !has_release_hook(protocol)
     };
-    // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects` emits it then.
+    // `tcp_v4_connect` and `tcp_v6_connect` choose the port after they set this state: `connects`
+    // emits it then.
     let is_early = new == tcp_state::SYN_SENT
         && common.local_port() == 0
         && protocol == protocol::TCP
@@ -270,8 +274,8 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     Some(())
 }
 
-/// The kernel is about to send the first packet of a TCP connection (`tcp_connect`): by now the socket has
-/// its local address and port.
+/// The kernel is about to send the first packet of a TCP connection (`tcp_connect`): by now the
+/// socket has its local address and port.
 #[inline(always)]
 pub fn connects(id: u64, local: IpAddress, local_port: u16) {
     let Some(entry) = SOCKETS.get_ptr_mut(id) else {
@@ -288,8 +292,8 @@ pub fn connects(id: u64, local: IpAddress, local_port: u16) {
     emit(id, entry, RecordKind::Socket);
 }
 
-/// Keeps the port of a connection that closes before anybody learned it. `tcp_set_state` gives the port back
-/// (`inet_put_port`) before the tracepoint; the copy in `inet_sport` stays.
+/// Keeps the port of a connection that closes before anybody learned it. `tcp_set_state` gives the
+/// port back (`inet_put_port`) before the tracepoint; the copy in `inet_sport` stays.
 #[inline(always)]
 fn keep_port(sk: Address, common: &SockCommon, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
@@ -308,14 +312,14 @@ fn forget(sk: Address) {
     if let Some(former) = take_alias(sk)
         && let Some(entry) = SOCKETS.get_ptr_mut(former)
     {
-        // Two sweeps close it: emitted here as well, its end would treble what the verifier goes through.
-        // SAFETY: a live map value.
+        // Two sweeps close it: emitted here as well, its end would treble what the verifier goes
+        // through. SAFETY: a live map value.
         unsafe { (*entry).released = 1 };
     }
 }
 
-/// Whether a hook reports the release of sockets that have an alias: `sock_release` those of MPTCP, `tcp_destroy_sock`, where there
-/// are no cgroup hooks, those of TCP.
+/// Whether a hook reports the release of sockets that have an alias: `sock_release` those of MPTCP,
+/// `tcp_destroy_sock`, where there are no cgroup hooks, those of TCP.
 #[inline(always)]
 fn has_release_hook(protocol: u16) -> bool {
     if CGROUP_LIVES.load() == 0 {
@@ -336,8 +340,8 @@ fn has_state(id: u64, state: u8) -> bool {
     )
 }
 
-/// Whether no hook reports the release of a socket: nobody has it, because it was never accepted, or it
-/// is the kernel's own, such as a path of an MPTCP connection (`inet_release`).
+/// Whether no hook reports the release of a socket: nobody has it, because it was never accepted,
+/// or it is the kernel's own, such as a path of an MPTCP connection (`inet_release`).
 #[inline(always)]
 fn has_no_release(sk: Address) -> bool {
     let flags: u8 = kernel::read(sk, &SK_KERN_SOCK).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What the loader knows of the interfaces.
+//! The loader's table of interfaces.
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -71,11 +71,13 @@ pub fn encrypts(ifindex: u32, netns: u32) -> bool {
     stacking() & stacking::DECRYPTS != 0 && netns == HOST_NETNS.load() && decrypts(ifindex)
 }
 
-/// A socket of this host sent by an interface: if what comes in could be read from a device file, it is not.
+/// A socket of this host sent by an interface: if what comes in could be read from a device file,
+/// it is not.
 #[inline(always)]
 pub fn used_here(ifindex: u32) {
     if let Some(layout) = LINKS.get_ptr_mut(ifindex) {
-        // SAFETY: a live map value; whoever else writes it sets the same bit, or the loader makes it anew.
+        // SAFETY: a live map value; any other writer sets the same bit, or the loader replaces the
+        // entry.
         unsafe { (*layout).flags |= link::USED_HERE };
     }
 }

@@ -1,4 +1,5 @@
-//! Messages for debugging the kernel side, where it is built with the feature `log`; nothing otherwise.
+//! Messages for debugging the kernel side, where it is built with the feature `log`; nothing
+//! otherwise.
 
 /// As `aya_log_ebpf::debug`.
 #[cfg(feature = "log")]

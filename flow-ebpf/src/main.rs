@@ -1,6 +1,6 @@
-//! Flow's kernel side. This file names every program and does nothing else: the ways of attaching
-//! are in `hooks`, the counting in `accounting`, `counters` and `credit`, who and which in `process` and
-//! `socket_id`, lives in `lifecycle`.
+//! Flow's kernel side. This file names every program and does nothing else: the attach types are in
+//! `hooks`, the counting in `accounting`, `counters` and `credit`, identities in `process` and
+//! `socket_id`, lifetimes in `lifecycle`.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

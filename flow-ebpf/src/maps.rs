@@ -34,7 +34,8 @@ pub static INTERFACES: PerCpuHashMap<InterfaceKey, InterfaceCounters> =
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// One element: the current epoch. User space counts it up; each entry is emitted at most once in it.
+/// One element: the current epoch. User space counts it up; each entry is emitted at most once in
+/// it.
 #[map]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 

@@ -76,22 +76,24 @@ pub fn is_ipv4(skb: *mut __sk_buff) -> bool {
     unsafe { (*skb).protocol == u32::from(ETH_P_IP.to_be()) }
 }
 
-/// Whether a packet that comes in is this host's own, looped back: what it sends to a group or to everyone, and is to take as well, comes
-/// back from its interface's output. The interface itself did not receive it.
+/// Whether a packet that comes in is this host's own, looped back: what it sends to a group or to
+/// everyone, and is to take as well, comes back from its interface's output. The interface itself
+/// did not receive it.
 #[inline(always)]
 pub fn is_looped_back(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     unsafe { (*skb).pkt_type == PACKET_LOOPBACK }
 }
 
-/// Whether a frame that comes in is addressed to others than this host alone: to a group, or to everyone.
+/// Whether a frame that comes in is addressed to others than this host alone: to a group, or to
+/// everyone.
 #[inline(always)]
 pub fn is_for_several(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.
     unsafe { (*skb).pkt_type != PACKET_HOST }
 }
 
-/// Whether a frame that comes in is addressed to somebody else's link address.
+/// Whether a frame that comes in is addressed to another host's link address.
 #[inline(always)]
 pub fn is_for_others(skb: *mut __sk_buff) -> bool {
     // SAFETY: a field that every skb program may read.

@@ -1,4 +1,4 @@
-//! The size of a packet, as the stack holds it and as the wire carries it.
+//! The size of a packet, in the stack and on the wire.
 
 use aya_ebpf::bindings::__sk_buff;
 
@@ -17,7 +17,7 @@ const IPV6_HEADER: u32 = 40;
 /// The option and the header that buffers of more than 64 KiB have (`ipv6_has_hopopt_jumbo`).
 const JUMBO_OPTION: u8 = 194;
 const JUMBO_HEADER: u32 = 8;
-/// The segment size of buffers whose segments differ in size: SCTP's.
+/// The segment size of a buffer with segments of different sizes: SCTP's.
 const GSO_BY_FRAGS: u32 = 0xffff;
 /// IPv6's header in front of a fragment.
 const FRAGMENT_HEADER: u32 = 8;
@@ -34,16 +34,18 @@ pub struct Packet {
     pub frames: u64,
     /// Bytes that segmentation adds: the headers it repeats, from the same layer.
     pub header_bytes: u64,
-    /// Bytes of each segment but the last, its headers included; of a buffer of several segments only.
+    /// Bytes of each segment but the last, its headers included; of a buffer of several segments
+    /// only.
     pub segment: u64,
-    /// A buffer whose headers are more than IP's and TCP's or UDP's: not every interface that segments can do
-    /// it with these.
+    /// A buffer whose headers are more than IP's and TCP's or UDP's: not every interface that
+    /// segments can do it with these.
     pub is_unusual: bool,
     /// A buffer of several datagrams of UDP.
     pub is_batch: bool,
 }
 
-/// Measures a packet. Its network header begins at `network`; that matters for buffers of several segments only.
+/// Measures a packet. Its network header begins at `network`; that matters for buffers of several
+/// segments only.
 #[inline(always)]
 pub fn measure(skb: *mut __sk_buff, network: u32) -> Packet {
     measure_with(skb, network, true)
@@ -113,8 +115,8 @@ impl Packet {
         }
     }
 
-    /// One segment, whose headers of so many bytes are not its own but repeated: a further part of a buffer that is
-    /// counted elsewhere.
+    /// One segment, whose headers of so many bytes are not its own but repeated: a further part of
+    /// a buffer that is counted elsewhere.
     pub fn without_own_headers(&self, header: u64) -> Self {
         Self {
             buffers: 0,
@@ -124,8 +126,8 @@ impl Packet {
         }
     }
 
-    /// The same packet with each segment filled up to a multiple of [`PAD`] bytes, as far as the largest
-    /// packet goes (`calculate_skb_padding` of WireGuard).
+    /// The same packet with each segment filled up to a multiple of [`PAD`] bytes, as far as the
+    /// largest packet goes (`calculate_skb_padding` of WireGuard).
     pub fn padded(&self, mtu: u32) -> Self {
         let mtu = u64::from(mtu);
         let pad = |bytes: u64| {
@@ -168,8 +170,8 @@ impl Packet {
 
 impl Packet {
     /// A packet that a socket sends, as the fragments into which the stack is about to cut it
-    /// (`ip_do_fragment`, `ip6_fragment`). `is_datagram`: UDP makes what is to be cut of several parts (`__ip_append_data`), and what
-    /// is in one part passes whole.
+    /// (`ip_do_fragment`, `ip6_fragment`). `is_datagram`: UDP makes what is to be cut of several
+    /// parts (`__ip_append_data`), and what is in one part passes whole.
     #[inline(always)]
     pub fn fragmented(self, skb: *mut __sk_buff, is_datagram: bool) -> Self {
         // SAFETY: fields that every skb program may read.
@@ -197,8 +199,8 @@ impl Packet {
         }
     }
 
-    /// A packet that a socket receives, as the fragments in which it came: all but the last one as large as the
-    /// largest.
+    /// A packet that a socket receives, as the fragments in which it came: all but the last one as
+    /// large as the largest.
     #[inline(always)]
     pub fn reassembled(self, skb: *mut __sk_buff) -> Self {
         // SAFETY: fields that every skb program may read.
@@ -257,7 +259,8 @@ impl Cut {
         match first >> 4 {
             4 => Some(Self {
                 is_ipv4: true,
-                // Options that only the first one has are replaced by padding (`ip_options_fragment`).
+                // Options that only the first one has are replaced by padding
+                // (`ip_options_fragment`).
                 header: u32::from(first & 0xf) * 4,
                 added: 0,
             }),
@@ -300,8 +303,8 @@ fn unfragmentable(skb: *mut __sk_buff) -> Option<u32> {
 struct Headers {
     /// Bytes of the network and transport headers as segments carry them.
     length: u32,
-    /// Bytes of the header that buffers of more than 64 KiB have between the two, and segments don't
-    /// (`ipv6_hopopt_jumbo_remove`).
+    /// Bytes of the header that buffers of more than 64 KiB have between the two, and segments
+    /// don't (`ipv6_hopopt_jumbo_remove`).
     jumbo: u32,
     /// Whether they are more than IP's and TCP's or UDP's.
     is_unusual: bool,

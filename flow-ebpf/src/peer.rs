@@ -1,13 +1,13 @@
-//! Whom a datagram went to or came from, where the call does not say it all: the packet does.
+//! The peer of a datagram, where the call does not contain all of it: the packet does.
 //!
 //! - A call may name no host (`0.0.0.0`, `::`), and the kernel takes this one.
 //! - A link-local address may come without its zone, and the kernel chooses the interface.
-//! - The tracepoints do not see the message of a call, and no cgroup program runs for the addresses of
-//!   raw and ping sockets.
+//! - The tracepoints do not see the message of a call, and no cgroup program runs for the addresses
+//!   of raw and ping sockets.
 //!
-//! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it notes in
-//! [`CALLS`] when the call returns. On its way in it is queued: [`SENDERS`] keeps its source until it is
-//! read.
+//! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it
+//! notes in [`CALLS`] when the call returns. On its way in it is queued: [`SENDERS`] keeps its
+//! source until it is read.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -36,7 +36,7 @@ const LOOPBACK6: IpAddress =
     IpAddress::from_octets([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-/// Where `sin6_scope_id` stands in a `struct sockaddr_in6`.
+/// The offset of `sin6_scope_id` in a `struct sockaddr_in6`.
 const SCOPE_OF_NAME: u64 = 24;
 
 /// Senders of the datagrams that wait at a socket.
@@ -44,7 +44,8 @@ const SCOPE_OF_NAME: u64 = 24;
 #[repr(C)]
 pub struct Senders {
     address: IpAddress,
-    /// Address of the socket. Read from here it is a number, to which the verifier lets programs add.
+    /// Address of the socket. Read from here it is a number, to which the verifier lets programs
+    /// add.
     socket: Address,
     zone: u32,
     /// How many wait. Too many where datagrams were dropped after they passed `cgroup_skb`.
@@ -159,8 +160,8 @@ fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
         let _ = SENDERS.insert(cookie, first, 0);
         return None;
     };
-    // SAFETY: a live map value. Packets of two CPUs may mix up who waits: then the sender is not known, or
-    // that of a neighbour in the queue.
+    // SAFETY: a live map value. Packets of two CPUs may mix up who waits: then the sender is not
+    // known, or that of a neighbour in the queue.
     let senders = unsafe { &mut *senders };
     // SAFETY: a field of it; volatile, or the compiler would leave the number out.
     let sk = unsafe {
@@ -207,8 +208,8 @@ fn is_empty(sk: Address) -> bool {
     kernel::read::<u32>(sk, &SK_RMEM_ALLOC) == Some(0)
 }
 
-/// The address and zone of the peer that the current call meant by no host, or by an address without its
-/// zone.
+/// The address and zone of the peer that the current call meant by no host, or by an address
+/// without its zone.
 #[inline(always)]
 pub fn settled(address: IpAddress, common: &SockCommon) -> (IpAddress, u32) {
     let sent = CALLS.get_ptr_mut(bpf_get_current_pid_tgid());
@@ -236,8 +237,8 @@ pub fn settled(address: IpAddress, common: &SockCommon) -> (IpAddress, u32) {
     }
 }
 
-/// Where IPv4 sends what goes to `0.0.0.0` from an address, network byte order: there, or to loopback if
-/// it is none (`ip_route_output_key_hash_rcu`).
+/// Where IPv4 sends what goes to `0.0.0.0` from an address, network byte order: there, or to
+/// loopback if it is none (`ip_route_output_key_hash_rcu`).
 #[inline(always)]
 pub fn own_address(source: u32) -> u32 {
     if source == 0 { LOOPBACK } else { source }
@@ -271,8 +272,8 @@ enum Ends {
 }
 
 impl Ends {
-    /// `None` where the header is not in the part of the packet that programs may read; of packets that a
-    /// socket sends or receives it is.
+    /// `None` where the header is not in the part of the packet that programs may read; of packets
+    /// that a socket sends or receives it is.
     #[inline(always)]
     fn of(skb: *mut __sk_buff) -> Option<Self> {
         // SAFETY: fields that programs of the cgroup may read.

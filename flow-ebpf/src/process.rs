@@ -1,4 +1,4 @@
-//! Who runs: identity of the current process, and records of processes' lives.
+//! Processes: identity of the current one, and records of their lifetimes.
 
 use aya_ebpf::{
     helpers::{
@@ -71,8 +71,9 @@ pub fn current_name() -> [u8; COMM_BYTES] {
     name(task())
 }
 
-/// Name of a task's process: its first thread's. The helper (bpf_get_current_comm) would give the thread's own, and
-/// threads have names of their own, io_uring's workers for instance. No bytes where it can't be read.
+/// Name of a task's process: its first thread's. The helper (bpf_get_current_comm) would give the
+/// thread's own, and threads have names of their own, io_uring's workers for instance. No bytes
+/// where it can't be read.
 #[inline(always)]
 fn name(task: Address) -> [u8; COMM_BYTES] {
     kernel::follow(task, &TASK_GROUP_LEADER)
@@ -80,8 +81,8 @@ fn name(task: Address) -> [u8; COMM_BYTES] {
         .unwrap_or_default()
 }
 
-/// The thread that runs, as `bpf_get_current_pid_tgid` numbers it, which programs of packets may not call
-/// before 6.10.
+/// The thread that runs, as `bpf_get_current_pid_tgid` numbers it, which programs of packets may
+/// not call before 6.10.
 #[inline(always)]
 pub fn thread() -> Option<u64> {
     let task = task();
@@ -107,8 +108,8 @@ fn start_time(task: Address) -> Option<u64> {
 /// [`key`] of the current task, with one call instead of three.
 #[inline(always)]
 fn typed_current() -> ProcessKey {
-    // SAFETY: the verifier knows the pointer's type, and that such a member is at each offset; the kernel
-    // reads 0 where an address is bad. Volatile, so that the reads stay as they are.
+    // SAFETY: the verifier knows the pointer's type, and that such a member is at each offset; the
+    // kernel reads 0 where an address is bad. Volatile, so that the reads stay as they are.
     unsafe {
         let task = bpf_get_current_task_btf().cast::<u8>();
         let leader = task
@@ -155,7 +156,8 @@ pub fn forked(parent: Address, child: Address) -> Option<()> {
         cgroup: current_cgroup(),
         uid: current_uid(),
         padding: 0,
-        // The name of the thread that called fork (dup_task_struct), which need not be its process's.
+        // The name of the thread that called fork (dup_task_struct), which need not be its
+        // process's.
         comm: name(child),
     });
     entry.submit(0);
@@ -215,9 +217,9 @@ pub fn executed(task: Address) -> Option<()> {
     Some(())
 }
 
-/// Copies the names in the path of the program of `mm` into the record, from its own up to the root;
-/// their length. That is what /proc/PID/exe shows, whatever exec was given: a relative path, a
-/// link, a script. `None` if there is no room for it all.
+/// Copies the names in the path of the program of `mm` into the record, from its own up to the
+/// root; their length. That is what /proc/PID/exe shows, whatever exec was given: a relative path,
+/// a link, a script. `None` if there is no room for it all.
 #[inline(always)]
 fn program_path(mm: Address, record: &mut ExecRecord) -> Option<u32> {
     let file = kernel::follow(mm, &MM_EXE_FILE)?;
@@ -227,8 +229,8 @@ fn program_path(mm: Address, record: &mut ExecRecord) -> Option<u32> {
     let mut mount = kernel::follow(file, &FILE_MNT)?.wrapping_sub(public);
     let mut used = 0_u64;
     for _ in 0..PATH_STEPS {
-        // One range, whichever way the last step went: else the verifier follows every combination of
-        // ways ("processed 1000001 insns").
+        // One range, whichever way the last step went: else the verifier follows every combination
+        // of ways ("processed 1000001 insns").
         used = core::hint::black_box(used) & (2 * EXE_BYTES as u64 - 1);
         let root: u64 = kernel::read(mount.wrapping_add(public), &VFSMOUNT_ROOT)?;
         if dentry == root {
@@ -276,8 +278,8 @@ fn arguments(task: Address, record: &mut ExecRecord) -> Option<u32> {
     if len > ARGS_BYTES as u32 {
         len = ARGS_BYTES as u32;
     }
-    // Without this the compiler forgets the bound in favour of the unbounded value, and the verifier
-    // says "R2 unbounded memory access".
+    // Without this the compiler forgets the bound in favour of the unbounded value, and the
+    // verifier says "R2 unbounded memory access".
     let len = core::hint::black_box(len);
     if len > ARGS_BYTES as u32 {
         return None;

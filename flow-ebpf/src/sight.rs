@@ -1,5 +1,5 @@
-//! What most hosts never see. Programs look for it in earnest only once one of them has come across it, so that
-//! until then a packet pays a test or two.
+//! Flags for rare kinds of traffic. Programs look for a kind in earnest only once one of them has
+//! come across it; until then a packet pays a test or two.
 
 use aya_ebpf::{bindings::__sk_buff, macros::map, maps::Array};
 
@@ -36,8 +36,8 @@ pub fn has_seen(what: u32) -> bool {
 #[inline(always)]
 pub fn note(what: u32) {
     if let Some(seen) = SIGHTS.get_ptr_mut(0) {
-        // SAFETY: an element of the array lives as long as the program. A bit that another CPU writes over comes again
-        // with the next such packet.
+        // SAFETY: an element of the array lives as long as the program. A bit that another CPU
+        // writes over comes again with the next such packet.
         unsafe {
             if *seen & what != what {
                 *seen |= what;

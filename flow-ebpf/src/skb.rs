@@ -1,5 +1,5 @@
-//! What only the kernel's own `sk_buff` says of a packet. Each read costs some 40 ns, so only packets with
-//! unusual headers are asked, and those are large buffers or fragments.
+//! Fields of a packet that only the kernel's own `sk_buff` has. Each read costs some 40 ns, so only
+//! packets with unusual headers are read, and those are large buffers or fragments.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_jiffies64};
 
@@ -19,7 +19,8 @@ const GSO_SCTP: u32 = 1 << 14;
 /// The feature of a device for each of these types is as many bits further (`NETIF_F_GSO_SHIFT`).
 const FEATURE_SHIFT: u32 = 16;
 
-/// `IP_PMTUDISC_PROBE` and the ones above it leave out what is known of the path (`ip_sk_use_pmtu`).
+/// `IP_PMTUDISC_PROBE` and the ones above it leave out what is known of the path
+/// (`ip_sk_use_pmtu`).
 const PMTUDISC_PROBE: u8 = 3;
 const PMTUDISC_BITS: u8 = 7;
 /// `RTAX_MTU`, counted from 1, and the flags in a pointer to metrics (`__DST_METRICS_PTR`).
@@ -33,7 +34,8 @@ const MOST_MTU6: u32 = 0xffff + 40;
 
 /// What is repeated in front of each segment's payload, of a buffer with unusual headers.
 pub struct Transport {
-    /// Where the header of the innermost transport protocol begins, from the outermost network header.
+    /// Where the header of the innermost transport protocol begins, from the outermost network
+    /// header.
     pub offset: u32,
     pub kind: TransportKind,
 }
@@ -55,7 +57,8 @@ pub fn is_encapsulated(skb: *mut __sk_buff) -> bool {
     bits >> SKB_ENCAPSULATION_BIT.load() & 1 != 0
 }
 
-/// Bytes in front of the network header of a packet that comes in: its link header, which classifiers see with it.
+/// Bytes in front of the network header of a packet that comes in: its link header, which
+/// classifiers see with it.
 #[inline(always)]
 pub fn link_header(skb: *mut __sk_buff) -> Option<u32> {
     if READS_SKB.load() == 0 {
@@ -64,8 +67,8 @@ pub fn link_header(skb: *mut __sk_buff) -> Option<u32> {
     read::<u16>(skb as Address, &SKB_MAC_LEN).map(u32::from)
 }
 
-/// Finds the innermost transport header of a buffer of several segments, where `skb_gso_transport_seglen`
-/// looks for it.
+/// Finds the innermost transport header of a buffer of several segments, where
+/// `skb_gso_transport_seglen` looks for it.
 #[inline(always)]
 pub fn transport(skb: *mut __sk_buff) -> Option<Transport> {
     if READS_SKB.load() == 0 {
@@ -201,8 +204,8 @@ fn mtu_metric(destination: Address) -> Option<u32> {
     unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(place as *const u32) }.ok()
 }
 
-/// The largest fragment of which a packet was put together, with its headers; 0 if it came whole (`ip_frag_reasm`,
-/// `ip6_frag_reasm`).
+/// The largest fragment of which a packet was put together, with its headers; 0 if it came whole
+/// (`ip_frag_reasm`, `ip6_frag_reasm`).
 #[inline(always)]
 pub fn largest_fragment(skb: *mut __sk_buff, is_ipv4: bool) -> u32 {
     if READS_SKB.load() == 0 {

@@ -56,8 +56,8 @@ static NO_SOCKET: SocketEntry = SocketEntry {
     closed: 0,
 };
 
-/// Whether a socket's protocol has a sendpage of its own, before 6.5: TCP, and UDP over IPv4. For others
-/// `inet_sendpage` goes on to `inet_sendmsg`, which counts.
+/// Whether a socket's protocol has a sendpage of its own, before 6.5: TCP, and UDP over IPv4. For
+/// others `inet_sendpage` goes on to `inet_sendmsg`, which counts.
 #[inline(always)]
 pub fn has_sendpage(sk: Address) -> bool {
     let protocol = protocol(sk);
@@ -91,7 +91,8 @@ pub fn shown_protocol(kind: u32, protocol: u16) -> u16 {
 /// Whether a packet's socket is a raw one.
 #[inline(always)]
 pub fn is_raw(sock: *const bpf_sock) -> bool {
-    // SAFETY: the helper takes any socket of a packet; a full socket's field, after the check that there is one.
+    // SAFETY: the helper takes any socket of a packet; a full socket's field, after the check that
+    // there is one.
     unsafe {
         let full = bpf_sk_fullsock(sock.cast_mut());
         !full.is_null() && (*full).type_ == SOCK_RAW
@@ -155,8 +156,8 @@ pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut Sock
         (*entry).family = common.family();
         (*entry).protocol = protocol;
         (*entry).state = common.state();
-        // When a connection closes, the kernel may clear the addresses; the last ones are the ones to
-        // keep. A datagram socket that was disconnected has no peer any more.
+        // When a connection closes, the kernel may clear the addresses; the last ones are the ones
+        // to keep. A datagram socket that was disconnected has no peer any more.
         if common.local_port() != 0 {
             (*entry).local_port = common.local_port();
             (*entry).local = common.local();

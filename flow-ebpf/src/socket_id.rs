@@ -24,9 +24,9 @@ pub struct Alias {
     closed: u64,
 }
 
-/// The socket's identity: its cookie. A few sockets have none when they are first used: nobody asked
-/// for it, and tracing programs can't. A connection accepted by an MPTCP socket has its listener's
-/// (`mptcp_sk_clone_init` copies it). Those get an alias.
+/// The socket's identity: its cookie. A few sockets have none when they are first used: nobody
+/// asked for it, and tracing programs can't. A connection accepted by an MPTCP socket has its
+/// listener's (`mptcp_sk_clone_init` copies it). Those get an alias.
 #[inline(always)]
 pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
     known_id(sk, common, protocol).unwrap_or_else(|| new_alias(sk))
@@ -37,8 +37,9 @@ pub fn id(sk: Address, common: &SockCommon, protocol: u16) -> u64 {
 pub fn known_id(sk: Address, common: &SockCommon, protocol: u16) -> Option<u64> {
     let cookie = common.cookie();
     let cookie = (cookie != 0 && protocol::has_own_cookie(protocol)).then_some(cookie);
-    // Where no program gives cookies, somebody may still ask for one at any time (`ss` does, and Flow for
-    // listeners). Of other protocols no hook would report that another socket is at the address.
+    // Where no program gives cookies, somebody may still ask for one at any time (`ss` does, and
+    // Flow for listeners). Of other protocols no hook would report that another socket is at the
+    // address.
     let keeps_alias = GIVES_COOKIES.load() == 0 && protocol::has_states(protocol);
     if keeps_alias || cookie.is_none() {
         alias(sk).or(cookie)
@@ -74,8 +75,8 @@ fn new_alias(sk: Address) -> u64 {
     alias(sk).unwrap_or(id)
 }
 
-/// Notes a socket's new state with its alias; whether that is the alias of the one before: a socket that leaves the closed
-/// state is a new one, or a new connection.
+/// Notes a socket's new state with its alias; whether that is the alias of the one before: a socket
+/// that leaves the closed state is a new one, or a new connection.
 #[inline(always)]
 pub fn note_state(sk: Address, new_state: u8) -> bool {
     let Some(alias) = ALIASES.get_ptr_mut(sk) else {

@@ -1,10 +1,10 @@
 //! Interfaces on top of one another: by which ones a packet came in, and by which it leaves first.
 //!
 //! A packet that a bridge's port receives comes in by the port and by the bridge, and one that is
-//! routed out by the bridge leaves by the bridge and by a port; likewise with VLAN, macvlan, bond and
-//! their parents. The classifier of each interface sees it. A packet has no number by which a program
-//! could know it again, so it is known by where it lies while one CPU handles it: what happens to it on
-//! one interface follows what happened on the one before.
+//! routed out by the bridge leaves by the bridge and by a port; likewise with VLAN, macvlan, bond
+//! and their parents. The classifier of each interface sees it. A packet has no number by which a
+//! program could know it again, so it is known by where it lies while one CPU handles it: what
+//! happens to it on one interface follows what happened on the one before.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -34,8 +34,8 @@ use crate::{
 #[map]
 pub static PASSING: PerCpuArray<Passing> = PerCpuArray::with_max_entries(1, 0);
 
-/// Forwarded packets that an upper interface has queued, by the address of their buffer and by that of
-/// their network header.
+/// Forwarded packets that an upper interface has queued, by the address of their buffer and by that
+/// of their network header.
 #[map]
 pub static QUEUED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(limits::QUEUED_ENTRIES, 0);
 
@@ -80,8 +80,8 @@ pub struct Passing {
     packet: Packet,
 }
 
-/// The same value, by way of a map: the verifier knows nothing of it, and need not follow what comes next
-/// for each way in which it was found.
+/// The same value, by way of a map: the verifier knows nothing of it, and need not follow what
+/// comes next for each way in which it was found.
 ///
 /// # Safety
 /// `place` is a member of a map value, this CPU's own.
@@ -124,8 +124,9 @@ const NDISC: core::ops::RangeInclusive<u8> = 133..=137;
 /// A packet came in by an interface: notes the one below that brought it there.
 ///
 /// From interface to interface the kernel goes at once, so it is the packet that came in last
-/// (`__netif_receive_skb_core`, `br_pass_frame_up`). To its socket it may go after others of the same
-/// batch; those came the same way, or none of them is a bridge's, which hands each up by itself.
+/// (`__netif_receive_skb_core`, `br_pass_frame_up`). To its socket it may go after others of the
+/// same batch; those came the same way, or none of them is a bridge's, which hands each up by
+/// itself.
 #[inline(always)]
 pub fn came_in(
     skb: *mut __sk_buff,
@@ -188,8 +189,8 @@ fn is_discovery(skb: *mut __sk_buff, network: &Network) -> bool {
     byte(0, 0) >> 4 == 6 && byte(0, 6) == ICMPV6 && NDISC.contains(&byte(IPV6_HEADER, 0))
 }
 
-/// How a packet that leaves was taken. One that waited for its neighbour's address leaves once that came, and
-/// others have come in meanwhile.
+/// How a packet that leaves was taken. One that waited for its neighbour's address leaves once that
+/// came, and others have come in meanwhile.
 #[inline(always)]
 pub fn taker_of_leaving(stacking: u32) -> Taker {
     if stacking != 0
@@ -203,8 +204,8 @@ pub fn taker_of_leaving(stacking: u32) -> Taker {
     }
 }
 
-/// A VRF device takes packets from its ports above the classifiers (`vrf_ip_rcv`, `vrf_ip6_rcv`), and
-/// counts them without their link header.
+/// A VRF device takes packets from its ports above the classifiers (`vrf_ip_rcv`, `vrf_ip6_rcv`),
+/// and counts them without their link header.
 #[inline(always)]
 fn came_in_by_vrf(
     skb: *mut __sk_buff,
@@ -264,8 +265,8 @@ pub fn sent(start: u64, sk: *const bpf_sock, netns: u32) {
     }
 }
 
-/// Whether a packet that leaves is of a socket of another network namespace: that of a container behind
-/// a bridge, macvlan or VLAN, as those keep the socket with the packet.
+/// Whether a packet that leaves is of a socket of another network namespace: that of a container
+/// behind a bridge, macvlan or VLAN, as those keep the socket with the packet.
 #[inline(always)]
 pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
     let host = HOST_NETNS.load();
@@ -286,8 +287,9 @@ pub fn is_foreign(sk: *const bpf_sock, socket_state: u8, start: u64) -> bool {
     netns != 0 && netns != host
 }
 
-/// A packet reached a socket of another network namespace. If one of the host's interfaces brought it
-/// there without its leaving by another, as for a macvlan in a container, the host has forwarded it.
+/// A packet reached a socket of another network namespace. If one of the host's interfaces brought
+/// it there without its leaving by another, as for a macvlan in a container, the host has forwarded
+/// it.
 #[inline(always)]
 pub fn delivered_elsewhere(netns: u32, ifindex: u32, taker: Taker, start: u64, packet: &Packet) {
     if ifindex == LOOPBACK_IFINDEX || netns == 0 {
@@ -310,8 +312,9 @@ pub fn delivered_elsewhere(netns: u32, ifindex: u32, taker: Taker, start: u64, p
     }
 }
 
-/// Whether a packet leaves by this interface first, having come in by `came_from`: then it counts as
-/// forwarded there. A copy, such as a bridge sends to each of its ports, lies where the first lay.
+/// Whether a packet leaves by this interface first, having come in by `came_from`: then it counts
+/// as forwarded there. A copy, such as a bridge sends to each of its ports, lies where the first
+/// lay.
 #[inline(always)]
 pub fn leaves_first(
     skb: *mut __sk_buff,
@@ -368,8 +371,8 @@ pub fn leaves_first(
     !again
 }
 
-/// Remembers a packet that may wait: whoever copies its headers keeps the buffer, whoever makes another
-/// buffer keeps the headers.
+/// Remembers a packet that may wait: whoever copies its headers keeps the buffer, whoever makes
+/// another buffer keeps the headers.
 #[inline(always)]
 fn queue(buffer: u64, start: u64, came_from: u32) {
     let _ = QUEUED.insert(buffer, came_from, 0);
@@ -384,8 +387,8 @@ fn was_remembered(key: u64, came_from: u32) -> bool {
     known == Some(came_from) && QUEUED.remove(key).is_ok()
 }
 
-/// Whether a packet has waited at an upper interface, and so left there first. Its queue may have cut it
-/// into segments (`tbf_segment`), which the map `QUEUED` does not hold.
+/// Whether a packet has waited at an upper interface, and so left there first. Its queue may have
+/// cut it into segments (`tbf_segment`), which the map `QUEUED` does not hold.
 #[inline(always)]
 fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayout) -> bool {
     if layout.master != 0 {
@@ -401,16 +404,16 @@ fn was_queued(skb: *mut __sk_buff, start: u64, came_from: u32, layout: &LinkLayo
     by_buffer || by_place
 }
 
-/// Whether a packet that leaves has left by the same interface before, and comes back from an IFB device
-/// (`ifb_ri_tasklet`). Only the second time it reaches the interface, but the first time it still had its
-/// socket.
+/// Whether a packet that leaves has left by the same interface before, and comes back from an IFB
+/// device (`ifb_ri_tasklet`). Only the second time it reaches the interface, but the first time it
+/// still had its socket.
 #[inline(always)]
 pub fn comes_back(ifindex: u32, came_from: u32) -> bool {
     came_from != 0 && came_from != ifindex && link::layout(came_from).flags & flags::LOOPS != 0
 }
 
-/// A packet that leaves by an IFB device: that counts it as received when it takes it (`ifb_xmit`), and as
-/// sent when it gives it back.
+/// A packet that leaves by an IFB device: that counts it as received when it takes it (`ifb_xmit`),
+/// and as sent when it gives it back.
 #[inline(always)]
 pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     if link::layout(ifindex).flags & flags::LOOPS == 0 {
@@ -431,8 +434,8 @@ pub fn loops(ifindex: u32, class: Class, packet: &Packet) {
     }
 }
 
-/// Whether a packet without a socket is of the tunnel by which another left: what the kernel says for itself has other
-/// protocols.
+/// Whether a packet without a socket is of the tunnel by which another left: what the kernel says
+/// for itself has other protocols.
 #[inline(always)]
 fn is_tunnels(skb: *mut __sk_buff, network: &Network, left_by: u32) -> bool {
     if link::layout(left_by).flags & flags::TUNNEL == 0 {
@@ -443,9 +446,9 @@ fn is_tunnels(skb: *mut __sk_buff, network: &Network, left_by: u32) -> bool {
     matches!(protocol, IPIP | IPV6 | GRE | IPPROTO_UDP)
 }
 
-/// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel has put its
-/// headers in front of it, and taken away where it came from (`skb_scrub_packet`). Of a buffer that the stack has
-/// cut before the tunnel, each segment is another buffer.
+/// Whether a packet that leaves without a socket holds the one that was forwarded last: a tunnel
+/// has put its headers in front of it, and taken away where it came from (`skb_scrub_packet`). Of a
+/// buffer that the stack has cut before the tunnel, each segment is another buffer.
 #[inline(always)]
 pub fn holds_forwarded(skb: *mut __sk_buff, ifindex: u32, network: &Network) -> bool {
     let Some(passing) = PASSING.get_ptr(0) else {

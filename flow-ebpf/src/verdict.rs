@@ -1,5 +1,6 @@
-//! Has another program of the cgroups refused a packet? Programs of a socket's cgroup and of those above it run one after the
-//! other, Flow's at the root last, also once one has refused the packet (`bpf_prog_run_array_cg`).
+//! Whether another program of the cgroups has refused a packet. Programs of a socket's cgroup and
+//! of those above it run one after the other, Flow's at the root last, even after one has refused
+//! the packet (`bpf_prog_run_array_cg`).
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_get_current_task};
 use flow_common::SocketEntry;
@@ -13,14 +14,15 @@ use crate::{
     maps::epoch,
 };
 
-/// Bits of [`SocketEntry::guarded`], for [`Dir::Tx`]; the next one is for [`Dir::Rx`]. The epoch is above them.
+/// Bits of [`SocketEntry::guarded`], for [`Dir::Tx`]; the next one is for [`Dir::Rx`]. The epoch is
+/// above them.
 const LOOKED: u16 = 1;
 const GUARDED: u16 = 1 << 2;
 const EPOCH_SHIFT: u32 = 4;
 const OF_DIRECTIONS: u16 = (1 << EPOCH_SHIFT) - 1;
 
-/// Whether a packet of this socket was refused. Whether any program runs before Flow's is looked up once in an epoch and
-/// socket: most have none, and their packets pay a test.
+/// Whether a packet of this socket was refused. Whether any program runs before Flow's is looked up
+/// once in an epoch and socket: most have none, and their packets pay a test.
 #[inline(always)]
 pub fn is_refused(skb: *mut __sk_buff, entry: *mut SocketEntry, dir: Dir) -> bool {
     if READS_VERDICT.load() == 0 {

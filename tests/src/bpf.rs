@@ -139,7 +139,7 @@ pub fn programs_of(pid: u32) -> Result<Vec<OwnedFd>> {
         .collect()
 }
 
-/// Bytes of kernel memory in the maps of a process, as its descriptors tell.
+/// Bytes of kernel memory in the maps of a process, from its descriptors.
 pub fn map_bytes_of(pid: u32) -> Result<u64> {
     let mut maps = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
@@ -287,8 +287,9 @@ fn descriptor<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
 }
 
 fn call<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
-    // SAFETY: the kernel reads as many bytes as `attr` has; pointers in it are to values of the callers, which outlive the
-    // call, and none but `InfoByFd::info` is written to, which is made from a mutable place of the size told beside it.
+    // SAFETY: the kernel reads as many bytes as `attr` has; pointers in it are to values of the
+    // callers, which outlive the call, and it writes only to `InfoByFd::info`, which is made from a
+    // mutable place of the size passed beside it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -1,7 +1,8 @@
-//! What does the first process of a test guest do?
+//! The first process of a test guest.
 //!
-//! `cargo xtask vm` boots a kernel with an initramfs whose `/init` is this. It mounts what a running system has mounted,
-//! loads the modules the initramfs carries, runs one command, tells its exit code on the report terminal and powers off.
+//! `cargo xtask vm` boots a kernel with an initramfs whose `/init` is this. It mounts what a
+//! running system has mounted, loads the modules the initramfs carries, runs one command, reports
+//! its exit code on the report terminal and powers off.
 //!
 //! The initramfs says what to do in three files: [`MODULES`], a path and its parameters a line, dependencies first; [`COMMAND`], one argument
 //! a line, the program first; [`ENVIRONMENT`], `NAME=VALUE` lines.
@@ -44,7 +45,7 @@ pub const LOSS_PROBES: &str = "ipv4/tcp_early_retrans";
 /// The second serial port. The first is the kernel's console: its messages would cut the command's lines in two.
 const REPORT: &str = "/dev/ttyS1";
 
-/// Exit code told when the guest could not be brought so far as to run the command.
+/// Exit code reported when the guest could not get so far as to run the command.
 const NOT_RUN: i32 = 125;
 
 /// Everything a guest mounts, in order: target, type, options.
@@ -199,7 +200,7 @@ fn read(path: &str) -> Result<String> {
 
 /// Writes a line to the report terminal, or to the console while there is none, and waits until the port has sent it.
 fn say(report: &mut Option<File>, line: &str) {
-    // Nobody is left to hear of a failed write.
+    // A failed write cannot be reported to anybody.
     let _ = match report {
         Some(report) => writeln!(report, "{line}").map(|()| {
             let _ = tcdrain(&*report);

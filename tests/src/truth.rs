@@ -66,7 +66,8 @@ pub struct Truth {
     /// Parts of `moved` that not every backend sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub blind: BTreeMap<Blind, Moved>,
-    /// What `moved` holds of datagrams, by remote endpoint; empty where the mode does not tell.
+    /// The part of `moved` in datagrams, by remote endpoint; empty where the mode does not report
+    /// it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<String, Moved>,
     /// As `remotes`, of datagrams received by calls that did not ask whom they came from.
@@ -180,7 +181,8 @@ impl Tally {
         self.rx_calls.fetch_add(1, Relaxed);
     }
 
-    /// As [`Self::sent`], a datagram to a remote. A mode tells all remotes of its datagrams or none.
+    /// As [`Self::sent`], a datagram to a remote. A mode reports all remotes of its datagrams or
+    /// none.
     pub fn sent_to(&self, remote: SocketAddr, bytes: usize) {
         self.sent(bytes);
         let mut remotes = lock(&self.remotes);

@@ -1,4 +1,4 @@
-//! Programs of the cgroup v2 root: life of sockets, peers of datagrams, packets of sockets.
+//! Programs of the cgroup v2 root: lifecycle of sockets, peers of datagrams, packets of sockets.
 
 use core::ptr;
 
@@ -145,8 +145,8 @@ fn note(ctx: &SockAddrContext, address: IpAddress, dir: Dir) {
     inflight::note(bpf_get_current_pid_tgid(), &call);
 }
 
-/// The zone of the address that a call names or gets. The context that programs see does not have it, the
-/// kernel's own, which is at the same place, leads to it.
+/// The zone of the address that a call names or gets. The context that programs see does not have
+/// it, the kernel's own, which is at the same place, leads to it.
 #[inline(always)]
 fn zone(ctx: &SockAddrContext) -> u32 {
     let name = kernel::follow(ctx.sock_addr as Address, &SOCK_ADDR_UADDR);
@@ -181,8 +181,8 @@ fn has_own_cookie(ctx: &SockContext) -> bool {
 }
 
 /// Something happened to a TCP connection. A child of a listening socket gets its cookie here,
-/// before it changes its state to established and before anybody accepts it. One that is about to send
-/// its first packet has its local address by now.
+/// before it changes its state to established and before anybody accepts it. One that is about to
+/// send its first packet has its local address by now.
 #[inline(always)]
 pub fn sock_ops(ctx: &SockOpsContext) {
     // SAFETY: the program's context, and fields that it may read.

@@ -49,7 +49,7 @@ pub fn splice_read(ctx: &FExitContext) -> Option<()> {
 }
 
 /// `struct sock *inet_csk_accept(struct sock *sk, ...)`: its further arguments differ between
-/// kernels, and nobody needs them.
+/// kernels, and are not needed.
 #[inline(always)]
 pub fn accept(ctx: &FExitContext) -> Option<()> {
     let accepted: u64 = ctx.ret().ok()?;
@@ -77,11 +77,12 @@ fn peer(ctx: &FExitContext) -> Option<Peer> {
     peer_in_name(typed_member(ctx.arg(1), &MSGHDR_NAME))
 }
 
-/// A pointer in a structure that is an argument of the function. Its type is known to the verifier, so
-/// that it needs no call.
+/// A pointer in a structure that is an argument of the function. Its type is known to the verifier,
+/// so that it needs no call.
 #[inline(always)]
 fn typed_member(structure: *const u8, offset: &Global<u16>) -> Address {
-    // SAFETY: the verifier knows that such a member is there; the kernel reads 0 where the address is bad.
+    // SAFETY: the verifier knows that such a member is there; the kernel reads 0 where the address
+    // is bad.
     unsafe {
         structure
             .add(usize::from(offset.load()))

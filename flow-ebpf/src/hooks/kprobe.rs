@@ -81,7 +81,8 @@ pub fn returned(ctx: &RetProbeContext, dir: Dir) -> Option<()> {
     if call.skip != 0 || !call.is_of_entry() {
         return None;
     }
-    // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or more.
+    // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or
+    // more.
     let result: i32 = ctx.ret();
     count_call(call.socket, dir, i64::from(result), |_| {
         // A call without a message has no peer of its own.

@@ -1,4 +1,5 @@
-//! One file for each way of attaching, each a thin adapter to `accounting`, `process`, `socket` and `lifecycle`.
+//! One file for each attach type, each a thin adapter to `accounting`, `process`, `socket` and
+//! `lifecycle`.
 
 pub mod cgroup;
 pub mod fexit;
@@ -26,7 +27,8 @@ fn is_peek(flags: i32) -> bool {
     flags & (MSG_PEEK | MSG_ERRQUEUE) != 0
 }
 
-/// Counts a call that returned `result`; `own_peer` finds the call's own peer, where it is a datagram's.
+/// Counts a call that returned `result`; `own_peer` finds the call's own peer, where it is a
+/// datagram's.
 #[inline(always)]
 fn count_call(sk: Address, dir: Dir, result: i64, own_peer: impl Fn(&SockCommon) -> Option<Peer>) {
     if result < 0 {

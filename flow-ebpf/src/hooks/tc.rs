@@ -30,7 +30,8 @@ pub fn ingress(ctx: &TcContext) -> i32 {
             // It came in by this interface before, encrypted (`gro_cells_receive` in `xfrm_input`).
             return TC_ACT_UNSPEC;
         }
-        // It still has the link header of the interface by which it came encrypted (`skb_mac_header_rebuild`).
+        // It still has the link header of the interface by which it came encrypted
+        // (`skb_mac_header_rebuild`).
         left_over = skb::link_header(skb).map_or(0, |all| all.saturating_sub(header));
     }
     let network = stack::unfollowed_network(network::network(skb, header, left_over));

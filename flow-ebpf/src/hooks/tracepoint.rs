@@ -1,4 +1,4 @@
-//! Raw tracepoints: lengths of sends and receives, states of sockets, lives of processes.
+//! Raw tracepoints: lengths of sends and receives, states of sockets, lifecycle of processes.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use flow_common::{Loss, protocol};
@@ -43,14 +43,16 @@ fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
 pub fn set_state(ctx: &RawTracePointContext) {
     let change = StateChange::of(ctx);
     if let Some(last) = LAST_STATE_CHANGE.get_ptr_mut(0) {
-        // SAFETY: this CPU's element, written by nobody else: no interrupt runs this program while it is at work.
+        // SAFETY: this CPU's element, with no other writer: no interrupt runs this program while it
+        // runs.
         unsafe { *last = change };
     }
     lifecycle::state_changed(change, false);
 }
 
-/// The same event, for the second program. A connection changes its state in a call and in a softirq, and the kernel
-/// leaves out a program that an interrupt finds at work on this CPU: then this one takes its place.
+/// The same event, for the second program. A connection changes its state in a call and in a
+/// softirq, and the kernel leaves out a program that an interrupt finds at work on this CPU: then
+/// this one takes its place.
 #[inline(always)]
 pub fn set_state_nested(ctx: &RawTracePointContext) {
     let change = StateChange::of(ctx);

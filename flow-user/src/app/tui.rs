@@ -47,7 +47,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    config::{Config, Loaded, Place, keep_columns},
+    config::{Config, Loaded, Place, save_columns},
     enrich::users::UserResolver,
     event::{Bytes, Instant},
     faults,
@@ -209,7 +209,7 @@ impl Consumer for View {
     }
 
     fn notice(&mut self, message: &str) {
-        if let Err(failure) = self.shown.take(Event::Told(message.to_owned())) {
+        if let Err(failure) = self.shown.take(Event::Status(message.to_owned())) {
             log::error!("{failure}");
         }
     }
@@ -234,7 +234,7 @@ impl View {
             ended: false,
         };
         if let Some(problems) = kept.problems {
-            shown.take(Event::Told(problems))?;
+            shown.take(Event::Status(problems))?;
         }
         let writer = Writer::to(Reader::of_stdout(), |page| {
             terminal::write(|| output::write(page))
@@ -272,7 +272,7 @@ impl View {
                 shown.take(Event::Resize(columns, rows))?;
                 shown.take(Event::Redraw)?;
             }
-            told = shown.work.told() => shown.take(Event::Told(told))?,
+            told = shown.work.told() => shown.take(Event::Status(told))?,
             place = writer.place(), if shown.is_due => match place {
                 Some(place) => {
                     let page = shown.screen.draw(&shown.state).map_err(Failure::Output)?;
@@ -323,7 +323,7 @@ impl Shown {
                     let closed = connection::close(&connection);
                     closed.map(|()| format!("closed {}", connection.name))
                 })?,
-                Effect::KeepColumns(view, columns) => self.keep(view, columns)?,
+                Effect::SaveColumns(view, columns) => self.keep(view, columns)?,
             }
         }
         Ok(())
@@ -331,7 +331,7 @@ impl Shown {
 
     fn keep(&mut self, view: ViewId, columns: Vec<&'static str>) -> Result<(), Failure> {
         let place = self.place.clone();
-        self.begin(move || match keep_columns(place.as_ref(), view, &columns) {
+        self.begin(move || match save_columns(place.as_ref(), view, &columns) {
             Ok(place) => Ok(format!("columns kept in {place}")),
             Err(error) => Err(format!("columns hold until Flow ends; not kept: {error}")),
         })
@@ -359,7 +359,7 @@ impl Shown {
         };
         match self.work.begin(job) {
             Ok(()) => Ok(()),
-            Err(error) => self.take(Event::Told(error.to_string())),
+            Err(error) => self.take(Event::Status(error.to_string())),
         }
     }
 

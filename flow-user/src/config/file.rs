@@ -1,4 +1,4 @@
-//! What is in the file, if it is one that can be read?
+//! Reads the file of the configuration, within limits.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,27 +9,25 @@ use std::{
 
 use super::place::Place;
 
-/// Bytes that a configuration may have; the longest that makes sense has a tenth of it.
+/// The most bytes of a configuration; the longest sensible one has a tenth of it.
 pub(super) const LARGEST: u64 = 64 << 10;
 
-/// Why a file cannot be used at all.
+/// The reason why a file cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    #[error(
-        "{0}, not a file; move it away, and write a configuration there with `flow config` to begin with"
-    )]
+    #[error("{0}, not a file; move it away, and start from the output of `flow config`")]
     NotAFile(&'static str),
     #[error(
-        "larger than {} KiB, which no configuration of Flow is; move it away, `flow config` shows one to begin with",
+        "larger than the limit of {} KiB; move it away, and start from the output of `flow config`",
         LARGEST >> 10
     )]
     TooLarge,
     #[error("cannot be read: {0}; make it readable, or move it away")]
     Unreadable(io::Error),
-    #[error("line {line} is not text in UTF-8; mend that line, or move the file away")]
+    #[error("line {line} is not UTF-8 text; fix that line, or move the file away")]
     NotText { line: usize },
     #[error(
-        "line {line} is not TOML: {problem}; mend that line (a text stands in quotes), or move the file away"
+        "line {line} is not TOML: {problem}; fix that line (strings need quotes), or move the file away"
     )]
     NotToml { line: usize, problem: String },
 }
@@ -37,7 +35,7 @@ pub enum Unusable {
 /// The text of the file; `None` if there is none.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// The file cannot be used.
 pub(super) fn read(place: &Place) -> Result<Option<String>, Unusable> {
     let bytes = place
         .with_rights(|| bytes(place.path()))
@@ -57,7 +55,7 @@ pub(super) fn read(place: &Place) -> Result<Option<String>, Unusable> {
 }
 
 fn bytes(path: &Path) -> Result<Option<Vec<u8>>, Unusable> {
-    // Looked at before it is opened: to open a device may do something, a pipe would keep us waiting.
+    // Checked before it is opened: opening a device may have effects, and a pipe would block.
     let found = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         found => found.map_err(Unusable::Unreadable)?,
@@ -85,7 +83,7 @@ fn check(found: &fs::Metadata) -> Result<(), Unusable> {
         return Ok(());
     }
     Err(Unusable::NotAFile(if kind.is_dir() {
-        "a folder"
+        "a directory"
     } else if kind.is_fifo() {
         "a pipe"
     } else if kind.is_socket() {
@@ -129,7 +127,7 @@ mod tests {
         let _socket = UnixListener::bind(path("socket")).unwrap();
         symlink("/dev/zero", path("endless")).unwrap();
         for (found, kind) in [
-            (folder.path().to_owned(), "a folder"),
+            (folder.path().to_owned(), "a directory"),
             (path("pipe"), "a pipe"),
             (path("socket"), "a socket"),
             (path("endless"), "a device"),
@@ -141,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_huge_or_no_text_is_told() {
+    fn what_is_huge_or_no_text_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let file = fs::File::create(&path).unwrap();
         // A hole: it takes no room on the disk.
         file.set_len(1 << 40).unwrap();
-        assert!(error(&path).contains("larger than 64 KiB"));
+        assert!(error(&path).contains("larger than the limit of 64 KiB"));
         fs::write(&path, b"a = 1\nb = 2\n\xff\xfe = 3").unwrap();
-        assert!(error(&path).starts_with("line 3 is not text"));
+        assert!(error(&path).starts_with("line 3 is not UTF-8"));
     }
 }

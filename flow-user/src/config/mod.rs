@@ -1,16 +1,16 @@
-//! The configuration: what the user likes, from a file.
+//! The configuration: the user's preferences, from a file.
 //!
-//! A TOML file in the XDG place. What is wrong in it gets a [`Warning`] and counts as not written; a file that cannot
-//! be used at all is told by [`Loaded::unusable`], and Flow goes on without it. The command line goes before the file.
-//! A new setting is an entry in `setting.rs`.
+//! It is a TOML file at the XDG path. Each invalid part gets a [`Warning`] and is ignored; a file
+//! that cannot be used at all is reported by [`Loaded::unusable`], and Flow uses the defaults. The
+//! command line overrides the file. A new setting is an entry in `setting.rs`.
 
 mod file;
-mod keep;
 mod near;
 mod place;
 mod rate;
 mod read;
 mod render;
+mod save;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -18,20 +18,20 @@ pub mod time;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-pub use self::{file::Unusable, keep::NotKept, keep::keep_columns, place::Place, render::render};
+pub use self::{file::Unusable, place::Place, render::render, save::SaveError, save::save_columns};
 use crate::tui::{Preferences, Theme, views::ViewId};
 
-/// Time between two looks at the counters, and how long what is over stays, unless somebody says otherwise.
+/// Defaults of the sampling interval, and of how long ended rows stay visible.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const HISTORY_TTL: Duration = Duration::from_secs(60);
 
-/// All that can be configured.
+/// All settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub screen: Preferences,
     pub interval: Duration,
     pub history_ttl: Duration,
-    /// Whether the mouse is Flow's; else it is the terminal's, to mark text with.
+    /// Whether Flow handles the mouse; otherwise the terminal does, to select text.
     pub mouse: bool,
 }
 
@@ -46,7 +46,7 @@ impl Default for Config {
     }
 }
 
-/// What the command line says of it.
+/// Settings of the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides {
     pub view: Option<ViewId>,
@@ -55,7 +55,7 @@ pub struct Overrides {
     pub history_ttl: Option<Duration>,
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     #[default]
@@ -65,18 +65,19 @@ pub enum Origin {
     CommandLine,
 }
 
-/// Something in the file that does not count.
+/// An invalid part of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub line: usize,
     pub text: String,
 }
 
-/// The configuration in effect, and how it came about.
+/// The configuration in effect, and its origins.
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub config: Config,
-    /// By the name of the setting, with its table: `view`, `columns.flows`. What is not there is as usual.
+    /// By the name of the setting, with its table: `view`, `columns.flows`. Others have their
+    /// defaults.
     origins: HashMap<String, Origin>,
     /// Where the file is or would be; `None` without a home.
     pub place: Option<Place>,
@@ -87,7 +88,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What is in the file of this place, as far as it can be used.
+    /// Reads the file at this path, as far as it can be used.
     pub fn from(place: Option<Place>) -> Self {
         let Some(place) = place else {
             return Self::default();
@@ -105,7 +106,7 @@ impl Loaded {
         loaded
     }
 
-    /// The command line goes before the file.
+    /// The command line overrides the file.
     pub fn override_with(&mut self, overrides: Overrides) {
         let Overrides {
             view,
@@ -135,7 +136,7 @@ impl Loaded {
         self.origins.extend(said.into_iter().map(origin));
     }
 
-    /// What to tell before anything else: why the file is not used, and what in it does not count.
+    /// Messages for the start: why the file is ignored, or its invalid parts.
     pub fn messages(&self) -> Vec<String> {
         let Some(place) = &self.place else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Which name was meant?
+//! Suggests the right name for a wrong one.
 
 use crate::sink::text::{cut, escape};
 
@@ -6,10 +6,11 @@ use crate::sink::text::{cut, escape};
 const LONGEST: usize = 40;
 /// Columns of a wrong name that are shown.
 const SHOWN: usize = 40;
-/// Names that are told one by one at most.
+/// The most names that are listed.
 const MOST_LISTED: usize = 24;
 
-/// What to say of a name that there is not: with the nearest right one, or else with all of them or where they stand.
+/// The message for an unknown name: with the nearest right one, or else with all of them or where
+/// to find them.
 pub(super) fn unknown(what: &str, name: &str, names: &[&str]) -> String {
     let shown = shown(name);
     match nearest(name, names) {
@@ -18,19 +19,19 @@ pub(super) fn unknown(what: &str, name: &str, names: &[&str]) -> String {
     }
 }
 
-/// The name that is nearest to what was written, if one is near: a third of its letters may differ, two at least.
+/// The nearest name, if one is near enough: a third of its letters may differ, at least two.
 pub(super) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
     let written: String = written.chars().take(LONGEST).collect();
     let written = written.to_lowercase();
     let distance = |name: &&str| strsim::osa_distance(&written, name);
     let near = names.iter().min_by_key(|name| distance(name))?;
     let most = (near.chars().count() / 3).max(2);
-    // Of a short name that would be all of it.
+    // Of a short name that would be all letters.
     let differs = distance(near);
     (differs <= most && differs < near.chars().count()).then_some(near)
 }
 
-/// What somebody wrote, as a terminal may show it.
+/// Text of the user, escaped and cut.
 pub(super) fn shown(text: &str) -> String {
     let start: String = text.chars().take(4 * SHOWN).collect();
     cut(&escape(&start), SHOWN).into_owned()

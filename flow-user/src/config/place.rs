@@ -1,4 +1,4 @@
-//! Where is the configuration, and whose is it?
+//! The path of the configuration, and the user whose rights apply to it.
 
 use std::{
     env,
@@ -11,17 +11,17 @@ use nix::unistd::{Gid, Uid, User, geteuid, setfsgid, setfsuid};
 
 use crate::sink::text::escape;
 
-/// Its name in a folder for configurations.
+/// Its path in the directory of configurations.
 const NAME: &str = "flow/config.toml";
 
-/// A place for the configuration. There may be no file yet.
+/// The path of the configuration. There may be no file yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     path: PathBuf,
     sudo: Option<Account>,
 }
 
-/// Somebody with a home.
+/// A user with a home directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
     pub name: String,
@@ -31,8 +31,8 @@ pub(super) struct Account {
 }
 
 impl Place {
-    /// The user's: `$XDG_CONFIG_HOME/flow/config.toml`, else `~/.config/flow/config.toml`. Under sudo that is the
-    /// home of the user who typed it. `None` if there is no home.
+    /// The user's: `$XDG_CONFIG_HOME/flow/config.toml`, else `~/.config/flow/config.toml`. Under
+    /// sudo that is in the home directory of the invoking user. `None` without a home directory.
     pub fn of_user() -> Option<Self> {
         let account = |uid: Uid| User::from_uid(uid).ok().flatten().map(Account::from);
         Self::find(&|name| env::var_os(name), geteuid(), &account)
@@ -48,7 +48,7 @@ impl Place {
             Some(uid) if user.is_root() && uid != 0 => account(Uid::from_raw(uid)),
             _ => None,
         };
-        // As the XDG specification wants it, a relative path counts as none.
+        // The XDG specification says to ignore a relative path.
         let folder = |name| {
             variable(name)
                 .map(PathBuf::from)
@@ -65,7 +65,7 @@ impl Place {
         })
     }
 
-    /// A file that is nobody's home's.
+    /// A file outside of all home directories.
     #[cfg(test)]
     pub(super) fn at(path: &Path) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Place {
         }
     }
 
-    /// The same, to be used with somebody's rights.
+    /// The same, to be used with a user's rights.
     #[cfg(test)]
     pub(super) fn with_rights_of(path: &Path, user: u32) -> Self {
         let sudo = Account {
@@ -93,11 +93,11 @@ impl Place {
         &self.path
     }
 
-    /// Does something with the file. Under sudo it is done with the rights of the user who typed it: nobody reads
-    /// or writes through Flow what they could not by themselves, and what is made is theirs.
+    /// Accesses the file. Under sudo this uses the rights of the invoking user: Flow reads and
+    /// writes nothing that this user could not, and new files belong to this user.
     ///
     /// # Errors
-    /// The rights cannot be had.
+    /// The rights cannot be taken.
     pub(super) fn with_rights<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
         let rights = self.sudo.as_ref().map(Rights::take).transpose()?;
         let done = act();
@@ -107,16 +107,20 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// The path as a terminal may show it, and under sudo whose home it is.
+    /// The escaped path, and under sudo the invoking user.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.to_string_lossy();
         write!(f, "{}", escape(&path))?;
         match &self.sudo {
             Some(Account { name, home, .. }) if self.path.starts_with(home) => {
-                write!(f, " (in the home of {}, who typed sudo)", escape(name))
+                write!(
+                    f,
+                    " (in the home directory of {}, who ran sudo)",
+                    escape(name)
+                )
             }
             Some(Account { name, .. }) => {
-                write!(f, " (with the rights of {}, who typed sudo)", escape(name))
+                write!(f, " (with the rights of {}, who ran sudo)", escape(name))
             }
             None => Ok(()),
         }
@@ -134,7 +138,7 @@ impl From<User> for Account {
     }
 }
 
-/// The rights of somebody on files, for this thread, as long as this lives.
+/// A user's rights on files, for this thread, until this is dropped.
 struct Rights {
     uid: Uid,
     gid: Gid,
@@ -142,12 +146,12 @@ struct Rights {
 
 impl Rights {
     fn take(account: &Account) -> io::Result<Self> {
-        // The group first: a user's rights do not allow to change it.
+        // The group first: a user's rights do not permit changing it.
         let before = Self {
             gid: setfsgid(account.gid),
             uid: setfsuid(account.uid),
         };
-        // Neither call tells whether it worked; asked for nobody, they tell what holds.
+        // Neither call reports failure; called with an invalid id, they return the current one.
         let nobody = u32::MAX;
         let holds = (
             setfsuid(Uid::from_raw(nobody)),
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_in_the_xdg_place_and_under_sudo_in_the_home_of_who_typed_it() {
+    fn the_file_is_in_the_xdg_place_and_under_sudo_in_the_home_of_the_invoking_user() {
         let path = |user, variables: &[(&str, &str)]| {
             let place = found(user, variables)?;
             Some(place.path.to_string_lossy().into_owned())
@@ -225,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn whose_home_it_is_is_told_under_sudo() {
+    fn the_invoking_user_is_named_under_sudo() {
         let sudo = ("SUDO_UID", "5");
-        let told = found(0, &[sudo]).unwrap().to_string();
-        assert!(told.ends_with("(in the home of user5, who typed sudo)"));
-        let told = found(0, &[sudo, ("XDG_CONFIG_HOME", "/x\u{1b}")]).unwrap();
+        let text = found(0, &[sudo]).unwrap().to_string();
+        assert!(text.ends_with("(in the home directory of user5, who ran sudo)"));
+        let text = found(0, &[sudo, ("XDG_CONFIG_HOME", "/x\u{1b}")]).unwrap();
         assert_eq!(
-            told.to_string(),
-            "/x\\x1b/flow/config.toml (with the rights of user5, who typed sudo)"
+            text.to_string(),
+            "/x\\x1b/flow/config.toml (with the rights of user5, who ran sudo)"
         );
         assert!(!found(5, &[]).unwrap().to_string().contains("sudo"));
     }
 
     #[test]
-    fn under_sudo_the_rights_are_those_of_who_typed_it() {
+    fn under_sudo_the_rights_are_those_of_the_invoking_user() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::with_rights_of(&folder.path().join("config.toml"), 65_534);
         if !geteuid().is_root() {

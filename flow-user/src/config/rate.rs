@@ -1,4 +1,4 @@
-//! How are rates written in the configuration? `10 MB/s`, `500 kB/s`, `100 Mbit/s`, `off`.
+//! Notation of rates in the configuration: `10 MB/s`, `500 kB/s`, `100 Mbit/s`, `off`.
 
 use super::time::scaled;
 

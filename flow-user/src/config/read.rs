@@ -1,4 +1,4 @@
-//! What does a configuration say? TOML, with a warning for whatever in it makes no sense.
+//! Reads a configuration from TOML, with a warning for each invalid part.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -18,24 +18,24 @@ use crate::{
     },
 };
 
-/// Tables of settings: columns and order by view, keys by action.
+/// Names of tables: columns and order by view, keys by action.
 pub(super) const COLUMNS: &str = "columns";
 pub(super) const SORT: &str = "sort";
 pub(super) const KEYS: &str = "keys";
-/// What turns an order round, behind the name of the column.
+/// The suffix of a column that reverses the order.
 pub(super) const REVERSE: &str = ":reverse";
-/// The column that stands for the usual order.
+/// The column of the default order.
 pub(super) const BUSIEST: &str = "rate";
 
-/// Warnings that are told; a file with more is no configuration.
+/// The most warnings that are reported; a file with more is not a configuration.
 const MOST: usize = 20;
-/// Characters of what is wrong with TOML.
+/// The most characters of a TOML error.
 const LONGEST: usize = 160;
 
-/// Reads a configuration. What makes no sense in it is as if it was not written, with a warning.
+/// Reads a configuration. Invalid parts are ignored with a warning.
 ///
 /// # Errors
-/// It is no TOML.
+/// It is not TOML.
 pub(super) fn read(text: &str) -> Result<Loaded, Unusable> {
     let document = Document::parse(text).map_err(|error| not_toml(text, &error))?;
     let mut reader = Reader {
@@ -63,7 +63,7 @@ fn line_at(text: &str, at: usize) -> usize {
 struct Reader<'a> {
     text: &'a str,
     loaded: Loaded,
-    /// Warnings that are not told.
+    /// Warnings beyond those.
     more: usize,
 }
 
@@ -90,7 +90,7 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Loaded {
         if self.more > 0 {
-            let text = format!("and {} more things that make no sense", self.more);
+            let text = format!("and {} more invalid settings", self.more);
             let line = self.loaded.warnings.last().map_or(1, |last| last.line);
             self.loaded.warnings.push(Warning { line, text });
         }
@@ -109,7 +109,7 @@ impl Reader<'_> {
         line_at(self.text, span.map_or(0, |span| span.start))
     }
 
-    /// What a table has, in the order of the file as far as it is known.
+    /// The entries of a table, in the order of the file as far as it is known.
     fn entries<'t>(&self, table: &'t dyn TableLike) -> Vec<Entry<'t>> {
         let entry = |(name, item): (&'t str, &'t Item)| {
             let key = table.get_key_value(name).and_then(|(key, _)| key.span());
@@ -142,7 +142,7 @@ impl Reader<'_> {
             },
             Kind::Text { take, .. } => match text_of(item) {
                 Some(text) => take(config, &text),
-                None => Err(expected("a text in quotes", item)),
+                None => Err(expected("a quoted string", item)),
             },
         };
         match taken {
@@ -191,13 +191,14 @@ impl Reader<'_> {
                     self.warn(line, format!("columns of {view}: {problem}"));
                 }
                 Some(column) if columns.iter().any(|it| it.name == column.name) => {
-                    self.warn(line, format!("columns of {view}: `{name}` is there twice"));
+                    self.warn(line, format!("columns of {view}: `{name}` is listed twice"));
                 }
                 Some(column) => columns.push(column),
             }
         }
         if columns.is_empty() {
-            let text = format!("columns of {view}: none is left, so they are the default");
+            let text =
+                format!("columns of {view}: no valid column is left, so the default applies");
             return self.warn(entry.line, text);
         }
         self.loaded.config.screen.tables[view.index()].columns = columns;
@@ -230,7 +231,7 @@ impl Reader<'_> {
         };
         let usual = KeyMap::default();
         let names: Vec<&str> = usual.bindings().iter().map(|it| it.name).collect();
-        // Which action each key is for: the first that has it in the file.
+        // The action of each key: the first in the file that has it.
         let mut owners: HashMap<Key, &'static str> = HashMap::new();
         for under in self.entries(table) {
             let Some(binding) = usual.bindings().iter().find(|it| it.name == under.name) else {
@@ -248,13 +249,13 @@ impl Reader<'_> {
                 let typed = shown(&key.to_string());
                 if ALWAYS_QUIT.contains(&key) && !quits {
                     let text = format!(
-                        "`{typed}` always quits, so `{}` does not get it",
+                        "`{typed}` always quits and cannot be bound to `{}`",
                         under.name
                     );
                     self.warn(line, text);
                 } else if owner != binding.name {
                     let text = format!(
-                        "`{typed}` is for `{owner}` already, so `{}` does not get it",
+                        "`{typed}` is already bound to `{owner}`, not to `{}`",
                         under.name
                     );
                     self.warn(line, text);
@@ -262,14 +263,14 @@ impl Reader<'_> {
                     keys.push(key);
                 }
             }
-            // All were refused: the action is as if it was not written.
+            // All were refused: the entry is ignored.
             if keys.is_empty() && !wants_none {
                 continue;
             }
             self.loaded.config.screen.keys.bind(binding.name, &keys);
             self.came_from(format!("{KEYS}.{}", binding.name), under.line);
         }
-        self.tell_lost(&usual, &owners, entry.line);
+        self.warn_lost(&usual, &owners, entry.line);
     }
 
     /// The keys of an action, each with its line: one in quotes, or several in brackets.
@@ -296,12 +297,12 @@ impl Reader<'_> {
             };
             self.warn(line, format!("keys of `{}`: {problem}", entry.name));
         }
-        // Nobody who writes only nonsense wants an action without keys.
+        // An entry with only invalid keys does not unbind the action.
         (values.is_empty() || !keys.is_empty()).then_some(keys)
     }
 
-    /// Actions of which the file says nothing, and whose last key went to others.
-    fn tell_lost(&mut self, usual: &KeyMap, owners: &HashMap<Key, &'static str>, line: usize) {
+    /// Warns of actions without an entry whose last key went to others.
+    fn warn_lost(&mut self, usual: &KeyMap, owners: &HashMap<Key, &'static str>, line: usize) {
         let now = self.loaded.config.screen.keys.clone();
         for (before, after) in usual.bindings().iter().zip(now.bindings()) {
             let origin = format!("{KEYS}.{}", before.name);
@@ -311,13 +312,9 @@ impl Reader<'_> {
             let taken: Vec<String> = before
                 .keys
                 .iter()
-                .filter_map(|key| Some(format!("`{key}` is for `{}` now", owners.get(key)?)))
+                .filter_map(|key| Some(format!("`{key}` is now bound to `{}`", owners.get(key)?)))
                 .collect();
-            let text = format!(
-                "`{}` has no key any more: {}",
-                before.name,
-                taken.join(", ")
-            );
+            let text = format!("`{}` has no keys left: {}", before.name, taken.join(", "));
             self.warn(line, text);
         }
     }
@@ -339,7 +336,7 @@ fn expected(what: &str, item: &Item) -> String {
 
 fn kind(item: &Item) -> &'static str {
     match item {
-        Item::Value(Value::String(_)) => "a text",
+        Item::Value(Value::String(_)) => "a string",
         Item::Value(Value::Integer(_) | Value::Float(_)) => "a number",
         Item::Value(Value::Boolean(_)) => "true or false",
         Item::Value(Value::Datetime(_)) => "a date",

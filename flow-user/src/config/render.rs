@@ -1,4 +1,4 @@
-//! The configuration in effect, as a file that says the same.
+//! Renders the configuration in effect as a file.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The configuration as TOML: each setting with its meaning, and where its value comes from.
+/// The configuration as TOML: each setting with its description and origin.
 pub fn render(loaded: &Loaded) -> String {
     let mut text = String::new();
     head(loaded, &mut text);
@@ -23,7 +23,7 @@ pub fn render(loaded: &Loaded) -> String {
     for setting in SETTINGS {
         let value = match &setting.value {
             Kind::Flag(flag) => flag(&mut config).to_string(),
-            Kind::Text { tell, .. } => quoted(&tell(&config)),
+            Kind::Text { show, .. } => quoted(&show(&config)),
         };
         line(&mut text, &format!("\n# {}", setting.meaning));
         let origin = loaded.origin(setting.name);
@@ -40,7 +40,7 @@ pub fn render(loaded: &Loaded) -> String {
     let origin = |table: &str, name: &str| loaded.origin(&format!("{table}.{name}"));
     line(
         &mut text,
-        "\n# The columns of each view, in order; where room is short the least important ones are left out. `o` chooses them too.",
+        "\n# The columns of each view, in order; the least important ones are hidden if there is no room. `o` selects them too.",
     );
     line(&mut text, &format!("[{COLUMNS}]"));
     for view in views() {
@@ -51,7 +51,7 @@ pub fn render(loaded: &Loaded) -> String {
     }
     line(
         &mut text,
-        "\n# The column that each view is sorted by at first; COLUMN:reverse for the other way round. `rate` and `total`: both ways together.",
+        "\n# The column that each view is sorted by at first; COLUMN:reverse reverses the order. `rate` and `total`: both directions together.",
     );
     line(&mut text, &format!("[{SORT}]"));
     for view in views() {
@@ -84,30 +84,30 @@ pub fn render(loaded: &Loaded) -> String {
 fn head(loaded: &Loaded, text: &mut String) {
     line(
         text,
-        "# The configuration of Flow's full-screen view, as it is in effect.",
+        "# The configuration in effect for Flow's full-screen view.",
     );
     line(
         text,
-        "# The command line goes before the file, the file before the defaults.",
+        "# The command line overrides the file, and the file the defaults.",
     );
     let Some(place) = &loaded.place else {
-        return line(
-            text,
-            "# There is no file: neither HOME nor XDG_CONFIG_HOME says where it would be.",
-        );
+        return line(text, "# No file: neither HOME nor XDG_CONFIG_HOME is set.");
     };
     line(text, &format!("# File: {place}"));
     if !loaded.found {
         line(
             text,
-            "# It is not there. Any part of this, saved under that name, is one.",
+            "# The file does not exist. Save any part of this under that name to create it.",
         );
     } else if loaded.unusable.is_some() {
-        line(text, "# It cannot be used, so all is default.");
+        line(
+            text,
+            "# The file cannot be used, so all settings have their defaults.",
+        );
     }
 }
 
-/// Where the keys come from of an action of which the file says nothing.
+/// The origin of the keys of an action without an entry in the file.
 fn without(usual: &Binding, now: &Binding) -> String {
     let lost = usual.keys.iter().filter(|key| !now.keys.contains(key));
     let lost: Vec<String> = lost.map(|key| quoted(&key.to_string())).collect();
@@ -127,14 +127,14 @@ fn list(texts: impl Iterator<Item = String>) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-/// A TOML text of one line that a terminal can show, whatever is in it.
+/// A TOML string on one line, with control characters escaped.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             hostile if is_hostile(hostile) => {
-                // To write to a text never fails.
+                // Writing to a string never fails.
                 let _ = write!(quoted, "\\U{:08x}", u32::from(hostile));
             }
             harmless => quoted.push(harmless),

@@ -1,4 +1,4 @@
-//! Which settings are there? One entry each; tables of settings by view and by action are in `read.rs`.
+//! The table of settings: one entry each. Settings by view and by action are in `read.rs`.
 
 use super::{
     Config,
@@ -15,31 +15,31 @@ pub(super) const THEME: &str = "theme";
 pub(super) const INTERVAL: &str = "interval";
 pub(super) const HISTORY_TTL: &str = "history-ttl";
 
-/// The theme that is chosen by what the terminal can.
+/// The theme that depends on what the terminal can do.
 const AUTO: &str = "auto";
 
 /// A setting with one value.
 pub(super) struct Setting {
     pub name: &'static str,
-    /// What it does, in the configuration that `flow config` writes.
+    /// Its description, in the output of `flow config`.
     pub meaning: &'static str,
     pub value: Kind,
 }
 
-/// What its values are, how they are taken and told.
+/// The kind of its values: how they are read and shown.
 pub(super) enum Kind {
     Flag(fn(&mut Config) -> &mut bool),
     Text {
         take: fn(&mut Config, &str) -> Result<(), String>,
-        tell: fn(&Config) -> String,
+        show: fn(&Config) -> String,
     },
 }
 
-/// All of them, in the order in which they are written.
+/// All of them, in the order of output.
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: VIEW,
-        meaning: "View to begin with: processes, flows, remotes, listeners, interfaces, users, cgroups, names or events",
+        meaning: "First view: processes, flows, remotes, listeners, interfaces, users, cgroups, names or events",
         value: Kind::Text {
             take: |config, text| {
                 config.screen.view = text
@@ -47,7 +47,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                     .map_err(|_| unknown("view", text, &ViewId::ALL.map(ViewId::name)))?;
                 Ok(())
             },
-            tell: |config| config.screen.view.name().to_owned(),
+            show: |config| config.screen.view.name().to_owned(),
         },
     },
     Setting {
@@ -65,12 +65,12 @@ pub(super) static SETTINGS: &[Setting] = &[
                 };
                 Ok(())
             },
-            tell: |config| config.screen.theme.map_or(AUTO, Theme::name).to_owned(),
+            show: |config| config.screen.theme.map_or(AUTO, Theme::name).to_owned(),
         },
     },
     Setting {
         name: "units",
-        meaning: "What quantities are told in: bytes, binary, bits or binary-bits",
+        meaning: "Units: bytes, binary, bits or binary-bits",
         value: Kind::Text {
             take: |config, text| {
                 let names = Units::ALL.map(|(name, _)| name);
@@ -78,7 +78,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 config.screen.units = found.ok_or_else(|| unknown("unit", text, &names))?.1;
                 Ok(())
             },
-            tell: |config| {
+            show: |config| {
                 let found = Units::ALL
                     .into_iter()
                     .find(|it| it.1 == config.screen.units);
@@ -88,45 +88,45 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: INTERVAL,
-        meaning: "Time between two looks at the counters, from 50ms to 1h",
+        meaning: "Sampling interval, from 50ms to 1h",
         value: Kind::Text {
             take: |config, text| {
                 config.interval = time::milliseconds(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| time::written(config.interval),
+            show: |config| time::written(config.interval),
         },
     },
     Setting {
         name: HISTORY_TTL,
-        meaning: "How long closed flows and exited processes stay",
+        meaning: "How long closed flows and exited processes stay visible",
         value: Kind::Text {
             take: |config, text| {
                 config.history_ttl = time::duration(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| time::written(config.history_ttl),
+            show: |config| time::written(config.history_ttl),
         },
     },
     Setting {
         name: "compact",
-        meaning: "More rows, less around them",
+        meaning: "Compact layout",
         value: Kind::Flag(|config| &mut config.screen.compact),
     },
     Setting {
         name: "mouse",
-        meaning: "Whether clicks and the wheel are Flow's; if not they are the terminal's, to mark text with",
+        meaning: "Whether Flow handles clicks and the wheel; if not, the terminal does, to select text",
         value: Kind::Flag(|config| &mut config.mouse),
     },
     Setting {
         name: "threshold",
-        meaning: "Rows that receive and send at least so much together stand out: off, or such as \"10 MB/s\"",
+        meaning: "Mark rows whose receive and send rates together reach this: off, or such as \"10 MB/s\"",
         value: Kind::Text {
             take: |config, text| {
                 config.screen.threshold = rate::rate(text).map_err(|it| not(text, &it))?;
                 Ok(())
             },
-            tell: |config| rate::written(config.screen.threshold),
+            show: |config| rate::written(config.screen.threshold),
         },
     },
 ];

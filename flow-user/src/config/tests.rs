@@ -1,4 +1,4 @@
-//! Files as people write them, hostile ones, and back again.
+//! Configurations as people write them, hostile ones, and a round trip.
 
 mod random;
 
@@ -123,8 +123,8 @@ fn every_setting_is_read() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
-    for (text, told) in [
+fn what_makes_no_sense_is_reported_with_the_nearest_name_and_does_not_count() {
+    for (text, message) in [
         (
             "intervall = 1",
             "line 1: there is no setting `intervall`; did you mean `interval`?",
@@ -140,7 +140,7 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         ("view = 3", "line 1: `view`: there is no view `3`; choose"),
         (
             "view = true",
-            "line 1: `view`: expected a text in quotes, not true or false",
+            "line 1: `view`: expected a quoted string, not true or false",
         ),
         ("theme = \"drak\"", "did you mean `dark`?"),
         ("units = \"bit\"", "did you mean `bits`?"),
@@ -156,7 +156,7 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "compact = \"yes\"",
-            "`compact`: expected true or false, not a text",
+            "`compact`: expected true or false, not a string",
         ),
         ("mouse = 1979-05-27", "not a date"),
         (
@@ -177,11 +177,11 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "[columns]\nflows = \"pid\"",
-            "line 2: columns of flows: expected names of columns in brackets, not a text",
+            "line 2: columns of flows: expected names of columns in brackets, not a string",
         ),
         (
             "[columns]\nflows = []",
-            "line 2: columns of flows: none is left, so they are the default",
+            "line 2: columns of flows: no valid column is left, so the default applies",
         ),
         (
             "[columns]\nflows = [\n\"remote\",\n\"remot\",\n]",
@@ -189,7 +189,7 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "[columns]\nflows = [\"pid\", \"pid\"]",
-            "columns of flows: `pid` is there twice",
+            "columns of flows: `pid` is listed twice",
         ),
         (
             "[columns]\nflows = [\"pid\", 1]",
@@ -233,25 +233,25 @@ fn what_makes_no_sense_is_told_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "[keys]\nsort = \"q\"",
-            "`q` always quits, so `sort` does not get it",
+            "`q` always quits and cannot be bound to `sort`",
         ),
         (
             "[keys]\nsort = [\"x\", \"ctrl-c\"]",
-            "`ctrl-c` always quits, so `sort` does not get it",
+            "`ctrl-c` always quits and cannot be bound to `sort`",
         ),
         (
             "[keys]\nsort = \"x\"\npause = [\"p\", \"x\"]",
-            "line 3: `x` is for `sort` already, so `pause` does not get it",
+            "line 3: `x` is already bound to `sort`, not to `pause`",
         ),
         (
             "[keys]\nsort = \"c\"",
-            "line 1: `compact` has no key any more: `c` is for `sort` now",
+            "line 1: `compact` has no keys left: `c` is now bound to `sort`",
         ),
     ] {
         let loaded = read(text).unwrap();
         let warnings = texts(&loaded);
         assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
-        assert!(warnings[0].contains(told), "{text}: {warnings:?}");
+        assert!(warnings[0].contains(message), "{text}: {warnings:?}");
     }
     let wrong = read("view = \"flwos\"\n[columns]\nflows = []\n[keys]\nsort = [1]").unwrap();
     assert_eq!(essence(&wrong.config), essence(&Config::default()));
@@ -306,7 +306,7 @@ fn what_is_no_toml_names_the_line_and_what_to_do() {
             "{start}: {error}"
         );
         assert!(
-            error.ends_with("mend that line (a text stands in quotes), or move the file away"),
+            error.ends_with("fix that line (strings need quotes), or move the file away"),
             "{error}"
         );
         assert!(!error.contains(is_hostile) && error.len() < 400, "{error}");
@@ -314,7 +314,7 @@ fn what_is_no_toml_names_the_line_and_what_to_do() {
 }
 
 #[test]
-fn many_things_that_make_no_sense_are_told_in_short() {
+fn many_things_that_make_no_sense_are_reported_in_short() {
     let many: String = (0..5_000).map(|at| format!("x{at} = 1\n")).collect();
     let loaded = read(&many).unwrap();
     assert_eq!(loaded.warnings.len(), 21);
@@ -324,8 +324,11 @@ fn many_things_that_make_no_sense_are_told_in_short() {
         texts(&loaded)[20]
     );
     let long = format!("\"{}\" = 1", "\\u001b[2J".repeat(5_000));
-    let told = &texts(&read(&long).unwrap())[0];
-    assert!(told.len() < 400 && !told.contains(is_hostile), "{told}");
+    let message = &texts(&read(&long).unwrap())[0];
+    assert!(
+        message.len() < 400 && !message.contains(is_hostile),
+        "{message}"
+    );
 }
 
 #[test]
@@ -360,21 +363,23 @@ fn what_is_printed_at_first() {
     insta::assert_snapshot!("default", render(&loaded));
     let taken = read("[keys]\nsort = \"p\"").unwrap();
     let text = render(&taken);
-    assert!(text.contains("hold the screen still; counting goes on; default, without \"p\""));
-    assert!(render(&Loaded::from(None)).contains("# There is no file"));
+    assert!(text.contains("pause the display; counting continues; default, without \"p\""));
+    assert!(render(&Loaded::from(None)).contains("# No file: "));
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_told_and_all_is_as_usual() {
+fn a_file_that_cannot_be_used_is_reported_and_all_is_as_usual() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     fs::write(&path, "view = flows").unwrap();
     let loaded = Loaded::from(Some(Place::at(&path)));
     assert_eq!(essence(&loaded.config), essence(&Config::default()));
-    let told = loaded.messages();
+    let message = loaded.messages();
     assert!(
-        told[0].contains("config.toml: line 1 is not TOML"),
-        "{told:?}"
+        message[0].contains("config.toml: line 1 is not TOML"),
+        "{message:?}"
     );
-    assert!(render(&loaded).contains("# It cannot be used, so all is default."));
+    assert!(
+        render(&loaded).contains("# The file cannot be used, so all settings have their defaults.")
+    );
 }

@@ -1,8 +1,8 @@
-//! How are times written? On the command line and in the configuration: `250ms`, `10s`, `1.5m`, `1h`.
+//! Notation of times on the command line and in the configuration: `250ms`, `10s`, `1.5m`, `1h`.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// The least and the longest time between two looks at the counters.
+/// The shortest and the longest sampling interval.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 /// Digits behind a point that are read; the rest is less than a nanosecond.
 const DIGITS: usize = 14;
@@ -10,7 +10,7 @@ const DIGITS: usize = 14;
 /// Reads a time with its unit.
 ///
 /// # Errors
-/// It is none, or longer than a clock can tell.
+/// It is not a time, or longer than a clock can show.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a number and ms, s, m or h, such as 30s";
     let digits = text
@@ -25,8 +25,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(EXPECTED.to_owned()),
     };
     let total = scaled(number, nanoseconds).ok_or_else(|| EXPECTED.to_owned())?;
-    let seconds = u64::try_from(total / 1_000_000_000)
-        .map_err(|_| "expected a time that is not as long as that".to_owned())?;
+    let seconds =
+        u64::try_from(total / 1_000_000_000).map_err(|_| "expected a shorter time".to_owned())?;
     let rest = u32::try_from(total % 1_000_000_000).unwrap_or(0);
     Ok(Duration::new(seconds, rest))
 }

@@ -1,16 +1,17 @@
-//! What the model says changed: the raw material of the event stream.
+//! Changes of the model, from which sinks make the event stream.
 
 use std::sync::Arc;
 
 use super::snapshot::{Flow, FlowKey, Interface, Process};
 use crate::event::{AppTotals, Coverage, Instant, Loss};
 
-/// A change of the model. Rows are as they stood when the change was told.
+/// A change of the model. Rows are as they stood when the change was emitted.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A flow is new: connected, accepted, listening, or its first bytes moved.
     FlowOpened(Arc<Flow>),
-    /// Counters, state or addresses of a flow changed; told at ticks, at most once for each flow.
+    /// Counters, state or addresses of a flow changed; emitted at ticks, at most once for each
+    /// flow.
     FlowUpdated(Arc<Flow>),
     /// A flow ended; its totals are final.
     FlowClosed(Arc<Flow>),
@@ -18,10 +19,10 @@ pub enum Change {
     /// A process ended; its totals are final.
     ProcessExit {
         process: Arc<Process>,
-        /// As `wait(2)` reports it; absent where nobody told.
+        /// As `wait(2)` reports it; absent where it is unknown.
         status: Option<u32>,
     },
-    /// An interface's ledger, told at ticks.
+    /// An interface's ledger, emitted at ticks.
     Ledger(Arc<Interface>),
     /// Something was lost; `count` is cumulative.
     Lost {
@@ -42,7 +43,7 @@ pub enum ChangeSubject<'a> {
     Coverage(&'a [Coverage]),
 }
 
-/// Which changes are about the same thing, so that a newer one says all that an older one did.
+/// Identifies changes of one thing, of which a newer one replaces an older one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CoalesceKey {
     Flow(FlowKey),
@@ -51,7 +52,7 @@ pub enum CoalesceKey {
     Coverage,
 }
 
-/// How a change meets older ones that a slow reader has not read yet.
+/// How a change combines with older ones that a slow reader has not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coalescing {
     /// Each is delivered.
@@ -141,10 +142,10 @@ impl Change {
     }
 }
 
-/// How much a kind of event matters to who reads along.
+/// How much a kind of event matters to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// Frequent; says what goes on anyway.
+    /// Frequent, and of no interest by itself.
     Routine,
     /// Notable where its process moved bytes, else routine.
     IfMoved,
@@ -220,7 +221,7 @@ pub struct TimedChange {
 /// The changes since they were last drained, in the order they were emitted.
 #[derive(Debug)]
 pub(super) struct Changes {
-    /// Absent where nobody wants them.
+    /// `None` where no consumer wants them.
     wanted: Option<Vec<TimedChange>>,
 }
 
@@ -233,12 +234,12 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Says whether anybody wants them.
+    /// Sets whether a consumer wants them.
     pub(super) fn want(&mut self, are_wanted: bool) {
         self.wanted = are_wanted.then(|| self.drain());
     }
 
-    /// Whether anybody does: else there is no need to draw rows for them.
+    /// Whether a consumer wants them: otherwise no rows are made for them.
     pub(super) fn are_wanted(&self) -> bool {
         self.wanted.is_some()
     }

@@ -1,4 +1,4 @@
-//! What a socket's facts add up to: which of two is right, and when they make a flow.
+//! Merges facts of a socket, and decides when they make a flow.
 
 use super::totals::raise_wire;
 use crate::event::{SocketFact, State, TcpFacts};

@@ -1,7 +1,7 @@
-//! Which sockets are there, which are listening, and which ended and when.
+//! The socket table: open, listening and ended sockets.
 //!
 //! A socket that ended stays with its rows for the history, and then as a tombstone with its
-//! counters, see [`super::tombstone`]. What one socket's rows are is told in [`super::socket`].
+//! counters, see [`super::tombstone`]. The rows of one socket are in [`super::socket`].
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,7 +16,7 @@ use super::{
     change::Changes,
     process::ProcessTable,
     snapshot::Flow,
-    socket::{Buried, NamedZone, Names, Scene, Socket, Work},
+    socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Socket},
     tombstone::Tombstones,
     totals::moved,
 };
@@ -39,11 +39,11 @@ pub(super) struct FlowTable {
     #[serde(skip)]
     listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
-    dropped: Tombstones<SocketCookie, Buried>,
+    dropped: Tombstones<SocketCookie, FinalCounters>,
     /// Rows of dropped sockets.
     dropped_rows: u64,
     #[serde(skip)]
-    work: Work,
+    dirty: DirtyRows,
 }
 
 impl FlowTable {
@@ -55,16 +55,16 @@ impl FlowTable {
             closed: VecDeque::new(),
             dropped: Tombstones::default(),
             dropped_rows: 0,
-            work: Work::default(),
+            dirty: DirtyRows::default(),
         }
     }
 
-    /// As it was written to a keyframe, to go on.
+    /// Resumes from a keyframe.
     pub(super) fn resume(&mut self, history: Duration, processes: &mut ProcessTable) {
         self.history = history;
         for (cookie, socket) in &mut self.sockets {
             socket.cookie = *cookie;
-            socket.resume(processes, &mut self.work);
+            socket.resume(processes, &mut self.dirty);
         }
         let cookies: Vec<_> = self.sockets.keys().copied().collect();
         for cookie in cookies {
@@ -75,7 +75,7 @@ impl FlowTable {
         self.queue_closed();
     }
 
-    /// Sees that each closed socket stands in the queue, once.
+    /// Queues each closed socket, once.
     fn queue_closed(&mut self) {
         let closed = |cookie: &SocketCookie| {
             let (time, _) = self.sockets.get(cookie)?.closed?;
@@ -114,10 +114,10 @@ impl FlowTable {
         if !moved(&fact.totals) {
             return;
         }
-        let (mut scene, sockets) = self.scene(time, processes, changes);
+        let (mut ctx, sockets) = self.ctx(time, processes, changes);
         let socket = socket(sockets, fact.socket);
         socket.name_zone(zone);
-        socket.app(fact, &mut scene);
+        socket.app(fact, &mut ctx);
     }
 
     /// A socket is new or changed.
@@ -135,8 +135,8 @@ impl FlowTable {
         }
         let listener = self.listener_of(&fact);
         let before = self.listening(cookie);
-        let (mut scene, sockets) = self.scene(time, processes, changes);
-        socket(sockets, cookie).learn(fact, names, listener, &mut scene);
+        let (mut ctx, sockets) = self.ctx(time, processes, changes);
+        socket(sockets, cookie).learn(fact, names, listener, &mut ctx);
         let after = self.listening(cookie);
         if before != after {
             self.stop_listening(cookie, before);
@@ -167,10 +167,10 @@ impl FlowTable {
         }
         let listening = self.listening(cookie);
         self.stop_listening(cookie, listening);
-        let (mut scene, sockets) = self.scene(time, processes, changes);
+        let (mut ctx, sockets) = self.ctx(time, processes, changes);
         let socket = socket(sockets, cookie);
         if socket.closed.is_none() {
-            socket.close(reason, &mut scene);
+            socket.close(reason, &mut ctx);
             self.closed.push_back((time, cookie));
         }
     }
@@ -188,21 +188,21 @@ impl FlowTable {
         }
     }
 
-    /// Puts held bytes into rows, and gives up sockets that nobody can tell of any more.
+    /// Adds deferred bytes to rows, and closes sockets of which no report can come any more.
     pub(super) fn settle(
         &mut self,
         time: Instant,
         processes: &mut ProcessTable,
         changes: &mut Changes,
     ) {
-        let holding: Vec<_> = self.work.holding.iter().copied().collect();
-        for cookie in holding {
-            let (mut scene, sockets) = self.scene(time, processes, changes);
+        let deferring: Vec<_> = self.dirty.deferring.iter().copied().collect();
+        for cookie in deferring {
+            let (mut ctx, sockets) = self.ctx(time, processes, changes);
             let Some(socket) = sockets.get_mut(&cookie) else {
                 continue;
             };
-            let settled = socket.settle(&mut scene);
-            let orphan = !settled && socket.closed.is_none() && socket.is_orphan(scene.processes);
+            let settled = socket.settle(&mut ctx);
+            let orphan = !settled && socket.closed.is_none() && socket.is_orphan(ctx.processes);
             if orphan {
                 self.end(cookie, CloseReason::Vanished, time, processes, changes);
             }
@@ -212,29 +212,29 @@ impl FlowTable {
     /// Takes each row's rate since the last tick; `elapsed` must not be zero.
     pub(super) fn rates(&mut self, elapsed: Duration) {
         let sockets = &mut self.sockets;
-        self.work.moving.retain(|(cookie, at)| {
+        self.dirty.moving.retain(|(cookie, at)| {
             let socket = sockets.get_mut(cookie);
             socket.is_some_and(|socket| socket.rate(*at, elapsed))
         });
     }
 
-    /// Tells each row that is new or changed since it was last told.
-    pub(super) fn tell(
+    /// Emits each row that is new or changed since the last report.
+    pub(super) fn emit_changes(
         &mut self,
         time: Instant,
         processes: &mut ProcessTable,
         changes: &mut Changes,
     ) {
-        let untold = std::mem::take(&mut self.work.untold);
-        let (mut scene, sockets) = self.scene(time, processes, changes);
-        for (cookie, at) in untold {
+        let unreported = std::mem::take(&mut self.dirty.unreported);
+        let (mut ctx, sockets) = self.ctx(time, processes, changes);
+        for (cookie, at) in unreported {
             if let Some(socket) = sockets.get_mut(&cookie) {
-                socket.tell(at, &mut scene);
+                socket.emit_changes(at, &mut ctx);
             }
         }
     }
 
-    /// Drops the sockets whose history has passed.
+    /// Drops the sockets that have left the history.
     pub(super) fn expire(
         &mut self,
         time: Instant,
@@ -243,25 +243,25 @@ impl FlowTable {
     ) {
         let mut moved = false;
         while let Some(&(closed, cookie)) = self.closed.front() {
-            if time.since(closed) < self.history && self.work.closed_rows <= CLOSED_ROWS {
+            if time.since(closed) < self.history && self.dirty.closed_rows <= CLOSED_ROWS {
                 break;
             }
             self.closed.pop_front();
-            let (mut scene, sockets) = self.scene(time, processes, changes);
+            let (mut ctx, sockets) = self.ctx(time, processes, changes);
             if let Some(socket) = sockets.remove(&cookie) {
                 let rows = socket.row_count() as u64;
                 moved |= socket.moves();
-                let counters = socket.bury(&mut scene);
+                let counters = socket.bury(&mut ctx);
                 self.dropped_rows += rows;
-                self.work.holding.remove(&cookie);
+                self.dirty.deferring.remove(&cookie);
                 // Late is what comes after the end, not after the history.
                 self.dropped.bury(cookie, counters, closed);
             }
         }
         if moved {
-            // Before a late report makes one of them anew, with other rows.
+            // Before a late report brings one of them back with other rows.
             let sockets = &self.sockets;
-            let moving = &mut self.work.moving;
+            let moving = &mut self.dirty.moving;
             moving.retain(|(cookie, _)| sockets.contains_key(cookie));
         }
         self.dropped.expire(time);
@@ -269,7 +269,7 @@ impl FlowTable {
 
     /// Every row, open ones and those in the history.
     pub(super) fn rows(&mut self, processes: &ProcessTable) -> Vec<Arc<Flow>> {
-        let mut rows = Vec::with_capacity(self.work.open_rows + self.work.closed_rows);
+        let mut rows = Vec::with_capacity(self.dirty.open_rows + self.dirty.closed_rows);
         for socket in self.sockets.values_mut() {
             rows.extend((0..socket.row_count()).filter_map(|at| socket.row(at, processes)));
         }
@@ -277,7 +277,7 @@ impl FlowTable {
     }
 
     pub(super) fn open_rows(&self) -> usize {
-        self.work.open_rows
+        self.dirty.open_rows
     }
 
     /// Rows that are no longer listed.
@@ -285,19 +285,19 @@ impl FlowTable {
         self.dropped_rows
     }
 
-    fn scene<'a>(
+    fn ctx<'a>(
         &'a mut self,
         time: Instant,
         processes: &'a mut ProcessTable,
         changes: &'a mut Changes,
-    ) -> (Scene<'a>, &'a mut BTreeMap<SocketCookie, Box<Socket>>) {
-        let scene = Scene {
+    ) -> (Ctx<'a>, &'a mut BTreeMap<SocketCookie, Box<Socket>>) {
+        let ctx = Ctx {
             time,
             processes,
             changes,
-            work: &mut self.work,
+            dirty: &mut self.dirty,
         };
-        (scene, &mut self.sockets)
+        (ctx, &mut self.sockets)
     }
 
     /// Where a socket listens, if it does.

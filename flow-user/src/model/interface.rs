@@ -1,4 +1,4 @@
-//! Which interfaces the host has, and the ledger of each: where its bytes went.
+//! The interface table, with the ledger of each interface: the causes of its bytes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     change::{Change, Changes},
-    ledger::{Account, Way},
+    ledger::{Account, Side},
     rate::Meter,
     snapshot::{Interface, Rate},
 };
@@ -83,7 +83,7 @@ impl InterfaceTable {
         }
     }
 
-    /// As it was written to a keyframe, to go on.
+    /// Resumes from a keyframe.
     pub(super) fn resume(&mut self, history: Duration) {
         self.history = history;
     }
@@ -183,8 +183,8 @@ impl InterfaceTable {
         }
     }
 
-    /// Tells the ledgers that changed since they were last told.
-    pub(super) fn tell(&mut self, time: Instant, changes: &mut Changes) {
+    /// Emits the ledgers that changed since the last report.
+    pub(super) fn emit_changes(&mut self, time: Instant, changes: &mut Changes) {
         for entry in self.entries.values_mut() {
             if std::mem::take(&mut entry.changed) {
                 changes.emit(time, Change::Ledger(entry.row.clone()));
@@ -288,8 +288,8 @@ fn draw(
         up,
         classified,
         gone: None,
-        ingress_ledger: received.take(&ingress, since_ingress, Way::Ingress, time),
-        egress_ledger: sent.take(&egress, since_egress, Way::Egress, time),
+        ingress_ledger: received.take(&ingress, since_ingress, Side::Ingress, time),
+        egress_ledger: sent.take(&egress, since_egress, Side::Egress, time),
         ingress,
         egress,
         rate,
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_when_it_is_new_or_changed() {
+    fn a_name_is_reported_when_it_is_new_or_changed() {
         let mut table = table();
         assert_eq!(table.apply(fact("a", 0, 0), at(1)).as_deref(), Some("a"));
         assert_eq!(table.apply(fact("a", 0, 0), at(2)), None);
@@ -345,17 +345,17 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_is_told_once_for_each_change() {
+    fn a_ledger_is_reported_once_for_each_change() {
         let mut table = table();
         let mut changes = Changes::default();
         for _ in 0..2 {
             table.apply(fact("a", 1000, 1000), at(1));
-            table.tell(at(1), &mut changes);
+            table.emit_changes(at(1), &mut changes);
         }
         assert_eq!(changes.drain().len(), 1);
         table.apply(fact("a", 1001, 1000), at(2));
-        table.tell(at(2), &mut changes);
-        table.tell(at(3), &mut changes);
+        table.emit_changes(at(2), &mut changes);
+        table.emit_changes(at(3), &mut changes);
         assert_eq!(changes.drain().len(), 1);
     }
 

@@ -1,11 +1,11 @@
-//! Where the bytes of one direction of an interface went. The parts always add up to `frames`.
+//! The ledger of one direction of an interface: the parts always add up to `frames`.
 //!
-//! The interface's own counter and the classifier's are read one after the other, so a packet between
-//! the two reads shows as `unexplained`, of either sign, until the next read. What stays there when
-//! nothing moves is a real difference.
+//! The interface's own counter and the classifier's are read one after the other, so a packet
+//! between the two reads shows as `unexplained`, of either sign, until the next read. What stays
+//! there when nothing moves is a real difference.
 //!
-//! [`reading`] draws up one reading. An [`Account`] makes reports of successive readings: of what they
-//! report nothing but `unexplained` ever falls.
+//! [`reading`] makes a ledger of one reading. An [`Account`] makes reports of successive readings,
+//! in which only `unexplained` may fall.
 
 mod reading;
 
@@ -17,17 +17,17 @@ use self::reading::{TakenTwice, is_beyond_doubt, side};
 use super::snapshot::LedgerSide;
 use crate::event::{Bytes, Class, Instant, InterfaceSide};
 
-pub(super) use self::reading::Way;
+pub(super) use self::reading::Side;
 
 /// How long a remainder stands before it is reported: a packet that the classifier has seen may
-/// still be on its way to its socket, or to the interface through which it is forwarded. On a virtual
-/// machine whose host is busy a CPU stands still for more than 100 ms now and then.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// still be in transit to its socket, or to the interface through which it is forwarded. On a busy
+/// host a virtual CPU may pause for more than 100 ms.
+const IN_TRANSIT: Duration = Duration::from_millis(500);
 
 /// One direction of an interface over time. What it reports never falls, whatever the readings are.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Account {
-    /// What was reported before the readings began anew.
+    /// What was reported before the counters restarted.
     base: LedgerSide,
     /// The last report.
     shown: LedgerSide,
@@ -40,7 +40,7 @@ pub(super) struct Account {
     calm: Calm,
 }
 
-/// Whether nothing has passed for a while: then nothing is on its way.
+/// Whether no packet has passed for a while: then none is in transit.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Calm {
     /// What the interface and its classifier had counted at the last reading, and since when.
@@ -57,7 +57,7 @@ impl Calm {
             total.packets,
         ];
         match self.since {
-            Some((since, before)) if before == now => time.since(since) >= ON_ITS_WAY,
+            Some((since, before)) if before == now => time.since(since) >= IN_TRANSIT,
             _ => {
                 self.since = Some((time, now));
                 false
@@ -68,19 +68,19 @@ impl Calm {
 
 impl Account {
     /// Takes a reading of counters, and reports. The parts that are remainders follow once they are
-    /// certain; until then they stand under `unexplained`.
+    /// certain; until then they count as `unexplained`.
     pub(super) fn take(
         &mut self,
         counted: &InterfaceSide,
         since: Bytes,
-        way: Way,
+        direction: Side,
         time: Instant,
     ) -> LedgerSide {
         let is_calm = self.calm.take(counted, time);
-        let reading = side(counted, since, way, &mut self.twice);
+        let reading = side(counted, since, direction, &mut self.twice);
         self.reading = reading;
         let mut certain = reading;
-        if way == Way::Ingress {
+        if direction == Side::Ingress {
             certain.kernel = Bytes(self.kernel.take(reading.kernel.0, time));
         }
         let repeated = counted.classes[Class::Total as usize].header_bytes;
@@ -96,12 +96,12 @@ impl Account {
         self.report(certain)
     }
 
-    /// The last report: no packet is on its way any more.
+    /// The last report: no packet is in transit any more.
     pub(super) fn close(&mut self) -> LedgerSide {
         self.report(self.reading)
     }
 
-    /// The next readings are of counters that begin anew.
+    /// The next readings are of counters that restarted.
     pub(super) fn restart(&mut self) {
         *self = Self {
             base: self.shown,
@@ -134,7 +134,8 @@ impl Account {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Remainder {
     certain: u64,
-    /// The oldest reading that is not certain: when it was taken, and the least of it and all since.
+    /// The oldest reading that is not certain: when it was taken, and the least of it and all
+    /// since.
     open: Option<(Instant, u64)>,
 }
 
@@ -143,7 +144,7 @@ impl Remainder {
     fn take(&mut self, reading: u64, time: Instant) -> u64 {
         let (since, least) = self.open.unwrap_or((time, reading));
         let least = least.min(reading);
-        self.open = if time.since(since) < ON_ITS_WAY {
+        self.open = if time.since(since) < IN_TRANSIT {
             Some((since, least))
         } else {
             self.certain = self.certain.max(least);
@@ -197,7 +198,7 @@ mod tests {
         let mut take = |own: (u64, u64), meanwhile: u64, seconds: u64| {
             let mut counted = large_buffers(1, own);
             counted.meanwhile = count(meanwhile, 0);
-            let ledger = account.take(&counted, Bytes(0), Way::Ingress, at(1000 * seconds));
+            let ledger = account.take(&counted, Bytes(0), Side::Ingress, at(1000 * seconds));
             ledger.offload.0
         };
         assert_eq!(take((65_500, 2), 1500, 0), 0);
@@ -221,7 +222,7 @@ mod tests {
                 counted.classes[Class::Total as usize].frames += 1;
                 let time = at(1000 * seconds);
                 account
-                    .take(&counted, Bytes(0), Way::Ingress, time)
+                    .take(&counted, Bytes(0), Side::Ingress, time)
                     .offload
                     .0
             };
@@ -245,7 +246,7 @@ mod tests {
             let mut counted = sides(*total, &classes);
             counted.classes[Class::Socket as usize].packets = socket / 100;
             counted.classes[Class::Forwarded as usize].packets = forwarded / 100;
-            account.take(&counted, Bytes(0), Way::Ingress, at(1000 * tick as u64));
+            account.take(&counted, Bytes(0), Side::Ingress, at(1000 * tick as u64));
         }
         let LedgerSide {
             socket, forwarded, ..
@@ -282,7 +283,7 @@ mod tests {
         for (tick, (total, socket, own)) in readings.iter().enumerate() {
             let classes = [(Class::Total, *total, 0), (Class::Socket, *socket, 0)];
             let counted = sides(*own, &classes);
-            account.take(&counted, Bytes(0), Way::Ingress, at(1000 * tick as u64));
+            account.take(&counted, Bytes(0), Side::Ingress, at(1000 * tick as u64));
         }
         account
     }
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(account.shown().unexplained, 100);
         let classes = [(Class::Total, 1000, 0), (Class::Socket, 1000, 0)];
         let counted = sides(1000, &classes);
-        let ledger = account.take(&counted, Bytes(0), Way::Ingress, at(2000));
+        let ledger = account.take(&counted, Bytes(0), Side::Ingress, at(2000));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
 
@@ -329,7 +330,7 @@ mod tests {
         let mut account = Account::default();
         let mut take = |large: u64, seconds: u64| {
             let counted = large_buffers(large, (large * 66_800, large * 51));
-            let ledger = account.take(&counted, Bytes(0), Way::Egress, at(1000 * seconds));
+            let ledger = account.take(&counted, Bytes(0), Side::Egress, at(1000 * seconds));
             (ledger.offload.0, ledger.unexplained)
         };
         assert_eq!(take(2, 0), (0, 5600));
@@ -342,7 +343,7 @@ mod tests {
         let mut account = Account::default();
         let mut take = |milliseconds: u64| {
             let counted = large_buffers(1, (66_800, 51));
-            let ledger = account.take(&counted, Bytes(0), Way::Egress, at(milliseconds));
+            let ledger = account.take(&counted, Bytes(0), Side::Egress, at(milliseconds));
             (ledger.offload.0, ledger.unexplained)
         };
         assert_eq!(take(0), (0, 2800));
@@ -356,7 +357,7 @@ mod tests {
         let mut account = reported(&[(0, 0, 0), (1000, 900, 1000), (1000, 900, 1000)]);
         account.restart();
         let classes = [(Class::Total, 50, 0), (Class::Socket, 50, 0)];
-        let ledger = account.take(&sides(50, &classes), Bytes(0), Way::Ingress, at(9000));
+        let ledger = account.take(&sides(50, &classes), Bytes(0), Side::Ingress, at(9000));
         assert_eq!((ledger.frames, ledger.socket), (Bytes(1050), Bytes(950)));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(100), 0));
     }

@@ -1,13 +1,13 @@
 //! Event -> state: processes, flows, interfaces, the ledger, rates. Pure and deterministic.
 //!
-//! Counters in events are cumulative, so the most that was reported of each is true, in whatever order
-//! and however often reports come. What the model shows is built from these maxima alone, and at any
-//! moment the grand total is their sum.
+//! Counters in events are cumulative, so the maximum of each is true, whatever the order and number
+//! of reports. The model is built from these maxima alone, and at any moment the grand total is
+//! their sum.
 //!
-//! - [`snapshot`]: what everyone else gets to see; [`change`]: what changed, in order.
+//! - [`snapshot`]: the state for readers; [`change`]: what changed, in order.
 //! - `process`, `flow`, `interface`: the tables. `socket`, `fact`: how a socket's
 //!   counters and facts become rows.
-//! - `ledger`: where an interface's bytes went.
+//! - `ledger`: causes of an interface's bytes.
 
 pub mod change;
 mod fact;
@@ -39,18 +39,18 @@ use self::{
 };
 use crate::event::{Coverage, Event, EventSink, Instant, Loss, Netns, ProcessId, Timed};
 
-/// What a model is told once.
+/// Settings of a model.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How long closed flows, exited processes and gone interfaces stay in snapshots. Of closed
     /// flows at most 65,536 and of exited processes at most 16,384 stay, the latest.
     pub history: Duration,
-    /// The network namespace of the host, whose interfaces events tell of. Flows of other
+    /// The network namespace of the host, whose interfaces events report. Flows of other
     /// namespaces have no interface name; without this, none has.
     pub host_netns: Option<Netns>,
     /// Whether users have names, where events bring these.
     pub user_names: bool,
-    /// Whether anybody wants [`Model::changes`].
+    /// Whether a consumer reads [`Model::changes`].
     pub changes: bool,
 }
 
@@ -77,7 +77,7 @@ pub struct Model {
     #[serde(skip)]
     config: Config,
     started: Instant,
-    /// The latest moment heard of.
+    /// The time of the latest event or tick.
     now: Instant,
     /// When rates were last taken.
     measured: Instant,
@@ -91,7 +91,7 @@ pub struct Model {
     #[serde(skip)]
     changes: Changes,
     generation: u64,
-    /// The last snapshot, while it still holds.
+    /// The last snapshot, while nothing changed since.
     #[serde(skip)]
     current: Option<Arc<Snapshot>>,
 }
@@ -99,7 +99,7 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Lost {
     count: u64,
-    told: u64,
+    reported: u64,
 }
 
 /// A model's state as it was written. It may come from a file: nothing in it is relied upon.
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    /// Takes the rates since the last tick, tells what changed since then, and drops what left
+    /// Takes the rates since the last tick, emits what changed since then, and drops what left
     /// the history. Ticks need not be regular; one that comes at the time of the last leaves the
     /// rates as they are.
     pub fn tick(&mut self, now: Instant) {
@@ -259,27 +259,27 @@ impl Model {
             self.rate = self.meter.tick(total.tx_bytes, total.rx_bytes, elapsed);
         }
         self.processes.trace_again();
-        self.tell();
+        self.emit_changes();
         self.flows
             .expire(now, &mut self.processes, &mut self.changes);
         self.processes.expire(now);
         self.interfaces.expire(now);
     }
 
-    /// Processes that may have another title than is known: forked ones that moved their first bytes or got
-    /// their first flow, and never were another program since. Told once.
+    /// Forked processes that may have set a title of their own: with their first bytes or flow,
+    /// and without an exec since. Each is returned once.
     pub fn untitled(&mut self) -> Vec<ProcessId> {
         self.processes.untitled()
     }
 
-    /// The processes that are shown and have not ended, by pid: first those that moved bytes since the last tick or in the
-    /// interval before it, then the others.
+    /// The processes that are shown and have not ended, by pid: first those that moved bytes since
+    /// the last tick or in the interval before it, then the others.
     pub fn living(&self) -> [Vec<ProcessId>; 2] {
         self.processes.living()
     }
 
-    /// What changed since this was last called, in order; nothing where nobody wants it. Changes are
-    /// kept until then.
+    /// What changed since this was last called, in order; none where no consumer wants them.
+    /// Changes are kept until then.
     pub fn changes(&mut self) -> Vec<TimedChange> {
         self.changes.drain()
     }
@@ -317,29 +317,30 @@ impl Model {
         snapshot
     }
 
-    /// The end: tells what changed since the last tick. Flows that are open stay open.
+    /// The end: emits what changed since the last tick. Flows that are open stay open.
     pub fn finish(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.current = None;
         self.flows
             .settle(self.now, &mut self.processes, &mut self.changes);
         self.interfaces.finish();
-        self.tell();
+        self.emit_changes();
     }
 
-    fn tell(&mut self) {
+    fn emit_changes(&mut self) {
         let now = self.now;
-        self.flows.tell(now, &mut self.processes, &mut self.changes);
-        self.interfaces.tell(now, &mut self.changes);
+        self.flows
+            .emit_changes(now, &mut self.processes, &mut self.changes);
+        self.interfaces.emit_changes(now, &mut self.changes);
         for (cause, lost) in Loss::ALL.into_iter().zip(&mut self.losses) {
             let count = lost.count;
-            if count > std::mem::replace(&mut lost.told, count) {
+            if count > std::mem::replace(&mut lost.reported, count) {
                 self.changes.emit(now, Change::Lost { cause, count });
             }
         }
     }
 
-    /// A source says how it provides its capabilities; those of other sources stay.
+    /// A source reports how it provides its capabilities; those of other sources stay.
     fn cover(&mut self, coverage: Vec<Coverage>, time: Instant) {
         let mut all = self.coverage.to_vec();
         for new in coverage {

@@ -1,4 +1,4 @@
-//! Which processes are there, what programs they are, and what each moved in all.
+//! The process table: programs, lineage and totals of each process.
 //!
 //! Every live process is known here, because a child is its parent's program until it calls exec;
 //! only those with traffic or a flow are shown. A process is dropped once it exited, its last flow
@@ -37,8 +37,8 @@ pub(super) struct ProcessTable {
     /// Ordered, so that every walk over it comes out the same.
     #[serde(with = "keyframe")]
     entries: BTreeMap<ProcessId, Entry>,
-    /// Start of the newest process of each pid: an older one with that pid has exited, even if
-    /// nobody said so.
+    /// Start of the newest process of each pid: an older one with that pid has exited, even
+    /// without a report of its exit.
     #[serde(skip)]
     newest: HashMap<u32, Instant>,
     cgroups: Known<CgroupId>,
@@ -55,7 +55,7 @@ pub(super) struct ProcessTable {
     /// Processes of which something other than numbers changed since the last snapshot.
     #[serde(skip)]
     renamed: HashSet<ProcessId>,
-    /// Processes that have another name since the last tick: it stands in the lineage of others.
+    /// Processes with another name since the last tick: the lineage of others contains it.
     retitled: HashSet<ProcessId>,
     /// Processes that are shown now, and may have given themselves a title before.
     #[serde(skip)]
@@ -66,24 +66,25 @@ pub(super) struct ProcessTable {
 #[derive(Debug)]
 struct Entry {
     row: Arc<Process>,
-    /// The row as it was when something other than numbers last changed, for the rows of its flows: they would each keep a copy
-    /// of its own otherwise.
-    face: Arc<Process>,
+    /// The row as it was when something other than numbers last changed, shared by the rows of its
+    /// flows, so that they do not each keep a copy.
+    metadata: Arc<Process>,
     /// The row's name, shared with the lineage of descendants.
     name: Arc<str>,
     exec: Option<Instant>,
-    /// When its name was last told by a source that tells those of the moment.
+    /// When its current name was last reported.
     named: Instant,
-    /// Whether its command line is what it inherited, and nobody looked since.
+    /// Whether its command line is what it inherited, not read since.
     inherited: bool,
     /// Largest overflow reported; the row's can be less if the process was dropped in between.
     overflow: AppTotals,
-    /// Rows of flows, open or closed, and held counters that refer to this process.
+    /// Rows of flows, open or closed, and deferred counters that refer to this process.
     references: usize,
-    /// Whether it stands in `grace` or `exited`.
+    /// Whether it is in `grace` or `exited`.
     queued: bool,
-    /// Whether its end was told; one that exited for the sake of a newer one with its pid was not.
-    exit_told: bool,
+    /// Whether its exit was reported; not so if it was only inferred from a newer process with its
+    /// pid.
+    exit_reported: bool,
     meter: Meter,
     moving: bool,
 }
@@ -108,7 +109,7 @@ impl ProcessTable {
         }
     }
 
-    /// A process was there: fills what is missing.
+    /// A process exists: fills what is missing.
     pub(super) fn seen(&mut self, fact: ProcessFact, time: Instant) {
         if self.dropped.contains(&fact.id) {
             return;
@@ -142,7 +143,7 @@ impl ProcessTable {
         self.trace(id);
     }
 
-    /// Every process that there is. Returns the rows of those that have ended without having told.
+    /// All processes that exist. Returns the rows of those that ended without a report.
     pub(super) fn listed(&mut self, facts: Vec<ProcessFact>, time: Instant) -> Vec<Arc<Process>> {
         let present: HashSet<ProcessId> = facts.iter().map(|fact| fact.id).collect();
         for fact in facts {
@@ -172,7 +173,7 @@ impl ProcessTable {
         rows.collect()
     }
 
-    /// A process became another program. Returns its row, unless this was told before or the
+    /// A process became another program. Returns its row, unless this was reported before or the
     /// process is gone.
     pub(super) fn exec(&mut self, fact: ProcessFact, time: Instant) -> Option<Arc<Process>> {
         if self.dropped.contains(&fact.id) {
@@ -206,7 +207,7 @@ impl ProcessTable {
         self.row(id)
     }
 
-    /// A process was made: it is its parent's program.
+    /// A process was forked: it runs its parent's program.
     pub(super) fn fork(&mut self, fact: ProcessFact, time: Instant) {
         let parent = fact.parent.and_then(|parent| self.entries.get(&parent));
         let Some(parent) = parent else {
@@ -214,7 +215,7 @@ impl ProcessTable {
             return;
         };
         if self.entries.get(&fact.id).is_some_and(|e| e.exec.is_some()) {
-            // Told late: it is no longer its parent's program.
+            // Reported late: it is no longer its parent's program.
             self.seen(fact, time);
             return;
         }
@@ -241,7 +242,8 @@ impl ProcessTable {
         }
     }
 
-    /// The names that a process had at `time`. Of one that became another program since they are an earlier program's.
+    /// The names that a process had at `time`. Of one that became another program since they are an
+    /// earlier program's.
     pub(super) fn named(&mut self, id: ProcessId, program: Program, time: Instant) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -308,7 +310,7 @@ impl ProcessTable {
     }
 
     /// Takes what an app fact knows of its process. A copy without new bytes may be an old one,
-    /// whose user and cgroup no longer hold; `grew` says that it is not.
+    /// with an outdated user and cgroup; `grew` says that it is not.
     pub(super) fn observe(&mut self, fact: &AppFact, grew: bool, time: Instant) {
         let entry = self.ensure(fact.process, time);
         let row = &entry.row;
@@ -380,14 +382,14 @@ impl ProcessTable {
         }
     }
 
-    /// The process as it stands now.
+    /// The process now.
     pub(super) fn row(&self, id: ProcessId) -> Option<Arc<Process>> {
         self.entries.get(&id).map(|entry| entry.row.clone())
     }
 
-    /// The process as the rows of its flows show it, whose numbers are of an earlier moment.
-    pub(super) fn face(&self, id: ProcessId) -> Option<Arc<Process>> {
-        self.entries.get(&id).map(|entry| entry.face.clone())
+    /// The process as the rows of its flows show it, with numbers of an earlier moment.
+    pub(super) fn metadata(&self, id: ProcessId) -> Option<Arc<Process>> {
+        self.entries.get(&id).map(|entry| entry.metadata.clone())
     }
 
     /// See [`super::Model::untitled`].
@@ -469,8 +471,8 @@ impl ProcessTable {
         }
     }
 
-    /// Writes down again who the ancestors are of the processes below those that have another name. Once for all that have,
-    /// as it takes a walk over everything.
+    /// Writes down again who the ancestors are of the processes below those that have another name.
+    /// Once for all that have, as it takes a walk over everything.
     pub(super) fn trace_again(&mut self) {
         let retitled = std::mem::take(&mut self.retitled);
         if retitled.is_empty() {
@@ -543,7 +545,7 @@ impl ProcessTable {
             self.retitled.insert(id);
         }
         entry.row = Arc::new(row);
-        entry.face = entry.row.clone();
+        entry.metadata = entry.row.clone();
         if entry.references > 0 {
             self.renamed.insert(id);
         }
@@ -571,7 +573,7 @@ impl Entry {
         let row = Arc::new(row);
         Self {
             name,
-            face: row.clone(),
+            metadata: row.clone(),
             row,
             exec: None,
             named: Instant(0),
@@ -579,7 +581,7 @@ impl Entry {
             overflow,
             references: 0,
             queued: false,
-            exit_told: false,
+            exit_reported: false,
             meter: Meter::default(),
             moving: false,
         }
@@ -590,7 +592,8 @@ impl Entry {
     }
 }
 
-/// A command line without the empty arguments at its end: what is left of those that a title was written over.
+/// A command line without the empty arguments at its end: what is left of those that a title was
+/// written over.
 fn without_padding(cmdline: &[String]) -> &[String] {
     let used = cmdline.iter().rposition(|argument| !argument.is_empty());
     &cmdline[..used.map_or(0, |last| last + 1)]

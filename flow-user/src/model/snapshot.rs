@@ -63,8 +63,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// The name to show: the one that the kernel keeps, which a process may change; or the executable's file name, where
-    /// that is the same in full, or the kernel's says nothing.
+    /// The name to show: the one that the kernel keeps, which a process may change; or the
+    /// executable's file name, where that is the same in full, or the kernel's says nothing.
     pub fn name(&self) -> &str {
         let comm = self.program.comm.as_deref();
         match (self.file_name(), comm) {
@@ -79,8 +79,8 @@ impl Process {
         self.program.exe.as_deref()?.file_name()?.to_str()
     }
 
-    /// What its command line begins with: the path or name that it was called by or, where the process wrote a title over
-    /// its arguments (as `postgres: walsender`), that.
+    /// What its command line begins with: the path or name that it was called by or, where the
+    /// process wrote a title over its arguments (as `postgres: walsender`), that.
     pub fn title(&self) -> Option<&str> {
         let first = self.program.cmdline.as_deref()?.first()?;
         Some(first.trim_end())
@@ -102,9 +102,11 @@ fn is_own_name(comm: &str, file_name: &str) -> bool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
     pub key: FlowKey,
-    /// Its process. Its totals, rates and counts are of an earlier moment; [`Snapshot::processes`] has those of now.
+    /// Its process. Its totals, rates and counts are of an earlier moment; [`Snapshot::processes`]
+    /// has those of now.
     pub process: Option<Arc<Process>>,
-    /// Name of the interface that is the zone of its remote, where it is one of the host's namespace.
+    /// Name of the interface that is the zone of its remote, where it is one of the host's
+    /// namespace.
     pub zone: Option<Arc<str>>,
     pub protocol: Protocol,
     pub local: SocketAddr,
@@ -134,8 +136,8 @@ pub fn zone_index(address: SocketAddr) -> Option<u32> {
 }
 
 impl Flow {
-    /// The zone of its remote, if that has one: the name of an interface, or its index where the name is
-    /// not known.
+    /// The zone of its remote, if that has one: the name of an interface, or its index where the
+    /// name is not known.
     pub fn remote_zone(&self) -> Option<Arc<str>> {
         let index = zone_index(self.key.remote?)?;
         Some(
@@ -165,8 +167,8 @@ impl Flow {
         })
     }
 
-    /// Its local address, if it has one: packet sockets never get one, and without cgroup v2 that of a
-    /// connection which is being opened is not known yet.
+    /// Its local address, if it has one: packet sockets never get one, and without cgroup v2 that
+    /// of a connection which is being opened is not known yet.
     pub fn bound(&self) -> Option<SocketAddr> {
         let has_one = self.local.port() != 0 || !self.local.ip().is_unspecified();
         has_one.then_some(self.local)
@@ -296,7 +298,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether `other` lists the very same processes and flows: none moved anything, came or went between the two.
+    /// Whether `other` lists the very same processes and flows: none moved anything, came or went
+    /// between the two.
     pub fn has_same_flows(&self, other: &Self) -> bool {
         self.totals == other.totals
             && are_same(&self.processes, &other.processes)

@@ -1,24 +1,24 @@
-//! One socket: what is known of it, its counters, and the rows (flows) they make.
+//! One socket: its facts, its counters, and the rows (flows) they make.
 //!
 //! A *counter* is a process's bytes over the socket to or from one remote, as the kernel counts
-//! them. A *row* is what is shown: a counter whose call did not tell the remote belongs to the row
+//! them. A *row* is what is shown: a counter of calls without a remote belongs to the row
 //! of the socket's own peer.
 //!
 //! Rules of the rows:
-//! - A socket without app bytes has one row, its *provisional* one, for its owner; as long as
-//!   nobody accepted a connection, for the owner of the listener it came in through.
-//! - The first app bytes take that row over if they are for the same remote. Was it told as another
-//!   process's, it is told closed (with no bytes) and opened anew: every key that was opened is closed
-//!   exactly once before it is opened again.
+//! - A socket without app bytes has one row, its *provisional* one, for its owner; until a
+//!   connection is accepted, for the owner of its listener.
+//! - The first app bytes take that row over if they are for the same remote. If the row was already
+//!   reported under another process, it is reported closed (with zero bytes) and opened again:
+//!   every key that was opened is closed exactly once before it is opened again.
 //! - The provisional row of a socket without a peer (a UDP server waiting) stays beside the rows of
 //!   its remotes: it is the open endpoint. A client's, which began by sending, continues as the row
-//!   of its first remote, unless somebody was already told of it.
-//! - Bytes whose socket is not known yet, or whose TCP socket has no peer yet, are *held*: they
+//!   of its first remote, unless it was already reported.
+//! - Bytes whose socket is not known yet, or whose TCP socket has no peer yet, are *deferred*: they
 //!   count for the process and the total at once, and go to a row when the socket's fact comes,
 //!   for a TCP socket without peer at the next tick. A row needs a protocol, so bytes of a
 //!   socket of which no fact ever comes have none.
-//! - A row is told at once when it is sure whose it is; else at the next tick, so that a connection
-//!   which is accepted promptly is told once, as its acceptor's.
+//! - A row is reported at once when its owner is certain; otherwise at the next tick, so that a
+//!   connection which is accepted promptly is reported once, under its acceptor.
 
 mod row;
 
@@ -26,7 +26,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use self::row::{Row, Told};
+use self::row::{Reported, Row};
 use super::{
     change::{Change, Changes},
     fact::{Learned, is_meaningful, merge},
@@ -44,7 +44,7 @@ use crate::event::{
 /// Index and name of an interface of the host.
 pub(super) type NamedZone = (u32, Arc<str>);
 
-/// What interfaces are called that a fact names by their index.
+/// Names of the interfaces that a fact has by index.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// That of its last packet.
@@ -55,23 +55,23 @@ pub(super) struct Names {
     pub(super) host: bool,
 }
 
-/// What the tables share while an event is applied.
-pub(super) struct Scene<'a> {
+/// Context of an event: what the tables share while it is applied.
+pub(super) struct Ctx<'a> {
     pub(super) time: Instant,
     pub(super) processes: &'a mut ProcessTable,
     pub(super) changes: &'a mut Changes,
-    pub(super) work: &'a mut Work,
+    pub(super) dirty: &'a mut DirtyRows,
 }
 
-/// What the next tick has to look at, and how many rows there are.
+/// The rows and sockets that the next tick visits, and the number of rows.
 #[derive(Debug, Default)]
-pub(super) struct Work {
-    /// Rows with something to tell.
-    pub(super) untold: Vec<RowRef>,
+pub(super) struct DirtyRows {
+    /// Rows with unreported changes.
+    pub(super) unreported: Vec<RowRef>,
     /// Rows that moved bytes since the last tick, or had a rate then.
     pub(super) moving: Vec<RowRef>,
-    /// Sockets with held bytes.
-    pub(super) holding: std::collections::BTreeSet<SocketCookie>,
+    /// Sockets with deferred bytes.
+    pub(super) deferring: std::collections::BTreeSet<SocketCookie>,
     pub(super) open_rows: usize,
     pub(super) closed_rows: usize,
 }
@@ -84,7 +84,7 @@ type RowKey = (Option<ProcessId>, Option<SocketAddr>);
 
 /// Counters of a dropped socket, which late reports are compared with; see [`super::tombstone`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Buried(Box<[(CounterKey, AppTotals)]>);
+pub(super) struct FinalCounters(Box<[(CounterKey, AppTotals)]>);
 
 /// One counter.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ struct Counter {
     /// The most that was reported.
     total: AppTotals,
     /// Part of it that is in no row yet, and since when.
-    held: Option<(Instant, AppTotals)>,
+    deferred: Option<(Instant, AppTotals)>,
 }
 
 /// A socket.
@@ -115,16 +115,16 @@ pub(super) struct Socket {
     first_app: Option<Direction>,
     counters: Keyed<CounterKey, Counter>,
     rows: Keyed<RowKey, Row>,
-    /// The row without bytes that stands for the whole socket.
+    /// The row without bytes that represents the whole socket.
     provisional: Option<usize>,
-    /// Grows with each change of what all rows show.
+    /// Grows with each change that affects all rows.
     version: u32,
     /// One of its rows was marked as changed since the last tick.
-    touched: bool,
+    has_dirty_row: bool,
     pub(super) closed: Option<(Instant, CloseReason)>,
 }
 
-impl Buried {
+impl FinalCounters {
     /// Raises a counter; returns by how much it grew.
     pub(super) fn raise(&mut self, fact: &AppFact) -> AppTotals {
         let key = (fact.process, fact.remote);
@@ -156,18 +156,18 @@ impl Socket {
             rows: Keyed::default(),
             provisional: None,
             version: 0,
-            touched: false,
+            has_dirty_row: false,
             closed: None,
         }
     }
 
-    /// As it was written to a keyframe, to go on: says which processes it refers to, and what there is to do.
-    pub(super) fn resume(&mut self, processes: &mut ProcessTable, work: &mut Work) {
+    /// Resumes from a keyframe: counts references to processes and lists the rows to visit.
+    pub(super) fn resume(&mut self, processes: &mut ProcessTable, dirty: &mut DirtyRows) {
         self.provisional = self.provisional.filter(|at| *at < self.rows.len());
         let rows = if self.closed.is_some() {
-            &mut work.closed_rows
+            &mut dirty.closed_rows
         } else {
-            &mut work.open_rows
+            &mut dirty.open_rows
         };
         *rows += self.rows.len();
         for at in 0..self.rows.len() {
@@ -177,16 +177,16 @@ impl Socket {
             let row = self.rows.at_mut(at);
             row.listed = row.changed;
             if row.listed {
-                work.untold.push((self.cookie, at));
+                dirty.unreported.push((self.cookie, at));
             }
             if row.moving {
-                work.moving.push((self.cookie, at));
+                dirty.moving.push((self.cookie, at));
             }
         }
         for ((process, _), counter) in self.counters.iter() {
-            if counter.held.is_some() {
+            if counter.deferred.is_some() {
                 processes.refer(*process);
-                work.holding.insert(self.cookie);
+                dirty.deferring.insert(self.cookie);
             }
         }
     }
@@ -199,7 +199,7 @@ impl Socket {
             None if moved(&fact.totals) => {
                 let counter = Counter {
                     total: fact.totals,
-                    held: None,
+                    deferred: None,
                 };
                 self.counters.push(key, counter);
                 fact.totals
@@ -209,14 +209,14 @@ impl Socket {
     }
 
     /// A process moved bytes.
-    pub(super) fn app(&mut self, fact: &AppFact, scene: &mut Scene<'_>) {
+    pub(super) fn app(&mut self, fact: &AppFact, ctx: &mut Ctx<'_>) {
         let growth = self.raise(fact);
         let grew = moved(&growth);
-        scene.processes.observe(fact, grew, scene.time);
+        ctx.processes.observe(fact, grew, ctx.time);
         if !grew {
             return;
         }
-        scene.processes.count(fact.process, growth, scene.time);
+        ctx.processes.count(fact.process, growth, ctx.time);
         if self.first_app.is_none() {
             let sent = growth.tx_bytes.0 > 0 || growth.tx_calls > 0;
             self.first_app = Some(if sent {
@@ -227,19 +227,19 @@ impl Socket {
             self.version += 1;
         }
         match self.route(fact.remote) {
-            Some(remote) => self.add((fact.process, remote), growth, scene.time, scene),
-            None => self.hold(fact, growth, scene),
+            Some(remote) => self.add((fact.process, remote), growth, ctx.time, ctx),
+            None => self.defer(fact, growth, ctx),
         }
     }
 
-    /// The socket is new or changed. `listener` is the owner of the listener it came in through, if that
-    /// is known.
+    /// The socket is new or changed. `listener` is the owner of the listener it came in through, if
+    /// that is known.
     pub(super) fn learn(
         &mut self,
         fact: SocketFact,
         names: Names,
         listener: Option<ProcessId>,
-        scene: &mut Scene<'_>,
+        ctx: &mut Ctx<'_>,
     ) {
         let Names {
             interface,
@@ -250,7 +250,7 @@ impl Socket {
             self.host = host;
         }
         self.name_zone(zone);
-        let newer = scene.time >= self.fact_time;
+        let newer = ctx.time >= self.fact_time;
         let known_index = self.fact.as_ref().and_then(|known| known.ifindex);
         let moved_interface = fact.ifindex.is_some() && fact.ifindex != known_index;
         let learned = match &mut self.fact {
@@ -260,7 +260,7 @@ impl Socket {
                 Learned::Shape
             }
         };
-        self.fact_time = self.fact_time.max(scene.time);
+        self.fact_time = self.fact_time.max(ctx.time);
         if newer && (interface.is_some() || moved_interface) && interface != self.interface {
             self.interface = interface;
             self.version += 1;
@@ -270,18 +270,18 @@ impl Socket {
             Learned::Counters => self.version += 1,
             Learned::Shape => {
                 self.version += 1;
-                self.place(false, scene);
-                self.claim(listener, scene);
+                self.flush_deferred(false, ctx);
+                self.assign_owner(listener, ctx);
                 for at in 0..self.rows.len() {
-                    self.touch(at, scene);
-                    self.open_if_sure(at, scene);
+                    self.mark_dirty(at, ctx);
+                    self.open_if_sure(at, ctx);
                 }
             }
         }
-        // Counters of the socket stand in each of its rows, of which there may be thousands: one
-        // of them tells.
-        if !self.touched && !self.rows.is_empty() {
-            self.touch(self.rows.len() - 1, scene);
+        // Each row shows the counters of the socket, and there may be thousands of rows: one
+        // of them is reported.
+        if !self.has_dirty_row && !self.rows.is_empty() {
+            self.mark_dirty(self.rows.len() - 1, ctx);
         }
     }
 
@@ -326,28 +326,28 @@ impl Socket {
     }
 
     /// The socket is gone.
-    pub(super) fn close(&mut self, reason: CloseReason, scene: &mut Scene<'_>) {
-        self.place(true, scene);
+    pub(super) fn close(&mut self, reason: CloseReason, ctx: &mut Ctx<'_>) {
+        self.flush_deferred(true, ctx);
         for at in 0..self.rows.len() {
-            if self.rows.at(at).told == Told::Nothing {
-                self.tell_open(at, scene);
+            if self.rows.at(at).reported == Reported::Nothing {
+                self.emit_open(at, ctx);
             }
         }
-        self.closed = Some((scene.time, reason));
+        self.closed = Some((ctx.time, reason));
         self.version += 1;
-        scene.work.open_rows -= self.rows.len();
-        scene.work.closed_rows += self.rows.len();
+        ctx.dirty.open_rows -= self.rows.len();
+        ctx.dirty.closed_rows += self.rows.len();
         for at in 0..self.rows.len() {
             if let Some(process) = self.rows.key(at).0 {
-                scene.processes.flow_closed(process);
+                ctx.processes.flow_closed(process);
             }
-            self.tell_close(at, scene);
+            self.emit_close(at, ctx);
         }
     }
 
-    /// A tick: held bytes go to the row that fits best by now. Returns whether none are left.
-    pub(super) fn settle(&mut self, scene: &mut Scene<'_>) -> bool {
-        self.place(true, scene)
+    /// A tick: deferred bytes go to the row that fits best by now. Returns whether none are left.
+    pub(super) fn settle(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        self.flush_deferred(true, ctx)
     }
 
     /// Whether every process that moved its bytes is known to have ended.
@@ -357,20 +357,20 @@ impl Socket {
     }
 
     /// Gives up its references, and leaves its counters.
-    pub(super) fn bury(self, scene: &mut Scene<'_>) -> Buried {
-        scene.work.closed_rows -= self.rows.len();
+    pub(super) fn bury(self, ctx: &mut Ctx<'_>) -> FinalCounters {
+        ctx.dirty.closed_rows -= self.rows.len();
         for ((process, _), _) in self.rows.into_iter() {
             if let Some(process) = process {
-                scene.processes.release(process, scene.time);
+                ctx.processes.release(process, ctx.time);
             }
         }
         for ((process, _), counter) in self.counters.iter() {
-            if counter.held.is_some() {
-                scene.processes.release(*process, scene.time);
+            if counter.deferred.is_some() {
+                ctx.processes.release(*process, ctx.time);
             }
         }
         let counters = self.counters.into_iter();
-        Buried(
+        FinalCounters(
             counters
                 .map(|(key, counter)| (key, counter.total))
                 .collect(),
@@ -392,27 +392,27 @@ impl Socket {
         (!waits).then_some(remote)
     }
 
-    fn hold(&mut self, fact: &AppFact, growth: AppTotals, scene: &mut Scene<'_>) {
+    fn defer(&mut self, fact: &AppFact, growth: AppTotals, ctx: &mut Ctx<'_>) {
         let key = (fact.process, fact.remote);
         if let Some(at) = self.counters.position(&key) {
-            let held = &mut self.counters.at_mut(at).held;
-            if held.is_none() {
-                scene.processes.acquire(fact.process, scene.time);
+            let deferred = &mut self.counters.at_mut(at).deferred;
+            if deferred.is_none() {
+                ctx.processes.acquire(fact.process, ctx.time);
             }
-            held.get_or_insert((scene.time, AppTotals::default())).1 += growth;
-            scene.work.holding.insert(self.cookie);
+            deferred.get_or_insert((ctx.time, AppTotals::default())).1 += growth;
+            ctx.dirty.deferring.insert(self.cookie);
         }
     }
 
-    /// Puts held bytes into their rows; with `now`, also those of a TCP socket without peer.
-    /// Returns whether none are held any more.
-    fn place(&mut self, now: bool, scene: &mut Scene<'_>) -> bool {
-        if !scene.work.holding.contains(&self.cookie) {
+    /// Adds deferred bytes to their rows; with `now`, also those of a TCP socket without peer.
+    /// Returns whether none are deferred any more.
+    fn flush_deferred(&mut self, now: bool, ctx: &mut Ctx<'_>) -> bool {
+        if !ctx.dirty.deferring.contains(&self.cookie) {
             return true;
         }
         let mut none_left = true;
         for at in 0..self.counters.len() {
-            if self.counters.at(at).held.is_none() {
+            if self.counters.at(at).deferred.is_none() {
                 continue;
             }
             let (process, remote) = self.counters.key(at);
@@ -422,13 +422,13 @@ impl Socket {
                 none_left = false;
                 continue;
             };
-            if let Some((since, held)) = self.counters.at_mut(at).held.take() {
-                self.add((process, remote), held, since, scene);
-                scene.processes.release(process, scene.time);
+            if let Some((since, deferred)) = self.counters.at_mut(at).deferred.take() {
+                self.add((process, remote), deferred, since, ctx);
+                ctx.processes.release(process, ctx.time);
             }
         }
         if none_left {
-            scene.work.holding.remove(&self.cookie);
+            ctx.dirty.deferring.remove(&self.cookie);
         }
         none_left
     }
@@ -439,16 +439,16 @@ impl Socket {
         (process, remote): CounterKey,
         growth: AppTotals,
         since: Instant,
-        scene: &mut Scene<'_>,
+        ctx: &mut Ctx<'_>,
     ) {
         let key = (Some(process), remote);
         let at = match (self.rows.position(&key), self.provisional) {
             (Some(at), _) => at,
             (None, Some(at)) if self.is_continued_by(at, remote) => {
-                self.rekey(at, key, scene);
+                self.rekey(at, key, ctx);
                 at
             }
-            (None, _) => self.push(key, since, scene),
+            (None, _) => self.push(key, since, ctx),
         };
         if self.provisional == Some(at) {
             self.provisional = None;
@@ -458,55 +458,57 @@ impl Socket {
         row.shown = None;
         if !row.moving {
             row.moving = true;
-            scene.work.moving.push((self.cookie, at));
+            ctx.dirty.moving.push((self.cookie, at));
         }
-        self.touch(at, scene);
-        self.open_if_sure(at, scene);
+        self.mark_dirty(at, ctx);
+        self.open_if_sure(at, ctx);
     }
 
     /// Whether the first bytes of `remote` continue the provisional row.
     fn is_continued_by(&self, provisional: usize, remote: Option<SocketAddr>) -> bool {
         let row = self.rows.at(provisional);
-        if row.told == Told::Closed {
+        if row.reported == Reported::Closed {
             return false;
         }
         match self.rows.key(provisional).1 {
             own if own == remote => true,
-            None => row.told == Told::Nothing && self.first_app == Some(Direction::Outbound),
+            None => {
+                row.reported == Reported::Nothing && self.first_app == Some(Direction::Outbound)
+            }
             Some(_) => false,
         }
     }
 
-    /// Sees that a socket without bytes has a row, and that the row is its owner's.
-    fn claim(&mut self, listener: Option<ProcessId>, scene: &mut Scene<'_>) {
+    /// Makes the row of a socket without bytes, and assigns it to the socket's owner.
+    fn assign_owner(&mut self, listener: Option<ProcessId>, ctx: &mut Ctx<'_>) {
         let Some(fact) = &self.fact else { return };
         let (owner, remote) = (fact.owner, fact.remote);
         match self.provisional {
             None if self.rows.is_empty() && is_meaningful(fact) => {
-                let at = self.push((owner.or(listener), remote), scene.time, scene);
+                let at = self.push((owner.or(listener), remote), ctx.time, ctx);
                 self.provisional = Some(at);
             }
             Some(at) if self.closed.is_none() => {
                 let current = self.rows.key(at);
                 let wanted = (owner.or(current.0).or(listener), remote);
                 if wanted != current && self.rows.position(&wanted).is_none() {
-                    self.rekey(at, wanted, scene);
+                    self.rekey(at, wanted, ctx);
                 }
             }
             _ => {}
         }
     }
 
-    fn push(&mut self, key: RowKey, opened: Instant, scene: &mut Scene<'_>) -> usize {
+    fn push(&mut self, key: RowKey, opened: Instant, ctx: &mut Ctx<'_>) -> usize {
         if let Some(process) = key.0 {
-            scene.processes.acquire(process, scene.time);
+            ctx.processes.acquire(process, ctx.time);
         }
         if self.closed.is_some() {
-            scene.work.closed_rows += 1;
+            ctx.dirty.closed_rows += 1;
         } else {
-            scene.work.open_rows += 1;
+            ctx.dirty.open_rows += 1;
             if let Some(process) = key.0 {
-                scene.processes.flow_opened(process);
+                ctx.processes.flow_opened(process);
             }
         }
         let row = Row {
@@ -514,45 +516,46 @@ impl Socket {
             meter: Meter::default(),
             rate: Rate::default(),
             opened,
-            told: Told::Nothing,
+            reported: Reported::Nothing,
             changed: false,
             listed: false,
             moving: false,
             shown: None,
         };
         let at = self.rows.push(key, row);
-        self.touch(at, scene);
+        self.mark_dirty(at, ctx);
         at
     }
 
-    /// Gives a row without bytes another identity; if it was told, the old one is told closed.
-    fn rekey(&mut self, at: usize, key: RowKey, scene: &mut Scene<'_>) {
+    /// Gives a row without bytes another identity; if it was reported, the old one is reported
+    /// closed.
+    fn rekey(&mut self, at: usize, key: RowKey, ctx: &mut Ctx<'_>) {
         let old = self.rows.key(at).0;
         if old != key.0 {
             if let Some(process) = key.0 {
-                scene.processes.acquire(process, scene.time);
-                scene.processes.flow_opened(process);
+                ctx.processes.acquire(process, ctx.time);
+                ctx.processes.flow_opened(process);
             }
             if let Some(process) = old {
-                scene.processes.flow_closed(process);
+                ctx.processes.flow_closed(process);
             }
         }
-        if self.rows.at(at).told == Told::Opened {
-            let process = old.and_then(|id| scene.processes.face(id));
-            let closed = Some((scene.time, CloseReason::Closed));
-            if let Some(flow) = self.draw(at, process, closed) {
+        if self.rows.at(at).reported == Reported::Opened {
+            let process = old.and_then(|id| ctx.processes.metadata(id));
+            let closed = Some((ctx.time, CloseReason::Closed));
+            if let Some(flow) = self.to_flow(at, process, closed) {
                 let change = Change::FlowClosed(Arc::new(flow));
-                scene.changes.emit(scene.time, change);
+                ctx.changes.emit(ctx.time, change);
             }
-            self.rows.at_mut(at).told = Told::Nothing;
+            self.rows.at_mut(at).reported = Reported::Nothing;
         }
         if old != key.0
             && let Some(process) = old
         {
-            scene.processes.release(process, scene.time);
+            ctx.processes.release(process, ctx.time);
         }
         self.rows.rekey(at, key);
         self.rows.at_mut(at).shown = None;
-        self.touch(at, scene);
+        self.mark_dirty(at, ctx);
     }
 }

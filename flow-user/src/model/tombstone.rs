@@ -1,10 +1,10 @@
-//! What is remembered of sockets and processes that were dropped, so that a late report of a
-//! cumulative total adds only what is new and brings nobody back to life.
+//! Tombstones of dropped sockets and processes, so that a late report of a cumulative total adds
+//! only what is new and revives no row.
 //!
 //! Cookies and process ids (with their start time) are never reused, so a tombstone can be wrong
-//! only by being forgotten. Reports come late by two sweeps at most; a tombstone is kept for [`AGE`]
-//! after it was last needed, and at most [`COUNT`] are kept. A report still later than that counts
-//! as new.
+//! only by being forgotten. Reports come late by two sweeps at most; a tombstone is kept for
+//! [`AGE`] after it was last needed, and at most [`COUNT`] are kept. A report still later than that
+//! counts as new.
 
 use std::{collections::VecDeque, hash::Hash, time::Duration};
 

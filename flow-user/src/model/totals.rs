@@ -1,4 +1,4 @@
-//! How cumulative totals of several reports become one: the maximum is true, whatever the order.
+//! Merges cumulative totals of several reports: the maximum is true, whatever the order.
 
 use crate::event::{AppTotals, Bytes, WireTotals};
 

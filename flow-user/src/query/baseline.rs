@@ -1,4 +1,4 @@
-//! What was counted before a moment: taken off, so that a table counts from there on.
+//! The totals of a moment, which are subtracted so that a table counts from there on.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
 pub struct Baseline {
     pub time: Instant,
     total: AppTotals,
-    /// All, and the part whose flow is not known.
+    /// All, and the part of unknown flow.
     processes: HashMap<ProcessId, (AppTotals, AppTotals)>,
     flows: HashMap<FlowKey, (AppTotals, WireTotals)>,
     interfaces: HashMap<u32, (LedgerSide, LedgerSide)>,

@@ -1,4 +1,4 @@
-//! What is in a row before it has columns: what it stands for, and what that counted.
+//! A row before it has columns: its subject and its counters.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::{
     model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Rate},
 };
 
-/// What a row stands for.
+/// The subject of a row.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
     Process(Arc<Process>),
     /// A process that moved nothing here, but whose descendants did: its id and name.
     Ancestor(ProcessId, Arc<str>),
     Flow(Arc<Flow>),
-    /// Bytes of a process whose flow is not known.
+    /// Bytes of a process whose flow is unknown.
     Overflow(Arc<Process>),
     /// What a grouping put together.
     Label(By, Label),
@@ -31,9 +31,10 @@ pub(crate) enum Subject {
     Total,
 }
 
-/// Which row it is, whatever its place: the same thing has the same identity in every snapshot.
+/// The identity of a row, whatever its place: the same subject has the same identity in every
+/// snapshot.
 ///
-/// In the order in which equals stand.
+/// Equals are sorted in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Id {
     Process(ProcessId),
@@ -67,7 +68,7 @@ impl Subject {
         }
     }
 
-    /// Whether it is over: an exited process, a closed flow, a gone interface.
+    /// Whether it has ended: an exited process, a closed flow, a gone interface.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Process(process) | Self::Overflow(process) => process.exited.is_some(),
@@ -78,7 +79,7 @@ impl Subject {
     }
 }
 
-/// A listening address and port, and who listens there.
+/// A listening address and port, and its processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     pub netns: Option<Netns>,
@@ -90,7 +91,7 @@ pub(crate) struct Listener {
     pub backlog: Option<Backlog>,
 }
 
-/// Why bytes have no row of their own.
+/// The reason why bytes have no row of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Cause {
     NotAccepted,
@@ -116,7 +117,7 @@ impl Cause {
         }
     }
 
-    /// Why nobody owns `flow`.
+    /// The reason why `flow` has no owner.
     pub const fn of_unowned(flow: &Flow) -> Self {
         match (flow.state, flow.direction) {
             _ if flow.closed.is_some() => Self::Left,
@@ -153,7 +154,7 @@ pub(crate) struct Entry {
     pub(super) ledger: Option<Box<Ledger>>,
 }
 
-/// Where an interface's frames went, by direction.
+/// The ledgers of an interface, by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     pub ingress: LedgerSide,
@@ -199,12 +200,12 @@ impl Entry {
         matches!(self.subject, Subject::Flow(_) | Subject::Overflow(_))
     }
 
-    /// Where its frames went; all zero for what is no interface.
+    /// The ledger of an interface; all zero for other rows.
     pub fn ledger(&self) -> Ledger {
         self.ledger.as_deref().copied().unwrap_or_default()
     }
 
-    /// Bytes both ways: what the default order goes by, after the rate.
+    /// Bytes in both directions: the second criterion of the default order, after the rate.
     pub fn total(&self) -> u64 {
         let Bytes(app) = self.app.tx_bytes + self.app.rx_bytes;
         let Bytes(frames) = match &self.ledger {

@@ -75,7 +75,7 @@ mod tests {
     fn numbers_fill_whatever_room_there_is() {
         assert_eq!(spread(&[1.0, 2.0], 2, 4), [1.0, 1.0, 2.0, 2.0]);
         assert_eq!(spread(&[1.0, 5.0, 2.0, 3.0], 4, 2), [5.0, 3.0]);
-        // What is not known is at the left.
+        // Unknown numbers are at the left.
         assert_eq!(spread(&[7.0], 3, 3), [0.0, 0.0, 7.0]);
         assert_eq!(spread(&[9.0, 1.0], 1, 2), [1.0, 1.0]);
         assert!(spread(&[1.0], 0, 3).iter().all(|number| *number == 0.0));

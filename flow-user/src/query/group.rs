@@ -85,7 +85,8 @@ pub(crate) fn by_part_owner(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entry {
     let mut total = Entry::new(Subject::Total);
     let mut ledger = Ledger::default();
-    // Where several processes share a socket, its wire bytes stand in each of their rows. Those are neighbours.
+    // Where several processes share a socket, each of their rows shows its wire bytes. They are
+    // adjacent.
     let mut before = None;
     for entry in entries {
         total.add(entry.app, entry.rate);
@@ -261,7 +262,7 @@ pub(super) fn flow_entry(flow: &Arc<Flow>, view: &View) -> Entry {
     entry
 }
 
-/// The row of a process's bytes whose flow is not known, if there are any and the process passes.
+/// The row of a process's bytes of unknown flow, if there are any and the process passes.
 pub(super) fn overflow_entry(process: &Arc<Process>, view: &View) -> Option<Entry> {
     let overflow = view.overflow(process);
     let passes = moved(overflow) && view.filter.process_verdict(process) == Some(true);

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 use super::human::one_of;
 use crate::model::snapshot::{Flow, Process};
 
-/// What a row stands for.
+/// The subject of the rows of a grouping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum By {
     #[default]
@@ -40,7 +40,7 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("tree", RowsOf::Processes)
             },
         ],
-        empty: "No process has a socket or moved anything yet.",
+        empty: "No process with sockets or traffic yet.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -60,7 +60,7 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("by remote", REMOTES)
             },
         ],
-        empty: "There is no flow.",
+        empty: "No flows yet.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -79,9 +79,9 @@ static GROUPS: [GroupDef; 7] = [
                 ..Grouping::new("by network", NETWORKS)
             },
         ],
-        empty: "Nobody was talked with yet.",
+        empty: "No remotes yet.",
         noun: "the address",
-        unknown: "(remote not told)",
+        unknown: "(remote unknown)",
     },
     GroupDef {
         by: By::Listener,
@@ -93,7 +93,7 @@ static GROUPS: [GroupDef; 7] = [
             nested: FLOWS,
             ..Grouping::new("flat", RowsOf::Listeners)
         }],
-        empty: "No process listens for connections.",
+        empty: "No listeners.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -103,7 +103,7 @@ static GROUPS: [GroupDef; 7] = [
         title: "Interfaces",
         short: "If",
         groupings: &[Grouping::new("flat", RowsOf::Interfaces)],
-        empty: "There is no interface.",
+        empty: "No interfaces.",
         ..GroupDef::UNLABELLED
     },
     GroupDef {
@@ -119,9 +119,9 @@ static GROUPS: [GroupDef; 7] = [
                 RowsOf::ProcessesBy(By::User, |it| Some(Label::User(it.uid?, it.user.clone()))),
             )
         }],
-        empty: "No user's process has a socket or moved anything yet.",
+        empty: "No user's process has sockets or traffic yet.",
         noun: "the number",
-        unknown: "(user not known)",
+        unknown: "(user unknown)",
     },
     GroupDef {
         by: By::Cgroup,
@@ -136,9 +136,9 @@ static GROUPS: [GroupDef; 7] = [
                 RowsOf::ProcessesBy(By::Cgroup, |it| it.cgroup_path.clone().map(Label::Text)),
             )
         }],
-        empty: "No process of a cgroup has a socket or moved anything yet.",
+        empty: "No cgroup's process has sockets or traffic yet.",
         noun: "the path",
-        unknown: "(cgroup not known)",
+        unknown: "(cgroup unknown)",
     },
 ];
 
@@ -176,24 +176,24 @@ const PROCESSES: Option<Nested> = Some(Nested {
 #[derive(Debug)]
 pub struct GroupDef {
     pub by: By,
-    /// Its name on the command line and in outputs: what a row stands for.
+    /// Its name on the command line and in outputs: that of its subject.
     pub name: &'static str,
     /// The name of its view, on the command line and in the configuration.
     pub view: &'static str,
     pub title: &'static str,
     /// The same where there is little room.
     pub short: &'static str,
-    /// How its rows can be put together; the first is what it begins with.
+    /// Its groupings; the first is the initial one.
     pub groupings: &'static [Grouping],
-    /// What stands there while it has no rows.
+    /// The text shown while it has no rows.
     pub empty: &'static str,
-    /// What its labels are called by who copies one.
+    /// What a label of it is called in the message after copying one.
     pub noun: &'static str,
-    /// The label of what has none.
+    /// The label of rows without one.
     pub unknown: &'static str,
 }
 
-/// A way to put rows together.
+/// A grouping of rows.
 #[derive(Debug)]
 pub struct Grouping {
     pub name: &'static str,
@@ -203,7 +203,7 @@ pub struct Grouping {
     pub tree: bool,
 }
 
-/// What rows are made of.
+/// The input of rows.
 #[derive(Clone, Copy, Debug)]
 pub enum RowsOf {
     Nothing,
@@ -224,18 +224,19 @@ pub struct Nested {
     pub rows: Under,
     /// Whether rows are unfolded unless they are folded.
     pub open: bool,
-    /// Whether they fill the columns of the view; else a label stands for those that tell who it is.
+    /// Whether they fill the columns of the view; otherwise a label replaces the columns that
+    /// identify a row.
     pub in_columns: bool,
 }
 
-/// What stands under a row: the part of it that each flow or process has.
+/// The rows under a row: its part of each flow or process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Under {
     Flows,
     Processes,
 }
 
-/// What the processes or flows of a row have in common.
+/// The common property of the processes or flows of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Label {
     Address(IpAddr),
@@ -315,7 +316,7 @@ impl By {
         self.def().name
     }
 
-    /// What its rows are made of.
+    /// The source of its rows.
     pub fn rows(self) -> RowsOf {
         self.def().groupings[0].rows
     }

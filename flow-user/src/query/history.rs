@@ -1,7 +1,7 @@
-//! How did it go in the last minutes?
+//! The last minutes of rates and round trip times.
 //!
-//! Rates and round trip times, of everything together, and of each process and flow that moved something lately or is
-//! looked at. However many there are, only so many are remembered.
+//! Of the sum, and of each process and flow that moved bytes lately or is open in a detail. The
+//! number of tracks is bounded.
 
 mod steps;
 
@@ -16,18 +16,18 @@ use crate::{
     model::snapshot::{FlowKey, Snapshot},
 };
 
-/// Seconds remembered of everything together.
+/// Seconds kept of the sum.
 pub const SECONDS: usize = 600;
-/// How many are remembered; a track takes some 1.5 kB.
+/// The most tracks; each takes some 1.5 kB.
 const PROCESSES: usize = 4096;
 const FLOWS: usize = 2048;
-/// Who moved nothing for so long is forgotten; where there is no room for others, sooner.
+/// A track without traffic for so long is dropped; earlier where others need its room.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_IN_THE_WAY: Duration = Duration::from_secs(60);
-/// An end is heard of at the next snapshot, whatever the interval.
+/// The end of a row is known at the next snapshot, whatever the interval.
 const HEARD_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is looked at: it is remembered whatever it moves.
+/// Rows in open details: they are kept whatever they move.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     pub processes: Vec<ProcessId>,
@@ -53,7 +53,7 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes what a snapshot measured. Snapshots come in order of time.
+    /// Takes the measurements of a snapshot. Snapshots come in order of time.
     pub fn remember(&mut self, snapshot: &Snapshot, watched: &Watched) {
         let time = snapshot.time;
         self.total.push(time, Sample::of(snapshot.totals.rate));
@@ -71,23 +71,23 @@ impl History {
         self.flows.take(time, flows, &watched.flows);
     }
 
-    /// Of everything together, by the second.
+    /// Of the sum, by the second.
     pub fn total(&self) -> &Steps {
         &self.total
     }
 
-    /// Of a process, if it is remembered.
+    /// Of a process, if it has a track.
     pub fn process(&self, id: ProcessId) -> Option<&Track> {
         self.processes.tracks.get(&id)
     }
 
-    /// Of a flow, if it is remembered.
+    /// Of a flow, if it has a track.
     pub fn flow(&self, key: FlowKey) -> Option<&Track> {
         self.flows.tracks.get(&key)
     }
 }
 
-/// One thing's past: what is over gets no more samples.
+/// The track of one row; an ended one gets no more samples.
 #[derive(Clone, Debug)]
 pub struct Track {
     seconds: Steps,
@@ -127,12 +127,12 @@ impl Track {
         self.push(time, still);
     }
 
-    /// The seconds before a moment; what is over has been still since then.
+    /// The seconds before a moment; an ended row is zero since its end.
     pub fn until(&self, time: Instant, seconds: usize) -> Vec<Sample> {
         self.seconds.until(time, seconds)
     }
 
-    /// The steps of a graph, up to now; of what is over, up to its end.
+    /// The steps of a graph, up to now; of an ended row, up to its end.
     pub fn span(&self, span: Span) -> Vec<Sample> {
         let steps = match span {
             Span::TenSeconds | Span::Minute => &self.seconds,
@@ -142,7 +142,7 @@ impl Track {
     }
 }
 
-/// Tracks of things of one kind.
+/// Tracks of rows of one kind.
 #[derive(Clone, Debug)]
 struct Tracks<K> {
     tracks: HashMap<K, Track>,

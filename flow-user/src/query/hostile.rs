@@ -1,8 +1,8 @@
-//! Which characters would a terminal obey, or hide?
+//! Characters that a terminal would interpret or hide.
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Whether a terminal would do something else with `character` than show it.
+/// Whether a terminal would do anything but show `character`.
 pub fn is_hostile(character: char) -> bool {
     match character {
         ' '..='~' => false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::Loss;
 
-/// In what quantities are told.
+/// Units of quantities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Units {
     /// Bits instead of bytes.
@@ -90,7 +90,7 @@ pub fn overhead(part: u64, whole: u64) -> Option<String> {
         return None;
     }
     let more = whole as f64 / part as f64 * 100.0 - 100.0;
-    // Below, a decimal tells something.
+    // Smaller numbers get a decimal.
     Some(if more.abs() < 99.95 {
         format!("{more:+.1} %")
     } else {

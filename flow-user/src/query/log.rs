@@ -1,4 +1,4 @@
-//! What happened lately.
+//! The log of recent events.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// Events remembered.
+/// The most events.
 const EVENTS: usize = 10_000;
 
-/// The latest events, but for those that say only that numbers grew.
+/// The latest events, without those that report only grown numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     events: VecDeque<Arc<Logged>>,
-    /// Number of the next.
+    /// Number of the next event.
     next: u64,
 }
 
@@ -35,16 +35,16 @@ pub struct Logged {
     pub what: What,
 }
 
-/// What happened.
+/// The content of an event.
 #[derive(Clone, Debug)]
 pub enum What {
     Change(Change),
-    /// A process has become as fast as the user wants to be told of.
+    /// A process has reached the alert threshold.
     Alert(Arc<Process>),
 }
 
 impl Logged {
-    /// The flow that it happened to.
+    /// Its flow.
     pub fn flow(&self) -> Option<&Arc<Flow>> {
         match &self.what {
             What::Change(change) => change.flow(),
@@ -52,7 +52,7 @@ impl Logged {
         }
     }
 
-    /// The process that it happened to, or to whose flow.
+    /// Its process, or that of its flow.
     pub fn process(&self) -> Option<&Arc<Process>> {
         match &self.what {
             What::Change(change) => change.process(),
@@ -66,7 +66,7 @@ impl Log {
     pub fn take(&mut self, changes: Vec<TimedChange>, time_of_day: &dyn Fn(Instant) -> String) {
         let notable = |it: &TimedChange| it.change.is_notable();
         let changes: Vec<TimedChange> = changes.into_iter().filter(notable).collect();
-        // Of more than are remembered only the last are written.
+        // Only as many as are kept get their time written.
         let skipped = changes.len().saturating_sub(EVENTS);
         self.next += skipped as u64;
         for TimedChange { time, change } in changes.into_iter().skip(skipped) {
@@ -91,17 +91,17 @@ impl Log {
         self.next += 1;
     }
 
-    /// How many are remembered.
+    /// The number of events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether nothing happened yet.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Those that pass the filter, the oldest first.
+    /// The events that pass the filter, the oldest first.
     pub fn passing(&self, filter: &Filter) -> impl Iterator<Item = &Arc<Logged>> {
         let selection = Selection {
             filter: filter.clone(),

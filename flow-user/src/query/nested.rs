@@ -1,6 +1,6 @@
-//! What stands under a row that is unfolded.
+//! The rows under an unfolded row.
 //!
-//! One pass over the snapshot, whatever number of rows is unfolded.
+//! One pass over the snapshot, whatever the number of unfolded rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::{
     model::snapshot::{Flow, Process, Snapshot},
 };
 
-/// What stands under each row of `grouping` that is `open`, with the row that it stands under.
+/// The rows under each row of `grouping` that is `open`, with their parent.
 pub(crate) fn rows(
     snapshot: &Snapshot,
     view: &View,

@@ -1,4 +1,4 @@
-//! In which order do rows stand?
+//! Sorts rows.
 //!
 //! Only their numbers are sorted: a row is large, and there may be many.
 
@@ -9,8 +9,8 @@ use super::{
     entry::Entry,
 };
 
-/// The numbers of `entries` in order: by `column`, the other way round if told so; then the busiest first,
-/// by rate, then by total. Equals stand in order of their identity, the same in every refresh.
+/// The numbers of `entries` in order: by `column`, reversed if asked; then the busiest first, by
+/// rate, then by total. Equals are in order of their identity, the same in every refresh.
 pub(crate) fn order(
     entries: &[Entry],
     column: Option<(&Column, bool)>,
@@ -19,7 +19,7 @@ pub(crate) fn order(
     first(entries.len(), entries, column, context)
 }
 
-/// The first `most` of that order: less work, where the rest is not wanted.
+/// The first `most` of that order: less work than all of it.
 pub(crate) fn first(
     most: usize,
     entries: &[Entry],
@@ -54,20 +54,20 @@ struct Sorting<'a> {
     /// Of every row, or of none.
     keys: Vec<Key>,
     reverse: bool,
-    /// Rows from this place on may stand anyhow.
+    /// Rows from this place on may be in any order.
     most: usize,
 }
 
-/// What number rows are sorted by.
+/// The number that rows are sorted by.
 #[derive(Clone, Copy)]
 enum Step {
-    /// One of their keys'.
+    /// A number of their keys.
     Key(usize),
     Rate,
     Total,
 }
 
-/// Stands in front of rows whose key has no such number: they are last, whatever the direction.
+/// Prefix of rows whose key has no such number: they are last, whatever the direction.
 const LAST: u128 = 1 << (u64::BITS + u32::BITS);
 
 impl Sorting<'_> {

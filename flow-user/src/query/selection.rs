@@ -1,4 +1,4 @@
-//! Which changes a reader of the event stream wants.
+//! The changes that a reader of the event stream wants.
 
 use std::{collections::BTreeSet, str::FromStr};
 

@@ -1,7 +1,7 @@
-//! Which states did a socket go through?
+//! The states that each socket went through.
 //!
-//! As the model tells it: openings and ends at once, what lies between at ticks, so that of states that follow each
-//! other within a tick the last one is seen.
+//! From the changes of the model, which reports openings and ends at once and other states at
+//! ticks: of several states within a tick only the last one is known.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,9 +10,9 @@ use crate::{
     model::change::TimedChange,
 };
 
-/// Sockets remembered; of more, those heard of last.
+/// The most sockets; beyond that the latest are kept.
 const SOCKETS: usize = 16_384;
-/// States remembered of each, the latest.
+/// The most states of each; the latest are kept.
 const STATES: usize = 16;
 
 /// A state, and when it was first seen.
@@ -26,7 +26,7 @@ pub struct Passed {
 #[derive(Clone, Debug, Default)]
 pub struct States {
     sockets: HashMap<SocketCookie, Vec<Passed>>,
-    /// In the order in which they were first heard of.
+    /// In the order of their first change.
     order: VecDeque<SocketCookie>,
 }
 

@@ -24,7 +24,7 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub cells: Vec<Value>,
-    /// It stands for something that is over: an exited process, a closed flow, a gone interface.
+    /// Its subject has ended: an exited process, a closed flow, a gone interface.
     pub over: bool,
 }
 
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn users_and_cgroups_group_processes() {
         let users = table(&busy(), By::User, "", Some("rx_bytes"));
-        assert_eq!(column(&users, "user")[..2], ["1000", "(user not known)"]);
+        assert_eq!(column(&users, "user")[..2], ["1000", "(user unknown)"]);
         let cgroups = table(&busy(), By::Cgroup, "", Some("cgroup"));
         assert!(column(&cgroups, "cgroup").contains(&"/system.slice/nginx.service".to_owned()));
         assert_eq!(column(&cgroups, "tx_bytes").last().unwrap(), "807 B");

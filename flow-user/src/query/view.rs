@@ -1,4 +1,4 @@
-//! What a table is asked to show: grouping, filter, order, number of rows.
+//! The parameters of a table: grouping, filter, order, number of rows.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub struct Sort {
 }
 
 impl Sort {
-    /// Reads `COLUMN` or, the other way round, `COLUMN:reverse`. Besides the columns that are shown
-    /// there are `rate` and `total`: both ways together.
+    /// Reads `COLUMN` or, reversed, `COLUMN:reverse`. Besides the columns that are shown there are
+    /// `rate` and `total`: both directions together.
     pub fn parse(by: By, text: &str) -> Result<Self, UnknownColumn> {
         let (name, reverse) = match text.strip_suffix(":reverse") {
             Some(name) => (name, true),

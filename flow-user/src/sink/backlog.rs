@@ -1,8 +1,8 @@
-//! What waits for a slow reader of the event stream.
+//! The queue of a slow reader of the event stream.
 //!
-//! Opens, closes, execs and exits wait in order until they are read; none is dropped. What only
-//! brings newer totals (an update of a flow, a ledger, a loss counter, a status) takes the place
-//! of its older self that still waits, and the reader is told how often that happened.
+//! Opens, closes, execs and exits wait in order until they are read; none is dropped. A change that
+//! only brings newer totals (an update of a flow, a ledger, a loss counter, a status) replaces the
+//! older one that still waits, and the reader receives the number of replacements.
 //!
 //! **Memory.** Of updates at most one waits for each flow, ledger and loss cause the model has, so they are
 //! bounded by the model itself. What may not be dropped is bounded by [`Backlog::for_sockets`]'s limit; past it
@@ -17,12 +17,12 @@ use crate::{
     model::change::{CoalesceKey, Coalescing, TimedChange},
 };
 
-/// What may not be dropped and still wait, besides what one look at the kernel's tables can bring: some
-/// 40 MB when all is new rows.
+/// The most changes that must not be dropped, besides those of one sweep over the kernel's maps:
+/// some 40 MB when all are new rows.
 const LIMIT: usize = 65_536;
-/// What such a look brings of a socket at most, once records were lost: that it was opened and closed.
+/// The most changes that such a sweep brings of a socket, after losses: an open and a close.
 const CHANGES_PER_SOCKET: usize = 2;
-/// A reader that never catches up is told of merged updates after this many changes.
+/// A reader that never catches up gets the number of merged updates after this many changes.
 const TELL_EVERY: u64 = 1024;
 
 /// A queue of changes for one reader.
@@ -38,12 +38,12 @@ pub struct Backlog {
     limit: usize,
     coalesced: u64,
     told: u64,
-    /// Changes read since the reader was last told, and the time of the last one.
+    /// Changes read since the last such report, and the time of the last one.
     read_since: u64,
     time: Instant,
 }
 
-/// What a reader gets.
+/// The next item for a reader.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     Change(TimedChange),
@@ -120,7 +120,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// What the reader gets next; `None` while there is nothing.
+    /// The next item for the reader; `None` while there is none.
     pub fn pop(&mut self) -> Option<Delivery> {
         let untold = self.coalesced > self.told;
         if untold && self.read_since >= TELL_EVERY {
@@ -140,7 +140,7 @@ impl Backlog {
         untold.then(|| self.tell())
     }
 
-    /// Whether the reader has everything.
+    /// Whether the reader has read everything.
     pub fn is_empty(&self) -> bool {
         self.queue.iter().all(Option::is_none) && self.coalesced == self.told
     }
@@ -157,7 +157,7 @@ impl Backlog {
 
     /// Drops the note that what has this key waits at the place just read.
     fn forget(&mut self, key: CoalesceKey) {
-        // A later update of a flow that was opened anew waits elsewhere, and stays noted.
+        // A later update of a flow that was opened again waits elsewhere, and stays noted.
         if self.replaceable.get(&key) == Some(&(self.first - 1)) {
             self.replaceable.remove(&key);
         }

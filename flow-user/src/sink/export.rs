@@ -1,6 +1,6 @@
 //! A view of the screen as a file: JSON for programs, CSV for spreadsheets.
 //!
-//! Numbers are whole, in bytes and bytes per second, whatever the units of the screen.
+//! Numbers are whole, in bytes and bytes per second, whatever units the screen has.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
@@ -13,14 +13,14 @@ use crate::query::{
 /// Version of the JSON. Facts may be added within a version.
 const VERSION: u32 = 1;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
     Csv,
 }
 
-/// All that is shown of a view, the rows that have no room on the screen among it.
+/// All rows of a view, those beyond the screen among them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sheet {
     pub host: String,
@@ -28,13 +28,13 @@ pub(crate) struct Sheet {
     pub time: String,
     pub view: &'static str,
     pub grouping: &'static str,
-    /// As it was typed; empty for none.
+    /// As typed; empty for none.
     pub filter: String,
-    /// Only these, whatever the filter; all where there are none.
+    /// Only traffic of these, in addition to the filter; all where there are none.
     pub interfaces: Vec<String>,
     /// As `--sort` has it.
     pub sort: String,
-    /// From when on totals count, where that is not the start.
+    /// When totals begin, where that is not the start.
     pub since: Option<String>,
     pub columns: Vec<&'static Column>,
     pub rows: Vec<SheetRow>,
@@ -42,7 +42,7 @@ pub(crate) struct Sheet {
     pub total: Option<Entry>,
 }
 
-/// A row, and where it stands.
+/// A row and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct SheetRow {
     pub entry: Entry,
@@ -53,7 +53,7 @@ pub(crate) struct SheetRow {
 }
 
 impl Format {
-    /// What ends the name of such a file.
+    /// The extension of such a file.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -71,8 +71,9 @@ impl Sheet {
         }
     }
 
-    /// One object: what was looked at and how, `rows` (objects by column name, in order) and `total`. What is absent is
-    /// left out. A row under another has a `level`, and its own columns where it is another kind of thing.
+    /// One object: the parameters of the view, `rows` (objects by column name, in order) and
+    /// `total`. Absent cells are left out. A row under another has a `level`, and its own columns
+    /// if it is of another kind.
     fn to_json(&self) -> String {
         let context = Context::default();
         let object = |entry, level, is_other| Object {
@@ -103,8 +104,8 @@ impl Sheet {
         text
     }
 
-    /// A line with the names of the columns, then one for each row. Where rows stand under others, their level and what
-    /// they are come first.
+    /// A line with the names of the columns, then one for each row. Where rows are nested, their
+    /// level and kind come first.
     fn to_csv(&self) -> String {
         let context = Context::default();
         let is_deep = self.rows.iter().any(|row| row.level > 0);
@@ -200,7 +201,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Text as a cell: one line, harmless to look at, and no formula.
+/// Text as a cell: one line, escaped, and not a formula.
 fn quoted(text: &str) -> String {
     let text = escape(text);
     let formula = text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);

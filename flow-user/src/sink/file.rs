@@ -1,4 +1,4 @@
-//! Files that are whole or not there.
+//! Writes files as a whole or not at all.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -10,7 +10,8 @@ use std::{
 use nix::errno::Errno;
 use tempfile::NamedTempFile;
 
-/// Why a file could not be written. Nothing is left behind, and an older file is as it was.
+/// The reason why a file could not be written. Nothing is left behind, and an older file is
+/// unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error(
@@ -89,8 +90,8 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     file.write_all(bytes).map_err(fail("write"))
 }
 
-/// Where links lead from a path, if they end where nothing is. The kernel follows them the same way
-/// when it makes a file.
+/// Follows links from a path that end at a missing file. The kernel does the same when it creates a
+/// file.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut end = path.to_owned();
     for _ in 0..LINKS {

@@ -1,4 +1,4 @@
-//! What people and machines read: text, JSON lines, report files. Pure, but for [`mod@file`].
+//! Outputs for people and machines: text, JSON lines, report files. Pure, but for [`mod@file`].
 
 pub mod backlog;
 pub mod export;

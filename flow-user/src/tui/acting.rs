@@ -1,4 +1,4 @@
-//! Keys that do something to the host: each asks first, or says at once what it did.
+//! Actions on the host: each asks first, or reports at once what it did.
 
 use nix::sys::signal::Signal;
 
@@ -14,40 +14,39 @@ use crate::{
     sink::{export::Format, text::cut_end},
 };
 
-/// The signals that can be sent, the usual one first.
+/// The signals that can be sent, the most usual first.
 const SIGNALS: [(Signal, &str, &str); 9] = [
-    (Signal::SIGTERM, "TERM", "asks it to end"),
-    (Signal::SIGINT, "INT", "as Ctrl-C in its terminal"),
-    (Signal::SIGHUP, "HUP", "many read their configuration anew"),
-    (Signal::SIGKILL, "KILL", "ends it at once, whatever it does"),
-    (Signal::SIGSTOP, "STOP", "holds it still"),
-    (Signal::SIGCONT, "CONT", "lets it go on"),
-    (Signal::SIGQUIT, "QUIT", "ends it with a core dump"),
-    (Signal::SIGUSR1, "USR1", "whatever it makes of it"),
-    (Signal::SIGUSR2, "USR2", "whatever it makes of it"),
+    (Signal::SIGTERM, "TERM", "asks it to exit"),
+    (Signal::SIGINT, "INT", "same as Ctrl-C in its terminal"),
+    (Signal::SIGHUP, "HUP", "many reload their configuration"),
+    (Signal::SIGKILL, "KILL", "kills it immediately"),
+    (Signal::SIGSTOP, "STOP", "pauses it"),
+    (Signal::SIGCONT, "CONT", "continues it"),
+    (Signal::SIGQUIT, "QUIT", "exits with a core dump"),
+    (Signal::SIGUSR1, "USR1", "program-defined"),
+    (Signal::SIGUSR2, "USR2", "program-defined"),
 ];
 
-/// How a file can be written.
+/// File formats of an export.
 const FORMATS: [(Format, &str, &str); 2] = [
     (Format::Json, "JSON", "for programs"),
     (Format::Csv, "CSV", "for spreadsheets"),
 ];
 
-/// Columns of what was copied that are told.
-const MOST_TOLD: usize = 200;
+/// Columns of copied text that are shown.
+const LONGEST_NOTE: usize = 200;
 
-/// What a key acts on.
+/// The rows that a key may act on.
 #[derive(Debug)]
 pub(super) struct Focus {
-    /// The row that is chosen in a panel. One that is not of a kind that suits leaves the key to
-    /// the other.
+    /// The selected row of a panel. If its kind does not suit the key, the other one is used.
     pub row: Option<Subject>,
-    /// The row that is chosen in the table, or what the detail is of; `None` where no row is
-    /// chosen. Nothing is guessed then: rows change places while a key is on its way.
+    /// The selected row of the table, or the subject of the detail; `None` where no row is
+    /// selected. There is no default row: rows change places while a key is pressed.
     pub whole: Option<Subject>,
 }
 
-/// Does what `action` says to what is in the focus; `None` if it is for nothing here.
+/// Performs `action` on the focus; `None` if it is not an action on the host.
 pub(super) fn act(state: &mut State, action: Action, focus: Focus) -> Option<Reply> {
     let done = match action {
         Action::Kill => kill(state, focus),
@@ -62,7 +61,7 @@ pub(super) fn act(state: &mut State, action: Action, focus: Focus) -> Option<Rep
     }))
 }
 
-/// Asks in which form the table is written to a file.
+/// Asks for the format of an export of the table.
 pub(super) fn export(state: &mut State) -> Reply {
     let rows = state.rows.len();
     if rows == 0 {
@@ -103,7 +102,7 @@ fn close(state: &mut State, focus: Focus) -> Result<Reply, String> {
     Ok(ask(state, title, text, vec![answer], "closes it"))
 }
 
-/// Copies what `of` makes of the row.
+/// Copies the text that `of` makes of the row.
 fn copy(
     state: &mut State,
     focus: Focus,
@@ -111,8 +110,10 @@ fn copy(
     of: fn(&Subject) -> Result<(&'static str, String), String>,
 ) -> Result<Reply, String> {
     let (what, text) = of(&focus.pick(suits)?)?;
-    let short = cut_end(&text, MOST_TOLD);
-    state.set_note(format!("copied {what}, if the terminal lets it: {short}"));
+    let short = cut_end(&text, LONGEST_NOTE);
+    state.set_note(format!(
+        "copied {what}, if the terminal permits it: {short}"
+    ));
     Ok(Reply::Do(Effect::Copy(text)))
 }
 
@@ -130,6 +131,6 @@ fn ask(
 impl Focus {
     fn pick(self, suits: fn(&Subject) -> bool) -> Result<Subject, String> {
         let row = self.row.filter(suits).or(self.whole);
-        row.ok_or_else(|| "choose a row first, with the arrow keys or the mouse".to_owned())
+        row.ok_or_else(|| "select a row first, with the arrow keys or the mouse".to_owned())
     }
 }

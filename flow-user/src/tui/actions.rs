@@ -1,4 +1,4 @@
-//! What keys do in the table, in a detail and in the help alike.
+//! Actions common to the table, a detail and the help.
 
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ impl State {
     pub(super) fn next_threshold(&mut self) {
         self.threshold = self.threshold.next();
         self.set_note(match self.threshold.rate() {
-            Some(rate) => format!("marks rows of {} or more", self.units.rate(rate)),
-            None => "marks no rows by their rate".to_owned(),
+            Some(rate) => format!("alert threshold {}", self.units.rate(rate)),
+            None => "no alert threshold".to_owned(),
         });
     }
 }

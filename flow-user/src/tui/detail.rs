@@ -1,9 +1,8 @@
-//! The detail of a process or flow: what is known of the row that was opened.
+//! The detail of a process or flow.
 //!
 //! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail
-//! holds the last that was known: when its process has ended, or its flow has closed, and later
-//! when no snapshot lists it any more, it stays as it was. It tells everything from the start,
-//! whatever was reset.
+//! keeps the last known state after its process has ended or its flow has closed, even when no
+//! snapshot lists it any more. Its totals are from the start, whether or not the table was reset.
 
 pub(super) mod detail_layout;
 mod draw;
@@ -39,17 +38,17 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Detail {
     pub of: Of,
-    /// Of a process it and its flows, of a flow all that use its socket: what the panels are made
-    /// of.
+    /// The rows that the panels are made of: of a process it and its flows, of a flow all users of
+    /// its socket.
     pub part: Snapshot,
     pub sockets: Sockets,
     /// States that the flow's socket went through.
     pub states: Vec<Passed>,
-    /// Whether the last snapshot still had it.
+    /// Whether the last snapshot listed it.
     pub listed: bool,
-    /// Which panel keys go to.
+    /// The panel with the focus.
     pub focus: usize,
-    /// What is remembered of each panel.
+    /// The state of each panel.
     pub panels: Vec<Rows>,
     /// The last click: in which panel, and on which row.
     pub clicked: Clicked<(usize, Id)>,
@@ -61,31 +60,31 @@ pub(super) enum Of {
     Flow(Arc<Flow>),
 }
 
-/// What its sockets counted, each of them once.
+/// Sums over its sockets, each counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sockets {
     /// Sockets whose packets are counted.
     pub counted: usize,
     pub wire: WireTotals,
-    /// App bytes over the same sockets, by whatever process.
+    /// App bytes over the same sockets, of any process.
     pub app: AppTotals,
     /// Of those that speak TCP; `None` if none does.
     pub retransmits: Option<u64>,
 }
 
-/// A panel's rows in order, and where the cursor stands.
+/// A panel's rows in order, and its cursor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     pub entries: Vec<Entry>,
     pub chosen: Option<Id>,
-    /// The line of the chosen row.
+    /// The line of the selected row.
     pub line: usize,
-    /// The first line that is shown.
+    /// The first visible line.
     pub offset: usize,
 }
 
 impl Detail {
-    /// The detail of what a row stands for, if it has one.
+    /// The detail of a row, if it has one.
     pub fn open(subject: &Subject, snapshot: &Snapshot, states: &States) -> Option<Self> {
         let of = match subject {
             Subject::Process(process) | Subject::Overflow(process) => {
@@ -114,7 +113,7 @@ impl Detail {
         Some(detail)
     }
 
-    /// What a row of one of its panels opens.
+    /// The detail of a row of one of its panels.
     pub fn open_row(&self, entry: &Entry, snapshot: &Snapshot, states: &States) -> Option<Self> {
         let subject = match &entry.subject {
             Subject::Listener(listener) => self.listening(listener)?,
@@ -125,7 +124,7 @@ impl Detail {
         Self::open(&subject, snapshot, states)
     }
 
-    /// Takes what a new snapshot knows.
+    /// Takes a new snapshot.
     fn take(&mut self, snapshot: &Snapshot, states: &States) {
         let found = match &self.of {
             Of::Process(known) => find_process(snapshot, known.id).map(Of::Process),
@@ -139,7 +138,7 @@ impl Detail {
             part.flows = flows;
             let known = std::mem::replace(&mut self.sockets, sockets);
             if of.is_over() {
-                // Nothing new comes: what leaves the snapshot is still of interest.
+                // No news any more: rows that left the snapshot are still of interest.
                 keep(&mut part.flows, &self.part.flows);
                 if sockets.counted < known.counted {
                     self.sockets = known;
@@ -164,14 +163,14 @@ impl Detail {
         self.of.panels()
     }
 
-    /// What the cursor stands on in the panel with the focus.
+    /// The row under the cursor in the panel with the focus.
     pub fn chosen(&self) -> Option<&Subject> {
         let rows = self.panels.get(self.focus)?;
         rows.chosen.as_ref()?;
         rows.under_cursor().map(|entry| &entry.subject)
     }
 
-    /// The panel that keys go to.
+    /// The panel with the focus.
     pub fn focused(&mut self) -> Option<&mut Rows> {
         self.panels.get_mut(self.focus)
     }
@@ -204,8 +203,8 @@ impl Popup for Detail {
         keys::scroll(self, lines);
     }
 
-    fn hold(&mut self, state: &State) {
-        keys::hold(self, state);
+    fn clamp_scroll(&mut self, state: &State) {
+        keys::clamp_scroll(self, state);
     }
 
     fn draw(&self, state: &State, buffer: &mut Buffer) {
@@ -287,7 +286,7 @@ impl Of {
         }
     }
 
-    /// Its flows, and what their sockets counted. The rows of a socket stand together.
+    /// Its flows, and the sums over their sockets. The rows of a socket are adjacent.
     fn flows(&self, snapshot: &Snapshot) -> (Vec<Arc<Flow>>, Sockets) {
         let is_own = |flow: &Flow| match self {
             Self::Process(process) => flow.key.process == Some(process.id),
@@ -375,8 +374,7 @@ fn find_process(snapshot: &Snapshot, id: ProcessId) -> Option<Arc<Process>> {
     processes.find(|process| process.id == id).cloned()
 }
 
-/// The flow. One that nobody had accepted or used, or whose remote was not known, goes on as
-/// another row of its socket.
+/// The flow. One without an owner or remote so far continues as another row of its socket.
 fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
     let rows = || {
         let flows = snapshot.flows.iter();

@@ -1,4 +1,4 @@
-//! The screen, from the state alone. Drawing changes nothing.
+//! Draws the screen from the state alone.
 
 mod bar;
 mod filter_bar;
@@ -33,7 +33,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
         prompt.draw_candidates(state.theme, parts.candidates, buffer);
     }
     let cursor = foot::draw(state, parts.foot, buffer);
-    // Of popups over each other the last one is seen, and the last detail under it.
+    // Of popups over each other the last one is visible, and the last detail under it.
     let detail = state.popups.iter().rposition(|popup| popup.hides_table());
     let top = state.popups.len().checked_sub(1);
     let seen = detail.into_iter().chain(top.filter(|_| top != detail));
@@ -45,7 +45,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     }
 }
 
-/// What stands on a screen that has no room for a table: as much as fits.
+/// The message on a screen without room for a table: as much as fits.
 fn too_small(state: &State, area: Rect, buffer: &mut Buffer) {
     let (columns, rows) = LEAST;
     let lines = [

@@ -1,4 +1,4 @@
-//! What the screen asks for, and only the program around it can do.
+//! Effects: what the screen asks the program around it to do.
 
 use nix::sys::signal::Signal;
 
@@ -8,24 +8,24 @@ use super::{
 };
 use crate::sink::export::Format;
 
-/// Something to do outside the screen. What takes a moment is answered by
-/// [`Event::Told`](super::Event::Told).
+/// Something to do outside the screen. What takes time is answered by
+/// [`Event::Status`](super::Event::Status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The user wants to end.
     Quit,
-    /// Back to the shell, until it says to go on.
+    /// Back to the shell, until it continues Flow.
     Suspend,
-    /// Draw every cell anew: something else may have written to the terminal.
+    /// Redraw every cell: something else may have written to the terminal.
     Clear,
     /// Send a signal to a process, if it is still that one.
     Signal(Target, Signal),
-    /// Close a socket that another process holds.
+    /// Close a socket of another process.
     Close(Connection),
     /// Write the view to a file.
     Export(Format),
     /// Hand text to the terminal's clipboard.
     Copy(String),
     /// Keep which columns a view has.
-    KeepColumns(ViewId, Vec<&'static str>),
+    SaveColumns(ViewId, Vec<&'static str>),
 }

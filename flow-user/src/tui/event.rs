@@ -1,4 +1,4 @@
-//! What happens to the screen.
+//! Events of the screen.
 
 use std::sync::Arc;
 
@@ -15,20 +15,19 @@ pub enum Event {
     Input(Input, Instant),
     /// The terminal has this many columns and rows now.
     Resize(u16, u16),
-    /// The state of everything, what changed since the last one, and what Flow itself needs.
+    /// The new state, the changes since the last one, and Flow's own resource use.
     Snapshot {
         snapshot: Arc<Snapshot>,
         changes: Vec<TimedChange>,
         own: OwnUse,
     },
-    /// What came of something that was to be done outside, or another word for the foot of the
-    /// screen.
-    Told(String),
-    /// Whatever is on the screen may be something else: draw all of it.
+    /// A message for the last line: the result of an effect, or another notice.
+    Status(String),
+    /// The content of the terminal is unknown: redraw all of it.
     Redraw,
 }
 
-/// What Flow itself takes.
+/// Flow's own resource use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OwnUse {
     /// Of one core, since the last snapshot; 1.0 is all of it.

@@ -1,7 +1,7 @@
-//! The view as it is, for a file: its rows in their order, and the columns that were chosen.
+//! The current view for a file: its rows in their order, and the selected columns.
 //!
-//! Built in a moment, because it only takes hold of what the rows are made of: cells are made when
-//! the file is.
+//! Cheap to make, because it only takes references to the rows: cells are made when the file is
+//! written.
 
 use super::state::State;
 use crate::{
@@ -39,7 +39,7 @@ impl State {
         }
     }
 
-    /// The name of a file for it, without what says how it is written:
+    /// The name of a file for it, without extension:
     /// `flow-processes-20260501-140219`.
     pub(crate) fn sheet_name(&self) -> String {
         let time = self.clock.timestamp(self.live.time);

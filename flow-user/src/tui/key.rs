@@ -1,10 +1,10 @@
-//! Keys and the mouse, as the reducer gets them, and how keys are written.
+//! Keys and the mouse as the reducer receives them, and the notation of keys.
 
 use std::{fmt, str::FromStr};
 
-/// A key, with what was held.
+/// A key with its modifiers.
 ///
-/// Written as in `q`, `G`, `ctrl-c`, `PgUp`, `F1`: what the help shows and a configuration may say.
+/// Written as `q`, `G`, `ctrl-c`, `PgUp`, `F1`, in the help and in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     pub code: Code,
@@ -12,7 +12,7 @@ pub struct Key {
     pub alt: bool,
 }
 
-/// A key by itself. Letters tell by their case whether Shift was held.
+/// A key without modifiers. The case of a letter includes Shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     Char(char),
@@ -35,7 +35,7 @@ pub enum Code {
     End,
 }
 
-/// Keys with a name, and how it is written.
+/// Keys with a name, and that name.
 const NAMES: [(Code, &str); 17] = [
     (Code::Char(' '), "Space"),
     (Code::Enter, "Enter"),
@@ -56,7 +56,7 @@ const NAMES: [(Code, &str); 17] = [
     (Code::End, "End"),
 ];
 
-/// What came from the user.
+/// Input of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     Key(Key),
@@ -65,7 +65,7 @@ pub enum Input {
     Paste(String),
 }
 
-/// What the mouse did, and where, from the upper left corner.
+/// A mouse action and its position, from the upper left corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mouse {
     pub action: MouseAction,
@@ -82,7 +82,7 @@ pub enum MouseAction {
 }
 
 impl Key {
-    /// A key without anything held.
+    /// A key without modifiers.
     pub const fn plain(code: Code) -> Self {
         Self {
             code,
@@ -91,7 +91,7 @@ impl Key {
         }
     }
 
-    /// With Ctrl held.
+    /// A character with Ctrl.
     pub const fn ctrl(character: char) -> Self {
         Self {
             code: Code::Char(character),

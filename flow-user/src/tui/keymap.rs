@@ -1,11 +1,11 @@
-//! What each key does: the one table from which keys are read and the help is written.
+//! The table of keys: keys are read by it, and the help is made of it.
 
 use super::{
     key::{Code, Key},
     views::ViewId,
 };
 
-/// What a key can do in the main view.
+/// An action of a key in the main view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     View(ViewId),
@@ -75,16 +75,16 @@ impl Topic {
     }
 }
 
-/// An action with its keys: all that is said of it anywhere.
+/// An action with its keys and texts.
 #[derive(Clone, Debug)]
 pub struct Binding {
     pub action: Action,
     /// Its name in the configuration.
     pub name: &'static str,
     pub topic: Topic,
-    /// What it does, for the help.
+    /// Its description in the help.
     pub help: &'static str,
-    /// The same in a word, for the line at the foot of the screen; empty where it is not there.
+    /// The same in one word, for the last line of the screen; empty if it is not there.
     pub hint: &'static str,
     pub keys: Vec<Key>,
 }
@@ -96,7 +96,7 @@ pub struct KeyMap {
 }
 
 impl KeyMap {
-    /// What `key` does, if anything.
+    /// The action of `key`, if any.
     pub fn action(&self, key: Key) -> Option<Action> {
         let bound = |binding: &&Binding| binding.keys.contains(&key);
         self.bindings.iter().find(bound).map(|it| it.action)
@@ -107,8 +107,8 @@ impl KeyMap {
         &self.bindings
     }
 
-    /// Gives the action of this name other keys, taking them from whatever had them; false if there is no
-    /// such action. Keys that [always quit](ALWAYS_QUIT) do that all the same.
+    /// Gives the action of this name other keys, taking them from whatever had them; false if there
+    /// is no such action. Keys that [always quit](ALWAYS_QUIT) do that all the same.
     pub fn bind(&mut self, name: &str, keys: &[Key]) -> bool {
         let Some(bound) = self.bindings.iter().position(|it| it.name == name) else {
             return false;
@@ -134,7 +134,7 @@ impl KeyMap {
     }
 }
 
-/// Keys that quit whatever the configuration says: nobody is to be locked in.
+/// Keys that quit whatever the configuration says, so that there is always a way out.
 pub const ALWAYS_QUIT: [Key; 2] = [Key::plain(Code::Char('q')), Key::ctrl('c')];
 
 impl Default for KeyMap {
@@ -187,21 +187,21 @@ macro_rules! table {
 
 // In the order of the hints; the help groups them by topic.
 static TABLE: &[Row] = table! {
-    Find   Filter        "filter"         "/ \\ F4"      "filter" "show what matches an expression; Tab completes"
-    Find   Search        "search"         "f F3 ctrl-f"  ""       "go to the next row that has a text"
-    Find   NextMatch     "next_match"     "n"            ""       "next row that has it"
-    Find   PreviousMatch "previous_match" "N"            ""       "previous row that has it"
+    Find   Filter        "filter"         "/ \\ F4"      "filter" "filter rows by an expression; Tab completes"
+    Find   Search        "search"         "f F3 ctrl-f"  ""       "find text"
+    Find   NextMatch     "next_match"     "n"            ""       "next match"
+    Find   PreviousMatch "previous_match" "N"            ""       "previous match"
     Look   Sort          "sort"           "s > F6"       "sort"   "sort by the next column; or click its header"
     Look   PreviousSort  "previous_sort"  "<"            ""       "sort by the previous column"
-    Look   Reverse       "reverse"        "S I"          ""       "turn the order round"
+    Look   Reverse       "reverse"        "S I"          ""       "reverse the order"
     Look   Group         "group"          "a t F5"       "group"  "next grouping of the view, such as the tree"
     Look   Columns       "columns"        "o"            ""       "choose and order the columns"
-    Move   Open          "open"           "Enter"        "detail" "detail of the row; else unfold it"
-    Look   Pause         "pause"          "p Space"      "pause"  "hold the screen still; counting goes on"
+    Move   Open          "open"           "Enter"        "detail" "detail of the row, or unfold it"
+    Look   Pause         "pause"          "p Space"      "pause"  "pause the display; counting continues"
     Look   Units         "units"          "u m"          "units"  "bytes, binary, bits, binary bits"
-    Look   Measures      "measures"       "U"            ""       "rates and totals, one or the other"
-    Look   Threshold     "threshold"      "T"            ""       "mark rows from this rate on: next, or none"
-    Look   Span          "span"           "z"            ""       "graphs of a detail: 10 s, 1 min, 10 min"
+    Look   Measures      "measures"       "U"            ""       "switch rates and totals"
+    Look   Threshold     "threshold"      "T"            ""       "next alert threshold, or none"
+    Look   Span          "span"           "z"            ""       "span of detail graphs: 10 s, 1 min, 10 min"
     Look   Reset         "reset"          "r"            ""       "count from now on; again: from the start"
     Screen Help          "help"           "? h F1"       "help"   "this help"
     Act    Kill          "kill"           "K F9"         "kill"   "send a signal to the process; asks which"
@@ -209,23 +209,23 @@ static TABLE: &[Row] = table! {
     Act    Copy          "copy"           "y"            ""       "copy its command line, endpoints or name"
     Act    CopyPid       "copy_pid"       "Y"            ""       "copy the pid"
     Act    Export        "export"         "e"            ""       "write the view to a file, JSON or CSV"
-    Move   Up            "up"             "Up k ctrl-p"  ""       "a row up"
-    Move   Down          "down"           "Down j ctrl-n" ""      "a row down"
-    Move   PageUp        "page_up"        "PgUp ctrl-b"  ""       "a page up"
-    Move   PageDown      "page_down"      "PgDn ctrl-d"  ""       "a page down"
+    Move   Up            "up"             "Up k ctrl-p"  ""       "one row up"
+    Move   Down          "down"           "Down j ctrl-n" ""      "one row down"
+    Move   PageUp        "page_up"        "PgUp ctrl-b"  ""       "one page up"
+    Move   PageDown      "page_down"      "PgDn ctrl-d"  ""       "one page down"
     Move   First         "first"          "Home g"       ""       "first row"
     Move   Last          "last"           "End G"        ""       "last row"
-    Move   Unfold        "unfold"         "Right l +"    ""       "show what is under the row"
-    Move   Fold          "fold"           "Left -"       ""       "hide it; again: to the row above it"
+    Move   Unfold        "unfold"         "Right l +"    ""       "unfold the row"
+    Move   Fold          "fold"           "Left -"       ""       "fold the row; again: go to its parent"
     Move   FoldAll       "fold_all"       "*"            ""       "unfold every row, or fold all"
-    Move   Follow        "follow"         "F"            ""       "scroll along with the chosen row"
+    Move   Follow        "follow"         "F"            ""       "keep the selected row in view"
     Screen NextView      "next_view"      "Tab"          ""       "next view; in a detail the next panel"
     Screen PreviousView  "previous_view"  "BackTab"      ""       "previous view or panel"
-    Screen Compact       "compact"        "c"            ""       "more rows, less around them"
+    Screen Compact       "compact"        "c"            ""       "compact layout"
     Screen Theme         "theme"          "ctrl-t"       ""       "next theme"
-    Screen Redraw        "redraw"         "ctrl-l"       ""       "draw the screen anew"
+    Screen Redraw        "redraw"         "ctrl-l"       ""       "redraw"
     Screen Suspend       "suspend"        "ctrl-z"       ""       "back to the shell; fg returns"
-    Screen Back          "back"           "Esc"          ""       "close; else clear filter, then choice"
+    Screen Back          "back"           "Esc"          ""       "close; else clear the filter, then the selection"
     Screen Quit          "quit"           "q F10 ctrl-c" "quit"   "quit"
 };
 

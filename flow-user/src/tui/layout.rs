@@ -1,5 +1,5 @@
-//! Where the parts of the screen stand. From the state alone, so that the mouse is understood
-//! without a look at what was drawn.
+//! The layout of the screen, computed from the state alone, so that mouse clicks can be mapped
+//! without the drawn page.
 
 use ratatui::layout::Rect;
 
@@ -15,11 +15,11 @@ use crate::{
 
 /// The smallest screen that has room for a table.
 pub(super) const LEAST: (u16, u16) = (60, 15);
-/// What divides columns.
+/// The separator of columns.
 const GAP: u16 = 1;
 /// Columns at the left for the sign of each row.
 pub(super) const GUTTER: u16 = 2;
-/// What divides tabs where there is room for it.
+/// The separator of tabs where there is room for it.
 pub(super) const TAB_RULE: &str = " │ ";
 
 /// The parts of the screen, from the top down. A part that has no room has no height.
@@ -29,17 +29,17 @@ pub(super) struct Parts {
     pub graphs: Rect,
     pub facts: Rect,
     pub tabs: Rect,
-    /// The filter, and that the screen is held still.
+    /// The filter, the pause and other modes.
     pub marks: Rect,
     pub header: Rect,
     pub body: Rect,
     pub total: Rect,
-    /// What could stand at the cursor, while a filter is typed.
+    /// Completions while a filter is typed.
     pub candidates: Rect,
     pub foot: Rect,
 }
 
-/// Whether the screen is large enough for anything but saying so.
+/// Whether the screen is large enough for a table.
 pub(super) fn fits(size: (u16, u16)) -> bool {
     size.0 >= LEAST.0 && size.1 >= LEAST.1
 }
@@ -151,7 +151,7 @@ pub(super) fn tabs(state: &State) -> Vec<Tab> {
     Vec::new()
 }
 
-/// How many rows a view has without a filter, where that is known without building it.
+/// The number of rows of a view without a filter, where that is known without building it.
 fn count(state: &State, view: ViewId) -> Option<usize> {
     let snapshot = &state.shown;
     match view {
@@ -175,12 +175,12 @@ pub(super) struct Slot {
 }
 
 /// Which columns have room, and how much: as many as fit, those with the lowest priority number
-/// first; text then gets what is left.
+/// first; text then gets the rest.
 pub(super) fn slots(state: &State) -> Vec<Slot> {
     place(&state.columns(), state.size.0)
 }
 
-/// Where boxes over the table have room: between the tabs and the foot.
+/// The area of boxes over the table: between the tabs and the last line.
 pub(super) fn middle(state: &State) -> Rect {
     let parts = parts(state);
     Rect {
@@ -219,7 +219,7 @@ pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
     if let [(_, width)] = &mut chosen[..] {
         *width = (*width).min(room);
     }
-    // What is left goes to text, first to what tells the most.
+    // The rest goes to text, first to the most important.
     let mut left = u32::from(room).saturating_sub(used(&chosen));
     let mut order: Vec<usize> = (0..chosen.len()).collect();
     order.sort_by_key(|&at| priority(chosen[at].0));

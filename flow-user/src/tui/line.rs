@@ -30,8 +30,8 @@ impl Line {
         usize::from(self.area.width - self.used)
     }
 
-    /// Adds text, with the middle cut out where it is too long. Whatever it holds, the terminal
-    /// only shows it.
+    /// Adds text, with the middle cut out where it is too long. It is escaped: the terminal
+    /// interprets none of it.
     pub fn put(&mut self, text: &str, role: Role) {
         let room = self.room();
         self.put_styled(text, room, self.theme.style(role));
@@ -44,7 +44,7 @@ impl Line {
         self.put(&shown, role);
     }
 
-    /// Adds text if all of it has room.
+    /// Adds text if it fits as a whole.
     pub fn put_whole(&mut self, text: &str, role: Role) -> bool {
         let fits = width(&escape(text)) <= self.room();
         if fits {
@@ -62,7 +62,7 @@ impl Line {
         self.used = self.used.saturating_add(taken).min(self.area.width);
     }
 
-    /// Adds keys, each with what it does.
+    /// Adds keys with their descriptions.
     pub fn put_keys(&mut self, keys: &[(&str, &str)]) {
         for (key, does) in keys {
             self.put(key, Role::Accent);
@@ -76,7 +76,7 @@ impl Line {
         self.used = self.used.saturating_add(columns).min(self.area.width);
     }
 
-    /// Goes on at this column, unless it is further already.
+    /// Continues at this column, unless it is further already.
     pub fn go_to(&mut self, column: u16) {
         self.used = self.used.max(column).min(self.area.width);
     }

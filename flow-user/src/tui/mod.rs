@@ -1,15 +1,15 @@
-//! The full-screen view: what the user sees and does.
+//! The full-screen view: state, input and drawing.
 //!
-//! Input, ticks and snapshots arrive at one reducer, [`reduce`]: it changes the [`State`] and says
-//! what is to be done outside ([`Effect`]). Drawing ([`draw`](fn@draw)) is a function of the state
-//! alone. Nothing here knows where events come from; the loop around it is in `app/tui.rs`.
+//! Input, ticks and snapshots arrive at one reducer, [`reduce`]: it changes the [`State`] and
+//! returns the effects to perform outside ([`Effect`]). Drawing ([`draw`](fn@draw)) is a function
+//! of the state alone. The event loop is in `app/tui.rs`.
 //!
-//! What lies over the table is a `state::Popup`: one file with its state, its keys and its drawing.
-//! The state has a stack of them. The reducer hands a key, a click or the wheel to the one on top
-//! and does what it replies (`state::Reply`): it stays, closes, opens another over it, or asks for
-//! an effect. Neither the reducer nor `draw` asks which one it is. Boxes are in `popups`; the
-//! detail of a process or flow, which hides the table, is in `detail`. The line that is being typed
-//! (`prompt`) stands beside the table, not over it: the reducer filters while it is typed.
+//! A popup over the table is a `state::Popup`: one file with its state, its keys and its drawing.
+//! The state has a stack of them. The reducer passes a key, a click or the wheel to the one on top
+//! and applies its reply (`state::Reply`): it stays, closes, opens another over it, or asks for an
+//! effect. Neither the reducer nor `draw` depends on its type. Boxes are in `popups`; the detail of
+//! a process or flow, which hides the table, is in `detail`. The line being typed (`prompt`) is
+//! beside the table, not over it: the reducer filters while it is typed.
 //!
 //! Modules import in one direction, the lowest first: `key`, `theme`, `line` and `prompt`; `views`,
 //! `rows` and `keymap`; the state; `layout`; `draw` and `popups`; `acting`; `detail`; `reduce`,

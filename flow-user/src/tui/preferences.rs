@@ -1,9 +1,9 @@
-//! What the screen begins with, from the command line and the configuration.
+//! Preferences from the command line and the configuration.
 
 use super::{keymap::KeyMap, theme::Theme, views::ViewId};
 use crate::query::{columns::Column, human::Units};
 
-/// How the screen looks, and which keys it takes.
+/// How the screen looks, and its keys.
 #[derive(Clone, Debug)]
 pub struct Preferences {
     pub view: ViewId,
@@ -11,7 +11,7 @@ pub struct Preferences {
     pub theme: Option<Theme>,
     pub units: Units,
     pub compact: bool,
-    /// Rows that receive and send at least so many bytes per second together stand out.
+    /// Rows that receive and send at least so many bytes per second together are marked.
     pub threshold: Option<u64>,
     pub keys: KeyMap,
     /// Of each view, in the order of [`ViewId::ALL`].
@@ -21,7 +21,7 @@ pub struct Preferences {
 /// A view's table.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// In the order in which they stand.
+    /// In order of display.
     pub columns: Vec<&'static Column>,
     /// The column that it is sorted by at first, and whether the other way round; without one the
     /// busiest come first.
@@ -29,7 +29,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// As it is unless somebody likes it otherwise.
+    /// The default.
     pub fn usual(view: ViewId) -> Self {
         let columns = view.columns().iter();
         let mut sorted = columns.clone();

@@ -1,5 +1,4 @@
-//! A line that is being typed: what it says, its keys, and its drawing with what could stand at the
-//! cursor.
+//! The prompt: a line being typed, its keys, and its drawing with completions.
 
 use std::ops::Range;
 
@@ -18,41 +17,41 @@ use crate::{
     sink::text::{escape, width},
 };
 
-/// Characters that a line may have.
+/// The most characters of a line.
 const LONGEST: usize = 4096;
-/// What candidates begin with, after a blank.
+/// The start of the line of candidates, after a blank.
 const OFFERS: &str = "Tab";
-/// Columns before each candidate, in which the one that was taken has its sign.
+/// Columns before each candidate, for the sign of the selected one.
 const OFFER_SIGN: usize = 2;
 /// There are more.
 const MORE: &str = " …";
 
-/// What is being typed, and what for.
+/// The line and its purpose.
 #[derive(Clone, Debug)]
 pub(super) struct Prompt {
     pub purpose: Purpose,
     pub text: String,
     /// Where the next character goes, in bytes.
     pub cursor: usize,
-    /// What is wrong with it: the column in characters, from 1, and why.
+    /// Its error: the column in characters, from 1, and the reason.
     pub error: Option<(usize, String)>,
-    /// What could stand in place of the word at the cursor, and which of that stands there now.
+    /// Candidates for the word at the cursor, and the one that was inserted.
     pub completion: Completion,
     pub taken: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Purpose {
-    /// A filter; what it was before.
+    /// A filter, with the previous one.
     Filter { before: String },
-    /// A text to go to.
+    /// A text to find.
     Search,
 }
 
-/// What a key did to a line.
+/// The effect of a key on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Typed {
-    /// It says something else now.
+    /// Its text changed.
     Changed,
     /// At most the cursor moved.
     Moved,
@@ -63,7 +62,7 @@ pub(super) enum Typed {
 /// A candidate for the word at the cursor, with its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offer {
-    /// Which one it is.
+    /// Its index.
     at: usize,
     x: u16,
     width: u16,
@@ -90,7 +89,7 @@ impl Prompt {
         self.text.get(..self.cursor).unwrap_or(&self.text)
     }
 
-    /// Puts text in at the cursor; line ends become blanks.
+    /// Inserts text at the cursor; line ends become blanks.
     pub fn insert(&mut self, text: &str) {
         for character in text.chars() {
             if self.text.chars().count() >= LONGEST {
@@ -104,7 +103,7 @@ impl Prompt {
         }
     }
 
-    /// Takes a key of those that every line knows.
+    /// Handles a key common to all lines.
     pub fn key(&mut self, key: Key) -> Typed {
         if let Some(character) = key.typed() {
             self.insert(character.encode_utf8(&mut [0; 4]));
@@ -132,7 +131,7 @@ impl Prompt {
         Typed::Moved
     }
 
-    /// Takes the next candidate, or the one before; after the last comes the first.
+    /// Inserts the next candidate, or the previous; cyclic.
     pub fn complete(&mut self, forward: bool) -> Typed {
         let count = self.completion.candidates.len();
         self.take(match (self.taken, forward) {
@@ -143,8 +142,8 @@ impl Prompt {
         })
     }
 
-    /// Puts a candidate in place of the word at the cursor, if there is this one. The only one is
-    /// what was meant: a blank ends it, and another word begins.
+    /// Replaces the word at the cursor by a candidate, if it exists. If it is the only one, a blank
+    /// follows, and the next word begins.
     pub fn take(&mut self, at: usize) -> Typed {
         let Completion { start, candidates } = &self.completion;
         let (start, count) = (*start, candidates.len());
@@ -169,7 +168,7 @@ impl Prompt {
         Typed::Changed
     }
 
-    /// Which candidate stands in this column of a line so wide, if one does.
+    /// The candidate in this column of a line so wide, if any.
     pub fn offer_at(&self, column: u16, columns: u16) -> Option<usize> {
         let (offers, _) = self.offers(columns);
         let hit = offers
@@ -178,8 +177,8 @@ impl Prompt {
         hit.map(|offer| offer.at)
     }
 
-    /// Draws the line; says where the cursor of the terminal is. What is wrong stands beside the
-    /// text, else `note`, and the text keeps half of the line.
+    /// Draws the line; returns the cursor of the terminal. The error is beside the text, else
+    /// `note`, and the text keeps half of the line.
     pub fn draw(
         &self,
         theme: Theme,
@@ -189,7 +188,7 @@ impl Prompt {
     ) -> Position {
         let label = match self.purpose {
             Purpose::Filter { .. } => " filter / ",
-            Purpose::Search => " go to ",
+            Purpose::Search => " find ",
         };
         let wrong = match &self.error {
             Some((column, message)) => format!("column {column}: {message}"),
@@ -210,7 +209,7 @@ impl Prompt {
         line.put(&text, Role::Plain);
         line.draw(buffer);
         if let Some((column, _)) = self.error {
-            // The character at which the filter stops making sense.
+            // The character at which the filter becomes invalid.
             let good: String = self.text.chars().take(column.saturating_sub(1)).collect();
             let x = at(&good);
             if let Some(cell) = buffer.cell_mut((x, left.y)).filter(|_| x < left.right()) {
@@ -230,7 +229,7 @@ impl Prompt {
         Position::new(cursor, area.y)
     }
 
-    /// Draws what could stand at the cursor: as much as one line has room for.
+    /// Draws the candidates: as many as fit into one line.
     pub fn draw_candidates(&self, theme: Theme, area: Rect, buffer: &mut Buffer) {
         let candidates = &self.completion.candidates;
         let mut line = Line::new(area, theme);
@@ -239,7 +238,7 @@ impl Prompt {
             if self.error.is_none() {
                 line.put_keys(&[("Enter", "keeps it")]);
             }
-            line.put_keys(&[("Esc", "leaves it as it was")]);
+            line.put_keys(&[("Esc", "restores it")]);
             return line.draw(buffer);
         }
         line.put(OFFERS, Role::Accent);
@@ -305,7 +304,7 @@ impl Prompt {
         (text, skipped)
     }
 
-    /// Takes out what stands between `start` and the cursor.
+    /// Removes the text between `start` and the cursor.
     fn remove(&mut self, start: usize) -> Typed {
         if start >= self.cursor {
             return Typed::Moved;

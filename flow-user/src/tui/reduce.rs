@@ -1,5 +1,5 @@
-//! What an event changes: the one place where the state changes, by itself or through the popup on
-//! top.
+//! The reducer: applies an event to the state, itself or through the popup on top. Nothing else
+//! changes the state.
 
 mod cursor;
 mod folding;
@@ -28,10 +28,10 @@ use crate::{
     query::{baseline::Baseline, history::Watched},
 };
 
-/// Details that lie over each other at most; the lowest goes.
+/// The most details that lie over each other; the lowest is dropped.
 const DEEPEST: usize = 16;
 
-/// Takes an event: changes the state, and says what is to be done outside.
+/// Applies an event to the state, and returns the effects to perform outside.
 ///
 /// A terminal sends a key with Alt as Esc and the key. Where nothing is bound to it, it is Esc and
 /// then the key, as if they had been pressed slowly.
@@ -66,7 +66,7 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
             state.changed = true;
             vec![Effect::Clear]
         }
-        Event::Told(text) => {
+        Event::Status(text) => {
             state.changed = true;
             state.set_note(text);
             Vec::new()
@@ -77,8 +77,8 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
         }
     };
     state.refresh();
-    cursor::hold(state);
-    with_top(state, |popup, state| popup.hold(state));
+    cursor::keep_visible(state);
+    with_top(state, |popup, state| popup.clamp_scroll(state));
     effects
 }
 
@@ -101,7 +101,7 @@ fn take_snapshot(
     alert(state, &snapshot);
     state.own = own;
     state.live = snapshot;
-    // The clock and the graphs move even while the rows are held still.
+    // The clock and the graphs move even while the rows are paused.
     state.changed = true;
     if !state.is_paused() {
         state.show_live();
@@ -155,7 +155,7 @@ fn take_key(state: &mut State, key: Key) -> Vec<Effect> {
     reply.map_or_else(Vec::new, |reply| settle(state, reply))
 }
 
-/// Gives the popup on top what is for it. `None` if there is none.
+/// Hands the popup on top to `take`. `None` if there is none.
 fn with_top<T>(state: &mut State, take: impl FnOnce(&mut dyn Popup, &mut State) -> T) -> Option<T> {
     let mut popup = state.popups.pop()?;
     let taken = take(&mut *popup, state);
@@ -163,7 +163,7 @@ fn with_top<T>(state: &mut State, take: impl FnOnce(&mut dyn Popup, &mut State) 
     Some(taken)
 }
 
-/// Does to the popups what one replied, or the table.
+/// Applies the reply of a popup or of the table.
 fn settle(state: &mut State, reply: Reply) -> Vec<Effect> {
     match reply {
         Reply::Stay => Vec::new(),
@@ -186,7 +186,7 @@ fn settle(state: &mut State, reply: Reply) -> Vec<Effect> {
     }
 }
 
-/// Does what a key of the main view means.
+/// Performs an action of the main view.
 fn act(state: &mut State, action: Action) -> Reply {
     match action {
         Action::View(view) => show(state, view),
@@ -215,8 +215,8 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Follow => {
             state.follow = !state.follow;
             state.set_note(match state.follow {
-                true => "follows the chosen row",
-                false => "follows no row",
+                true => "follows the selected row",
+                false => "follow is off",
             });
         }
         Action::Compact => state.compact = !state.compact,
@@ -225,7 +225,7 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Threshold => state.next_threshold(),
         Action::Span => {
             state.span = state.span.next();
-            state.set_note(format!("graphs of details go back {}", state.span.name()));
+            state.set_note(format!("detail graphs span {}", state.span.name()));
         }
         Action::Theme => {
             state.theme = state.theme.next();
@@ -303,7 +303,7 @@ fn reset(state: &mut State) {
     state.stale = true;
 }
 
-/// Esc in the main view: the filter goes first, then the choice.
+/// Esc in the main view clears the filter first, then the selection.
 fn back(state: &mut State) {
     if !state.filter.text.is_empty() {
         typing::set_filter(state, "");

@@ -1,7 +1,5 @@
-//! A view's rows, in order: what the table shows and what the cursor stands on.
-//!
-//! Built once for each snapshot, and again when order, filter or folding change. Drawing and moving only
-//! look into it.
+//! The rows of a view in order. They are built once for each snapshot, and again when order, filter
+//! or folding change; drawing and moving only read them.
 
 mod tree;
 
@@ -21,14 +19,14 @@ use crate::{
     },
 };
 
-/// What rows are made of.
+/// The input of the rows.
 pub(super) struct Ask<'a> {
     pub snapshot: &'a Snapshot,
     pub view: &'a View,
     pub log: &'a Log,
 }
 
-/// How they are arranged.
+/// Their arrangement.
 pub(super) struct Arrangement<'a> {
     pub grouping: &'static Grouping,
     pub sort: Option<(&'static Column, bool)>,
@@ -38,15 +36,15 @@ pub(super) struct Arrangement<'a> {
 /// Which rows are unfolded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Folding {
-    /// The other way round than usual, all of them.
+    /// The default is inverted for all rows.
     pub all: bool,
-    /// Rows that are the other way round than the others.
+    /// Rows that differ from that.
     pub turned: HashSet<Id>,
     /// Of a tree: rows whose descendants are hidden.
     pub pruned: HashSet<Id>,
 }
 
-/// A row's identity, and that of the row it stands under: the same flow may stand under several.
+/// A row's identity and its parent's: the same flow may be under several parents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RowKey {
     pub id: Id,
@@ -59,9 +57,9 @@ pub(crate) struct Rows {
     pub(super) entries: Vec<Entry>,
     pub(super) lines: Vec<Line>,
     pub(super) total: Entry,
-    /// Rows that stand under no other.
+    /// Rows without a parent.
     pub top: usize,
-    /// Whether what stands under a row fills the columns.
+    /// Whether nested rows fill the columns.
     pub(super) in_columns: bool,
 }
 
@@ -70,15 +68,15 @@ pub(crate) struct Rows {
 pub(super) struct Line {
     /// Which entry.
     pub at: u32,
-    /// The entry it stands under.
+    /// The entry of its parent.
     pub parent: Option<u32>,
-    /// How far it is indented.
+    /// Its indentation.
     pub depth: u16,
     pub fold: Fold,
     pub nested: bool,
 }
 
-/// Whether something can stand under a row.
+/// Whether a row can be unfolded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fold {
     Nothing,
@@ -210,8 +208,8 @@ impl Rows {
         })
     }
 
-    /// The line of a row that may stand elsewhere by now: under another, or no longer under one. Else that of the row
-    /// it stood under.
+    /// The line of a row that may have moved: to another parent, or out of one. If it is gone, that
+    /// of its former parent.
     pub(super) fn find_elsewhere(&self, key: &RowKey) -> Option<usize> {
         let is = |line: &Line, id: &Id| self.entries[line.at as usize].subject.id() == *id;
         let mut lines = self.lines.iter();
@@ -222,7 +220,7 @@ impl Rows {
         })
     }
 
-    /// The line of the row above it in the tree, or that it stands under.
+    /// The line of its parent.
     pub(super) fn above(&self, line: usize) -> Option<usize> {
         let parent = self.lines.get(line)?.parent?;
         self.lines[..line]
@@ -236,12 +234,12 @@ impl Rows {
     }
 }
 
-/// Whether rows of a grouping are unfolded unless somebody folds them.
+/// Whether rows of a grouping are unfolded by default.
 fn usually_open(grouping: &Grouping) -> bool {
     grouping.nested.is_some_and(|nested| nested.open)
 }
 
-/// What can have something under it.
+/// Rows that can have nested rows.
 fn can_unfold(subject: &Subject) -> bool {
     match subject {
         Subject::Process(_) | Subject::Label(..) | Subject::Listener(_) => true,

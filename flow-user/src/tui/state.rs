@@ -1,4 +1,4 @@
-//! All that the screen remembers: what it shows, and what the user chose.
+//! The whole state of the screen: data, and the user's selections.
 
 use std::{any::Any, collections::HashSet, fmt::Debug, sync::Arc};
 
@@ -39,13 +39,13 @@ pub trait World {
     fn uid(&self, name: &str) -> Option<u32>;
 }
 
-/// What the screen begins with.
+/// Initial settings of the screen.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub preferences: Preferences,
-    /// The filter as it was typed.
+    /// The filter as typed.
     pub filter: String,
-    /// Only what passed one of these, whatever the filter; all if there are none.
+    /// Only traffic of these interfaces, in addition to the filter; all if there are none.
     pub interfaces: Vec<String>,
     pub host: Host,
     pub clock: Clock,
@@ -57,7 +57,7 @@ pub struct State {
     pub size: (u16, u16),
     pub view: ViewId,
     pub(super) views: [ViewState; ViewId::ALL.len()],
-    /// The latest snapshot, and the one that is shown: another while the screen is held still.
+    /// The latest snapshot, and the one that is shown: an older one while the display is paused.
     pub live: Arc<Snapshot>,
     pub shown: Arc<Snapshot>,
     pub(super) paused: Option<Paused>,
@@ -69,7 +69,7 @@ pub struct State {
     pub(super) since: Option<Arc<Baseline>>,
     pub(super) prompt: Option<Prompt>,
     pub(super) popups: Vec<Box<dyn Popup>>,
-    /// What was searched for last.
+    /// The last text that was searched for.
     pub(super) searched: String,
     pub follow: bool,
     pub compact: bool,
@@ -78,42 +78,42 @@ pub struct State {
     pub(super) threshold: Threshold,
     /// Processes that reached it when the last snapshot was taken.
     pub(super) alerted: HashSet<ProcessId>,
-    /// How far the graphs of details go back.
+    /// The span of the graphs of details.
     pub(super) span: Span,
     pub theme: Theme,
     pub keys: KeyMap,
     pub host: Host,
     pub clock: Clock,
     pub zone: TimeZone,
-    /// A word about the last key, until the next.
+    /// A message about the last key, until the next.
     pub(super) note: Option<String>,
     pub(super) clicked: Clicked<RowKey>,
     pub(super) rows: Rows,
     pub(super) world: Arc<dyn World>,
-    /// The rows no longer fit what was chosen.
+    /// The rows are outdated: the selection of rows or columns changed.
     pub(super) stale: bool,
-    /// The screen no longer shows the state.
+    /// The screen is outdated.
     pub(super) changed: bool,
 }
 
-/// What is remembered of each view.
+/// The state of one view.
 #[derive(Clone, Debug)]
 pub(super) struct ViewState {
     /// Which of its groupings.
     pub grouping: usize,
     pub columns: Vec<&'static Column>,
     pub sort: Option<(&'static Column, bool)>,
-    /// What it was sorted by at first.
+    /// Its initial sort.
     pub first_sort: Option<(&'static Column, bool)>,
     pub folding: Folding,
     pub chosen: Option<RowKey>,
-    /// The line of the chosen row when it was last there.
+    /// The line of the selected row when it was last listed.
     pub line: usize,
     /// The line at the top of the table.
     pub offset: usize,
 }
 
-/// The screen is held still.
+/// A paused display.
 pub(super) struct Paused {
     pub since: Instant,
     /// The log and the graphs as they were.
@@ -121,7 +121,7 @@ pub(super) struct Paused {
     pub history: History,
 }
 
-/// The filter, and how it is written.
+/// The filter and its text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filtering {
     pub text: String,
@@ -129,7 +129,7 @@ pub(super) struct Filtering {
     pub filter: Filter,
 }
 
-/// Something that lies over the table. The one on top gets keys and the mouse; it is not among
+/// A popup over the table. The one on top receives keys and the mouse; it is not among
 /// [`State::popups`] meanwhile.
 pub(super) trait Popup: Any + Debug {
     fn key(&mut self, state: &mut State, key: Key) -> Reply;
@@ -139,41 +139,41 @@ pub(super) trait Popup: Any + Debug {
     /// The wheel was turned.
     fn scroll(&mut self, state: &State, lines: isize);
 
-    /// After every event: nothing past its end is shown.
-    fn hold(&mut self, state: &State);
+    /// After every event: limits scrolling to its end.
+    fn clamp_scroll(&mut self, state: &State);
 
     fn draw(&self, state: &State, buffer: &mut Buffer);
 
-    /// Whether it hides the table: it is drawn also when it is not on top.
+    /// Whether it hides the table: then it is drawn also when it is not on top.
     fn hides_table(&self) -> bool {
         false
     }
 
-    /// Keys, each with a word, for the foot of the screen.
+    /// Keys with hints, for the last line.
     fn hints(&self, _state: &State) -> Vec<(String, &'static str)> {
         Vec::new()
     }
 
-    /// Which of its rows are seen, for the foot of the screen.
+    /// The range of its visible rows, for the last line.
     fn position(&self) -> String {
         String::new()
     }
 
-    /// Takes what a new snapshot knows.
+    /// Takes a new snapshot.
     fn renew(&mut self, _snapshot: &Snapshot, _states: &States) {}
 
-    /// Adds what is to be remembered for its graphs.
+    /// Adds what its graphs need to be recorded.
     fn watch(&self, _watched: &mut Watched) {}
 }
 
-/// What becomes of the popup that got a key or a click.
+/// The reply of a popup to a key or a click.
 #[derive(Debug)]
 pub(super) enum Reply {
     Stay,
     Close,
-    /// Another one lies over it.
+    /// Opens another one over it.
     Open(Box<dyn Popup>),
-    /// It stays, and this is to be done outside.
+    /// It stays; perform the effect.
     Do(Effect),
     CloseAndDo(Effect),
 }
@@ -217,7 +217,7 @@ impl State {
     /// A screen of this size before the first snapshot.
     ///
     /// # Errors
-    /// The filter makes no sense.
+    /// The filter is invalid.
     pub fn new(
         settings: Settings,
         world: Arc<dyn World>,
@@ -285,17 +285,17 @@ impl State {
         })
     }
 
-    /// Whether the screen is held still.
+    /// Whether the display is paused.
     pub fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
 
-    /// Whether it is to be drawn anew; asked once for each drawing.
+    /// Whether it must be redrawn; asked once for each drawing.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// The row that the cursor stands on.
+    /// The row under the cursor.
     pub(crate) fn chosen(&self) -> Option<&RowKey> {
         self.here().chosen.as_ref()
     }
@@ -318,7 +318,7 @@ impl State {
         let columns = &self.here().columns;
         let mut shown = columns.clone();
         shown.retain(|column| self.measures.shows(column));
-        // Who chose rates alone still sees them.
+        // If the measure hides every column, all are shown.
         if shown.is_empty() {
             columns.clone()
         } else {
@@ -326,12 +326,12 @@ impl State {
         }
     }
 
-    /// The log, as it was when the screen was held still.
+    /// The log, as of the pause if paused.
     pub(super) fn shown_log(&self) -> &Log {
         self.paused.as_ref().map_or(&self.log, |paused| &paused.log)
     }
 
-    /// The past, as it was when the screen was held still.
+    /// The history, as of the pause if paused.
     pub(super) fn shown_history(&self) -> &History {
         let paused = self.paused.as_ref();
         paused.map_or(&self.history, |paused| &paused.history)
@@ -343,7 +343,7 @@ impl State {
         }
     }
 
-    /// Builds the rows anew if they no longer fit.
+    /// Rebuilds the rows if they are outdated.
     pub(super) fn refresh(&mut self) {
         if !std::mem::take(&mut self.stale) {
             return;
@@ -372,8 +372,8 @@ impl State {
         self.find_chosen();
     }
 
-    /// Finds the chosen row among new ones. If it is gone, the one in its place is chosen; where
-    /// there is none at all it stays chosen until there are some.
+    /// Finds the selected row among new ones. If it is gone, the one in its place is selected;
+    /// where there are no rows, the selection stays until there are some.
     fn find_chosen(&mut self) {
         let Some(chosen) = self.here().chosen.clone() else {
             return;

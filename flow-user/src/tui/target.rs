@@ -1,4 +1,4 @@
-//! What keys do something to: processes, connections and texts, of the row that they act on.
+//! Targets of actions: the process, connection or text of a row.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::{
     sink::text::escape,
 };
 
-/// A process that something is to be done to.
+/// A process to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub id: ProcessId,
-    /// Pid and name, for people. May hold anything.
+    /// Pid and name, for people. Not escaped yet.
     pub name: String,
 }
 
-/// A socket that is to be closed.
+/// A socket to close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     pub socket: SocketCookie,
@@ -27,7 +27,7 @@ pub struct Connection {
     pub name: String,
 }
 
-/// The one process that a row stands for or belongs to.
+/// The one process that a row represents or belongs to.
 pub(super) fn process(subject: &Subject) -> Option<&Arc<Process>> {
     match subject {
         Subject::Process(process) | Subject::Overflow(process) => Some(process),
@@ -41,7 +41,7 @@ pub(super) fn process(subject: &Subject) -> Option<&Arc<Process>> {
     }
 }
 
-/// Whether a row stands for one process or belongs to one, alive or not.
+/// Whether a row represents one process or belongs to one, alive or not.
 pub(super) fn has_process(subject: &Subject) -> bool {
     matches!(subject, Subject::Ancestor(..)) || process(subject).is_some()
 }
@@ -51,7 +51,7 @@ pub(super) fn is_flow(subject: &Subject) -> bool {
     matches!(subject, Subject::Flow(_))
 }
 
-/// The process to act on, and what it was started with.
+/// The process to act on, and its command line.
 pub(super) fn target(subject: &Subject) -> Result<(Target, String), String> {
     if let Subject::Ancestor(id, name) = subject {
         return Ok((Target::new(*id, name), String::new()));
@@ -61,12 +61,12 @@ pub(super) fn target(subject: &Subject) -> Result<(Target, String), String> {
     };
     let target = Target::new(process.id, process.name());
     if process.exited.is_some() {
-        return Err(format!("{} has exited already", target.name));
+        return Err(format!("{} has already exited", target.name));
     }
     Ok((target, command(process)))
 }
 
-/// The connection to close, and what else that means.
+/// The connection to close, and the consequences.
 pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>), String> {
     let flow = match subject {
         Subject::Flow(flow) => Some(flow),
@@ -74,18 +74,18 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         _ => None,
     };
     let Some(flow) = flow else {
-        return Err("only a flow can be closed; this row is none".to_owned());
+        return Err("only a flow can be closed".to_owned());
     };
     let name = endpoints(flow);
     if flow.closed.is_some() {
-        return Err(format!("{name} is closed already"));
+        return Err(format!("{name} is already closed"));
     }
     if flow.state == SocketEntry::Listen {
-        return Err("this socket listens, and is no connection".to_owned());
+        return Err("this socket listens; it is not a connection".to_owned());
     }
     if !matches!(flow.protocol, Protocol::Tcp | Protocol::Udp) {
         return Err(format!(
-            "the kernel closes sockets of TCP and UDP, none of {}",
+            "the kernel can close only TCP and UDP sockets, not {}",
             flow.protocol
         ));
     }
@@ -95,7 +95,10 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         format!("of {}", target.name)
     }));
     if flow.state == SocketEntry::Unconnected {
-        text.push("Its socket has no fixed remote: what it says to others ends too.".to_owned());
+        text.push(
+            "Its socket has no fixed remote: closing it ends its traffic with others too."
+                .to_owned(),
+        );
     }
     let connection = Connection {
         socket: flow.key.socket,
@@ -114,8 +117,8 @@ fn endpoints(flow: &Flow) -> String {
     })
 }
 
-/// What a row is called where somebody types: a name for what it is, and the text, in which nothing
-/// is left that a terminal or a shell's line would obey.
+/// The text of a row for the clipboard, with a word for its kind. Nothing is left in it that a
+/// terminal or a shell would interpret.
 pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String> {
     let (what, text) = match subject {
         Subject::Process(process) | Subject::Overflow(process) => match command(process) {
@@ -139,7 +142,7 @@ pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String
     Ok((what, bounded(&escape(&text)).to_owned()))
 }
 
-/// The pid of the process that a row stands for or belongs to.
+/// The pid of the process that a row represents or belongs to.
 pub(super) fn pid(subject: &Subject) -> Result<(&'static str, String), String> {
     let pid = match subject {
         Subject::Ancestor(id, _) => Some(id.pid),
@@ -153,7 +156,7 @@ fn nothing<T>() -> Result<T, String> {
     Err("this row has nothing to copy".to_owned())
 }
 
-/// Bytes of text that a terminal is asked to take; some take no more than 100 kB, encoded.
+/// The most bytes of text for the clipboard; some terminals accept no more than 100 kB, encoded.
 const LONGEST: usize = 16 << 10;
 
 fn bounded(text: &str) -> &str {
@@ -166,7 +169,7 @@ fn bounded(text: &str) -> &str {
     }
 }
 
-const NO_PROCESS: &str = "this row stands for no single process";
+const NO_PROCESS: &str = "this row is not a single process";
 
 fn command(process: &Process) -> String {
     process

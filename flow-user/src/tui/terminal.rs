@@ -1,10 +1,9 @@
-//! The terminal: taken over, and given back whatever happens.
-//!
-//! What is drawn is not written here but handed out as bytes, so that a terminal that takes nothing
-//! (a stopped one, a slow line) keeps nobody waiting.
+//! Takes over the terminal, and restores it in every case. Pages are returned as bytes and not
+//! written here, so that a terminal that accepts no output (a stopped one, a slow line) blocks
+//! nothing.
 
 mod clipboard;
-mod hold;
+mod lock;
 
 use std::{
     cell::RefCell,
@@ -30,7 +29,7 @@ use crossterm::{
 };
 use ratatui::{TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 
-use self::hold::Hold;
+use self::lock::ScreenLock;
 use super::{
     draw::draw,
     key::{Code, Input, Key, Mouse, MouseAction},
@@ -39,42 +38,40 @@ use super::{
 
 /// The size taken for a terminal that does not know its own.
 const SIZE: (u16, u16) = (80, 24);
-/// Bytes of messages that are held back while the screen is in use.
+/// The most bytes of messages that are kept while the screen is in use.
 const MESSAGES: usize = 64 << 10;
 
-/// The terminal tells of buttons and the wheel, and not of each move as crossterm would have it.
+/// Mouse reports of buttons and the wheel, without moves, which crossterm would enable too.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
-/// How long a page on its way is waited for when the terminal is given back.
+/// How long the release of the terminal waits for a page in progress.
 pub const LAST_PAGE: Duration = Duration::from_millis(100);
 
-/// Whether the terminal is in use, so that it is given back once.
-static HOLD: Hold = Hold::new();
-/// Whether the mouse is asked for.
+/// Whether the terminal is in use, so that it is restored once.
+static LOCK: ScreenLock = ScreenLock::new();
+/// Whether mouse reports are enabled.
 static MOUSE: AtomicBool = AtomicBool::new(true);
-/// Messages that wait until it is given back.
-static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// Messages for after the release.
+static PENDING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Why there is no screen.
 #[derive(Debug, thiserror::Error)]
 pub enum NoScreen {
-    #[error("{0} is no terminal; `flow top` writes its table anywhere, and `flow --help` has more")]
+    #[error("{0} is not a terminal; use `flow top`, which needs none, or see `flow --help`")]
     NoTerminal(&'static str),
-    #[error(
-        "a terminal of the type `dumb` has no screen to draw on; `flow top` writes its table anywhere"
-    )]
+    #[error("a `dumb` terminal has no screen to draw on; use `flow top`, which needs none")]
     Dumb,
-    #[error("cannot take over the terminal: {0}; `flow top` writes its table anywhere")]
+    #[error("cannot set up the terminal: {0}; use `flow top`, which needs none")]
     Refused(io::Error),
 }
 
-/// The terminal while it is taken over; given back when this is dropped.
+/// The terminal while it is taken over; dropping this restores it.
 pub struct Screen {
-    /// What stands on it, as far as that is known.
+    /// Its content, as far as that is known.
     shown: Option<(Rect, Drawn)>,
     page: Page,
-    /// What the terminal is to do with the next page, besides showing it.
+    /// Sequences to send with the next page.
     request: Vec<u8>,
 }
 
@@ -85,7 +82,7 @@ type Drawn = ratatui::Terminal<CrosstermBackend<Page>>;
 struct Page(Rc<RefCell<Vec<u8>>>);
 
 impl Screen {
-    /// Takes over the terminal, and the mouse if that is wanted.
+    /// Takes over the terminal, and the mouse if wanted.
     ///
     /// # Errors
     /// It cannot be.
@@ -118,14 +115,14 @@ impl Screen {
         Ok(bytes)
     }
 
-    /// With the next page the terminal is asked to put text on its clipboard; it may not do it.
+    /// Asks the terminal with the next page to set its clipboard; it may refuse.
     pub fn copy(&mut self, text: &str) {
         // One that was not sent yet would be replaced anyway.
         self.request = clipboard::copy(text, clipboard::in_tmux()).into_bytes();
     }
 
-    /// A screen on which nothing stands. Made anew: ratatui's own way to clear one asks the
-    /// terminal for its cursor, and waits for the answer.
+    /// An empty screen. It is made anew because ratatui's `clear` asks the terminal for its cursor,
+    /// and waits for the answer.
     fn blank(&mut self, area: Rect) -> io::Result<Drawn> {
         queue!(self.page, Clear(ClearType::All))?;
         let viewport = Viewport::Fixed(area);
@@ -138,7 +135,7 @@ impl Screen {
         self.shown = None;
     }
 
-    /// Gives the terminal back for a while; [`Self::resume`] takes it over again.
+    /// Restores the terminal for a while; [`Self::resume`] takes it over again.
     pub fn pause(&self) {
         leave();
     }
@@ -202,7 +199,7 @@ pub fn size() -> (u16, u16) {
     }
 }
 
-/// What an event of the terminal means; `None` where it means nothing here.
+/// Converts an event of the terminal; `None` if it means nothing here.
 pub fn input(event: crossterm::event::Event) -> Option<Input> {
     use crossterm::event::Event;
     match event {
@@ -257,20 +254,20 @@ fn code(code: KeyCode, shift: bool) -> Option<Code> {
     })
 }
 
-/// Standard error, or a place to wait in while the screen is in use: a message would stand in the
-/// middle of it.
+/// Standard error, or a buffer while the screen is in use, where a message would land in the middle
+/// of the page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Messages;
 
 impl Write for Messages {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !HOLD.is_taken() {
+        if !LOCK.is_taken() {
             return io::stderr().write(bytes);
         }
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first messages tell the most.
-        if held.len() + bytes.len() <= MESSAGES {
-            held.extend_from_slice(bytes);
+        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first messages are the most useful.
+        if pending.len() + bytes.len() <= MESSAGES {
+            pending.extend_from_slice(bytes);
         }
         Ok(bytes.len())
     }
@@ -286,7 +283,7 @@ fn enter() -> io::Result<()> {
     } else {
         ""
     };
-    let entered = HOLD.take(|| {
+    let entered = LOCK.take(|| {
         // Crossterm takes raw mode for given as long as it has not left it; whoever stopped Flow
         // may have.
         terminal::disable_raw_mode()?;
@@ -301,18 +298,17 @@ fn enter() -> io::Result<()> {
     entered.inspect_err(|_| leave())
 }
 
-/// Writes a page with `write`, on whatever thread. One that comes after the terminal was given back
-/// is dropped.
+/// Writes a page with `write`, on any thread. A page after the release of the terminal is dropped.
 pub fn write<E>(write: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
-    HOLD.write(write).unwrap_or(Ok(true))
+    LOCK.write(write).unwrap_or(Ok(true))
 }
 
-/// Gives the terminal back, if it is taken, and writes what waited for that.
+/// Restores the terminal, if it is taken, and writes the pending messages.
 fn leave() {
-    if !HOLD.release(LAST_PAGE) {
+    if !LOCK.release(LAST_PAGE) {
         return;
     }
-    // There is nobody to tell.
+    // There is no place to report a failure.
     let _ = execute!(
         io::stdout(),
         DisableBracketedPaste,
@@ -321,11 +317,11 @@ fn leave() {
         Show
     );
     let _ = terminal::disable_raw_mode();
-    let held = std::mem::take(&mut *HELD.lock().unwrap_or_else(PoisonError::into_inner));
-    let _ = io::stderr().write_all(&held);
+    let pending = std::mem::take(&mut *PENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    let _ = io::stderr().write_all(&pending);
 }
 
-/// A panic's message is for a terminal that can show it.
+/// A panic's message needs a restored terminal.
 fn give_back_in_a_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,13 +1,13 @@
 //! Roles of text, and the colours of each.
 //!
-//! A colour only underlines what a word, a sign or a place says already. The first sixteen colours
-//! are the terminal's own, so they fit its background and are there in every terminal.
+//! A colour only repeats what a word, a sign or a position says. The first sixteen colours are the
+//! terminal's own, so they suit its background and exist in every terminal.
 
 use std::{fmt, str::FromStr};
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What a piece of text is, whatever it looks like.
+/// The role of a piece of text, independent of its style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Plain,
@@ -15,7 +15,7 @@ pub enum Role {
     Strong,
     /// Zero, ghosts, explanations.
     Dim,
-    /// The one accent: headers, keys, the chosen tab.
+    /// The one accent: headers, keys, the selected tab.
     Accent,
     /// Lost, unexplained, refused.
     Alarm,
@@ -25,13 +25,13 @@ pub enum Role {
     /// The header of a column, and of the one that is sorted by.
     Header,
     Sorted,
-    /// The row that is chosen.
+    /// The selected row.
     Chosen,
     /// The tab of the view that is shown.
     Tab,
     /// Rules and frames.
     Rule,
-    /// Marks that the screen is not as usual: paused, filtered.
+    /// Modes of the screen: paused, filtered.
     Mark,
 }
 
@@ -66,16 +66,16 @@ impl Theme {
         }
     }
 
-    /// The one after it; after the last the first.
+    /// The next one; cyclic.
     pub fn next(self) -> Self {
         let at = Self::ALL.iter().position(|theme| *theme == self);
         Self::ALL[at.map_or(0, |at| (at + 1) % Self::ALL.len())]
     }
 
-    /// How text in a role looks.
+    /// The style of a role.
     pub fn style(self, role: Role) -> Style {
         let plain = Style::new();
-        // What is the same in every theme.
+        // Common to all themes.
         match role {
             Role::Plain => return plain,
             Role::Strong => return plain.add_modifier(Modifier::BOLD),
@@ -90,7 +90,7 @@ impl Theme {
                 Color::LightGreen,
                 Color::LightMagenta,
             ),
-            // Blue and yellow are told apart by everybody.
+            // Blue and yellow differ for most colour-blind people.
             Self::ColourBlind => (
                 Color::LightBlue,
                 Color::LightYellow,

@@ -1,12 +1,12 @@
-//! The rate from which on a row stands out.
+//! The alert threshold: the rate from which on a row is marked.
 
 use crate::model::snapshot::Rate;
 
-/// The rate, both ways together, in bytes per second; none at first.
+/// The rate, both directions together, in bytes per second; none at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Threshold(Option<u64>);
 
-/// What is gone through.
+/// The steps of the key.
 const STEPS: [Option<u64>; 5] = [
     None,
     Some(100_000),
@@ -21,7 +21,7 @@ impl Threshold {
         Self(rate)
     }
 
-    /// The next higher one of those that are gone through; after the highest there is none.
+    /// The next higher step; none after the highest.
     pub fn next(self) -> Self {
         let mut steps = STEPS.into_iter();
         Self(steps.find(|step| *step > self.0).flatten())

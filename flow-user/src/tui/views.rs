@@ -1,4 +1,4 @@
-//! The views of the screen: one for each grouping, and those that are none.
+//! The views of the screen: one for each grouping, and two others.
 
 use std::{fmt, str::FromStr};
 
@@ -26,13 +26,13 @@ pub struct ViewDef {
     pub title: &'static str,
     /// The same where there is little room.
     pub short: &'static str,
-    /// What one of its rows is called in the singular, for `flow top --by`.
+    /// The name of one of its rows, for `flow top --by`.
     pub by: Option<By>,
-    /// The column that it is sorted by at first; without one the busiest come first.
+    /// Its initial sort column; without one the busiest rows come first.
     pub sort: Option<&'static str>,
-    /// How its rows can be put together; the first is what it begins with.
+    /// Its groupings; the first is the initial one.
     pub groupings: &'static [Grouping],
-    /// What stands there while it has no rows.
+    /// The text shown while it has no rows.
     pub empty: &'static str,
 }
 
@@ -59,7 +59,7 @@ const OTHERS: [ViewDef; 2] = [
         by: None,
         sort: None,
         groupings: &[Grouping::new("flat", RowsOf::Nothing)],
-        empty: "Flow does not read names yet: neither DNS answers nor the names in TLS and HTTP.",
+        empty: "Flow does not read names yet: neither DNS answers nor names in TLS and HTTP.",
     },
     ViewDef {
         id: ViewId::Events,
@@ -69,7 +69,7 @@ const OTHERS: [ViewDef; 2] = [
         by: None,
         sort: Some("number"),
         groupings: &[Grouping::new("flat", RowsOf::Log)],
-        empty: "Nothing opened or closed since Flow began.",
+        empty: "No events since Flow started.",
     },
 ];
 
@@ -136,7 +136,7 @@ impl ViewId {
         }
     }
 
-    /// The one after it, or before; round and round.
+    /// The next one, or the previous; cyclic.
     pub fn turned(self, forward: bool) -> Self {
         let count = Self::ALL.len();
         let step = if forward { 1 } else { count - 1 };

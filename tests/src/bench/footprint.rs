@@ -262,7 +262,7 @@ fn judge(
     }
 }
 
-/// The most flows that a table's header told.
+/// The most flows in a table's header.
 fn most_shown(text: &str) -> Option<u64> {
     text.lines()
         .filter(|line| line.starts_with("flow  "))

@@ -76,7 +76,7 @@ const PARTS: &[Part] = &[
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
 ];
 
-/// How long everything may take. What is not measured then is told as missing.
+/// How long everything may take. What is not measured then is reported as missing.
 const FULL: Duration = Duration::from_secs(830);
 const QUICK: Duration = Duration::from_secs(230);
 

@@ -209,7 +209,7 @@ impl Process {
         self.text()
     }
 
-    /// Tells it to end with SIGINT and waits; how long that took, and what it wrote to its file.
+    /// Ends it with SIGINT and waits; how long that took, and its output.
     pub fn interrupt(mut self) -> Result<(Duration, String)> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended early, {status}: {}", self.name, self.complaint());
@@ -267,7 +267,7 @@ fn usage(pid: u32) -> Result<Usage> {
     })
 }
 
-/// The process's CPU clock: what `/proc/PID/stat` tells in ticks of 10 ms, to the nanosecond.
+/// The process's CPU clock: that of `/proc/PID/stat` in ticks of 10 ms, to the nanosecond.
 fn cpu_clock(pid: u32) -> Result<Duration> {
     let mut clock = 0;
     // SAFETY: the pointer is to a clockid_t that lives until after the call.

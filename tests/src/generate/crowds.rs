@@ -25,7 +25,8 @@ use crate::truth::Tally;
 
 /// Datagrams that each process of `crowd` sends.
 const DATAGRAMS: usize = 3;
-/// Bytes each way of a connection of `storm`, of which the first tells the server to go on or to end.
+/// Bytes each way of a connection of `storm`; the first one is the server's order to continue or
+/// end.
 const MESSAGE: usize = 16;
 const QUIT: u8 = 1;
 /// Clients of `storm`, and loops of `churn`, that run at the same time.

@@ -47,7 +47,7 @@ pub fn zerocopy(options: &Options, tally: &Tally) -> Result<()> {
             Err(Errno::ENOBUFS) => tcp::wait(&stream, PollFlags::POLLERR)?,
             Err(error) => return Err(error).context("a send with MSG_ZEROCOPY"),
         }
-        // The queue tells which buffers are free again; that is no data.
+        // The queue reports which buffers are free again; that is no data.
         match recv(
             socket,
             &mut [0; 100],

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{Options, raw, tcp::ZEROS, udp::PATIENCE};
 use crate::truth::{Line, Tally};
 
-/// Of all hosts: the kernel need not tell anybody who joins it, which would fall between two counts.
+/// Of all hosts: the kernel need not announce a member, which would fall between two counts.
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// Datagrams that are sent with one call at the end, and their size.
 const TOGETHER: usize = 20;

@@ -205,8 +205,8 @@ pub fn run(options: &Options) -> Result<()> {
     tally.print(mode.name)
 }
 
-/// Tells the test that everything which must be there before Flow starts is there, and waits for
-/// its word to go on.
+/// Reports to the test that everything which must exist before Flow starts exists, and waits for
+/// its request to continue.
 fn wait_for_go() -> Result<()> {
     Line::Ready.print()?;
     let mut line = String::new();

@@ -21,7 +21,7 @@ pub fn two_connections(_: &Options, tally: &Tally) -> Result<()> {
     tcp::pass(&near, &far, 1001, tally)?;
     tcp::pass(&second_far, &second_near, 20, tally)?;
     drop((second_near, second_far));
-    // Nothing tells this process when Flow has put the second connection away.
+    // This process cannot know when Flow has put the second connection away.
     thread::sleep(tcp::FORGOTTEN_AFTER);
     tcp::pass(&far, &near, 500, tally)?;
     tcp::pass(&near, &far, 501, tally)?;

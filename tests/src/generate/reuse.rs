@@ -20,7 +20,7 @@ use crate::truth::Tally;
 const MODE: &str = "same-pid";
 /// Processes that share the id.
 const LIVES: u64 = 3;
-/// In which the kernel tells when a process started.
+/// The resolution in which the kernel reports when a process started.
 const TICK: Duration = Duration::from_millis(10);
 
 pub fn same_pid(options: &Options, tally: &Tally) -> Result<()> {
@@ -43,7 +43,7 @@ pub fn same_pid(options: &Options, tally: &Tally) -> Result<()> {
     tcp::finish(stream, tally)
 }
 
-/// Two that started in the same tick could not be told apart, but a kernel that hands out ids in
+/// Two processes of the same tick could not be distinguished, but a kernel that hands out ids in
 /// turn never makes such two.
 fn wait_for_tick() -> Result<()> {
     let ticks = || -> Result<u128> {

@@ -48,7 +48,7 @@ pub fn accept_until(listener: &TcpListener, stop: BorrowedFd<'_>, tally: &Tally)
         let mut threads = Vec::new();
         loop {
             let stop = wait_for(listener.as_fd(), stop)?;
-            // Also when told to stop: take what is in the queue already.
+            // After a request to stop too: take what is in the queue already.
             while let Some(stream) = accept(listener)? {
                 threads.push(scope.spawn(move || answer(stream, tally)));
             }

@@ -1,4 +1,4 @@
-//! Modes where it takes care to tell whose a socket or its bytes are.
+//! Modes in which the owner of a socket or of its bytes is hard to determine.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
     let (mut far, _) = listener.accept()?;
     tcp::receive_exactly(&far, options.bytes, tally)?;
     wait_for(first)?;
-    // Nothing tells this process when Flow would put the connection away.
+    // This process cannot know when Flow would put the connection away.
     thread::sleep(FORGOTTEN_AFTER);
     tcp::send(&mut far, 1, tally)?;
     tcp::receive_exactly(&far, options.bytes / 2, tally)?;

@@ -23,7 +23,7 @@ use crate::truth::Tally;
 const CHUNK: usize = 128 << 10;
 /// So few bytes find room in any socket's buffers, whether somebody reads or not.
 const FITS_BUFFERS: u64 = 1000;
-/// Longer than Flow keeps what it was told that a socket ended.
+/// Longer than Flow remembers the end of a socket.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_millis(400);
 /// What every mode sends; the content does not matter.
 pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
@@ -354,7 +354,7 @@ pub fn read_late(
     receive(&mut far, tally)?;
     drop(far);
     wait(near, PollFlags::POLLHUP)?;
-    // Nothing tells this process when Flow would put the connection away.
+    // This process cannot know when Flow would put the connection away.
     thread::sleep(FORGOTTEN_AFTER);
     receive_exactly(near, bytes, tally)
 }

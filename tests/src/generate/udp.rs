@@ -191,7 +191,7 @@ pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
             ensure!(from == remote, "echo of {remote} came from {from}");
             tally.received_from(remote, received);
         }
-        // Without an address nobody can tell where it came from; not from the first.
+        // Without an address its source is unknown; not from the first.
         tally.sent_to(third, socket.send_to(&ZEROS[..400], third)?);
         let received = socket.recv(&mut buffer).context("no echo")?;
         tally.received_unasked(third, received);

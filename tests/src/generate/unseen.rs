@@ -1,4 +1,4 @@
-//! Modes of bytes that not every backend of Flow sees, each told apart from the rest.
+//! Modes of bytes that not every backend of Flow sees, each counted apart from the rest.
 
 use std::{
     fs::File,

@@ -43,7 +43,7 @@ use crate::truth::Moved;
 
 /// Every symbol of the running kernel, one a line.
 const SYMBOLS: &str = "/proc/kallsyms";
-/// Names of capabilities as Flow tells them.
+/// Names of capabilities as Flow reports them.
 const APP_BYTES: &str = "app bytes by process";
 const SOCKETS: &str = "socket identity and life";
 const WIRE_BYTES: &str = "wire bytes by socket";
@@ -165,7 +165,7 @@ pub fn bpf_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// BTF that ends too early is told from one that is not there; Flow can do without neither.
+/// Truncated BTF is distinguished from missing BTF; Flow can do without neither.
 pub fn btf_cut(world: &World) -> Result<()> {
     let cut = world.scratch.join("cut.btf");
     let whole = fs::read(BTF).context(BTF)?;

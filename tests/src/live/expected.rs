@@ -1,4 +1,4 @@
-//! What must Flow show of each process, given what its backend does not see?
+//! What Flow must report of each process, given the blind spots of its backend.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
 }
 
 /// The truths of each pid, one for each process that had it, in the order in which they started. A
-/// process that became another program told twice: its last name counts.
+/// process that became another program reported twice: its last name counts.
 pub fn by_pid(truths: &[Truth]) -> BTreeMap<u32, Vec<Truth>> {
     let mut processes = BTreeMap::<(u32, u64), Truth>::new();
     for truth in truths {

@@ -204,7 +204,7 @@ fn stopped(world: &World, pid: u32) -> Result<()> {
     })
 }
 
-/// Ends all, and compares what a sender and its far end moved with what Flow told.
+/// Ends all, and compares what a sender and its far end moved with Flow's reports.
 fn exact(flow: Flow, sender: Generator, far: Option<Generator>) -> Result<()> {
     let mut truths = sender.finish()?;
     if let Some(far) = far {
@@ -222,7 +222,7 @@ fn case(name: &str) -> Result<&'static cases::Case> {
     case.with_context(|| format!("the case {name} is gone"))
 }
 
-/// Waits until Flow tells of bytes of a process.
+/// Waits until Flow reports bytes of a process.
 fn talks(world: &World, flow: &Flow, pid: u32) -> Result<()> {
     let what = format!("bytes of pid {pid}");
     waiting::until(world.patience(), &what, || {
@@ -230,7 +230,7 @@ fn talks(world: &World, flow: &Flow, pid: u32) -> Result<()> {
     })
 }
 
-/// Bytes sent by a process, as far as Flow has told.
+/// Bytes sent by a process, as far as Flow has reported them.
 fn told(flow: &Flow, pid: u32) -> Result<u64> {
     let stream = Stream::parse(&flow.output()?);
     Ok(stream.app_of(&stream.processes_of(pid)).tx_bytes)

@@ -110,7 +110,7 @@ pub fn missing(world: &World) -> Result<()> {
     before.is_all_there_is()
 }
 
-/// Waits until the ledger of an interface is told with its packets classified.
+/// Waits until the ledger of an interface is reported with its packets classified.
 fn classified(world: &World, flow: &Flow, name: &str) -> Result<()> {
     let what = format!("{name} to be classified");
     waiting::until(world.patience(), &what, || {

@@ -183,7 +183,7 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
             }
         }
         ensure!(
-            // The first tells of a moment after the beginning only.
+            // The first reports a moment after the beginning only.
             seen.iter().skip(1).any(|seen| *seen == [Some(0); 4]),
             "ingress unexplained, kernel, egress unexplained, kernel: {seen:?}"
         );

@@ -1,5 +1,5 @@
-//! The tests of `flow` with too much to do: buffers and maps too small for what happens, and a Flow that was
-//! stopped. No byte may be missing without a cause that is told.
+//! Tests of `flow` under overload: buffers and maps that are too small, and a Flow that was
+//! stopped. No byte may be missing without a reported cause.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,7 +38,7 @@ const STOPPED: Duration = Duration::from_secs(5);
 const HEADERS: u64 = 28;
 /// Bytes of a datagram of the mode `crowd`.
 const DATAGRAM: u64 = 500;
-/// Most bytes of a call here: streams have some more than they are told, so as to differ.
+/// Most bytes of a call here: streams have some more than requested, so as to differ.
 const CALL: u64 = 600;
 /// The programs that make sockets' cookies.
 const COOKIE_GIVERS: &str = "sock_create,sock_release,post_bind4,post_bind6,connect4,connect6,connection_made,\
@@ -269,13 +269,14 @@ pub fn stopped(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// Connections that change their states in interrupts, while the program which tells those is at work: a qdisc with
-/// a timer hands on the packets. The kernel does not run that program again meanwhile; no byte and no connection
-/// is missing for that. (Their ends may be: see docs/architecture.md, "Socket lifecycle".)
+/// Connections that change their states in interrupts, while the program that reports state changes
+/// runs: a qdisc with a timer hands on the packets. The kernel does not run that program again
+/// meanwhile; no byte and no connection is missing for that. (Their ends may be: see
+/// docs/architecture.md, "Socket lifecycle".)
 pub fn interrupts(world: &World) -> Result<()> {
     /// So often the kernel left the program out.
     const LEFT_OUT: u64 = 10;
-    /// Flows that a slow machine tells of at least.
+    /// The least number of flows that a slow machine reports.
     const CONNECTIONS: usize = 200;
     let peer = session::new_peer(world)?;
     let namespace = &peer.namespace;
@@ -305,7 +306,8 @@ pub fn interrupts(world: &World) -> Result<()> {
     let mut differences = check::stream(&stream, false);
     differences.extend(exits(&stream, &truths));
     for truth in &truths {
-        // A connection is a call each way. One that nobody has accepted yet may be told as the listener's owner's.
+        // A connection is a call each way. Before it is accepted it may be reported under the
+        // listener's owner.
         let own = stream.flows.iter().filter(|((_, process), flow)| {
             process.as_ref().is_some_and(|(id, _)| *id == truth.pid) && flow.app != Moved::default()
         });
@@ -339,7 +341,7 @@ fn left_out(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// What Flow told of processes, what they moved with the far end, and where that is.
+/// Flow's reports of processes, what they moved with the far end, and where that is.
 struct Crowd {
     stream: Stream,
     truths: Vec<Truth>,
@@ -389,7 +391,7 @@ pub fn near(
     Generator::start(world, &format!("{name}.{mode}"), mode, &arguments, None)
 }
 
-/// Ends Flow; what it told.
+/// Ends Flow; its reports.
 pub fn ended(flow: Flow) -> Result<Stream> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
@@ -417,7 +419,7 @@ pub fn exits(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
     differences
 }
 
-/// As [`exits`]; where returns were missed, the sums are right but for what they would have told.
+/// As [`exits`]; where returns were missed, the sums are right but for the missed ones.
 fn exits_or_sums(world: &World, stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
     match unreturned(world, stream) {
         0 => exits(stream, truths),
@@ -425,7 +427,7 @@ fn exits_or_sums(world: &World, stream: &Stream, truths: &[Truth]) -> Vec<Differ
     }
 }
 
-/// What the end of a process told that it moved.
+/// Bytes in the report of a process's end.
 fn exit_of(stream: &Stream, pid: u32) -> Option<Moved> {
     let known = stream.processes_of(pid);
     known
@@ -433,7 +435,7 @@ fn exit_of(stream: &Stream, pid: u32) -> Option<Moved> {
         .find_map(|process| stream.processes[*process].exit)
 }
 
-/// TCP flows of a process: all, and those that were told from beginning to end.
+/// TCP flows of a process: all, and those that were reported from beginning to end.
 fn connections_of(stream: &Stream, pid: u32) -> [(&'static str, usize); 2] {
     let own = stream.flows.iter().filter(|((_, process), flow)| {
         process.as_ref().is_some_and(|(id, _)| *id == pid)
@@ -467,8 +469,8 @@ fn wire_of(stream: &Stream, truths: &[Truth], ip: IpAddr) -> Wire {
     sum
 }
 
-/// What processes told that they moved and what found no room are all that they moved, but for these received
-/// bytes at most.
+/// Bytes reported by processes and bytes without room are all that they moved, but for these
+/// received bytes at most.
 fn summed(stream: &Stream, truths: &[Truth], unreturned: u64) -> Vec<Difference> {
     let truth = sum(truths.iter().map(|truth| truth.moved));
     let told = sum(truths.iter().filter_map(|truth| exit_of(stream, truth.pid)));
@@ -519,7 +521,7 @@ fn lost_in_words(stream: &Stream) -> String {
     words.join(", ")
 }
 
-/// These causes must have been told: else nothing was too small.
+/// These causes must have been reported: else nothing was too small.
 fn causes(stream: &Stream, expected: &[&str]) -> Vec<Difference> {
     let missing = expected.iter().filter(|cause| lost(stream, cause) == 0);
     missing
@@ -527,7 +529,8 @@ fn causes(stream: &Stream, expected: &[&str]) -> Vec<Difference> {
         .collect()
 }
 
-/// What was told and what was lost are all there is. On a machine where others talk as well some of what was lost is theirs.
+/// Reported and lost ones are all there are. On a machine with other traffic some of the lost ones
+/// belong to that.
 fn accounted(what: &str, truth: u64, told: u64, lost: u64) -> Option<Difference> {
     let all = told + lost;
     let holds = told <= truth

@@ -34,7 +34,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Makes one; `number` tells those of one process apart.
+    /// Makes one; `number` distinguishes those of one process.
     pub fn new(number: u32, patience: Duration) -> Result<Self> {
         let tag = format!("{}-{number}", std::process::id());
         let subnet = free_subnet()?;

@@ -176,8 +176,8 @@ fn idle_starts() -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Tells the kernel and, of each of Flow's programs in it, how many instructions its verifier went through. `cargo xtask test` collects
-/// these lines.
+/// Reports the kernel and, for each of Flow's programs in it, how many instructions its verifier
+/// processed. `cargo xtask test` collects these lines.
 fn programs_verified(world: &World) -> Result<()> {
     let mut flow = Flow::events(world, "verified")?;
     let held = Held::of(flow.pid())?.programs;

@@ -1,4 +1,4 @@
-//! What hangs on the interfaces' traffic control: did Flow leave anything?
+//! Qdiscs and filters on the interfaces: what Flow leaves behind.
 
 use std::{collections::BTreeSet, fs};
 

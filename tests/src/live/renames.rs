@@ -33,7 +33,7 @@ pub fn followed(world: &World) -> Result<()> {
     thread::sleep(SEVERAL / 4);
 
     let told = told(whole, truth.pid)?;
-    // Until it moves something, nothing tells its name at once.
+    // Until it moves something, its name is not reported at once.
     let strange: Vec<_> = told
         .iter()
         .filter(|it| it.moved && it.name != FIRST.0 && it.name != SECOND.0)

@@ -49,7 +49,7 @@ pub fn single(world: &World, case: &Case) -> Result<()> {
     session.replay(world, case.name)
 }
 
-/// Runs cases under one Flow, and tells of each, and of the session as a test of its own.
+/// Runs cases under one Flow, and reports each, and the session as a test of its own.
 pub fn shared(world: &World, cases: &[&Case], report: &mut Report) -> Result<()> {
     let started = Instant::now();
     match report::catch(|| observe(world, "session", cases)) {
@@ -230,8 +230,8 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     Ok(Observed { session, traffic })
 }
 
-/// Waits until Flow tells of a veth pair that was made while it ran. What passed before is none of
-/// its business.
+/// Waits until Flow reports a veth pair that was made while it ran. What passed before does not
+/// concern it.
 fn wait_until_seen(world: &World, flow: &Flow, peer: &Peer, readings: &mut Readings) -> Result<()> {
     let what = format!("a ledger of the new interface {}", peer.link);
     waiting::until(world.patience(), &what, || {

@@ -21,7 +21,7 @@ use super::{World, flow::Flow, waiting};
 const PROMPT: Duration = Duration::from_secs(2);
 /// Longer than a clean end takes.
 const MEANWHILE: Duration = Duration::from_millis(500);
-/// Until what happened is told.
+/// Until events are reported.
 const MOMENT: Duration = Duration::from_millis(200);
 /// A user of whom nothing else runs.
 const STRANGER: u32 = 54_321;

@@ -28,7 +28,7 @@ impl Watched {
         Ok(Self { flow, readings })
     }
 
-    /// Ends Flow; what it told, and all four readings.
+    /// Ends Flow; its output, and all four readings.
     pub fn end(self) -> Result<(Stream, Readings)> {
         let Self { flow, mut readings } = self;
         readings.before_stop = counters::read()?;

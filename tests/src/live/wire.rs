@@ -1,4 +1,4 @@
-//! Are the wire bytes of flows those that passed the far end of a veth pair, where nftables counts them?
+//! Wire bytes of flows against the far end of a veth pair, where nftables counts them.
 
 mod nftables;
 

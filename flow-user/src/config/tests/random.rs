@@ -1,4 +1,4 @@
-//! Any configuration is printed and read as the same, and no text breaks reading.
+//! Any configuration is read as it was rendered, and no text breaks reading.
 
 use proptest::prelude::*;
 
@@ -104,8 +104,8 @@ proptest! {
         value in "(\\PC{0,20}|\"\\PC{0,20}\"|\\[(\"\\PC{0,9}\", ?){0,4}\\]|\\{[a-z]{1,8} = .{1,8}\\}|-?[0-9.e]{1,30})",
     ) {
         if let Ok(loaded) = read(&format!("{name} = {value}")) {
-            for told in texts(&loaded) {
-                prop_assert!(!told.contains(is_hostile) && told.len() < 400, "{}", told);
+            for message in texts(&loaded) {
+                prop_assert!(!message.contains(is_hostile) && message.len() < 400, "{}", message);
             }
             let again = read(&render(&loaded)).unwrap();
             prop_assert_eq!(essence(&again.config), essence(&loaded.config));

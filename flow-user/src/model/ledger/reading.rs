@@ -1,4 +1,4 @@
-//! One reading of an interface's counters, drawn up as a ledger.
+//! The ledger of one reading of an interface's counters.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,22 +9,22 @@ use crate::{
 
 /// Direction of packets through the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::model) enum Way {
+pub(in crate::model) enum Side {
     Ingress,
     Egress,
 }
 
-/// What may be on its way between an interface's own counter and its classifier, at most. A packet
+/// The most that may be in transit between an interface's own counter and its classifier. A packet
 /// that waits there for a busy CPU must not be taken for repeated headers: acknowledgements are as
 /// long as they are, and a large buffer is as long as many of them.
-const PACKETS_ON_THEIR_WAY: u64 = 64;
-const BYTES_ON_THEIR_WAY: Bytes = Bytes(1 << 20);
+const PACKETS_IN_TRANSIT: u64 = 64;
+const BYTES_IN_TRANSIT: Bytes = Bytes(1 << 20);
 
 /// Bytes that are no part of what came in, and that were counted for whatever took the packets: of
 /// each reading, for what took packets since the last one.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct TakenTwice {
-    /// Headers that were repeated on the way there.
+    /// Headers that were repeated after the interface.
     headers: Share,
     /// Packets that several took.
     packets: Share,
@@ -41,11 +41,11 @@ struct Share {
 }
 
 impl Share {
-    /// Takes a reading, by which it is so many bytes; `of_sockets` says which part of further ones is
-    /// of sockets.
+    /// Takes a reading, by which it is so many bytes; `of_sockets` says which part of further ones
+    /// is of sockets.
     ///
-    /// That may be too few: a buffer on its way hides as much. And too many, where packets moved during
-    /// the reading; the next one shows that.
+    /// That may be too few: a buffer in transit hides as much. And too many, where packets moved
+    /// during the reading; the next one shows that.
     fn take(&mut self, all: Bytes, of_sockets: impl FnOnce(Bytes) -> Bytes) {
         let [sockets, forwarded] = self.known;
         let more = all.since(sockets + forwarded);
@@ -64,8 +64,8 @@ impl Share {
 }
 
 impl TakenTwice {
-    /// Takes a reading of what came in and what was taken of it. Returns what sockets took, and what
-    /// was forwarded, without these bytes.
+    /// Takes a reading of what came in and what was taken of it. Returns what sockets took, and
+    /// what was forwarded, without these bytes.
     fn take_off(&mut self, class: impl Fn(Class) -> ClassCount) -> [Bytes; 2] {
         let now = [Class::Socket, Class::Forwarded].map(&class);
         let since: [ClassCount; 2] =
@@ -91,31 +91,30 @@ impl TakenTwice {
     }
 }
 
-/// The ledger of a direction. `since` is what the interface's own counter said when Flow began to
-/// look.
+/// The ledger of a direction. `since` is the interface's own counter when Flow began.
 ///
-/// On egress every packet is classified as it leaves. On ingress the classifier runs before
-/// anybody knows whose a packet is: it counts all packets and those that are not IP. Packets
-/// delivered are counted at their socket, forwarded ones when they leave through another interface.
-/// The rest is the kernel's: no socket took it, so the kernel answered or dropped it. More than came
-/// in is never taken: where several took the same packets, and nothing showed it, that is `forwarded`
-/// too often, or else of sockets.
+/// On egress every packet is classified as it leaves. On ingress the classifier runs before the
+/// owner of a packet is known: it counts all packets and those that are not IP. Packets delivered
+/// are counted at their socket, forwarded ones when they leave through another interface. The rest
+/// is the kernel's: no socket took it, so the kernel answered or dropped it. The parts never exceed
+/// what came in: where several takers counted the same packets unnoticed, the excess is taken off
+/// `forwarded`, then off `socket`.
 pub(super) fn side(
     side: &InterfaceSide,
     since: Bytes,
-    way: Way,
+    direction: Side,
     twice: &mut TakenTwice,
 ) -> LedgerSide {
     let class = |class: Class| side.classes[class as usize];
     let bytes = |of: Class| class(of).bytes;
     let frames = side.bytes.since(since);
     let [packet_socket, not_ip] = [Class::PacketSocket, Class::NotIp].map(bytes);
-    let ([socket, forwarded], kernel) = match way {
-        Way::Egress => {
+    let ([socket, forwarded], kernel) = match direction {
+        Side::Egress => {
             let taken = [Class::Socket, Class::Forwarded].map(bytes);
             (taken, bytes(Class::Kernel))
         }
-        Way::Ingress => {
+        Side::Ingress => {
             let [socket, forwarded] = twice.take_off(class);
             let taken = socket + forwarded + packet_socket + not_ip;
             ([socket, forwarded], bytes(Class::Total).since(taken))
@@ -135,10 +134,10 @@ pub(super) fn side(
     .balanced()
 }
 
-/// Bytes of headers that the stack repeated on the way from the interface to the sockets, where the kernel side
-/// could not know it: a shaper behind an IFB device cuts buffers, and UDP cuts those that did not reach it at
-/// once. The buffer was counted with one set of headers, the segments at their socket, or where they left, with
-/// one each. Bytes that nobody took can hide it.
+/// Bytes of headers that the stack repeated between the interface and the sockets, where the kernel
+/// side could not know it: a shaper behind an IFB device cuts buffers, and UDP cuts those that did
+/// not reach it at once. The buffer was counted with one set of headers, the segments at their
+/// socket, or where they left, with one each. Bytes without a taker can hide it.
 fn repeated(total: ClassCount, taken: &[ClassCount]) -> Bytes {
     let sum = |part: fn(&ClassCount) -> Bytes| -> Bytes {
         taken
@@ -157,9 +156,10 @@ fn repeated(total: ClassCount, taken: &[ClassCount]) -> Bytes {
 /// lo) counts the buffer; one with segmentation in hardware counts each segment with its own
 /// headers. Which one this is shows in its counter: the nearer of the two sums is what it does.
 ///
-/// Some packets may be counted one way and some the other: a tunnel counts what comes in before the stack puts
-/// segments together (GRO), and large buffers among it as they are. Then it counts more packets than buffers passed the
-/// classifier, but not as many as there are segments, and so many headers more.
+/// An interface may count both ways at once: a tunnel counts what comes in before the stack puts
+/// segments together (GRO), and large buffers among it as they are. Then it counts more packets
+/// than buffers passed the classifier, but not as many as there are segments, and so many headers
+/// more.
 ///
 /// What came while the interface's counters were read is not for headers.
 fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
@@ -169,7 +169,7 @@ fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
     let (excess, apart) = excess(frames, side);
     if (1..segments).contains(&apart) && excess <= repeated {
         // Headers differ in length, by less than half. Whole packets that the interface counted
-        // and the classifier did not see, or the other way round, are longer.
+        // and the classifier did not see, or the reverse, are longer.
         let is_headers = |bytes: Bytes, count: u64| {
             let usual = u128::from(repeated.0) * u128::from(count) / u128::from(segments);
             (usual / 2..=usual * 3 / 2).contains(&u128::from(bytes.0))
@@ -183,7 +183,7 @@ fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
     let as_buffers = seen.0.abs_diff(frames.0);
     let as_segments = (seen + repeated).0.abs_diff(frames.0);
     // One that counts segments in its bytes does so in its packets.
-    let are_segments = apart > segments / 2 || as_segments == 0 || excess > BYTES_ON_THEIR_WAY;
+    let are_segments = apart > segments / 2 || as_segments == 0 || excess > BYTES_IN_TRANSIT;
     if as_segments < as_buffers && are_segments {
         repeated
     } else {
@@ -191,11 +191,11 @@ fn offload(frames: Bytes, side: &InterfaceSide) -> Bytes {
     }
 }
 
-/// Whether the interface counted so much more than its classifier that most of it cannot be on its
-/// way from the one to the other.
+/// Whether the interface counted so much more than its classifier that most of it cannot be in
+/// transit between the two.
 pub(super) fn is_beyond_doubt(frames: Bytes, side: &InterfaceSide) -> bool {
     let (excess, apart) = excess(frames, side);
-    apart > PACKETS_ON_THEIR_WAY || excess > BYTES_ON_THEIR_WAY
+    apart > PACKETS_IN_TRANSIT || excess > BYTES_IN_TRANSIT
 }
 
 /// Bytes and packets that the interface counted and its classifier did not.
@@ -228,8 +228,8 @@ pub(super) mod tests {
         }
     }
 
-    fn side_of(counted: &InterfaceSide, since: Bytes, way: Way) -> LedgerSide {
-        side(counted, since, way, &mut TakenTwice::default())
+    fn side_of(counted: &InterfaceSide, since: Bytes, direction: Side) -> LedgerSide {
+        side(counted, since, direction, &mut TakenTwice::default())
     }
 
     pub(in crate::model::ledger) fn sides(
@@ -256,7 +256,7 @@ pub(super) mod tests {
             (Class::PacketSocket, 60, 0),
             (Class::NotIp, 90, 0),
         ];
-        let ledger = side_of(&sides(1500, &classes), Bytes(500), Way::Egress);
+        let ledger = side_of(&sides(1500, &classes), Bytes(500), Side::Egress);
         assert_eq!(
             ledger,
             LedgerSide {
@@ -280,13 +280,13 @@ pub(super) mod tests {
             (Class::Forwarded, 100, 0),
             (Class::NotIp, 90, 0),
         ];
-        let ledger = side_of(&sides(1000, &classes), Bytes(0), Way::Ingress);
+        let ledger = side_of(&sides(1000, &classes), Bytes(0), Side::Ingress);
         assert_eq!(ledger.kernel, Bytes(110));
         assert_eq!(ledger.unexplained, 0);
     }
 
-    /// What sockets took and what was forwarded in the last of successive readings of ingress: of each, bytes
-    /// that came in, and that both took.
+    /// What sockets took and what was forwarded in the last of successive readings of ingress: of
+    /// each, bytes that came in, and that both took.
     fn taken(readings: &[[u64; 3]]) -> [u64; 2] {
         let mut twice = TakenTwice::default();
         let mut last = [0; 2];
@@ -296,7 +296,12 @@ pub(super) mod tests {
                 (Class::Socket, *socket, 0),
                 (Class::Forwarded, *forwarded, 0),
             ];
-            let ledger = side(&sides(*total, &classes), Bytes(0), Way::Ingress, &mut twice);
+            let ledger = side(
+                &sides(*total, &classes),
+                Bytes(0),
+                Side::Ingress,
+                &mut twice,
+            );
             let parts = [ledger.socket, ledger.forwarded, ledger.kernel];
             assert_eq!(parts.into_iter().sum::<Bytes>(), Bytes(*total));
             last = [ledger.socket.0, ledger.forwarded.0];
@@ -312,7 +317,7 @@ pub(super) mod tests {
         assert_eq!(taken(&[[1000, 2000, 0]]), [1000, 0]);
         // What was forwarded before stays so.
         assert_eq!(taken(&[[1000, 600, 400], [1100, 800, 400]]), [700, 400]);
-        // What nobody took comes after.
+        // What has no taker comes after.
         let readings = [[1000, 0, 2000], [1000, 0, 2000], [1500, 0, 2000]];
         assert_eq!(taken(&readings), [0, 1000]);
     }
@@ -349,7 +354,7 @@ pub(super) mod tests {
             // A large one.
             ((66_500, 2), 0, 2500),
         ] {
-            let ledger = side_of(&large_buffers(1, own), Bytes(0), Way::Egress);
+            let ledger = side_of(&large_buffers(1, own), Bytes(0), Side::Egress);
             assert_eq!(ledger.offload, Bytes(offload), "own counters {own:?}");
             assert_eq!(ledger.unexplained, unexplained, "own counters {own:?}");
         }
@@ -368,7 +373,7 @@ pub(super) mod tests {
                 frames: 90,
                 header_bytes: Bytes(87 * 52),
             };
-            let ledger = side_of(&side, Bytes(0), Way::Ingress);
+            let ledger = side_of(&side, Bytes(0), Side::Ingress);
             (ledger.offload.0, ledger.unexplained)
         };
         assert_eq!(ledger_of(128_000, 3), (0, 0), "all as buffers");
@@ -390,7 +395,7 @@ pub(super) mod tests {
     fn headers_repeated_for_a_socket_are_not_the_interfaces() {
         // Ten datagrams of 100 bytes in one buffer, cut before their socket.
         let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
-        let ledger = side_of(&sides(1028, &classes), Bytes(0), Way::Ingress);
+        let ledger = side_of(&sides(1028, &classes), Bytes(0), Side::Ingress);
         assert_eq!(ledger.socket, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
@@ -400,23 +405,23 @@ pub(super) mod tests {
         // Ten datagrams in one buffer for a socket, then ten that a shaper cut before they left.
         let mut cut = TakenTwice::default();
         let classes = [(Class::Total, 1028, 252), (Class::Socket, 1280, 0)];
-        side(&sides(1028, &classes), Bytes(0), Way::Ingress, &mut cut);
+        side(&sides(1028, &classes), Bytes(0), Side::Ingress, &mut cut);
         let classes = [
             (Class::Total, 2056, 504),
             (Class::Socket, 1280, 0),
             (Class::Forwarded, 1280, 0),
         ];
-        let ledger = side(&sides(2056, &classes), Bytes(0), Way::Ingress, &mut cut);
+        let ledger = side(&sides(2056, &classes), Bytes(0), Side::Ingress, &mut cut);
         assert_eq!(ledger.socket, Bytes(1028));
         assert_eq!(ledger.forwarded, Bytes(1028));
         assert_eq!((ledger.kernel, ledger.unexplained), (Bytes(0), 0));
     }
 
-    /// Successive readings of ingress, by the bytes of all packets and their repeated headers, and what sockets
-    /// had taken and what had been forwarded: bytes of both in the last ledger.
+    /// Successive readings of ingress, by the bytes of all packets and their repeated headers, and
+    /// what sockets had taken and what had been forwarded: bytes of both in the last ledger.
     #[test]
     fn a_counter_that_was_reset_is_no_frames() {
-        let ledger = side_of(&sides(10, &[]), Bytes(500), Way::Egress);
+        let ledger = side_of(&sides(10, &[]), Bytes(500), Side::Egress);
         assert_eq!(ledger, LedgerSide::default());
     }
 
@@ -438,8 +443,8 @@ pub(super) mod tests {
             let mut counted = sides(own, &classes);
             counted.packets = packets;
             counted.classes[Class::Total as usize].frames = frames;
-            let way = if ingress { Way::Ingress } else { Way::Egress };
-            let ledger = side_of(&counted, Bytes(since), way);
+            let direction = if ingress { Side::Ingress } else { Side::Egress };
+            let ledger = side_of(&counted, Bytes(since), direction);
             let parts = ledger.parts().map(|part| i128::from(part.0));
             let sum = parts.iter().sum::<i128>() + i128::from(ledger.unexplained);
             prop_assert_eq!(i128::from(ledger.frames.0), sum);

@@ -1,4 +1,4 @@
-//! Processes as they stand in a keyframe.
+//! Processes in a keyframe.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ struct Saved {
     named: Instant,
     inherited: bool,
     overflow: AppTotals,
-    exit_told: bool,
+    exit_reported: bool,
     meter: Meter,
     moving: bool,
 }
@@ -28,7 +28,7 @@ impl From<&Entry> for Saved {
     fn from(entry: &Entry) -> Self {
         let Entry {
             row,
-            face: _,
+            metadata: _,
             name: _,
             exec,
             named,
@@ -36,7 +36,7 @@ impl From<&Entry> for Saved {
             overflow,
             references: _,
             queued: _,
-            exit_told,
+            exit_reported,
             meter,
             moving,
         } = entry;
@@ -46,7 +46,7 @@ impl From<&Entry> for Saved {
             named: *named,
             inherited: *inherited,
             overflow: *overflow,
-            exit_told: *exit_told,
+            exit_reported: *exit_reported,
             meter: *meter,
             moving: *moving,
         }
@@ -61,12 +61,12 @@ impl From<Saved> for Entry {
             named,
             inherited,
             overflow,
-            exit_told,
+            exit_reported,
             meter,
             moving,
         } = saved;
         Self {
-            face: row.clone(),
+            metadata: row.clone(),
             name: row.name().into(),
             row,
             exec,
@@ -75,7 +75,7 @@ impl From<Saved> for Entry {
             overflow,
             references: 0,
             queued: false,
-            exit_told,
+            exit_reported,
             meter,
             moving,
         }
@@ -98,8 +98,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
 }
 
 impl ProcessTable {
-    /// As it was written to a keyframe, to go on. Then each flow [refers](Self::refer) to its process,
-    /// and [`Self::queue_exited`] ends it.
+    /// As it was written to a keyframe, to go on. Then each flow [refers](Self::refer) to its
+    /// process, and [`Self::queue_exited`] ends it.
     pub(in crate::model) fn resume(&mut self, history: Duration) {
         self.history = history;
         for (id, entry) in &self.entries {
@@ -111,12 +111,12 @@ impl ProcessTable {
         }
     }
 
-    /// A row of a flow, or a held counter, refers to this process.
+    /// A row of a flow, or a deferred counter, refers to this process.
     pub(in crate::model) fn refer(&mut self, id: ProcessId) {
         self.ensure(id, Instant::default()).references += 1;
     }
 
-    /// Sees that each exited process that may go stands in a queue, once.
+    /// Queues each exited process without references, once.
     pub(in crate::model) fn queue_exited(&mut self) {
         let mut queued = HashSet::default();
         let mut keep = |(_, id): &(Instant, ProcessId)| {

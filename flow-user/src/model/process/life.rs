@@ -1,4 +1,4 @@
-//! From when to when a process is known.
+//! The lifetime of a process in the table.
 //!
 //! One that exited is dropped after the history and after the last row of flows that refers to it;
 //! one without traffic or flows after a short grace.
@@ -13,7 +13,7 @@ use crate::{
     model::{snapshot::Process, totals::moved},
 };
 
-/// How long an exited process without traffic is kept, in case its bytes are told late.
+/// How long an exited process without traffic is kept, in case its bytes are reported late.
 const GRACE: Duration = Duration::from_secs(1);
 /// Exited processes kept at most, so that a storm of short processes cannot fill memory.
 const EXITED: usize = 16_384;
@@ -26,15 +26,15 @@ pub(super) struct Dropped {
 }
 
 impl ProcessTable {
-    /// A process ended. Returns its row the first time this is told.
+    /// A process ended. Returns its row at the first report of it.
     pub(in crate::model) fn exit(&mut self, id: ProcessId, time: Instant) -> Option<Arc<Process>> {
         if self.dropped.contains(&id) {
             return None;
         }
-        // A newer process with its pid may have been seen first, in /proc: then it has exited, and
-        // nobody was told.
+        // A newer process with its pid may have been seen first, in /proc: then it has exited
+        // without a report.
         let entry = self.ensure(id, time);
-        if std::mem::replace(&mut entry.exit_told, true) {
+        if std::mem::replace(&mut entry.exit_reported, true) {
             return None;
         }
         self.set_exited(id, time);
@@ -74,7 +74,7 @@ impl ProcessTable {
         }
     }
 
-    /// Drops the processes whose time has come.
+    /// Drops the processes that have left the history.
     pub(in crate::model) fn expire(&mut self, now: Instant) {
         let grace = GRACE.min(self.history);
         while let Some(&(exited, id)) = self.grace.front() {
@@ -119,7 +119,7 @@ impl ProcessTable {
             if let Some(dropped) = dropped {
                 self.set_exited(id, dropped.exited);
                 if let Some(entry) = self.entries.get_mut(&id) {
-                    entry.exit_told = true;
+                    entry.exit_reported = true;
                 }
             } else if *newest > id.start {
                 self.set_exited(id, time);
@@ -169,7 +169,7 @@ impl ProcessTable {
         };
         self.dropped_rows += u64::from(moved(&entry.row.totals));
         if entry.moving {
-            // A late report may bring it back, and it would stand there twice.
+            // A late report may bring it back: it would be listed twice.
             self.moving.retain(|moving| *moving != id);
         }
         self.renamed.remove(&id);

@@ -1,10 +1,10 @@
-//! How a row is shown in snapshots, and when the stream of changes is told of it.
+//! Rows of a socket: the flow in snapshots, and the changes that are emitted.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Scene, Socket};
+use super::{Ctx, Socket};
 use crate::{
     event::{AppTotals, CloseReason, Instant},
     model::{
@@ -16,17 +16,18 @@ use crate::{
     },
 };
 
-/// A process's part of the socket's traffic, or the socket itself while nobody used it.
+/// A process's part of the socket's traffic, or the socket itself before its first use.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) app: AppTotals,
     pub(super) meter: Meter,
     pub(super) rate: Rate,
     pub(super) opened: Instant,
-    pub(super) told: Told,
-    /// Something changed since it was last told.
+    pub(super) reported: Reported,
+    /// Something changed since the last report.
     pub(super) changed: bool,
-    /// It stands in [`untold`](super::Work::untold), in [`moving`](super::Work::moving).
+    /// Whether it is in [`unreported`](super::DirtyRows::unreported), in
+    /// [`moving`](super::DirtyRows::moving).
     #[serde(skip)]
     pub(super) listed: bool,
     pub(super) moving: bool,
@@ -35,9 +36,9 @@ pub(super) struct Row {
     pub(super) shown: Option<(u32, Arc<Flow>)>,
 }
 
-/// What the stream of changes was told of a row.
+/// What was reported of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Told {
+pub(super) enum Reported {
     Nothing,
     Opened,
     Closed,
@@ -46,7 +47,7 @@ pub(super) enum Told {
 impl Socket {
     /// A row for a snapshot: the same object as last time if nothing changed in it but the numbers
     /// of its process. Most rows' processes move bytes over other rows; it would cost too much to
-    /// draw them all again.
+    /// make them all again.
     pub(in crate::model) fn row(
         &mut self,
         at: usize,
@@ -61,15 +62,15 @@ impl Socket {
         self.current(at, processes)
     }
 
-    /// A row as it stands now, its process too.
+    /// A row now, with its process.
     fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
-        let process = self.rows.key(at).0.and_then(|id| processes.face(id));
-        let flow = Arc::new(self.draw(at, process, self.closed)?);
+        let process = self.rows.key(at).0.and_then(|id| processes.metadata(id));
+        let flow = Arc::new(self.to_flow(at, process, self.closed)?);
         self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
         Some(flow)
     }
 
-    pub(super) fn draw(
+    pub(super) fn to_flow(
         &self,
         at: usize,
         process: Option<Arc<Process>>,
@@ -107,24 +108,24 @@ impl Socket {
         })
     }
 
-    /// Tells what changed of a row since it was last told.
-    pub(in crate::model) fn tell(&mut self, at: usize, scene: &mut Scene<'_>) {
-        self.touched = false;
+    /// Emits what changed of a row since the last report.
+    pub(in crate::model) fn emit_changes(&mut self, at: usize, ctx: &mut Ctx<'_>) {
+        self.has_dirty_row = false;
         let row = self.rows.at_mut(at);
         row.listed = false;
         if !std::mem::take(&mut row.changed) {
             return;
         }
-        match row.told {
-            Told::Nothing => self.tell_open(at, scene),
-            Told::Opened => {
-                if scene.changes.are_wanted()
-                    && let Some(flow) = self.current(at, scene.processes)
+        match row.reported {
+            Reported::Nothing => self.emit_open(at, ctx),
+            Reported::Opened => {
+                if ctx.changes.are_wanted()
+                    && let Some(flow) = self.current(at, ctx.processes)
                 {
-                    scene.changes.emit(scene.time, Change::FlowUpdated(flow));
+                    ctx.changes.emit(ctx.time, Change::FlowUpdated(flow));
                 }
             }
-            Told::Closed => {}
+            Reported::Closed => {}
         }
     }
 
@@ -146,58 +147,62 @@ impl Socket {
     }
 
     /// Marks a row as changed.
-    pub(super) fn touch(&mut self, at: usize, scene: &mut Scene<'_>) {
-        self.touched = true;
+    pub(super) fn mark_dirty(&mut self, at: usize, ctx: &mut Ctx<'_>) {
+        self.has_dirty_row = true;
         let row = self.rows.at_mut(at);
         row.changed = true;
         if !row.listed {
             row.listed = true;
-            scene.work.untold.push((self.cookie, at));
+            ctx.dirty.unreported.push((self.cookie, at));
         }
     }
 
-    /// Tells a new row at once if there is no doubt whose it is; else the next tick does.
-    pub(super) fn open_if_sure(&mut self, at: usize, scene: &mut Scene<'_>) {
+    /// Reports a new row at once if its owner is certain; otherwise the next tick does.
+    pub(super) fn open_if_sure(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         let Some(fact) = &self.fact else { return };
         let (process, remote) = self.rows.key(at);
         let row = self.rows.at(at);
         let owned = process.is_some() && process == fact.owner;
         let steady = remote.is_some() || fact.protocol.has_tcp_states();
         let sure = moved(&row.app) || (owned && steady) || self.closed.is_some();
-        if sure && row.told == Told::Nothing {
-            self.tell_open(at, scene);
+        if sure && row.reported == Reported::Nothing {
+            self.emit_open(at, ctx);
         }
     }
 
-    /// Tells a row as opened; if its socket has ended since, also as closed.
-    pub(super) fn tell_open(&mut self, at: usize, scene: &mut Scene<'_>) {
+    /// Emits a row as opened; if its socket has ended since, also as closed.
+    pub(super) fn emit_open(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         let row = self.rows.at_mut(at);
-        row.told = Told::Opened;
+        row.reported = Reported::Opened;
         row.changed = false;
-        let flow = if !scene.changes.are_wanted() {
+        let flow = if !ctx.changes.are_wanted() {
             None
         } else if self.closed.is_none() {
-            self.current(at, scene.processes)
+            self.current(at, ctx.processes)
         } else {
-            let process = self.rows.key(at).0.and_then(|id| scene.processes.face(id));
-            self.draw(at, process, None).map(Arc::new)
+            let process = self
+                .rows
+                .key(at)
+                .0
+                .and_then(|id| ctx.processes.metadata(id));
+            self.to_flow(at, process, None).map(Arc::new)
         };
         if let Some(flow) = flow {
-            scene.changes.emit(scene.time, Change::FlowOpened(flow));
+            ctx.changes.emit(ctx.time, Change::FlowOpened(flow));
         }
         if self.closed.is_some() {
-            self.tell_close(at, scene);
+            self.emit_close(at, ctx);
         }
     }
 
-    pub(super) fn tell_close(&mut self, at: usize, scene: &mut Scene<'_>) {
+    pub(super) fn emit_close(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         let row = self.rows.at_mut(at);
-        row.told = Told::Closed;
+        row.reported = Reported::Closed;
         row.changed = false;
-        if scene.changes.are_wanted()
-            && let Some(flow) = self.current(at, scene.processes)
+        if ctx.changes.are_wanted()
+            && let Some(flow) = self.current(at, ctx.processes)
         {
-            scene.changes.emit(scene.time, Change::FlowClosed(flow));
+            ctx.changes.emit(ctx.time, Change::FlowClosed(flow));
         }
     }
 }

@@ -110,7 +110,7 @@ struct Truth {
 }
 
 impl Truth {
-    fn hear(&mut self, event: &Event) {
+    fn receive(&mut self, event: &Event) {
         let (known, totals) = match event {
             Event::App(app) => {
                 let key = (app.socket.0, app.process, app.remote);
@@ -226,7 +226,7 @@ fn state(model: &mut Model) -> String {
     format!("{snapshot:#?} {changes:#?}")
 }
 
-/// What must hold of any snapshot.
+/// Invariants of any snapshot.
 fn check(snapshot: &Snapshot) -> Result<(), TestCaseError> {
     let open = snapshot.flows.iter().filter(|flow| flow.closed.is_none());
     prop_assert_eq!(snapshot.totals.open_flows, open.count());
@@ -268,7 +268,7 @@ proptest! {
         let mut reader = Reader::default();
         for next in script {
             if let Step::Event(event) | Step::Late(event, _) = &next {
-                truth.hear(event);
+                truth.receive(event);
             }
             step(&mut play, next);
             let snapshot = play.model.snapshot();
@@ -300,14 +300,14 @@ proptest! {
         let mut truth = Truth::default();
         for next in script {
             if let Step::Event(event) | Step::Late(event, _) = &next {
-                truth.hear(event);
+                truth.receive(event);
             }
             step(&mut play, next);
             for process in &play.model.snapshot().processes {
                 prop_assert_eq!(process.totals, truth.of(process.id));
             }
         }
-        // Once every socket is known, nothing is held.
+        // Once every socket is known, nothing is deferred.
         for socket in 1..5 {
             play.apply(Event::Socket(connection(socket, None)));
         }
@@ -387,7 +387,7 @@ proptest! {
         }
     }
 
-    /// Whatever stands in a keyframe, the model that goes on from it stands.
+    /// A model resumes from any keyframe, whatever it contains.
     #[test]
     fn any_keyframe_is_refused_or_goes_on(
         before in script(),

@@ -1,4 +1,4 @@
-//! Rows of flows: when they appear, whose they are, how they end.
+//! Rows of flows: when they appear, their owners, and how they end.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 const PEER: &str = "10.0.0.9:443";
 
 #[test]
-fn a_connection_is_told_once_and_closed_with_its_final_totals() {
+fn a_connection_is_reported_once_and_closed_with_its_final_totals() {
     let mut play = Play::new();
     let fresh = SocketFact {
         local: address("0.0.0.0:0"),
@@ -18,37 +18,37 @@ fn a_connection_is_told_once_and_closed_with_its_final_totals() {
     };
     play.apply(Event::Socket(fresh));
     play.tick(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
 
     let connecting = SocketFact {
         state: State::SynSent,
         ..connection(1, Some(10))
     };
     play.apply(Event::Socket(connecting));
-    assert_eq!(play.told(), ["open 1 10 10.0.0.9:443 0 0"]);
+    assert_eq!(play.changes(), ["open 1 10 10.0.0.9:443 0 0"]);
 
     play.apply(Event::Socket(connection(1, Some(10))));
     play.app(1, 10, None, 100, 0);
     play.app(1, 10, None, 100, 50);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
     play.tick(1);
-    assert_eq!(play.told(), ["update 1 10 10.0.0.9:443 100 50"]);
+    assert_eq!(play.changes(), ["update 1 10 10.0.0.9:443 100 50"]);
     play.tick(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
 
     play.app(1, 10, None, 120, 50);
     play.end(1);
-    assert_eq!(play.told(), ["close 1 10 10.0.0.9:443 120 50"]);
+    assert_eq!(play.changes(), ["close 1 10 10.0.0.9:443 120 50"]);
     play.end(1);
     play.tick(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
 }
 
 #[test]
-fn a_listener_is_told_at_once() {
+fn a_listener_is_reported_at_once() {
     let mut play = Play::new();
     play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
-    assert_eq!(play.told(), ["open 1 10 * 0 0"]);
+    assert_eq!(play.changes(), ["open 1 10 * 0 0"]);
 }
 
 #[test]
@@ -65,24 +65,24 @@ fn what_waits_at_a_listener_stands_in_its_row_and_tells_no_update() {
     };
     play.apply(waits.clone());
     play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
-    play.told();
+    play.changes();
     assert_eq!(play.model.snapshot().flows[0].backlog, None);
     play.apply(waits);
     assert_eq!(play.model.snapshot().flows[0].backlog, Some(backlog));
     play.tick(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
 }
 
 #[test]
-fn a_connection_accepted_promptly_is_told_once_as_its_acceptors() {
+fn a_connection_accepted_promptly_is_reported_once_as_its_acceptors() {
     let mut play = Play::new();
     play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
-    play.told();
+    play.changes();
     play.apply(Event::Socket(accepted(2, None)));
     assert_eq!(play.rows()[1], "2 10 10.0.0.9:5000 0 0");
     play.apply(Event::Socket(accepted(2, Some(11))));
     play.tick(1);
-    assert_eq!(play.told(), ["open 2 11 10.0.0.9:5000 0 0"]);
+    assert_eq!(play.changes(), ["open 2 11 10.0.0.9:5000 0 0"]);
     assert_eq!(play.process(10).map(|p| p.open_flows), Some(1));
     assert_eq!(play.process(11).map(|p| p.open_flows), Some(1));
 }
@@ -93,18 +93,18 @@ fn a_connection_nobody_accepted_is_its_listeners_until_somebody_does() {
     play.apply(Event::Socket(listener(1, "[::]:80", 10)));
     play.apply(Event::Socket(accepted(2, None)));
     play.tick(1);
-    let told = play.told();
+    let told = play.changes();
     assert_eq!(told[1], "open 2 10 10.0.0.9:5000 0 0");
     play.app(2, 11, None, 0, 7);
     assert_eq!(
-        play.told(),
+        play.changes(),
         [
             "close 2 10 10.0.0.9:5000 0 0",
             "open 2 11 10.0.0.9:5000 0 7"
         ]
     );
     play.end(2);
-    assert_eq!(play.told(), ["close 2 11 10.0.0.9:5000 0 7"]);
+    assert_eq!(play.changes(), ["close 2 11 10.0.0.9:5000 0 7"]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_worker_takes_over_a_row_without_bytes_and_shares_one_with() {
     play.apply(Event::Socket(connection(1, Some(10))));
     play.app(1, 11, Some(PEER), 5, 0);
     assert_eq!(
-        play.told(),
+        play.changes(),
         [
             "open 1 10 10.0.0.9:443 0 0",
             "close 1 10 10.0.0.9:443 0 0",
@@ -156,11 +156,11 @@ fn a_worker_takes_over_a_row_without_bytes_and_shares_one_with() {
         ]
     );
     play.app(1, 12, None, 0, 6);
-    assert_eq!(play.told(), ["open 1 12 10.0.0.9:443 0 6"]);
+    assert_eq!(play.changes(), ["open 1 12 10.0.0.9:443 0 6"]);
     assert_eq!(play.rows().len(), 2);
     play.end(1);
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["close 1 11 10.0.0.9:443 5 0", "close 1 12 10.0.0.9:443 0 6"]
     );
     assert_eq!(play.process(10), None);
@@ -174,7 +174,7 @@ fn a_udp_client_has_a_row_for_each_remote_and_none_without() {
     play.app(1, 10, Some("10.0.0.3:53"), 31, 0);
     play.tick(1);
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["open 1 10 10.0.0.2:53 30 0", "open 1 10 10.0.0.3:53 31 0"]
     );
     let snapshot = play.model.snapshot();
@@ -188,21 +188,21 @@ fn a_udp_server_keeps_its_endpoint_beside_its_remotes() {
     play.app(1, 11, Some("10.0.0.2:5353"), 0, 30);
     play.tick(1);
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["open 1 11 10.0.0.2:5353 0 30", "open 1 10 * 0 0"]
     );
     let snapshot = play.model.snapshot();
     assert_eq!(snapshot.flows[0].direction, Some(Direction::Inbound));
-    // A call that does not tell the peer counts for the endpoint.
+    // A call without a peer counts for the endpoint.
     play.app(1, 10, None, 0, 8);
     play.end(1);
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["close 1 10 * 0 8", "close 1 11 10.0.0.2:5353 0 30"]
     );
 }
 
-/// A UDP socket that is told as an endpoint, and then connects.
+/// A UDP socket that is reported as an endpoint, and then connects.
 fn endpoint_that_connects() -> Play {
     let mut play = Play::new();
     play.apply(Event::Socket(udp(1, 10)));
@@ -220,7 +220,7 @@ fn endpoint_that_connects() -> Play {
 fn a_udp_endpoint_that_connects_becomes_that_flow() {
     let mut play = endpoint_that_connects();
     assert_eq!(
-        play.told(),
+        play.changes(),
         [
             "open 1 10 * 0 0",
             "close 1 10 * 0 0",
@@ -236,14 +236,15 @@ fn an_endpoint_that_was_closed_without_bytes_opens_again_when_it_moves_some() {
     let mut play = endpoint_that_connects();
     play.app(1, 10, Some(PEER), 9, 0);
     play.tick(2);
-    let rest_of_old = play.told().split_off(3);
+    let rest_of_old = play.changes().split_off(3);
     assert_eq!(rest_of_old, ["update 1 10 10.0.0.9:443 9 0"]);
-    // It gives up its remote; a call that does not ask where bytes come from counts for the endpoint.
+    // It gives up its remote; a call that does not ask where bytes come from counts for the
+    // endpoint.
     play.apply(Event::Socket(udp(1, 10)));
     play.app(1, 10, None, 0, 8);
     play.end(1);
     assert_eq!(
-        play.told(),
+        play.changes(),
         [
             "open 1 10 * 0 8",
             "close 1 10 10.0.0.9:443 9 0",
@@ -253,11 +254,11 @@ fn an_endpoint_that_was_closed_without_bytes_opens_again_when_it_moves_some() {
 }
 
 #[test]
-fn a_udp_socket_of_a_moment_is_told_opened_and_closed() {
+fn a_udp_socket_of_a_moment_is_reported_opened_and_closed() {
     let mut play = Play::new();
     play.apply(Event::Socket(udp(1, 10)));
     play.end(1);
-    assert_eq!(play.told(), ["open 1 10 * 0 0", "close 1 10 * 0 0"]);
+    assert_eq!(play.changes(), ["open 1 10 * 0 0", "close 1 10 * 0 0"]);
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn a_socket_that_is_neither_bound_nor_used_is_no_flow() {
     play.apply(Event::Socket(unbound));
     play.tick(1);
     play.end(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
     assert_eq!(play.rows(), Vec::<String>::new());
 }
 
@@ -290,7 +291,7 @@ fn bytes_before_the_sockets_fact_count_at_once_and_get_their_row_with_it() {
 
     play.apply(Event::Socket(connection(1, Some(10))));
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["open 1 10 10.0.0.9:443 100 0", "open 1 11 10.0.0.9:443 0 5"]
     );
     play.app(1, 10, Some(PEER), 40, 0);
@@ -302,10 +303,10 @@ fn a_fact_that_comes_after_the_end_shows_the_flow_closed() {
     let mut play = Play::new();
     play.app(1, 10, None, 100, 0);
     play.end(1);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
     play.apply(Event::Socket(connection(1, Some(10))));
     assert_eq!(
-        play.told(),
+        play.changes(),
         [
             "open 1 10 10.0.0.9:443 100 0",
             "close 1 10 10.0.0.9:443 100 0"
@@ -340,7 +341,7 @@ fn a_late_report_adds_to_a_closed_row_and_to_one_that_was_dropped() {
     play.apply(Event::Socket(connection(1, Some(10))));
     play.app(1, 10, None, 100, 0);
     play.end(1);
-    play.told();
+    play.changes();
     play.app(1, 10, None, 101, 0);
     play.apply(Event::Socket(connection(1, Some(10))));
     assert_eq!(play.rows(), ["1 10 10.0.0.9:443 101 0"]);
@@ -353,7 +354,7 @@ fn a_late_report_adds_to_a_closed_row_and_to_one_that_was_dropped() {
     play.apply(Event::Socket(connection(1, Some(10))));
     play.tick(1);
     assert_eq!(play.rows(), Vec::<String>::new());
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
     assert_eq!(play.total(), totals(105, 0));
     assert_eq!(play.process(10).map(|p| p.totals), Some(totals(105, 0)));
 }
@@ -372,9 +373,9 @@ fn a_report_long_after_the_end_begins_anew() {
     assert_eq!(play.total().tx_bytes, Bytes(10));
 }
 
-/// Why the event stream keeps what ended for a while, though its end was told at once.
+/// Why the event stream keeps what ended for a while, though its end was reported at once.
 #[test]
-fn bytes_of_another_process_told_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
+fn bytes_of_another_process_reported_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
     for (history, told) in [
         (
             2,
@@ -386,10 +387,10 @@ fn bytes_of_another_process_told_after_the_end_are_a_flow_as_long_as_the_history
         play.apply(Event::Socket(connection(1, Some(10))));
         play.end(1);
         play.tick(1);
-        play.told();
+        play.changes();
         play.app(1, 11, None, 5, 0);
         play.tick(0);
-        assert_eq!(play.told(), told, "history of {history} s");
+        assert_eq!(play.changes(), told, "history of {history} s");
         assert_eq!(play.total(), totals(5, 0));
     }
 }
@@ -433,20 +434,20 @@ fn a_closed_tcp_socket_keeps_the_addresses_it_had() {
 }
 
 #[test]
-fn wire_bytes_are_told_with_one_row_of_the_socket_and_shown_in_all() {
+fn wire_bytes_are_reported_with_one_row_of_the_socket_and_shown_in_all() {
     let mut play = Play::new();
     play.apply(Event::Socket(udp(1, 10)));
     play.app(1, 10, Some("10.0.0.2:53"), 30, 0);
     play.app(1, 10, Some("10.0.0.3:53"), 31, 0);
     play.tick(1);
-    play.told();
+    play.changes();
     let more = SocketFact {
         wire: wire(500),
         ..udp(1, 10)
     };
     play.apply(Event::Socket(more));
     play.tick(1);
-    assert_eq!(play.told(), ["update 1 10 10.0.0.3:53 31 0"]);
+    assert_eq!(play.changes(), ["update 1 10 10.0.0.3:53 31 0"]);
     let snapshot = play.model.snapshot();
     assert!(snapshot.flows.iter().all(|flow| flow.wire == wire(500)));
 }
@@ -540,14 +541,14 @@ fn finish_tells_what_the_last_tick_did_not() {
     play.apply(Event::Socket(connection(1, Some(10))));
     play.apply(Event::Socket(connection(2, None)));
     play.app(1, 10, None, 10, 0);
-    play.told();
+    play.changes();
     play.model.finish(play.now);
     assert_eq!(
-        play.told(),
+        play.changes(),
         ["update 1 10 10.0.0.9:443 10 0", "open 2 - 10.0.0.9:443 0 0"]
     );
     play.model.finish(play.now);
-    assert_eq!(play.told(), Vec::<String>::new());
+    assert_eq!(play.changes(), Vec::<String>::new());
 }
 
 #[test]

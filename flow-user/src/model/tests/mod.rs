@@ -67,8 +67,8 @@ impl Play {
         });
     }
 
-    /// What was told of flows since the last call.
-    fn told(&mut self) -> Vec<String> {
+    /// Changes of flows since the last call.
+    fn changes(&mut self) -> Vec<String> {
         let changes = self.model.changes();
         let flows = changes.iter().filter_map(|timed| match &timed.change {
             Change::FlowOpened(flow) => Some(format!("open {}", line(flow))),

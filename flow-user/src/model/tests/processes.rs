@@ -1,11 +1,11 @@
-//! Processes: what programs they are, how long they stay, and what is told of them; losses and
+//! Processes: what programs they are, how long they stay, and what is reported of them; losses and
 //! coverage.
 
 use super::*;
 use crate::event::{Capability, CgroupId, Coverage, Loss};
 
-/// What was told of processes since the last call.
-fn told(play: &mut Play) -> Vec<String> {
+/// Changes of processes since the last call.
+fn changes(play: &mut Play) -> Vec<String> {
     let changes = play.model.changes();
     let lines = changes.iter().filter_map(|timed| match &timed.change {
         Change::ProcessExec(process) => Some(format!("exec {} {}", process.id.pid, process.name())),
@@ -45,7 +45,7 @@ fn a_list_of_processes_makes_up_for_lost_records() {
     play.apply(Event::ProcessFork(later));
     play.apply(Event::ProcessesListed(list));
     play.apply(exit(5));
-    assert_eq!(told(&mut play), ["exit 5 bash ? 3"]);
+    assert_eq!(changes(&mut play), ["exit 5 bash ? 3"]);
     let program_of = |play: &mut Play, pid| play.process(pid).map(|row| row.program.clone());
     assert_eq!(program_of(&mut play, 6), Some(program("curl")));
     assert_eq!(program_of(&mut play, 8), Some(program("init")));
@@ -80,12 +80,12 @@ fn a_child_is_its_parents_program_until_it_calls_exec() {
     play.app(1, 10, None, 3, 0);
     play.apply(exit(10));
     play.apply(exit(10));
-    assert_eq!(told(&mut play), ["exec 10 curl", "exit 10 curl 0 3"]);
+    assert_eq!(changes(&mut play), ["exec 10 curl", "exit 10 curl 0 3"]);
     assert!(play.process(10).expect("history").exited.is_some());
 }
 
 #[test]
-fn an_exec_told_twice_or_late_is_told_once_and_seen_only_fills() {
+fn an_exec_reported_twice_or_late_is_reported_once_and_seen_only_fills() {
     let mut play = Play::new();
     let earlier = Instant(play.now.0 - 1);
     let exec = Event::ProcessExec(process_fact(10, None, program("curl")));
@@ -99,14 +99,14 @@ fn an_exec_told_twice_or_late_is_told_once_and_seen_only_fills() {
         program("wget"),
     )));
     play.app(1, 10, None, 1, 0);
-    assert_eq!(told(&mut play), ["exec 10 curl"]);
+    assert_eq!(changes(&mut play), ["exec 10 curl"]);
     let row = play.process(10).expect("it has traffic");
     assert_eq!(row.program, program("curl"));
     assert_eq!(row.parent, Some(process(1)));
 }
 
 #[test]
-fn a_process_nobody_told_of_has_the_name_of_its_bytes() {
+fn a_process_nobody_reported_of_has_the_name_of_its_bytes() {
     let mut play = Play::new();
     play.apply(app_of("worker", 1));
     let row = play.process(10).expect("it has traffic");
@@ -165,7 +165,7 @@ fn a_process_has_its_names_of_now() {
     play.apply(Event::ProcessExec(process_fact(10, None, program("sh"))));
     play.apply_at(look, named(10, "walsender", &["postgres: walsender"]));
     assert_eq!(names(&mut play), "sh sh");
-    // A look at nobody makes nobody.
+    // Naming an unknown process makes no row.
     play.apply(named(11, "x", &["x"]));
     assert!(play.process(11).is_none());
     // Its rows of flows follow.
@@ -178,7 +178,7 @@ fn a_process_has_its_names_of_now() {
     let shown = flow.and_then(|it| it.process.as_deref()).map(Process::name);
     assert_eq!(shown, Some("last"));
     play.apply(exit(10));
-    assert!(told(&mut play).contains(&"exit 10 last 0 3".to_owned()));
+    assert!(changes(&mut play).contains(&"exit 10 last 0 3".to_owned()));
 }
 
 #[test]
@@ -274,11 +274,11 @@ fn the_lineage_is_bounded() {
 }
 
 #[test]
-fn a_process_without_traffic_is_told_but_never_shown_and_soon_forgotten() {
+fn a_process_without_traffic_is_reported_but_never_shown_and_soon_forgotten() {
     let mut play = Play::new();
     play.apply(Event::ProcessExec(process_fact(10, None, program("true"))));
     play.apply(exit(10));
-    assert_eq!(told(&mut play), ["exec 10 true", "exit 10 true 0 0"]);
+    assert_eq!(changes(&mut play), ["exec 10 true", "exit 10 true 0 0"]);
     assert_eq!(play.process(10), None);
     play.tick(1);
     assert_eq!(play.model.processes.row(process(10)), None);
@@ -354,14 +354,14 @@ fn a_newer_process_with_the_same_pid_means_the_older_has_exited() {
         ..process_fact(10, None, program("sh"))
     }));
     assert!(play.process(10).expect("history").exited.is_some());
-    assert_eq!(told(&mut play), Vec::<String>::new());
+    assert_eq!(changes(&mut play), Vec::<String>::new());
     let row = play.model.processes.row(newer).expect("it lives");
     assert_eq!(row.exited, None);
-    // The kernel's word of it comes later, and is told once.
+    // The kernel's report comes later, and counts once.
     play.apply(exit(10));
-    assert_eq!(told(&mut play).len(), 1);
+    assert_eq!(changes(&mut play).len(), 1);
     play.apply(exit(10));
-    assert_eq!(told(&mut play), Vec::<String>::new());
+    assert_eq!(changes(&mut play), Vec::<String>::new());
 }
 
 #[test]
@@ -437,7 +437,7 @@ fn who_wants_numbers_gets_no_names() {
 }
 
 #[test]
-fn losses_are_told_when_they_grew() {
+fn losses_are_reported_when_they_grew() {
     let mut play = Play::new();
     let lost = |count| Event::Lost {
         cause: Loss::AppFull,

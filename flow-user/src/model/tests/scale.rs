@@ -56,9 +56,9 @@ fn a_server_of_thousands_of_remotes_has_a_row_for_each() {
         play.app(1, 10, Some(&remote), 0, 1);
     }
     play.tick(1);
-    assert_eq!(play.told().len(), 5000);
+    assert_eq!(play.changes().len(), 5000);
     assert_eq!(play.model.snapshot().flows.len(), 5000);
     play.app(1, 10, Some("10.0.0.2:77"), 0, 2);
     play.tick(1);
-    assert_eq!(play.told(), ["update 1 10 10.0.0.2:77 0 2"]);
+    assert_eq!(play.changes(), ["update 1 10 10.0.0.2:77 0 2"]);
 }

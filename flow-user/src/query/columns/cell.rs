@@ -1,4 +1,4 @@
-//! What stands in the cells of columns that several views have?
+//! Cells of columns that several views have.
 
 use super::{column::Context, value::Value};
 use crate::{
@@ -92,7 +92,7 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     }
 }
 
-/// What stands in the first text column of rows that are no process, flow or the like.
+/// The first text column of rows that are not a process, flow or the like.
 pub(super) fn label(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Cause(cause) => Value::Text(cause.label().to_owned()),
@@ -127,7 +127,7 @@ pub(super) fn process_name(entry: &Entry, context: &Context<'_>) -> Value {
 const GRAPH_WIDTH: usize = 10;
 const GRAPH_SECONDS: usize = 60;
 
-/// How fast a process was, both ways together; the most it reached is at the top.
+/// The rate of a process over time, both directions together; the highest is at the top.
 pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
     let Subject::Process(process) = &entry.subject else {
         return Value::Absent;

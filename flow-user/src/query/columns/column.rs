@@ -1,4 +1,4 @@
-//! What a column is, and what its cells may ask besides the row.
+//! A column, and the context of its cells besides the row.
 
 use super::value::Value;
 use crate::{
@@ -11,17 +11,17 @@ use crate::{
 pub struct Column {
     /// Its name in JSON and for `--sort`.
     pub name: &'static str,
-    /// What stands above it; empty where it is not shown as text.
+    /// Its header; empty where it is not shown as text.
     pub header: &'static str,
     pub align: Align,
     pub show: Show,
     pub width: Width,
-    /// What quantity it is, if one of those that stand in rows of every kind.
+    /// Its quantity, if it is one of those that rows of every kind have.
     pub measure: Option<Measure>,
     pub(crate) value: fn(&Entry, &Context<'_>) -> Value,
 }
 
-/// Where the text of a cell stands.
+/// The alignment of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// Text; may be cut when room is short.
@@ -30,8 +30,8 @@ pub enum Align {
     Right,
 }
 
-/// Columns of the screen that it takes in the full-screen view, whatever stands in its cells: nothing
-/// moves when numbers change.
+/// Its width in the full-screen view, whatever its cells contain: nothing moves when numbers
+/// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width {
     pub least: u16,
@@ -56,7 +56,7 @@ pub enum Show {
     Text(u8),
     /// Text and JSON; the full-screen view has it in another form.
     Lines(u8),
-    /// Only the full-screen view: it draws it, or remembers what one snapshot does not tell.
+    /// Only the full-screen view: it draws the cell, or has more than one snapshot for it.
     Screen(u8),
     Json,
     /// Only `flow events` as text.
@@ -82,7 +82,7 @@ impl Show {
         }
     }
 
-    /// Its number in the full-screen view for who wants it there, if it can be.
+    /// Its number in the full-screen view if it can be selected there.
     pub const fn priority(self) -> Option<u8> {
         match self.on_screen() {
             Some(priority) => Some(priority),
@@ -95,7 +95,7 @@ impl Show {
     }
 }
 
-/// What columns may ask besides the row.
+/// The context of cells besides the row.
 #[derive(Default)]
 pub(crate) struct Context<'a> {
     /// Rates of the past, if they are remembered, and up to when they are of interest.

@@ -1,13 +1,13 @@
-//! What is a cell sorted by? Numbers that are made once, so that rows need not be looked at again.
+//! Sort keys of cells: numbers that are made once, so that rows need not be read again.
 
 use std::net::IpAddr;
 
 use super::value::Value;
 use crate::event::Bytes;
 
-/// Bytes of a text in one number; how many there are stands behind them.
+/// Bytes of a text in one number; their count follows them.
 const BYTES: usize = 7;
-/// Stands behind the bytes instead where more follow.
+/// The count if more bytes follow.
 const MORE: u8 = 8;
 
 /// Orders the cells of a column: quantities from the largest, everything else from the smallest.
@@ -20,8 +20,8 @@ pub(in crate::query) enum Key {
 }
 
 impl Key {
-    /// Of two keys the first number that differs tells which comes first. `None` past the last number; of what is
-    /// absent there is none at all.
+    /// The first number in which two keys differ decides. `None` past the last number; an absent
+    /// cell has no number at all.
     pub fn number(&self, at: usize) -> Option<u64> {
         match self {
             Self::Number(number) if at == 0 => Some(*number),

@@ -22,7 +22,7 @@ use super::{
 };
 
 impl Entry {
-    /// The columns that say most of it.
+    /// The columns that say most about it.
     pub fn columns(&self) -> &'static [Column] {
         match &self.subject {
             Subject::Process(_) | Subject::Ancestor(..) => of(By::Process),
@@ -56,7 +56,7 @@ impl Entry {
         for form in forms {
             let mut texts: Vec<String> = form.iter().filter_map(text).collect();
             if self.has_no_remote() {
-                // Without a remote its own address is what tells most.
+                // Without a remote its own address says most.
                 texts.splice(1.., ["local", "state"].iter().filter_map(text));
             }
             label = texts.join(" ");

@@ -1,4 +1,4 @@
-//! What a cell holds, and how it reads: for people and for machines.
+//! The value of a cell, for people and for machines.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,7 +11,7 @@ use crate::{
     query::human::{self, Units},
 };
 
-/// What a cell holds. Text is as it came: it may hold anything.
+/// The value of a cell. Text is not escaped yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Not known, or makes no sense here.
@@ -53,12 +53,12 @@ pub enum Value {
 }
 
 impl Value {
-    /// The cell as people read it.
+    /// The cell for people.
     pub fn text(&self) -> String {
         self.text_in(Units::default())
     }
 
-    /// The cell as people read it who want other units.
+    /// The cell for people, in other units.
     pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
@@ -87,7 +87,7 @@ impl Value {
         }
     }
 
-    /// The cell as machines read it; `None` where it is absent. Rates are whole bytes per second.
+    /// The cell for machines; `None` where it is absent. Rates are whole bytes per second.
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
             Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,

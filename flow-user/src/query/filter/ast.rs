@@ -1,4 +1,4 @@
-//! What a filter expression says, and how it is written.
+//! Filter expressions, and how they are displayed.
 
 use std::fmt;
 

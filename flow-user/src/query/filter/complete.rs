@@ -1,6 +1,7 @@
-//! How can the word at the cursor go on?
+//! Completion of the word at the cursor.
 //!
-//! The parser tells what can come where the word begins; names, numbers and addresses come from what is shown.
+//! The parser reports what can follow; names, numbers and addresses come from the rows that are
+//! shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What is wrong with a filter expression, told with the place.
+//! Errors of a filter expression, with their place.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::query::hostile::is_hostile;
 /// Columns of the expression shown on either side of the mistake.
 const CONTEXT: usize = 60;
 
-/// A filter expression that makes no sense. Displays as a message of three lines: what was expected,
-/// the expression, and a caret under the place.
+/// An invalid filter expression. Displays as a message of three lines: what was expected, the
+/// expression, and a caret under the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
     expression: String,
@@ -64,7 +64,7 @@ impl fmt::Display for FilterError {
 
 impl std::error::Error for FilterError {}
 
-/// `text` with every character that a terminal might obey, or that has no width, replaced.
+/// `text` with every character replaced that a terminal might interpret, or that has no width.
 fn printable(text: &str) -> String {
     let shown = |character: char| match character.width() {
         Some(1..) if !is_hostile(character) => character,

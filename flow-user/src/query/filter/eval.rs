@@ -1,4 +1,4 @@
-//! Whether an expression is true of something.
+//! Evaluates an expression on a flow, process or interface.
 //!
 //! Flows answer every question. A process cannot say by itself which port it talks to, nor an
 //! interface who used it: there the answer is "that depends", and the logic is Kleene's, in which
@@ -15,7 +15,7 @@ use crate::{
     model::snapshot::{Flow, Interface, Process},
 };
 
-/// What the question is about.
+/// The subject of the evaluation.
 #[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
     Flow(&'a Flow),
@@ -23,7 +23,7 @@ pub(super) enum Subject<'a> {
     Interface(&'a Interface),
 }
 
-/// Whether `expr` is true of `subject`; `None` where it alone cannot tell.
+/// Whether `expr` is true of `subject`; `None` where the subject alone does not decide.
 pub(super) fn holds(expr: &Expr, subject: Subject<'_>) -> Option<bool> {
     match expr {
         Expr::And(parts) => decide(parts, subject, false),

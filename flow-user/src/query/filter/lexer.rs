@@ -3,7 +3,7 @@
 use super::error::FilterError;
 use crate::query::hostile::is_hostile;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A bare word: a keyword, an address, a name.
@@ -61,7 +61,7 @@ pub(super) fn last_word(text: &str) -> usize {
     }
 }
 
-/// Whether `word` reads back as one bare word, whatever stands around it, so that it needs no quotes.
+/// Whether `word` reads back as one bare word in any context, so that it needs no quotes.
 ///
 /// A slash at its start must find another within the word, or it could begin a regular expression
 /// that a later word seems to end; a slash at its end could end one that an earlier word begins.

@@ -1,11 +1,11 @@
-//! What a word is asked with, and how that is written.
+//! Operands of words, and their notation.
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use super::{lexer::quote, pattern::Pattern};
 use crate::event::State;
 
-/// What stands behind a word.
+/// The operand of a word.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
     Nothing,

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::event::State;
 
-/// Bytes an expression may have.
+/// The most bytes of an expression.
 const LENGTH: usize = 4096;
-/// Parentheses and negations an expression may nest.
+/// The deepest nesting of parentheses and negations.
 const DEPTH: usize = 64;
-/// Regular expressions an expression may hold; with the bound on each, a bound on memory.
+/// The most regular expressions; with the bound on each, a bound on memory.
 const REGEXES: usize = 32;
 
 /// The expression in `text`; `None` if that is blank.
@@ -47,19 +47,19 @@ pub(super) fn can_follow(text: &str) -> Vec<Expected> {
         return Vec::new();
     };
     let mut parser = Parser::new(text, &tokens, &|_| Some(0));
-    // Usually it ends too early, which is no mistake of whoever is still typing.
+    // Usually the text ends too early, which is no mistake while it is typed.
     let _outcome = parser.whole();
     parser.next
 }
 
 struct Parser<'a> {
     text: &'a str,
-    /// What is left; never empty, the end stays.
+    /// The remaining tokens; never empty, the end stays.
     tokens: &'a [Token],
     uid_of: &'a dyn Fn(&str) -> Option<u32>,
     depth: usize,
     regexes: usize,
-    /// What was looked for where the text ends.
+    /// The tokens expected where the text ends.
     next: Vec<Expected>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whoever asks how the text can go on learns that this can come here, if the text ends here.
+    /// Notes that this may come here, for completion, if the text ends here.
     fn looks_for(&mut self, expected: Expected) {
         if self.peek() == &Kind::End && !self.next.contains(&expected) {
             self.next.push(expected);
@@ -126,7 +126,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// What was expected, and what stands there.
+    /// The error: what was expected, and what is there.
     fn error(&self, expected: impl fmt::Display) -> FilterError {
         let token = self.token();
         let found = match self.text.get(token.start..token.end) {

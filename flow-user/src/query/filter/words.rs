@@ -1,7 +1,7 @@
 //! The words of the language: one row each.
 //!
-//! From the row of a word the parser knows what follows it, errors what was expected, the evaluation what it asks, and
-//! the completion what could be typed.
+//! From the row of a word the parser knows its operand, errors what was expected, the evaluation
+//! its test, and the completion its candidates.
 
 use std::{
     collections::BTreeSet,
@@ -98,7 +98,7 @@ pub(super) static WORDS: [&Word; 27] = [
     &protocol(Protocol::Packet),
 ];
 
-/// Stands for itself where only an address follows a side.
+/// The qualifier where only an address follows a side.
 pub(super) const HOST: &Word = &word(
     "host",
     Takes::Address("an IP address, such as 192.0.2.1 or 2001:db8::1"),
@@ -128,7 +128,7 @@ const PORT: &Word = &word(
     ports.filter(|port| *port > 0).collect()
 }));
 
-/// What `--interface` stands for too.
+/// The word behind `--interface`.
 pub(super) const INTERFACE: &Word = &word(
     "interface",
     Takes::Pattern("an interface's name, such as eth0 or veth*"),
@@ -178,7 +178,7 @@ pub(super) enum Takes {
     State,
 }
 
-/// What a word asks, and of what. Flows answer for their process and interface too.
+/// The test of a word. Flows answer for their process and interface too.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Test {
     /// Nothing: it chooses the end that the next word asks of.
@@ -193,7 +193,7 @@ pub(super) enum Test {
     Interface(fn(&str, &Operand) -> bool),
 }
 
-/// What could be typed behind a word, from what is shown.
+/// Candidates for the operand of a word, from what is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Candidates {
     Nothing,
@@ -206,12 +206,12 @@ pub(super) enum Candidates {
 /// Hands over each name of what is shown.
 type EachName = fn(&Snapshot, &mut dyn FnMut(&str));
 
-/// Which end of a flow.
+/// An end of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// Either end.
     Any,
-    /// Who opened the flow; the local end where that is not known.
+    /// The side that opened the flow; the local end where that is unknown.
     Source,
     /// The other end.
     Destination,

@@ -1,4 +1,4 @@
-//! Who accepted a flow? The rows of listeners, and which flows are theirs.
+//! The rows of listeners, and the flows that each accepted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -52,7 +52,7 @@ pub(super) fn by_listener(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         let Some(group) = listener.and_then(|key| groups.get_mut(&key)) else {
             continue;
         };
-        // Of a listener that passes all flows count, else only those that pass themselves.
+        // A listener that matches counts all its flows; otherwise only matching flows count.
         if group.matches || filter.matches_flow(flow) {
             group.app += view.app(flow);
             group.rate.tx += flow.rate.tx;
@@ -87,10 +87,10 @@ pub(super) fn by_listener(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         .collect()
 }
 
-/// Where somebody listens.
+/// An address with a listener.
 pub(in crate::query) type ListenerKey = (Option<Netns>, Protocol, SocketAddr);
 
-/// Everywhere somebody listens.
+/// All addresses with listeners.
 pub(in crate::query) fn listening(snapshot: &Snapshot) -> BTreeSet<ListenerKey> {
     let listeners = snapshot.flows.iter().filter(|flow| listens(flow));
     listeners
@@ -102,7 +102,7 @@ fn listens(flow: &Flow) -> bool {
     flow.state == State::Listen && flow.closed.is_none()
 }
 
-/// Which of the listeners `known` accepted a flow, if one did.
+/// The listener of `known` that accepted a flow, if any.
 pub(in crate::query) fn accepted_at(
     flow: &Flow,
     known: &BTreeSet<ListenerKey>,
@@ -112,7 +112,7 @@ pub(in crate::query) fn accepted_at(
     candidates.find(|key| known.contains(key))
 }
 
-/// Where the listener of an inbound flow may listen, the closest first.
+/// The addresses that the listener of an inbound flow may have, the closest first.
 fn listener_of(flow: &Flow) -> impl Iterator<Item = ListenerKey> {
     let port = flow.local.port();
     let canonical = flow.local.ip().to_canonical();

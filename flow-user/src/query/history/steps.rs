@@ -1,4 +1,4 @@
-//! What is remembered of one thing: samples in steps of the same length, and how far a graph of them goes back.
+//! Samples of one row in steps of the same length, and the span of a graph of them.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use crate::{
 /// Steps of one second, and of ten, remembered of each process and flow.
 pub(super) const STEPS: usize = 60;
 
-/// What was measured at one moment.
+/// The measurements of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// Bytes per second.
     pub tx: f32,
     pub rx: f32,
-    /// Smoothed round trip time in seconds; zero where it is not known.
+    /// Smoothed round trip time in seconds; zero where it is unknown.
     pub rtt: f32,
 }
 
@@ -51,7 +51,7 @@ impl Sample {
     }
 }
 
-/// How far a graph goes back.
+/// The span of a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Span {
     TenSeconds,
@@ -81,7 +81,7 @@ impl Span {
         }
     }
 
-    /// Steps of a graph that goes so far back.
+    /// The number of steps in a graph of this span.
     pub const fn steps(self) -> usize {
         match self {
             Self::TenSeconds => 10,
@@ -90,7 +90,7 @@ impl Span {
     }
 }
 
-/// Measurements of one thing in steps of the same length. Of several in one step the largest stands for it.
+/// Measurements of one row in steps of the same length. A step is the largest of its measurements.
 #[derive(Clone, Debug)]
 pub struct Steps {
     /// Seconds of each.
@@ -119,7 +119,7 @@ impl Steps {
                 *last = last.most(sample);
                 return;
             }
-            // A longer interval: what was measured holds for each of its steps.
+            // A longer interval: the measurement counts for each of its steps.
             Some(_) => usize::try_from(step - self.end).unwrap_or(usize::MAX),
         };
         for _ in 0..passed.min(self.most) {

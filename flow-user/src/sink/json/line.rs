@@ -1,4 +1,4 @@
-//! JSON that is safe to print: no character in it means anything to a terminal.
+//! JSON that is safe to print: a terminal interprets no character in it.
 
 use std::io::{self, Write};
 
@@ -10,8 +10,8 @@ use serde_json::{
 
 use crate::sink::text::is_hostile;
 
-/// `value` as one line without a line feed. What a terminal could obey stands as `\u` escapes, so
-/// that `flow events --json` may be looked at as well as parsed.
+/// `value` as one line without a line feed. Characters that a terminal could interpret are `\u`
+/// escapes, so that `flow events --json` may be read as well as parsed.
 pub fn to_line(value: &impl Serialize) -> String {
     write(value, CompactFormatter)
 }

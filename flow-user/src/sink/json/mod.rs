@@ -40,7 +40,7 @@ impl Encoder {
         self.line(change.time, body)
     }
 
-    /// The line that tells a slow reader how many updates were merged into newer ones so far.
+    /// The line that reports to a slow reader how many updates were merged into newer ones so far.
     pub fn coalesced(&mut self, time: Instant, count: u64) -> String {
         let body = LostBody {
             cause: LossCause::ReaderSlowCoalesced,

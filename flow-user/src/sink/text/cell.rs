@@ -11,8 +11,8 @@ pub fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// `text` in at most `room` columns: what is too long loses its middle, because the ends of paths
-/// and addresses tell the most.
+/// `text` in at most `room` columns: too long a text loses its middle, because the ends of paths
+/// and addresses say most.
 pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
     if width(text) <= room {
         return Cow::Borrowed(text);
@@ -26,14 +26,14 @@ pub fn cut(text: &str, room: usize) -> Cow<'_, str> {
     let tail: String = {
         let reversed = prefix(text.chars().rev(), tail_room);
         let tail: String = reversed.chars().rev().collect();
-        // A mark that would combine with the ellipsis goes too.
+        // A mark that would combine with the ellipsis is dropped too.
         tail.trim_start_matches(|mark| columns(mark) == 0)
             .to_owned()
     };
     Cow::Owned(format!("{head}{ELLIPSIS}{tail}"))
 }
 
-/// `text` in at most `room` columns: what is too long loses its end.
+/// `text` in at most `room` columns: too long a text loses its end.
 pub fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
     if width(text) <= room {
         return Cow::Borrowed(text);
@@ -45,8 +45,8 @@ pub fn cut_end(text: &str, room: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}{ELLIPSIS}"))
 }
 
-/// `text` in lines of at most `room` columns, which must be three at least, as wide as a character can be: broken at blanks, and within words that are
-/// longer than a line.
+/// `text` in lines of at most `room` columns, which must be at least three, as wide as a character
+/// can be: broken at blanks, and within words that are longer than a line.
 pub fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

@@ -14,7 +14,7 @@ use crate::{
 /// Columns of the names: capabilities, then backends and their status.
 const NAME_COLUMNS: usize = 30;
 const WORD_COLUMNS: usize = 13;
-/// Narrowest text that is still filled, whatever the terminal says.
+/// The least width of filled text, whatever the terminal says.
 const MIN_WIDTH: usize = 60;
 
 /// The report as text, each line at most `width` columns wide where its words allow. Ends with a
@@ -69,7 +69,7 @@ impl Page {
             None => ("none", String::new()),
         };
         self.row(2, provision.capability.name(), word, &detail);
-        // Those that are better, and why they are not in use; what is worse is of no interest.
+        // Better ones, and why they are not in use; worse ones are of no interest.
         for candidate in &provision.candidates {
             if Some(candidate.backend) == provision.chosen {
                 break;
@@ -86,7 +86,7 @@ impl Page {
     }
 
     fn advice(&mut self, report: &Report) {
-        // One command may mend several things: it stands once, with all of them.
+        // One command may fix several things: it is listed once, with all of them.
         let mut advice: Vec<(&str, Vec<&str>)> = Vec::new();
         for provision in &report.capabilities {
             let Some(remedy) = provision.remedy.as_deref() else {
@@ -147,13 +147,13 @@ impl Page {
         self.line(&line);
     }
 
-    /// Host name, paths and the names of modules come from outside, and may hold anything.
+    /// Host name, paths and the names of modules come from outside, and are not escaped yet.
     fn line(&mut self, line: &str) {
         let _ = writeln!(self.text, "{}", escape(line.trim_end()));
     }
 }
 
-/// A line of what surrounds Flow: its name, its value in a word, and what follows from it.
+/// A line about the environment: name, value in a word, and consequence.
 struct Row {
     name: &'static str,
     word: String,
@@ -169,7 +169,7 @@ fn row(name: &'static str, word: impl Into<String>, detail: impl Into<String>) -
 }
 
 fn surroundings(environment: &Environment) -> Vec<Row> {
-    let unknown = || "not known".to_owned();
+    let unknown = || "unknown".to_owned();
     let setting = |value: Option<i32>| value.map_or_else(unknown, |value| value.to_string());
     let yes_or_no = |is_so| if is_so { "yes" } else { "no" };
     let lockdown = environment.lockdown.clone().unwrap_or_else(unknown);

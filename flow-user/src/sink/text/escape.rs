@@ -1,11 +1,11 @@
-//! Hostile text -> text that a terminal only shows.
+//! Escapes hostile text for a terminal.
 
 use std::borrow::Cow;
 
 use crate::query::hostile::is_hostile;
 
-/// `text` with every character that a terminal could obey, that turns the reading direction, or
-/// that nobody could see, written as an escape such as `\n`, `\x1b` or `\u{202e}`.
+/// `text` with every character that a terminal could interpret, that changes the reading direction,
+/// or that is invisible, written as an escape such as `\n`, `\x1b` or `\u{202e}`.
 ///
 /// One line stays one line. A backslash stays as it is: the result is for reading, not for parsing.
 pub fn escape(text: &str) -> Cow<'_, str> {

@@ -1,6 +1,6 @@
 //! `flow events` in a terminal: one aligned line for each event.
 //!
-//! What stands in a cell is said once, in [`EVENT`]; here is how much room it has in a line.
+//! The content of a cell is defined in [`EVENT`]; here is its room in a line.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     sink::json::LossCause,
 };
 
-/// The columns of a line, by name, and what stands where nothing is known.
+/// The columns of a line, by name, with the text of an unknown value.
 static LINE: [(&str, Room, &str); 12] = [
     ("time", Room::Least(TIME), ""),
     ("event", Room::Least(KIND), ""),
@@ -39,19 +39,19 @@ static LINE: [(&str, Room, &str); 12] = [
     ("command", Room::Rest, ""),
 ];
 
-/// How much room a cell has. What is too long for it pushes the others on; the end of the line gives way.
+/// The room of a cell. A longer text pushes the others on; the end of the line is cut.
 #[derive(Clone, Copy)]
 enum Room {
     Least(usize),
     Cut(usize),
     /// Of an address and port, which only flows have.
     Endpoint,
-    /// Of a path, of which the last part tells most.
+    /// Of a path, of which the last part says most.
     Path,
     Rest,
 }
 
-/// Columns that go on a narrow screen, the first ones first.
+/// Columns that are dropped on a narrow screen, the first ones first.
 const DISPENSABLE: [&[&str]; 3] = [&["rx_bytes", "tx_bytes"], &["user"], &["local"]];
 
 const TIME: usize = 12;
@@ -65,7 +65,7 @@ const COMMAND: usize = 30;
 const ENDPOINT_LEAST: usize = 21;
 const ENDPOINT_MOST: usize = 47;
 
-/// How events become text.
+/// The format of events as text.
 #[derive(Clone, Debug)]
 pub struct EventText {
     pub clock: Clock,
@@ -114,7 +114,7 @@ pub fn event_line(text: &EventText, change: &TimedChange) -> String {
     text.note(*time, change.kind(), &note, style)
 }
 
-/// The line that tells a slow reader how many updates were merged into newer ones so far.
+/// The line that reports to a slow reader how many updates were merged into newer ones so far.
 pub fn coalesced_line(text: &EventText, time: Instant, count: u64) -> String {
     let note = loss(LossCause::ReaderSlowCoalesced, count);
     text.note(time, EventKind::Lost, &note, Style::Alarm)

@@ -1,4 +1,4 @@
-//! An interface's ledger in words: whose the frame bytes are.
+//! An interface's ledger in words: the causes of its frame bytes.
 
 use super::{escape, human};
 use crate::{

@@ -1,7 +1,7 @@
-//! What a terminal or a pipe gets to see.
+//! Text for a terminal or a pipe.
 //!
-//! Whatever comes from another process or from the network goes through [`escape`] before it is
-//! part of a line.
+//! Text from another process or from the network goes through [`escape`] before it is part of a
+//! line.
 
 mod cell;
 mod doctor;

@@ -1,4 +1,4 @@
-//! Emphasis: one accent, red for what is lost, dim for what is over or zero.
+//! Emphasis: one accent, red for losses, dim for ended rows and zeros.
 
 use std::borrow::Cow;
 

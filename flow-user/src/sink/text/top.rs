@@ -17,7 +17,7 @@ use crate::{
     sink::json::LossCause,
 };
 
-/// What divides columns.
+/// The separator of columns.
 const GAP: &str = "  ";
 /// Columns of text that room is kept for before other columns go: in a column that names the row,
 /// and in another.
@@ -25,10 +25,10 @@ const NAME_LEAST: usize = 24;
 const LEFT_LEAST: usize = 16;
 /// Columns that text may take while other columns are short of room.
 const LEFT_MOST: usize = 48;
-/// Interfaces whose ledger is shown; the others' frames are told in one sum.
+/// The most interfaces with their ledger; the others' frames are summed up.
 const LEDGERS: usize = 3;
 
-/// Where text goes.
+/// The destination of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Screen {
     /// Columns of the terminal; `None` cuts nothing, for pipes.
@@ -61,7 +61,7 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// Adds a line of escaped text, its end cut off where it is too long.
+    /// Adds a line of escaped text, cut at the end where it is too long.
     fn line(&mut self, line: &str, style: Style) {
         let room = self.screen.width.unwrap_or(usize::MAX);
         let shown = cut_end(line.trim_end(), room);
@@ -97,7 +97,7 @@ fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
         ),
         Style::Accent,
     );
-    // What is missing whole, and what the bytes of processes leave out; the rest is for the doctor.
+    // Missing capabilities, and the gaps in app bytes; the rest is for the doctor.
     let missing = coverage.iter().filter(|it| it.backend.is_none());
     let mut unseen: Vec<String> = missing.map(|it| it.capability.name().to_owned()).collect();
     let limited = coverage
@@ -261,7 +261,7 @@ fn layout(columns: &[Column], lines: &[Vec<String>], room: Option<usize>) -> Vec
         };
         let widest = lines.iter().map(|cells| width(&cells[column])).max();
         let natural = widest.unwrap_or(0).max(width(of.header));
-        // A column with nothing to say takes no room.
+        // A column with only empty cells takes no room.
         if widest == Some(0) && priority > 0 {
             continue;
         }
@@ -292,7 +292,8 @@ fn layout(columns: &[Column], lines: &[Vec<String>], room: Option<usize>) -> Vec
     if let [only] = &mut candidates[..] {
         only.slot.width = only.slot.width.min(room);
     }
-    // Room that is left goes to text, a column at a time, first up to a decent width, then to all.
+    // The rest of the room goes to text, a column at a time, first up to a decent width, then to
+    // all.
     for most in [LEFT_MOST, usize::MAX] {
         let mut left = room.saturating_sub(used(&candidates));
         let mut growing = true;

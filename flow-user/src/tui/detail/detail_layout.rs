@@ -1,5 +1,5 @@
-//! Where the parts of a detail stand. From the state alone, so that the mouse is understood without
-//! a look at what was drawn.
+//! The layout of a detail, computed from the state alone, so that mouse clicks can be mapped
+//! without the drawn page.
 
 use ratatui::layout::Rect;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The smallest room in which panels stand beside each other, each of them this wide at least.
+/// The smallest area with panels side by side, and the least width of each.
 const WIDE: u16 = 100;
 const HIGH: u16 = 12;
 /// Lines that the panels keep, their tabs among them.
@@ -32,7 +32,7 @@ pub(in crate::tui) const NAMES: u16 = 16;
 pub(in crate::tui) struct Places {
     pub area: Rect,
     pub title: Rect,
-    /// Who it is, and the lines that stand there: names and texts.
+    /// The identity of its subject, in lines of names and texts.
     pub who: Rect,
     pub lines: Vec<(&'static str, String)>,
     /// Graphs, all of the same height.
@@ -42,11 +42,11 @@ pub(in crate::tui) struct Places {
     pub panels: Vec<PanelPlace>,
 }
 
-/// Where a panel stands.
+/// The place of a panel.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::tui) struct PanelPlace {
     pub at: usize,
-    /// Its name; without height where the tabs tell.
+    /// Its title; without height where tabs show the titles.
     pub title: Rect,
     /// The header of a table.
     pub header: Rect,
@@ -186,11 +186,12 @@ pub(in crate::tui) fn slots(
     layout::place(&shown, room)
 }
 
-/// Who it is, in at most so many lines: the first facts get what the others leave.
+/// The identity of its subject, in at most so many lines: the first facts get what the others
+/// leave.
 fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'static str, String)> {
     let facts = match &detail.of {
         Of::Process(process) => {
-            let cgroup = process.cgroup_path.as_deref().unwrap_or("not known");
+            let cgroup = process.cgroup_path.as_deref().unwrap_or("unknown");
             let exe = process.program.exe.as_deref();
             vec![
                 (
@@ -247,7 +248,7 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'stat
     lines
 }
 
-/// Whether both ends of a flow stand in the title, beside how it fares and the spans.
+/// Whether both ends of a flow are in the title, with its state and the spans.
 pub(in crate::tui) fn has_room_for_ends(state: &State, detail: &Detail, columns: u16) -> bool {
     let Of::Flow(flow) = &detail.of else {
         return false;
@@ -271,7 +272,7 @@ pub(in crate::tui) fn text_lines(
         .collect()
 }
 
-/// The name stands before the first line.
+/// The name is before the first line only.
 fn named(name: &'static str, lines: Vec<String>) -> impl Iterator<Item = (&'static str, String)> {
     let names = std::iter::once(name).chain(std::iter::repeat(""));
     names.zip(lines)

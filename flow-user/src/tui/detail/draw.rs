@@ -1,4 +1,4 @@
-//! The detail of a process or flow: who it is, how fast, and its panels.
+//! Draws the detail of a process or flow: its identity, its graphs and its panels.
 
 mod graphs;
 mod panel;
@@ -35,7 +35,7 @@ pub(super) fn draw(state: &State, detail: &Detail, buffer: &mut Buffer) {
     panels(state, detail, &places, buffer);
 }
 
-/// Who it is and whether it lives; at the right how far the graphs go back.
+/// Identity and state; at the right the span of the graphs.
 fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let spans = Span::ALL.map(|span| match span == state.span {
         true => (format!("[{}]", span.name()), Role::Accent),
@@ -53,7 +53,7 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
         }
         Of::Flow(flow) => flow.protocol.name().to_owned(),
     };
-    // Whether it lives is to be seen however long its name.
+    // The state is visible however long the name is.
     let room = line.room().saturating_sub(width(&life) + 2);
     line.put_styled(&name, room, state.theme.style(Role::Strong));
     line.skip(2);

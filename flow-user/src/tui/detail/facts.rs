@@ -1,4 +1,4 @@
-//! What a detail says of its process or flow, in full: names and texts, which may hold anything.
+//! Facts of a process or flow in a detail: names and texts, not escaped yet.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     tui::state::State,
 };
 
-/// A name, and what it is.
+/// A name and its text.
 pub(in crate::tui) type Fact = (&'static str, String);
 
-/// All there is to say.
+/// All facts.
 pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
     match &detail.of {
         Of::Process(process) => of_process(state, detail, process),
@@ -36,7 +36,7 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
             bytes(process.overflow.rx_bytes),
             bytes(process.overflow.tx_bytes),
         );
-        let text = format!("▼ {rx} ▲ {tx}: the table of flows was full");
+        let text = format!("▼ {rx} ▲ {tx}: the flow table was full");
         facts.push(("without a flow", text));
     }
     facts.push(("open flows", process.open_flows.to_string()));
@@ -67,7 +67,7 @@ fn of_program(process: &Process) -> Vec<Fact> {
         .as_deref()
         .filter(|comm| *comm != process.name())
     {
-        facts.push(("kernel's name", comm.to_owned()));
+        facts.push(("comm", comm.to_owned()));
     }
     facts
 }
@@ -112,9 +112,9 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
     facts
 }
 
-/// What stands where nothing is known.
+/// The text of an unknown value.
 pub(in crate::tui) fn unknown() -> String {
-    "not known".to_owned()
+    "unknown".to_owned()
 }
 
 /// The command line, if it is known.
@@ -123,7 +123,7 @@ pub(in crate::tui) fn command(process: &Process) -> Option<String> {
     let arguments = program.cmdline.as_deref().filter(|it| !it.is_empty())?;
     let mut text = arguments.join(" ");
     if program.cmdline_cut {
-        text.push_str(" … (the kernel side keeps no more)");
+        text.push_str(" … (truncated)");
     }
     Some(text)
 }
@@ -149,16 +149,16 @@ pub(in crate::tui) fn user(process: &Process) -> String {
     }
 }
 
-/// Whether it lives, and since when; else how it ended.
+/// How long it has been running or open; else how it ended.
 pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
     let ago = |time: Instant| human::duration(state.shown.time.since(time));
     match &detail.of {
         Of::Process(process) => match process.exited {
             Some(exited) => format!("exited {} ago", ago(exited)),
             None if !detail.listed => {
-                "no longer listed: it has no socket and moved nothing lately".to_owned()
+                "no longer listed: no sockets and no recent traffic".to_owned()
             }
-            None => format!("runs for {}", ago(process.id.start)),
+            None => format!("running for {}", ago(process.id.start)),
         },
         Of::Flow(flow) => match flow.closed {
             Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
@@ -168,7 +168,7 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
     }
 }
 
-/// Both ends, with who opened it between them.
+/// Both endpoints, with an arrow from the one that opened the flow.
 pub(in crate::tui) fn endpoints(flow: &Flow) -> String {
     let arrow = match flow.direction {
         Some(Direction::Outbound) => "→",
@@ -196,7 +196,7 @@ pub(in crate::tui) fn direction(flow: &Flow) -> &'static str {
         Some(Direction::Outbound) => "outbound: opened from here",
         Some(Direction::Inbound) => "inbound: opened by the remote",
         None if flow.key.remote.is_none() => "no remote",
-        None => "not known who opened it",
+        None => "unknown who opened it",
     }
 }
 
@@ -209,8 +209,7 @@ pub(in crate::tui) fn place(flow: &Flow) -> String {
     parts.join(" · ")
 }
 
-/// The states that were seen, with the time of day of each. The end stands there once, by its
-/// reason.
+/// The states that were seen, with the time of day of each. The end is listed once, by its reason.
 pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
     let closed = match &detail.of {
         Of::Flow(flow) => flow.closed,
@@ -269,7 +268,7 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         let more = more.map_or_else(String::new, |more| format!(", {more} of app bytes"));
         format!("{} in {packets} packets{more}", state.units.bytes(bytes))
     };
-    let listed = human::count(counted, "socket", "sockets that are listed");
+    let listed = human::count(counted, "socket", "listed sockets");
     let mut facts = vec![
         ("counted", format!("packets of {listed}")),
         (

@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// Lines that a text has at most.
+/// The most lines of a text.
 const LONGEST: usize = 10_000;
 
-/// Does what a key means in the detail on top.
+/// Performs an action in the detail on top.
 pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Reply {
     state.note = None;
     match action {
@@ -52,14 +52,14 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
         Action::Threshold => state.next_threshold(),
         Action::Theme => state.theme = state.theme.next(),
         Action::Redraw => return Reply::Do(Effect::Clear),
-        Action::Export => state.set_note("the table can be written to a file, a detail cannot"),
+        Action::Export => state.set_note("only a table can be exported, not a detail"),
         _ => return acting::act(state, action, focus(detail)).unwrap_or(Reply::Stay),
     }
     Reply::Stay
 }
 
-/// Nothing past the end of a panel is shown.
-pub(super) fn hold(detail: &mut Detail, state: &State) {
+/// Limits scrolling to the end of each panel.
+pub(super) fn clamp_scroll(detail: &mut Detail, state: &State) {
     if !layout::fits(state.size) {
         return;
     }
@@ -121,7 +121,7 @@ pub(super) fn click(detail: &mut Detail, state: &mut State, mouse: Mouse, time: 
     }
 }
 
-/// Its texts, and rows of a kind that does not suit a key, leave the key to what the detail is of.
+/// The selected row of a table; the subject of the detail is what keys act on otherwise.
 fn focus(detail: &Detail) -> Focus {
     Focus {
         row: detail.chosen().cloned(),
@@ -160,7 +160,7 @@ fn turn_focus(detail: &mut Detail, forward: bool) {
     detail.focus = (detail.focus + step) % count;
 }
 
-/// Opens what the cursor stands on.
+/// Opens the row under the cursor.
 fn open_row(detail: &Detail, state: &mut State) -> Reply {
     let rows = detail.panels.get(detail.focus);
     let Some(row) = rows.and_then(|rows| rows.under_cursor()) else {

@@ -15,31 +15,31 @@ use crate::{
     tui::state::State,
 };
 
-/// A part of a detail that keys can go to.
+/// A part of a detail that can have the focus.
 pub(in crate::tui) struct Panel {
     pub title: &'static str,
     pub content: Content,
-    /// What stands there while it has no rows.
+    /// The text shown while it has no rows.
     pub empty: &'static str,
-    /// Whether it stands beside the others where there is room; else it is alone when keys go to
-    /// it.
+    /// Whether it is beside the others where there is room; otherwise it is shown alone when it has
+    /// the focus.
     pub beside: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(in crate::tui) enum Content {
     Table {
-        /// Its columns, and which of them say nothing here.
+        /// Its columns, and those that are useless here.
         columns: fn() -> &'static [Column],
         without: &'static [&'static str],
-        /// Its rows, from what is known of the process or flow.
+        /// Its rows, from the part of the snapshot that concerns the process or flow.
         rows: fn(&Snapshot) -> Vec<Entry>,
     },
-    /// Names and what they are, in full.
+    /// Names and texts in full.
     Text(fn(&State, &Detail) -> Vec<Fact>),
 }
 
-/// What says nothing where the process is known.
+/// Columns that are useless where the process is fixed.
 const OF_ONE_PROCESS: &[&str] = &["pid", "process", "user", "processes"];
 
 /// The panels of a process.
@@ -51,7 +51,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Flow),
         },
-        empty: "It has no flow.",
+        empty: "No flows.",
         beside: true,
     },
     Panel {
@@ -61,7 +61,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Listener),
         },
-        empty: "It listens nowhere.",
+        empty: "No listeners.",
         beside: true,
     },
     Panel {
@@ -71,7 +71,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Remote),
         },
-        empty: "It talked with nobody yet.",
+        empty: "No remotes yet.",
         beside: true,
     },
     Panel {
@@ -81,7 +81,7 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| group::by_protocol(part, &View::default()),
         },
-        empty: "It moved nothing yet.",
+        empty: "No bytes yet.",
         beside: true,
     },
     Panel {
@@ -101,7 +101,7 @@ pub(super) static FLOW: &[Panel] = &[
             without: &["graph", "command", "flows"],
             rows: |part| group::by_part_owner(part, &View::default()),
         },
-        empty: "No process used its socket yet.",
+        empty: "No process has used this socket yet.",
         beside: true,
     },
     Panel {
@@ -111,7 +111,7 @@ pub(super) static FLOW: &[Panel] = &[
             without: &["flows"],
             rows: |part| by(part, By::Remote),
         },
-        empty: "Its socket talked with nobody yet.",
+        empty: "No remotes yet.",
         beside: true,
     },
     Panel {

@@ -1,4 +1,4 @@
-//! What a whole is made of, as a bar: each part has its pattern, and is named beside it.
+//! A bar of the parts of a whole: each part has its pattern, and is named beside it.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -23,7 +23,7 @@ const PATTERNS: [(&str, Role); 7] = [
 const LEAST: usize = 6;
 const MOST: usize = 40;
 
-/// Draws the bar, and behind it the parts that are there, the largest first.
+/// Draws the bar, and behind it the names of the parts, the largest first.
 pub(super) fn draw(
     state: &State,
     parts: &[(&'static str, u64)],
@@ -52,7 +52,7 @@ pub(super) fn draw(
         })
         .collect();
     let mut line = Line::new(area, state.theme);
-    // Where not all has room, more of them are told without how much each is.
+    // Without room for all, names come without shares.
     let needed = |gap: usize, words: &[(usize, String)]| -> usize {
         words.iter().map(|(_, text)| gap + 2 + width(text)).sum()
     };
@@ -88,8 +88,8 @@ pub(super) fn draw(
     line.draw(buffer);
 }
 
-/// How many of `columns` each part gets: what is there has one at least while there is room, the
-/// largest gives it.
+/// Columns of each part: at least one for each that is not zero while there is room, taken from the
+/// largest.
 fn cells(parts: &[(&'static str, u64)], whole: u128, columns: usize) -> Vec<usize> {
     let mut cells: Vec<usize> = parts
         .iter()

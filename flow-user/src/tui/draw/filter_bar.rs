@@ -1,5 +1,5 @@
-//! In what the screen is not as usual: filtered, paused, watching for high rates, counting from
-//! later on; and what was lost, where nothing else has room to say so.
+//! The line of modes: filtered, paused, an alert threshold, counting since a reset; and losses,
+//! where no other line has room for them.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -52,7 +52,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         line.skip(3);
     }
     if state.is_paused() {
-        line.put_whole("counting goes on", Role::Dim);
+        line.put_whole("counting continues", Role::Dim);
     }
     line.draw(buffer);
 }

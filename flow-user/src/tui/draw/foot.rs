@@ -1,4 +1,4 @@
-//! The last line: what is being typed, a word about the last key, or the keys there are.
+//! The last line: the prompt, a message about the last key, or hints of keys.
 
 use ratatui::{
     buffer::Buffer,
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Draws it; says where the cursor of the terminal is, if something is typed.
+/// Draws it; returns the cursor of the terminal if there is a prompt.
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Position> {
     if let Some(prompt) = &state.prompt {
         return Some(prompt.draw(state.theme, state.note.as_deref(), area, buffer));
@@ -26,7 +26,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Pos
         None => (hints(state), position(state)),
     };
     let position = match &state.note {
-        // What is told may take the whole line.
+        // A message may take the whole line.
         Some(note) if width(&escape(note)) > usize::from(area.width / 2) => String::new(),
         _ => position,
     };
@@ -61,7 +61,8 @@ fn hints(state: &State) -> Vec<(String, &'static str)> {
         .collect()
 }
 
-/// Which rows are seen: `12-40 of 214`, and where the chosen one is if it is not among them.
+/// The range of visible rows: `12-40 of 214`, and the direction of the selected one if it is not
+/// among them.
 fn position(state: &State) -> String {
     let rows = state.rows.len();
     let here = state.here();
@@ -73,13 +74,13 @@ fn position(state: &State) -> String {
         _ => format!("{}-{end} of {rows}", here.offset + 1),
     };
     if state.follow {
-        text.insert_str(0, "follows  ");
+        text.insert_str(0, "following  ");
     }
     if here.chosen.is_some() {
         if here.line < here.offset {
-            text.insert_str(0, "chosen row ↑  ");
+            text.insert_str(0, "selected row ↑  ");
         } else if here.line >= end {
-            text.insert_str(0, "chosen row ↓  ");
+            text.insert_str(0, "selected row ↓  ");
         }
     }
     text

@@ -1,4 +1,4 @@
-//! The strip on top: how fast, how much, seen by what, and what it costs.
+//! The lines on top: rates and totals, the backend, blind spots, and Flow's own cost.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -32,7 +32,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
         (time, Role::Plain),
     ];
     if state.compact {
-        // The graphs have them otherwise.
+        // Without graphs the rates are here.
         let rates = [
             (format!("▼ {}", state.units.rate(rx)), Role::Rx),
             (format!("▲ {}", state.units.rate(tx)), Role::Tx),
@@ -92,7 +92,7 @@ fn graphs(state: &State, area: Rect, buffer: &mut Buffer) {
     );
 }
 
-/// One of the graphs: its sign, its role, the rate of now, and which rate it is.
+/// One of the graphs: sign, role, current rate, and the rate to draw.
 type Way = (&'static str, Role, f64, fn(&Sample) -> f32);
 
 fn received_or_sent(state: &State, area: Rect, way: Way, buffer: &mut Buffer) {
@@ -114,15 +114,15 @@ fn received_or_sent(state: &State, area: Rect, way: Way, buffer: &mut Buffer) {
     }
 }
 
-/// Columns of what stands before a graph.
+/// Columns of the label before a graph.
 const LABEL: usize = 15;
 
-/// What else is to be known, the most important first: as much as has room.
+/// Further facts, the most important first, as far as there is room.
 fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
     let mut line = Line::new(area, state.theme);
     line.skip(1);
     let mut first = true;
-    for (text, role) in told(state) {
+    for (text, role) in notices(state) {
         let before = if first { "" } else { "  ·  " };
         if line.room() < width(before) + 8 {
             break;
@@ -134,17 +134,17 @@ fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
     line.draw(buffer);
 }
 
-fn told(state: &State) -> Vec<(String, Role)> {
+fn notices(state: &State) -> Vec<(String, Role)> {
     let snapshot = &state.live;
-    let mut told = Vec::new();
+    let mut notices = Vec::new();
     if let Some(lost) = lost(state) {
-        told.push((lost, Role::Alarm));
+        notices.push((lost, Role::Alarm));
     }
     let total = |app: AppTotals| {
         let bytes = |it| state.units.bytes(it);
         format!("▼ {} ▲ {}", bytes(app.rx_bytes.0), bytes(app.tx_bytes.0))
     };
-    told.push((
+    notices.push((
         format!(
             "{} in {}",
             total(snapshot.totals.app),
@@ -154,9 +154,9 @@ fn told(state: &State) -> Vec<(String, Role)> {
     ));
     if let Some(since) = &state.since {
         let text = format!("since reset {}", total(since.total(snapshot)));
-        told.push((text, Role::Accent));
+        notices.push((text, Role::Accent));
     }
-    told.push((
+    notices.push((
         format!(
             "{}, {}",
             human::count(snapshot.totals.processes, "process", "processes"),
@@ -164,7 +164,7 @@ fn told(state: &State) -> Vec<(String, Role)> {
         ),
         Role::Plain,
     ));
-    told.extend(owned(state));
+    notices.extend(owned(state));
     let missing = snapshot.coverage.iter().filter(|it| it.backend.is_none());
     let mut unseen: Vec<&str> = missing.map(|it| it.capability.name()).collect();
     let limited = snapshot.coverage.iter().filter(|it| {
@@ -172,12 +172,12 @@ fn told(state: &State) -> Vec<(String, Role)> {
     });
     unseen.extend(limited.map(|it| it.limits.as_str()));
     if !unseen.is_empty() {
-        told.push((format!("not seen: {}", unseen.join(", ")), Role::Dim));
+        notices.push((format!("not seen: {}", unseen.join(", ")), Role::Dim));
     }
-    told
+    notices
 }
 
-/// What was lost, if anything was.
+/// The losses, if any.
 pub(super) fn lost(state: &State) -> Option<String> {
     let lost = state.live.losses.iter().filter(|(_, count)| *count > 0);
     let lost: Vec<String> = lost
@@ -186,7 +186,7 @@ pub(super) fn lost(state: &State) -> Option<String> {
     (!lost.is_empty()).then(|| format!("LOST {}", lost.join(", ")))
 }
 
-/// How much of what the interfaces saw has an owner.
+/// The share of all frame bytes that has an owner.
 fn owned(state: &State) -> Option<(String, Role)> {
     let sides = |of: fn(&LedgerSide) -> u64| -> u64 {
         let interfaces = state.live.interfaces.iter();

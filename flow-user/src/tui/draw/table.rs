@@ -1,4 +1,4 @@
-//! The table: header, the rows that are seen, and the sum of all.
+//! The table: header, visible rows, and the sum of all rows.
 
 use std::ops::Range;
 
@@ -97,18 +97,18 @@ fn body(state: &State, slots: &[Slot], area: Rect, buffer: &mut Buffer) {
 /// Why there are no rows.
 fn nothing(state: &State) -> &'static str {
     if state.live.generation == 0 {
-        return "Waiting for the first numbers.";
+        return "Waiting for the first counters.";
     }
     if state.filter.filter.is_all() || state.view.columns().is_empty() {
         return state.view.def().empty;
     }
     match state.filter.text.is_empty() {
-        true => "Nothing has passed the interfaces that were chosen.",
-        false => "Nothing passes the filter; Esc clears it.",
+        true => "No traffic on the selected interfaces yet.",
+        false => "Nothing matches the filter; Esc clears it.",
     }
 }
 
-/// A row; with a label in place of the columns that tell who it is.
+/// A row; with a label in place of the columns that identify it.
 pub(in crate::tui) fn row(
     state: &State,
     slots: &[Slot],
@@ -186,13 +186,13 @@ pub(in crate::tui) fn row(
     }
 }
 
-/// Whether a row can be told by what a column says: by a text, which may be indented and cut, and
+/// Whether a column can identify a row: by a text, which may be indented and cut, and
 /// not by a picture.
 fn can_name(column: &Column) -> bool {
     column.align == Align::Left && !matches!(column.show, Show::Screen(_))
 }
 
-/// The columns around one up to the next quantities: a label stands there.
+/// The columns around one up to the next quantities: the place of a label.
 fn around(slots: &[Slot], named: usize) -> Range<usize> {
     let is_quantity = |slot: &Slot| slot.column.measure.is_some();
     let before = slots.iter().take(named).rposition(is_quantity);
@@ -237,7 +237,7 @@ fn place_of(slot: &Slot, area: Rect) -> Rect {
     }
 }
 
-/// Text in its column: never beyond it.
+/// Text in its column, cut at the end of it.
 fn cell(text: &str, style: Style, slot: &Slot, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() || slot.x >= area.width {
         return;

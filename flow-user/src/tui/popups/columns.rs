@@ -1,4 +1,4 @@
-//! Which columns a view has, and in which order: a list to choose from.
+//! The picker of a view's columns and their order.
 
 use std::ops::Range;
 
@@ -24,22 +24,22 @@ use crate::{
     },
 };
 
-/// Columns of what is in the box, and of the names.
+/// Columns of the content, and of the names.
 const COLUMNS: u16 = 52;
 const NAMES: usize = 14;
-/// Where, in a line, the mark of a column stands.
+/// The column of the mark in a line.
 const MARK: Range<u16> = 2..5;
-/// What the keys do, under the list.
+/// Its keys, under the list.
 const HINTS: [&str; 2] = [
-    "Space shows or hides   J K move it   r as usual",
-    "Enter keeps   Esc leaves",
+    "Space shows or hides   J K move it   r default",
+    "Enter saves   Esc cancels",
 ];
 
 /// The columns of a view to choose from.
 #[derive(Debug)]
 pub(in crate::tui) struct ColumnPicker {
     view: ViewId,
-    /// Those that are shown come first when it opens.
+    /// Visible ones come first when it opens.
     choices: Vec<Choice>,
     /// The one under the cursor.
     at: usize,
@@ -81,8 +81,7 @@ impl Popup for ColumnPicker {
         Reply::Stay
     }
 
-    /// A click on a line goes there; if it was there already, or on the mark, it shows or hides the
-    /// column.
+    /// A click selects a line; on the selected line, or on the mark, it shows or hides the column.
     fn click(&mut self, state: &mut State, mouse: Mouse, _: Instant) -> Reply {
         let place = self.place(state);
         if !place.has(mouse) {
@@ -105,12 +104,12 @@ impl Popup for ColumnPicker {
         self.step(lines.signum());
     }
 
-    /// The cursor is seen. Nothing else scrolls, so that the second of two clicks finds what the
-    /// first did.
-    fn hold(&mut self, state: &State) {
+    /// Keeps the cursor visible. Nothing else scrolls, so that both clicks of a double click hit
+    /// the same line.
+    fn clamp_scroll(&mut self, state: &State) {
         if layout::fits(state.size) {
             let place = self.place(state);
-            self.top = place.hold(self.top, self.at, self.choices.len());
+            self.top = place.scroll_to(self.top, self.at, self.choices.len());
         }
     }
 
@@ -156,13 +155,13 @@ impl Choice {
         line.put(&format!("{:NAMES$} ", column.name), role);
         line.put(&format!("{:12} ", column.header), Role::Dim);
         if *shown && !has_room {
-            line.put_whole("no room here", Role::Dim);
+            line.put_whole("no room", Role::Dim);
         }
     }
 }
 
 impl ColumnPicker {
-    /// Of a view that shows these columns; `None` if it has none to choose from.
+    /// Of a view that shows these columns; `None` if the view has none.
     pub fn open(view: ViewId, shown: &[&'static Column]) -> Option<Self> {
         let choices = choices(view, shown);
         (!choices.is_empty()).then_some(Self {
@@ -173,7 +172,7 @@ impl ColumnPicker {
         })
     }
 
-    /// The columns that are chosen, in order.
+    /// The selected columns, in order.
     fn columns(&self) -> Vec<&'static Column> {
         let shown = self.choices.iter().filter(|choice| choice.shown);
         shown.map(|choice| choice.column).collect()
@@ -198,27 +197,27 @@ impl ColumnPicker {
         let is_last = !others.into_iter().any(|(at, it)| at != self.at && it.shown);
         let choice = &mut self.choices[self.at];
         if choice.shown && is_last {
-            state.set_note("one column stays");
+            state.set_note("at least one column is required");
         } else {
             choice.shown = !choice.shown;
         }
     }
 
-    /// The view has these columns from now on, also in later runs.
+    /// Sets the columns of the view, and saves them for later runs.
     fn keep(&self, state: &mut State) -> Reply {
         let columns = self.columns();
         let names = columns.iter().map(|column| column.name).collect();
         state.views[self.view.index()].columns = columns;
-        Reply::CloseAndDo(Effect::KeepColumns(self.view, names))
+        Reply::CloseAndDo(Effect::SaveColumns(self.view, names))
     }
 
-    /// The columns that the view has unless somebody chooses.
+    /// The default columns of the view.
     fn usual(&mut self) {
         self.choices = choices(self.view, &Table::usual(self.view).columns);
         self.at = 0;
     }
 
-    /// Under the list stand a blank line and hints.
+    /// A blank line and hints are under the list.
     fn place(&self, state: &State) -> Place {
         let below = HINTS.len() + 1;
         let mut place = centred(state, COLUMNS, self.choices.len() + below);

@@ -1,4 +1,4 @@
-//! A question over the table: what is to be done, with all that must be known before.
+//! A dialog that asks before an action, with the facts to decide by.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -16,28 +16,28 @@ use crate::{
     },
 };
 
-/// Columns of what is in the box, and of the names of answers.
+/// Columns of the content, and of the names of answers.
 const COLUMNS: u16 = 66;
 const NAMES: usize = 5;
 
-/// A question with its answers. What it is about was settled when it was asked: rows may come and
-/// go meanwhile.
+/// A question with its answers. Its subject is fixed when it is asked: rows may come and go
+/// meanwhile.
 #[derive(Debug)]
 pub(in crate::tui) struct Confirm {
     title: String,
-    /// What is to be known before. May hold anything.
+    /// The facts to decide by. Not escaped yet.
     text: Vec<String>,
     answers: Vec<Answer>,
-    /// What Enter does, in a word.
+    /// What Enter does, for the hints.
     verb: &'static str,
     /// The answer that Enter gives.
     chosen: usize,
-    /// The first answer that is seen.
+    /// The first visible answer.
     top: usize,
     clicked: Clicked<usize>,
 }
 
-/// What can be answered.
+/// A possible answer.
 #[derive(Clone, Debug)]
 pub(in crate::tui) struct Answer {
     pub name: &'static str,
@@ -46,7 +46,8 @@ pub(in crate::tui) struct Answer {
 }
 
 impl Confirm {
-    /// A question whose first answer is the usual one. `verb` says what an answer does, in a word.
+    /// A question whose first answer is the usual one. `verb` says what an answer does, for the
+    /// hints.
     pub fn new(title: String, text: Vec<String>, answers: Vec<Answer>, verb: &'static str) -> Self {
         Self {
             title,
@@ -59,13 +60,13 @@ impl Confirm {
         }
     }
 
-    /// What is to be known before, line by line.
+    /// The facts to decide by, line by line.
     fn says(&self) -> impl Iterator<Item = &str> {
         let texts = self.text.iter().map(String::as_str);
         texts.filter(|text| !text.is_empty())
     }
 
-    /// Moves to another answer, if `action` is for that.
+    /// Selects another answer if `action` does that.
     fn turn(&mut self, action: Action) {
         let last = self.answers.len().saturating_sub(1);
         self.chosen = match action {
@@ -77,7 +78,7 @@ impl Confirm {
         };
     }
 
-    /// Gives the chosen answer.
+    /// Gives the selected answer.
     fn answer(&self) -> Reply {
         match self.answers.get(self.chosen) {
             Some(answer) => Reply::CloseAndDo(answer.effect.clone()),
@@ -85,7 +86,7 @@ impl Confirm {
         }
     }
 
-    /// Above the list of answers stands what is to be known; an answer has room in any case.
+    /// The facts are above the list of answers, which keeps room for one in any case.
     fn place(&self, state: &State) -> Place {
         let above = self.says().count();
         let mut place = centred(state, COLUMNS, above + self.answers.len());
@@ -100,7 +101,7 @@ impl Confirm {
 impl Popup for Confirm {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
         match (key.code, state.keys.action(key)) {
-            // Nobody agrees to what is not seen.
+            // No consent to an invisible dialog.
             (Code::Enter, _) if layout::fits(state.size) => return self.answer(),
             (_, Some(Action::Back | Action::Quit)) => return leave(state),
             (_, Some(action)) => self.turn(action),
@@ -109,7 +110,7 @@ impl Popup for Confirm {
         Reply::Stay
     }
 
-    /// One click only chooses: what an answer does is not undone by another.
+    /// A single click only selects: an answer cannot be undone.
     fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply {
         let place = self.place(state);
         if !place.has(mouse) {
@@ -132,12 +133,12 @@ impl Popup for Confirm {
         });
     }
 
-    /// The chosen answer is seen. Nothing else scrolls, so that the second of two clicks finds what
-    /// the first did.
-    fn hold(&mut self, state: &State) {
+    /// Keeps the selected answer visible. Nothing else scrolls, so that both clicks of a double
+    /// click hit the same answer.
+    fn clamp_scroll(&mut self, state: &State) {
         if layout::fits(state.size) {
             let place = self.place(state);
-            self.top = place.hold(self.top, self.chosen, self.answers.len());
+            self.top = place.scroll_to(self.top, self.chosen, self.answers.len());
         }
     }
 
@@ -169,17 +170,13 @@ impl Popup for Confirm {
     }
 
     fn hints(&self, _: &State) -> Vec<(String, &'static str)> {
-        let keys = [
-            ("Enter", self.verb),
-            ("Esc", "leaves it"),
-            ("↑ ↓", "choose"),
-        ];
+        let keys = [("Enter", self.verb), ("Esc", "cancels"), ("↑ ↓", "choose")];
         keys.map(|(key, hint)| (key.to_owned(), hint)).into()
     }
 }
 
-/// Leaves the question without an answer.
+/// Closes the dialog without an answer.
 fn leave(state: &mut State) -> Reply {
-    state.set_note("nothing was done");
+    state.set_note("cancelled");
     Reply::Close
 }

@@ -1,4 +1,4 @@
-//! The help: every key, from the table of keys, and what signs mean.
+//! The help: every key, from the table of keys, and the meaning of signs.
 
 use ratatui::buffer::Buffer;
 
@@ -19,7 +19,7 @@ use crate::{
 const COLUMNS: u16 = 68;
 const KEYS: usize = 16;
 
-/// The help, as far as it was read.
+/// The help, with its scroll position.
 #[derive(Debug, Default)]
 pub(in crate::tui) struct Help {
     /// The line at the top.
@@ -59,7 +59,7 @@ impl Popup for Help {
     }
 
     /// No further than to the last page.
-    fn hold(&mut self, state: &State) {
+    fn clamp_scroll(&mut self, state: &State) {
         let page = usize::from(place(state).list.height);
         self.top = self.top.min(lines(state).len().saturating_sub(page));
     }
@@ -101,14 +101,14 @@ fn lines(state: &State) -> Vec<Pieces> {
     let signs = [
         "▼ received  ▲ sent  → opened here  ← opened by the remote",
         "▸ has rows under it  ▾ shows them",
-        "∙ is over, and stays a while",
-        "! its rates together reach the alert threshold",
-        "whose frames: █ socket ▓ forwarded ▒ kernel ░ packet socket ∙ not IP - offload ! unexplained",
+        "∙ ended, kept for --history-ttl",
+        "! reached the alert threshold (both rates together)",
+        "frames by cause: █ socket ▓ forwarded ▒ kernel ░ packet socket ∙ not IP - offload ! unexplained",
     ];
     let mouse = [
         "click a row, a header, a tab; double click opens; the wheel scrolls",
-        "in a question a click chooses, a double click answers",
-        "a click beside a box closes it",
+        "in a dialog a click selects, a double click answers",
+        "a click outside a dialog closes it",
     ];
     let title = |text: &str| vec![(text.to_owned(), Role::Header)];
     lines.extend([Vec::new(), title("Mouse")]);
@@ -118,7 +118,7 @@ fn lines(state: &State) -> Vec<Pieces> {
     lines
 }
 
-/// Keys and what they do, which has lines of its own where the keys leave no room.
+/// Keys with their description, which starts on its own line where the keys leave no room.
 fn key(keys: &str, help: &str, room: usize) -> Vec<Pieces> {
     let before = |text: &str| (format!(" {text:KEYS$} "), Role::Strong);
     let mut help = wrap(help, least(room, KEYS + 2)).into_iter();
@@ -139,7 +139,7 @@ fn says(text: &str, room: usize) -> impl Iterator<Item = Pieces> {
     lines.map(|line| vec![(format!(" {line}"), Role::Plain)])
 }
 
-/// What is left of the room; enough for a character in any case.
+/// The rest of the room; at least enough for a character.
 fn least(room: usize, taken: usize) -> usize {
     room.saturating_sub(taken).max(2)
 }

@@ -1,5 +1,4 @@
-//! The popups that are boxes over the table: one file each, with its state, its keys and its
-//! drawing.
+//! Popups that are boxes over the table: one file each, with state, keys and drawing.
 
 pub(super) mod columns;
 pub(super) mod confirm;

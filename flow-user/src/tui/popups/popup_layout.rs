@@ -1,5 +1,5 @@
-//! The box of a popup: where it stands, and its frame. Its place is worked out from the state
-//! alone, so that the mouse is understood without a look at what was drawn.
+//! The place and frame of a box, computed from the state alone, so that mouse clicks can be mapped
+//! without the drawn page.
 
 use ratatui::{
     buffer::Buffer,
@@ -19,7 +19,7 @@ use crate::tui::{
 /// Pieces of a line.
 pub(super) type Pieces = Vec<(String, Role)>;
 
-/// Columns and rows of a frame; at the sides it keeps a blank from what it frames.
+/// Columns and rows of a frame, with a blank inside at each side.
 pub(super) const FRAME: (u16, u16) = (4, 2);
 
 /// A box.
@@ -70,7 +70,7 @@ impl Place {
 
     /// The line of the list that comes first if `top` did, where `at` of `count` lines is to be
     /// seen.
-    pub fn hold(&self, top: usize, at: usize, count: usize) -> usize {
+    pub fn scroll_to(&self, top: usize, at: usize, count: usize) -> usize {
         let height = usize::from(self.list.height.max(1));
         let top = top.clamp((at + 1).saturating_sub(height), at);
         top.min(count.saturating_sub(height))

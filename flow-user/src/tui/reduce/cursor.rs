@@ -1,8 +1,8 @@
-//! Moves the cursor. It stands on a row, not on a place: it goes where the row goes.
+//! Moves the cursor. It belongs to a row and follows it.
 
 use crate::tui::{layout, state::State};
 
-/// How far it goes.
+/// How far to move.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Lines(isize),
@@ -11,8 +11,7 @@ pub(super) enum Step {
     Last,
 }
 
-/// Moves the cursor, and the table so that it is seen. Where there was none it comes to the first
-/// row that is seen.
+/// Moves the cursor, and scrolls it into view. Without a cursor the first visible row gets it.
 pub(super) fn step(state: &mut State, step: Step) {
     let Some(last) = state.rows.len().checked_sub(1) else {
         return;
@@ -51,8 +50,8 @@ pub(super) fn line_or_first(state: &State) -> Option<usize> {
     (line < state.rows.len()).then_some(line)
 }
 
-/// After every event: nothing past the end is shown, and what is followed is seen.
-pub(super) fn hold(state: &mut State) {
+/// After every event: limits scrolling, and keeps a followed row visible.
+pub(super) fn keep_visible(state: &mut State) {
     if state.follow && state.chosen().is_some() {
         show(state);
     }

@@ -1,4 +1,4 @@
-//! What the mouse means.
+//! Clicks and the wheel in the main view.
 
 use super::{cursor, open, order::sort_by, settle, show, typing, with_top};
 use crate::{
@@ -62,7 +62,7 @@ fn click_tab(state: &mut State, column: u16) {
     }
 }
 
-/// Sorts by the column; if that was so already, the other way round.
+/// Sorts by the column; if it did already, reverses the order.
 fn click_header(state: &mut State, x: u16) {
     let slots = layout::slots(state);
     let hit = slots

@@ -1,12 +1,11 @@
-//! The order of rows, and what is added up to a row.
+//! Sort order and grouping.
 
 use crate::{
     query::columns::Column,
     tui::{layout, state::State},
 };
 
-/// Sorts by the column after the one that is sorted by, among those on the screen; after the last
-/// one by what the view begins with.
+/// Sorts by the next column on the screen; after the last one by the default of the view.
 pub(super) fn next_sort(state: &mut State, forward: bool) {
     let columns: Vec<_> = layout::slots(state)
         .into_iter()
@@ -27,7 +26,7 @@ pub(super) fn next_sort(state: &mut State, forward: bool) {
     sort_by(state, columns.get(next).copied());
 }
 
-/// Sorts by a column; `None` is by what the view begins with.
+/// Sorts by a column; `None` is the default of the view.
 pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
     let here = state.here_mut();
     here.sort = match column {
@@ -36,7 +35,7 @@ pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
     };
     let text = match here.sort {
         Some((sorted, _)) if !sorted.header.is_empty() => format!("sorted by {}", sorted.header),
-        Some(_) => "sorted as at first".to_owned(),
+        Some(_) => "default order".to_owned(),
         None => "the busiest first".to_owned(),
     };
     state.stale = true;
@@ -57,7 +56,7 @@ pub(super) fn reverse(state: &mut State) {
 pub(super) fn next_grouping(state: &mut State) {
     let groupings = state.view.def().groupings;
     if groupings.len() < 2 {
-        state.set_note("this view has one grouping only");
+        state.set_note("this view has only one grouping");
         return;
     }
     let here = state.here_mut();

@@ -1,4 +1,4 @@
-//! A line is being typed: a filter, which works while it is typed, or a text to go to.
+//! The prompt of the filter, which applies while it is typed, and of the search.
 
 use super::cursor;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A filter is to be typed, beginning with the one there is.
+/// Opens the prompt of the filter, with the current one.
 pub(super) fn open_filter(state: &mut State) {
     let before = state.filter.text.clone();
     let purpose = Purpose::Filter {
@@ -56,7 +56,7 @@ pub(super) fn paste(state: &mut State, text: &str) {
     }
 }
 
-/// The line says something else.
+/// The text of the prompt changed.
 fn changed(state: &mut State) {
     let Some(prompt) = &state.prompt else {
         return;
@@ -76,7 +76,7 @@ pub(super) fn try_again(state: &mut State) {
     }
 }
 
-/// What could stand where the cursor is now.
+/// Candidates for the word at the cursor.
 fn suggest(state: &mut State) {
     let Some(prompt) = &mut state.prompt else {
         return;
@@ -88,7 +88,7 @@ fn suggest(state: &mut State) {
     };
 }
 
-/// Puts something in place of the word at the cursor, of what could stand there.
+/// Inserts one of the candidates.
 fn complete(state: &mut State, take: impl FnOnce(&mut Prompt) -> Typed) {
     let Some(prompt) = &mut state.prompt else {
         return;
@@ -103,7 +103,7 @@ fn complete(state: &mut State, take: impl FnOnce(&mut Prompt) -> Typed) {
     }
 }
 
-/// Takes the candidate that stands in this column, if one does.
+/// Inserts the candidate in this column, if any.
 pub(super) fn click(state: &mut State, column: u16) {
     let prompt = state.prompt.as_ref();
     if let Some(at) = prompt.and_then(|it| it.offer_at(column, state.size.0)) {
@@ -111,12 +111,12 @@ pub(super) fn click(state: &mut State, column: u16) {
     }
 }
 
-/// Ends the typing; the last filter that made sense holds.
+/// Closes the prompt; the last valid filter applies.
 pub(super) fn leave(state: &mut State) {
     state.prompt = None;
 }
 
-/// A filter that makes sense holds from now on, another says why it does not.
+/// Applies a valid filter; an invalid one reports its error.
 fn try_filter(state: &mut State) {
     let Some(prompt) = &mut state.prompt else {
         return;
@@ -141,7 +141,7 @@ fn accept(state: &mut State) {
     }
 }
 
-/// What held before holds again.
+/// Restores what applied before.
 fn cancel(state: &mut State) {
     let Some(prompt) = state.prompt.take() else {
         return;
@@ -151,7 +151,7 @@ fn cancel(state: &mut State) {
     }
 }
 
-/// Sets a filter that is known to make sense.
+/// Sets a filter that is known to be valid.
 pub(super) fn set_filter(state: &mut State, text: &str) {
     if let Ok(filter) = state.filter.parse(text, &*state.world) {
         state.filter.text = text.to_owned();

@@ -7,7 +7,7 @@ use crate::{
     query::entry::{Entry, Id, Subject},
 };
 
-/// Which entry stands under which.
+/// The parent relation of entries.
 pub(in crate::tui) struct Trunk {
     /// The parent of each entry, if it has one.
     parents: Vec<Option<u32>>,
@@ -36,8 +36,7 @@ impl Placed {
     }
 }
 
-/// Adds the ancestors of processes that are no entries themselves, and finds out who stands under
-/// whom.
+/// Adds the ancestors of processes that are not entries themselves, and finds all parents.
 pub(super) fn grow(entries: &mut Vec<Entry>) -> Trunk {
     let mut places: HashMap<ProcessId, u32> = HashMap::new();
     for (entry, at) in entries.iter().zip(0..) {
@@ -69,7 +68,7 @@ pub(super) fn grow(entries: &mut Vec<Entry>) -> Trunk {
 }
 
 impl Trunk {
-    /// The entries from the roots down. Siblings stand in the order of the best of each family by
+    /// The entries from the roots down. Siblings are in the order of the best of each family by
     /// `ranked`. Descendants of `pruned` are left out.
     pub fn walk(&self, entries: &[Entry], ranked: &[u32], pruned: &HashSet<Id>) -> Vec<Placed> {
         let count = self.parents.len();

@@ -1,22 +1,20 @@
-//! Text for the clipboard of the terminal, wherever it runs: OSC 52, which goes the way of all
-//! output, through ssh too.
+//! The clipboard of the terminal: OSC 52, which travels with the output, through ssh too.
 
 use std::env;
 
 use crossterm::{Command as _, clipboard::CopyToClipboard};
 
-/// Whether tmux stands between. What starts Flow as root may keep its variable away, but not the
-/// terminal's name.
+/// Whether the terminal is tmux. What starts Flow as root may drop tmux's variable, but keeps the
+/// name of the terminal.
 pub(super) fn in_tmux() -> bool {
     let named = |term: String| term.starts_with("tmux");
     env::var_os("TMUX").is_some() || env::var("TERM").is_ok_and(named)
 }
 
-/// What asks for it.
+/// The sequence that sets the clipboard.
 ///
-/// tmux takes it for its own clipboard where `set-clipboard` is `on`, and passes it on to the
-/// terminal, wrapped, where `allow-passthrough` is: whatever is not allowed does nothing, so it
-/// gets both.
+/// tmux uses it for its own clipboard where `set-clipboard` is `on`, and passes it on, wrapped,
+/// where `allow-passthrough` is. What is not allowed has no effect, so tmux gets both.
 pub(super) fn copy(text: &str, in_tmux: bool) -> String {
     let mut plain = String::new();
     // Writing to memory does not fail.

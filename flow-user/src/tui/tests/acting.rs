@@ -1,4 +1,4 @@
-//! Keys that do something to the host.
+//! Actions on the host.
 
 use nix::sys::signal::Signal;
 
@@ -22,7 +22,7 @@ fn without_a_choice_nothing_is_done_to_the_first_row() {
     let mut state = with_scene((120, 40));
     assert_eq!(press(&mut state, "K"), []);
     assert!(state.popups.is_empty());
-    assert!(text(&state).contains("choose a row first"));
+    assert!(text(&state).contains("select a row first"));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn who_leaves_the_question_does_nothing() {
     for keys in ["Down Down K Esc", "K q", "K s Esc"] {
         assert_eq!(press(&mut state, keys), []);
         assert!(state.popups.is_empty());
-        assert!(text(&state).contains("nothing was done"));
+        assert!(text(&state).contains("cancelled"));
     }
     // Nor who cannot see it.
     press(&mut state, "K");
@@ -73,9 +73,9 @@ fn who_leaves_the_question_does_nothing() {
 fn the_chosen_signal_is_seen_on_the_smallest_screen() {
     let mut state = with_scene((60, 15));
     press(&mut state, "Down Down K");
-    assert!(line_with(&state, "▸  TERM").contains("asks it to end"));
+    assert!(line_with(&state, "▸  TERM").contains("asks it to exit"));
     press(&mut state, "End");
-    assert!(line_with(&state, "▸  USR2").contains("whatever"));
+    assert!(line_with(&state, "▸  USR2").contains("program-defined"));
 }
 
 #[test]
@@ -96,10 +96,10 @@ fn a_signal_goes_to_the_process_of_a_flow_and_of_a_detail_and_not_to_one_that_ex
     press(&mut state, "Enter");
     assert_eq!(press(&mut state, "K Enter"), []);
     press(&mut state, "Esc K");
-    assert!(text(&state).contains("40990 make has exited already"));
+    assert!(text(&state).contains("40990 make has already exited"));
     // Rows of many.
     press(&mut state, "6 Down K");
-    assert!(text(&state).contains("no single process"));
+    assert!(text(&state).contains("not a single process"));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
 }
 
 #[test]
-fn what_cannot_be_closed_is_told() {
+fn what_cannot_be_closed_is_reported() {
     let mut state = with_scene((120, 40));
     let mut tell = |found: &str, why: &str| {
         press(&mut state, "2 f");
@@ -184,14 +184,14 @@ fn what_cannot_be_closed_is_told() {
         assert!(text(&state).contains(why), "{}", text(&state));
     };
     tell("[::]:5432", "listens");
-    tell("203.0.113.5", "is closed already");
+    tell("203.0.113.5", "is already closed");
     press(&mut state, "1 Home X");
     assert!(text(&state).contains("only a flow can be closed"));
     // One that would end more than one conversation.
     press(&mut state, "2 f");
     type_in(&mut state, ":123");
     press(&mut state, "Enter X");
-    assert!(text(&state).contains("ends too"));
+    assert!(text(&state).contains("traffic with others too"));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     assert_eq!(press(&mut state, "y"), []);
     let command = "/usr/sbin/chronyd -F";
     assert_eq!(press(&mut state, "Down Down Down y"), copied(command));
-    assert!(line_with(&state, "copied").contains("if the terminal lets it: /usr"));
+    assert!(line_with(&state, "copied").contains("if the terminal permits it: /usr"));
     assert_eq!(press(&mut state, "Y"), copied("912"));
     press(&mut state, "Up");
     assert_eq!(press(&mut state, "Y"), copied("41007"));
@@ -211,7 +211,7 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     assert_eq!(press(&mut state, "Y"), copied("8123"));
     assert_eq!(press(&mut state, "3 Down y"), copied("10.0.3.21"));
     assert_eq!(press(&mut state, "Y"), []);
-    assert!(text(&state).contains("no single process"));
+    assert!(text(&state).contains("not a single process"));
     assert_eq!(press(&mut state, "a Home y"), copied("10.0.3.0/24"));
     assert_eq!(press(&mut state, "4 Down y"), copied("tcp [::]:5432"));
     assert_eq!(press(&mut state, "5 Down y"), copied("eth0"));
@@ -259,9 +259,9 @@ fn the_view_is_written_as_it_is_filtered_ordered_and_with_its_columns() {
     assert_eq!(state.sheet_name(), "flow-processes-20260501-140219");
     // Held still, the file has what is seen.
     press(&mut state, "p");
-    let held = csv(&state);
+    let frozen = csv(&state);
     reduce(&mut state, scene::moment(44));
-    assert_eq!(csv(&state), held);
+    assert_eq!(csv(&state), frozen);
 }
 
 #[test]
@@ -289,16 +289,16 @@ fn every_view_can_be_written_and_one_without_rows_says_so() {
     // Of a detail there is no file.
     press(&mut state, "1 Down Enter e");
     assert_eq!(state.popups.len(), 1);
-    assert!(text(&state).contains("a detail cannot"));
+    assert!(text(&state).contains("not a detail"));
 }
 
 #[test]
-fn what_came_of_it_is_told_until_the_next_key() {
+fn what_came_of_it_is_shown_until_the_next_key() {
     let mut state = with_scene((80, 24));
-    let told = "not permitted to signal 41007 curl: start Flow as root, or with CAP_KILL";
-    reduce(&mut state, Event::Told(told.to_owned()));
+    let message = "not permitted to signal 41007 curl: start Flow as root, or with CAP_KILL";
+    reduce(&mut state, Event::Status(message.to_owned()));
     assert!(state.take_changed());
-    assert!(line_with(&state, "not permitted").contains(told));
+    assert!(line_with(&state, "not permitted").contains(message));
     press(&mut state, "Down");
     assert!(!text(&state).contains("not permitted"));
 }

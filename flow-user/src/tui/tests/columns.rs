@@ -1,4 +1,4 @@
-//! Columns are chosen and put in order.
+//! Selecting and ordering columns.
 
 use super::*;
 use crate::{
@@ -28,7 +28,7 @@ fn columns_are_hidden_moved_and_kept() {
     assert_eq!(names(&state)[..4], ["process", "cgroup", "user", "flows"]);
     assert_eq!(
         effects,
-        [Effect::KeepColumns(
+        [Effect::SaveColumns(
             ViewId::Group(By::Process),
             names(&state)
         )]
@@ -77,7 +77,7 @@ fn one_column_stays_and_r_brings_back_what_is_usual() {
         press(&mut state, "Space Down");
     }
     press(&mut state, "Space");
-    assert!(text(&state).contains("one column stays"));
+    assert!(text(&state).contains("at least one column is required"));
     press(&mut state, "Enter");
     assert_eq!(names(&state), before[before.len() - 1..]);
     assert!(!text(&state).contains("PROCESS "));
@@ -124,7 +124,7 @@ fn what_the_program_around_says_stands_at_the_foot() {
     let mut state = with_scene((120, 40));
     reduce(
         &mut state,
-        Event::Told("columns kept in \u{1b}x".to_owned()),
+        Event::Status("columns kept in \u{1b}x".to_owned()),
     );
     assert!(state.take_changed());
     assert!(line_with(&state, "columns kept").contains("\\x1bx"));

@@ -1,4 +1,4 @@
-//! Words are completed while a filter is typed.
+//! Completion while a filter is typed.
 
 use super::*;
 

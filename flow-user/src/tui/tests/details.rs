@@ -1,4 +1,4 @@
-//! What the details of processes and flows show, and what keys and the mouse do in them.
+//! Details of processes and flows: content, keys and mouse.
 
 mod lasting;
 mod long;
@@ -96,7 +96,8 @@ fn what_details_look_like() {
     }
 }
 
-/// The kernel reports the last change of state, and the model the end with its reason: they are one.
+/// The kernel reports the last change of state, and the model the end with its reason: they are
+/// one.
 #[test]
 fn the_end_of_a_flow_is_listed_once() {
     let mut state = process_detail((120, 40));
@@ -219,7 +220,7 @@ fn graphs_go_back_as_far_as_wanted() {
 }
 
 #[test]
-fn round_trips_of_microseconds_are_told_as_such() {
+fn round_trips_of_microseconds_are_shown_as_such() {
     let mut state = process_detail((120, 40));
     press(&mut state, "Enter");
     for step in 40..102 {
@@ -241,13 +242,13 @@ fn rows_of_a_detail_are_marked_by_their_rates_too() {
     let mut state = process_detail((120, 40));
     assert!(!text(&state).contains(" !  "));
     press(&mut state, "T");
-    assert!(text(&state).contains("marks rows of 100 kB/s or more"));
+    assert!(text(&state).contains("alert threshold 100 kB/s"));
     press(&mut state, "Down");
     assert!(line_with(&state, "→ 198.51.100.9:443").contains('!'));
 }
 
 #[test]
-fn what_the_wire_carries_is_told_with_what_it_is_over_the_app_bytes() {
+fn what_the_wire_carries_is_reported_with_what_it_is_over_the_app_bytes() {
     let mut state = process_detail((120, 40));
     assert!(line_with(&state, "▼  ").contains("6.9 MB/s"));
     // Of the shared socket: what both processes moved.

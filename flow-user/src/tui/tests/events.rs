@@ -1,4 +1,4 @@
-//! What happened, and what can be done from there.
+//! The view of events, and actions in it.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn who_reaches_the_threshold_is_logged_once() {
     let first = alerts(&state);
     assert!(first > 0);
     assert!(line_with(&state, " alert  ").contains("B/s"));
-    // Who stays above it is told once.
+    // One that stays above it is logged once.
     reduce(&mut state, scene::moment(40));
     assert_eq!(alerts(&state), first);
     // And again who was below it meanwhile.
@@ -84,7 +84,7 @@ fn after_the_last_column_events_stand_as_at_first() {
         assert!(state.note.as_ref().unwrap().starts_with("sorted by"));
     }
     press(&mut state, "s");
-    assert_eq!(state.note.as_deref(), Some("sorted as at first"));
+    assert_eq!(state.note.as_deref(), Some("default order"));
     assert_eq!(state.view, ViewId::Events);
     press(&mut state, "Down Up Esc");
     let last = text(&state);

@@ -103,9 +103,9 @@ fn what_is_followed_is_seen_and_the_rest_stays_where_it_is() {
     let offset = state.here().offset;
     reduce(&mut state, scene::moment(41));
     assert_eq!(state.here().offset, offset);
-    // Turned round the chosen row is among the last; only who follows it sees it at once.
+    // Turned round the selected row is among the last; only who follows it sees it at once.
     press(&mut state, "Home S");
-    assert!(line_with(&state, "chosen row").contains('↓'));
+    assert!(line_with(&state, "selected row").contains('↓'));
     press(&mut state, "F");
     assert!(!text(&state).contains("row ↓"));
     assert!(state.here().offset > 0);
@@ -328,7 +328,7 @@ fn rows_from_a_rate_on_are_marked_and_coloured() {
     assert_eq!(marked(&state), ["alert"]);
     press(&mut state, "T");
     assert!(marked(&state).is_empty());
-    assert!(text(&state).contains("marks no rows"));
+    assert!(text(&state).contains("no alert threshold"));
     assert_eq!(layout::parts(&state).body.y, body);
 }
 

@@ -74,7 +74,8 @@ fn with_scene(size: (u16, u16)) -> State {
     state
 }
 
-/// Presses keys, as the key map writes them; a key that is none is an error of the test. Returns what is to be done.
+/// Presses keys, as the key map writes them; a key that is none is an error of the test. Returns
+/// what is to be done.
 fn press(state: &mut State, keys: &str) -> Vec<Effect> {
     let mut effects = Vec::new();
     for key in keys.split(' ') {

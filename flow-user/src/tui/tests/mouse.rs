@@ -1,4 +1,4 @@
-//! What the mouse does.
+//! Clicks, double clicks and the wheel.
 
 use super::*;
 use crate::{query::groups::By, tui::views::ViewId};
@@ -170,9 +170,9 @@ fn clicks_choose_columns() {
     click(&mut state, name, 5_000);
     assert!(line_with(&state, "] user ").contains("› [x] user"));
     click(&mut state, "[x] cgroup", 0);
-    click(&mut state, "Enter keeps", 0);
+    click(&mut state, "Enter saves", 0);
     let effects = press(&mut state, "Enter");
-    let [Effect::KeepColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
+    let [Effect::SaveColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert_eq!(names[..4], ["pid", "process", "user", "flows"]);
@@ -217,7 +217,7 @@ fn a_click_beside_a_box_closes_it() {
         assert_eq!(state.popups.len(), open, "{keys}");
         assert_eq!(mouse(&mut state, MouseAction::Click, 0, 20, 0), []);
         assert_eq!(state.popups.len(), open - 1, "{keys}");
-        assert_eq!(text(&state).contains("nothing was done"), keys == "Down K");
+        assert_eq!(text(&state).contains("cancelled"), keys == "Down K");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What each view looks like, at each size that matters.
+//! Snapshots of each view at each relevant size.
 
 use super::*;
 use crate::tui::views::ViewId;
@@ -104,7 +104,7 @@ fn before_the_first_numbers_and_with_losses() {
 }
 
 #[test]
-fn interfaces_that_were_chosen_are_told() {
+fn interfaces_that_were_chosen_are_reported() {
     let mut state = with_scene((80, 24));
     state.filter.interfaces = vec!["wg0".to_owned()];
     state.filter.filter = state.filter.parse("", &Nowhere::default()).unwrap();
@@ -112,7 +112,10 @@ fn interfaces_that_were_chosen_are_told() {
     press(&mut state, "2");
     let text = text(&state);
     assert!(text.contains("interface wg0"), "{text}");
-    assert!(text.contains("Nothing has passed the interfaces"), "{text}");
+    assert!(
+        text.contains("No traffic on the selected interfaces"),
+        "{text}"
+    );
 }
 
 #[test]

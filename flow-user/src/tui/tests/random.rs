@@ -1,5 +1,5 @@
-//! Whatever is pressed, whatever the size and whatever happens on the host: nothing breaks, and the chosen row stays
-//! chosen while it is there.
+//! Random keys, sizes and events: nothing breaks, and the selected row stays selected while it is
+//! listed.
 
 use std::sync::Arc;
 

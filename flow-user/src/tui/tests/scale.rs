@@ -1,4 +1,5 @@
-//! Many flows: what is not seen, or did not change, costs nothing. How long a frame takes is measured by `cargo xtask bench screen`.
+//! Many flows: rows that are not visible, or did not change, cost nothing. `cargo xtask bench
+//! screen` measures the time of a frame.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A host with something of everything: a fixed recording of events, played through the model, that tests show.
+//! A fixed recording of events of a host with something of everything, applied to the model for the
+//! tests.
 
 use std::{
     path::PathBuf,
@@ -362,8 +363,8 @@ fn interfaces(seconds: u64) -> impl Iterator<Item = event::Event> {
     interfaces.into_iter().map(event)
 }
 
-/// An interface whose classes have these thousandths of its bytes: sockets', forwarded, the kernel's; of the rest the
-/// classifier does not know.
+/// An interface whose classes have these thousandths of its bytes: sockets', forwarded, the
+/// kernel's; of the rest the classifier does not know.
 fn interface(name: &str, ifindex: u32, bytes: u64, seconds: u64, parts: [u64; 3]) -> InterfaceFact {
     let side = |per_second: u64, is_ingress: bool| {
         let bytes = bytes + per_second * seconds;

@@ -206,7 +206,7 @@ pub fn on_loopback(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Differe
     others.map(difference).collect()
 }
 
-/// Sockets that were there before and that nobody used are told, unless the list of them is said not to hold them.
+/// Idle sockets from before Flow are reported, unless the list of them is said to lack them.
 pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (truth, socket) in truths

@@ -24,8 +24,9 @@ use crate::live::{
     waiting,
 };
 
-/// So many interfaces that the first row does not wait for all their classifiers: that is said, signals are
-/// heard meanwhile, and in the end each has them. With 1,000 it is the same and takes a minute.
+/// So many interfaces that the first row does not wait for all their classifiers: that is reported,
+/// signals are handled meanwhile, and in the end each has them. With 1,000 it is the same and takes
+/// a minute.
 pub fn many_interfaces(world: &World) -> Result<()> {
     // The filter of a clsact qdisc is there in no time.
     let has_links = has_symbol(&fs::read_to_string(SYMBOLS)?, "tcx_prog_attach");

@@ -31,8 +31,8 @@ pub fn each_counter_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A kernel that refuses the program which hears that sockets are released: for TCP's another one does, unless that is refused
-/// as well.
+/// A kernel that refuses the program which reports the release of sockets: for TCP another one
+/// does, unless that is refused as well.
 pub fn releases_refused(world: &World) -> Result<()> {
     let modes = ["forked-listener", "tcp-late-reader", "inherited"];
     let without = |programs: &str| {

@@ -22,8 +22,8 @@ pub fn kill(world: &World) -> Result<()> {
     terminal.until("the question", |screen| screen.has(&question).then_some(()))?;
     // Whoever does not agree, has done nothing.
     terminal.keys(&["Escape"])?;
-    terminal.until("that nothing was done", |screen| {
-        (screen.has("nothing was done") && !screen.has(&question)).then_some(())
+    terminal.until("that cancelled", |screen| {
+        (screen.has("cancelled") && !screen.has(&question)).then_some(())
     })?;
     ensure!(victim.is_running()?, "it got a signal that was not sent");
     terminal.keys(&["K"])?;
@@ -69,7 +69,7 @@ pub fn export(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// Exports the view, with these keys for the answer; the file, as the screen tells it.
+/// Exports the view, with these keys for the answer; the file that the screen names.
 fn exported(stage: &Stage, answer: &[&str], end: &str) -> Result<PathBuf> {
     let terminal = &stage.terminal;
     terminal.keys(&["e"])?;

@@ -82,7 +82,7 @@ pub fn refused(world: &World) -> Result<()> {
     let ended = Flow::start::<&str>(world, "no-terminal", &[])?.wait()?;
     ended.expect_complaint(2)?;
     ensure!(
-        ended.stderr.contains("standard output is no terminal")
+        ended.stderr.contains("standard output is not a terminal")
             && ended.stderr.contains("flow top"),
         "no way out told: {}",
         ended.stderr
@@ -91,7 +91,7 @@ pub fn refused(world: &World) -> Result<()> {
     let modes = terminal.modes()?;
     for (line, why) in [
         ("TERM=dumb \"$FLOW\"", "dumb"),
-        ("\"$FLOW\" </dev/null", "standard input is no terminal"),
+        ("\"$FLOW\" </dev/null", "standard input is not a terminal"),
     ] {
         terminal.command("clear")?;
         terminal.command(line)?;

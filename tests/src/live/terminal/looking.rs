@@ -28,7 +28,7 @@ pub fn filter(world: &World) -> Result<()> {
     let stage = Stage::set(world, "filter")?;
     stage.only_near()?;
     let terminal = &stage.terminal;
-    // Wrong words are told where they stand while the rows stay.
+    // Wrong words are reported at their place while the rows stay.
     terminal.text("/ nonsense")?;
     terminal.until("what is wrong with the filter", |screen| {
         let told = screen.line("/ pid")?.contains("column");
@@ -93,7 +93,7 @@ pub fn sort(world: &World) -> Result<()> {
         (has(screen, "↓PID") && falls != rises).then_some(falls)
     })?;
     terminal.keys(&["S"])?;
-    terminal.until("the order turned round", |screen| {
+    terminal.until("the reversed order", |screen| {
         has(screen, "↑PID").then(|| ordered(screen, !falls))?
     })?;
     stage.quit(world)
@@ -125,7 +125,7 @@ pub fn detail(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// The rows hold still while counting goes on, and afterwards tell what came meanwhile.
+/// The rows are frozen while counting continues, and afterwards show what came meanwhile.
 pub fn pause(world: &World) -> Result<()> {
     let stage = Stage::set(world, "pause")?;
     stage.only_both()?;
@@ -136,7 +136,7 @@ pub fn pause(world: &World) -> Result<()> {
     terminal.until("rows that hold still", |screen| {
         let now = screen.line("PAUSED")?.to_owned();
         let rows = screen.rows();
-        // The mark tells the time: each tick draws it anew.
+        // The mark shows the time: each tick redraws it.
         if rows != held {
             still = 0;
             held = rows.into_iter().map(str::to_owned).collect();

@@ -40,7 +40,7 @@ const FACTS: usize = 17;
 #[derive(Debug, PartialEq)]
 pub struct Modes {
     line: Termios,
-    /// Alternate screen, cursor, and each way to tell of the mouse, as tmux tells.
+    /// Alternate screen, cursor, and each mode of mouse reports, from tmux.
     flags: String,
 }
 

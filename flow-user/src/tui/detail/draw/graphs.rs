@@ -1,4 +1,5 @@
-//! How fast, over the chosen span: a graph for each way, and one of the round trip time.
+//! Graphs of a detail over the selected span: one for each direction, and one of the round trip
+//! time.
 
 use std::time::Duration;
 
@@ -21,17 +22,17 @@ use crate::{
     },
 };
 
-/// Columns of what stands before a graph.
+/// Columns of the label before a graph.
 const LABEL: u16 = 24;
 
-/// A graph, with what stands before and after it.
+/// A graph with its labels.
 struct Graph {
     role: Role,
     label: String,
-    /// What the top of the graph means.
+    /// The value at the top of the graph.
     scale: fn(&State, f64) -> String,
     of: fn(&Sample) -> f32,
-    /// What else is to be known, the most important first.
+    /// Further facts, the most important first.
     more: Vec<String>,
 }
 
@@ -52,7 +53,7 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
         Of::Process(process) => (process.rate, process.totals, None),
         Of::Flow(flow) => (flow.rate, flow.app, flow.tcp),
     };
-    // What is gone moves nothing, whatever it did last.
+    // A row that is no longer listed moves nothing, whatever its last rate was.
     let rate = if detail.listed { rate } else { Rate::default() };
     let rate_scale = |state: &State, top: f64| state.units.rate(top);
     let received = Graph {
@@ -82,7 +83,7 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
     let retransmits = detail.sockets.retransmits;
     let retransmits = retransmits.map(|packets| format!("retransmitted {packets}"));
     let Some(tcp) = tcp else {
-        // More telling than the number of packets.
+        // More important than the number of packets.
         let at = sent.more.len().min(1);
         sent.more.splice(at..at, retransmits);
         return vec![received, sent];
@@ -104,7 +105,7 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
     vec![received, sent, round_trip]
 }
 
-/// What the sockets counted on the wire, what that is over the app bytes, and in how many packets.
+/// Wire bytes of the sockets, their overhead over app bytes, and the number of packets.
 fn wire(
     state: &State,
     detail: &Detail,

@@ -1,4 +1,4 @@
-//! A panel of a detail: a table whose rows have a cursor, or a text.
+//! Draws a panel of a detail: a table whose rows have a cursor, or a text.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -47,7 +47,7 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
     }
 }
 
-/// A rule with its name, where panels stand beside each other.
+/// The title of a panel, as a rule, where panels are side by side.
 fn title(
     state: &State,
     panel: &Panel,
@@ -99,7 +99,7 @@ fn body(
             fold: Fold::Nothing,
             nested: false,
         };
-        let labelled = !tells_who(state, slots, entry);
+        let labelled = !identifies(state, slots, entry);
         row(state, slots, entry, &line, labelled, place, buffer);
         if focused && rows.chosen.is_some() && at == rows.line {
             buffer.set_style(place, state.theme.style(Role::Chosen));
@@ -109,7 +109,7 @@ fn body(
 
 /// Whether some column says who a row is: flows that ended have none, nor a listener where there is
 /// no room for its address.
-fn tells_who(state: &State, slots: &[Slot], entry: &Entry) -> bool {
+fn identifies(state: &State, slots: &[Slot], entry: &Entry) -> bool {
     let context = state.context();
     let says_little = ["protocol", "arrow", "state"];
     let mut who = slots.iter().map(|slot| slot.column).filter(|column| {

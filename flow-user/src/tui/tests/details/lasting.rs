@@ -1,4 +1,4 @@
-//! A detail outlives what it is of, goes on where that goes on, and holds still where the screen does.
+//! A detail outlives its subject, continues where that continues, and pauses with the screen.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is long leaves room for the rest, and is cut where it tells least.
+//! Long texts leave room for the others, and are cut in the middle.
 
 use super::*;
 use crate::event::ProcessId;

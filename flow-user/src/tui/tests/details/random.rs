@@ -1,4 +1,4 @@
-//! Whatever is done in a detail, nothing breaks and its cursor stays on its row.
+//! Random input in a detail: nothing breaks, and the cursor stays on its row.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A choice is kept: the file gets a line, and all else in it stays as it is.
+//! Saves a preference: changes one line of the file, and leaves all else as it is.
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _};
 
@@ -17,51 +17,51 @@ use crate::{
     tui::views::ViewId,
 };
 
-/// Why a choice is not kept. The file is as it was.
+/// The reason why a preference is not saved. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
-pub enum NotKept {
-    #[error("neither HOME nor XDG_CONFIG_HOME says where the configuration is")]
+pub enum SaveError {
+    #[error("the configuration has no path: set HOME or XDG_CONFIG_HOME")]
     NoHome,
     #[error("{place}: {problem}")]
     Unusable { place: Place, problem: Unusable },
-    #[error("{place}: line {line}: `{COLUMNS}` is no table; mend or remove that line")]
+    #[error("{place}: line {line}: `{COLUMNS}` is not a table; fix or remove that line")]
     NoTable { place: Place, line: usize },
     #[error("{place}: it would be larger than {kib} KiB", kib = LARGEST >> 10)]
     TooLarge { place: Place },
-    #[error("cannot make the folder {folder}: {error}")]
+    #[error("cannot create the directory {folder}: {error}")]
     Folder { folder: String, error: io::Error },
     #[error("{0}")]
     Write(#[from] WriteError),
 }
 
-/// Writes which columns a view has into the file; without one there is one then. It is read anew for that: what was
-/// written there meanwhile stays. Returns where it is.
+/// Writes the columns of a view to the file, and creates it if needed. The file is read again for
+/// that: changes made meanwhile stay. Returns its path.
 ///
 /// # Errors
-/// Why the choice is not kept.
-pub fn keep_columns<'a>(
+/// The columns are not saved.
+pub fn save_columns<'a>(
     place: Option<&'a Place>,
     view: ViewId,
     columns: &[&str],
-) -> Result<&'a Place, NotKept> {
-    let place = place.ok_or(NotKept::NoHome)?;
-    let unusable = |problem| NotKept::Unusable {
+) -> Result<&'a Place, SaveError> {
+    let place = place.ok_or(SaveError::NoHome)?;
+    let unusable = |problem| SaveError::Unusable {
         place: place.clone(),
         problem,
     };
     let before = file::read(place).map_err(unusable)?.unwrap_or_default();
-    // Told in the same words as at the start.
+    // The same message as at the start.
     read(&before).map_err(unusable)?;
     let after = with_columns(&before, view, columns).ok_or_else(|| {
         let lines = before.lines().zip(1..);
         let mut lines = lines.filter(|(text, _)| text.trim_start().starts_with(COLUMNS));
-        NotKept::NoTable {
+        SaveError::NoTable {
             place: place.clone(),
             line: lines.next().map_or(1, |(_, line)| line),
         }
     })?;
     if after.len() as u64 > LARGEST {
-        return Err(NotKept::TooLarge {
+        return Err(SaveError::TooLarge {
             place: place.clone(),
         });
     }
@@ -72,10 +72,10 @@ pub fn keep_columns<'a>(
     Ok(place)
 }
 
-fn write(place: &Place, text: &str) -> Result<(), NotKept> {
+fn write(place: &Place, text: &str) -> Result<(), SaveError> {
     if let Some(folder) = place.path().parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| NotKept::Folder {
+        made.map_err(|error| SaveError::Folder {
             folder: escape(&folder.to_string_lossy()).into_owned(),
             error,
         })?;
@@ -83,7 +83,8 @@ fn write(place: &Place, text: &str) -> Result<(), NotKept> {
     Ok(write_atomically(place.path(), text.as_bytes())?)
 }
 
-/// The same text with other columns of a view. `None` if there is no place for them, or it is no TOML.
+/// The same text with other columns of a view. `None` if it is not TOML, or has no table of
+/// columns.
 fn with_columns(text: &str, view: ViewId, columns: &[&str]) -> Option<String> {
     let mut document: DocumentMut = text.parse().ok()?;
     let table = document
@@ -128,7 +129,7 @@ mod tests {
             fs::write(&path, text).unwrap();
         }
         let place = Place::at(&path);
-        let done = keep_columns(Some(&place), view, columns);
+        let done = save_columns(Some(&place), view, columns);
         let after = fs::read_to_string(&path).unwrap_or_default();
         match done {
             Ok(_) => Ok(after),
@@ -185,22 +186,22 @@ unknown = 1
     fn a_file_that_cannot_be_mended_is_left_alone() {
         let keep = |text: &str| kept(Some(text), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(keep("view = ").contains("line 1 is not TOML"));
-        assert!(keep("\n columns = 1\n").contains("line 2: `columns` is no table"));
+        assert!(keep("\n columns = 1\n").contains("line 2: `columns` is not a table"));
         let full = format!("#{}", "x".repeat((64 << 10) - 2));
         assert!(keep(&full).contains("larger than 64 KiB"));
-        let none = keep_columns(None, ViewId::Group(By::Flow), &["pid"]).unwrap_err();
+        let none = save_columns(None, ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(none.to_string().contains("HOME"));
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_told() {
+    fn a_folder_that_cannot_be_made_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let place = Place::at(&folder.path().join("file/flow/config.toml"));
-        let error = keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
+        let error = save_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(error.to_string().contains("cannot be read"), "{error}");
         let nowhere = Place::at(Path::new("/proc/x/config.toml"));
-        assert!(keep_columns(Some(&nowhere), ViewId::Group(By::Flow), &["pid"]).is_err());
+        assert!(save_columns(Some(&nowhere), ViewId::Group(By::Flow), &["pid"]).is_err());
     }
 
     #[test]
@@ -211,7 +212,7 @@ unknown = 1
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let place = Place::with_rights_of(&folder.path().join("new/flow/config.toml"), 65_534);
-        keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap();
+        save_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap();
         for made in ["new", "new/flow", "new/flow/config.toml"] {
             let made = fs::metadata(folder.path().join(made)).unwrap();
             assert_eq!((made.uid(), made.gid()), (65_534, 65_534));
@@ -223,7 +224,7 @@ unknown = 1
         let trap = folder.path().join("trap.toml");
         symlink(&secret, &trap).unwrap();
         let place = Place::with_rights_of(&trap, 65_534);
-        let error = keep_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
+        let error = save_columns(Some(&place), ViewId::Group(By::Flow), &["pid"]).unwrap_err();
         assert!(error.to_string().contains("cannot be read"), "{error}");
         assert_eq!(fs::read(&secret).unwrap(), b"x = 1\n");
     }

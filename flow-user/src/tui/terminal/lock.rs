@@ -1,4 +1,5 @@
-//! Who may write to the terminal: pages while it is taken over, everybody else while it is not.
+//! Serialises writes to the terminal: pages while Flow has taken it over, other output while it has
+//! not.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -6,7 +7,7 @@ use std::{
 };
 
 /// Whether the terminal is taken over, for all threads.
-pub struct Hold {
+pub struct ScreenLock {
     state: Mutex<State>,
     written: Condvar,
 }
@@ -20,12 +21,12 @@ struct State {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Free,
-    /// On the way to a screen of its own, where no page belongs yet.
+    /// Switching to the alternate screen; no page may be written yet.
     Entering,
     Taken,
 }
 
-impl Hold {
+impl ScreenLock {
     pub const fn new() -> Self {
         let state = State {
             phase: Phase::Free,
@@ -41,7 +42,7 @@ impl Hold {
         self.state().phase != Phase::Free
     }
 
-    /// Takes the terminal, with what that needs; pages may be written after it.
+    /// Takes over the terminal by calling `enter`; pages may be written after it.
     pub fn take<T>(&self, enter: impl FnOnce() -> T) -> T {
         self.state().phase = Phase::Entering;
         let entered = enter();
@@ -53,8 +54,8 @@ impl Hold {
         entered
     }
 
-    /// Writes a page; `None` where there is no screen for it by now, since it would stand on the
-    /// shell's.
+    /// Writes a page; `None` where the terminal has been given back: the page would land on the
+    /// shell's screen.
     pub fn write<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
         {
             let mut state = self.state();
@@ -69,15 +70,14 @@ impl Hold {
         Some(written)
     }
 
-    /// Lets go of the terminal: from here on no page begins to be written, and one that is being
-    /// written is waited for, but not for longer than `patience`. False if it was not taken.
+    /// Releases the terminal: no page is begun from here on, and one in progress is waited for, no
+    /// longer than `patience`. False if it was not taken.
     pub fn release(&self, patience: Duration) -> bool {
         let mut state = self.state();
         let was_taken = state.phase != Phase::Free;
         state.phase = Phase::Free;
         if was_taken {
-            // What is left of a page after that, a terminal that takes nothing gets when it goes
-            // on.
+            // A terminal that accepts no output gets the rest of a page when it resumes.
             drop(
                 self.written
                     .wait_timeout_while(state, patience, |state| state.writes),
@@ -101,46 +101,46 @@ mod tests {
 
     #[test]
     fn pages_are_written_only_on_a_screen_of_their_own() {
-        let hold = Hold::new();
-        assert_eq!(hold.write(|| 1), None);
-        hold.take(|| {
-            assert!(hold.is_taken());
-            assert_eq!(hold.write(|| 2), None);
+        let lock = ScreenLock::new();
+        assert_eq!(lock.write(|| 1), None);
+        lock.take(|| {
+            assert!(lock.is_taken());
+            assert_eq!(lock.write(|| 2), None);
         });
-        assert_eq!(hold.write(|| 3), Some(3));
-        assert!(hold.release(LONG));
-        assert!(!hold.release(LONG));
-        assert_eq!(hold.write(|| 4), None);
+        assert_eq!(lock.write(|| 3), Some(3));
+        assert!(lock.release(LONG));
+        assert!(!lock.release(LONG));
+        assert_eq!(lock.write(|| 4), None);
         // A thread that panics gives it back while another takes it.
-        hold.take(|| assert!(hold.release(LONG)));
-        assert_eq!(hold.write(|| 5), None);
+        lock.take(|| assert!(lock.release(LONG)));
+        assert_eq!(lock.write(|| 5), None);
     }
 
     #[test]
     fn a_page_on_its_way_is_waited_for_before_the_terminal_is_given_back() {
-        let hold = Hold::new();
-        hold.take(|| ());
+        let lock = ScreenLock::new();
+        lock.take(|| ());
         let (begun, begins) = mpsc::channel();
         let (go, went) = mpsc::channel::<()>();
         thread::scope(|scope| {
             let page = scope.spawn(|| {
-                hold.write(move || {
+                lock.write(move || {
                     begun.send(()).unwrap();
                     // Until the sender is dropped.
                     let _ = went.recv();
                 })
             });
             begins.recv().unwrap();
-            // A page that is never taken keeps nobody for long.
-            assert!(hold.release(Duration::from_millis(1)));
-            hold.take(|| ());
+            // A page that is never accepted delays the release only for a limited time.
+            assert!(lock.release(Duration::from_millis(1)));
+            lock.take(|| ());
             let (released, releases) = mpsc::channel();
-            let hold = &hold;
+            let lock = &lock;
             let given_back = scope.spawn(move || {
-                assert!(hold.release(LONG));
+                assert!(lock.release(LONG));
                 released.send(()).unwrap();
             });
-            while hold.is_taken() {
+            while lock.is_taken() {
                 thread::yield_now();
             }
             assert_eq!(releases.try_recv(), Err(mpsc::TryRecvError::Empty));
