@@ -319,8 +319,8 @@ impl FlowTable {
         }
     }
 
-    /// The owner of the listener that a connection nobody accepted yet came in through: of those at
-    /// its address, else at the wildcard. `None` if they have several owners (SO_REUSEPORT).
+    /// The owner of the listener of a connection that is not accepted yet: of those at its address,
+    /// else at the wildcard. `None` if they have several owners (SO_REUSEPORT).
     fn listener_of(&self, fact: &SocketFact) -> Option<ProcessId> {
         let waits = fact.owner.is_none()
             && fact.direction == Some(Direction::Inbound)

@@ -21,7 +21,7 @@ pub struct Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     pub socket: SocketCookie,
-    /// `None` while nobody accepted or used the socket.
+    /// `None` before the socket is accepted or used.
     pub process: Option<ProcessId>,
     /// `None` where the peer is not known or the socket has none (LISTEN).
     pub remote: Option<SocketAddr>,

@@ -1,8 +1,8 @@
 //! Numbers over time as a line of braille characters.
 
-/// A graph `width` characters wide and `height` lines high, the latest at the right: two numbers for
-/// each character, four steps for each line. From the top line down. `top` is what reaches the upper
-/// edge.
+/// A graph `width` characters wide and `height` lines high, the latest at the right: two numbers
+/// for each character, four steps for each line. From the top line down. `top` is what reaches the
+/// upper edge.
 pub fn braille(numbers: &[f64], width: usize, height: usize, top: f64) -> Vec<String> {
     /// The dots of the left and the right half, from the lowest up.
     const DOTS: [[u32; 5]; 2] = [
@@ -41,8 +41,8 @@ pub fn braille(numbers: &[f64], width: usize, height: usize, top: f64) -> Vec<St
         .collect()
 }
 
-/// The last `steps` numbers spread over `columns`, the latest at the right: each repeated where there are more columns,
-/// the largest of several where there are fewer.
+/// The last `steps` numbers spread over `columns`, the latest at the right: each repeated where
+/// there are more columns, the largest of several where there are fewer.
 pub fn spread(numbers: &[f64], steps: usize, columns: usize) -> Vec<f64> {
     let newest = &numbers[numbers.len().saturating_sub(steps)..];
     let blank = steps - newest.len();

@@ -191,8 +191,8 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     entries
 }
 
-/// Flows added up by what `subject_of` says, without those of which it says nothing; bytes without a flow by their
-/// cause.
+/// Flows added up by what `subject_of` says, without those of which it says nothing; bytes without
+/// a flow by their cause.
 fn by_part(
     snapshot: &Snapshot,
     view: &View,

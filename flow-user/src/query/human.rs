@@ -83,8 +83,8 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// What a whole has over `part` of it, in percent of that: `+4.6 %`, `-0.2 %`, `+230 %`; `None` where one of them is
-/// nothing.
+/// What a whole has over `part` of it, in percent of that: `+4.6 %`, `-0.2 %`, `+230 %`; `None`
+/// where one of them is nothing.
 pub fn overhead(part: u64, whole: u64) -> Option<String> {
     if part == 0 || whole == 0 {
         return None;

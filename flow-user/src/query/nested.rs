@@ -49,8 +49,8 @@ pub(crate) fn rows(
     }
 }
 
-/// The flows under each of `open`: those that `parent` says, and bytes of processes whose flow is not
-/// known.
+/// The flows under each of `open`: those that `parent` says, and bytes of processes whose flow is
+/// not known.
 fn flows(
     snapshot: &Snapshot,
     view: &View,

@@ -47,8 +47,8 @@ pub(crate) fn first(
     places.into_iter().map(row).take(most).collect()
 }
 
-/// Rows behind numbers: sorted as numbers they are far sooner in order than by looking at rows. What one number leaves
-/// equal is sorted by the next.
+/// Rows behind numbers: sorted as numbers they are far sooner in order than by looking at rows.
+/// What one number leaves equal is sorted by the next.
 struct Sorting<'a> {
     entries: &'a [Entry],
     /// Of every row, or of none.

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, str::FromStr};
 use super::filter::Filter;
 use crate::model::change::{Change, ChangeSubject, EventKind};
 
-/// A set of event types, as `--only` takes it: names divided by commas, where `flow` and `process`
-/// stand for all of theirs.
+/// A set of event types, as `--only` takes it: names separated by commas, where `flow` and
+/// `process` include all of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventTypes(BTreeSet<EventKind>);
 
@@ -61,8 +61,8 @@ pub struct Selection {
 impl Selection {
     /// Whether the reader wants `change`.
     ///
-    /// A process event passes if the filter says yes of the process by itself: at exec nobody
-    /// knows which flows it will have. What was lost and how things are covered always passes the filter.
+    /// A process event passes if the filter matches the process by itself: at exec its flows are
+    /// not known yet. Losses and coverage always pass the filter.
     pub fn wants(&self, change: &Change) -> bool {
         self.types.contains(change.kind())
             && match change.subject() {

@@ -110,8 +110,8 @@ mod tests {
         Arc::new(process)
     }
 
-    /// curl with two flows, one of them to port 80; nginx that listens and has one inbound flow, 500
-    /// bytes without room, and is over; and a connection not accepted yet.
+    /// curl with two flows, one of them to port 80; nginx that listens and has one inbound flow,
+    /// 500 bytes without room, and is over; and a connection not accepted yet.
     fn busy() -> Snapshot {
         let curl = with(
             &fixture::process(10, "/usr/bin/curl", &["curl", "x"]),

@@ -4,11 +4,12 @@
 //! only brings newer totals (an update of a flow, a ledger, a loss counter, a status) replaces the
 //! older one that still waits, and the reader receives the number of replacements.
 //!
-//! **Memory.** Of updates at most one waits for each flow, ledger and loss cause the model has, so they are
-//! bounded by the model itself. What may not be dropped is bounded by [`Backlog::for_sockets`]'s limit; past it
-//! [`Backlog::push`] refuses. Then the stream has to end with an error, which the reader sees, rather
-//! than with a gap, which it might not. A waiting change is an [`Arc`](std::sync::Arc) to a row, some
-//! 600 bytes with its place here, and a process's rows share the process.
+//! **Memory.** Of updates at most one waits for each flow, ledger and loss cause the model has, so
+//! they are bounded by the model itself. What may not be dropped is bounded by
+//! [`Backlog::for_sockets`]'s limit; past it [`Backlog::push`] refuses. Then the stream has to end
+//! with an error, which the reader sees, rather than with a gap, which it might not. A waiting
+//! change is an [`Arc`](std::sync::Arc) to a row, some 600 bytes with its place here, and a
+//! process's rows share the process.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -312,8 +313,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a queue that drops nothing: the same opens, closes and execs in the same order, and
-        /// for each flow the newest totals at the end.
+        /// Against a queue that drops nothing: the same opens, closes and execs in the same order,
+        /// and for each flow the newest totals at the end.
         #[test]
         fn nothing_that_matters_is_lost(steps in prop::collection::vec(step(), 0..200)) {
             let mut backlog = Backlog::for_sockets(0);

@@ -108,7 +108,8 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
 /// So many links the kernel follows, one after the other.
 const LINKS: usize = 40;
 
-/// Writes `bytes` to `path`, where nothing is yet: either all of it is there afterwards, or nothing is.
+/// Writes `bytes` to `path`, where nothing is yet: either all of it is there afterwards, or nothing
+/// is.
 ///
 /// # Errors
 /// [`WriteError::Exists`] where something is, a link that leads nowhere among it.
@@ -153,7 +154,8 @@ fn beside(
     Ok(file)
 }
 
-/// The name is on disk only once the folder is. Some filesystems cannot sync a folder; the file is whole all the same.
+/// The name is on disk only once the folder is. Some filesystems cannot sync a folder; the file is
+/// whole all the same.
 fn sync_folder(target: &Path) {
     if let Ok(folder) = File::open(folder_of(target)) {
         let _unsupported = folder.sync_all();

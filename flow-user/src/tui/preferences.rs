@@ -23,8 +23,8 @@ pub struct Preferences {
 pub struct Table {
     /// In order of display.
     pub columns: Vec<&'static Column>,
-    /// The column that it is sorted by at first, and whether the other way round; without one the
-    /// busiest come first.
+    /// Its initial sort column, and whether the order is reversed; without one the busiest rows
+    /// come first.
     pub sort: Option<(&'static Column, bool)>,
 }
 

@@ -356,8 +356,8 @@ proptest! {
             for next in script.clone() {
                 step(&mut play, next);
             }
-            let told = play.model.changes();
-            format!("{:?} {told:?}", play.model.snapshot())
+            let changes = play.model.changes();
+            format!("{:?} {changes:?}", play.model.snapshot())
         };
         prop_assert_eq!(run(), run());
     }

@@ -93,8 +93,8 @@ fn a_connection_nobody_accepted_is_its_listeners_until_somebody_does() {
     play.apply(Event::Socket(listener(1, "[::]:80", 10)));
     play.apply(Event::Socket(accepted(2, None)));
     play.tick(1);
-    let told = play.changes();
-    assert_eq!(told[1], "open 2 10 10.0.0.9:5000 0 0");
+    let changes = play.changes();
+    assert_eq!(changes[1], "open 2 10 10.0.0.9:5000 0 0");
     play.app(2, 11, None, 0, 7);
     assert_eq!(
         play.changes(),
@@ -376,7 +376,7 @@ fn a_report_long_after_the_end_begins_anew() {
 /// Why the event stream keeps what ended for a while, though its end was reported at once.
 #[test]
 fn bytes_of_another_process_reported_after_the_end_are_a_flow_as_long_as_the_history_lasts() {
-    for (history, told) in [
+    for (history, changes) in [
         (
             2,
             &["open 1 11 10.0.0.9:443 5 0", "close 1 11 10.0.0.9:443 5 0"][..],
@@ -390,7 +390,7 @@ fn bytes_of_another_process_reported_after_the_end_are_a_flow_as_long_as_the_his
         play.changes();
         play.app(1, 11, None, 5, 0);
         play.tick(0);
-        assert_eq!(play.changes(), told, "history of {history} s");
+        assert_eq!(play.changes(), changes, "history of {history} s");
         assert_eq!(play.total(), totals(5, 0));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 /// The value of a cell. Text is not escaped yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Not known, or makes no sense here.
+    /// Unknown, or not applicable.
     Absent,
     Text(String),
     /// Text, and how people are to see it.

@@ -16,7 +16,7 @@ use crate::model::snapshot::Snapshot;
 /// Names, numbers or addresses to choose from at most.
 const MOST: usize = 100;
 
-/// What can stand in place of the word before the cursor.
+/// Completions of the word before the cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// Where the word begins, in bytes.
@@ -25,8 +25,8 @@ pub struct Completion {
     pub candidates: Vec<String>,
 }
 
-/// What can stand at `cursor`, a place in bytes, and begins as the word there does, whatever its case. Within a word
-/// nothing can.
+/// Completions at `cursor`, a place in bytes, that begin as the word there does, in any case.
+/// Within a word there are none.
 pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot) -> Completion {
     let halves = text.split_at_checked(cursor);
     let Some((before, _)) = halves.filter(|(_, after)| ends_word(after)) else {

@@ -45,7 +45,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     }
 }
 
-/// Where the word begins that reaches to the end of `text`: it may lack a closing quote. At the end, if there is none.
+/// Where the word begins that reaches to the end of `text`: it may lack a closing quote. At the
+/// end, if there is none.
 pub(super) fn last_word(text: &str) -> usize {
     let mut lexer = Lexer { text, at: 0 };
     loop {

@@ -1,7 +1,7 @@
 //! The language of `--filter`: which flows, processes and interfaces to show.
 //!
-//! pcap's words where pcap has them, and `and` binds tighter than `or`. For users it is described in
-//! `docs/filter.md`. A word is a row in `words`.
+//! pcap's words where pcap has them, and `and` binds tighter than `or`. For users it is described
+//! in `docs/filter.md`. A word is a row in `words`.
 
 mod ast;
 mod complete;
@@ -50,7 +50,7 @@ impl Filter {
     }
 
     /// This filter, narrowed to what passed one of the interfaces, or was seen at one. Their names
-    /// stand for themselves, whatever they hold; without any the filter stays as it is.
+    /// are literal, without globs; without any the filter stays as it is.
     pub fn on_interfaces(self, names: impl IntoIterator<Item = String>) -> Self {
         let mut interfaces: Vec<Expr> = names
             .into_iter()
@@ -97,8 +97,8 @@ impl Filter {
             .unwrap_or_else(|| flows.any(|flow| self.matches_flow(flow)))
     }
 
-    /// Whether an interface passes: unless `interface` says no. Frames cannot be told apart by
-    /// anything else.
+    /// Whether an interface passes: unless `interface` excludes it. Frames have no other attribute
+    /// to filter by.
     pub fn matches_interface(&self, interface: &Interface) -> bool {
         self.verdict(Subject::Interface(interface)).unwrap_or(true)
     }

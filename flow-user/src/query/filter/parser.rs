@@ -40,8 +40,8 @@ pub(super) fn parse(
     Parser::new(text, &tokens, uid_of).whole()
 }
 
-/// What can come right after `text`; nothing if there is a mistake in it. All that can be read at all counts as a
-/// user's name.
+/// What can come right after `text`; nothing if there is a mistake in it. All that can be read at
+/// all counts as a user's name.
 pub(super) fn can_follow(text: &str) -> Vec<Expected> {
     let Ok(tokens) = tokens(text) else {
         return Vec::new();

@@ -131,8 +131,8 @@ impl Steps {
         self.end = step;
     }
 
-    /// The last `count` steps up to a moment, the latest last. Fewer where it does not go back so far; nothing
-    /// moved in those that are still to come.
+    /// The last `count` steps up to a moment, the latest last. Fewer where it does not go back so
+    /// far; nothing moved in those that are still to come.
     pub fn until(&self, time: Instant, count: usize) -> Vec<Sample> {
         let step = self.step(time);
         let number = |steps: u64| usize::try_from(steps).unwrap_or(usize::MAX);

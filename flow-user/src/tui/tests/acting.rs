@@ -176,15 +176,15 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
 #[test]
 fn what_cannot_be_closed_is_reported() {
     let mut state = with_scene((120, 40));
-    let mut tell = |found: &str, why: &str| {
+    let mut check = |found: &str, why: &str| {
         press(&mut state, "2 f");
         type_in(&mut state, found);
         press(&mut state, "Enter X");
         assert!(state.popups.is_empty(), "{found}");
         assert!(text(&state).contains(why), "{}", text(&state));
     };
-    tell("[::]:5432", "listens");
-    tell("203.0.113.5", "is already closed");
+    check("[::]:5432", "listens");
+    check("203.0.113.5", "is already closed");
     press(&mut state, "1 Home X");
     assert!(text(&state).contains("only a flow can be closed"));
     // One that would end more than one conversation.
