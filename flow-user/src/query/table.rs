@@ -287,7 +287,7 @@ mod tests {
             *process = with(process, |it| it.user = it.uid.map(|_| "deploy".into()));
         }
         let users = table(&snapshot, By::User, "", Some("rx_bytes"));
-        assert_eq!(column(&users, "user")[..2], ["deploy", "(user not known)"]);
+        assert_eq!(column(&users, "user")[..2], ["deploy", "(user unknown)"]);
         assert_eq!(column(&users, "uid")[..2], ["1000", ""]);
         // It is the same row as before the name was known.
         let ids = |snapshot: &Snapshot| {
