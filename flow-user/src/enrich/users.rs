@@ -13,7 +13,7 @@ use std::{
         mpsc::{self, Receiver, SyncSender},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::unistd::{Uid, User};
@@ -24,7 +24,8 @@ use crate::event::{Event, EventSink, Instant as Time};
 /// Users remembered at most, by name and by number; beyond it all are asked for anew. As many
 /// questions wait for the directory at most.
 const MOST: usize = 4096;
-/// How long an answer is waited for. A local directory takes some 50 microseconds.
+/// How long answers are waited for, all of a tick together. A local directory takes some 50
+/// microseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where users are looked up.
@@ -58,6 +59,8 @@ pub struct UserNames {
     inquiry: Inquiry<(Time, u32), Option<Arc<str>>>,
     asked: HashSet<u32>,
     patience: Duration,
+    /// How long answers may still be waited for before the next tick.
+    left: Duration,
 }
 
 impl UserNames {
@@ -72,6 +75,7 @@ impl UserNames {
             inquiry: Inquiry::start(name, move || answered.notify()),
             asked: HashSet::new(),
             patience,
+            left: patience,
         }
     }
 
@@ -87,7 +91,9 @@ impl UserNames {
             self.asked.clear();
         }
         self.asked.insert(uid);
-        self.take_answers(self.patience, out);
+        let began = Instant::now();
+        self.take_answers(self.left, out);
+        self.left = self.left.saturating_sub(began.elapsed());
     }
 
     fn take_answers(&mut self, patience: Duration, out: &mut dyn EventSink) {
@@ -115,6 +121,10 @@ impl Enricher for UserNames {
 
     fn answers(&mut self, out: &mut dyn EventSink) {
         self.take_answers(Duration::ZERO, out);
+    }
+
+    fn retry(&mut self, _time: Time, _out: &mut dyn EventSink) {
+        self.left = self.patience;
     }
 }
 
@@ -233,8 +243,6 @@ impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::event::{ProcessFact, ProcessId, Program, Timed};
 
@@ -306,6 +314,41 @@ mod tests {
         names.answers(&mut out);
         assert_eq!(out, [user(Time(1), 0, Some("user0"))]);
         drop(go);
+    }
+
+    /// Answers after a while.
+    struct Remote(Duration);
+
+    impl Directory for Remote {
+        fn name(&self, uid: u32) -> Option<Arc<str>> {
+            thread::sleep(self.0);
+            Some(format!("user{uid}").into())
+        }
+
+        fn uid(&self, _: &str) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_slow_directory_delays_the_events_of_a_tick_by_a_moment_only() {
+        let remote = Remote(PATIENCE / 10);
+        let mut names = UserNames::of(remote, Answered::default(), PATIENCE);
+        let mut out = Vec::new();
+        let mut observe = |names: &mut UserNames, uids: std::ops::Range<u32>| {
+            for uid in uids {
+                names.observe(Time(1), &process_of(uid), &mut out);
+            }
+        };
+        observe(&mut names, 0..200);
+        assert!(
+            names.inquiry.open > 100,
+            "{} answered",
+            200 - names.inquiry.open
+        );
+        assert_eq!(names.left, Duration::ZERO);
+        names.retry(Time(2), &mut Vec::new());
+        assert_eq!(names.left, PATIENCE);
     }
 
     /// Answers once the test lets it.
