@@ -5,6 +5,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::{
@@ -55,6 +56,7 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
             },
             backlog: Backlog::for_sockets(sockets),
             format: Format::new(plan.options.output(), run.origin().clock),
+            buffer: BytesMut::new(),
         },
         writer: Writer::start(),
     };
@@ -93,6 +95,7 @@ struct Lines {
     selection: Selection,
     backlog: Backlog,
     format: Format,
+    buffer: BytesMut,
 }
 
 impl Consumer for Stream {
@@ -142,15 +145,14 @@ impl Lines {
     }
 
     /// Lines for the writer, as many as it takes at once.
-    fn chunk(&mut self) -> Vec<u8> {
-        let mut text = String::new();
-        while text.len() < CHUNK_BYTES
+    fn chunk(&mut self) -> Bytes {
+        while self.buffer.len() < CHUNK_BYTES
             && let Some(delivery) = self.backlog.pop()
         {
-            text.push_str(&self.format.line(&delivery));
-            text.push('\n');
+            self.format.line(&delivery, &mut self.buffer);
+            self.buffer.put_u8(b'\n');
         }
-        text.into_bytes()
+        self.buffer.split().freeze()
     }
 }
 
@@ -180,15 +182,18 @@ impl Format {
         }
     }
 
-    fn line(&mut self, delivery: &Delivery) -> String {
+    /// Appends a line without its line feed.
+    fn line(&mut self, delivery: &Delivery, buffer: &mut BytesMut) {
         match (self, delivery) {
-            (Self::Json(encoder), Delivery::Change(change)) => encoder.encode(change),
+            (Self::Json(encoder), Delivery::Change(change)) => encoder.encode(change, buffer),
             (Self::Json(encoder), Delivery::Coalesced { time, count }) => {
-                encoder.coalesced(*time, *count)
+                encoder.coalesced(*time, *count, buffer);
             }
-            (Self::Text(text), Delivery::Change(change)) => event_line(text, change),
+            (Self::Text(text), Delivery::Change(change)) => {
+                buffer.put_slice(event_line(text, change).as_bytes());
+            }
             (Self::Text(text), Delivery::Coalesced { time, count }) => {
-                coalesced_line(text, *time, *count)
+                buffer.put_slice(coalesced_line(text, *time, *count).as_bytes());
             }
         }
     }

@@ -141,7 +141,7 @@ impl Pages {
         let Some(place) = self.writer.place_now() else {
             return false;
         };
-        place.send(self.page.render(snapshot).into_bytes());
+        place.send(self.page.render(snapshot).into());
         true
     }
 }

@@ -276,7 +276,7 @@ impl View {
             place = writer.place(), if shown.is_due => match place {
                 Some(place) => {
                     let page = shown.screen.draw(&shown.state).map_err(Failure::Output)?;
-                    place.send(page);
+                    place.send(page.into());
                     shown.is_due = false;
                 }
                 None => return Ok(ControlFlow::Break(End::HungUp)),

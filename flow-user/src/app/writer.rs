@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
@@ -18,7 +19,7 @@ use super::{End, Ending, Failure, output, reader::Reader};
 ///
 /// Nobody joins it: in a write that its reader never takes it ends with the program.
 pub struct Writer {
-    chunks: mpsc::Sender<Vec<u8>>,
+    chunks: mpsc::Sender<Bytes>,
     ended: oneshot::Receiver<thread::Result<io::Result<()>>>,
     reader: Reader,
 }
@@ -35,7 +36,7 @@ impl Writer {
         reader: Reader,
         mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static,
     ) -> Self {
-        let (chunks, mut waiting) = mpsc::channel::<Vec<u8>>(1);
+        let (chunks, mut waiting) = mpsc::channel::<Bytes>(1);
         let (told, ended) = oneshot::channel();
         thread::spawn(move || {
             let all = || {
@@ -59,12 +60,12 @@ impl Writer {
     }
 
     /// Waits until the writer can take a chunk; `None` once nobody reads.
-    pub async fn place(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+    pub async fn place(&self) -> Option<mpsc::Permit<'_, Bytes>> {
         self.chunks.reserve().await.ok()
     }
 
     /// A place for a chunk if there is one now.
-    pub fn place_now(&self) -> Option<mpsc::Permit<'_, Vec<u8>>> {
+    pub fn place_now(&self) -> Option<mpsc::Permit<'_, Bytes>> {
         self.chunks.try_reserve().ok()
     }
 
@@ -86,10 +87,10 @@ impl Writer {
     }
 
     /// Hands over a chunk; false once nobody reads.
-    pub async fn send(&self, chunk: Vec<u8>) -> bool {
+    pub async fn send(&self, chunk: impl Into<Bytes>) -> bool {
         tokio::select! {
             biased;
-            sent = self.chunks.send(chunk) => sent.is_ok(),
+            sent = self.chunks.send(chunk.into()) => sent.is_ok(),
             () = self.reader.gone() => false,
         }
     }
@@ -181,9 +182,9 @@ mod tests {
             copy.lock().unwrap().push(chunk.to_vec());
             Ok(true)
         });
-        writer.place().await.unwrap().send(vec![1]);
+        writer.place().await.unwrap().send(vec![1].into());
         // Once there is a place again, the first is with the thread.
-        writer.place().await.unwrap().send(vec![2]);
+        writer.place().await.unwrap().send(vec![2].into());
         assert!(writer.place_now().is_none());
         drop(go);
         writer.finish().await.unwrap();

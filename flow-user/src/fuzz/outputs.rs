@@ -1,5 +1,6 @@
 //! What people and machines read, of names that others chose.
 
+use bytes::BytesMut;
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
@@ -47,7 +48,9 @@ pub fn check(changes: &[TimedChange], snapshot: &Snapshot) {
     };
     let mut encoder = Encoder::new(clock);
     for (seq, change) in (1_u64..).zip(changes) {
-        let line = json(&encoder.encode(change));
+        let mut line = BytesMut::new();
+        encoder.encode(change, &mut line);
+        let line = json(str::from_utf8(&line).expect("JSON is text"));
         assert_eq!(line["seq"], Value::from(seq));
         shown(&event_line(&text, change));
     }

@@ -6,12 +6,12 @@
 use std::{
     fs::OpenOptions,
     io::Write as _,
-    mem,
     ops::ControlFlow,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 
 use crate::app::{
@@ -40,7 +40,7 @@ const BUFFER_BYTES: usize = 64 << 20;
 pub struct Recorder {
     file: PathBuf,
     writer: Writer,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     /// Bytes that may wait in it, before events are left out.
     room: usize,
     /// Whether events were left out since the last keyframe.
@@ -70,7 +70,7 @@ impl Recorder {
         let mut recorder = Self {
             file: file.into(),
             writer,
-            buffer: Vec::new(),
+            buffer: BytesMut::new(),
             room: BUFFER_BYTES,
             has_gap: false,
         };
@@ -96,7 +96,7 @@ impl Recorder {
     async fn close(mut self, last: &Last) -> Result<(), Failure> {
         self.record(&last.events);
         self.push(&Entry::<()>::End(last.time));
-        let buffer = mem::take(&mut self.buffer);
+        let buffer = self.buffer.split().freeze();
         self.writer.send(buffer).await;
         let finished = self.writer.finish().await;
         finished.map_err(|error| Failure::Recording {
@@ -116,8 +116,8 @@ impl Recorder {
             return;
         }
         let before = self.buffer.len();
-        match serde_json::to_writer(&mut self.buffer, entry) {
-            Ok(()) => self.buffer.push(b'\n'),
+        match serde_json::to_writer((&mut self.buffer).writer(), entry) {
+            Ok(()) => self.buffer.put_u8(b'\n'),
             Err(error) => {
                 log::error!("an event that cannot be written: {error}");
                 self.buffer.truncate(before);
@@ -130,7 +130,7 @@ impl Recorder {
         if self.buffer.is_empty() {
             self.writer.closed().await;
         } else if let Some(place) = self.writer.place().await {
-            place.send(mem::take(&mut self.buffer));
+            place.send(self.buffer.split().freeze());
             return Ok(ControlFlow::Continue(()));
         }
         Err(Failure::Recording {

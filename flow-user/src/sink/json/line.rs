@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use serde_json::{
     Serializer,
@@ -13,23 +14,29 @@ use crate::sink::text::is_hostile;
 /// `value` as one line without a line feed. Characters that a terminal could interpret are `\u`
 /// escapes, so that `flow events --json` may be read as well as parsed.
 pub fn to_line(value: &impl Serialize) -> String {
-    write(value, CompactFormatter)
+    text(value, CompactFormatter)
+}
+
+/// Appends the same to a buffer.
+pub fn write_line(buffer: &mut BytesMut, value: &impl Serialize) {
+    write(buffer.writer(), value, CompactFormatter);
 }
 
 /// `value` over many indented lines, as safe.
 pub fn to_pretty(value: &impl Serialize) -> String {
-    write(value, PrettyFormatter::new())
+    text(value, PrettyFormatter::new())
 }
 
-fn write(value: &impl Serialize, inner: impl Formatter) -> String {
+fn text(value: &impl Serialize, inner: impl Formatter) -> String {
     let mut bytes = Vec::with_capacity(512);
-    value
-        .serialize(&mut Serializer::with_formatter(
-            &mut bytes,
-            Visible { inner },
-        ))
-        .expect("records have text for keys, and memory takes every byte");
+    write(&mut bytes, value, inner);
     String::from_utf8(bytes).expect("the serializer writes text")
+}
+
+fn write(memory: impl Write, value: &impl Serialize, inner: impl Formatter) {
+    value
+        .serialize(&mut Serializer::with_formatter(memory, Visible { inner }))
+        .expect("records have text for keys, and memory takes every byte");
 }
 
 /// Escapes hostile characters that JSON allows in strings; else as `inner`.

@@ -7,7 +7,12 @@ pub mod record;
 pub(super) mod schema;
 mod top;
 
-use self::record::{Body, LostBody, Record};
+use bytes::BytesMut;
+
+use self::{
+    line::write_line,
+    record::{Body, LostBody, Record},
+};
 pub use self::{
     line::{to_line, to_pretty},
     record::LossCause,
@@ -34,29 +39,31 @@ impl Encoder {
         Self { clock, seq: 0 }
     }
 
-    /// A change as one line, without a line feed.
-    pub fn encode(&mut self, change: &TimedChange) -> String {
+    /// Appends a change to a buffer, as one line without a line feed.
+    pub fn encode(&mut self, change: &TimedChange, buffer: &mut BytesMut) {
         let body = Body::new(&change.change, self.clock);
-        self.line(change.time, body)
+        self.line(change.time, body, buffer);
     }
 
-    /// The line that reports to a slow reader how many updates were merged into newer ones so far.
-    pub fn coalesced(&mut self, time: Instant, count: u64) -> String {
+    /// Appends the line that reports to a slow reader how many updates were merged into newer ones so
+    /// far.
+    pub fn coalesced(&mut self, time: Instant, count: u64, buffer: &mut BytesMut) {
         let body = LostBody {
             cause: LossCause::ReaderSlowCoalesced,
             count,
         };
-        self.line(time, Body::Lost(body))
+        self.line(time, Body::Lost(body), buffer);
     }
 
-    fn line(&mut self, time: Instant, body: Body<'_>) -> String {
+    fn line(&mut self, time: Instant, body: Body<'_>, buffer: &mut BytesMut) {
         self.seq += 1;
-        to_line(&Record {
+        let record = Record {
             v: VERSION,
             seq: self.seq,
             time: self.clock.rfc3339(time),
             body,
-        })
+        };
+        write_line(buffer, &record);
     }
 }
 

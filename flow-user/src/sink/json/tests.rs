@@ -73,14 +73,22 @@ fn changes() -> Vec<Change> {
     changes
 }
 
+fn encoded(encoder: &mut Encoder, change: &TimedChange) -> String {
+    let mut line = BytesMut::new();
+    encoder.encode(change, &mut line);
+    String::from_utf8(line.into()).unwrap()
+}
+
 fn lines() -> Vec<String> {
     let mut encoder = Encoder::new(clock());
     let mut lines = Vec::new();
     for change in changes() {
         let time = Instant(60_000_000_001);
-        lines.push(encoder.encode(&TimedChange { time, change }));
+        lines.push(encoded(&mut encoder, &TimedChange { time, change }));
     }
-    lines.push(encoder.coalesced(Instant(1), 5));
+    let mut line = BytesMut::new();
+    encoder.coalesced(Instant(1), 5, &mut line);
+    lines.push(String::from_utf8(line.into()).unwrap());
     lines
 }
 
@@ -107,7 +115,7 @@ fn every_line_is_valid_numbered_and_without_null() {
 fn the_type_is_the_name_of_the_kind() {
     for change in changes() {
         let (time, name) = (Instant(0), change.kind().name());
-        let line = Encoder::new(clock()).encode(&TimedChange { time, change });
+        let line = encoded(&mut Encoder::new(clock()), &TimedChange { time, change });
         assert!(line.contains(&format!(r#""type":"{name}""#)), "{line}");
     }
 }
