@@ -1,4 +1,4 @@
-//! Consumers that stand beside whichever command runs. To add one: a file here with a type that is a
+//! Consumers that run beside any command. To add one: a file here with a type that is a
 //! [`Consumer`], an entry in [`of`], and an option in `cli.rs`.
 
 mod recorder;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::cli::Global;
 
-/// One that the command line asks for.
+/// A consumer that the command line selects.
 pub struct Beside {
     pub interest: Interest,
     pub open: Open,
@@ -20,7 +20,7 @@ pub struct Beside {
 /// Makes the consumer, before the engine begins.
 pub type Open = Box<dyn FnOnce(&Engine) -> Result<Box<dyn Consumer>, Failure>>;
 
-/// All that the command line asks for.
+/// All that the command line selects.
 pub fn of(options: &Global) -> Vec<Beside> {
     let record = options.record.clone().map(|file| Beside {
         interest: recorder::EVENTS,

@@ -1,22 +1,22 @@
-//! `flow config`: the configuration in effect, as a file that says the same.
+//! `flow config`: prints the configuration in effect, in the format of the file.
 
 use super::{
     End, Failure,
-    output::{complain, write_text},
+    output::{print_message, write_text},
 };
 use crate::config::{self, Loaded, Overrides, Place};
 
-/// The configuration in effect: what is in the file, and before it the command line.
+/// The configuration in effect: the command line, then the file, then defaults.
 pub fn load(overrides: Overrides) -> Loaded {
     let mut loaded = Loaded::from(Place::of_user());
     loaded.override_with(overrides);
     loaded
 }
 
-/// Tells what does not count of the file, on standard error.
-pub fn tell(loaded: &Loaded) {
+/// Reports invalid settings of the file on standard error.
+pub fn report_problems(loaded: &Loaded) {
     for message in loaded.messages() {
-        complain(&message);
+        print_message(&message);
     }
 }
 
@@ -33,7 +33,7 @@ pub fn run(loaded: Loaded) -> Result<End, Failure> {
             ..
         } => Err(Failure::Config { place, problem }),
         loaded => {
-            tell(&loaded);
+            report_problems(&loaded);
             Ok(End::Done)
         }
     }

@@ -1,4 +1,4 @@
-//! Who is served with what the engine knows: a view, a stream, a report, a recorder.
+//! Consumers of the engine: a view, a stream, a report, a recorder.
 
 use std::{
     future::{poll_fn, ready},
@@ -17,59 +17,57 @@ use crate::{
     model::change::TimedChange,
 };
 
-/// Takes what it is interested in. Any number of them stand beside each other on one engine; each has
-/// a bounded queue of its own, so that none waits for another.
+/// Receives events, changes or states, as its [`Interest`] says. One engine serves any number of
+/// consumers; each has a bounded queue of its own, so none waits for another.
 pub trait Consumer {
-    /// What it wants. Of what nobody wants nothing is made.
+    /// What it receives. The engine makes nothing that no consumer wants.
     fn interest(&self) -> Interest;
 
-    /// Takes events, in order, as the model took them.
+    /// Receives events, in the order in which the model applied them.
     fn events(&mut self, _events: &[Timed]) {}
 
-    /// Takes changes of the model, in order.
+    /// Receives changes of the model, in order.
     ///
     /// # Errors
-    /// It can't go on.
+    /// It can't continue.
     fn changes(&mut self, _changes: &[TimedChange]) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Takes the state, as every counter was at a tick; without one, as it is before the first tick.
-    /// Returns whether this is its end.
+    /// Receives the state as of a tick, or, without one, the state before the first tick. Returns
+    /// whether it continues.
     ///
     /// # Errors
-    /// It can't go on.
+    /// It can't continue.
     fn state(&mut self, _engine: &mut Engine, _tick: Option<Instant>) -> Result<Proceed, Failure> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Waits for something that concerns it alone, such as room for its output, and deals with it.
-    /// Nothing is lost when the future is dropped.
+    /// Waits for something of its own, such as room for its output, and handles it. Cancel safe.
     fn ready(&mut self) -> Ready<'_>;
 
-    /// Whether its queue is full or nearly so. What was recorded waits for it then; what happens now does
-    /// not.
+    /// Whether its queue is full or nearly so. A replay waits for it then; live events do not.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// Whether it stays when the source has ended.
+    /// Whether it continues after the end of the source.
     fn outlives_source(&self) -> bool {
         false
     }
 
-    /// Takes what remains once the source has ended, where it stands beside another.
+    /// Receives what remains after the end of the source, if it is not the primary one.
     fn finish(self: Box<Self>, _last: &Last) -> Finished<'_> {
         Box::pin(ready(Ok(())))
     }
 
-    /// Takes a message to the user.
+    /// Shows a message to the user.
     fn notice(&mut self, message: &str) {
-        output::complain(message);
+        output::print_message(message);
     }
 }
 
-/// Whether a consumer goes on, or how it ends.
+/// Whether a consumer continues, or how it ends.
 pub type Proceed = ControlFlow<End>;
 
 /// See [`Consumer::ready`].
@@ -85,10 +83,10 @@ pub struct Consumers<'a> {
 }
 
 impl Consumers<'_> {
-    /// Hands on what the engine has for them since the last time.
+    /// Delivers the events and changes since the last call.
     ///
     /// # Errors
-    /// The primary one can't go on.
+    /// The primary one can't continue.
     pub fn deliver(&mut self, engine: &mut Engine) -> Result<(), Failure> {
         let (events, changes) = (engine.take_events(), engine.take_changes());
         self.each(|consumer| {
@@ -104,10 +102,10 @@ impl Consumers<'_> {
         .map(drop)
     }
 
-    /// Hands on the state.
+    /// Delivers the state.
     ///
     /// # Errors
-    /// The primary one can't go on.
+    /// The primary one can't continue.
     pub fn state(
         &mut self,
         engine: &mut Engine,
@@ -116,10 +114,10 @@ impl Consumers<'_> {
         self.each(|consumer| consumer.state(engine, tick))
     }
 
-    /// Waits until one of them has dealt with something.
+    /// Waits until one of them has handled something of its own.
     ///
     /// # Errors
-    /// The primary one can't go on.
+    /// The primary one can't continue.
     pub async fn ready(&mut self) -> Result<Proceed, Failure> {
         let Self { primary, beside } = self;
         let (at, result) = {
@@ -141,7 +139,7 @@ impl Consumers<'_> {
         match at {
             None => result,
             Some(at) => {
-                if let Some(message) = ending(&result) {
+                if let Some(message) = end_message(&result) {
                     self.beside.remove(at);
                     self.primary.notice(&message);
                 }
@@ -150,7 +148,7 @@ impl Consumers<'_> {
         }
     }
 
-    /// Does something with each. One beside the primary that ends, ends alone.
+    /// Serves each. If one other than the primary ends, the rest continue.
     fn each(
         &mut self,
         mut serve: impl FnMut(&mut dyn Consumer) -> Result<Proceed, Failure>,
@@ -158,7 +156,7 @@ impl Consumers<'_> {
         let flow = serve(self.primary)?;
         let mut messages = Vec::new();
         self.beside.retain_mut(|other| {
-            let message = ending(&serve(&mut **other));
+            let message = end_message(&serve(&mut **other));
             let stays = message.is_none();
             messages.extend(message);
             stays
@@ -170,8 +168,8 @@ impl Consumers<'_> {
     }
 }
 
-/// What to say of one that ends while others go on; nothing where it goes on too.
-fn ending(result: &Result<Proceed, Failure>) -> Option<String> {
+/// The message about one that ends while others continue; absent if it continues too.
+fn end_message(result: &Result<Proceed, Failure>) -> Option<String> {
     match result {
         Ok(ControlFlow::Continue(())) => None,
         Ok(ControlFlow::Break(_)) => Some("an output beside this one has ended".to_owned()),

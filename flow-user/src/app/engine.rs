@@ -1,5 +1,5 @@
-//! The one task that owns the model: it reads the source, lets enrichers add what they know, and
-//! serves whoever wants events, changes or snapshots.
+//! The one task that owns the model. It reads the source, passes its events through the enrichers
+//! to the model, and provides events, changes and snapshots.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::{
     source::{self, AnySource, Origin, Pace, Source as _, Spec, Step},
 };
 
-/// What a command is to count, and how.
+/// What a command counts, and how.
 #[derive(Debug)]
 pub struct Plan {
     pub options: Global,
     pub filter: Filter,
 }
 
-/// What consumers want of the engine.
+/// What consumers receive from the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
     pub events: bool,
@@ -30,7 +30,7 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// What at least one of two wants.
+    /// What at least one of the two wants.
     pub fn or(self, other: Self) -> Self {
         Self {
             events: self.events || other.events,
@@ -47,19 +47,19 @@ pub struct Engine {
     config: Config,
 }
 
-/// What an event passes.
+/// The enrichers and the model, through which each event passes.
 struct Stage {
     enrichers: Vec<Box<dyn Enricher>>,
     intake: Intake,
 }
 
-/// The model, and the events that it took, where anybody wants those.
+/// The model, and the events that it applied, if a consumer wants them.
 struct Intake {
     model: Model,
     events: Option<Vec<Timed>>,
 }
 
-/// What there is once the source has ended.
+/// What remains after the end of the source.
 pub struct Last {
     pub events: Vec<Timed>,
     pub changes: Vec<TimedChange>,
@@ -68,8 +68,8 @@ pub struct Last {
 }
 
 impl Engine {
-    /// Opens the source. `history` says how long what ended is kept, `user_names` whether users have
-    /// names.
+    /// Opens the source. `history` says how long closed flows and exited processes are kept,
+    /// `user_names` whether names of users are looked up.
     ///
     /// # Errors
     /// The source can't be opened.
@@ -97,7 +97,7 @@ impl Engine {
         Ok(Self {
             source,
             stage: Stage {
-                // What was recorded was looked up where it happened.
+                // A recording contains the answers of the enrichers.
                 enrichers: if is_live {
                     enrich::all(&answered, user_names)
                 } else {
@@ -113,7 +113,7 @@ impl Engine {
         })
     }
 
-    /// Learns what there was before. To be called once, before [`Self::next`].
+    /// Takes what existed before the start. To be called once, before [`Self::next`].
     pub fn begin(&mut self) {
         self.source.begin(&mut self.stage);
         self.stage.follow();
@@ -124,7 +124,7 @@ impl Engine {
         self.source.origin()
     }
 
-    /// Waits for something to happen, and takes it. Nothing is lost when the future is dropped.
+    /// Waits for the next step of the source, and applies its events. Cancel safe.
     ///
     /// # Errors
     /// The source can't be read any more.
@@ -149,12 +149,12 @@ impl Engine {
         Ok(step)
     }
 
-    /// The events that the model took since this was last called, in order.
+    /// The events that the model applied since the last call, in order.
     pub fn take_events(&mut self) -> Vec<Timed> {
         self.stage.intake.take_events()
     }
 
-    /// What changed since this was last called, in order.
+    /// The changes since the last call, in order.
     pub fn take_changes(&mut self) -> Vec<TimedChange> {
         self.stage.intake.model.changes()
     }
@@ -164,7 +164,7 @@ impl Engine {
         self.stage.intake.model.snapshot()
     }
 
-    /// The same, to go on from.
+    /// The state, as a model can resume from it.
     pub fn keyframe(&self) -> &impl Serialize {
         self.stage.intake.model.keyframe()
     }

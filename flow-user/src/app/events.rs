@@ -1,7 +1,7 @@
 //! `flow events`: one line for each thing that happens.
 //!
-//! A thread of its own writes, so that a slow reader never keeps the engine from listening. What the
-//! reader has not taken yet waits in a backlog.
+//! A thread of its own writes, so that a slow reader does not delay the engine. What the reader has
+//! not taken yet waits in a backlog.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::{
-    End, Ending, Failure,
+    End, EndSignals, Failure,
     consumer::{Consumer, Proceed, Ready},
     engine::{Interest, Plan},
     run::Run,
@@ -28,9 +28,9 @@ use crate::{
     source::Pace,
 };
 
-/// How long closed flows are kept, though their close was told at once: bytes of another process or
-/// remote that are reported after it still become a flow of the stream. Once dropped, a socket's late
-/// bytes count for their process only.
+/// How long closed flows are kept, although their close is reported at once: late bytes of another
+/// process or remote of the same socket still become a flow. Once the socket is dropped, late bytes
+/// count only for their process.
 const HISTORY: Duration = Duration::from_secs(2);
 /// Bytes handed to the writer at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -40,7 +40,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// # Errors
 /// The source fails, standard output can't be written, or its reader stalls.
 pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
-    let mut ending = Ending::listen()?;
+    let mut signals = EndSignals::listen()?;
     let sockets = plan.options.sizes().sockets as usize;
     let pace = Pace {
         interval: plan.options.interval(),
@@ -63,8 +63,8 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
     if let Some(header) = stream.lines.format.header() {
         stream.writer.send(header).await;
     }
-    // Detached first: a reader that does not read keeps nothing in the kernel.
-    let (end, last) = run.serve(&mut stream, &mut ending, options.duration).await;
+    // Detaches first: a reader that stalls keeps nothing in the kernel.
+    let (end, last) = run.serve(&mut stream, &mut signals, options.duration).await;
     let end = end?;
     let Stream { mut lines, writer } = stream;
     lines.take(&last.changes)?;
@@ -72,11 +72,11 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
         let chunk = lines.chunk();
         tokio::select! {
             sent = writer.send(chunk) => if !sent { break },
-            // Asked again: whoever reads does not read to the end.
-            end = ending.wait() => return Ok(end),
+            // A second signal: do not wait for the reader.
+            end = signals.wait() => return Ok(end),
         }
     }
-    writer.finish_unless_told(&mut ending, end).await
+    writer.finish_unless_ended(&mut signals, end).await
 }
 
 const CHANGES: Interest = Interest {
@@ -117,7 +117,7 @@ impl Consumer for Stream {
 }
 
 impl Stream {
-    /// Hands a chunk to the writer as soon as it takes one.
+    /// Sends a chunk as soon as the writer has room.
     async fn write(&mut self) -> Result<Proceed, Failure> {
         let Self { lines, writer } = self;
         tokio::select! {
@@ -144,7 +144,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Lines for the writer, as many as it takes at once.
+    /// The next lines for the writer, about [`CHUNK_BYTES`].
     fn chunk(&mut self) -> Bytes {
         while self.buffer.len() < CHUNK_BYTES
             && let Some(delivery) = self.backlog.pop()

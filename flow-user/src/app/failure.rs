@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code that says so.
+//! Why a command failed, and its exit code.
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -53,7 +53,7 @@ impl From<OpenError> for Failure {
     }
 }
 
-/// What to type next, where the error does not say it itself.
+/// What to type next, unless the error itself says so.
 fn hint(error: &StartError) -> String {
     match error {
         StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),

@@ -33,7 +33,7 @@ use crate::{
     tui::terminal::Messages,
 };
 
-/// How long the directory of users is waited for, for a filter of the command line.
+/// How long a filter of the command line may wait for the directory of users.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the command line and does what it says.
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     ignore_file_size_signal();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => return said(&error),
+        Err(error) => return print_usage(&error),
     };
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("FLOW_LOG", "warn"))
         .format_timestamp(None)
@@ -50,10 +50,10 @@ pub fn main() -> ExitCode {
     run(&cli)
 }
 
-/// Prints what clap has to say. Help and version go to standard output and are no error.
-fn said(error: &clap::Error) -> ExitCode {
+/// Prints help or version to standard output, or an error of usage to standard error.
+fn print_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        // Where that cannot be written, the exit code reports it.
+        // If that cannot be written, the exit code still reports the error.
         let _ = error.print();
         return ExitCode::from(2);
     }
@@ -65,7 +65,7 @@ fn run(cli: &Cli) -> ExitCode {
     match try_run(cli) {
         Ok(end) => end.into(),
         Err(failure) => {
-            output::complain(&shown(&failure));
+            output::print_message(&escaped(&failure));
             failure.exit_code()
         }
     }
@@ -77,7 +77,7 @@ fn print(print: impl FnOnce() -> io::Result<()>) -> ExitCode {
         Ok(_) => End::Done.into(),
         Err(error) => {
             let failure = Failure::Output(error);
-            output::complain(&failure.to_string());
+            output::print_message(&failure.to_string());
             failure.exit_code()
         }
     }
@@ -90,14 +90,14 @@ fn ignore_file_size_signal() {
     let _ = unsafe { signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
-/// The message, of which names of interfaces and files may be a part, as a terminal may see it.
-fn shown(failure: &Failure) -> String {
+/// The message, safe for a terminal: it may contain names of interfaces and files.
+fn escaped(failure: &Failure) -> String {
     let message = failure.to_string();
     let lines: Vec<_> = message.lines().map(escape).collect();
     lines.join("\n")
 }
 
-/// How a command ended that did not fail.
+/// How a command ended, if it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Done,
@@ -146,7 +146,7 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
         .map_err(Failure::Runtime)?;
     runtime.block_on(async {
         match &cli.command {
-            None => tui::run(plan, config::load(cli.overrides()), asked(cli), users).await,
+            None => tui::run(plan, config::load(cli.overrides()), arguments(cli), users).await,
             Some(Command::Top(options)) => top::run(plan, options).await,
             Some(Command::Events(options)) => events::run(plan, options).await,
             Some(Command::Snapshot(options)) => snapshot::run(plan, options).await,
@@ -166,7 +166,7 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
     Ok(End::Done)
 }
 
-/// The filter asked for, narrowed to the interfaces asked for.
+/// The filter of the command line, restricted to its interfaces.
 fn filter(cli: &Cli, users: &UserResolver) -> Result<Filter, Failure> {
     let uid_of = |name: &str| users.uid_within(name, DIRECTORY_PATIENCE);
     let asked = cli.global.filter.as_deref().unwrap_or_default();
@@ -174,22 +174,23 @@ fn filter(cli: &Cli, users: &UserResolver) -> Result<Filter, Failure> {
     Ok(filter.on_interfaces(cli.global.interface.iter().cloned()))
 }
 
-fn asked(cli: &Cli) -> tui::Asked {
-    tui::Asked {
+fn arguments(cli: &Cli) -> tui::Arguments {
+    tui::Arguments {
         filter: cli.global.filter.clone().unwrap_or_default(),
         interfaces: cli.global.interface.clone(),
         color: cli.global.output().color,
     }
 }
 
-/// Makes the allocator give large buffers back when they are freed. By itself it takes the first such as a sign that there will be
-/// more, and keeps all that come after it: what a burst needed once would stay for good. What one thread frees another may take, which
-/// it would not if each had a heap of its own.
+/// Makes the allocator return large buffers to the kernel when they are freed.
+///
+/// By default glibc raises its mmap threshold once such a buffer is freed, so memory that a burst
+/// needed once would never be returned. With a single arena, one thread reuses what another freed.
 fn return_memory() {
     #[cfg(target_env = "gnu")]
     {
         const LARGE: libc::c_int = 256 << 10;
-        // SAFETY: sets numbers of the allocator's, before there is another thread.
+        // SAFETY: sets parameters of the allocator, before there is another thread.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
             libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -197,8 +198,9 @@ fn return_memory() {
     }
 }
 
-/// Takes what the system allows: a descriptor for each program on each interface, and, before
-/// 5.11, locked memory for maps. Going without is no failure; what then fails says so itself.
+/// Raises the limits of open files, as each program on each interface takes a descriptor, and of
+/// locked memory, which maps take before Linux 5.11. If that fails, so does whatever needs them,
+/// with its own message.
 fn raise_limits() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -208,13 +210,13 @@ fn raise_limits() {
 }
 
 /// The signals that end a command.
-struct Ending {
+struct EndSignals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hang_up: unix::Signal,
 }
 
-impl Ending {
+impl EndSignals {
     fn listen() -> Result<Self, Failure> {
         Ok(Self {
             interrupt: listen(SignalKind::interrupt()).map_err(Failure::Runtime)?,
@@ -223,7 +225,6 @@ impl Ending {
         })
     }
 
-    /// Waits for one.
     async fn wait(&mut self) -> End {
         tokio::select! {
             _ = self.interrupt.recv() => End::Interrupted,
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_s_exit_code_is_the_shell_s() {
+    fn exit_codes_of_signals_are_those_of_a_shell() {
         for (end, signal) in [
             (End::HungUp, Signal::SIGHUP),
             (End::Interrupted, Signal::SIGINT),
@@ -255,6 +256,7 @@ mod tests {
             present: "lo\u{202e}".into(),
         });
         let harmful = |c: char| crate::sink::text::is_hostile(c);
-        assert!(!shown(&failure).contains(harmful), "{:?}", shown(&failure));
+        let message = escaped(&failure);
+        assert!(!message.contains(harmful), "{message:?}");
     }
 }

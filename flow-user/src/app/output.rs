@@ -7,24 +7,24 @@ use std::{
 
 use super::{failure::Failure, reader::is_gone, streams};
 
-/// Writes text to standard output. True if somebody reads; a reader that closed its end ends a command,
-/// and is no failure.
+/// Writes text to standard output. False if the reader is gone, which ends a command and is no
+/// failure.
 ///
 /// # Errors
-/// It can't be written, for another reason.
+/// Writing failed for another reason.
 pub fn write_text(text: &str) -> Result<bool, Failure> {
     write(text.as_bytes()).map_err(Failure::Output)
 }
 
-/// Writes bytes to standard output. False if nobody reads any more.
+/// Writes bytes to standard output. False if the reader is gone.
 ///
 /// # Errors
-/// They can't be written, for another reason.
+/// Writing failed for another reason.
 pub fn write(bytes: &[u8]) -> io::Result<bool> {
     print(|| io::stdout().lock().write_all(bytes))
 }
 
-/// As [`write`], for what writes to standard output itself.
+/// As [`write`], for a function that writes to standard output itself.
 pub fn print(print: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     streams::check_stdout()?;
     match print().and_then(|()| io::stdout().flush()) {
@@ -34,7 +34,7 @@ pub fn print(print: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Writes a message to standard error. Where that fails, only the exit code reports the failure.
-pub fn complain(message: &str) {
+/// Writes a message to standard error. If that fails, the exit code still reports the failure.
+pub fn print_message(message: &str) {
     let _ = writeln!(io::stderr(), "flow: {message}");
 }

@@ -1,4 +1,4 @@
-//! Whether standard output still has a reader, also while there is nothing to write.
+//! Detects that the reader of standard output is gone, also while there is nothing to write.
 
 use std::{
     future::pending,
@@ -25,8 +25,7 @@ use rustix::event::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The reader of standard output, where its end can be noticed: that of a pipe, a socket or a
-/// terminal.
+/// The reader of standard output. Its end can be noticed if that is a pipe, a socket or a terminal.
 #[derive(Debug)]
 pub struct Reader(Option<Watched>);
 
@@ -43,19 +42,19 @@ struct Watched {
 /// How the end of a file's reader is noticed.
 #[derive(Clone, Copy, Debug)]
 struct End {
-    /// What wakes, besides a hang-up and an error, which always do.
+    /// Events that wake the epoll, besides EPOLLHUP and EPOLLERR, which always do.
     wakes: EventFlags,
-    /// What poll(2) reports.
+    /// Events of poll(2) that mean the end.
     reports: PollFlags,
 }
 
 impl Reader {
-    /// The one of standard output. Must be called within the runtime.
+    /// The reader of standard output. Must be called within the runtime.
     pub fn of_stdout() -> Self {
         Self::of(io::stdout().as_fd())
     }
 
-    /// The one of a file.
+    /// The reader of a file.
     pub fn of(file: BorrowedFd<'_>) -> Self {
         Self(Watched::new(file))
     }
@@ -66,7 +65,7 @@ impl Reader {
         Self(None)
     }
 
-    /// Waits until the reader is gone; for ever where that cannot be noticed.
+    /// Waits until the reader is gone; for ever if that cannot be noticed.
     pub async fn gone(&self) {
         match &self.0 {
             Some(watched) if watched.ended().await.is_ok() => {}
@@ -76,7 +75,7 @@ impl Reader {
 }
 
 impl Watched {
-    /// Absent where the reader's end cannot be noticed.
+    /// Absent if the reader's end cannot be noticed.
     fn new(file: BorrowedFd<'_>) -> Option<Self> {
         let end = End::of(file)?;
         let file = file.try_clone_to_owned().ok()?;
@@ -91,7 +90,7 @@ impl Watched {
     async fn ended(&self) -> io::Result<()> {
         loop {
             let mut ready = self.epoll.readable().await?;
-            // Takes what woke it, so that the same does not wake it again.
+            // Consumes the event, so that it does not wake again.
             let mut event = [MaybeUninit::uninit()];
             epoll::wait(self.epoll.get_ref(), &mut event, Some(&Timespec::default()))?;
             if has_any(self.file.as_fd(), self.end.reports) {
@@ -112,8 +111,8 @@ impl End {
         let mode = SFlag::from_bits_truncate(fstat(file).ok()?.st_mode) & SFlag::S_IFMT;
         match mode {
             SFlag::S_IFIFO => Some(hangs_up),
-            // When a serial line hangs up, the kernel wakes only who waits for input or for room
-            // (tty_ldisc_hangup). What is typed wakes as well, once.
+            // When a serial line hangs up, the kernel wakes only waiters for EPOLLIN or EPOLLOUT
+            // (tty_ldisc_hangup). Typed input wakes as well, once because of EPOLLET.
             SFlag::S_IFCHR if is_terminal(file) => Some(Self {
                 wakes: EventFlags::IN | EventFlags::ET,
                 ..hangs_up
@@ -127,9 +126,9 @@ impl End {
         let kind = getsockopt(&file, sockopt::SockType).ok()?;
         let address: SockaddrStorage = getsockname(file.as_raw_fd()).ok()?;
         match (kind, address.family()) {
-            // What only sends no more reads on; what is closed hangs up.
+            // A peer that only shut down its writing side still reads; a closed one hangs up.
             (SockType::Stream | SockType::SeqPacket, Some(AddressFamily::Unix)) => Some(hangs_up),
-            // TCP's FIN is the same in both cases: there is no telling them apart.
+            // TCP sends a FIN in both cases, so they cannot be distinguished.
             (SockType::Stream | SockType::SeqPacket, _) => Some(Self {
                 wakes: EventFlags::RDHUP,
                 reports: hangs_up.reports | PollFlags::RDHUP,
@@ -146,16 +145,16 @@ fn is_terminal(file: BorrowedFd<'_>) -> bool {
 
 /// Whether poll(2) reports any of these now.
 fn has_any(file: BorrowedFd<'_>, flags: PollFlags) -> bool {
-    let mut asked = [PollFd::from_borrowed_fd(file, flags & PollFlags::RDHUP)];
-    let answered = poll(&mut asked, Some(&Timespec::default()));
-    answered.is_ok() && asked[0].revents().intersects(flags)
+    let mut polled = [PollFd::from_borrowed_fd(file, flags & PollFlags::RDHUP)];
+    let result = poll(&mut polled, Some(&Timespec::default()));
+    result.is_ok() && polled[0].revents().intersects(flags)
 }
 
 /// Whether a write failed because the reader is gone.
 pub fn is_gone(error: &io::Error, file: BorrowedFd<'_>) -> bool {
     match error.kind() {
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => true,
-        // Of a terminal that hung up; a failing disk reports it too.
+        // A terminal that hung up reports EIO; so does a failing disk.
         _ if error.raw_os_error() == Some(libc::EIO) => has_any(file, PollFlags::HUP),
         _ => false,
     }
@@ -240,7 +239,7 @@ mod tests {
             far.write_all(b"not for Flow").unwrap();
             assert!(stays(&reader).await);
             if reset {
-                // What it has not read makes its end a reset.
+                // Closing with unread data sends RST.
                 (&near).write_all(b"x").unwrap();
                 far.set_read_timeout(Some(SOON)).unwrap();
                 far.peek(&mut [0]).unwrap();

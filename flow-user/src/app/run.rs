@@ -5,24 +5,24 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{
-    End, Ending, Failure, beside,
+    End, EndSignals, Failure, beside,
     consumer::{Consumer, Consumers, Proceed},
     engine::{Engine, Interest, Last, Plan},
 };
 use crate::source::{Origin, Pace, Step};
 
-/// A source that is open, and who is served beside a command.
+/// An open source, and the consumers beside the command's own.
 pub struct Run {
     engine: Engine,
     beside: Vec<Box<dyn Consumer>>,
 }
 
 impl Run {
-    /// Opens the source of a plan, and what is to stand beside the command. `history` says how long
-    /// what ended is kept.
+    /// Opens the source of a plan, and the consumers beside the command's own. `history` says how
+    /// long closed flows and exited processes are kept.
     ///
     /// # Errors
-    /// The source can't be opened, or what stands beside.
+    /// The source or one of these consumers can't be opened.
     pub fn open(
         plan: &Plan,
         pace: Pace,
@@ -46,12 +46,12 @@ impl Run {
         self.engine.origin()
     }
 
-    /// Serves a consumer until it ends, the source ends, the time is over or a signal comes. Then the
-    /// source is stopped, also after a failure: nothing stays in the kernel.
+    /// Serves a consumer until it ends, the source ends, the time is over or a signal arrives. Then
+    /// stops the source, also after a failure, so that nothing stays in the kernel.
     pub async fn serve(
         self,
         consumer: &mut impl Consumer,
-        ending: &mut Ending,
+        signals: &mut EndSignals,
         duration: Option<Duration>,
     ) -> (Result<End, Failure>, Last) {
         let Self { mut engine, beside } = self;
@@ -59,13 +59,13 @@ impl Run {
             primary: consumer,
             beside,
         };
-        let end = drive(&mut engine, &mut consumers, ending, duration).await;
+        let end = drive(&mut engine, &mut consumers, signals, duration).await;
         let last = engine.stop();
         for other in consumers.beside {
             let finished = tokio::select! {
                 finished = other.finish(&last) => finished,
-                // Asked again: whoever is slow is not waited for.
-                _ = ending.wait() => break,
+                // A second signal: do not wait for a slow consumer.
+                _ = signals.wait() => break,
             };
             if let Err(failure) = finished {
                 consumers.primary.notice(&failure.to_string());
@@ -78,7 +78,7 @@ impl Run {
 async fn drive(
     engine: &mut Engine,
     consumers: &mut Consumers<'_>,
-    ending: &mut Ending,
+    signals: &mut EndSignals,
     duration: Option<Duration>,
 ) -> Result<End, Failure> {
     let over = sleep(duration.unwrap_or(Duration::MAX));
@@ -94,7 +94,7 @@ async fn drive(
         let may_read = !has_ended && (is_live || !consumers.primary.is_busy());
         proceed = tokio::select! {
             biased;
-            end = ending.wait() => return Ok(end),
+            end = signals.wait() => return Ok(end),
             () = &mut over => return Ok(End::Done),
             proceed = consumers.ready() => proceed?,
             step = engine.next(), if may_read => match step? {
@@ -276,8 +276,8 @@ pub mod tests {
             primary,
             beside: beside.map(|it| Box::new(it) as Box<dyn Consumer>).collect(),
         };
-        let mut ending = Ending::listen().unwrap();
-        let driven = drive(&mut engine, &mut consumers, &mut ending, None);
+        let mut signals = EndSignals::listen().unwrap();
+        let driven = drive(&mut engine, &mut consumers, &mut signals, None);
         let end = tokio::time::timeout(Duration::from_secs(60), driven).await;
         end.unwrap().unwrap()
     }

@@ -3,7 +3,7 @@
 use std::{future::pending, ops::ControlFlow, path::Path, time::Duration};
 
 use super::{
-    End, Ending, Failure,
+    End, EndSignals, Failure,
     consumer::{Consumer, Ready},
     engine::{Interest, Plan},
     run::Run,
@@ -18,7 +18,7 @@ use crate::{
     source::Pace,
 };
 
-/// How long what ended is kept for the report: as long as anybody counts.
+/// The report has every flow and process, also those that ended: longer than any command runs.
 const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the command.
@@ -26,7 +26,7 @@ const HISTORY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// # Errors
 /// The source fails, or the report can't be written.
 pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
-    let mut ending = Ending::listen()?;
+    let mut signals = EndSignals::listen()?;
     let pace = Pace {
         interval: plan.options.interval(),
         at_once: true,
@@ -35,11 +35,11 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
     let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
     let origin = run.origin().clone();
     let mut count = Count {
-        // Without a reader the report has no use.
+        // The command ends when the reader of the report is gone.
         stream: (options.output == Path::new("-")).then(Writer::start),
     };
     let (end, last) = run
-        .serve(&mut count, &mut ending, Some(options.duration))
+        .serve(&mut count, &mut signals, Some(options.duration))
         .await;
     let end = end?;
     let sources = Sources {
@@ -52,13 +52,13 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
     let text = Report::new(&last.snapshot, sources).to_json();
     if let Some(writer) = count.stream {
         writer.send(text.into_bytes()).await;
-        return writer.finish_unless_told(&mut ending, end).await;
+        return writer.finish_unless_ended(&mut signals, end).await;
     }
     write_atomically(&options.output, text.as_bytes())?;
     Ok(end)
 }
 
-/// Waits while others count, until the report's reader is gone.
+/// Takes nothing until the end, and ends early if the report's reader is gone.
 struct Count {
     stream: Option<Writer>,
 }

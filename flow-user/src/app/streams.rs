@@ -1,8 +1,7 @@
 //! Standard streams that were closed when Flow started.
 //!
-//! Rust's runtime opens `/dev/null` in the place of each, so that no file of Flow's gets its
-//! number. What is written there would be lost silently, so this is recorded before the runtime
-//! starts.
+//! Rust's runtime opens `/dev/null` in their place, so that no other file gets their descriptors.
+//! Output would be lost silently, so the closed streams are recorded before the runtime starts.
 
 use std::{
     io,
@@ -11,9 +10,10 @@ use std::{
 
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Records what is closed. For the program's `.init_array`: later it is too late.
+/// Records whether standard output is closed. Runs from the program's `.init_array`, before Rust's
+/// runtime.
 pub extern "C" fn note() {
-    // SAFETY: asks for the flags of a descriptor, which may be none.
+    // SAFETY: reads the flags of a descriptor; one that is not open is an error.
     let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
     STDOUT_CLOSED.store(flags == -1, Ordering::Relaxed);
 }

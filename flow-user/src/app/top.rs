@@ -1,13 +1,13 @@
 //! `flow top`: a table, refreshed.
 //!
-//! While the reader is slow (a terminal that was stopped, a pager), whole pages are left out.
+//! While the reader is slow (a stopped terminal, a pager), whole pages are skipped.
 
 use std::{mem, ops::ControlFlow, time::Duration};
 
 use tokio::time::timeout;
 
 use super::{
-    End, Ending, Failure,
+    End, EndSignals, Failure,
     consumer::{Consumer, Proceed, Ready},
     engine::{Engine, Interest, Plan},
     run::Run,
@@ -25,11 +25,11 @@ use crate::{
     source::Pace,
 };
 
-/// How long what ended is shown.
+/// How long closed flows and exited processes are shown.
 const HISTORY: Duration = Duration::from_secs(5);
-/// How long a page on its way is waited for when a signal ends the command.
+/// How long a signal waits for a page that is being written.
 const LAST_PAGE: Duration = Duration::from_millis(100);
-/// Rows where nothing says how many fit.
+/// Rows if the size of the output is unknown.
 const ROWS: usize = 40;
 /// Lines of a page that are not rows of the table: header, totals, the ledger's first line.
 const LINES_AROUND: usize = 8;
@@ -50,7 +50,7 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         at_once: false,
         as_recorded: output.is_terminal && count.is_none(),
     };
-    let mut ending = Ending::listen()?;
+    let mut signals = EndSignals::listen()?;
     let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
     let origin = run.origin();
     let mut pages = Pages {
@@ -71,12 +71,12 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         remaining: count,
         writer: Writer::start(),
     };
-    let (end, _) = run.serve(&mut pages, &mut ending, None).await;
+    let (end, _) = run.serve(&mut pages, &mut signals, None).await;
     let (end, writer) = (end?, pages.writer);
     if end == End::Done {
-        return writer.finish_unless_told(&mut ending, end).await;
+        return writer.finish_unless_ended(&mut signals, end).await;
     }
-    // Told to end: nobody cares for the rest of a page that the reader does not take at once.
+    // After a signal, the rest of a page is not worth waiting for a slow reader.
     let _ = timeout(LAST_PAGE, writer.finish()).await;
     Ok(end)
 }
@@ -84,7 +84,7 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
 /// A page for each tick.
 struct Pages {
     page: Page,
-    /// How many are still to be shown; absent where there is no end.
+    /// How many are still to be shown; absent if unlimited.
     remaining: Option<u64>,
     writer: Writer,
 }
@@ -105,7 +105,7 @@ impl Consumer for Pages {
     }
 
     fn state(&mut self, engine: &mut Engine, tick: Option<Instant>) -> Result<Proceed, Failure> {
-        // Who is there is known at once; only rates take a period.
+        // Before the first tick there are no rates yet.
         if tick.is_none() && (self.remaining.is_some() || self.page.output.json) {
             return Ok(ControlFlow::Continue(()));
         }
@@ -136,7 +136,7 @@ impl Consumer for Pages {
 }
 
 impl Pages {
-    /// Hands a page to the writer; false if it has no place for one.
+    /// Sends a page; false if the writer has no room.
     fn show(&mut self, snapshot: &Snapshot) -> bool {
         let Some(place) = self.writer.place_now() else {
             return false;

@@ -1,8 +1,8 @@
 //! `flow`: the full-screen view.
 //!
-//! One loop hears the terminal, the kernel and the clock, hands each event to the screen's reducer, and does what
-//! that asks for. A thread writes what is drawn; while the terminal takes nothing, nothing is drawn. What may take
-//! a moment is done on another.
+//! One loop receives input, snapshots and changes, passes each as an event to the screen's reducer,
+//! and performs the effects that it returns. A thread writes what is drawn; while the terminal
+//! accepts nothing, nothing is drawn. Slow effects run on another thread.
 
 mod connection;
 mod export;
@@ -38,7 +38,7 @@ use tokio::{
 
 use self::work::Work;
 use super::{
-    End, Ending, Failure, config,
+    End, EndSignals, Failure, config,
     consumer::{Consumer, Proceed, Ready},
     engine::{Engine, Interest, Plan},
     output,
@@ -62,11 +62,11 @@ use crate::{
     },
 };
 
-/// How long something that was begun is waited for at the end.
+/// How long the end waits for an effect that still runs.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
-/// What the command line says of the filter, as it was typed.
-pub struct Asked {
+/// Arguments of the command line that the screen shows, as they were typed.
+pub struct Arguments {
     pub filter: String,
     pub interfaces: Vec<String>,
     pub color: bool,
@@ -85,11 +85,11 @@ impl World for UserResolver {
 pub async fn run(
     plan: Plan,
     loaded: Loaded,
-    asked: Asked,
+    arguments: Arguments,
     users: Arc<UserResolver>,
 ) -> Result<End, Failure> {
     terminal::check().map_err(Failure::Screen)?;
-    config::tell(&loaded);
+    config::report_problems(&loaded);
     let problems = problems(&loaded);
     let Loaded { config, place, .. } = loaded;
     let Config {
@@ -98,10 +98,10 @@ pub async fn run(
         history_ttl,
         mouse,
     } = config;
-    if !asked.color {
+    if !arguments.color {
         preferences.theme = Some(Theme::Mono);
     }
-    let mut ending = Ending::listen()?;
+    let mut signals = EndSignals::listen()?;
     let pace = Pace {
         interval,
         at_once: false,
@@ -111,20 +111,20 @@ pub async fn run(
     let origin = run.origin();
     let settings = Settings {
         preferences,
-        filter: asked.filter,
-        interfaces: asked.interfaces,
+        filter: arguments.filter,
+        interfaces: arguments.interfaces,
         host: origin.host.clone(),
         clock: origin.clock,
         zone: TimeZone::system(),
     };
-    let kept = Kept {
+    let view_config = ViewConfig {
         place,
         mouse,
         problems,
     };
-    let mut view = View::start(settings, kept, users)?;
-    let (end, _) = run.serve(&mut view, &mut ending, None).await;
-    let written = view.give_back().await;
+    let mut view = View::start(settings, view_config, users)?;
+    let (end, _) = run.serve(&mut view, &mut signals, None).await;
+    let written = view.restore_terminal().await;
     match written {
         Ok(Err(error)) if end.is_ok() => Err(Failure::Output(error)),
         _ => end,
@@ -136,15 +136,15 @@ const CHANGES: Interest = Interest {
     changes: true,
 };
 
-/// What of the configuration is not the screen's own.
-struct Kept {
+/// The part of the configuration that is not the screen's.
+struct ViewConfig {
     place: Option<Place>,
     mouse: bool,
-    /// What to say of it first.
+    /// Invalid settings, for the status line.
     problems: Option<String>,
 }
 
-/// That something is wrong with the configuration, in one line: the screen covers what was told.
+/// Invalid settings in one line, because the screen covers the messages on standard error.
 fn problems(loaded: &Loaded) -> Option<String> {
     let first = loaded.messages().into_iter().next()?;
     Some(match loaded.warnings.len() {
@@ -155,26 +155,26 @@ fn problems(loaded: &Loaded) -> Option<String> {
 
 /// The view, and the thread that writes what it draws.
 struct View {
-    shown: Shown,
+    session: Session,
     writer: Writer,
 }
 
-/// The screen and what is around it.
-struct Shown {
+/// The screen, its input, and the program around it.
+struct Session {
     state: State,
     screen: Screen,
     input: EventStream,
-    /// Flow was stopped, and goes on.
+    /// SIGCONT: Flow continues after a stop.
     resumed: unix::Signal,
-    /// Where the configuration is.
+    /// The configuration file.
     place: Option<Place>,
     meter: Meter,
     work: Work,
-    /// What changed since the last tick.
+    /// Changes since the last tick.
     changes: Vec<TimedChange>,
-    /// Something is to be drawn.
+    /// Whether the screen must be drawn.
     is_due: bool,
-    /// The user wants to end.
+    /// Whether the user has quit.
     ended: bool,
 }
 
@@ -184,24 +184,24 @@ impl Consumer for View {
     }
 
     fn changes(&mut self, changes: &[TimedChange]) -> Result<(), Failure> {
-        self.shown.changes.extend_from_slice(changes);
+        self.session.changes.extend_from_slice(changes);
         Ok(())
     }
 
-    /// Before the first tick it shows what there was. Rates come with that.
+    /// Also shows the state before the first tick, which has no rates yet.
     fn state(&mut self, engine: &mut Engine, _: Option<Instant>) -> Result<Proceed, Failure> {
-        let shown = &mut self.shown;
+        let session = &mut self.session;
         let event = Event::Snapshot {
-            changes: mem::take(&mut shown.changes),
+            changes: mem::take(&mut session.changes),
             snapshot: engine.snapshot(),
-            own: shown.meter.take(),
+            own: session.meter.take(),
         };
-        shown.take(event)?;
-        Ok(shown.proceed())
+        session.take(event)?;
+        Ok(session.proceed())
     }
 
     fn ready(&mut self) -> Ready<'_> {
-        Box::pin(self.deal())
+        Box::pin(self.handle_next())
     }
 
     fn outlives_source(&self) -> bool {
@@ -209,84 +209,88 @@ impl Consumer for View {
     }
 
     fn notice(&mut self, message: &str) {
-        if let Err(failure) = self.shown.take(Event::Status(message.to_owned())) {
+        if let Err(failure) = self.session.take(Event::Status(message.to_owned())) {
             log::error!("{failure}");
         }
     }
 }
 
 impl View {
-    /// Takes the terminal.
-    fn start(settings: Settings, kept: Kept, users: Arc<UserResolver>) -> Result<Self, Failure> {
+    /// Takes over the terminal.
+    fn start(
+        settings: Settings,
+        view_config: ViewConfig,
+        users: Arc<UserResolver>,
+    ) -> Result<Self, Failure> {
         let state = State::new(settings, users, terminal::size())?;
-        let screen = Screen::take(kept.mouse).map_err(Failure::Screen)?;
+        let screen = Screen::take(view_config.mouse).map_err(Failure::Screen)?;
         let continued = SignalKind::from_raw(Signal::SIGCONT as i32);
-        let mut shown = Shown {
+        let mut session = Session {
             state,
             screen,
             input: EventStream::new(),
             resumed: listen(continued).map_err(Failure::Runtime)?,
-            place: kept.place,
+            place: view_config.place,
             meter: Meter::start(),
             work: Work::new(),
             changes: Vec::new(),
             is_due: true,
             ended: false,
         };
-        if let Some(problems) = kept.problems {
-            shown.take(Event::Status(problems))?;
+        if let Some(problems) = view_config.problems {
+            session.take(Event::Status(problems))?;
         }
         let writer = Writer::to(Reader::of_stdout(), |page| {
             terminal::write(|| output::write(page))
         });
-        Ok(Self { shown, writer })
+        Ok(Self { session, writer })
     }
 
-    /// Gives the terminal back. Returns whether everything was written, if that was soon.
-    async fn give_back(self) -> Result<io::Result<()>, Elapsed> {
-        let Self { shown, writer } = self;
-        // What is half written would stand in the shell's way.
+    /// Restores the terminal. Returns the result of the last write, or that it timed out.
+    async fn restore_terminal(self) -> Result<io::Result<()>, Elapsed> {
+        let Self { session, writer } = self;
+        // A half-written page would end up in the shell.
         let written = timeout(terminal::LAST_PAGE, writer.finish()).await;
-        drop(shown.screen);
-        // A half-written file would stay behind. What hangs is left to itself.
-        let _ = timeout(LAST_WORK, shown.work.finish()).await;
+        drop(session.screen);
+        // Lets an export finish its file. Work that hangs is abandoned.
+        let _ = timeout(LAST_WORK, session.work.finish()).await;
         written
     }
 
-    /// Deals with one thing that happened to the terminal, or with what was begun.
-    async fn deal(&mut self) -> Result<Proceed, Failure> {
-        let Self { shown, writer } = self;
-        shown.is_due |= shown.state.take_changed();
+    /// Handles the next input, signal, result of work, or room for a page.
+    async fn handle_next(&mut self) -> Result<Proceed, Failure> {
+        let Self { session, writer } = self;
+        session.is_due |= session.state.take_changed();
         tokio::select! {
             biased;
-            heard = next(&mut shown.input) => match heard {
-                Some(Ok(event)) => shown.hear(event)?,
+            event = next(&mut session.input) => match event {
+                Some(Ok(event)) => session.terminal_event(event)?,
                 // The terminal is gone.
                 Some(Err(_)) | None => return Ok(ControlFlow::Break(End::HungUp)),
             },
             () = writer.closed() => return Ok(ControlFlow::Break(End::HungUp)),
-            _ = shown.resumed.recv() => {
-                // Whoever stopped Flow may have left the terminal in any state.
-                shown.screen.resume().map_err(Failure::Output)?;
+            _ = session.resumed.recv() => {
+                // The terminal may be in any state after a stop.
+                session.screen.resume().map_err(Failure::Output)?;
                 let (columns, rows) = terminal::size();
-                shown.take(Event::Resize(columns, rows))?;
-                shown.take(Event::Redraw)?;
+                session.take(Event::Resize(columns, rows))?;
+                session.take(Event::Redraw)?;
             }
-            told = shown.work.told() => shown.take(Event::Status(told))?,
-            place = writer.place(), if shown.is_due => match place {
+            message = session.work.result() => session.take(Event::Status(message))?,
+            place = writer.place(), if session.is_due => match place {
                 Some(place) => {
-                    let page = shown.screen.draw(&shown.state).map_err(Failure::Output)?;
+                    let page = session.screen.draw(&session.state).map_err(Failure::Output)?;
                     place.send(page.into());
-                    shown.is_due = false;
+                    session.is_due = false;
                 }
                 None => return Ok(ControlFlow::Break(End::HungUp)),
             },
         }
-        Ok(shown.proceed())
+        Ok(session.proceed())
     }
 }
 
-impl Shown {
+impl Session {
     fn proceed(&self) -> Proceed {
         if self.ended {
             ControlFlow::Break(End::Done)
@@ -295,7 +299,7 @@ impl Shown {
         }
     }
 
-    fn hear(&mut self, event: crossterm::event::Event) -> Result<(), Failure> {
+    fn terminal_event(&mut self, event: crossterm::event::Event) -> Result<(), Failure> {
         if let crossterm::event::Event::Resize(..) = event {
             let (columns, rows) = terminal::size();
             return self.take(Event::Resize(columns, rows));
@@ -315,31 +319,33 @@ impl Shown {
                 Effect::Suspend => self.suspend()?,
                 Effect::Copy(text) => self.screen.copy(&text),
                 Effect::Export(format) => self.export(format)?,
-                Effect::Signal(target, signal) => self.begin(move || {
+                Effect::Signal(target, signal) => self.start_work(move || {
                     let sent = signal::send(&target, signal);
                     sent.map(|()| format!("sent {signal} to {}", target.name))
                 })?,
-                Effect::Close(connection) => self.begin(move || {
+                Effect::Close(connection) => self.start_work(move || {
                     let closed = connection::close(&connection);
                     closed.map(|()| format!("closed {}", connection.name))
                 })?,
-                Effect::SaveColumns(view, columns) => self.keep(view, columns)?,
+                Effect::SaveColumns(view, columns) => self.save_columns(view, columns)?,
             }
         }
         Ok(())
     }
 
-    fn keep(&mut self, view: ViewId, columns: Vec<&'static str>) -> Result<(), Failure> {
+    fn save_columns(&mut self, view: ViewId, columns: Vec<&'static str>) -> Result<(), Failure> {
         let place = self.place.clone();
-        self.begin(move || match save_columns(place.as_ref(), view, &columns) {
-            Ok(place) => Ok(format!("columns kept in {place}")),
-            Err(error) => Err(format!("columns hold until Flow ends; not kept: {error}")),
+        self.start_work(move || match save_columns(place.as_ref(), view, &columns) {
+            Ok(place) => Ok(format!("columns saved in {place}")),
+            Err(error) => Err(format!(
+                "columns not saved, they last until Flow ends: {error}"
+            )),
         })
     }
 
     fn export(&mut self, format: Format) -> Result<(), Failure> {
         let (sheet, name) = (self.state.sheet(), self.state.sheet_name());
-        self.begin(move || {
+        self.start_work(move || {
             let written = export::write(&sheet, format, (Path::new("."), &name));
             written.map(|file| {
                 let rows = human::count(sheet.rows.len(), "row", "rows");
@@ -348,8 +354,8 @@ impl Shown {
         })
     }
 
-    /// Begins something that may take a moment; what comes of it is told.
-    fn begin<E: ToString>(
+    /// Runs a job on the work thread; its result appears in the status line.
+    fn start_work<E: ToString>(
         &mut self,
         job: impl FnOnce() -> Result<String, E> + Send + 'static,
     ) -> Result<(), Failure> {
@@ -357,27 +363,27 @@ impl Shown {
             faults::panic_in("work");
             job().unwrap_or_else(|error| error.to_string())
         };
-        match self.work.begin(job) {
+        match self.work.start(job) {
             Ok(()) => Ok(()),
             Err(error) => self.take(Event::Status(error.to_string())),
         }
     }
 
-    /// Back to the shell, as if the terminal had been asked to stop everything in it. The kernel counts on.
+    /// Stops the process group, as Ctrl-Z does. The kernel side continues to count.
     fn suspend(&mut self) -> Result<(), Failure> {
         self.screen.pause();
-        // Returns once the shell says to go on; a shell without job control says so at once.
+        // Returns on SIGCONT; without job control at once.
         let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
         self.screen.resume().map_err(Failure::Output)
     }
 }
 
-/// The next event of the terminal; `None` when there are no more.
+/// The next event of the terminal; `None` if it is closed.
 async fn next(input: &mut EventStream) -> Option<io::Result<crossterm::event::Event>> {
     poll_fn(|context| Pin::new(&mut *input).poll_next(context)).await
 }
 
-/// Measures what Flow itself takes.
+/// Measures Flow's own CPU time and memory.
 struct Meter {
     at: Moment,
     cpu: Duration,
@@ -391,7 +397,7 @@ impl Meter {
         }
     }
 
-    /// Since it was last asked.
+    /// The share of a CPU since the last call, and the memory now.
     fn take(&mut self) -> OwnUse {
         let (now, cpu) = (Moment::now(), cpu_time());
         let over = now.duration_since(mem::replace(&mut self.at, now));
@@ -406,7 +412,7 @@ impl Meter {
     }
 }
 
-/// Time of all threads, in user space and in the kernel.
+/// CPU time of all threads, in user space and in the kernel.
 fn cpu_time() -> Duration {
     let of = |time: TimeVal| {
         let microseconds = u64::try_from(time.num_microseconds()).unwrap_or(0);

@@ -1,5 +1,5 @@
-//! A thread that writes to standard output or a file, so that a slow reader never keeps the engine from
-//! listening, nor a signal from being obeyed.
+//! A thread that writes to standard output or a file, so that a slow reader delays neither the
+//! engine nor the handling of signals.
 
 use std::{
     io,
@@ -13,11 +13,12 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{End, Ending, Failure, output, reader::Reader};
+use super::{End, EndSignals, Failure, output, reader::Reader};
 
-/// The way to the thread. It ends once everything is written and the value is gone, or nobody reads.
+/// The handle of the thread, which ends when this is dropped and everything is written, or when the
+/// reader is gone.
 ///
-/// Nobody joins it: in a write that its reader never takes it ends with the program.
+/// The thread is not joined: one that is blocked in a write ends with the program.
 pub struct Writer {
     chunks: mpsc::Sender<Bytes>,
     ended: oneshot::Receiver<thread::Result<io::Result<()>>>,
@@ -25,19 +26,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. One chunk at most waits while another is being written. Must be called
-    /// within the runtime.
+    /// Starts the thread for standard output. At most one chunk waits while another is being
+    /// written. Must be called within the runtime.
     pub fn start() -> Self {
         Self::to(Reader::of_stdout(), output::write)
     }
 
-    /// As [`Self::start`], for another reader; `write` returns whether there still is a reader.
+    /// As [`Self::start`], for any output; `write` returns whether it still has a reader.
     pub fn to(
         reader: Reader,
         mut write: impl FnMut(&[u8]) -> io::Result<bool> + Send + 'static,
     ) -> Self {
         let (chunks, mut waiting) = mpsc::channel::<Bytes>(1);
-        let (told, ended) = oneshot::channel();
+        let (report, ended) = oneshot::channel();
         thread::spawn(move || {
             let all = || {
                 while let Some(chunk) = waiting.blocking_recv() {
@@ -47,10 +48,10 @@ impl Writer {
                 }
                 Ok(())
             };
-            // What it wrote with is not used again.
+            // Unwind safe: `write` is not used again.
             let result = catch_unwind(AssertUnwindSafe(all));
             // The program may have ended meanwhile.
-            let _ = told.send(result);
+            let _ = report.send(result);
         });
         Self {
             chunks,
@@ -59,7 +60,7 @@ impl Writer {
         }
     }
 
-    /// Waits until the writer can take a chunk; `None` once nobody reads.
+    /// Waits until the writer can take a chunk; `None` if the reader is gone.
     pub async fn place(&self) -> Option<mpsc::Permit<'_, Bytes>> {
         self.chunks.reserve().await.ok()
     }
@@ -81,12 +82,11 @@ impl Writer {
             () = self.chunks.closed() => {}
             () = self.reader.gone() => {}
         }
-        // The signal of a terminal that hangs up comes before its end can be seen: it gets its turn
-        // first.
+        // A terminal that hangs up sends SIGHUP before its end is visible here: handle that first.
         yield_now().await;
     }
 
-    /// Hands over a chunk; false once nobody reads.
+    /// Sends a chunk; false if the reader is gone.
     pub async fn send(&self, chunk: impl Into<Bytes>) -> bool {
         tokio::select! {
             biased;
@@ -98,10 +98,10 @@ impl Writer {
     /// Waits until everything is written, or the reader is gone.
     ///
     /// # Errors
-    /// It could not be.
+    /// Writing failed.
     ///
     /// # Panics
-    /// The thread did: its panic goes on here.
+    /// The thread panicked: its panic continues here.
     pub async fn finish(self) -> io::Result<()> {
         let Self {
             chunks,
@@ -112,7 +112,7 @@ impl Writer {
         let ended = tokio::select! {
             biased;
             ended = ended => ended,
-            // The wait for a remote that no longer reads would never end.
+            // A write to a remote that no longer reads may block for ever.
             () = reader.gone() => return Ok(()),
         };
         result(ended)
@@ -121,43 +121,47 @@ impl Writer {
     /// Waits until the thread has ended, and returns why.
     ///
     /// # Panics
-    /// The thread did: its panic goes on here.
+    /// The thread panicked: its panic continues here.
     pub async fn error(&mut self) -> io::Error {
         let ended = (&mut self.ended).await;
         let result = result(ended);
         result
             .err()
-            .unwrap_or_else(|| io::Error::other("nobody reads"))
+            .unwrap_or_else(|| io::Error::other("the reader is gone"))
     }
 
-    /// As [`Self::finish`], for a command that ends with `end`; told to end once more, it does not
-    /// wait for a reader that does not read.
+    /// As [`Self::finish`], for a command that ends with `end`. Another signal ends the wait for a
+    /// slow reader.
     ///
     /// # Errors
     /// Not everything could be written.
-    pub async fn finish_unless_told(self, ending: &mut Ending, end: End) -> Result<End, Failure> {
-        self.finish_unless(ending.wait(), end).await
+    pub async fn finish_unless_ended(
+        self,
+        signals: &mut EndSignals,
+        end: End,
+    ) -> Result<End, Failure> {
+        self.finish_unless(signals.wait(), end).await
     }
 
     async fn finish_unless(
         self,
-        told: impl Future<Output = End>,
+        signal: impl Future<Output = End>,
         end: End,
     ) -> Result<End, Failure> {
         tokio::select! {
             result = self.finish() => result.map(|()| end).map_err(Failure::Output),
-            end = told => Ok(end),
+            end = signal => Ok(end),
         }
     }
 }
 
-/// What the thread ended with.
+/// How the thread ended.
 fn result(
     ended: Result<thread::Result<io::Result<()>>, oneshot::error::RecvError>,
 ) -> io::Result<()> {
     match ended {
         Ok(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
-        Err(_) => Err(io::Error::other("the writer is gone")),
+        Err(_) => Err(io::Error::other("the writing thread has ended")),
     }
 }
 
@@ -173,7 +177,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn while_one_chunk_is_written_one_waits_and_more_find_no_place() {
+    async fn one_chunk_waits_while_another_is_written() {
         let (go, went) = blocking::channel::<()>();
         let written = Arc::new(Mutex::new(Vec::new()));
         let copy = Arc::clone(&written);
@@ -183,7 +187,7 @@ mod tests {
             Ok(true)
         });
         writer.place().await.unwrap().send(vec![1].into());
-        // Once there is a place again, the first is with the thread.
+        // Once there is room again, the thread has the first.
         writer.place().await.unwrap().send(vec![2].into());
         assert!(writer.place_now().is_none());
         drop(go);
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_is_not_waited_for_when_told_to_end_again() {
+    async fn a_second_signal_ends_the_wait_for_a_reader_that_stalls() {
         let writer = Writer::to(Reader::none(), |_| {
             thread::sleep(Duration::from_secs(3600));
             Ok(true)
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_reading_is_told_and_no_failure() {
+    async fn a_reader_that_is_gone_is_reported_and_no_failure() {
         let writer = Writer::to(Reader::none(), |_| Ok(false));
         writer.send(vec![1]).await;
         writer.closed().await;
@@ -219,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "of the writer")]
-    async fn a_panic_ends_the_writing_and_goes_on_where_that_is_heard() {
+    async fn a_panic_of_the_thread_continues_in_finish() {
         let writer = Writer::to(Reader::none(), |_| panic!("of the writer"));
         writer.send(vec![1]).await;
         writer.closed().await;
@@ -227,10 +231,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_goes_is_noticed_with_nothing_to_write() {
+    async fn a_reader_that_leaves_is_noticed_without_anything_to_write() {
         let (read, write) = io::pipe().unwrap();
         let reader = Reader::of(write.as_fd());
-        // Nothing is ever taken.
+        // A write that never ends.
         let writer = Writer::to(reader, |_| {
             loop {
                 thread::park();

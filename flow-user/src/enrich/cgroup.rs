@@ -16,8 +16,8 @@ use crate::{
     source::cgroups::{CgroupLayout, open_by_id, path_of},
 };
 
-/// Cgroups remembered at most; beyond it all are looked up anew.
-const MOST: usize = 65_536;
+/// Cgroups cached at most; when the cache is full, it is cleared.
+const MAX_CACHED: usize = 65_536;
 /// Most directories that a walk of the tree visits.
 const MAX_WALK: usize = 20_000;
 /// Least time between two walks.
@@ -26,12 +26,12 @@ const WALK_PAUSE: Duration = Duration::from_secs(2);
 /// What a look-up found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The path below the root of the v2 tree, such as `/system.slice/nginx.service`. Bytes that are
-    /// no UTF-8 are replaced; it may hold control characters.
+    /// The path below the root of the v2 tree, such as `/system.slice/nginx.service`. Invalid UTF-8
+    /// is replaced; it may contain control characters.
     Path(Arc<str>),
-    /// There is no such cgroup any more, or no tree to look in.
+    /// There is no such cgroup any more, or no v2 tree.
     Nothing,
-    /// It cannot be said now.
+    /// The look-up failed for now.
     Unknown,
 }
 
@@ -51,7 +51,7 @@ pub struct CgroupPaths<L = Tree> {
 }
 
 impl<L: LookUp> Enricher for CgroupPaths<L> {
-    /// A cgroup that is new is looked up at once: later it may be gone.
+    /// Looks up a new cgroup at once: later it may be gone.
     fn observe(&mut self, time: Time, event: &Event, out: &mut dyn EventSink) {
         let cgroup = match event {
             Event::App(fact) => fact.cgroup,
@@ -68,7 +68,7 @@ impl<L: LookUp> Enricher for CgroupPaths<L> {
         }
     }
 
-    /// Looks up again what could not be said before.
+    /// Repeats look-ups that failed.
     fn retry(&mut self, time: Time, out: &mut dyn EventSink) {
         for id in mem::take(&mut self.unknown) {
             self.resolve(id, time, out);
@@ -91,7 +91,7 @@ impl<L: LookUp> CgroupPaths<L> {
             Found::Unknown => &mut self.unknown,
             Found::Path(_) | Found::Nothing => &mut self.known,
         };
-        if ids.len() >= MOST {
+        if ids.len() >= MAX_CACHED {
             ids.clear();
         }
         ids.insert(id);
@@ -101,12 +101,13 @@ impl<L: LookUp> CgroupPaths<L> {
     }
 }
 
-/// The v2 tree of this machine.
+/// The v2 tree of this host.
 #[derive(Debug)]
 pub struct Tree {
-    /// Where it, or the part that is mounted, begins, and its directory; absent when there is none.
+    /// Path and open directory of its root, or of the root of the part that is mounted; absent
+    /// without v2.
     root: Option<(PathBuf, File)>,
-    /// What the last walk found, and when that was.
+    /// Time and result of the last walk.
     walked: Option<(Instant, HashMap<CgroupId, Arc<str>>)>,
 }
 
@@ -115,7 +116,7 @@ impl Default for Tree {
         let layout = CgroupLayout::read();
         let root = layout.top().and_then(|root| {
             let directory = File::open(root).ok()?;
-            // As the kernel calls it, whatever way leads there.
+            // The kernel's name for it, whatever path it was opened by.
             let root = fs::read_link(path_of(&directory)).ok()?;
             Some((root, directory))
         });
@@ -143,8 +144,8 @@ impl LookUp for Tree {
 }
 
 impl Tree {
-    /// Finds a cgroup by a walk of the tree, unless there was one just now: then it is not known
-    /// whether the cgroup was made since.
+    /// Finds a cgroup by a walk of the tree. If the last walk was less than [`WALK_PAUSE`] ago and
+    /// did not find it, it is unknown: it may be newer than that walk.
     fn walk(&mut self, id: CgroupId) -> Found {
         if let Some((time, paths)) = &self.walked {
             if let Some(path) = paths.get(&id) {
@@ -160,7 +161,7 @@ impl Tree {
         found.map_or(Found::Nothing, Found::Path)
     }
 
-    /// Every cgroup of the tree, as far as a walk goes.
+    /// All cgroups of the tree, up to [`MAX_WALK`] directories.
     fn paths(&self) -> HashMap<CgroupId, Arc<str>> {
         let mut paths = HashMap::new();
         let Some((_, directory)) = &self.root else {
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(tree.walk(CgroupId(u64::MAX - 7)), Found::Unknown);
     }
 
-    /// Answers in turn; each is asked for once.
+    /// Gives these answers, one for each call.
     struct Answers(Vec<Found>);
 
     impl LookUp for Answers {
@@ -253,7 +254,7 @@ mod tests {
         let mut paths = CgroupPaths::of(Answers(answers));
         let mut out = Vec::new();
         paths.observe(Time(1), &seen_in(5), &mut out);
-        // Once at a time.
+        // Not again before the next tick.
         paths.observe(Time(2), &seen_in(5), &mut out);
         paths.retry(Time(3), &mut out);
         assert_eq!(out, []);

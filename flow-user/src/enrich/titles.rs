@@ -1,15 +1,15 @@
-//! Names and command lines of processes that are there, read again.
+//! Reads names and command lines of running processes again, as programs change them.
 //!
-//! The kernel side tells the name with each record. A title that a process writes over its arguments is
-//! memory of its own, of which no hook tells: it is only seen by looking. To read it may take as
-//! long as the process likes (`get_mm_cmdline` waits for the lock of its memory, and for pages), so a
-//! thread does that, and nobody waits for it. While one process makes the thread wait, the other titles
-//! stay as they are.
+//! The kernel side reports the name with each record. A title that a process writes over its
+//! arguments is in its own memory, and no hook reports it. The process can delay a read of it for
+//! as long as it likes (`get_mm_cmdline` waits for `mmap_lock` and for page faults), so a thread
+//! reads. While one process blocks the thread, the titles of others are not updated.
 //!
-//! Each tick asks for one part in [`SHARE`] of the time that has passed at most, by what a reading took so
-//! far: some hundred processes in each second. Until the next one as many more may be asked for in between. Three of four places are for those that moved bytes, in turn,
-//! the others for those that only have sockets, in turn. So with N that move each comes once in
-//! N / 200 seconds or so, and with less than that at each tick.
+//! The reads that a tick requests take at most one part in [`SHARE`] of the time since the last
+//! tick, estimated from earlier reads: some 200 processes a second. As many more may be requested
+//! between two ticks. Three quarters are for processes that moved bytes, the rest for those that
+//! only have sockets, each group in turn. So with N moving processes each is read every N / 150
+//! seconds, or at each tick if they are few.
 
 use std::{
     sync::mpsc::{self, Receiver, Sender},
@@ -24,27 +24,28 @@ use crate::{
     source::{boottime, proc::Proc},
 };
 
-/// One part in so many of the time may go into reading.
+/// At most one part in so many of the time is spent reading.
 const SHARE: u32 = 100;
-/// Most processes of one request, and least of a tick's.
-const MOST: usize = 512;
-const LEAST: usize = 16;
-/// What a reading takes before any was measured.
-const USUAL: Duration = Duration::from_micros(50);
+/// Most processes of one request, and least of a tick's request.
+const MAX_REQUEST: usize = 512;
+const MIN_REQUEST: usize = 16;
+/// Time of a read before any was measured.
+const INITIAL_TIME: Duration = Duration::from_micros(50);
 
 /// Reads names on a thread of its own.
 pub struct Titles {
-    asked: Sender<Vec<ProcessId>>,
+    requests: Sender<Vec<ProcessId>>,
     answers: Receiver<Answer>,
-    /// Whether an answer is to come.
+    /// Whether a request is being answered.
     busy: bool,
-    /// Those to be asked for once the thread has time: before any others, and those of the last tick.
-    first: Vec<ProcessId>,
+    /// Processes without a title, to be requested before others.
+    untitled: Vec<ProcessId>,
+    /// Processes that the last tick chose.
     due: Vec<ProcessId>,
-    /// How many more may be asked for before the next tick.
+    /// How many more may be requested before the next tick.
     spare: usize,
     turn: Turn,
-    /// When the last tick was.
+    /// Time of the last tick.
     ticked: Moment,
 }
 
@@ -56,14 +57,14 @@ struct Answer {
 }
 
 impl Titles {
-    /// Without a thread, if none can be had: then names stay as other sources tell them.
+    /// If no thread can be started, titles are not updated.
     pub fn start(answered: Answered) -> Self {
-        let (asked, requests) = mpsc::channel::<Vec<ProcessId>>();
+        let (requests, incoming) = mpsc::channel::<Vec<ProcessId>>();
         let (answer, answers) = mpsc::channel();
         let reader = thread::Builder::new().name("titles".into()).spawn(move || {
             let proc = Proc::new();
             // Until the program ends.
-            while let Ok(ids) = requests.recv() {
+            while let Ok(ids) = incoming.recv() {
                 if answer.send(read(&proc, &ids)).is_err() {
                     break;
                 }
@@ -71,47 +72,47 @@ impl Titles {
             }
         });
         if let Err(error) = reader {
-            log::warn!("cannot start a thread that reads titles of processes: {error}");
+            log::warn!("titles of processes are not updated: cannot start a thread: {error}");
         }
         Self {
-            asked,
+            requests,
             answers,
             busy: false,
-            first: Vec::new(),
+            untitled: Vec::new(),
             due: Vec::new(),
-            spare: MOST,
+            spare: MAX_REQUEST,
             turn: Turn::default(),
             ticked: Moment::now(),
         }
     }
 
-    /// Asks for these at once, or as soon as the thread has time. Where they are too many, the others have to wait for
-    /// their turn.
-    fn ask(&mut self, ids: Vec<ProcessId>) {
+    /// Requests these at once, or as soon as the thread is idle. What exceeds the limit waits for
+    /// its turn at a tick.
+    fn request(&mut self, ids: Vec<ProcessId>) {
         let taken = ids.len().min(self.spare);
         self.spare -= taken;
-        self.first.extend(ids.into_iter().take(taken));
+        self.untitled.extend(ids.into_iter().take(taken));
         self.send();
     }
 
-    /// Asks for those whose turn it is, of those that moved bytes and of the others, each in order.
+    /// Requests the next processes of each group.
     fn take_turns(&mut self, [moving, still]: [Vec<ProcessId>; 2]) {
         let elapsed = self.ticked.elapsed();
         self.ticked = Moment::now();
-        // Those of an earlier tick whose turn did not come have it again after a while.
+        // Those of the last tick that were not requested get another turn later.
         let room = self.turn.room(elapsed);
-        self.spare = room.saturating_sub(self.first.len());
+        self.spare = room.saturating_sub(self.untitled.len());
         self.due = self.turn.next(room, &moving, &still);
         self.send();
     }
 
     fn send(&mut self) {
-        if self.busy || self.first.is_empty() && self.due.is_empty() {
+        if self.busy || self.untitled.is_empty() && self.due.is_empty() {
             return;
         }
-        let mut ids = std::mem::take(&mut self.first);
+        let mut ids = std::mem::take(&mut self.untitled);
         ids.append(&mut self.due);
-        self.busy = self.asked.send(ids).is_ok();
+        self.busy = self.requests.send(ids).is_ok();
     }
 }
 
@@ -128,7 +129,7 @@ impl Enricher for Titles {
     }
 
     fn follow(&mut self, model: &mut Model) {
-        self.ask(model.untitled());
+        self.request(model.untitled());
     }
 
     fn tick(&mut self, model: &Model) {
@@ -139,7 +140,7 @@ impl Enricher for Titles {
 fn read(proc: &Proc, ids: &[ProcessId]) -> Answer {
     let began = Moment::now();
     let names = ids.iter().filter_map(|id| {
-        // Before it is read: what the process does from here on may not be in it.
+        // The time before the read: later changes may not be in it.
         let time = boottime::now();
         let program = proc.names(*id).ok()?;
         let event = Event::ProcessNamed { id: *id, program };
@@ -152,19 +153,19 @@ fn read(proc: &Proc, ids: &[ProcessId]) -> Answer {
     }
 }
 
-/// Whose turn it is.
+/// Chooses which processes are read next, round robin.
 #[derive(Debug)]
 struct Turn {
-    /// What it takes to read one.
+    /// Average time of one read.
     each: Duration,
-    /// The last that was asked for, of those that moved bytes and of the others.
+    /// The last one chosen of those that moved bytes, and of the others.
     last: [Option<ProcessId>; 2],
 }
 
 impl Default for Turn {
     fn default() -> Self {
         Self {
-            each: USUAL,
+            each: INITIAL_TIME,
             last: [None; 2],
         }
     }
@@ -177,10 +178,12 @@ impl Turn {
         }
     }
 
-    /// How many may be read in this time.
+    /// How many may be read after so much time.
     fn room(&self, elapsed: Duration) -> usize {
         let room = elapsed.as_nanos() / u128::from(SHARE) / self.each.as_nanos().max(1);
-        usize::try_from(room).unwrap_or(MOST).clamp(LEAST, MOST)
+        usize::try_from(room)
+            .unwrap_or(MAX_REQUEST)
+            .clamp(MIN_REQUEST, MAX_REQUEST)
     }
 
     fn next(&mut self, room: usize, moving: &[ProcessId], still: &[ProcessId]) -> Vec<ProcessId> {
@@ -194,7 +197,7 @@ impl Turn {
     }
 }
 
-/// Up to `most`, those after `last` first and then from the beginning.
+/// Up to `most` of `ids`: those after `last`, then from the beginning.
 fn in_turn(ids: &[ProcessId], last: &mut Option<ProcessId>, most: usize) -> Vec<ProcessId> {
     let begin = last.map_or(0, |last| ids.partition_point(|id| *id <= last));
     let (before, after) = ids.split_at(begin);
@@ -216,7 +219,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn everyone_has_a_turn_whoever_comes_and_goes() {
+    fn every_process_gets_a_turn() {
         let mut turn = Turn::default();
         let (moving, still) = (ids(0..1000), ids(1000..3000));
         let mut asked = std::collections::BTreeSet::new();
@@ -228,32 +231,32 @@ mod tests {
             ticks += 1;
             assert!(ticks <= 40, "{} of 3000 after {ticks} ticks", asked.len());
         }
-        // Those that move first.
+        // Those that move bytes come first.
         let chosen = turn.next(200, &ids(0..150), &still);
         assert_eq!(chosen.iter().filter(|id| id.pid < 1000).count(), 150);
     }
 
     #[test]
-    fn few_are_asked_for_at_each_tick() {
+    fn few_processes_are_all_read_at_each_tick() {
         let mut turn = Turn::default();
         for _ in 0..3 {
-            let chosen = turn.next(LEAST, &ids(0..5), &ids(10..20));
+            let chosen = turn.next(MIN_REQUEST, &ids(0..5), &ids(10..20));
             assert_eq!(chosen.len(), 15);
         }
-        assert!(turn.next(LEAST, &[], &[]).is_empty());
+        assert!(turn.next(MIN_REQUEST, &[], &[]).is_empty());
     }
 
     #[test]
-    fn where_reading_takes_long_less_is_read() {
+    fn slow_reads_reduce_the_number_of_reads() {
         let mut turn = Turn::default();
         for _ in 0..20 {
             turn.took(10, SECOND);
         }
-        assert_eq!(turn.room(SECOND), LEAST);
+        assert_eq!(turn.room(SECOND), MIN_REQUEST);
         for _ in 0..60 {
             turn.took(100, Duration::from_millis(1));
         }
-        assert_eq!(turn.room(SECOND), MOST);
+        assert_eq!(turn.room(SECOND), MAX_REQUEST);
     }
 
     #[tokio::test]
@@ -261,8 +264,8 @@ mod tests {
         let answered = Answered::default();
         let mut titles = Titles::start(answered.clone());
         let own = Proc::new().id(std::process::id()).expect("this process");
-        titles.ask(vec![own, ProcessId { pid: 0, ..own }]);
-        titles.ask(vec![own]);
+        titles.request(vec![own, ProcessId { pid: 0, ..own }]);
+        titles.request(vec![own]);
         let mut out = Vec::new();
         while out.len() < 2 {
             answered.wait().await;

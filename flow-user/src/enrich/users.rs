@@ -1,7 +1,7 @@
 //! Names of users and their numbers, as the system's directory has them.
 //!
-//! A directory may be in the network, and may not answer for long. So a thread of its own asks it. Who
-//! wants an answer waits a moment for it, and not at all while an earlier one is overdue.
+//! A directory may be remote and may take long to answer, so a thread of its own queries it.
+//! Callers wait briefly for an answer, and not at all while an earlier one is overdue.
 //!
 //! - [`UserNames`]: the name of each user that events name, as an event of its own.
 //! - [`UserResolver`]: the number of a user whose name is typed.
@@ -21,14 +21,14 @@ use nix::unistd::{Uid, User};
 use super::{Answered, Enricher};
 use crate::event::{Event, EventSink, Instant as Time};
 
-/// Users remembered at most, by name and by number; beyond it all are asked for anew. As many
-/// questions wait for the directory at most.
-const MOST: usize = 4096;
-/// How long answers are waited for, all of a tick together. A local directory takes some 50
+/// Users cached at most, by name and by number; when the cache is full, it is cleared. At most as
+/// many questions wait for the directory.
+const MAX_CACHED: usize = 4096;
+/// How long the events of one tick wait for answers, all together. A local directory takes some 50
 /// microseconds.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Where users are looked up.
+/// A directory of users.
 pub trait Directory: Send + 'static {
     /// The name of the user with this id.
     fn name(&self, uid: u32) -> Option<Arc<str>>;
@@ -36,7 +36,7 @@ pub trait Directory: Send + 'static {
     fn uid(&self, name: &str) -> Option<u32>;
 }
 
-/// The system's own, `nsswitch.conf` says which.
+/// The system's directory, as configured in `nsswitch.conf`.
 #[derive(Clone, Copy, Debug)]
 pub struct System;
 
@@ -55,11 +55,11 @@ impl Directory for System {
 /// Adds the name of each user that events name.
 #[derive(Debug)]
 pub struct UserNames {
-    /// Users, and when events named them.
+    /// A question is a user, and the time of the event.
     inquiry: Inquiry<(Time, u32), Option<Arc<str>>>,
     asked: HashSet<u32>,
     patience: Duration,
-    /// How long answers may still be waited for before the next tick.
+    /// How long answers may still delay events before the next tick.
     left: Duration,
 }
 
@@ -87,7 +87,7 @@ impl UserNames {
         if !self.inquiry.ask((time, uid)) {
             return;
         }
-        if self.asked.len() >= MOST {
+        if self.asked.len() >= MAX_CACHED {
             self.asked.clear();
         }
         self.asked.insert(uid);
@@ -104,7 +104,7 @@ impl UserNames {
 }
 
 impl Enricher for UserNames {
-    /// The name of a user who is new comes before the event, where the directory answers soon.
+    /// The name of a new user comes before the event, if the directory answers soon.
     fn observe(&mut self, time: Time, event: &Event, out: &mut dyn EventSink) {
         let (one, listed) = match event {
             Event::App(fact) => (fact.uid, &[][..]),
@@ -135,7 +135,7 @@ pub struct UserResolver(Mutex<Numbers>);
 #[derive(Debug)]
 struct Numbers {
     inquiry: Inquiry<String, Option<u32>>,
-    /// Absent where there is no such user, or as long as the directory has not answered.
+    /// Absent if there is no such user, or while the directory has not answered.
     known: HashMap<String, Option<u32>>,
 }
 
@@ -155,8 +155,8 @@ impl UserResolver {
         }))
     }
 
-    /// The id of the user of this name; absent if there is none, or as long as the directory does not
-    /// answer.
+    /// The id of the user of this name; absent if there is none, or while the directory has not
+    /// answered.
     pub fn uid(&self, name: &str) -> Option<u32> {
         self.uid_within(name, PATIENCE)
     }
@@ -166,7 +166,7 @@ impl UserResolver {
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.take_answers(Duration::ZERO);
         if !numbers.known.contains_key(name) && numbers.inquiry.ask(name.to_owned()) {
-            if numbers.known.len() >= MOST {
+            if numbers.known.len() >= MAX_CACHED {
                 numbers.known.clear();
             }
             numbers.known.insert(name.to_owned(), None);
@@ -184,26 +184,25 @@ impl Numbers {
     }
 }
 
-/// Questions to a directory, which a thread asks one after the other.
+/// Questions to a directory, answered by a thread, one after the other.
 #[derive(Debug)]
 struct Inquiry<Q, A> {
     questions: SyncSender<Q>,
     answers: Receiver<(Q, A)>,
-    /// How many answers are to come.
+    /// How many answers are outstanding.
     open: usize,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
-    /// Calls `answered` after each answer. Without a thread, if none can be had: then there are no
-    /// answers.
+    /// Calls `answered` after each answer. If no thread can be started, there are no answers.
     fn start(
         look_up: impl Fn(&Q) -> A + Send + 'static,
         answered: impl Fn() + Send + 'static,
     ) -> Self {
-        let (questions, asked) = mpsc::sync_channel(MOST);
+        let (questions, asked) = mpsc::sync_channel(MAX_CACHED);
         let (answer, answers) = mpsc::channel();
         let spawned = thread::Builder::new().name("users".into()).spawn(move || {
-            // Until nobody asks any more.
+            // Until the other end is dropped.
             for question in asked {
                 let found = look_up(&question);
                 if answer.send((question, found)).is_err() {
@@ -213,7 +212,7 @@ impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
             }
         });
         if let Err(error) = spawned {
-            log::warn!("cannot start a thread that looks users up: {error}");
+            log::warn!("cannot look up names of users: cannot start a thread: {error}");
         }
         Self {
             questions,
@@ -222,14 +221,14 @@ impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
         }
     }
 
-    /// Asks; false where too many questions wait already, or there is no thread.
+    /// Queues a question; false if too many wait already, or there is no thread.
     fn ask(&mut self, question: Q) -> bool {
         let is_asked = self.questions.try_send(question).is_ok();
         self.open += usize::from(is_asked);
         is_asked
     }
 
-    /// The next answer, if it is there. Only where no other is overdue it is waited for.
+    /// The next answer, if it has arrived. Waits for it only if it is the only one outstanding.
     fn answer(&mut self, patience: Duration) -> Option<(Q, A)> {
         let answer = match self.open {
             0 => return None,
@@ -247,7 +246,7 @@ mod tests {
     use crate::event::{ProcessFact, ProcessId, Program, Timed};
 
     #[test]
-    fn root_has_a_number_and_a_stranger_has_none() {
+    fn root_has_a_number_and_an_unknown_name_has_none() {
         let users = UserResolver::default();
         let patience = Duration::from_secs(10);
         for _ in 0..2 {
@@ -301,14 +300,14 @@ mod tests {
         let slow = Slow(Mutex::new(went));
         let mut names = UserNames::of(slow, answered.clone(), PATIENCE);
         let mut out = Vec::new();
-        // Only the first one waits, and no more are asked for than can wait.
+        // Only the first one waits, and the queue is bounded.
         let began = Instant::now();
-        for uid in 0..2 * MOST as u32 {
+        for uid in 0..2 * MAX_CACHED as u32 {
             names.observe(Time(1), &process_of(uid), &mut out);
         }
         assert!(began.elapsed() < 100 * PATIENCE);
         assert_eq!(out, []);
-        assert!(names.inquiry.open <= MOST + 1);
+        assert!(names.inquiry.open <= MAX_CACHED + 1);
         go.send(()).unwrap();
         answered.wait().await;
         names.answers(&mut out);
@@ -368,17 +367,17 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_does_not_answer_keeps_nobody_waiting() {
+    fn a_directory_that_does_not_answer_delays_nobody() {
         let (go, went) = mpsc::channel();
         let users = UserResolver::of(Slow(Mutex::new(went)));
-        // Only the first one waits, and what is remembered is bounded.
+        // Only the first one waits, and the cache is bounded.
         let began = Instant::now();
-        for number in 7..7 + 2 * MOST {
+        for number in 7..7 + 2 * MAX_CACHED {
             assert_eq!(users.uid(&number.to_string()), None);
         }
         assert!(began.elapsed() < 100 * PATIENCE);
         let known = |users: &UserResolver| users.0.lock().unwrap().known.len();
-        assert!(known(&users) <= MOST);
+        assert!(known(&users) <= MAX_CACHED);
         go.send(()).unwrap();
         while users.uid("7").is_none() {
             thread::yield_now();

@@ -1,4 +1,4 @@
-//! Closes a connection: its socket, wherever it is on this machine, and no other.
+//! Closes a connection: exactly its socket, in whatever network namespace that is.
 
 use std::{collections::BTreeMap, io};
 
@@ -13,7 +13,7 @@ use crate::{
     tui::Connection,
 };
 
-/// Why it was not closed.
+/// Why the connection was not closed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotClosed {
     #[error("{0} is gone: nothing was closed")]
@@ -23,10 +23,10 @@ pub enum NotClosed {
     #[error("this kernel was built without CONFIG_INET_DIAG_DESTROY, and cannot close connections")]
     NotBuilt,
     #[error(
-        "cannot reach {name}: it is in the network namespace {}, which neither a process nor a mount here leads to",
+        "cannot reach {name}: it is in the network namespace {}, which no visible process or mount leads to",
         .netns.0
     )]
-    NoWay { name: String, netns: Netns },
+    Unreachable { name: String, netns: Netns },
     #[error("cannot enter the network namespace {} of {name}: {source}", .netns.0)]
     NotEntered {
         name: String,
@@ -37,12 +37,12 @@ pub enum NotClosed {
     Other { name: String, source: io::Error },
 }
 
-/// Closes it.
+/// Closes a connection.
 ///
-/// A cookie is one socket's on the whole machine, so a namespace that is the wrong one does no harm.
+/// Cookies are unique on the whole host, so a wrong namespace does no harm.
 ///
 /// # Errors
-/// It is gone, or the kernel does not close it.
+/// The socket is gone, or the kernel refuses to close it.
 pub fn close(connection: &Connection) -> Result<(), NotClosed> {
     let Connection {
         socket,
@@ -55,8 +55,8 @@ pub fn close(connection: &Connection) -> Result<(), NotClosed> {
     let namespaces = Namespaces::find(&pids);
     let destroyed = match netns {
         Some(netns) if namespaces.own.is_some_and(|own| own != *netns) => {
-            let way = namespaces.others.get(netns);
-            let way = way.cloned().ok_or_else(|| NotClosed::NoWay {
+            let handle = namespaces.others.get(netns);
+            let handle = handle.cloned().ok_or_else(|| NotClosed::Unreachable {
                 name: name.clone(),
                 netns: *netns,
             })?;
@@ -65,9 +65,9 @@ pub fn close(connection: &Connection) -> Result<(), NotClosed> {
                 netns: *netns,
                 source,
             };
-            let ways = BTreeMap::from([(*netns, way)]);
-            // What was done there is told apart from whether one came there.
-            let visits = inside(&ways, |_| Ok(here())).map_err(not_entered)?;
+            let target = BTreeMap::from([(*netns, handle)]);
+            // A failure to enter the namespace is distinct from a failure to close the socket.
+            let visits = inside(&target, |_| Ok(here())).map_err(not_entered)?;
             let Some((_, visit)) = visits.into_iter().next() else {
                 return Err(NotClosed::Gone(name.clone()));
             };
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     #[ignore = "needs root, and a kernel with CONFIG_INET_DIAG_DESTROY"]
     fn a_connection_of_another_namespace_is_closed_through_a_process_there() {
-        // A process in a namespace of its own that Flow can see: `sleep`, started by a thread that is there.
+        // `sleep`, started by a thread in another namespace, makes that visible to Flow.
         let (mut sleeper, client, server, listed, netns) = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             let mut ip = std::process::Command::new("ip");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_or_is_refused_is_told_with_the_reason() {
+    fn an_unreachable_or_refused_socket_is_reported_with_the_reason() {
         let connection = Connection {
             socket: SocketCookie(u64::MAX),
             protocol: Protocol::Tcp,

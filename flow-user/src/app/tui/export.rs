@@ -1,4 +1,4 @@
-//! Writes the view to a new file in the current directory.
+//! Writes the rows of a view to a new file in the current directory.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use crate::sink::{
     file::{WriteError, write_new},
 };
 
-/// Files of one second that get a number behind their name.
-const MOST: u32 = 100;
+/// Files of the same name at most: the second and later ones get a number.
+const MAX_FILES: u32 = 100;
 
-/// Writes it as `name` with what ends the name of such files, or with a number between where that is taken: what is
-/// there is never written over. Returns the name.
+/// Writes `sheet` to `name` with the format's extension, or to `name-2`, `name-3` … if that exists:
+/// no file is ever overwritten. Returns the file's name.
 ///
 /// # Errors
-/// Nothing can be written there.
+/// The file can't be written.
 pub fn write(
     sheet: &Sheet,
     format: Format,
@@ -30,7 +30,7 @@ pub fn write(
         }
         .into();
         match write_new(&folder.join(&file), text.as_bytes()) {
-            Err(WriteError::Exists { .. }) if number < MOST => number += 1,
+            Err(WriteError::Exists { .. }) if number < MAX_FILES => number += 1,
             result => return result.map(|()| file),
         }
     }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_taken_is_left_as_it_is() {
+    fn an_existing_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let write = |format| write(&sheet(), format, (folder.path(), "a"));
         fs::write(folder.path().join("a.csv"), "mine").unwrap();
@@ -70,8 +70,8 @@ mod tests {
         let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("a.csv"), "mine");
         assert_eq!(read("a-2.csv"), "user\n");
-        // Names end, and so does the search for one.
-        for number in 4..=MOST {
+        // The search for a free name is bounded.
+        for number in 4..=MAX_FILES {
             fs::write(folder.path().join(format!("a-{number}.csv")), "").unwrap();
         }
         let error = write(Format::Csv).unwrap_err();
@@ -79,8 +79,8 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_to_is_told() {
-        // Root may write everywhere but here.
+    fn a_folder_that_cannot_be_written_to_is_reported() {
+        // Not even root may create a file here.
         let place = (Path::new("/proc"), "a");
         let error = write(&sheet(), Format::Csv, place).unwrap_err();
         assert!(error.to_string().starts_with("cannot write /proc/a.csv: "));

@@ -1,4 +1,4 @@
-//! Sends a signal to a process, and to no other that has its pid by now.
+//! Sends a signal to a process, and never to another that has reused its pid.
 
 use std::{io, process};
 
@@ -13,7 +13,7 @@ use crate::{source::proc::Proc, tui::Target};
 /// Why no signal was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSent {
-    #[error("{0} is the first process: without it the machine stops, so Flow sends it nothing")]
+    #[error("{0} is the init process, without which the system stops: Flow sends it no signal")]
     First(String),
     #[error("{0} is Flow itself; q ends it")]
     Itself(String),
@@ -31,14 +31,14 @@ pub enum NotSent {
     },
 }
 
-/// Sends it.
+/// Sends a signal.
 ///
-/// The pidfd holds on to one process. If after it was opened the pid still is that of the process meant, by its
-/// start time, then the pidfd is of that one: had another had the pid before, that one would be gone, and so
-/// nothing could be sent through its pidfd.
+/// A pidfd refers to one process, whatever happens to the pid. The start time is compared after the
+/// pidfd is opened: if it is the target's, then so is the pidfd. Had the pidfd been opened on an
+/// earlier process of that pid, that one would have exited by now, and the signal would fail.
 ///
 /// # Errors
-/// The process is gone or may not be signalled.
+/// The process is gone, or Flow may not signal it.
 pub fn send(target: &Target, signal: Signal) -> Result<(), NotSent> {
     let name = || target.name.clone();
     let failed = |step| move |errno: Errno| NotSent::of(errno, target.name.clone(), step);
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::event::Instant;
 
-    /// A process that does nothing for an hour, ended at the end whatever the test says.
+    /// A process that does nothing for an hour, and is killed when the test ends.
     struct Sleeper(Child);
 
     impl Sleeper {
@@ -119,7 +119,7 @@ mod tests {
         earlier.id.start = Instant(target.id.start.0 - 10_000_000);
         let error = send(&earlier, Signal::SIGKILL).unwrap_err();
         assert!(matches!(error, NotSent::Gone(_)), "{error}");
-        // It still is there for a signal that is meant for it.
+        // The process is still there, and its own identity works.
         assert!(sleeper.0.try_wait().unwrap().is_none());
         send(&target, Signal::SIGTERM).unwrap();
         assert_eq!(sleeper.0.wait().unwrap().signal(), Some(15));
@@ -132,7 +132,7 @@ mod tests {
         let to = |pid| {
             let id = Proc::new().id(pid).unwrap();
             let name = format!("{pid} x");
-            // Harmless, should it be sent.
+            // Harmless, if it were sent.
             send(&Target { id, name }, Signal::SIGCONT).unwrap_err()
         };
         assert!(matches!(to(process::id()), NotSent::Itself(_)));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_told_with_what_to_do() {
+    fn an_error_of_the_kernel_is_reported_with_what_to_do() {
         let error = NotSent::of(Errno::PERM, "7 x".into(), "pidfd_send_signal");
         assert!(error.to_string().contains("CAP_KILL"), "{error}");
         let error = NotSent::of(Errno::MFILE, "7 x".into(), "pidfd_open");

@@ -1,5 +1,5 @@
-//! What the screen asks for that may take a moment: done on a thread of its own, one thing at a time, so that
-//! drawing never waits.
+//! Effects of the screen that may take time: each runs on a thread of its own, one at a time, so
+//! that drawing never waits.
 
 use std::{
     io,
@@ -9,17 +9,17 @@ use std::{
 
 use tokio::sync::mpsc;
 
-/// Does one thing at a time, and says what came of it.
+/// Runs one job at a time, and returns its message.
 pub struct Work {
-    told: mpsc::Sender<thread::Result<String>>,
-    heard: mpsc::Receiver<thread::Result<String>>,
+    sender: mpsc::Sender<thread::Result<String>>,
+    results: mpsc::Receiver<thread::Result<String>>,
     busy: bool,
 }
 
-/// Why a thing was not begun.
+/// Why a job was not started.
 #[derive(Debug, thiserror::Error)]
-pub enum NotBegun {
-    #[error("still busy with the last one; try again")]
+pub enum NotStarted {
+    #[error("still busy with the last action; try again")]
     Busy,
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -27,55 +27,58 @@ pub enum NotBegun {
 
 impl Work {
     pub fn new() -> Self {
-        let (told, heard) = mpsc::channel(1);
+        let (sender, results) = mpsc::channel(1);
         Self {
-            told,
-            heard,
+            sender,
+            results,
             busy: false,
         }
     }
 
-    /// Begins a thing. Nobody joins its thread: one that hangs ends with the program.
+    /// Starts a job. Its thread is not joined: one that hangs ends with the program.
     ///
     /// # Errors
-    /// Something else is being done, or there is no thread for it.
-    pub fn begin(&mut self, job: impl FnOnce() -> String + Send + 'static) -> Result<(), NotBegun> {
+    /// Another job is running, or no thread can be started.
+    pub fn start(
+        &mut self,
+        job: impl FnOnce() -> String + Send + 'static,
+    ) -> Result<(), NotStarted> {
         if self.busy {
-            return Err(NotBegun::Busy);
+            return Err(NotStarted::Busy);
         }
-        let told = self.told.clone();
+        let sender = self.sender.clone();
         thread::Builder::new()
             .name("work".into())
             .spawn(move || {
-                // Nothing of a job that panicked is used again.
+                // Unwind safe: the job is not used again.
                 let result = catch_unwind(AssertUnwindSafe(job));
                 // The program may have ended meanwhile.
-                let _ = told.blocking_send(result);
+                let _ = sender.blocking_send(result);
             })
-            .map_err(NotBegun::Thread)?;
+            .map_err(NotStarted::Thread)?;
         self.busy = true;
         Ok(())
     }
 
-    /// Waits for what came of it; forever while there is nothing to do. Nothing is lost when the future is dropped.
+    /// Waits for the message of the job; for ever while none runs. Cancel safe.
     ///
     /// # Panics
-    /// The thing did: its panic goes on here, since the terminal is given back by then.
-    pub async fn told(&mut self) -> String {
-        match self.heard.recv().await {
+    /// The job panicked: its panic continues here, so that the terminal is restored first.
+    pub async fn result(&mut self) -> String {
+        match self.results.recv().await {
             Some(result) => {
                 self.busy = false;
                 result.unwrap_or_else(|panic| resume_unwind(panic))
             }
-            // This value holds a sender itself.
+            // Unreachable: `self` has a sender.
             None => std::future::pending().await,
         }
     }
 
-    /// Waits until nothing is being done.
+    /// Waits until no job runs.
     pub async fn finish(mut self) {
         if self.busy {
-            self.told().await;
+            self.result().await;
         }
     }
 }
@@ -87,27 +90,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_thing_at_a_time_and_each_is_told() {
+    async fn one_job_runs_at_a_time_and_each_returns_its_message() {
         let (go, went) = blocking::channel::<()>();
         let mut work = Work::new();
         let slow = move || {
             let _ = went.recv();
             "done".to_owned()
         };
-        work.begin(slow).unwrap();
-        let second = work.begin(|| "never".to_owned());
-        assert!(matches!(second, Err(NotBegun::Busy)));
+        work.start(slow).unwrap();
+        let second = work.start(|| "never".to_owned());
+        assert!(matches!(second, Err(NotStarted::Busy)));
         drop(go);
-        assert_eq!(work.told().await, "done");
-        work.begin(|| "again".to_owned()).unwrap();
+        assert_eq!(work.result().await, "done");
+        work.start(|| "again".to_owned()).unwrap();
         work.finish().await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "of the job")]
-    async fn a_panic_goes_on_where_it_is_heard() {
+    async fn a_panic_of_the_job_continues_where_its_result_is_awaited() {
         let mut work = Work::new();
-        work.begin(|| panic!("of the job")).unwrap();
-        work.told().await;
+        work.start(|| panic!("of the job")).unwrap();
+        work.result().await;
     }
 }

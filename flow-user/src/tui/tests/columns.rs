@@ -124,10 +124,10 @@ fn what_the_program_around_says_stands_at_the_foot() {
     let mut state = with_scene((120, 40));
     reduce(
         &mut state,
-        Event::Status("columns kept in \u{1b}x".to_owned()),
+        Event::Status("columns saved in \u{1b}x".to_owned()),
     );
     assert!(state.take_changed());
-    assert!(line_with(&state, "columns kept").contains("\\x1bx"));
+    assert!(line_with(&state, "columns saved").contains("\\x1bx"));
 }
 
 #[test]
