@@ -1,10 +1,9 @@
 //! The kernel's time since boot, from inside a time namespace.
 //!
-//! A time namespace shifts `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` for the processes in it, and so does
-//! `/proc` for its readers there: `/proc/PID/stat` has the start of a process shifted by the *reader's*
-//! offset (`timens_add_boottime_ns` in `do_task_stat`), whatever namespace the process is in. The
-//! kernel's records and tasks have the time of the initial namespace, and that is the one that
-//! [`Instant`] means, everywhere.
+//! A time namespace shifts `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` for the processes in it.
+//! `/proc/PID/stat` shifts the start of a process by the *reader's* offset
+//! (`timens_add_boottime_ns` in `do_task_stat`), whatever namespace the process is in. The kernel's
+//! records and tasks have the time of the initial namespace, and so does every [`Instant`].
 
 use std::{fs, io, path::Path, sync::OnceLock, time::Duration};
 
@@ -17,7 +16,7 @@ pub const TICK_NANOS: u64 = 10_000_000;
 /// The inode number of the initial time namespace (`PROC_TIME_INIT_INO`).
 const INITIAL: &str = "time:[4026531834]";
 
-/// How far a time namespace is ahead of the initial one, in nanoseconds; behind it where negative.
+/// How far a time namespace is ahead of the initial one, in nanoseconds; negative if it is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shift(i64);
 
@@ -25,11 +24,11 @@ pub struct Shift(i64);
 pub fn now() -> Instant {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Shift::own().back(nanos)
+    Shift::own().to_initial(nanos)
 }
 
 impl Shift {
-    /// That of the time namespace Flow runs in, which it cannot leave while it has threads.
+    /// The shift of Flow's own time namespace, which a process with threads cannot leave.
     pub fn own() -> Self {
         static OWN: OnceLock<Shift> = OnceLock::new();
         *OWN.get_or_init(|| {
@@ -45,9 +44,12 @@ impl Shift {
         if own.as_os_str() == INITIAL {
             return Ok(Self::default());
         }
-        // The file has the offsets of the namespace that children will be in (`proc_timens_show_offsets`).
+        // The file has the offsets of the namespace that children will be in
+        // (`proc_timens_show_offsets`).
         if own != fs::read_link(process.join("ns/time_for_children"))? {
-            log::warn!("times are those of a time namespace whose offset cannot be read");
+            log::warn!(
+                "cannot read the offset of this time namespace: start times are shifted by it"
+            );
             return Ok(Self::default());
         }
         let text = fs::read(process.join("timens_offsets"))?;
@@ -67,20 +69,20 @@ impl Shift {
         Some(Self(whole.checked_add(nanos)?))
     }
 
-    /// The moment that this namespace's clock shows as `nanos`. The kernel's own sums wrap, so that what began before this
-    /// namespace's zero comes back too.
-    const fn back(self, nanos: u64) -> Instant {
+    /// Converts a time of this namespace's clock to the initial namespace. Wraps as the kernel's
+    /// own sums do, for times before this namespace's zero.
+    const fn to_initial(self, nanos: u64) -> Instant {
         let nanos = nanos.wrapping_sub(self.0.cast_unsigned());
         Instant(if nanos.cast_signed() < 0 { 0 } else { nanos })
     }
 
-    /// A start as `/proc/PID/stat` has it for a reader in this namespace, in ticks.
+    /// Converts a start in ticks, as `/proc/PID/stat` shows it to a reader in this namespace.
     pub const fn start_of_ticks(self, ticks: u64) -> Instant {
-        self.back(ticks.wrapping_mul(TICK_NANOS))
+        self.to_initial(ticks.wrapping_mul(TICK_NANOS))
     }
 
-    /// A start as the kernel's tasks have it, in nanoseconds: rounded to the ticks that a reader in this namespace sees, so
-    /// that it is the same as [`Self::start_of_ticks`] of that process.
+    /// Rounds a start in nanoseconds, as the kernel's tasks have it, to the ticks that a reader in
+    /// this namespace sees: the result is that of [`Self::start_of_ticks`] for the same process.
     pub const fn start_of_nanos(self, boottime: u64) -> Instant {
         let shown = boottime.wrapping_add(self.0.cast_unsigned());
         self.start_of_ticks(shown / TICK_NANOS)
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_that_of_the_initial_namespace() {
+    fn starts_are_those_of_the_initial_namespace() {
         let ahead = Shift(100_000_000_000_000);
         // Started 12.34 s after boot, which `/proc` shows as 100012.34 s.
         assert_eq!(
@@ -120,7 +122,7 @@ mod tests {
     }
 
     proptest! {
-        /// As the kernel makes the ticks that a reader sees, whatever the offset.
+        /// Computes ticks as the kernel does, for any offset.
         #[test]
         fn a_process_has_one_start(boottime in 0..1_u64 << 60, shift in -(1_i64 << 60)..1_i64 << 60) {
             let ticks = boottime.wrapping_add(shift.cast_unsigned()) / TICK_NANOS;

@@ -1,14 +1,14 @@
-//! The cgroup v2 tree: where its root is, and where a process stands in it.
+//! The cgroup v2 tree: its root, and the directories of cgroups in it.
 //!
-//! In a cgroup namespace (Docker's default on cgroup v2) a mounted tree begins at the namespace's own
-//! cgroup, and looks like a whole one: `/` in `/proc/self/mountinfo`. Programs attached there see that
-//! part only. The root of the whole has the id, and so its directory the inode number, [`ROOT_ID`]. It
-//! is looked for
+//! In a cgroup namespace (Docker's default on cgroup v2) the mounted tree begins at the namespace's
+//! own cgroup, and looks like the whole: its root is `/` in `/proc/self/mountinfo`. Programs
+//! attached there see that part only. The root of the whole tree has the id [`ROOT_ID`], which is
+//! its inode number. Flow searches for it
 //!
 //! 1. among the mounts of Flow's own mount namespace;
-//! 2. among those of the first process, by way of `/proc/1/root`;
-//! 3. by its id, which the file system finds whatever part of it is mounted (`open_by_handle_at`), and by
-//!    a mount of that directory which is attached nowhere and ends with Flow (`open_tree`).
+//! 2. among the mounts of process 1, through `/proc/1/root`;
+//! 3. by its id, whatever part of the tree is mounted (`open_by_handle_at`), and through a detached
+//!    mount of that directory, which ends with Flow (`open_tree`).
 
 use std::{
     ffi::OsStr,
@@ -33,24 +33,24 @@ use crate::event::CgroupId;
 
 /// The id of the root (`CGROUP_ROOT_ID`).
 const ROOT_ID: CgroupId = CgroupId(1);
-/// The kernel's type of file handles that hold the id of a cgroup (`FILEID_KERNFS`).
+/// The type of file handles that contain the id of a cgroup (`FILEID_KERNFS`).
 const FILEID_KERNFS: libc::c_int = 0xfe;
-/// The kernel gives the initial cgroup namespace this inode number (`PROC_CGROUP_INIT_INO`).
+/// The inode number of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
 const INITIAL: &str = "cgroup:[4026531835]";
 
-/// Where the cgroup v2 tree is, and whether v1 controllers are in use beside it.
+/// Mount points of the cgroup v2 tree, and whether v1 controllers are in use as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupLayout {
-    /// The root of the v2 tree; absent when it can't be reached.
+    /// The root of the v2 tree; absent if it can't be reached.
     pub v2_root: Option<PathBuf>,
-    /// Where a part of the tree is mounted whose root can't be reached.
+    /// The mount point of a part of the tree, if the root can't be reached.
     pub v2_part: Option<PathBuf>,
     /// Whether v1 hierarchies are mounted.
     pub v1: bool,
 }
 
 impl CgroupLayout {
-    /// The layout of this machine; nothing where `/proc` is not mounted.
+    /// The layout of this host; empty if `/proc` is not mounted.
     pub fn read() -> Self {
         Self::of(&mountinfo::mounts().unwrap_or_default(), is_root, reach)
     }
@@ -61,7 +61,7 @@ impl CgroupLayout {
         reach: impl FnOnce(&[&Path]) -> Option<PathBuf>,
     ) -> Self {
         let mut v2: Vec<&Mount> = mounts.iter().filter(|it| it.fs_type == "cgroup2").collect();
-        // A mount of a namespace's whole is better than one of a part, and an earlier one than a copy.
+        // Prefer a mount of the namespace's whole tree to one of a part, then the earliest.
         v2.sort_by_key(|mount| mount.root != Path::new("/"));
         let points: Vec<&Path> = v2.iter().map(|mount| mount.point.as_path()).collect();
         let v2_root = match points.iter().find(|point| is_root(point)) {
@@ -77,23 +77,23 @@ impl CgroupLayout {
         }
     }
 
-    /// What there is of the tree: all of it, or the part that is mounted.
+    /// The root of the whole tree, else of the part that is mounted.
     pub fn top(&self) -> Option<&Path> {
         self.v2_root.as_deref().or(self.v2_part.as_deref())
     }
 }
 
-/// Where processes stand in the tree.
+/// Maps paths of `/proc/PID/cgroup` to directories of the tree.
 #[derive(Debug)]
-pub struct Places {
+pub struct CgroupDirectories {
     top: PathBuf,
-    /// The cgroup of Flow's cgroup namespace, below the top: paths in `/proc/PID/cgroup` begin there.
-    /// Absent where that is not known.
+    /// The root of Flow's cgroup namespace, relative to the top: paths in `/proc/PID/cgroup` begin
+    /// there. Absent if unknown.
     base: Option<PathBuf>,
 }
 
-impl Places {
-    /// Those of this machine's v2 tree, if it is mounted.
+impl CgroupDirectories {
+    /// Of this host's v2 tree, if it is mounted.
     pub fn read() -> Option<Self> {
         let layout = CgroupLayout::read();
         let base = match &layout.v2_root {
@@ -110,13 +110,13 @@ impl Places {
         Self { top, base }
     }
 
-    /// The directory of a cgroup, of which `path` is what `/proc/PID/cgroup` has behind its first slash.
+    /// The directory of a cgroup; `path` is that in `/proc/PID/cgroup`, without its first slash.
     pub fn directory(&self, path: &[u8]) -> Option<PathBuf> {
         let mut below = self.base.clone()?;
         for component in Path::new(OsStr::from_bytes(path)).components() {
             match component {
                 Component::Normal(name) => below.push(name),
-                // A cgroup outside of the namespace is shown from there: `/../system.slice/x`.
+                // A cgroup outside of the namespace is shown relative to it: `/../system.slice/x`.
                 Component::ParentDir if below.pop() => {}
                 Component::ParentDir => return None,
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
@@ -126,11 +126,11 @@ impl Places {
     }
 }
 
-/// Opens a cgroup's directory by its id, which needs `CAP_DAC_READ_SEARCH`. `directory` is any of the tree, and not opened
-/// with `O_PATH`.
+/// Opens a cgroup's directory by its id, which needs `CAP_DAC_READ_SEARCH`. `directory` is any
+/// directory of the tree, not opened with `O_PATH`.
 ///
 /// # Errors
-/// ESTALE where there is no such cgroup.
+/// `ESTALE` if there is no such cgroup.
 pub fn open_by_id(directory: impl AsFd, id: CgroupId) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Handle {
@@ -160,7 +160,7 @@ pub fn open_by_id(directory: impl AsFd, id: CgroupId) -> io::Result<OwnedFd> {
     }
 }
 
-/// Where a descriptor leads, as long as it is open.
+/// A path to the file of a descriptor, valid while that is open.
 pub fn path_of(fd: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).into()
 }
@@ -181,9 +181,9 @@ fn open(directory: &Path) -> io::Result<File> {
     options.read(true).custom_flags(flags).open(directory)
 }
 
-/// The root, where only parts of the tree are mounted.
+/// The root of the tree, if only parts of it are mounted.
 fn reach(parts: &[&Path]) -> Option<PathBuf> {
-    // Looked for once: the mount lasts as long as its descriptor is open.
+    // Kept open: the mount lasts as long as its descriptor.
     static REACHED: OnceLock<Option<File>> = OnceLock::new();
     of_process(Path::new("/proc/1")).or_else(|| {
         let reached = REACHED.get_or_init(|| by_id(parts));
@@ -191,7 +191,8 @@ fn reach(parts: &[&Path]) -> Option<PathBuf> {
     })
 }
 
-/// The root, as a process sees it. Where `/proc` is of another PID namespace, the first one there is another one.
+/// The root of the tree, through the mounts of a process. If `/proc` is of another PID namespace,
+/// process 1 is another one.
 fn of_process(process: &Path) -> Option<PathBuf> {
     let mounts = mountinfo::parse(&fs::read(process.join("mountinfo")).ok()?);
     let mut v2 = mounts.iter().filter(|mount| mount.fs_type == "cgroup2");
@@ -202,8 +203,8 @@ fn of_process(process: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The root by its id. A descriptor of it would do to attach programs, but not to name the cgroups below
-/// it: of what is outside of its mount the kernel says that it is `/` (`prepend_path`).
+/// The root of the tree by its id. Its descriptor alone suffices to attach programs, but not to
+/// name cgroups below: the kernel shows what is outside of a mount as `/` (`prepend_path`).
 fn by_id(parts: &[&Path]) -> Option<File> {
     parts.iter().find_map(|part| {
         let root = File::from(open_by_id(File::open(part).ok()?, ROOT_ID).ok()?);
@@ -220,12 +221,12 @@ fn by_id(parts: &[&Path]) -> Option<File> {
 fn namespace_base(root: &Path) -> Option<PathBuf> {
     match fs::read_link("/proc/self/ns/cgroup") {
         Ok(namespace) if namespace.as_os_str() != INITIAL => {}
-        // The initial one, or a kernel without any.
+        // The initial namespace, or a kernel without cgroup namespaces.
         _ => return Some(PathBuf::new()),
     }
     let directory = File::open(root).ok()?;
     let mounts = mountinfo::mounts().ok()?;
-    // Roots of mounts are shown from the namespace's, too.
+    // Roots of mounts are relative to the namespace as well.
     let own = mounts
         .iter()
         .find(|mount| mount.fs_type == "cgroup2" && mount.root == Path::new("/"))?;
@@ -240,7 +241,7 @@ fn namespace_base(root: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Mounts as they are in the mount namespace of a container, and what its cgroup namespace makes of them.
+    /// Mounts as a container's mount and cgroup namespaces show them.
     fn mounts(text: &str) -> Vec<Mount> {
         mountinfo::parse(text.as_bytes())
     }
@@ -267,11 +268,11 @@ mod tests {
         let container = "40 31 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n\
             41 31 0:38 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n";
         let none = |_: &Path| false;
-        // The part looks like a whole, and another mount shows the whole.
+        // The part looks like the whole, and another mount shows the whole.
         let host = Path::new("/host/cgroup");
         let layout = CgroupLayout::of(&mounts(container), |it| it == host, |_| None);
         assert_eq!(layout.v2_root.as_deref(), Some(host));
-        // Only another way leads there.
+        // The root can be reached only by other means.
         let reached = Path::new("/proc/self/fd/9");
         let layout = CgroupLayout::of(&mounts(container), none, |parts| {
             assert_eq!(parts, [Path::new("/sys/fs/cgroup"), host]);
@@ -279,19 +280,19 @@ mod tests {
         });
         assert_eq!(layout.v2_root.as_deref(), Some(reached));
         assert_eq!(layout.v2_part, None);
-        // None does.
+        // The root cannot be reached.
         let layout = CgroupLayout::of(&mounts(container), none, |_| None);
         assert_eq!(layout.v2_root, None);
         assert_eq!(layout.top(), Some(Path::new("/sys/fs/cgroup")));
-        // Nothing is mounted: then nothing is looked for.
+        // Nothing is mounted: no search.
         let layout = CgroupLayout::of(&[], none, |_| Some(reached.into()));
         assert_eq!(layout.top(), None);
     }
 
     #[test]
     fn paths_outside_of_the_namespace_begin_with_parents() {
-        let places = Places::at("/top".into(), "docker/ab");
-        let directory = |path: &str| places.directory(path.as_bytes());
+        let cgroup_directories = CgroupDirectories::at("/top".into(), "docker/ab");
+        let directory = |path: &str| cgroup_directories.directory(path.as_bytes());
         assert_eq!(directory(""), Some("/top/docker/ab".into()));
         assert_eq!(directory("x/y"), Some("/top/docker/ab/x/y".into()));
         assert_eq!(directory("../cd"), Some("/top/docker/cd".into()));
@@ -300,15 +301,15 @@ mod tests {
             Some("/top/init.scope".into())
         );
         assert_eq!(directory("../../.."), None);
-        // In a part alone nothing is known of what is outside.
-        let part = Places::at("/part".into(), "");
+        // Below a part, nothing outside of it is known.
+        let part = CgroupDirectories::at("/part".into(), "");
         assert_eq!(part.directory(b"../cd"), None);
-        let unknown = Places { base: None, ..part };
+        let unknown = CgroupDirectories { base: None, ..part };
         assert_eq!(unknown.directory(b"x"), None);
     }
 
     #[test]
-    fn this_machine_has_a_root_or_says_that_it_has_none() {
+    fn the_root_of_this_host_is_found_or_absent() {
         let layout = CgroupLayout::read();
         match &layout.v2_root {
             Some(root) => {

@@ -13,14 +13,14 @@ use crate::event::{Bytes, InterfaceSide};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ifindex: u32,
-    /// Its name. Whoever may create interfaces chooses it: may hold anything but `/` and spaces.
+    /// Its name, chosen by whoever created it: anything but `/` and spaces.
     pub name: Arc<str>,
-    /// Whether it is up and can carry frames.
+    /// Whether it is up and can carry frames (`IFF_UP`, `IFF_RUNNING`).
     pub up: bool,
-    /// Whether somebody has set it up. It may carry frames before the kernel says that it can
-    /// (`linkwatch_event` waits for up to a second).
+    /// Whether it is administratively up (`IFF_UP`). It may carry frames before the kernel sets
+    /// `IFF_RUNNING` (`linkwatch_event` waits for up to a second).
     pub is_set_up: bool,
-    /// Its kind where it is virtual, such as `veth` or `bridge`.
+    /// The kind of a virtual interface, such as `veth` or `bridge`.
     pub kind: Option<Arc<str>>,
     /// Its hardware type, an `ARPHRD_*` number.
     pub hardware: u16,
@@ -28,9 +28,9 @@ pub struct Link {
     pub master: Option<u32>,
     /// The interface that carries its packets, or the other end of a pair.
     pub parent: Option<Parent>,
-    /// Whether what leaves by it may wait in a queue.
+    /// Whether packets that leave by it may wait in a qdisc.
     pub queues: bool,
-    /// Bytes of its largest packet.
+    /// In bytes.
     pub mtu: u32,
     pub gso: GsoLimits,
     pub counters: Counters,
@@ -40,16 +40,16 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
     pub ifindex: u32,
-    /// The number by which this namespace knows the other's; absent for its own.
+    /// The id of the other's namespace in this one (nsid); absent if it is in this namespace.
     pub netns_id: Option<u32>,
 }
 
-/// Limits of the buffers that an interface takes whole; larger ones are cut before it gets them.
+/// Limits of the GSO buffers that an interface takes whole; larger ones are segmented before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GsoLimits {
     /// Bytes.
     pub max_size: u32,
-    /// Bytes, where IPv4 has a limit of its own.
+    /// Bytes, if IPv4 has a limit of its own.
     pub ipv4_max_size: Option<u32>,
     pub max_segments: u32,
 }
@@ -65,7 +65,7 @@ impl Default for GsoLimits {
     }
 }
 
-/// An interface's own 64-bit counters, as `ip -s link` shows them. Cumulative since it was made.
+/// An interface's own 64-bit counters, as `ip -s link` shows them, cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub rx_bytes: u64,
@@ -102,7 +102,7 @@ impl Counters {
     }
 }
 
-/// Asks for interfaces; keeps one socket, of the namespace in which it was opened.
+/// Queries interfaces, in the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Interfaces {
     netlink: Netlink,
@@ -117,22 +117,22 @@ impl Interfaces {
         })
     }
 
-    /// Every interface.
+    /// All interfaces.
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn list(&mut self) -> io::Result<Vec<Link>> {
-        // An ifinfomsg that asks for everything.
+        // An ifinfomsg that selects all interfaces.
         self.netlink
             .dump(libc::RTM_GETLINK, &[0; LINK_BYTES], |message| {
                 link(message.body)
             })
     }
 
-    /// The counters of every interface, by index. Some twenty times cheaper than [`Self::list`].
+    /// The counters of all interfaces, by index. Some twenty times cheaper than [`Self::list`].
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn stats(&mut self) -> io::Result<Vec<(u32, Counters)>> {
         self.netlink
             .dump(RTM_GETSTATS, &stats_request(0), |message| {
@@ -140,13 +140,13 @@ impl Interfaces {
             })
     }
 
-    /// The number by which the socket's namespace knows the network namespace of a process; none if it
-    /// has not needed one.
+    /// The id (nsid) that this namespace uses for the network namespace of a process; `None` if it
+    /// has none yet.
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn netns_id(&mut self, pid: u32) -> io::Result<Option<u32>> {
-        // An rtgenmsg, padded, and the one attribute.
+        // An rtgenmsg, padded, and one attribute.
         let mut request = [0; 12];
         request[4..6].copy_from_slice(&8_u16.to_ne_bytes());
         request[6..8].copy_from_slice(&NETNSA_PID.to_ne_bytes());
@@ -158,12 +158,12 @@ impl Interfaces {
             .map(|id| id.filter(|id| *id != NETNSA_NSID_NOT_ASSIGNED))
     }
 
-    /// Interfaces to which others' packets are mirrored by `act_mirred`, as they leave.
+    /// Interfaces that are targets of an egress mirror of `act_mirred`.
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn mirrors(&mut self) -> io::Result<HashSet<u32>> {
-        // A tcamsg, and a table with one action, of which only the kind is said.
+        // A tcamsg, and a table with one action, which has only a kind.
         let mut request = Vec::from([0; 4]);
         for (length, kind) in [(20_u16, TCA_ACT_TAB), (16, 1), (11, TCA_ACT_KIND)] {
             request.extend_from_slice(&length.to_ne_bytes());
@@ -181,7 +181,7 @@ impl Interfaces {
     /// The counters of one interface.
     ///
     /// # Errors
-    /// What the kernel answered instead; `ENODEV` if there is none with this index.
+    /// The error of the kernel; `ENODEV` if there is none with this index.
     pub fn stats_of(&mut self, ifindex: u32) -> io::Result<Option<Counters>> {
         let answer = self
             .netlink
@@ -211,7 +211,7 @@ const IFLA_STATS_LINK_64: u16 = 1;
 const LINK_BYTES: usize = 16;
 const STATS_BYTES: usize = 12;
 
-/// An `if_stats_msg` that asks for the 64-bit counters.
+/// An `if_stats_msg` that requests the 64-bit counters.
 fn stats_request(ifindex: u32) -> [u8; STATS_BYTES] {
     let mut request = [0; STATS_BYTES];
     request[4..8].copy_from_slice(&ifindex.to_ne_bytes());
@@ -253,8 +253,8 @@ fn mirror_targets(body: &[u8]) -> Vec<u32> {
         .collect()
 }
 
-/// Bridges tell of their ports with messages of the same type and another family; a port that
-/// leaves its bridge is not an interface that goes.
+/// Bridges report their ports with messages of the same type and family `AF_BRIDGE`: a port that
+/// leaves its bridge is not a removed interface.
 fn is_interface(body: &[u8]) -> bool {
     body.first().map(|family| i32::from(*family)) == Some(libc::AF_UNSPEC)
 }
@@ -302,7 +302,7 @@ pub(crate) fn link(body: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
-    // An interface without one names itself.
+    // An interface without a parent names itself.
     found.parent = parent
         .filter(|parent| *parent != ifindex || netns_id.is_some())
         .map(|ifindex| Parent { ifindex, netns_id });
@@ -354,7 +354,7 @@ impl Link {
 }
 
 impl Link {
-    /// What a classifier must know of it.
+    /// What its classifiers need to know.
     pub fn layout(&self) -> LinkLayout {
         let is_ethernet = ETHERNET_LIKE.contains(&self.hardware);
         LinkLayout {
@@ -374,12 +374,12 @@ impl Link {
     }
 
     /// How many bytes more of each packet the interface counts than its classifiers see, received
-    /// and sent, as far as its kind is known: its counters show it only once something passed.
+    /// and sent. Presumed from its kind, until its counters show it.
     ///
-    /// `loopback_xmit` takes the link header off before it counts; VXLAN and Geneve count from layer
+    /// `loopback_xmit` removes the link header before it counts; VXLAN and Geneve count from layer
     /// 3 on (`iptunnel_xmit`, `vxlan_rcv`, `geneve_rx`). Bridges (`br_pass_frame_up`), VLANs
-    /// (`vlan_do_receive`), teams and VRFs count what came in after it was taken off, and GRE taps
-    /// what goes out (`iptunnel_xmit`).
+    /// (`vlan_do_receive`), teams and VRFs count received packets without it, and GRE taps sent
+    /// ones (`iptunnel_xmit`).
     pub fn presumed_more(&self) -> [i64; 2] {
         let header = -i64::from(self.layout().header);
         if self.hardware == libc::ARPHRD_LOOPBACK {
@@ -395,8 +395,8 @@ impl Link {
         }
     }
 
-    /// Whether it may count what it receives without the link header, against what is presumed: a veth device
-    /// does if it receives by way of GRO (`veth_xmit`).
+    /// Whether it may count what it receives without the link header, against what is presumed: a
+    /// veth device does if it receives by way of GRO (`veth_xmit`).
     pub fn may_leave_header_out(&self) -> bool {
         self.kind.as_deref() == Some("veth")
     }

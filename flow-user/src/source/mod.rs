@@ -1,7 +1,7 @@
-//! Where events come from.
+//! Sources of events.
 //!
-//! A [`Source`] emits events into an [`EventSink`], and says when every counter is up to date: at its
-//! ticks. [`open`] opens the one that a [`Spec`] names. To add a source: a module with a type that
+//! A [`Source`] emits events into an [`EventSink`]. At its ticks every counter is up to date.
+//! [`open`] opens the source that a [`Spec`] names. To add one: a module with a type that
 //! implements the trait, and a row in [`Spec`], [`AnySource`] and [`OpenError`].
 
 pub mod boottime;
@@ -31,60 +31,60 @@ use crate::{
 
 /// Emits events.
 pub trait Source {
-    /// Where it stands.
+    /// The host, the clock and the start of its events.
     fn origin(&self) -> &Origin;
 
-    /// The state that its events go on from; none where they begin with nothing.
+    /// The state from which its events continue; `None` if they begin from nothing.
     fn take_keyframe(&mut self) -> Option<Keyframe> {
         None
     }
 
-    /// Emits what there was before it began. To be called once.
+    /// Emits what existed before it began. To be called once.
     fn begin(&mut self, out: &mut impl EventSink);
 
-    /// Waits for something to happen, and emits it. Nothing is lost when the future is dropped.
+    /// Waits for events or a tick, and emits the events. Cancel safe.
     ///
     /// # Errors
     /// The source can't be read any more.
     fn next(&mut self, out: &mut impl EventSink)
     -> impl Future<Output = Result<Step, SourceError>>;
 
-    /// Emits the last total of everything, and ends. Returns when that was.
+    /// Emits all final totals, and ends. Returns the time of these.
     fn stop(self, out: &mut impl EventSink) -> Instant;
 }
 
-/// What there is to know of a source before its first event.
+/// What is known of a source before its first event.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The machine its events are from.
+    /// The host of its events.
     pub host: Host,
-    /// The wall clock there.
+    /// The wall clock of that host.
     pub clock: Clock,
-    /// The network namespace whose interfaces it follows.
+    /// The network namespace whose interfaces its events report.
     pub netns: Option<Netns>,
     /// When its counting began.
     pub started: Instant,
-    /// Whether its events happen now, on this machine: then more can be looked up here.
+    /// Whether its events happen now on this host, so that enrichers can look things up.
     pub is_live: bool,
 }
 
-/// What a source brought.
+/// The result of [`Source::next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Events, or none.
     Events,
-    /// Every counter is as it was at this moment.
+    /// Every counter is as of this time.
     Tick(Instant),
-    /// Its events go on from another state: [`Source::take_keyframe`] returns that.
+    /// Its events continue from another state, which [`Source::take_keyframe`] returns.
     Restart,
-    /// There is nothing more to come.
+    /// There are no more events.
     End,
 }
 
 /// Why a source can't be read any more.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error("the kernel can't be listened to any more: {0}")]
+    #[error("cannot read from the kernel any more: {0}")]
     Kernel(io::Error),
     #[error(transparent)]
     Recording(#[from] RecordingError),
@@ -95,16 +95,17 @@ pub enum SourceError {
 pub struct Pace {
     /// Time between two ticks of a live source.
     pub interval: Duration,
-    /// Whether the first one comes at once.
+    /// Whether the first tick comes at once.
     pub at_once: bool,
-    /// Whether what was recorded comes as fast as it was recorded; else as fast as it is read.
+    /// Whether a recording is replayed as fast as it was recorded, instead of as fast as it can be
+    /// read.
     pub as_recorded: bool,
 }
 
 /// Which source to open.
 #[derive(Clone, Debug)]
 pub enum Spec {
-    /// Programs in this machine's kernel.
+    /// BPF programs in this host's kernel.
     Kernel(kernel::Options),
     /// A file that a recorder wrote.
     Recording(PathBuf),
@@ -122,7 +123,7 @@ pub enum OpenError {
 /// Opens a source.
 ///
 /// # Errors
-/// The kernel refuses what there is no substitute for; the file is no recording.
+/// The kernel refuses something essential, or the file is no recording.
 pub fn open(spec: Spec, pace: Pace) -> Result<AnySource, OpenError> {
     Ok(match spec {
         Spec::Kernel(options) => AnySource::Kernel(Box::new(Kernel::start(options, pace)?)),
@@ -136,7 +137,7 @@ pub enum AnySource {
     Recording(Box<Recording>),
 }
 
-/// Does the same with whichever source it is.
+/// Evaluates an expression for whichever source it is.
 macro_rules! each {
     ($any:expr, $source:ident => $result:expr) => {
         match $any {

@@ -1,11 +1,11 @@
-//! What is mounted where? The cgroup v2 tree, and network namespaces that have names.
+//! Reads `/proc/self/mountinfo`, for the cgroup v2 tree and named network namespaces.
 
 use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 /// A mount of Flow's own mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Directory of the file system that is mounted; `/` for all of it.
+    /// Directory of the file system that is mounted; `/` for the whole.
     pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
         .collect()
 }
 
-/// Space, tab, newline and backslash stand in paths as three octal digits.
+/// Decodes space, tab, newline and backslash, which are escaped as three octal digits.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,17 +1,17 @@
-//! Talking netlink: requests, dumps and notifications, as bytes.
+//! Netlink sockets: requests, dumps and notifications.
 //!
 //! Flow reads four kinds of messages, tens of thousands at once, and needs few attributes of each.
-//! So it walks the bytes itself: an attribute it does not know, or that a newer kernel made longer,
-//! is no error.
+//! So it parses the bytes itself: unknown attributes, and those that a newer kernel extended, are
+//! no error.
 
 use std::{
     io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
-/// Largest part of a dump that the kernel hands over in one message.
+/// Largest datagram of a dump.
 const BUFFER_BYTES: usize = 64 << 10;
-/// How often a dump is tried again after the kernel said that the list changed under it.
+/// Attempts at a dump that the kernel marks as interrupted (`NLM_F_DUMP_INTR`).
 const DUMP_ATTEMPTS: u32 = 5;
 const HEADER_BYTES: usize = 16;
 
@@ -23,7 +23,7 @@ pub struct Netlink {
     buffer: Vec<u8>,
 }
 
-/// A message received: its type, and what follows the header.
+/// A received message: the fields of its header, and its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub kind: u16,
@@ -33,7 +33,7 @@ pub struct Message<'a> {
 }
 
 impl Netlink {
-    /// Opens a socket of a netlink family, such as [`libc::NETLINK_ROUTE`], that also hears of the
+    /// Opens a socket of a netlink family, such as [`libc::NETLINK_ROUTE`], subscribed to the
     /// multicast groups in the mask `groups`.
     ///
     /// # Errors
@@ -76,13 +76,13 @@ impl Netlink {
         })
     }
 
-    /// Asks for everything of a kind, and keeps what `parse` makes of each message.
+    /// Requests a dump, and collects what `parse` returns for each message.
     ///
-    /// A dump that the kernel marks as inconsistent, because the list changed meanwhile, is tried
-    /// again a few times; then the last one is taken as it is.
+    /// A dump that the kernel marks as inconsistent, because the list changed meanwhile, is
+    /// repeated a few times; then the last one is used.
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn dump<T>(
         &mut self,
         kind: u16,
@@ -100,10 +100,10 @@ impl Netlink {
         Ok(items)
     }
 
-    /// Asks for one thing, and keeps what `parse` makes of the answer.
+    /// Requests one object, and returns what `parse` makes of the answer.
     ///
     /// # Errors
-    /// What the kernel answered instead.
+    /// The error of the kernel.
     pub fn get<T>(
         &mut self,
         kind: u16,
@@ -111,28 +111,28 @@ impl Netlink {
         mut parse: impl FnMut(Message<'_>) -> Option<T>,
     ) -> io::Result<Option<T>> {
         let mut found = None;
-        // The verdict follows the answer, and ends the reading.
+        // The acknowledgement follows the answer, and ends the loop that reads.
         self.send(kind, libc::NLM_F_ACK as u16, body)?;
         self.read_answer(|message| found = parse(message))?;
         Ok(found)
     }
 
-    /// Sends a request and waits for the kernel's verdict.
+    /// Sends a request and waits for its acknowledgement.
     ///
     /// # Errors
-    /// What the kernel answered.
+    /// The error of the kernel.
     pub fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.send(kind, libc::NLM_F_ACK as u16 | flags, body)?;
         self.read_answer(|_| ()).map(|_| ())
     }
 
-    /// Hands over the notifications of one datagram, without waiting.
+    /// Passes the notifications of one datagram to `handle`, without waiting.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is none; `ENOBUFS` when some were lost.
-    pub fn notifications(&mut self, mut hear: impl FnMut(Message<'_>)) -> io::Result<()> {
+    pub fn notifications(&mut self, mut handle: impl FnMut(Message<'_>)) -> io::Result<()> {
         let length = self.receive(libc::MSG_DONTWAIT)?;
-        messages(&self.buffer[..length]).for_each(&mut hear);
+        messages(&self.buffer[..length]).for_each(&mut handle);
         Ok(())
     }
 
@@ -161,9 +161,9 @@ impl Netlink {
         Ok(())
     }
 
-    /// Reads to the end of the answer to the last request. False when the kernel said that what it
-    /// listed changed meanwhile.
-    fn read_answer(&mut self, mut hear: impl FnMut(Message<'_>)) -> io::Result<bool> {
+    /// Reads the whole answer to the last request. False if the kernel marked it as interrupted:
+    /// the list changed meanwhile.
+    fn read_answer(&mut self, mut handle: impl FnMut(Message<'_>)) -> io::Result<bool> {
         let mut consistent = true;
         loop {
             let length = self.receive(0)?;
@@ -172,16 +172,16 @@ impl Netlink {
                     continue;
                 }
                 consistent &= message.flags & libc::NLM_F_DUMP_INTR as u16 == 0;
-                let verdict = message.body.first_chunk().map(|b| i32::from_ne_bytes(*b));
+                let status = message.body.first_chunk().map(|b| i32::from_ne_bytes(*b));
                 match i32::from(message.kind) {
                     libc::NLMSG_NOOP => {}
                     libc::NLMSG_ERROR | libc::NLMSG_DONE => {
-                        return match verdict {
+                        return match status {
                             Some(errno @ ..0) => Err(io::Error::from_raw_os_error(-errno)),
                             _ => Ok(consistent),
                         };
                     }
-                    _ => hear(message),
+                    _ => handle(message),
                 }
             }
         }
@@ -221,7 +221,8 @@ impl AsFd for Netlink {
     }
 }
 
-/// The attributes in `bytes`: type, without its flags, and value. Ends at the first that does not fit.
+/// The attributes in `bytes`: type, without its flags, and value. Ends at the first that is
+/// truncated.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     chunks(bytes, 4, |head| {
         let length = u16::from_ne_bytes([head[0], head[1]]);
@@ -229,12 +230,12 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
     .map(|attribute| {
         let kind = u16::from_ne_bytes([attribute[2], attribute[3]]);
-        // The two highest bits say "nested" and "big endian".
+        // The two highest bits are `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
         (kind & 0x3fff, &attribute[4..])
     })
 }
 
-/// Appends an attribute, padded as the next one needs it.
+/// Appends an attribute, padded to four bytes.
 pub fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     message.extend_from_slice(&length.to_ne_bytes());
@@ -243,25 +244,25 @@ pub fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// Two bytes at `offset`, in this machine's order.
+/// Two bytes at `offset`, in native byte order.
 pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     let bytes = bytes.get(offset..)?.first_chunk()?;
     Some(u16::from_ne_bytes(*bytes))
 }
 
-/// Four bytes at `offset`, in this machine's order.
+/// Four bytes at `offset`, in native byte order.
 pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*bytes))
 }
 
-/// Eight bytes at `offset`, in this machine's order.
+/// Eight bytes at `offset`, in native byte order.
 pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     let bytes = bytes.get(offset..)?.first_chunk()?;
     Some(u64::from_ne_bytes(*bytes))
 }
 
-/// The messages of one datagram. Ends at the first that does not fit.
+/// The messages of one datagram. Ends at the first that is truncated.
 pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     chunks(bytes, HEADER_BYTES, |head| {
         u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize
@@ -274,7 +275,7 @@ pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// Splits `bytes` into pieces that tell their own length and are padded to four bytes.
+/// Splits `bytes` into pieces that begin with their length and are padded to four bytes.
 fn chunks<'a>(
     bytes: &'a [u8],
     header: usize,
@@ -315,7 +316,7 @@ mod tests {
     #[test]
     fn the_kernel_answers_an_unprivileged_dump() {
         let mut netlink = Netlink::open(libc::NETLINK_ROUTE, 0).unwrap();
-        // ifinfomsg: everything.
+        // An ifinfomsg that selects all interfaces.
         let kinds = netlink
             .dump(libc::RTM_GETLINK, &[0; 16], |message| Some(message.kind))
             .unwrap();

@@ -1,4 +1,4 @@
-//! Which network namespaces are there, and how is something done inside one?
+//! Finds network namespaces, and runs code inside them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use super::{mountinfo, proc};
 use crate::event::Netns;
 
-/// Most namespaces that are looked at.
+/// Most namespaces that are visited.
 const MAX_NAMESPACES: usize = 4096;
 
 /// Network namespaces, each with a path through which it can be entered.
@@ -25,7 +25,7 @@ pub struct Namespaces {
     pub own: Option<Netns>,
     /// Every other.
     pub others: BTreeMap<Netns, PathBuf>,
-    /// Those that were left out because there are too many.
+    /// Those beyond [`MAX_NAMESPACES`].
     left_out: HashSet<Netns>,
 }
 
@@ -60,19 +60,19 @@ impl Namespaces {
         if self.others.len() < MAX_NAMESPACES {
             self.others.insert(netns, path);
         } else {
-            // Many processes may lead to the same one.
+            // A set, as many processes may lead to the same one.
             self.left_out.insert(netns);
         }
     }
 
-    /// How many were left out because there are too many.
+    /// How many were left out, beyond [`MAX_NAMESPACES`].
     pub fn left_out(&self) -> usize {
         self.left_out.len()
     }
 }
 
-/// Does something in each of the namespaces, in turn, on a thread of its own that ends afterwards.
-/// Answers in the same order; an error where a namespace could not be entered.
+/// Runs `action` in each of the namespaces in turn, on a thread of its own that ends afterwards.
+/// The results are in the same order, with an error for a namespace that could not be entered.
 ///
 /// # Errors
 /// The thread could not be started.
@@ -101,7 +101,7 @@ pub fn inside<T: Send>(
     })
 }
 
-/// The inode number of a namespace; 0 in the high half, as the kernel numbers them by 32 bits.
+/// The inode number of a namespace, which always fits 32 bits.
 fn inode(path: PathBuf) -> Option<Netns> {
     let number = fs::metadata(path).ok()?.ino();
     u32::try_from(number).ok().map(Netns)
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_cannot_be_entered_is_told() {
+    fn a_namespace_that_cannot_be_entered_is_reported() {
         let gone = BTreeMap::from([(Netns(7), PathBuf::from("/proc/self/no such thing"))]);
         let visited = inside(&gone, |_| Ok(())).unwrap();
         assert_eq!(visited[0].0, Netns(7));

@@ -1,4 +1,4 @@
-//! Numbers by which the kernel knows protocols and states of sockets.
+//! The kernel's numbers of protocols and states of sockets.
 
 use flow_common::{protocol, tcp_state};
 

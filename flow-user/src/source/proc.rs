@@ -1,11 +1,11 @@
-//! Which processes were there before, as `/proc` shows them?
+//! Processes as `/proc` shows them.
 //!
-//! **Start times.** A process is (pid, start time). Kernel programs read the start in nanoseconds;
-//! `/proc/PID/stat` has it in ticks of 10 ms, rounded down, and nothing better. So that one process has
-//! one identity, [`ProcessId::start`] is always a whole number of ticks: what comes from the kernel
-//! passes through [`process_start`], what comes from here already is. Two processes of the same pid
-//! within one tick would need the kernel to hand out every other pid in between. In a time namespace
-//! both are shifted back to the initial one's clock, see [`super::boottime`].
+//! **Start times.** A process is (pid, start time). BPF programs read the start in nanoseconds;
+//! `/proc/PID/stat` has it in ticks of 10 ms, rounded down, and nothing more precise. So that one
+//! process has one identity, [`ProcessId::start`] is always a whole number of ticks: the kernel's
+//! starts pass through [`process_start`]. Two processes could share a pid within one tick only if
+//! the kernel assigned every other pid in between. In a time namespace both are converted to the
+//! clock of the initial one, see [`super::boottime`].
 
 use std::{
     collections::HashMap,
@@ -25,17 +25,17 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::{
     boottime::{Shift, TICK_NANOS},
-    cgroups::Places,
+    cgroups::CgroupDirectories,
 };
 use crate::event::{CgroupId, Instant, ProcessFact, ProcessId, Program};
 
-/// Longest file about a process that is read whole; `status` has some 1,500 bytes.
+/// Bytes that are read of a file of a process; `status` has some 1,500.
 const MAX_FILE_BYTES: u64 = 64 << 10;
-/// Where `/proc/PID/ns/pid` of the initial PID namespace leads: its inode is `PROC_PID_INIT_INO`.
+/// The link `/proc/PID/ns/pid` of the initial PID namespace: its inode is `PROC_PID_INIT_INO`.
 pub const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// The start of a process as its identity has it: `start_boottime` of the kernel's task, in
-/// nanoseconds since boot, rounded down to a tick.
+/// The start of a process as its identity has it: `start_boottime` of its task, in nanoseconds
+/// since boot, rounded down to a tick.
 pub fn process_start(boottime_nanos: u64) -> Instant {
     Shift::own().start_of_nanos(boottime_nanos)
 }
@@ -49,10 +49,10 @@ pub const fn start_ticks(start: Instant) -> u64 {
 #[derive(Debug)]
 pub struct Proc {
     root: PathBuf,
-    /// Where cgroups are in the v2 tree.
-    places: Option<Places>,
-    /// Ids of cgroups by their path, for one pass: many processes share one, and later another
-    /// cgroup may have the path.
+    /// Directories of cgroups in the v2 tree; absent if that is not mounted.
+    cgroup_directories: Option<CgroupDirectories>,
+    /// Ids of cgroups by path, cached for one pass: many processes share one, and later another
+    /// cgroup may have that path.
     cgroups: HashMap<PathBuf, Option<CgroupId>>,
 }
 
@@ -63,21 +63,20 @@ impl Default for Proc {
 }
 
 impl Proc {
-    /// Reads this machine's `/proc`.
+    /// Reads `/proc`.
     pub fn new() -> Self {
-        Self::at("/proc".into(), Places::read())
+        Self::at("/proc".into(), CgroupDirectories::read())
     }
 
-    fn at(root: PathBuf, places: Option<Places>) -> Self {
+    fn at(root: PathBuf, cgroup_directories: Option<CgroupDirectories>) -> Self {
         Self {
             root,
-            places,
+            cgroup_directories,
             cgroups: HashMap::new(),
         }
     }
 
-    /// Every process that can be seen. One that ends meanwhile is left out, and so is one that
-    /// `hidepid` hides.
+    /// All visible processes, without those that end meanwhile or that `hidepid` hides.
     ///
     /// # Errors
     /// `/proc` itself cannot be read.
@@ -90,10 +89,10 @@ impl Proc {
             .collect())
     }
 
-    /// Every process that has not ended, to compare with: one that is not among them has.
+    /// All processes that have not ended; any other process has.
     ///
     /// # Errors
-    /// `/proc`, or what it says of a process, cannot be read for another reason than that the process ended.
+    /// `/proc`, or a file of a process that has not ended, cannot be read.
     pub fn living(&mut self) -> io::Result<Vec<ProcessFact>> {
         self.cgroups.clear();
         let mut living = Vec::new();
@@ -112,17 +111,17 @@ impl Proc {
         Ok(living)
     }
 
-    /// Whether this `/proc` is that of the initial PID namespace, and hides nobody's processes: a process
-    /// that is not in it has ended.
+    /// Whether this `/proc` is that of the initial PID namespace, and hides no process: one that is
+    /// not in it has ended.
     pub fn shows_every_process(&self) -> bool {
         let namespace = fs::read_link(self.root.join("self/ns/pid"));
         let is_initial = namespace.is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE);
-        // Whom `hidepid` hides processes from does not see the first one either, unless it is that user's.
+        // With `hidepid`, process 1 is hidden as well, unless it belongs to this user.
         let may_see = |pid: &str| fs::read_dir(self.root.join(pid).join("task")).is_ok();
         is_initial && nix::unistd::geteuid().is_root() && may_see("1")
     }
 
-    /// A process by its id. What may not be read of it is absent.
+    /// A process by its pid. Files that may not be read are absent in the result.
     ///
     /// # Errors
     /// There is no such process, or it is hidden.
@@ -156,8 +155,8 @@ impl Proc {
         Ok((fact, stat.life))
     }
 
-    /// The names that a process has now: its program without the path of the executable. Reading the command line may wait
-    /// for the process's memory (`get_mm_cmdline` takes its lock, and pages may have to come back).
+    /// The current name and command line of a process, without the path of the executable. May
+    /// block: `get_mm_cmdline` takes `mmap_lock`, and pages may be swapped out.
     ///
     /// # Errors
     /// The process is gone, or another one has its pid.
@@ -176,7 +175,7 @@ impl Proc {
         })
     }
 
-    /// The identity of a process, which costs the reading of one file.
+    /// The identity of a process, from one file.
     ///
     /// # Errors
     /// As [`Self::process`].
@@ -184,7 +183,7 @@ impl Proc {
         Ok(Stat::read(&Directory::open(&self.root, pid)?)?.id(pid))
     }
 
-    /// Ids of every process that can be seen.
+    /// The pids of all visible processes.
     ///
     /// # Errors
     /// `/proc` itself cannot be read.
@@ -195,16 +194,16 @@ impl Proc {
             .collect())
     }
 
-    /// Inode numbers of the sockets a process holds.
+    /// Inode numbers of the sockets that a process has open.
     ///
     /// # Errors
-    /// The process is gone, or its descriptors may not be looked at.
+    /// The process is gone, or its descriptors may not be read.
     pub fn socket_inodes(&self, pid: u32) -> io::Result<Vec<u32>> {
         let mut inodes = Vec::new();
         for entry in fs::read_dir(self.root.join(format!("{pid}/fd")))?.flatten() {
             match fs::read_link(entry.path()) {
                 Ok(link) => inodes.extend(inode_of(&link, "socket:[")),
-                // An LSM may let the list be read and deny what is in it.
+                // An LSM may permit the directory and deny its entries.
                 Err(why) if why.kind() == io::ErrorKind::PermissionDenied => return Err(why),
                 // Closed meanwhile.
                 Err(_) => {}
@@ -214,9 +213,9 @@ impl Proc {
     }
 
     fn cgroup(&mut self, directory: &Directory) -> Option<CgroupId> {
-        let places = self.places.as_ref()?;
+        let cgroup_directories = self.cgroup_directories.as_ref()?;
         let lines = directory.read("cgroup").ok()?;
-        let path = places.directory(cgroup_path(&lines)?)?;
+        let path = cgroup_directories.directory(cgroup_path(&lines)?)?;
         *self.cgroups.entry(path).or_insert_with_key(|path| {
             // The id of a cgroup is the inode number of its directory.
             Some(CgroupId(fs::metadata(path).ok()?.ino()))
@@ -224,7 +223,7 @@ impl Proc {
     }
 }
 
-/// The number in a link such as `socket:[4711]`, where `prefix` is all before the number.
+/// The number in a link such as `socket:[4711]`; `prefix` is everything before it.
 pub(crate) fn inode_of(link: &Path, prefix: &str) -> Option<u32> {
     let name = link.as_os_str().to_str()?;
     name.strip_prefix(prefix)?.strip_suffix(']')?.parse().ok()
@@ -234,17 +233,17 @@ pub(crate) fn inode_of(link: &Path, prefix: &str) -> Option<u32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     Lives,
-    /// Its parent has not asked for its status yet.
+    /// A zombie: its parent has not waited for it yet.
     Ended,
 }
 
-/// Whether the process of a file in `/proc` is no more.
+/// Whether a file in `/proc` could not be read because its process is gone.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// The directory of a process. It stays that process's: once that is gone nothing can be read there, whoever has
-/// its pid.
+/// The open directory of a process. Once the process is gone nothing can be read there, even if
+/// another process has its pid.
 #[derive(Debug)]
 struct Directory(OwnedFd);
 
@@ -260,7 +259,7 @@ impl Directory {
         Ok(openat(&self.0, name, flags, Mode::empty())?.into())
     }
 
-    /// Reads a file that the kernel writes whole when the first of it is read.
+    /// Reads a file whose content the kernel generates at the first read.
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         let file = self.open_file(name)?;
@@ -289,7 +288,7 @@ impl Stat {
         Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// `pid (comm) state ppid ...`; the name may hold anything, parentheses too.
+    /// `pid (comm) state ppid ...`; the name may contain anything, also parentheses.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let open = text.iter().position(|byte| *byte == b'(')?;
         let close = text.iter().rposition(|byte| *byte == b')')?;
@@ -301,7 +300,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let threads: i64 = fields.nth(15)?.parse().ok()?;
         let start_ticks = fields.nth(1)?.parse().ok()?;
-        // A process whose first thread has ended shows that thread's state while others run.
+        // The state is that of the first thread, which may have ended while others run.
         let has_ended = matches!(state, "Z" | "X") && threads <= 1;
         Some(Self {
             comm,
@@ -323,7 +322,7 @@ impl Stat {
     }
 }
 
-/// The command line of a process, if it has one and it may be read, and whether it was cut.
+/// The command line of a process, if it has one and it may be read, and whether it was truncated.
 fn command_line(directory: &Directory) -> (Option<Arc<[String]>>, bool) {
     match directory.open_file("cmdline").and_then(read_arguments) {
         Ok(text) if !text.is_empty() => (Some(arguments(&text)), text.len() > ARGS_BYTES),
@@ -331,8 +330,8 @@ fn command_line(directory: &Directory) -> (Option<Arc<[String]>>, bool) {
     }
 }
 
-/// Reads with one call as much as is kept, and a byte more. Of a process that ends meanwhile another call
-/// gives nothing, and the beginning would pass for all of it.
+/// Reads what is kept and one byte more, in one call: if the process ends before a second call,
+/// that returns nothing, and the first part would look complete.
 fn read_arguments(mut file: impl Read) -> io::Result<Vec<u8>> {
     let mut text = vec![0; ARGS_BYTES + 1];
     let length = file.read(&mut text)?;
@@ -347,7 +346,7 @@ pub(crate) fn cgroup_path(lines: &[u8]) -> Option<&[u8]> {
         .find_map(|line| line.strip_prefix(b"0::/"))
 }
 
-/// Second of the four ids: real, effective, saved, file system.
+/// The effective user id, second of four: real, effective, saved, file system.
 pub(crate) fn effective_user(status: &[u8]) -> Option<u32> {
     let line = status
         .split(|byte| *byte == b'\n')
@@ -356,7 +355,7 @@ pub(crate) fn effective_user(status: &[u8]) -> Option<u32> {
     ids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// A program that was replaced while it runs is still the program of that path.
+/// Removes the ` (deleted)` of a program that was replaced while it runs.
 fn executable(link: PathBuf) -> Arc<PathBuf> {
     let mut bytes = link.into_os_string().into_vec();
     if let Some(path) = bytes.strip_suffix(b" (deleted)") {
@@ -365,8 +364,9 @@ fn executable(link: PathBuf) -> Arc<PathBuf> {
     Arc::new(OsString::from_vec(bytes).into())
 }
 
-/// Arguments that each end with a zero byte, bounded as the kernel side bounds them. A process that writes a title over them
-/// fills the rest with zero bytes, so several empty ones at the end are none.
+/// Splits arguments that each end with a zero byte, bounded as the kernel side bounds them. A
+/// process that writes a title over them fills the rest with zero bytes, so several empty arguments
+/// at the end are dropped.
 pub(crate) fn arguments(cmdline: &[u8]) -> Arc<[String]> {
     let bounded = &cmdline[..cmdline.len().min(ARGS_BYTES)];
     let ended = match bounded.iter().rposition(|byte| *byte != 0) {
@@ -391,7 +391,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_are_told_in_ticks() {
+    fn starts_are_converted_to_ticks() {
         assert_eq!(start_ticks(Instant(1_239_999_999)), 123);
     }
 
@@ -421,7 +421,7 @@ mod tests {
         };
         let first = make("first");
         let directory = Directory::open(root.path(), 7).unwrap();
-        // Its pid is another process's.
+        // Another process has its pid now.
         fs::rename(first, root.path().join("gone")).unwrap();
         make("second");
         let (cmdline, _) = command_line(&directory);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_live_are_listed_and_those_waited_for_are_not() {
+    fn a_living_process_is_listed_and_a_zombie_is_not() {
         let mut ended = std::process::Command::new("true")
             .spawn()
             .expect("the program true");
@@ -439,7 +439,7 @@ mod tests {
             let living = Proc::new().living().expect("/proc can be read");
             living.iter().any(|process| process.id.pid == pid)
         };
-        // Until it has ended, and no further.
+        // Waits until it has ended, without reaping it.
         let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid as i32));
         let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
         nix::sys::wait::waitid(id, flags).expect("its end");
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_now_and_of_no_other_process() {
+    fn names_are_current_and_of_no_other_process() {
         let mut named = std::process::Command::new("sh")
             .args([
                 "-c",

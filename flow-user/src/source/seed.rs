@@ -1,7 +1,7 @@
-//! Which sockets existed before Flow started, and whose are they?
+//! Sockets that existed before Flow started, and the processes that have them open.
 //!
-//! The kernel lists the sockets of every network namespace; `/proc` tells which processes hold them.
-//! A listed socket's cookie is the one that programs in the kernel see from then on.
+//! sock_diag lists the sockets of every network namespace; `/proc/PID/fd` shows their processes. A
+//! listed socket's cookie is the one that BPF programs see from then on.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,50 +14,50 @@ use crate::event::{
     Direction, Netns, ProcessId, Protocol, SocketCookie, SocketFact, State, TcpFacts,
 };
 
-/// A socket that was there, and who holds it.
+/// A socket that existed, and the processes that have it open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedSocket {
     pub cookie: SocketCookie,
-    /// Number of its inode; 0 when no process holds it any more.
+    /// Its inode number; 0 if no process has it open any more.
     pub inode: u32,
     pub protocol: Protocol,
     pub local: SocketAddr,
     /// Fixed peer, if it has one.
     pub remote: Option<SocketAddr>,
     pub state: State,
-    /// Inbound where a socket listens at its local port; a connection whose listener is gone counts
-    /// as outbound. Absent for what has no connection.
+    /// Inbound if a socket listens at its local port, so a connection whose listener is gone counts
+    /// as outbound. Absent without a connection.
     pub direction: Option<Direction>,
-    /// Effective user that made it.
+    /// Effective user of its creator.
     pub uid: u32,
     pub netns: Option<Netns>,
     /// Interface it is bound to.
     pub ifindex: Option<u32>,
-    /// Every process that holds it, by ascending pid; empty when that could not be seen.
+    /// The processes that have it open, by ascending pid; empty if that could not be read.
     pub owners: Vec<ProcessId>,
     pub tcp: Option<TcpFacts>,
 }
 
-/// The sockets found, and what could not be looked at.
+/// The sockets found, and what could not be read.
 #[derive(Debug, Default)]
 pub struct Seed {
     pub sockets: Vec<SeedSocket>,
     pub unread: Vec<Unread>,
 }
 
-/// Something that could not be looked at.
+/// Something that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {what}: {why}")]
 pub struct Unread {
     pub what: String,
     pub why: io::Error,
-    /// Whether sockets are missing from the list because of it, which another time may be there.
+    /// Whether sockets are missing from the list because of it, which a later list may contain.
     pub hides_sockets: bool,
 }
 
 impl SeedSocket {
-    /// The socket as an event tells it; its owner is the process of the lowest pid that holds it,
-    /// which among forked workers is nearly always the one that made it.
+    /// The socket as a fact of an event. Its owner is the process with the lowest pid, which among
+    /// forked workers is nearly always the one that created it.
     pub fn fact(&self) -> SocketFact {
         SocketFact {
             cookie: self.cookie,
@@ -75,11 +75,11 @@ impl SeedSocket {
     }
 }
 
-/// Lists the sockets of every network namespace, with the processes that hold them.
+/// Lists the sockets of every network namespace, with their processes and directions.
 pub fn seed(proc: &Proc) -> Seed {
     let (mut seed, pids) = list_with_pids(proc);
     seed.find_owners(proc, &pids);
-    tell_directions(&mut seed.sockets);
+    set_directions(&mut seed.sockets);
     seed
 }
 
@@ -123,7 +123,7 @@ fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
     (seed, pids)
 }
 
-/// What one namespace answered: its sockets, and the kinds that could not be listed.
+/// The sockets of one namespace, and the kinds that could not be listed.
 type ListedHere = (Vec<sock_diag::Listed>, Vec<(&'static str, io::Error)>);
 
 /// Lists the sockets of the calling thread's network namespace.
@@ -162,8 +162,8 @@ impl Seed {
         for (name, why) in failed {
             let is_unknown = is_unknown(&why);
             let what = if is_unknown {
-                // The same in every namespace, and so told once.
-                format!("{name} sockets, for want of a kernel module or option")
+                // The same in every namespace, so reported once.
+                format!("{name} sockets, which need a kernel module or option")
             } else {
                 let place = netns.map_or(0, |netns| netns.0);
                 format!("{name} sockets of network namespace {place}")
@@ -205,10 +205,10 @@ impl Seed {
         }));
     }
 
-    /// Joins the sockets to the processes that hold them. Inode numbers of sockets are one series
-    /// for the whole machine, whatever the namespace.
+    /// Joins the sockets to the processes that have them open. Inode numbers of sockets are unique
+    /// on the whole host, whatever the namespace.
     fn find_owners(&mut self, proc: &Proc, pids: &[u32]) {
-        // The socket of an MPTCP connection and those of its paths share one inode.
+        // An MPTCP socket and those of its subflows share one inode.
         let mut by_inode: HashMap<u32, Vec<usize>> = HashMap::new();
         for (index, socket) in self.sockets.iter().enumerate() {
             if socket.inode != 0 {
@@ -228,7 +228,7 @@ impl Seed {
                 // It ended meanwhile.
                 Err(_) => continue,
             };
-            // A duplicated descriptor holds the same socket.
+            // Duplicated descriptors refer to the same socket.
             held.sort_unstable();
             held.dedup();
             let mut sockets = held
@@ -256,7 +256,7 @@ impl Seed {
     }
 }
 
-fn tell_directions(sockets: &mut [SeedSocket]) {
+fn set_directions(sockets: &mut [SeedSocket]) {
     let listening: HashSet<_> = sockets
         .iter()
         .filter(|socket| socket.state == State::Listen)
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_read_is_told() {
+    fn what_may_not_be_read_is_reported() {
         let mut seed = Seed::default();
         seed.cannot_read(
             "sockets of network namespace 7".into(),

@@ -1,5 +1,5 @@
-//! How is a socket closed that another process holds? The kernel does it. It is told the socket's cookie too, so that
-//! no other socket is hit that has the same addresses by now.
+//! Closes a socket of another process through sock_diag. The request has the socket's cookie, so
+//! the kernel closes no other socket that has the same addresses by now.
 
 use std::io;
 
@@ -9,10 +9,11 @@ use super::{
 };
 use crate::event::{Protocol, SocketCookie};
 
-/// What came of it.
+/// The result of [`destroy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destroyed {
-    /// The socket is closed: its process gets `ECONNABORTED` from its next call, the remote of a TCP connection a RST.
+    /// The socket is closed: its process gets `ECONNABORTED` from its next call, the remote of a
+    /// TCP connection a RST.
     Done,
     /// There is no such socket in this network namespace (any more).
     NotThere,
@@ -21,8 +22,8 @@ pub enum Destroyed {
 /// Closes the TCP or UDP socket with this cookie, if it is in the network namespace of `netlink`.
 ///
 /// # Errors
-/// What the kernel answered instead: `EPERM` without `CAP_NET_ADMIN` over the namespace, `EOPNOTSUPP` where it was
-/// built without `CONFIG_INET_DIAG_DESTROY`.
+/// The error of the kernel: `EPERM` without `CAP_NET_ADMIN` over the namespace, `EOPNOTSUPP` if it
+/// was built without `CONFIG_INET_DIAG_DESTROY`.
 pub fn destroy(
     netlink: &mut Netlink,
     protocol: Protocol,
@@ -37,8 +38,8 @@ pub fn destroy(
         .iter()
         .filter(|kind| i32::from(kind.protocol) == number)
     {
-        // Where the kernel finds a socket depends on its family, and on what it is bound to: the listing has that as
-        // the kernel wants it.
+        // The kernel looks the socket up by family, addresses and bound interface: the listing has
+        // the `inet_diag_sockid` for that.
         let mut request = inet_request(*kind, OWNED);
         let found = netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
             let listed = inet_socket(kind.protocol, message.body)?;
@@ -52,7 +53,7 @@ pub fn destroy(
         request.extend_from_slice(id);
         return match netlink.request(SOCK_DESTROY, 0, &request) {
             Ok(()) => Ok(Destroyed::Done),
-            // Closed meanwhile, or another socket has the addresses by now.
+            // Closed meanwhile, or another socket has its addresses.
             Err(why) if matches!(why.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {
                 Ok(Destroyed::NotThere)
             }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_told_and_nothing_else_closed() {
+    fn a_missing_socket_is_reported_and_no_other_closed() {
         let (client, mut server) = pair("127.0.0.1:0");
         let cookie = cookie_of(&client);
         let mut netlink = sock_diag::open().unwrap();

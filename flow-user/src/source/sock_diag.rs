@@ -1,4 +1,4 @@
-//! Which sockets are there now? The kernel's answer for one network namespace.
+//! Lists the sockets of one network namespace, through sock_diag.
 
 use std::{
     io,
@@ -15,19 +15,18 @@ use super::{
 };
 use crate::event::{Backlog, Protocol, SocketCookie, State, TcpFacts};
 
-/// A socket as the kernel lists it. Its cookie is the one that programs in the kernel see; listing
-/// a socket is what gives it one.
+/// A listed socket. Its cookie is the one that BPF programs see; listing a socket assigns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub cookie: SocketCookie,
-    /// Number of its inode, which `/proc/PID/fd` shows; 0 when no process holds it any more.
+    /// Its inode number, as in `/proc/PID/fd`; 0 if no process has it open any more.
     pub inode: u32,
     pub protocol: Protocol,
     pub local: SocketAddr,
     /// Fixed peer, if it has one.
     pub remote: Option<SocketAddr>,
     pub state: State,
-    /// Effective user that made it.
+    /// Effective user of its creator.
     pub uid: u32,
     /// Interface it is bound to; 0 for none.
     pub ifindex: u32,
@@ -40,11 +39,11 @@ pub struct Kind {
     pub name: &'static str,
     family: u8,
     pub(crate) protocol: u16,
-    /// Whether every kernel has it, so that its absence is worth telling.
+    /// Whether every kernel has it, so that its absence is reported.
     pub usual: bool,
 }
 
-/// Every kind of sockets that Flow lists.
+/// The kinds of sockets that Flow lists.
 pub const KINDS: [Kind; 13] = [
     ip("tcp", libc::AF_INET, protocol::TCP, true),
     ip("tcp6", libc::AF_INET6, protocol::TCP, true),
@@ -64,7 +63,7 @@ pub const KINDS: [Kind; 13] = [
 /// Whether TCP sockets can be listed here, without listing any.
 ///
 /// # Errors
-/// What the kernel answered instead.
+/// The error of the kernel.
 pub fn available() -> io::Result<()> {
     let mut netlink = Netlink::open(libc::NETLINK_SOCK_DIAG, 0)?;
     let request = inet_request(KINDS[0], 0);
@@ -73,7 +72,7 @@ pub fn available() -> io::Result<()> {
         .map(drop)
 }
 
-/// Opens the socket that [`list`] asks through, in the calling thread's network namespace.
+/// Opens a netlink socket for [`list`], in the calling thread's network namespace.
 ///
 /// # Errors
 /// The kernel has no sock_diag, or descriptors have run out.
@@ -81,10 +80,10 @@ pub fn open() -> io::Result<Netlink> {
     Netlink::open(libc::NETLINK_SOCK_DIAG, 0)
 }
 
-/// Lists the sockets of one kind, those in TIME_WAIT left out: nobody owns them any more.
+/// Lists the sockets of one kind, except those in TIME_WAIT, which nobody owns any more.
 ///
 /// # Errors
-/// What the kernel answered instead; `ENOENT` when it does not have this kind.
+/// The error of the kernel; `ENOENT` when it does not have this kind.
 pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
     if i32::from(kind.family) == libc::AF_PACKET {
         let mut request = vec![kind.family, 0, 0, 0];
@@ -102,10 +101,10 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
     }
 }
 
-/// What waits at the TCP sockets that listen.
+/// The accept queues of TCP listeners.
 ///
 /// # Errors
-/// What the kernel answered instead.
+/// The error of the kernel.
 pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)>> {
     let mut found = Vec::new();
     for kind in [KINDS[0], KINDS[1]] {
@@ -124,7 +123,7 @@ pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)
     Ok(found)
 }
 
-/// Reads an `inet_diag_msg` of a listening socket; `None` when it is cut.
+/// Reads an `inet_diag_msg` of a listening socket; `None` if it is truncated.
 fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
     let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
     let memory =
@@ -140,22 +139,22 @@ fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
 
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const PACKET_SHOW_INFO: u32 = 1;
-/// States of sockets that somebody may own.
+/// States of sockets that a process may own.
 pub(super) const OWNED: u32 = !(1 << tcp_state::TIME_WAIT);
-/// Attribute of a request: the protocol, where eight bits are too few for it.
+/// Attribute of a request: the protocol, if that needs more than eight bits.
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
 const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
-/// Attribute of an answer: counters of a socket's memory, and the place of its drops among them.
+/// Attribute of an answer: counters of a socket's memory, and the index of its drops.
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const SK_MEMINFO_DROPS: usize = 8;
-/// Where an `inet_diag_req_v2` says which attributes the answer shall have.
+/// Offset of the requested attributes in an `inet_diag_req_v2`.
 const EXTENSIONS: usize = 2;
 /// Bytes of `inet_diag_msg` and `packet_diag_msg`, after which attributes follow.
 const INET_DIAG_BYTES: usize = 72;
 const PACKET_DIAG_BYTES: usize = 16;
-/// Where `inet_diag_sockid` stands in an `inet_diag_msg`: what names a socket, its cookie last.
+/// Offset of `inet_diag_sockid` in an `inet_diag_msg`: identifies a socket, its cookie last.
 pub(super) const INET_ID: Range<usize> = 4..52;
 /// Attributes of a packet socket: `packet_diag_info`, whose first field is the interface; its user.
 const PACKET_DIAG_INFO: u16 = 0;
@@ -192,7 +191,7 @@ pub(super) fn inet_request(kind: Kind, states: u32) -> Vec<u8> {
     request
 }
 
-/// Reads an `inet_diag_msg`. `None` when it is cut or says what Flow does not know.
+/// Reads an `inet_diag_msg`. `None` if it is truncated, or of an unknown protocol or state.
 pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
     let attributes = || attributes(body.get(INET_DIAG_BYTES..).unwrap_or_default());
     let attribute = |kind| attributes().find(|(other, _)| *other == kind);
@@ -260,7 +259,7 @@ fn cookie(low: u32, high: u32) -> SocketCookie {
     SocketCookie(u64::from(high) << 32 | u64::from(low))
 }
 
-/// An address of 16 bytes, of which IPv4 fills the first four. IPv4 inside IPv6 is shown as IPv4.
+/// An address of 16 bytes, of which IPv4 uses the first four. IPv4-mapped IPv6 is shown as IPv4.
 fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
         libc::AF_INET => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
@@ -281,7 +280,7 @@ fn zoned(ip: IpAddr, port: u16, bound_to: u32) -> SocketAddr {
     }
 }
 
-/// Reads the fields of `tcp_info` that Flow shows; an older kernel's is shorter.
+/// Reads the fields of `tcp_info` that Flow shows; older kernels have a shorter one.
 fn tcp_facts(info: &[u8]) -> TcpFacts {
     let micros = |offset| {
         u32_at(info, offset)

@@ -1,4 +1,4 @@
-//! Changes of the list of interfaces, as rtnetlink notifies of them.
+//! Changes of interfaces, as rtnetlink reports them.
 
 use std::{collections::VecDeque, io};
 
@@ -12,18 +12,18 @@ use crate::source::netlink::{Message, Netlink, attributes, u32_at};
 pub enum LinkChange {
     /// The interface is new or changed.
     Present(Link),
-    /// The interface is gone, or moved to another namespace. Its last counters come with it.
+    /// The interface is gone, or moved to another namespace, with its last counters.
     Gone {
         ifindex: u32,
         counters: Option<Counters>,
     },
-    /// Filters changed, and with them mirrors perhaps.
+    /// Filters changed, so mirrors may have changed too.
     Filters,
-    /// So much happened that some of it was lost, or a queue changed: list the interfaces again.
+    /// Notifications were lost, or a root qdisc changed: list the interfaces again.
     Relist,
 }
 
-/// Hears of interfaces that appear, change and go.
+/// Receives notifications of interfaces that appear, change and disappear.
 #[derive(Debug)]
 pub struct Monitor {
     netlink: AsyncFd<Netlink>,
@@ -31,8 +31,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to listen, in the current network namespace. List the interfaces after this, so that
-    /// none is missed in between.
+    /// Subscribes in the current network namespace. List the interfaces after this, so that none is
+    /// missed in between.
     ///
     /// # Errors
     /// No netlink socket could be opened.
@@ -40,17 +40,17 @@ impl Monitor {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn open() -> io::Result<Self> {
-        let listener = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)?;
-        // SAFETY: the listener owns its one descriptor, which it neither changes nor closes before it
+        let netlink = Netlink::open(libc::NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)?;
+        // SAFETY: `Netlink` owns its one descriptor, which it neither changes nor closes before it
         // is dropped itself.
-        let netlink = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+        let netlink = unsafe { AsyncFd::register_with_interest(netlink, Interest::READABLE) };
         Ok(Self {
             netlink: netlink?,
             waiting: VecDeque::new(),
         })
     }
 
-    /// Waits for the next change. Nothing is lost when the future is dropped.
+    /// Waits for the next change. Cancel safe.
     ///
     /// # Errors
     /// The socket failed.
@@ -61,7 +61,7 @@ impl Monitor {
             }
             let mut ready = self.netlink.readable_mut().await?;
             let waiting = &mut self.waiting;
-            let heard = ready.try_io(|netlink| {
+            let result = ready.try_io(|netlink| {
                 let netlink = netlink.get_mut();
                 netlink.notifications(|message| {
                     let change = change(message);
@@ -71,18 +71,18 @@ impl Monitor {
                     }
                 })
             });
-            match heard {
-                Ok(Err(error)) if is_overrun(&error) => self.forget(),
+            match result {
+                Ok(Err(error)) if is_overrun(&error) => self.discard(),
                 Ok(Err(error)) => return Err(error),
-                // Heard something, or woken for nothing.
+                // Received some, or a spurious wakeup.
                 Ok(Ok(())) | Err(_) => {}
             }
         }
     }
 
-    /// Throws away what is older than the loss: a list made from now on is newer than all of it,
-    /// and what contradicts it may be among what was lost.
-    fn forget(&mut self) {
+    /// Discards all changes before the loss. A list made from now on is newer than these, and they
+    /// may contradict lost ones.
+    fn discard(&mut self) {
         let netlink = self.netlink.get_mut();
         loop {
             match netlink.notifications(|_| ()) {
@@ -100,13 +100,13 @@ fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
-/// Groups of notifications: of interfaces, and of qdiscs and filters.
+/// Multicast groups: interfaces; qdiscs and filters.
 const RTMGRP_LINK: u32 = 1;
 const RTMGRP_TC: u32 = 8;
 const TCA_KIND: u16 = 1;
 /// Bytes of `tcmsg`, after which attributes follow.
 const TC_BYTES: usize = 20;
-/// Parent of the qdisc that is an interface's own.
+/// Parent of an interface's root qdisc.
 const TC_H_ROOT: u32 = u32::MAX;
 
 /// The change that a notification reports.
@@ -120,7 +120,7 @@ pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC => {
             (u32_at(message.body, 12)? == TC_H_ROOT).then_some(LinkChange::Relist)
         }
-        // Of a filter's actions only its removal or replacement says little; Flow's own are programs.
+        // The notification does not say which actions changed. Flow's own filters are programs.
         libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
             let mut attributes = attributes(message.body.get(TC_BYTES..)?);
             let is_program =
@@ -131,7 +131,7 @@ pub(crate) fn change(message: Message<'_>) -> Option<LinkChange> {
     }
 }
 
-/// What an interface had counted when it went (`rtmsg_ifinfo_build_skb` comes before its end).
+/// The last counters of an interface (`rtmsg_ifinfo_build_skb` runs before it is unregistered).
 fn last_counters(body: &[u8]) -> Option<Counters> {
     let (_, stats) =
         attributes(body.get(LINK_BYTES..)?).find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
@@ -146,7 +146,7 @@ mod tests {
     use crate::source::{interfaces::tests::body, netlink::push_attribute};
 
     #[test]
-    fn a_bridge_port_that_leaves_is_not_an_interface_that_goes() {
+    fn a_port_that_leaves_a_bridge_is_not_a_removed_interface() {
         let message = |kind, body| Message {
             kind,
             flags: 0,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_goes_leaves_its_counters() {
+    fn a_removed_interface_reports_its_last_counters() {
         let mut body = body(0, 0);
         let stats: Vec<u8> = (1_u64..=24).flat_map(u64::to_ne_bytes).collect();
         push_attribute(&mut body, libc::IFLA_STATS64, &stats);
