@@ -1,4 +1,4 @@
-//! `flow snapshot`: what moved in a span of time, by process, flow, remote and interface.
+//! `flow snapshot`: the traffic of a period, by process, flow, remote and interface.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -26,7 +26,7 @@ use crate::{
 /// Version of the report.
 pub const VERSION: u32 = 1;
 
-/// A report. Absent means unknown; bytes are integers.
+/// A report. An absent field is unknown; bytes are integers.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "Flow report, version 1")]
 pub struct Report<'a> {
@@ -43,7 +43,7 @@ pub struct Report<'a> {
     #[schemars(extend("format" = "date-time"))]
     pub ended: String,
     pub duration_ns: u64,
-    /// Which processes and flows are listed; absent when all are.
+    /// Selects the processes and flows that are listed; absent if all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     pub coverage: &'a [Coverage],
@@ -56,7 +56,7 @@ pub struct Report<'a> {
     pub losses: Vec<LostBody>,
 }
 
-/// Sums over everything, whatever the filter.
+/// Totals of everything, whatever the filter.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TotalsRecord {
     pub app: AppRecord,
@@ -64,15 +64,15 @@ pub struct TotalsRecord {
     pub open_flows: usize,
 }
 
-/// What `processes` and `flows` leave out of the totals. Where there is no filter, the `app` of all
-/// rows of either list and the one here add up to that of `totals` exactly; what only the filter leaves
-/// out is not counted here.
+/// What `processes` and `flows` omit from the totals. Without a filter, the `app` of all rows of
+/// either list and the one here add up to that of `totals` exactly. What only the filter excludes
+/// is not counted here.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct OmittedRecord {
     /// Processes that exited. The latest 16,384 or so are listed.
     pub processes: OmittedRows,
-    /// Flows that ended. The latest 65,536 or so are listed. `app` holds the bytes besides whose flow
-    /// was never known, so it may be more than none where `count` is none.
+    /// Flows that ended. The latest 65,536 or so are listed. `app` also has the bytes without a
+    /// known flow, so it may be more than zero if `count` is zero.
     pub flows: OmittedRows,
 }
 
@@ -86,7 +86,7 @@ pub struct OmittedRows {
 pub struct ProcessEntry<'a> {
     pub process: ProcessRecord<'a>,
     pub app: AppRecord,
-    /// Part of `app` whose flow is not known, because a table of the kernel side was full.
+    /// Part of `app` without a flow, because a table of the kernel side was full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<AppRecord>,
     pub open_flows: usize,
@@ -125,13 +125,13 @@ pub struct ProcessReference<'a> {
     pub name: &'a str,
 }
 
-/// An address, all its ports together.
+/// A remote address, with all its ports.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RemoteEntry {
     pub ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
-    /// Sockets and processes that talked to it.
+    /// Sockets and processes that exchanged bytes with it.
     pub sockets: usize,
     pub processes: usize,
     pub app: AppRecord,
@@ -146,13 +146,13 @@ pub struct InterfaceEntry<'a> {
     pub gone: Option<String>,
 }
 
-/// What a report is made from besides the snapshot.
+/// What a report needs besides the snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     pub host: &'a Host,
     pub flow_version: &'a str,
     pub clock: Clock,
-    /// When counting began; it ended at the snapshot's time.
+    /// Start of counting. Its end is the time of the snapshot.
     pub started: Instant,
     pub filter: &'a Filter,
 }
@@ -233,7 +233,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// As text for a file, ended by a line feed.
+    /// Pretty-printed JSON that ends with a line feed.
     pub fn to_json(&self) -> String {
         to_pretty(self) + "\n"
     }
@@ -282,7 +282,7 @@ fn omitted(snapshot: &Snapshot) -> OmittedRecord {
     }
 }
 
-/// What `parts` leave of `whole`.
+/// `whole` minus `parts`.
 fn rest(whole: AppTotals, parts: impl Iterator<Item = AppTotals>) -> AppTotals {
     parts.fold(whole, |rest, part| AppTotals {
         tx_bytes: rest.tx_bytes.since(part.tx_bytes),
@@ -407,7 +407,7 @@ mod tests {
         ]
     }
 
-    /// A model to which that happened; it keeps what ended until the next tick.
+    /// A model after these steps; it keeps what ended until the next tick.
     fn model_after(steps: &[Step]) -> Model {
         let process = |pid| ProcessId {
             pid,

@@ -196,7 +196,7 @@ pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
     let room = room.saturating_sub(GUTTER);
     let mut chosen: Vec<(&'static Column, u16)> = columns
         .iter()
-        .map(|column| (*column, column.width.least.max(header_width(column))))
+        .map(|column| (*column, column.width.min.max(header_width(column))))
         .collect();
     let used = |chosen: &[(&'static Column, u16)]| -> u32 {
         let widths: u32 = chosen.iter().map(|it| u32::from(it.1 + GAP)).sum();
@@ -225,7 +225,7 @@ pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
     order.sort_by_key(|&at| priority(chosen[at].0));
     for at in order {
         let (column, width) = &mut chosen[at];
-        let most = u32::from(column.width.most.saturating_sub(*width)).min(left);
+        let most = u32::from(column.width.max.saturating_sub(*width)).min(left);
         *width += u16::try_from(most).unwrap_or(0);
         left -= most;
     }

@@ -1,4 +1,4 @@
-//! Cells of columns that several views have.
+//! Cells of columns that several views share.
 
 use super::{column::Context, value::Value};
 use crate::{
@@ -63,14 +63,14 @@ pub(super) fn what_happened(what: &What) -> String {
             let missing = coverage.iter().filter(|it| it.backend.is_none());
             let missing: Vec<&str> = missing.map(|it| it.capability.name()).collect();
             match missing.as_slice() {
-                [] => "every capability is there".to_owned(),
+                [] => "every capability is available".to_owned(),
                 missing => format!("not seen: {}", missing.join(", ")),
             }
         }
     }
 }
 
-/// The state that a flow is in, or why it or a process ended.
+/// The state of a flow, or why it or a process ended.
 pub(super) fn outcome(change: &Change) -> Option<String> {
     match change.flow() {
         Some(flow) => Some(match flow.closed {
@@ -81,7 +81,7 @@ pub(super) fn outcome(change: &Change) -> Option<String> {
     }
 }
 
-/// The one process a row belongs to; of a listener the first.
+/// The process of a row; of a listener the first one.
 pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     match &entry.subject {
         Subject::Process(process) | Subject::Overflow(process) => Some(process),
@@ -92,7 +92,7 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
     }
 }
 
-/// The first text column of rows that are not a process, flow or the like.
+/// The first text column of rows that are not of the view's own type.
 pub(super) fn label(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Cause(cause) => Value::Text(cause.label().to_owned()),
@@ -139,7 +139,7 @@ pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
         return Value::Absent;
     };
     let samples = track.until(time, GRAPH_SECONDS);
-    // A step ends at the same seconds whenever it is looked at: only the last one changes.
+    // Steps are aligned to the clock, so only the last one changes as time passes.
     let each = GRAPH_SECONDS / (GRAPH_WIDTH * 2);
     let into_last = usize::try_from(time.0 / 1_000_000_000).unwrap_or(0) % each;
     let mut steps = vec![0.0_f64; GRAPH_WIDTH * 2 + 1];
@@ -154,7 +154,7 @@ pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
     }
     Value::Graph {
         text: braille(&steps, GRAPH_WIDTH, 1, top).concat(),
-        most: top,
+        peak: top,
     }
 }
 
@@ -213,7 +213,7 @@ pub(super) fn local(entry: &Entry, _: &Context<'_>) -> Value {
     local.map_or(Value::Absent, Value::from)
 }
 
-/// A number of what waits at a listener.
+/// A number of a listener's accept queue.
 pub(super) fn backlog(entry: &Entry, number: fn(&Backlog) -> u32) -> Value {
     match &entry.subject {
         Subject::Listener(listener) => listener.backlog.map_or(Value::Absent, |backlog| {
@@ -251,20 +251,20 @@ fn remote_of(flow: &Flow) -> Value {
         .map_or(Value::Absent, |address| Value::Address {
             ip: address.ip(),
             zone: flow.remote_zone(),
-            // A protocol without ports has none to show.
+            // A protocol without ports shows none.
             port: Some(address.port()).filter(|port| *port != 0),
         })
 }
 
-/// What an interface counts itself, in and out together.
-pub(super) fn own(entry: &Entry, of: fn(&InterfaceSide) -> u64) -> Value {
+/// A counter of the interface itself, both directions together.
+pub(super) fn own_counter(entry: &Entry, of: fn(&InterfaceSide) -> u64) -> Value {
     match &entry.subject {
         Subject::Interface(it) => Value::Count(of(&it.ingress).saturating_add(of(&it.egress))),
         _ => Value::Absent,
     }
 }
 
-pub(super) fn both_ways(entry: &Entry, of: fn(&LedgerSide) -> Bytes) -> Value {
+pub(super) fn both_directions(entry: &Entry, of: fn(&LedgerSide) -> Bytes) -> Value {
     let Ledger { ingress, egress } = entry.ledger();
     Value::Bytes(of(&ingress) + of(&egress))
 }

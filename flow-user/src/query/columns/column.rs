@@ -1,4 +1,4 @@
-//! A column, and the context of its cells besides the row.
+//! A column, and the context in which its cells are computed.
 
 use super::value::Value;
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
 pub struct Column {
     /// Its name in JSON and for `--sort`.
     pub name: &'static str,
-    /// Its header; empty where it is not shown as text.
+    /// Its header; empty if it is not shown as text.
     pub header: &'static str,
     pub align: Align,
     pub show: Show,
     pub width: Width,
-    /// Its quantity, if it is one of those that rows of every kind have.
+    /// Its quantity, if rows of every type have it.
     pub measure: Option<Measure>,
     pub(crate) value: fn(&Entry, &Context<'_>) -> Value,
 }
@@ -24,19 +24,19 @@ pub struct Column {
 /// The alignment of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Text; may be cut when room is short.
+    /// Text; truncated if necessary.
     Left,
-    /// Numbers; never cut.
+    /// Numbers; never truncated.
     Right,
 }
 
-/// Its width in the full-screen view, whatever its cells contain: nothing moves when numbers
-/// change.
+/// Its width in the full-screen view. It does not depend on the cells, so columns do not move when
+/// numbers change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width {
-    pub least: u16,
-    /// Where there is room.
-    pub most: u16,
+    pub min: u16,
+    /// If there is room.
+    pub max: u16,
 }
 
 /// A quantity of app bytes.
@@ -49,24 +49,24 @@ pub enum Measure {
 /// Which outputs have the column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// Text and JSON. Where room is short the column with the highest number goes first; one with 0
-    /// stays.
+    /// Text and JSON. If room is short, the column with the highest number is omitted first, one
+    /// with 0 never.
     Both(u8),
-    /// Only text: JSON has it in another form.
+    /// Text only: JSON has it in another form.
     Text(u8),
     /// Text and JSON; the full-screen view has it in another form.
     Lines(u8),
-    /// Only the full-screen view: it draws the cell, or has more than one snapshot for it.
+    /// The full-screen view only, which draws the cell or has the history for it.
     Screen(u8),
     Json,
-    /// Only `flow events` as text.
+    /// `flow events` as text only.
     Stream,
-    /// Only `--sort` knows it.
+    /// `--sort` only.
     Sort,
 }
 
 impl Show {
-    /// Its number in text outputs, if it is in them.
+    /// Its priority in text outputs, if it is shown there.
     pub const fn in_text(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Lines(priority) => Some(priority),
@@ -74,7 +74,7 @@ impl Show {
         }
     }
 
-    /// Its number in the full-screen view, if it is there.
+    /// Its priority in the full-screen view, if it is shown there by default.
     pub const fn on_screen(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Screen(priority) => Some(priority),
@@ -82,7 +82,7 @@ impl Show {
         }
     }
 
-    /// Its number in the full-screen view if it can be selected there.
+    /// Its priority in the full-screen view, if it can be selected there.
     pub const fn priority(self) -> Option<u8> {
         match self.on_screen() {
             Some(priority) => Some(priority),
@@ -95,9 +95,9 @@ impl Show {
     }
 }
 
-/// The context of cells besides the row.
+/// What cells are computed from besides the row.
 #[derive(Default)]
 pub(crate) struct Context<'a> {
-    /// Rates of the past, if they are remembered, and up to when they are of interest.
+    /// Past rates, if they are recorded, and the time up to which they are shown.
     pub history: Option<(&'a History, Instant)>,
 }

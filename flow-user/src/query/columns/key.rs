@@ -1,11 +1,11 @@
-//! Sort keys of cells: numbers that are made once, so that rows need not be read again.
+//! Sort keys of cells: numbers that are computed once per row.
 
 use std::net::IpAddr;
 
 use super::value::Value;
 use crate::event::Bytes;
 
-/// Bytes of a text in one number; their count follows them.
+/// Bytes of a text in one number, followed by their count.
 const BYTES: usize = 7;
 /// The count if more bytes follow.
 const MORE: u8 = 8;
@@ -14,14 +14,14 @@ const MORE: u8 = 8;
 #[derive(Clone, Debug)]
 pub(in crate::query) enum Key {
     Absent,
-    /// Grows as the order goes.
+    /// Smaller numbers sort first.
     Number(u64),
     Text(Vec<u8>),
 }
 
 impl Key {
-    /// The first number in which two keys differ decides. `None` past the last number; an absent
-    /// cell has no number at all.
+    /// The number at position `at`; the first in which two keys differ decides. `None` past the
+    /// last number; an absent cell has none.
     pub fn number(&self, at: usize) -> Option<u64> {
         match self {
             Self::Number(number) if at == 0 => Some(*number),
@@ -66,24 +66,24 @@ impl From<Value> for Key {
                 falling(number)
             }
             Value::SignedBytes(bytes) => falling(bytes.unsigned_abs()),
-            Value::Rate(rate) | Value::Graph { most: rate, .. } => Self::Number(falling_rate(rate)),
+            Value::Rate(rate) | Value::Graph { peak: rate, .. } => Self::Number(falling_rate(rate)),
             Value::Share { part, whole } if whole.0 > 0 => {
                 Self::Number(falling_rate(part.0 as f64 / whole.0 as f64))
             }
             Value::Share { .. } => Self::Absent,
-            // By what has an owner.
+            // By the part that sockets own.
             Value::Parts(parts) => parts.first().map_or(Self::Absent, |it| falling(it.1)),
         }
     }
 }
 
-/// A number that falls as a rate grows.
+/// A number that is smaller for a higher rate.
 pub(in crate::query) fn falling_rate(rate: f64) -> u64 {
-    // The bits of what has no sign grow with the number, and no rate is negative.
+    // The bits of non-negative floats sort like the numbers; no rate is negative.
     !rate.abs().to_bits()
 }
 
-/// Before every text that can be read: IPv4 first, and then as numbers.
+/// Sorts before all printable text, IPv4 first, each in numerical order.
 fn address(ip: IpAddr, port: u16) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + 16 + 2);
     match ip {

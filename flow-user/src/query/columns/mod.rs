@@ -1,4 +1,4 @@
-//! The columns of every view: one entry each, from which text, JSON and order are derived.
+//! The columns of all views: one entry each, from which text, JSON and sorting are derived.
 
 mod cell;
 mod column;
@@ -22,7 +22,7 @@ use super::{
 };
 
 impl Entry {
-    /// The columns that say most about it.
+    /// The columns of entries of its type.
     pub fn columns(&self) -> &'static [Column] {
         match &self.subject {
             Subject::Process(_) | Subject::Ancestor(..) => of(By::Process),
@@ -36,7 +36,8 @@ impl Entry {
         }
     }
 
-    /// Who a row under another is, in one text: with as much as `fits`, or else the least.
+    /// The label of a row that is nested under another: the longest form that `fits`, else the
+    /// shortest.
     pub fn label(&self, context: &Context<'_>, fits: &dyn Fn(&str) -> bool) -> String {
         let text = |name: &&str| {
             let mut columns = self.columns().iter();
@@ -56,7 +57,7 @@ impl Entry {
         for form in forms {
             let mut texts: Vec<String> = form.iter().filter_map(text).collect();
             if self.has_no_remote() {
-                // Without a remote its own address says most.
+                // Without a remote, show the local address instead.
                 texts.splice(1.., ["local", "state"].iter().filter_map(text));
             }
             label = texts.join(" ");
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_every_view_keeps_a_column_however_narrow() {
+    fn names_are_unique_and_the_narrowest_view_keeps_a_column() {
         for by in By::ALL {
             let columns = of(by);
             let names: HashSet<_> = columns.iter().map(|column| column.name).collect();

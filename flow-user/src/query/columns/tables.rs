@@ -2,9 +2,9 @@
 
 use super::{
     cell::{
-        arrow, backlog, both_ways, cgroup, change_of, command, direction, event_name, event_of,
-        flow_of, flows, graph, label, local, outcome, own, pid, process_name, process_of,
-        processes, protocol, remote, text, uid, user, user_named, what_happened,
+        arrow, backlog, both_directions, cgroup, change_of, command, direction, event_name,
+        event_of, flow_of, flows, graph, label, local, outcome, own_counter, pid, process_name,
+        process_of, processes, protocol, remote, text, uid, user, user_named, what_happened,
     },
     column::{Align, Column, Context, Measure, Show, Width},
     value::Value,
@@ -31,39 +31,39 @@ pub fn of(by: By) -> &'static [Column] {
     }
 }
 
-/// The columns of events: of their log, in order, and of `flow events`.
+/// The columns of the view Events, in order, and of `flow events`.
 pub(crate) static EVENT: &[Column] = &[
-    left("time", "TIME", Show::Text(0), |entry, _| {
+    left_aligned("time", "TIME", Show::Text(0), |entry, _| {
         text(event_of(entry).map(|event| event.time.clone()))
     })
-    .wide(12, 12),
-    left("event", "EVENT", Show::Text(0), |entry, _| {
+    .width(12, 12),
+    left_aligned("event", "EVENT", Show::Text(0), |entry, _| {
         text(event_of(entry).map(|event| event_name(&event.what).to_owned()))
     })
-    .wide(6, 6),
-    left("protocol", "PROTO", Show::Text(4), protocol).wide(5, 7),
-    left("user", "USER", Show::Stream, user),
-    left("process", "PROCESS", Show::Text(0), process_name).wide(14, 28),
+    .width(6, 6),
+    left_aligned("protocol", "PROTO", Show::Text(4), protocol).width(5, 7),
+    left_aligned("user", "USER", Show::Stream, user),
+    left_aligned("process", "PROCESS", Show::Text(0), process_name).width(14, 28),
     PID,
-    left("local", "LOCAL", Show::Text(5), local).wide(15, 29),
-    left("arrow", "", Show::Text(5), arrow).wide(1, 1),
-    left("remote", "REMOTE", Show::Text(1), remote).wide(15, 46),
-    left("what", "WHAT", Show::Text(2), |entry, _| {
+    left_aligned("local", "LOCAL", Show::Text(5), local).width(15, 29),
+    left_aligned("arrow", "", Show::Text(5), arrow).width(1, 1),
+    left_aligned("remote", "REMOTE", Show::Text(1), remote).width(15, 46),
+    left_aligned("what", "WHAT", Show::Text(2), |entry, _| {
         text(event_of(entry).map(|event| what_happened(&event.what)))
     })
-    .wide(12, 48),
-    left("state", "STATE", Show::Stream, |entry, _| {
+    .width(12, 48),
+    left_aligned("state", "STATE", Show::Stream, |entry, _| {
         text(change_of(entry).and_then(outcome))
     }),
     RX_BYTES,
     TX_BYTES,
-    left("exe", "EXE", Show::Stream, |entry, _| {
+    left_aligned("exe", "EXE", Show::Stream, |entry, _| {
         text(process_of(entry).map(|it| match &it.program.exe {
             Some(exe) => exe.to_string_lossy().into_owned(),
             None => it.name().to_owned(),
         }))
     }),
-    left("command", "COMMAND", Show::Stream, |entry, _| {
+    left_aligned("command", "COMMAND", Show::Stream, |entry, _| {
         text(process_of(entry).map(|it| {
             let arguments = it.program.cmdline.as_deref().unwrap_or_default();
             let end = if it.program.cmdline_cut { "…" } else { "" };
@@ -71,7 +71,7 @@ pub(crate) static EVENT: &[Column] = &[
         }))
     }),
     // The latest first.
-    number("number", "", Show::Sort, |entry, _| match event_of(entry) {
+    right_aligned("number", "", Show::Sort, |entry, _| match event_of(entry) {
         Some(event) => Value::Count(event.number),
         None => Value::Absent,
     }),
@@ -79,16 +79,16 @@ pub(crate) static EVENT: &[Column] = &[
 
 static PROCESS: &[Column] = &[
     PID,
-    left("process", "PROCESS", Show::Both(0), process_name).wide(18, 28),
-    left("user", "USER", Show::Both(4), user).wide(8, 10),
-    left("cgroup", "CGROUP", Show::Both(6), cgroup).wide(12, 36),
-    number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(18, 28),
+    left_aligned("user", "USER", Show::Both(4), user).width(8, 10),
+    left_aligned("cgroup", "CGROUP", Show::Both(6), cgroup).width(12, 36),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
     TX_BYTES,
     GRAPH,
-    left("command", "COMMAND", Show::Text(5), command).wide(20, u16::MAX),
+    left_aligned("command", "COMMAND", Show::Text(5), command).width(20, u16::MAX),
     json("cmdline", |entry, _| {
         let cmdline = process_of(entry).and_then(|process| process.program.cmdline.as_deref());
         cmdline.map_or(Value::Absent, |parts| Value::List(parts.to_vec()))
@@ -107,19 +107,19 @@ static PROCESS: &[Column] = &[
 ];
 
 static FLOW: &[Column] = &[
-    left("protocol", "PROTO", Show::Both(2), protocol).wide(5, 7),
-    left("local", "LOCAL", Show::Both(3), local).wide(21, 29),
-    left("direction", "", Show::Json, |entry, _| {
+    left_aligned("protocol", "PROTO", Show::Both(2), protocol).width(5, 7),
+    left_aligned("local", "LOCAL", Show::Both(3), local).width(21, 29),
+    left_aligned("direction", "", Show::Json, |entry, _| {
         match direction(entry) {
             Some(Direction::Outbound) => Value::Text("outbound".to_owned()),
             Some(Direction::Inbound) => Value::Text("inbound".to_owned()),
             None => Value::Absent,
         }
     }),
-    left("arrow", "", Show::Text(1), arrow).wide(1, 1),
-    left("remote", "REMOTE", Show::Both(0), remote).wide(17, 46),
+    left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
+    left_aligned("remote", "REMOTE", Show::Both(0), remote).width(17, 46),
     json("remote_name", |_, _| Value::Absent),
-    left("state", "STATE", Show::Both(4), |entry, _| {
+    left_aligned("state", "STATE", Show::Both(4), |entry, _| {
         match flow_of(entry) {
             Some(flow) => Value::Text(match flow.closed {
                 Some(_) => "closed".to_owned(),
@@ -128,29 +128,29 @@ static FLOW: &[Column] = &[
             None => Value::Absent,
         }
     })
-    .wide(11, 12),
-    number("pid", "PID", Show::Both(3), pid).wide(7, 7),
-    left("process", "PROCESS", Show::Both(0), process_name).wide(13, 28),
-    left("user", "USER", Show::Both(6), user).wide(8, 10),
-    left("interface", "IFACE", Show::Both(8), |entry, _| {
+    .width(11, 12),
+    right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(13, 28),
+    left_aligned("user", "USER", Show::Both(6), user).width(8, 10),
+    left_aligned("interface", "IFACE", Show::Both(8), |entry, _| {
         text(flow_of(entry).and_then(|flow| flow.interface.as_deref().map(str::to_owned)))
     })
-    .wide(6, 12),
+    .width(6, 12),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
     TX_BYTES,
-    number("wire_rx_bytes", "WIRE RECV", Show::Both(10), |entry, _| {
+    right_aligned("wire_rx_bytes", "WIRE RECV", Show::Both(10), |entry, _| {
         entry
             .wire
             .map_or(Value::Absent, |wire| Value::Bytes(wire.rx_bytes))
     }),
-    number("wire_tx_bytes", "WIRE SENT", Show::Both(10), |entry, _| {
+    right_aligned("wire_tx_bytes", "WIRE SENT", Show::Both(10), |entry, _| {
         entry
             .wire
             .map_or(Value::Absent, |wire| Value::Bytes(wire.tx_bytes))
     }),
-    number("rtt_us", "RTT", Show::Both(9), |entry, _| {
+    right_aligned("rtt_us", "RTT", Show::Both(9), |entry, _| {
         let rtt = flow_of(entry)
             .and_then(|flow| flow.tcp)
             .and_then(|tcp| tcp.rtt);
@@ -158,7 +158,7 @@ static FLOW: &[Column] = &[
             Value::Microseconds(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
         })
     })
-    .wide(9, 9),
+    .width(9, 9),
     json("id", |entry, _| {
         text(flow_of(entry).map(|flow| flow.key.id()))
     }),
@@ -170,7 +170,7 @@ static FLOW: &[Column] = &[
 ];
 
 static REMOTE: &[Column] = &[
-    left(
+    left_aligned(
         "remote",
         "REMOTE",
         Show::Both(0),
@@ -183,10 +183,10 @@ static REMOTE: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .wide(20, 48),
+    .width(20, 48),
     json("name", |_, _| Value::Absent),
-    number("processes", "PROCESSES", Show::Both(4), processes),
-    number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
+    right_aligned("processes", "PROCESSES", Show::Both(4), processes),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -197,7 +197,7 @@ static REMOTE: &[Column] = &[
 
 /// The columns of a process's totals by protocol.
 pub(crate) static PROTOCOL: &[Column] = &[
-    left(
+    left_aligned(
         "protocol",
         "PROTOCOL",
         Show::Both(0),
@@ -206,8 +206,8 @@ pub(crate) static PROTOCOL: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .wide(10, 24),
-    number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
+    .width(10, 24),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -217,24 +217,24 @@ pub(crate) static PROTOCOL: &[Column] = &[
 ];
 
 static LISTENER: &[Column] = &[
-    left("protocol", "PROTO", Show::Both(2), protocol).wide(5, 7),
-    left("local", "LISTENS AT", Show::Both(0), local).wide(15, 40),
-    number("pid", "PID", Show::Both(3), pid).wide(7, 7),
-    left("process", "PROCESS", Show::Both(0), process_name).wide(18, 28),
-    left("user", "USER", Show::Both(4), user).wide(8, 10),
-    number("flows", "FLOWS", Show::Both(2), flows).wide(6, 6),
-    number("waiting", "WAITING", Show::Both(5), |entry, _| {
+    left_aligned("protocol", "PROTO", Show::Both(2), protocol).width(5, 7),
+    left_aligned("local", "LISTENS AT", Show::Both(0), local).width(15, 40),
+    right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(18, 28),
+    left_aligned("user", "USER", Show::Both(4), user).width(8, 10),
+    right_aligned("flows", "FLOWS", Show::Both(2), flows).width(6, 6),
+    right_aligned("waiting", "WAITING", Show::Both(5), |entry, _| {
         backlog(entry, |backlog| backlog.waiting)
     })
-    .wide(7, 7),
-    number("backlog", "BACKLOG", Show::Both(7), |entry, _| {
+    .width(7, 7),
+    right_aligned("backlog", "BACKLOG", Show::Both(7), |entry, _| {
         backlog(entry, |backlog| backlog.limit)
     })
-    .wide(7, 7),
-    number("drops", "DROPS", Show::Both(6), |entry, _| {
+    .width(7, 7),
+    right_aligned("drops", "DROPS", Show::Both(6), |entry, _| {
         backlog(entry, |backlog| backlog.drops)
     })
-    .wide(6, 6),
+    .width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -244,7 +244,7 @@ static LISTENER: &[Column] = &[
 ];
 
 static INTERFACE: &[Column] = &[
-    left(
+    left_aligned(
         "interface",
         "INTERFACE",
         Show::Both(0),
@@ -253,8 +253,8 @@ static INTERFACE: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .wide(10, 16),
-    left("state", "STATE", Show::Both(5), |entry, _| {
+    .width(10, 16),
+    left_aligned("state", "STATE", Show::Both(5), |entry, _| {
         match &entry.subject {
             Subject::Interface(interface) => {
                 let state = match (interface.gone, interface.up) {
@@ -267,64 +267,66 @@ static INTERFACE: &[Column] = &[
             _ => Value::Absent,
         }
     })
-    .wide(5, 5),
-    number("rx_rate", "FRAMES IN/s", Show::Both(1), |entry, _| {
+    .width(5, 5),
+    right_aligned("rx_rate", "FRAMES IN/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.rx)
     })
-    .measuring(Measure::Rate)
-    .wide(12, 12),
-    number("tx_rate", "OUT/s", Show::Both(1), |entry, _| {
+    .with_measure(Measure::Rate)
+    .width(12, 12),
+    right_aligned("tx_rate", "OUT/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.tx)
     })
-    .measuring(Measure::Rate)
-    .wide(11, 12),
-    number("rx_bytes", "FRAMES IN", Show::Both(2), |entry, _| {
+    .with_measure(Measure::Rate)
+    .width(11, 12),
+    right_aligned("rx_bytes", "FRAMES IN", Show::Both(2), |entry, _| {
         Value::Bytes(entry.ledger().ingress.frames)
     })
-    .measuring(Measure::Total),
-    number("tx_bytes", "OUT", Show::Both(2), |entry, _| {
+    .with_measure(Measure::Total),
+    right_aligned("tx_bytes", "OUT", Show::Both(2), |entry, _| {
         Value::Bytes(entry.ledger().egress.frames)
     })
-    .measuring(Measure::Total),
-    number("errors", "ERRORS", Show::Both(7), |entry, _| {
-        own(entry, |side| side.errors)
+    .with_measure(Measure::Total),
+    right_aligned("errors", "ERRORS", Show::Both(7), |entry, _| {
+        own_counter(entry, |side| side.errors)
     })
-    .wide(6, 10),
-    number("drops", "DROPS", Show::Both(7), |entry, _| {
-        own(entry, |side| side.dropped)
+    .width(6, 10),
+    right_aligned("drops", "DROPS", Show::Both(7), |entry, _| {
+        own_counter(entry, |side| side.dropped)
     })
-    .wide(6, 10),
-    number("owned", "OWNED", Show::Lines(0), |entry, _| {
+    .width(6, 10),
+    right_aligned("owned", "OWNED", Show::Lines(0), |entry, _| {
         let Ledger { ingress, egress } = entry.ledger();
         Value::Share {
             part: ingress.socket + egress.socket,
             whole: ingress.frames + egress.frames,
         }
     })
-    .wide(7, 7),
-    json("socket", |entry, _| both_ways(entry, |side| side.socket)),
-    number("forwarded", "FORWARDED", Show::Lines(3), |entry, _| {
-        both_ways(entry, |side| side.forwarded)
+    .width(7, 7),
+    json("socket", |entry, _| {
+        both_directions(entry, |side| side.socket)
     }),
-    number("kernel", "KERNEL", Show::Lines(4), |entry, _| {
-        both_ways(entry, |side| side.kernel)
+    right_aligned("forwarded", "FORWARDED", Show::Lines(3), |entry, _| {
+        both_directions(entry, |side| side.forwarded)
     }),
-    number("packet_socket", "PACKET", Show::Lines(6), |entry, _| {
-        both_ways(entry, |side| side.packet_socket)
+    right_aligned("kernel", "KERNEL", Show::Lines(4), |entry, _| {
+        both_directions(entry, |side| side.kernel)
     }),
-    number("not_ip", "NOT IP", Show::Lines(6), |entry, _| {
-        both_ways(entry, |side| side.not_ip)
+    right_aligned("packet_socket", "PACKET", Show::Lines(6), |entry, _| {
+        both_directions(entry, |side| side.packet_socket)
     }),
-    number("offload", "OFFLOAD", Show::Lines(7), |entry, _| {
-        both_ways(entry, |side| side.offload)
+    right_aligned("not_ip", "NOT IP", Show::Lines(6), |entry, _| {
+        both_directions(entry, |side| side.not_ip)
     }),
-    number("unexplained", "UNEXPLAINED", Show::Both(1), |entry, _| {
+    right_aligned("offload", "OFFLOAD", Show::Lines(7), |entry, _| {
+        both_directions(entry, |side| side.offload)
+    }),
+    right_aligned("unexplained", "UNEXPLAINED", Show::Both(1), |entry, _| {
         let Ledger { ingress, egress } = entry.ledger();
         let sum = ingress.unexplained.saturating_add(egress.unexplained);
         Value::SignedBytes(sum)
     })
-    .wide(11, 11),
-    left("ledger", "WHOSE FRAMES", Show::Screen(1), |entry, _| {
+    .width(11, 11),
+    left_aligned("ledger", "FRAMES BY CAUSE", Show::Screen(1), |entry, _| {
         if matches!(&entry.subject, Subject::Interface(it) if !it.classified) {
             return Value::Text("not classified".to_owned());
         }
@@ -345,7 +347,7 @@ static INTERFACE: &[Column] = &[
             ("unexplained", unexplained),
         ])
     })
-    .wide(24, u16::MAX),
+    .width(24, u16::MAX),
     json("classified", |entry, _| match &entry.subject {
         Subject::Interface(interface) => Value::Flag(interface.classified),
         _ => Value::Absent,
@@ -355,7 +357,7 @@ static INTERFACE: &[Column] = &[
 ];
 
 static USER: &[Column] = &[
-    left(
+    left_aligned(
         "user",
         "USER",
         Show::Both(0),
@@ -364,13 +366,13 @@ static USER: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .wide(14, 32),
+    .width(14, 32),
     json("uid", |entry, _| match &entry.subject {
         Subject::Label(_, Label::User(uid, _)) => Value::Id((*uid).into()),
         _ => Value::Absent,
     }),
-    number("processes", "PROCESSES", Show::Both(4), processes),
-    number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
+    right_aligned("processes", "PROCESSES", Show::Both(4), processes),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -380,9 +382,9 @@ static USER: &[Column] = &[
 ];
 
 static CGROUP: &[Column] = &[
-    left("cgroup", "CGROUP", Show::Both(0), label).wide(24, 64),
-    number("processes", "PROCESSES", Show::Both(4), processes),
-    number("flows", "FLOWS", Show::Both(3), flows).wide(6, 6),
+    left_aligned("cgroup", "CGROUP", Show::Both(0), label).width(24, 64),
+    right_aligned("processes", "PROCESSES", Show::Both(4), processes),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -391,75 +393,86 @@ static CGROUP: &[Column] = &[
     TOTAL,
 ];
 
-const GRAPH: Column = left("graph", "LAST 60 s", Show::Screen(4), graph).wide(10, 10);
+const GRAPH: Column = left_aligned("graph", "LAST 60 s", Show::Screen(4), graph).width(10, 10);
 
 type ValueOf = fn(&Entry, &Context<'_>) -> Value;
 
-const PID: Column = number("pid", "PID", Show::Both(1), pid).wide(7, 7);
-const RX_RATE: Column = number("rx_rate", "RECEIVED/s", Show::Both(1), |entry, _| {
+const PID: Column = right_aligned("pid", "PID", Show::Both(1), pid).width(7, 7);
+const RX_RATE: Column = right_aligned("rx_rate", "RECEIVED/s", Show::Both(1), |entry, _| {
     Value::Rate(entry.rate.rx)
 })
-.measuring(Measure::Rate)
-.wide(11, 12);
-const TX_RATE: Column = number("tx_rate", "SENT/s", Show::Both(1), |entry, _| {
+.with_measure(Measure::Rate)
+.width(11, 12);
+const TX_RATE: Column = right_aligned("tx_rate", "SENT/s", Show::Both(1), |entry, _| {
     Value::Rate(entry.rate.tx)
 })
-.measuring(Measure::Rate)
-.wide(11, 12);
-const RX_BYTES: Column = number("rx_bytes", "RECEIVED", Show::Both(2), |entry, _| {
+.with_measure(Measure::Rate)
+.width(11, 12);
+const RX_BYTES: Column = right_aligned("rx_bytes", "RECEIVED", Show::Both(2), |entry, _| {
     Value::Bytes(entry.app.rx_bytes)
 })
-.measuring(Measure::Total);
-const TX_BYTES: Column = number("tx_bytes", "SENT", Show::Both(2), |entry, _| {
+.with_measure(Measure::Total);
+const TX_BYTES: Column = right_aligned("tx_bytes", "SENT", Show::Both(2), |entry, _| {
     Value::Bytes(entry.app.tx_bytes)
 })
-.measuring(Measure::Total);
-const RATE: Column = number("rate", "", Show::Sort, |entry, _| {
+.with_measure(Measure::Total);
+const RATE: Column = right_aligned("rate", "", Show::Sort, |entry, _| {
     Value::Rate(entry.rate.rx + entry.rate.tx)
 });
-const TOTAL: Column = number("total", "", Show::Sort, |entry, _| {
+const TOTAL: Column = right_aligned("total", "", Show::Sort, |entry, _| {
     Value::Bytes(Bytes(entry.total()))
 });
 
-const fn left(name: &'static str, header: &'static str, show: Show, value: ValueOf) -> Column {
+/// A column of text. [`Column::width`] overrides the default width.
+const fn left_aligned(
+    name: &'static str,
+    header: &'static str,
+    show: Show,
+    value: ValueOf,
+) -> Column {
     Column {
         name,
         header,
         align: Align::Left,
         show,
-        width: Width {
-            least: 10,
-            most: 16,
-        },
+        width: Width { min: 10, max: 16 },
         measure: None,
         value,
     }
 }
 
-const fn number(name: &'static str, header: &'static str, show: Show, value: ValueOf) -> Column {
+/// A column of numbers.
+const fn right_aligned(
+    name: &'static str,
+    header: &'static str,
+    show: Show,
+    value: ValueOf,
+) -> Column {
     Column {
         name,
         header,
         align: Align::Right,
         show,
-        width: Width { least: 9, most: 9 },
+        width: Width { min: 9, max: 9 },
         measure: None,
         value,
     }
 }
 
 impl Column {
-    const fn wide(mut self, least: u16, most: u16) -> Self {
-        self.width = Width { least, most };
+    /// Sets the width in the full-screen view.
+    const fn width(mut self, min: u16, max: u16) -> Self {
+        self.width = Width { min, max };
         self
     }
 
-    const fn measuring(mut self, measure: Measure) -> Self {
+    const fn with_measure(mut self, measure: Measure) -> Self {
         self.measure = Some(measure);
         self
     }
 }
 
+/// A column of JSON only.
 const fn json(name: &'static str, value: ValueOf) -> Column {
-    left(name, "", Show::Json, value)
+    left_aligned(name, "", Show::Json, value)
 }

@@ -17,38 +17,38 @@ pub enum Value {
     /// Unknown, or not applicable.
     Absent,
     Text(String),
-    /// Text, and how people are to see it.
+    /// Text for machines, and a label for people.
     Labelled {
         text: String,
         label: String,
     },
     Address {
         ip: IpAddr,
-        /// Of an address that means another host on each interface.
+        /// The interface, if the address is ambiguous without it (link-local).
         zone: Option<Arc<str>>,
         port: Option<u16>,
     },
     List(Vec<String>),
     Flag(bool),
-    /// A number that is no quantity, such as a pid: sorts from the smallest.
+    /// A number that is not a quantity, such as a pid; sorted from the smallest.
     Id(u64),
     Count(u64),
     Bytes(Bytes),
     SignedBytes(i64),
     /// Bytes per second.
     Rate(f64),
-    /// Of a whole.
+    /// A part of a whole.
     Share {
         part: Bytes,
         whole: Bytes,
     },
     Microseconds(u64),
-    /// A curve of rates, as it is drawn, and the highest of them in bytes per second.
+    /// A drawn graph of rates, and its highest rate in bytes per second.
     Graph {
         text: String,
-        most: f64,
+        peak: f64,
     },
-    /// What a whole is made of, by name.
+    /// The named parts of a whole.
     Parts(Vec<(&'static str, u64)>),
 }
 
@@ -87,7 +87,7 @@ impl Value {
         }
     }
 
-    /// The cell for machines; `None` where it is absent. Rates are whole bytes per second.
+    /// The cell for machines; `None` if it is absent. Rates are whole bytes per second.
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
             Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,
@@ -109,7 +109,7 @@ impl Value {
         })
     }
 
-    /// Whether it is a quantity of nothing.
+    /// Whether it is a quantity of zero.
     pub fn is_zero(&self) -> bool {
         match self {
             Self::Count(0) | Self::Bytes(Bytes(0)) | Self::SignedBytes(0) => true,

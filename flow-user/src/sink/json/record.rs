@@ -1,4 +1,4 @@
-//! The types of the event stream. A field that is absent is unknown; `null` is never written.
+//! The types of the event stream. An absent field is unknown; `null` is never written.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "Flow event, version 1")]
 pub struct Record<'a> {
-    /// Version of the stream. Facts may be added within a version, none change or go.
+    /// Version of the stream. Fields may be added within a version; none change or are removed.
     #[schemars(range(min = 1, max = 1))]
     pub v: u32,
-    /// Number of the line in its stream, from 1, without a gap.
+    /// Number of the line in its stream, from 1, without gaps.
     #[schemars(range(min = 1))]
     pub seq: u64,
     /// When it happened: RFC 3339, UTC, nanoseconds.
@@ -43,23 +43,23 @@ pub enum Body<'a> {
     /// Counters, state or addresses of a flow changed.
     #[serde(rename = "flow.update")]
     FlowUpdate(FlowBody<'a>),
-    /// A flow ended; its totals are final. One without bytes may be opened again: its socket changed hands, or its
-    /// remote, and came back.
+    /// A flow ended; its totals are final. A flow without bytes may reopen, if its socket changed
+    /// its owner or remote and changed back.
     #[serde(rename = "flow.close")]
     FlowClose(CloseBody<'a>),
-    /// A process became another program.
+    /// A process executed another program.
     #[serde(rename = "process.exec")]
     ProcessExec(ExecBody<'a>),
     /// A process ended; its totals are final.
     #[serde(rename = "process.exit")]
     ProcessExit(ExitBody<'a>),
-    /// Frame bytes of an interface and whose they are.
+    /// Frame bytes of an interface, by cause.
     #[serde(rename = "ledger")]
     Ledger(LedgerBody<'a>),
     /// Something was lost, or merged for a slow reader.
     #[serde(rename = "lost")]
     Lost(LostBody),
-    /// How each capability is provided.
+    /// The backend of each capability.
     #[serde(rename = "status")]
     Status(StatusBody<'a>),
 }
@@ -96,7 +96,7 @@ impl<'a> Body<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FlowBody<'a> {
     pub flow: FlowRecord<'a>,
-    /// Whose bytes they are; absent while nobody accepted or used the socket.
+    /// The owner of the bytes; absent until a process accepts or uses the socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessRecord<'a>>,
     pub app: AppRecord,
@@ -127,10 +127,10 @@ pub struct ExitBody<'a> {
     pub process: ProcessRecord<'a>,
     /// Totals over all its flows.
     pub app: AppRecord,
-    /// Part of `app` whose flow is not known, because a table of the kernel side was full.
+    /// Part of `app` without a flow, because a table of the kernel side was full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<AppRecord>,
-    /// As `wait(2)` reports it. Absent where the kernel's record of the end was lost.
+    /// As `wait(2)` reports it. Absent if the record of the exit was lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u32>,
 }
@@ -145,7 +145,7 @@ pub struct LedgerBody<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LostBody {
     pub cause: LossCause,
-    /// Since the stream began, or Flow attached; cumulative.
+    /// Cumulative, since the stream began or Flow attached.
     pub count: u64,
 }
 
@@ -157,13 +157,13 @@ pub struct StatusBody<'a> {
 /// A flow of a process: one socket and one remote.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FlowRecord<'a> {
-    /// Socket and remote, such as `1f3-198.51.100.9:443`. The same for every process that shares the
-    /// flow.
+    /// Socket and remote, such as `1f3-198.51.100.9:443`. The same for every process that shares
+    /// the flow.
     pub id: String,
     /// Socket cookie in hexadecimal. Flows with the same socket share `wire`.
     pub socket: String,
     pub protocol: Protocol,
-    /// Who opened it.
+    /// Whether the remote opened it or this host did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     pub local: LocalRecord,
@@ -173,7 +173,7 @@ pub struct FlowRecord<'a> {
     /// Inode number of the network namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
-    /// Of its last packet.
+    /// The interface of its last packet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<&'a str>,
 }
@@ -186,23 +186,23 @@ pub struct LocalRecord {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RemoteRecord {
-    /// Its address. A link-local or link-scoped multicast one has its zone behind it, such as
+    /// Its address. A link-local or link-scoped multicast address is followed by its zone, such as
     /// `fe80::1%eth0`: the name of an interface or, in another network namespace, its index.
     pub ip: String,
-    /// 0 where the protocol has no ports.
+    /// 0 if the protocol has no ports.
     pub port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
-    /// Where `name` comes from.
+    /// The source of `name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_source: Option<NameSource>,
 }
 
-/// Where a name of a remote comes from.
+/// The source of a remote's name.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NameSource {
-    /// A resolver was asked for the name of the address.
+    /// A reverse look-up of the address.
     Resolver,
 }
 
@@ -223,7 +223,7 @@ pub struct ProcessRecord<'a> {
     /// Arguments, invalid UTF-8 replaced, at most 4 KiB in all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<&'a [String]>,
-    /// Whether `cmdline` was cut; absent means no.
+    /// Whether `cmdline` was truncated; absent means no.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cmdline_cut: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,7 +246,7 @@ pub struct AncestorRecord<'a> {
     pub name: &'a str,
 }
 
-/// What send and receive calls returned to the process, since the flow began for it.
+/// What send and receive calls returned to the process since its flow began.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct AppRecord {
     pub tx_bytes: Bytes,
@@ -267,12 +267,12 @@ pub struct WireRecord {
     pub tx_packets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx_packets: Option<u64>,
-    /// Segments sent again since the connection began.
+    /// Retransmitted segments since the connection began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u32>,
 }
 
-/// What TCP knows of the path.
+/// TCP's measurements of the path.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct TcpRecord {
     /// Smoothed round trip time in microseconds.
@@ -288,28 +288,28 @@ pub struct InterfaceRecord<'a> {
     pub name: &'a str,
     pub index: u32,
     pub up: bool,
-    /// Whether its packets are classified; without that its frames are all unexplained.
+    /// Whether its packets are classified; if not, all its frames are unexplained.
     pub classified: bool,
 }
 
 /// Bytes of one direction of an interface. `frames` is the sum of the others.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct LedgerRecord {
-    /// What the interface counted while Flow looked.
+    /// Bytes that the interface counted since its ledger began.
     pub frames: Bytes,
     /// Sent by, or delivered to, a socket.
     pub socket: Bytes,
-    /// Routed through, containers' traffic among it.
+    /// Forwarded, including containers' traffic.
     pub forwarded: Bytes,
-    /// Sent by the kernel without a socket.
+    /// Sent by the kernel without a socket, or taken by no socket.
     pub kernel: Bytes,
     /// Sent through a packet socket.
     pub packet_socket: Bytes,
     /// Neither IPv4 nor IPv6.
     pub not_ip: Bytes,
-    /// Headers that segmentation repeats, where the interface counts them.
+    /// Headers that segmentation repeats, as far as the interface counts them.
     pub offload: Bytes,
-    /// Counted by the interface, not by the classifier; negative the other way round.
+    /// Counted by the interface but not by the classifier; negative if the other way round.
     pub unexplained: i64,
 }
 
@@ -319,8 +319,8 @@ macro_rules! declare {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
         pub enum LossCause {
             $($(#[$doc])* #[serde(rename = $name)] $cause,)*
-            /// Updates that a newer one of the same flow or interface replaced, because this stream's reader
-            /// was slow. No bytes are lost: counters are cumulative.
+            /// Updates replaced by a newer one of the same flow or interface, because this stream's
+            /// reader was slow. No bytes are lost: counters are cumulative.
             #[serde(rename = "reader_slow_coalesced")]
             ReaderSlowCoalesced,
         }
@@ -347,7 +347,7 @@ macro_rules! declare {
 
 flow_common::loss_causes!(declare);
 
-/// Nanoseconds; some 584 years are the most.
+/// Nanoseconds, up to some 584 years.
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
