@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result};
 
 use crate::tools::{as_root, find_program, output, succeed};
 
-/// apt-get and its companions. Package lists are brought up to date once, before the first thing that needs them.
+/// apt-get and apt-cache. Package lists are updated once, before the first use.
 #[derive(Debug)]
 pub struct Apt {
     updated: bool,
 }
 
 impl Apt {
-    /// None where the system has no apt.
+    /// `None` if the system has no apt.
     pub fn find() -> Option<Self> {
         let all = ["apt-get", "apt-cache", "dpkg-deb"]
             .iter()
@@ -42,7 +42,8 @@ impl Apt {
                 "-qq",
             ])
             .args(packages)
-            // A line for each of hundreds of packages; what goes wrong is on standard error.
+            // Standard output has a line for each of hundreds of packages; errors are on standard
+            // error.
             .stdout(Stdio::null());
         succeed(&mut command)
     }
@@ -57,13 +58,13 @@ impl Apt {
         Ok(parse_dependencies(&String::from_utf8_lossy(&text)))
     }
 
-    /// Downloads a package's file into an empty folder, and gives its path. Needs no root.
+    /// Downloads a package's file into an empty folder, and returns its path. Needs no root.
     ///
     /// # Errors
     /// When the distribution does not have the package, or it cannot be fetched.
     pub fn download(&mut self, package: &str, folder: &Path) -> Result<PathBuf> {
         self.update()?;
-        // Run by root, apt would try to write as its own user, who may not write here.
+        // As root, apt would write as its own user `_apt`, who may not write here.
         let mut command = Command::new("apt-get");
         command
             .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
@@ -87,7 +88,7 @@ impl Apt {
     }
 }
 
-/// Reads `  Depends: NAME` lines; what is only recommended or suggested stays out.
+/// Reads `  Depends: NAME` lines; recommended and suggested packages are left out.
 fn parse_dependencies(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))

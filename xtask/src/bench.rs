@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds, measures as root, prints the figures and writes them into docs/benchmarks.md.
+//! `cargo xtask bench`: builds, measures as root, prints the figures and writes them into
+//! docs/benchmarks.md.
 
 use std::{
     fs,
@@ -16,17 +17,17 @@ use crate::{
     watch::{End, watch},
 };
 
-/// What the figures stand between in the document.
+/// The lines around the figures in the document.
 const BEGIN: &str = "<!-- figures: begin; written by cargo xtask bench -->";
 const END: &str = "<!-- figures: end -->";
 
-/// The program itself ends before; this is for one that hangs.
+/// For a benchmark that hangs: it normally ends earlier.
 const TIME_LIMIT: Duration = Duration::from_secs(920);
 
 const BANDWHICH_VERSION: &str = "0.23.1";
 
-/// Measures; of a run of some parts only, the figures are printed and the document stays as it is. Whether everything could be
-/// measured, budgets met or not.
+/// Measures. A run of only some parts prints the figures and leaves the document as it is. Returns
+/// whether everything could be measured, whether or not budgets were met.
 ///
 /// # Errors
 /// When Flow does not build, or the benchmark cannot be started.
@@ -103,7 +104,7 @@ fn write(document: &Path, figures: &str) -> Result<()> {
     fs::write(document, text).with_context(|| format!("cannot write {name}"))
 }
 
-/// The document with other figures.
+/// Replaces the figures in the document.
 fn with_figures(text: &str, figures: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;

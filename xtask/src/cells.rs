@@ -11,14 +11,15 @@ pub enum Machine {
     Guest(Kernel),
 }
 
-/// One run of the live tests: a kernel, and flow forced to one backend.
+/// One run of the live tests: on one kernel, with flow forced to one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell<'a> {
     pub machine: Machine,
     pub backend: &'a str,
 }
 
-/// The matrix, one line a cell. The first of each machine has all its tests: with tracepoints Flow starts fastest.
+/// The matrix, one line for each cell. The first cell of each machine runs all its tests: with
+/// tracepoints Flow starts fastest.
 pub const MATRIX: [Cell<'static>; 6] = [
     cell(Machine::Host, "tracepoint"),
     cell(Machine::Guest(Kernel::V6_12), "tracepoint"),
@@ -28,7 +29,7 @@ pub const MATRIX: [Cell<'static>; 6] = [
     cell(Machine::Guest(Kernel::V6_1), "kprobe"),
 ];
 
-/// A cell that takes longer has failed.
+/// A cell that takes longer fails.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2400);
 
 const fn cell(machine: Machine, backend: &str) -> Cell<'_> {
@@ -36,14 +37,16 @@ const fn cell(machine: Machine, backend: &str) -> Cell<'_> {
 }
 
 impl Cell<'_> {
-    /// Whether it is the one of its machine where also those tests run whose outcome no backend changes.
+    /// Whether it is the first cell of its machine, which also runs the tests that no backend
+    /// affects.
     pub fn is_first(&self) -> bool {
         let mut of_machine = MATRIX.iter().filter(|cell| cell.machine == self.machine);
         of_machine.next() == Some(self)
     }
 }
 
-/// The guest cells of this kernel and this backend. A pair that is not in the matrix is a cell of its own, for trying things.
+/// The guest cells of this kernel and this backend. A pair that is not in the matrix is a cell of
+/// its own, for experiments.
 pub fn guests<'a>(kernel: Option<Kernel>, backend: Option<&'a str>) -> Vec<Cell<'a>> {
     let matches = |cell: &Cell<'_>| match cell.machine {
         Machine::Host => false,

@@ -10,10 +10,11 @@ use crate::{
     tools::{WITHOUT_KERNEL_SIDE, cargo, succeed},
 };
 
-/// Unit tests take seconds, and to build them minutes; this is for one that hangs.
+/// For a unit test that hangs: tests take seconds, building them minutes.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Everything that needs no root and no other kernel. Each part runs, whether or not the one before passed.
+/// All checks that need neither root nor another kernel. Each part runs, even if an earlier one
+/// failed.
 pub fn check() -> Vec<Row> {
     vec![
         step("format", || {
@@ -42,7 +43,7 @@ pub fn check() -> Vec<Row> {
     ]
 }
 
-/// All unit tests; without root those are left out that need it, and cargo says how many.
+/// All unit tests. Without root, tests that need it are ignored, and cargo prints how many.
 fn unit_tests() -> Command {
     let scope = ["test", "--workspace", "--exclude", "flow-ebpf"];
     let mut command = cargo(scope);

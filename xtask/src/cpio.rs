@@ -1,4 +1,4 @@
-//! Writes a cpio archive in the "newc" format, the one that Linux unpacks as its first root file system.
+//! Writes a cpio archive in the "newc" format, which Linux unpacks as its initramfs.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ const EXECUTABLE: u32 = 0o100_755;
 const SYMLINK: u32 = 0o120_777;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// An archive being written. Paths are absolute; the folders above a file are made as they are needed.
+/// An archive being written. Paths are absolute; parent folders are added as needed.
 #[derive(Debug)]
 pub struct Archive<W> {
     out: W,
@@ -36,7 +36,7 @@ impl<W: Write> Archive<W> {
     }
 
     /// # Errors
-    /// Those of writing, as in every method here.
+    /// Writing failed, as in every method here.
     pub fn folder(&mut self, path: &str) -> io::Result<()> {
         if self.contains(path) {
             return Ok(());
@@ -56,7 +56,7 @@ impl<W: Write> Archive<W> {
         self.add(path, CHARACTER_DEVICE, device, &[])
     }
 
-    /// Ends the archive and gives back what it was written to.
+    /// Ends the archive and returns the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
         self.out.flush()?;

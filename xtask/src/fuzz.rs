@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: the parsers of Flow under libFuzzer.
 //!
-//! libFuzzer comes with the crate `libfuzzer-sys` and needs no nightly compiler: what tells it how far an input came is a
-//! pass of LLVM that rustc runs when told to. What is instrumented as a whole is built into a target folder of its own, so that
-//! nothing else is built anew because of it.
+//! libFuzzer comes with the crate `libfuzzer-sys` and needs no nightly compiler: coverage comes
+//! from SanitizerCoverage, a pass of LLVM that rustc runs on request. The fully instrumented build
+//! has a target folder of its own, so that nothing else is rebuilt because of it.
 
 use std::{
     fs::{self, File},
@@ -21,16 +21,16 @@ use crate::{
     watch::{End, watch},
 };
 
-/// How long `cargo xtask test` tries each target, and how often at most.
+/// Time and number of inputs for each target in `cargo xtask test`.
 const SHORT: Duration = Duration::from_secs(2);
 const SHORT_RUNS: u64 = 500_000;
-/// How long a run may take beyond its time: the start, and the last input.
+/// How much longer a run may take, for its start and its last input.
 const GRACE: Duration = Duration::from_secs(60);
-/// Longest time, in seconds, and most memory, in megabytes, that an input may take.
+/// Limits of one input: time in seconds, memory in megabytes.
 const INPUT_SECONDS: u64 = 10;
 const MEMORY: u64 = 1024;
 
-/// What makes code tell which of its branches ran and what it compared.
+/// Arguments of rustc that instrument branches and comparisons.
 const INSTRUMENTATION: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -50,7 +50,8 @@ pub fn list() -> Result<()> {
     Ok(())
 }
 
-/// Tries one target, or one input. Whether nothing broke. What is found on the way is kept for the next time.
+/// Fuzzes one target, or runs one input. Returns whether nothing broke. Interesting inputs are kept
+/// for the next run.
 ///
 /// # Errors
 /// When there is no such target, or it cannot be built.
@@ -78,7 +79,7 @@ pub fn fuzz(name: &str, time: Duration, input: Option<&Path>) -> Result<bool> {
         End::TimedOut => bail!("{name} did not end in time"),
     };
     if broke {
-        // An input that was given is not saved once more.
+        // The given input is not saved again.
         if input.is_none() {
             eprintln!("\n{}", run.how_to_repeat());
         }
@@ -86,7 +87,7 @@ pub fn fuzz(name: &str, time: Duration, input: Option<&Path>) -> Result<bool> {
     Ok(!broke)
 }
 
-/// Tries each target for a few seconds, from its seeds. Each counts as one test.
+/// Fuzzes each target for a few seconds, from its seeds. Each counts as one test.
 pub fn short() -> Row {
     heading("fuzz");
     let started = Instant::now();
@@ -130,7 +131,7 @@ struct Run {
     name: String,
     program: PathBuf,
     seeds: PathBuf,
-    /// Where an input goes that breaks something.
+    /// Where a crashing input is written.
     crash: PathBuf,
 }
 
@@ -165,7 +166,7 @@ impl Run {
         command
     }
 
-    /// How many inputs were tried. What the engine says goes to a file.
+    /// Returns how many inputs ran. The engine's output goes to a file.
     fn short(&self) -> Result<u64> {
         let (logs, found) = (
             folder()?.join("logs"),
@@ -179,14 +180,14 @@ impl Run {
         command
             .arg(format!("-max_total_time={}", SHORT.as_secs()))
             .arg(format!("-runs={SHORT_RUNS}"))
-            // The engine keeps in the first folder what it finds on the way.
+            // The engine writes new inputs to the first folder.
             .arg(&found)
             .arg(&self.seeds)
             .stderr(file);
         let end = watch(&mut command, SHORT + GRACE, |line| println!("{line}"))?;
-        let said = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let output = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
         match end {
-            End::Exited(status) if status.success() => inputs(&String::from_utf8_lossy(&said))
+            End::Exited(status) if status.success() => inputs(&String::from_utf8_lossy(&output))
                 .with_context(|| format!("{} tried nothing; see {}", self.name, log.display())),
             End::Exited(status) => {
                 bail!("{status}; see {}\n{}", log.display(), self.how_to_repeat())
@@ -206,19 +207,19 @@ impl Run {
     }
 }
 
-/// How many inputs were tried, from what the engine printed last.
-fn inputs(said: &str) -> Option<u64> {
-    let number = said
+/// How many inputs ran, from the engine's last output.
+fn inputs(output: &str) -> Option<u64> {
+    let number = output
         .lines()
         .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))?;
     number.trim().parse().ok().filter(|number| *number > 0)
 }
 
-/// Builds the program that holds every target, optimized, with everything in it instrumented.
+/// Builds the program with all targets, optimized and fully instrumented.
 fn build_whole() -> Result<PathBuf> {
     let host = host()?;
     let folder = folder()?;
-    // Told the target, cargo leaves build scripts and macros as they are.
+    // With an explicit target, cargo does not instrument build scripts and macros.
     let mut command = cargo(["build", "--package", "flow-fuzz", "--features", "libfuzzer"]);
     command
         .args(["--profile", "fuzz", "--target", &host, "--target-dir"])
@@ -228,7 +229,8 @@ fn build_whole() -> Result<PathBuf> {
     Ok(folder.join(host).join("fuzz").join("flow-fuzz"))
 }
 
-/// Builds it in a tenth of the time: with the libraries as the unit tests have them, and only Flow's own crates instrumented.
+/// Builds it in a tenth of the time: with the libraries of the unit tests, and only Flow's own
+/// crates instrumented.
 fn build_own() -> Result<PathBuf> {
     let mut command = cargo(["build", "--workspace", "--exclude", "flow-ebpf"]);
     command
@@ -247,13 +249,13 @@ fn build(mut command: Command) -> Result<()> {
     succeed(command.envs([WITHOUT_KERNEL_SIDE]))
 }
 
-/// The host, as rustc names it.
+/// The host triple.
 fn host() -> Result<String> {
     let text = output(Command::new("rustc").arg("-vV"))?;
     String::from_utf8_lossy(&text)
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
-        .context("rustc does not tell its host")
+        .context("rustc -vV does not name its host")
 }
 
 /// Names of the targets: each has its folder of seeds.
@@ -276,7 +278,7 @@ fn seeds() -> PathBuf {
     project().join("seeds")
 }
 
-/// Where everything goes that fuzzing finds, and the program that is instrumented as a whole.
+/// The folder of findings and of the fully instrumented build.
 fn folder() -> Result<PathBuf> {
     Ok(target()?.join("fuzz"))
 }
@@ -291,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_run_without_inputs_is_none() {
-        let said = "Done 12 runs in 6 second(s)\nstat::number_of_executed_units: 12\n";
-        assert_eq!(inputs(said), Some(12));
+        let output = "Done 12 runs in 6 second(s)\nstat::number_of_executed_units: 12\n";
+        assert_eq!(inputs(output), Some(12));
         assert_eq!(inputs("stat::number_of_executed_units: 0"), None);
         assert_eq!(inputs("ERROR: no interesting inputs were found"), None);
     }

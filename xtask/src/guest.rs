@@ -1,6 +1,7 @@
-//! What is inside a guest: the initramfs with flow, its tests, the tools they use and the kernel's modules.
+//! The initramfs of a guest: flow, its tests, the tools they use and the kernel's modules.
 //!
-//! Its `/init` is `flow-live`, which runs `tests/src/guest.rs` as process 1; that file says what it reads in `/flow-vm`.
+//! Its `/init` is `flow-live`, which runs `tests/src/guest.rs` as process 1; that file documents
+//! what it reads in `/flow-vm`.
 
 use std::{
     collections::BTreeSet,
@@ -20,14 +21,14 @@ use crate::{
     tools::{find_program, output},
 };
 
-/// Flow and its tests, from the release build, to `/usr/bin`.
+/// Flow and its tests from the release build, installed in `/usr/bin`.
 const PROGRAMS: [&str; 2] = ["flow", "flow-live"];
 
-/// Tools of the host's, to `/usr/sbin`. busybox gives everything that is not among them; not the shell, because its own
-/// prefers its own `ip` and `tc`.
+/// Tools of the host, installed in `/usr/sbin`. busybox provides everything else; not the shell,
+/// because busybox's shell prefers its own `ip` and `tc`.
 const TOOLS: [&str; 7] = ["busybox", "ethtool", "ip", "nft", "sh", "ss", "tc"];
 
-/// Modules that flow or its tests use; one that a kernel has built in is fine. Those they need come along.
+/// Modules that flow or its tests use, as modules or built in. Their dependencies are added.
 const MODULES: [&str; 60] = [
     "8021q",
     "act_mirred",
@@ -91,10 +92,10 @@ const MODULES: [&str; 60] = [
     "xfrm_user",
 ];
 
-/// Those of them that newer kernels have as a part of another: of `nf_tables`, from 6.2.
+/// Modules that newer kernels merged into another: into `nf_tables`, from 6.2.
 const MERGED: [&str; 1] = ["nft_objref"];
 
-/// These modules bring interfaces of their own, under names that a test would take first.
+/// Modules that create interfaces of their own, with names that a test would use.
 const PARAMETERS: [(&str, &str); 3] = [
     ("bonding", "max_bonds=0"),
     ("dummy", "numdummies=0"),
@@ -155,7 +156,7 @@ impl Image {
             self.archive.folder(&format!("/{target}"))?;
             self.archive.symlink(link, target)?;
         }
-        // The kernel opens it for process 1 before anything is mounted.
+        // The kernel opens /dev/console for process 1 before anything is mounted.
         self.archive.character_device("/dev/console", (5, 1))?;
         self.archive.folder("/root")?;
         self.archive.symlink("/var/run", "../run")?;
@@ -191,7 +192,7 @@ impl Image {
         self.archive
             .file(&format!("{folder}/{name}"), &read(path)?)?;
         for library in libraries(path)? {
-            // /lib and /lib64 are links here, as on a system with merged /usr.
+            // /lib and /lib64 are links, as with merged /usr.
             let place = if library.starts_with("/usr/") {
                 library.clone()
             } else {
@@ -204,7 +205,7 @@ impl Image {
         Ok(())
     }
 
-    /// Links busybox under the name of each of its applets that is not there as a tool of its own.
+    /// Links busybox under the name of each applet for which there is no other tool.
     fn applets(&mut self) -> Result<()> {
         let busybox = find_program("busybox")
             .context("busybox is missing; get it with: cargo xtask setup")?;
@@ -238,11 +239,11 @@ impl Image {
     }
 }
 
-/// The libraries a program is linked to, and the loader, as ldd tells them.
+/// The libraries and the loader of a program, from ldd.
 fn libraries(program: &Path) -> Result<Vec<String>> {
     let mut ldd = Command::new("ldd");
     let ldd = ldd.arg(program).output().context("cannot start ldd")?;
-    // It fails for a static program, which has none.
+    // ldd fails for a static program, which has none.
     if !ldd.status.success() {
         return Ok(Vec::new());
     }
@@ -265,7 +266,7 @@ fn parse_libraries(text: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Paths of the wanted modules and all they need, dependencies first, in the words of `modules.dep`.
+/// Paths of the wanted modules and their dependencies, dependencies first, as in `modules.dep`.
 fn load_order<'a>(wanted: &[&str], dependencies: &'a str, builtin: &str) -> Result<Vec<&'a str>> {
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
@@ -281,7 +282,7 @@ fn load_order<'a>(wanted: &[&str], dependencies: &'a str, builtin: &str) -> Resu
             }
             bail!("this kernel has no module {module}");
         };
-        // depmod lists everything a module needs, the deepest last.
+        // depmod lists the dependencies of a module, the deepest last.
         for path in needed.split_whitespace().rev().chain([path]) {
             if seen.insert(path) {
                 order.push(path);

@@ -18,7 +18,7 @@ pub fn bpf_target() -> &'static str {
     })
 }
 
-/// Clippy of the compiler that builds the kernel side; another's cannot read its core library.
+/// Clippy of the compiler that builds the kernel side; no other can read its core library.
 ///
 /// # Errors
 /// When that compiler came without clippy.
@@ -32,7 +32,7 @@ pub fn clippy(toolchain: &Toolchain) -> Result<Command> {
                 driver.display()
             );
             let mut command = toolchain.cargo("check", ARCH);
-            // What `cargo clippy` does, which would take the clippy beside itself.
+            // Does what `cargo clippy` does, which would run the clippy of its own toolchain.
             command
                 .env("RUSTC_WORKSPACE_WRAPPER", driver)
                 .env("CLIPPY_ARGS", "--deny__CLIPPY_HACKERY__warnings");

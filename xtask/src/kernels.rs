@@ -1,4 +1,4 @@
-//! The kernels of the matrix: Debian's, unpacked under `target/kernels`, never installed.
+//! The kernels of the matrix: Debian packages, unpacked in `target/kernels`, never installed.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Kernel {
     }
 }
 
-/// A kernel as it lies on disk.
+/// An unpacked kernel.
 #[derive(Debug)]
 pub struct Unpacked {
     /// The compressed image that QEMU boots.
@@ -54,7 +54,7 @@ pub struct Unpacked {
 /// Finds an unpacked kernel.
 ///
 /// # Errors
-/// When setup has not put it there.
+/// When setup has not unpacked it.
 pub fn find(kernel: Kernel) -> Result<Unpacked> {
     let folder = folder(kernel.name())?;
     look(&folder).with_context(|| {
@@ -66,7 +66,7 @@ pub fn find(kernel: Kernel) -> Result<Unpacked> {
     })
 }
 
-/// Downloads and unpacks a kernel, unless it is there. Tells which it did.
+/// Downloads and unpacks a kernel, unless it exists. Prints which.
 ///
 /// # Errors
 /// When the distribution does not have the kernel, or it cannot be fetched or unpacked.
@@ -89,7 +89,8 @@ pub fn fetch(kernel: Kernel, apt: &mut Apt) -> Result<()> {
     };
     println!("kernel {name}: downloading {package}");
 
-    // Unpacked beside its place and renamed, so that a run that was cut short leaves nothing that looks complete.
+    // Unpacked in another folder, then renamed: an interrupted run leaves nothing that looks
+    // complete.
     let partial = folder(&format!("{name}.partial"))?;
     if partial.exists() {
         fs::remove_dir_all(&partial)
@@ -131,7 +132,7 @@ fn look(folder: &Path) -> Result<Unpacked> {
     Ok(Unpacked { image, modules })
 }
 
-/// The folder whose `lib/modules` the package fills: newer packages put it under `/usr`.
+/// The folder that contains `lib/modules`: newer packages have it under `/usr`.
 fn module_base(folder: &Path) -> PathBuf {
     if folder.join("lib/modules").exists() {
         folder.to_owned()

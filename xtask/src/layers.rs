@@ -1,19 +1,18 @@
 //! The check of layers: no module imports from a higher layer, and no two modules of a folder
 //! import each other.
 //!
-//! An import is a `use`, or a path in code, that begins with `crate`, `self`, `super` or a module's
-//! own child. It counts as an import from the module that defines what it names: a name that a
-//! parent passes on is that of the child it comes from. What is compiled for tests only is left
-//! out.
+//! An import is a `use`, or a path in code, that begins with `crate`, `self`, `super` or a child
+//! module. It counts as an import from the module that defines the item, even if a parent
+//! re-exports it. Code that is compiled for tests only is ignored.
 //!
 //! - Top-level modules of `flow-user` and `flow-ebpf` are layers, and import only from lower ones.
-//!   `docs/architecture.md` lists them in a table each. A crate declares its layers in that order,
-//!   the lowest first, or in that of the alphabet.
+//!   `docs/architecture.md` lists them in a table for each crate, the lowest first. A crate
+//!   declares its layers in that order, or alphabetically.
 //! - The modules of one folder import one another in one direction only, in every crate. An import
-//!   between two folders counts where their paths part: `tui/draw/table.rs` from `tui/layout.rs` is
-//!   `draw` from `layout`.
-//! - A module and its parent may import each other's own items: a folder's file holds what its
-//!   children share.
+//!   between two folders counts where their paths diverge: `tui/draw/table.rs` from `tui/layout.rs`
+//!   is `draw` from `layout`.
+//! - A module and its parent may import each other's own items: a parent has what its children
+//!   share.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -39,25 +38,25 @@ const CRATES: [&str; 5] = [
     "xtask/src/main.rs",
 ];
 
-/// The crates whose top-level modules are layers, and the document that lists those.
+/// The crates whose top-level modules are layers, and the document that lists the layers.
 const USER: &str = "flow-user/src/lib.rs";
 const KERNEL_SIDE: &str = "flow-ebpf/src/main.rs";
 const DOCUMENT: &str = "docs/architecture.md";
 
-/// The names of modules from the crate's root on.
+/// A path of modules from the crate's root.
 type Name = Vec<String>;
 
 /// One module of a crate.
 #[derive(Default)]
 struct Module {
     file: PathBuf,
-    /// What it defines itself.
+    /// Items that it defines itself.
     items: HashSet<String>,
-    /// Names that it imports, and what they are.
+    /// Names that it imports, and their paths.
     imported: HashMap<String, Name>,
-    /// What it imports everything from.
+    /// Paths of its glob imports.
     globs: Vec<Name>,
-    /// Paths in it as they are written, each with its line.
+    /// Paths in its code as written, with their lines.
     paths: Vec<(Name, usize)>,
 }
 
@@ -69,14 +68,14 @@ struct Import {
     folder: Name,
     from: String,
     to: String,
-    /// Where it stands: file and line.
+    /// File and line.
     place: String,
 }
 
 /// Checks all crates.
 ///
 /// # Errors
-/// When modules import each other, or from a higher layer: names both, file and line.
+/// When modules import each other, or from a higher layer, with both modules, file and line.
 pub fn check() -> Result<()> {
     let document = fs::read_to_string(root().join(DOCUMENT));
     let document = document.with_context(|| format!("cannot read {DOCUMENT}"))?;
@@ -97,14 +96,14 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Whether a crate declares its layers in this order, or in that of the alphabet.
+/// Whether a crate declares its layers in this order, or alphabetically.
 fn agrees(layers: &[String], declared: &[String]) -> bool {
     let mut sorted = layers.to_vec();
     sorted.sort_unstable();
     layers == declared || sorted == declared
 }
 
-/// What is wrong with the imports of a crate whose layers are these, the lowest first.
+/// The faults in the imports of a crate. `layers` are its layers, the lowest first.
 fn check_imports(imports: &[Import], layers: &[String]) -> Vec<String> {
     let layer = |name: &str| layers.iter().position(|it| it == name);
     let mut faults = Vec::new();
@@ -143,20 +142,20 @@ fn check_imports(imports: &[Import], layers: &[String]) -> Vec<String> {
     faults
 }
 
-/// The imports of the shortest cycle, if there is one.
+/// The imports of the shortest cycle, if any.
 fn shortest_cycle<'a>(imports: &[&'a Import]) -> Option<Vec<&'a Import>> {
     let mut starts: Vec<&str> = imports.iter().map(|import| import.from.as_str()).collect();
     starts.dedup();
     let mut cycles: Vec<Vec<&Import>> = starts
         .into_iter()
-        .filter_map(|start| way_back(imports, start))
+        .filter_map(|start| path_back(imports, start))
         .collect();
     cycles.sort_by_key(Vec::len);
     cycles.into_iter().next()
 }
 
-/// The shortest way from a module to itself.
-fn way_back<'a>(imports: &[&'a Import], start: &str) -> Option<Vec<&'a Import>> {
+/// The shortest path of imports from a module to itself.
+fn path_back<'a>(imports: &[&'a Import], start: &str) -> Option<Vec<&'a Import>> {
     let mut reached: HashMap<&str, &Import> = HashMap::new();
     let mut queue = VecDeque::from([start]);
     while let Some(module) = queue.pop_front() {
@@ -167,39 +166,33 @@ fn way_back<'a>(imports: &[&'a Import], start: &str) -> Option<Vec<&'a Import>> 
             }
         }
     }
-    let mut way = vec![*reached.get(start)?];
-    while way[0].from != start {
-        way.insert(0, reached.get(way[0].from.as_str())?);
+    let mut path = vec![*reached.get(start)?];
+    while path[0].from != start {
+        path.insert(0, reached.get(path[0].from.as_str())?);
     }
-    Some(way)
+    Some(path)
 }
 
-/// The layers of a crate, the lowest first: the modules in its table in the document on
-/// architecture. None if it has no table.
+/// The layers of a crate, the lowest first: the modules in its table in the document. Empty without
+/// a table.
 fn listed(document: &str, crate_root: &str) -> Vec<String> {
     let folder = crate_root.rsplit_once('/').map_or("", |(folder, _)| folder);
     let heading = format!("`{folder}`, ");
     let lines = document
         .lines()
         .skip_while(|line| !line.starts_with(&heading));
-    let is_reversed = |line: &str| line.contains("highest layer first");
-    let is_reversed = lines.clone().next().is_some_and(is_reversed);
     let rows = lines.skip_while(|line| !line.starts_with("| `"));
     let rows = rows.take_while(|line| line.starts_with("| `"));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
     let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     let names = names.map(|name| name.trim_end_matches('/').trim_end_matches(".rs"));
-    let mut names: Vec<String> = names
+    names
         .filter(|name| *name != "main")
         .map(str::to_owned)
-        .collect();
-    if is_reversed {
-        names.reverse();
-    }
-    names
+        .collect()
 }
 
-/// Every import between siblings.
+/// All imports between siblings.
 fn imports(modules: &Crate) -> Vec<Import> {
     let mut imports = Vec::new();
     for (name, module) in modules {
@@ -222,7 +215,8 @@ fn imports(modules: &Crate) -> Vec<Import> {
     imports
 }
 
-/// A path as it is written in a module, from the crate's root on; `None` if it leads elsewhere.
+/// Converts a path as written in a module to one from the crate's root; `None` if it is outside of
+/// the crate.
 fn absolute(modules: &Crate, module: &[String], path: &[String]) -> Option<Name> {
     let mut base = module.to_vec();
     let mut rest = path;
@@ -247,7 +241,7 @@ fn absolute(modules: &Crate, module: &[String], path: &[String]) -> Option<Name>
     Some(base)
 }
 
-/// The module that defines what an absolute path names, wherever it is passed on.
+/// The module that defines the item of an absolute path, through re-exports.
 fn definer(modules: &Crate, path: Name, depth: usize) -> Name {
     let is_module = |&length: &usize| modules.contains_key(&path[..length]);
     let length = (0..=path.len()).take_while(is_module).last().unwrap_or(0);
@@ -255,7 +249,7 @@ fn definer(modules: &Crate, path: Name, depth: usize) -> Name {
     let (Some(module), [item, below @ ..]) = (modules.get(name), rest) else {
         return name.to_vec();
     };
-    // Imports may go round in a circle where a name has two meanings.
+    // Imports may be circular if a name has two meanings.
     if depth > 16 || module.items.contains(item) {
         return name.to_vec();
     }
@@ -273,7 +267,7 @@ fn definer(modules: &Crate, path: Name, depth: usize) -> Name {
     }
 }
 
-/// Finds what modules import, which is known only now that every module is.
+/// Resolves imports, which requires that all modules have been read.
 fn resolve(mut modules: Crate) -> Crate {
     let resolved: Vec<_> = modules
         .iter()
@@ -297,7 +291,7 @@ fn resolve(mut modules: Crate) -> Crate {
 /// Reads a crate's files.
 #[derive(Default)]
 struct Reader {
-    /// What their names are relative to.
+    /// The folder that file names are relative to.
     base: PathBuf,
     modules: Crate,
     /// The modules at the crate's top, in the order in which they are declared.
@@ -385,7 +379,7 @@ fn elsewhere(module: &ItemMod) -> Option<String> {
     module.attrs.iter().find_map(path)
 }
 
-/// Collects what a module defines, and every path in it.
+/// Collects the items that a module defines, and all paths in it.
 struct Collector<'a, 'ast> {
     module: &'a mut Module,
     children: &'a mut Vec<&'ast ItemMod>,
@@ -448,7 +442,7 @@ impl<'ast> Visit<'ast> for Collector<'_, 'ast> {
         visit::visit_macro(self, it);
     }
 
-    /// A path there says who may use something.
+    /// A path in a visibility is no import.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
@@ -492,7 +486,7 @@ impl Collector<'_, '_> {
         self.module.imported.extend(names);
     }
 
-    /// Paths in a macro's tokens that begin at the crate's root or the module.
+    /// Collects paths in a macro's tokens that begin with `crate`, `self` or `super`.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Option<(Name, usize)> = None;
         let mut colons = 0;
@@ -526,7 +520,7 @@ impl Collector<'_, '_> {
     }
 }
 
-/// Whether it is a test, or compiled for tests only.
+/// Whether an item is a test, or compiled for tests only.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::Path(path) => path.is_ident("test"),
@@ -579,7 +573,7 @@ mod tests {
                 "use crate::b::{X, Y as Z};",
                 "const X: u8 = max!(1, super::a::Y);",
             ],
-            // Passed on by the parent, or taken from it with everything else.
+            // Re-exported by the parent, or imported from it by a glob.
             ["use super::X;", "use crate::Y;"],
             ["use crate::X;", "mod c { use super::super::a::Y; }"],
         ] {
@@ -611,9 +605,9 @@ mod tests {
     #[test]
     fn the_document_lists_the_layers_in_their_order() {
         let document = "| `a/` |
-`k/src`, highest layer first. A module imports only from those below:\n\n| file |\n|---|
-| `main.rs` | all |\n| `b.rs`, `hooks/` | |
-\n`u/src`, lowest layer first:\n\n| layer | what |\n|---|---|
+`k/src`, the kernel side:\n\n| file |\n|---|
+| `hooks/`, `b.rs` | |\n| `main.rs` | all |
+\n`u/src`, the user side:\n\n| layer | what |\n|---|---|
 | `event.rs` | `Event` |\n| `app/`, `cli.rs`, `main.rs` | all |\n\n| `other` |";
         let user = listed(document, "u/src/lib.rs");
         assert_eq!(user, ["event", "app", "cli"]);

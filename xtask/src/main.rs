@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that is done with this project and is not `cargo build`.
+//! `cargo xtask`: sets up, runs, checks, tests, fuzzes and measures this project.
 
 #![expect(clippy::print_stdout, reason = "a command line tool talks there")]
 
@@ -56,41 +56,43 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Formatting, layers, lints of both sides, unit tests
+    /// Check formatting, layers and lints, and run the unit tests
     Check,
-    /// Setup, check, a short run of each fuzz target, live tests on this host and in every cell of the kernel matrix
+    /// Run setup, check, short fuzzing, and the live tests on this host and in every cell of the
+    /// kernel matrix
     Test {
         /// No virtual machines
         #[arg(long)]
         host_only: bool,
-        /// Write the results of the matrix into docs/kernels.md, instead of comparing with what it says
+        /// Write the results of the matrix into docs/kernels.md, instead of comparing them
         #[arg(long, conflicts_with = "host_only")]
         write_docs: bool,
     },
-    /// What Flow costs, and what other tools do on the same traffic; writes the figures into docs/benchmarks.md
+    /// Measure what Flow and other tools cost; writes the figures into docs/benchmarks.md
     Bench {
         /// Fewer and shorter rounds, under four minutes
         #[arg(long)]
         quick: bool,
-        /// Only these parts, the document stays as it is: hooks, throughput, footprint, moments, beside
+        /// Only these parts, without writing the document: hooks, throughput, footprint, moments,
+        /// beside
         parts: Vec<String>,
     },
-    /// Break a parser: coverage-guided, until something breaks or the time is over
+    /// Fuzz a parser with libFuzzer, until something breaks or the time is over
     Fuzz {
         /// Which parser
         #[arg(required_unless_present = "list")]
         target: Option<String>,
-        /// Name the parsers
+        /// List the parsers
         #[arg(long)]
         list: bool,
-        /// How long to try
+        /// Duration
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         seconds: u64,
-        /// Run this input and no other: one that broke something
+        /// Run only this input, such as one that broke something
         #[arg(long, value_name = "FILE")]
         input: Option<PathBuf>,
     },
-    /// Live tests in a virtual machine: the cells of the kernel matrix that match
+    /// Run live tests in virtual machines: the matching cells of the kernel matrix
     Vm {
         /// Only this kernel
         #[arg(long)]
@@ -98,7 +100,7 @@ enum Command {
         /// Only this backend of flow
         #[arg(long)]
         backend: Option<String>,
-        /// Go on with the next cell after one that failed
+        /// Continue with the next cell after one that failed
         #[arg(long)]
         keep_going: bool,
         /// Stop a cell after so many seconds
@@ -120,7 +122,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything passed.
+/// Runs a command. Returns whether everything passed.
 fn dispatch(command: Command) -> Result<bool> {
     match command {
         Command::Setup { build_only } => setup::setup(build_only).map(|()| true),

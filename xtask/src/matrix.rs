@@ -1,4 +1,5 @@
-//! The table of results in docs/kernels.md: a run of the whole matrix writes it, and every other run is compared with it.
+//! The table of results in docs/kernels.md. Each run of the whole matrix is compared with it, or
+//! writes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,18 +15,18 @@ const BEGIN: &str = "<!-- results: written by `cargo xtask test --write-docs` --
 const END: &str = "<!-- end of results -->\n";
 const KERNEL: &str = "kernel";
 const TESTS: &str = "live tests passed";
-/// Begins the names of rows that show which kinds of link were tested.
+/// Prefix of the rows that show which kinds of link were tested.
 const LINK: &str = "link ";
-/// By how many percent a program's count may differ: another compiler makes other code.
+/// By how many percent a program's instruction count may differ: compilers generate different code.
 const TOLERANCE: u64 = 10;
 
-/// The table by cell, then by what it says.
+/// The table: by cell, then by row.
 type Table = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Writes the cells' results into the page, or compares them with what it says.
+/// Writes the cells' results into the page, or compares them with it.
 ///
 /// # Errors
-/// When a cell failed and there is nothing to record, or the page says something else.
+/// When a cell failed and there is nothing to record, or the page differs.
 pub fn record(cells: &[Row], write: bool) -> Result<()> {
     let failed = cells.iter().find(|cell| cell.failed > 0);
     if let Some(cell) = failed {
@@ -50,7 +51,7 @@ pub fn record(cells: &[Row], write: bool) -> Result<()> {
     Ok(())
 }
 
-/// What stands before the table, the table, and what stands after it.
+/// Splits the page into what is before the table, the table, and what is after it.
 fn split(page: &str) -> Result<(&str, &str, &str)> {
     let places = page.find(BEGIN).zip(page.find(END));
     let Some((begin, end)) = places.filter(|(begin, end)| begin < end) else {
@@ -63,14 +64,14 @@ fn split(page: &str) -> Result<(&str, &str, &str)> {
 fn found(cells: &[Row]) -> Table {
     let cells = cells.iter().map(|cell| {
         let mut column = BTreeMap::from([
-            (KERNEL.to_owned(), cell.told.kernel.clone()),
+            (KERNEL.to_owned(), cell.kernel_facts.kernel.clone()),
             (TESTS.to_owned(), cell.passed.to_string()),
         ]);
-        for (program, counts) in &cell.told.programs {
+        for (program, counts) in &cell.kernel_facts.programs {
             let counts: Vec<_> = counts.iter().map(u64::to_string).collect();
             column.insert(format!("`{program}`"), counts.join(", "));
         }
-        for (kind, state) in &cell.told.links {
+        for (kind, state) in &cell.kernel_facts.links {
             column.insert(format!("{LINK}{kind}"), state.clone());
         }
         (cell.name.clone(), column)
@@ -112,7 +113,7 @@ fn parse(text: &str) -> Result<Table> {
         .iter()
         .map(|name| ((*name).to_owned(), BTreeMap::new()))
         .collect();
-    // The line under the head says nothing.
+    // Skip the line under the header.
     for row in rows.skip(1) {
         ensure!(
             row.len() == head.len(),
@@ -129,7 +130,7 @@ fn parse(text: &str) -> Result<Table> {
     Ok(table)
 }
 
-/// What is wrong with the table, and what could not be compared.
+/// The differences from the table, and what could not be compared.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Differences {
     faults: Vec<String>,
@@ -182,7 +183,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tally::Told;
+    use crate::tally::KernelFacts;
 
     fn cell(name: &str, kernel: &str, passed: u64, programs: &[(&str, &[u64])]) -> Row {
         Row {
@@ -191,7 +192,7 @@ mod tests {
             failed: 0,
             duration: Duration::ZERO,
             problems: Vec::new(),
-            told: Told {
+            kernel_facts: KernelFacts {
                 kernel: kernel.to_owned(),
                 programs: programs
                     .iter()
@@ -242,23 +243,28 @@ mod tests {
         assert_eq!(faults(|_| ()), (0, 0));
         assert_eq!(faults(|cell| cell.passed = 99), (1, 0));
         assert_eq!(
-            faults(|cell| cell.told.programs.get_mut("sends").unwrap()[0] = 1100),
+            faults(|cell| cell.kernel_facts.programs.get_mut("sends").unwrap()[0] = 1100),
             (0, 0)
         );
         assert_eq!(
-            faults(|cell| cell.told.programs.get_mut("sends").unwrap()[0] = 1101),
+            faults(|cell| cell.kernel_facts.programs.get_mut("sends").unwrap()[0] = 1101),
             (1, 0)
         );
         assert_eq!(
-            faults(|cell| cell.told.programs.get_mut("exec").unwrap().truncate(1)),
+            faults(|cell| cell
+                .kernel_facts
+                .programs
+                .get_mut("exec")
+                .unwrap()
+                .truncate(1)),
             (1, 0)
         );
         assert_eq!(
-            faults(|cell| drop(cell.told.programs.remove("sends"))),
+            faults(|cell| drop(cell.kernel_facts.programs.remove("sends"))),
             (1, 0)
         );
         assert_eq!(
-            faults(|cell| "6.19".clone_into(&mut cell.told.kernel)),
+            faults(|cell| "6.19".clone_into(&mut cell.kernel_facts.kernel)),
             (0, 1)
         );
     }

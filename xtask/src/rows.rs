@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    tally::{Failure, Tally, Told},
+    tally::{Failure, KernelFacts, Tally},
     watch::{End, watch},
 };
 
@@ -19,10 +19,10 @@ pub struct Row {
     pub passed: u64,
     pub failed: u64,
     pub duration: Duration,
-    /// What went wrong, apart from tests that failed, and the names of those.
+    /// What went wrong, and the names of failed tests.
     pub problems: Vec<String>,
-    /// Of the kernel, where this was a cell of the matrix.
-    pub told: Told,
+    /// Of the kernel, if this was a cell of the matrix.
+    pub kernel_facts: KernelFacts,
 }
 
 /// Runs something that passes or fails as a whole.
@@ -36,7 +36,7 @@ pub fn step(name: &str, action: impl FnOnce() -> Result<()>) -> Row {
             failed: 0,
             duration: started.elapsed(),
             problems: Vec::new(),
-            told: Told::default(),
+            kernel_facts: KernelFacts::default(),
         },
         Err(error) => Row::from_error(name.to_owned(), started.elapsed(), format!("{error:#}")),
     }
@@ -47,7 +47,7 @@ pub fn counted(name: &str, command: &mut Command, limit: Duration) -> Row {
     counted_beside(name, "", command, limit)
 }
 
-/// The same of one that runs beside others: each of its lines begins with `mark`.
+/// The same for one of several at a time: each of its lines begins with `mark`.
 pub fn counted_beside(name: &str, mark: &str, command: &mut Command, limit: Duration) -> Row {
     heading(name);
     let started = Instant::now();
@@ -65,7 +65,7 @@ pub fn counted_beside(name: &str, mark: &str, command: &mut Command, limit: Dura
     Row::from_tally(name.to_owned(), started.elapsed(), tally, problem)
 }
 
-/// Prints the table, then the sum alone on a line. Whether there was no failure.
+/// Prints the table, then the sum on a line. Returns whether nothing failed.
 pub fn conclude(rows: &[Row]) -> bool {
     println!("\n{:<22}{:>8}{:>8}{:>10}", "", "passed", "failed", "time");
     for Row {
@@ -74,7 +74,7 @@ pub fn conclude(rows: &[Row]) -> bool {
         failed,
         duration,
         problems,
-        told: _,
+        kernel_facts: _,
     } in rows
     {
         println!(
@@ -100,7 +100,7 @@ impl Row {
             failed: 1,
             duration,
             problems: vec![problem],
-            told: Told::default(),
+            kernel_facts: KernelFacts::default(),
         }
     }
 
@@ -118,7 +118,7 @@ impl Row {
             ignored,
             failures,
             speaker: _,
-            told,
+            kernel_facts,
         } = tally;
         let mut problems: Vec<String> = failures
             .into_iter()
@@ -147,12 +147,12 @@ impl Row {
             failed,
             duration,
             problems,
-            told,
+            kernel_facts,
         }
     }
 }
 
-/// Tells what runs next.
+/// Prints what runs next.
 pub fn heading(name: &str) {
     println!("\n=== {name}");
 }

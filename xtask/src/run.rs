@@ -9,7 +9,7 @@ use crate::{
     tools::{as_root, cargo, succeed, target},
 };
 
-/// Builds flow in release and becomes it. Returns only when that failed.
+/// Builds flow in release and replaces this process with it. Returns only on failure.
 ///
 /// # Errors
 /// When setup or the build fails, or flow cannot be started.
@@ -33,7 +33,7 @@ pub fn run(arguments: &[OsString]) -> Result<bool> {
     })
 }
 
-/// Builds flow and its tests in release: a flow into which tests can inject faults.
+/// Builds flow and its tests in release, with fault injection.
 ///
 /// # Errors
 /// When they do not build.
@@ -54,7 +54,7 @@ pub fn build_release() -> Result<()> {
 /// A program of the release build.
 ///
 /// # Errors
-/// When the target folder cannot be told.
+/// When the target folder is not known.
 pub fn release(program: &str) -> Result<PathBuf> {
     Ok(target()?.join("release").join(program))
 }

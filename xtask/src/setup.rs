@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: finds or installs what the build and the tests need. What is there already is left alone.
+//! `cargo xtask setup`: finds or installs what the build and the tests need.
 
 use std::process::{Command, Stdio};
 
@@ -15,7 +15,7 @@ use crate::{
 /// Debian's compiler, and its core library for BPF.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 
-/// What bpf-linker is built against, and where Debian puts it.
+/// The LLVM that bpf-linker is built against, and its path on Debian.
 const LINKER_PACKAGES: [&str; 5] = [
     "gcc",
     "llvm-22-dev",
@@ -26,7 +26,7 @@ const LINKER_PACKAGES: [&str; 5] = [
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const LINKER_VERSION: &str = "0.13.0";
 
-/// What the fuzzing engine is built with.
+/// The compiler of the fuzzing engine.
 const CXX: (&str, &str) = ("c++", "g++");
 
 /// Programs that only the tests need, and the packages they are in.
@@ -45,7 +45,7 @@ const TEST_PROGRAMS: [(&str, &str); 12] = [
     ("zstd", "zstd"),
 ];
 
-/// Finds or installs what a build needs, unless it is there.
+/// Finds or installs what a build needs.
 ///
 /// # Errors
 /// As [`setup`].
@@ -56,7 +56,7 @@ pub fn if_needed() -> Result<()> {
     Ok(())
 }
 
-/// Finds or installs everything; for `build_only`, only what `cargo build --release` needs.
+/// Finds or installs everything, or with `build_only` only what `cargo build --release` needs.
 ///
 /// # Errors
 /// When something is missing and cannot be installed here.
@@ -81,7 +81,7 @@ pub fn setup(build_only: bool) -> Result<()> {
     Ok(())
 }
 
-/// Finds or installs what the fuzz targets are built with, besides Rust.
+/// Finds or installs what the fuzz targets need besides Rust.
 ///
 /// # Errors
 /// When it is missing and cannot be installed here.
@@ -153,7 +153,7 @@ fn describe(toolchain: &Toolchain) -> String {
     format!("{compiler} with {}", linker.display())
 }
 
-/// clippy and rustfmt of the toolchain that builds the user side.
+/// Finds or installs clippy and rustfmt for the toolchain of the user side.
 fn components() -> Result<()> {
     for (subcommand, component) in [("clippy", "clippy"), ("fmt", "rustfmt")] {
         if !starts(cargo([subcommand, "--version"])) {

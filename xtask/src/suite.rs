@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask vm`: what runs, and in which order.
+//! `cargo xtask test` and `cargo xtask vm`: their steps, in order.
 
 use std::{
     fs,
@@ -25,8 +25,9 @@ use crate::{
     vm::{self, Verdict},
 };
 
-/// Setup, check, short runs of the fuzz targets, the tests of the full-screen view, the live tests on this host and in
-/// the guests, and whether docs/kernels.md says the same. Whether all passed; prints the table.
+/// Runs setup, check, short fuzzing, the tests of the full-screen view, the live tests on this host
+/// and in the guests, and the comparison with docs/kernels.md. Prints the table, and returns
+/// whether all passed.
 ///
 /// # Errors
 /// When setup fails, and nothing can be tested.
@@ -64,7 +65,7 @@ pub fn test(host_only: bool, write_docs: bool) -> Result<bool> {
     Ok(conclude(&rows))
 }
 
-/// The guest cells that match. Whether all passed; prints the table.
+/// Runs the matching guest cells. Prints the table, and returns whether all passed.
 ///
 /// # Errors
 /// When there is no such cell, or flow does not build.
@@ -95,7 +96,7 @@ fn run_host(cell: Cell<'_>, tests: &[String]) -> Row {
     })
 }
 
-/// Runs live tests on this host, with the arguments that `of` makes for the program under test.
+/// Runs live tests on this host, with the arguments that `of` returns for the path of flow.
 fn run_live(name: &str, mark: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row {
     match (release("flow-live"), release("flow")) {
         (Ok(program), Ok(flow)) => {
@@ -109,8 +110,9 @@ fn run_live(name: &str, mark: &str, of: impl FnOnce(&str) -> Vec<String>) -> Row
     }
 }
 
-/// Runs these cells, on the host or each in a guest, as many at a time as this machine bears, those first that take
-/// longest. Without `keep_going`, none is begun after one has failed. The rows come in the order of the cells.
+/// Runs these cells, on the host or each in a guest, as many at a time as this machine has
+/// processors, the longest first. Without `keep_going`, none is started after one has failed. The
+/// rows are in the order of the cells.
 fn run_cells(cells: &[Cell<'_>], limit: Duration, tests: &[String], keep_going: bool) -> Vec<Row> {
     let rows: Vec<OnceLock<Row>> = cells.iter().map(|_| OnceLock::new()).collect();
     let mut order: Vec<_> = cells.iter().zip(&rows).collect();
@@ -147,7 +149,7 @@ fn run_guest(cell: Cell<'_>, kernel: Kernel, limit: Duration, tests: &[String]) 
     }
 }
 
-/// Counts the tests of a guest, and says what else went wrong.
+/// Counts the tests of a guest, and reports what else went wrong.
 fn boot(
     kernel: Kernel,
     cell: Cell<'_>,
@@ -161,7 +163,7 @@ fn boot(
     let (initramfs, log) = (file("cpio"), file("log"));
 
     let mut more = IN_A_GUEST.to_vec();
-    // What was asked for by name runs wherever it was asked for.
+    // Tests that were selected by name run in every selected cell.
     if tests.is_empty() {
         let scope = if cell.is_first() { "kernel" } else { "backend" };
         more.extend(["--scope", scope]);
@@ -172,7 +174,7 @@ fn boot(
 
     let mut tally = Tally::default();
     let verdict = vm::boot(&unpacked.image, &initramfs, &log, limit, |line| {
-        // Cells run beside each other.
+        // Cells run in parallel.
         println!("{cell}: {line}");
         tally.line(line);
     })?;
@@ -188,7 +190,8 @@ fn boot(
     Ok((tally, problem))
 }
 
-/// What a guest's tests are told besides: the emulated machine is some fifty times slower, and a start of Flow takes seconds.
+/// Further arguments of a guest's tests: an emulated machine is some fifty times slower, and Flow
+/// takes seconds to start.
 const IN_A_GUEST: [&str; 4] = ["--scale", "50", "--sessions", "shared"];
 
 fn live_arguments<'a>(

@@ -1,26 +1,27 @@
-//! Counts tests by what libtest, or a program that prints like it, says of them.
+//! Counts tests from the output of libtest, or of a program that prints like it.
 
 use std::collections::BTreeMap;
 
-/// What the tests told of the kernel they ran on.
+/// What the tests printed about the kernel they ran on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Its release; empty if they did not tell.
+pub struct KernelFacts {
+    /// Its release; empty if not printed.
     pub kernel: String,
-    /// Instructions that its verifier went through, by program. Names are cut, so several may share one.
+    /// Instructions that its verifier processed, by program. Names are truncated, so several may
+    /// share one.
     pub programs: BTreeMap<String, Vec<u64>>,
-    /// Whether it has a kind of link, and this was tested, by kind.
+    /// Whether each kind of link exists and was tested.
     pub links: BTreeMap<String, String>,
 }
 
-/// Most lines that are kept of what a failed test said.
+/// Most lines of a failed test's output that are kept.
 const WORDS_KEPT: usize = 30;
 
 /// A test that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
     pub test: String,
-    /// The first lines of what it said.
+    /// The first lines of its output.
     pub words: Vec<String>,
 }
 
@@ -31,13 +32,13 @@ pub struct Tally {
     pub failed: u64,
     pub ignored: u64,
     pub failures: Vec<Failure>,
-    /// The test whose words the next lines are.
+    /// The test that printed the next lines.
     pub speaker: Option<String>,
-    pub told: Told,
+    pub kernel_facts: KernelFacts,
 }
 
 impl Tally {
-    /// Takes in one line of output; most say nothing of tests.
+    /// Parses one line of output; most are not about tests.
     pub fn line(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             // ok. 2 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s
@@ -49,8 +50,8 @@ impl Tally {
                     _ => {}
                 }
             }
-        } else if let Some(told) = line.strip_prefix("matrix ") {
-            self.told.line(told);
+        } else if let Some(kernel_facts) = line.strip_prefix("matrix ") {
+            self.kernel_facts.line(kernel_facts);
         } else if let Some((name, _)) = line
             .strip_prefix("test ")
             .and_then(|rest| rest.split_once(" ... FAILED"))
@@ -60,7 +61,7 @@ impl Tally {
         self.words(line);
     }
 
-    /// Takes in a line of what failed tests said, which comes after all tests.
+    /// Parses a line of the output of failed tests, which follows all tests.
     fn words(&mut self, line: &str) {
         // ---- tests::name stdout ----
         let heading = line
@@ -94,7 +95,7 @@ impl Failure {
     }
 }
 
-impl Told {
+impl KernelFacts {
     fn line(&mut self, line: &str) {
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["kernel", release] => release.clone_into(&mut self.kernel),
@@ -156,7 +157,7 @@ mod tests {
             })
             .into(),
             speaker: None,
-            told: Told {
+            kernel_facts: KernelFacts {
                 kernel: "6.1.0-1".to_owned(),
                 programs: [("one".to_owned(), vec![60, 70])].into(),
                 links: [("veth", "tested"), ("team", "absent")]

@@ -1,4 +1,4 @@
-//! Where the project's folders are, and how other programs are started.
+//! The project's folders, and helpers that run other programs.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// What tells `flow-user/build.rs` that no kernel side is needed, whose build takes a minute.
+/// Makes `flow-user/build.rs` skip the kernel side, whose build takes a minute.
 pub const WITHOUT_KERNEL_SIDE: (&str, &str) = ("FLOW_WITHOUT_KERNEL_SIDE", "1");
 
 /// The workspace's root.
@@ -22,12 +22,12 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The folder cargo builds into: this program lies in a profile's folder inside it.
+/// Cargo's target folder: this program is in a profile's folder inside it.
 ///
 /// # Errors
-/// When the system does not tell where this program lies.
+/// When the path of this program is not known.
 pub fn target() -> Result<PathBuf> {
-    let program = env::current_exe().context("cannot tell where this program lies")?;
+    let program = env::current_exe().context("cannot find the path of this program")?;
     program
         .ancestors()
         .nth(2)
@@ -53,7 +53,7 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     }
 }
 
-/// Finds a program on PATH or in a system folder, which PATH often leaves out for other users than root.
+/// Finds a program on PATH, or in a system folder that PATH often lacks for users other than root.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -76,7 +76,7 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and gives what it printed.
+/// Runs a command and returns its output.
 ///
 /// # Errors
 /// When it cannot be started, or fails.

@@ -1,4 +1,4 @@
-//! Boots a kernel with an initramfs under QEMU, and hears from the guest how its command ended.
+//! Boots a kernel with an initramfs under QEMU; the guest reports how its command ended.
 
 use std::{
     env::consts::ARCH,
@@ -14,31 +14,34 @@ use anyhow::{Result, ensure};
 
 use crate::watch::{End, watch};
 
-/// What the guest writes last; `tests/src/guest.rs` has the same words.
+/// The guest's last line begins with this, as in `tests/src/guest.rs`.
 const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
 
 /// Processors of a guest.
 const PROCESSORS: usize = 2;
 
-/// Emulated processors take turns in one thread. In threads of their own, one may still run an instruction that another
-/// has replaced, and a kernel that changes its own code, as it does for each program attached to a tracepoint, panics over it.
+/// Emulates all processors in one thread. In several threads, one may still run an instruction that
+/// another has replaced; then a kernel that patches its own code, as it does for each program
+/// attached to a tracepoint, panics.
 const EMULATION: &str = "tcg,thread=single";
-/// The emulated processor, without what makes it slow: instructions that copy single bytes, a fifth level of page tables.
+/// The emulated processor, without features that are slow to emulate: fast string instructions,
+/// five-level page tables.
 const EMULATED: &str = "max,erms=off,fsrm=off,la57=off";
-/// Spares the kernel what only a real processor needs, and to ask an emulated device for the time.
+/// Kernel parameters that disable mitigations and slow emulated clocks.
 const WHEN_EMULATED: &str = "mitigations=off clocksource=tsc tsc=reliable";
 
 /// How a guest ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its command ran and gave this exit code.
+    /// Its command ended with this exit code.
     Exited(i32),
-    /// QEMU ended before the guest told of its command: a kernel panic, or QEMU could not start.
+    /// QEMU ended before the guest reported an exit code: a kernel panic, or QEMU could not start.
     Broken,
     TimedOut,
 }
 
-/// Boots `image` with `initramfs`. What the guest's command prints goes to `on_line`, what the kernel says into the file `log`.
+/// Boots `image` with `initramfs`. The output of the guest's command goes to `on_line`, the
+/// kernel's messages to the file `log`.
 ///
 /// # Errors
 /// When QEMU cannot be started.
@@ -69,8 +72,8 @@ pub fn boot(
     .arg(image)
     .arg("-initrd")
     .arg(initramfs);
-    // A panic ends the machine at once. The modules of tunnels add no interfaces of their own to
-    // each network namespace.
+    // A panic ends the machine at once. Modules of tunnels create no default interfaces in network
+    // namespaces.
     let mut parameters = "console=ttyS0 quiet panic=-1 fb_tunnels=none".to_owned();
     if has_virtualization() {
         qemu.args(["-accel", "kvm", "-cpu", "max"]);
@@ -105,7 +108,7 @@ pub fn at_once() -> usize {
     (processors / per_guest).clamp(1, MOST)
 }
 
-/// What the kernel said last, as the end of a sentence.
+/// The kernel's last message, as the end of a sentence.
 pub fn last_words(log: &Path) -> String {
     const LINES: usize = 30;
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
@@ -115,7 +118,7 @@ pub fn last_words(log: &Path) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     if lines.is_empty() {
-        return "its kernel said nothing".to_owned();
+        return "its kernel printed nothing".to_owned();
     }
     let last = &lines[lines.len().saturating_sub(LINES)..];
     format!(
@@ -125,9 +128,10 @@ pub fn last_words(log: &Path) -> String {
     )
 }
 
-/// Whether this machine can lend its processor's virtualization.
+/// Whether KVM works on this machine.
 ///
-/// The device alone says little: inside some virtual machines it is there, and guests that use it stop in mid-boot.
+/// The device alone does not prove it: inside some virtual machines it exists, and guests hang
+/// while they boot.
 fn has_virtualization() -> bool {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let able = processor

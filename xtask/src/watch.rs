@@ -1,4 +1,4 @@
-//! Runs a program with a time limit, and hands over each line it prints.
+//! Runs a program with a time limit, and passes on each line it prints.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -25,13 +25,14 @@ pub enum End {
     TimedOut,
 }
 
-/// How long a program that was told to end may take until it is made to.
+/// How long after SIGTERM a program is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs `command` for at most `limit`. Standard input is empty; standard output comes line by line, without line ends.
+/// Runs `command` for at most `limit`. Standard input is empty; standard output is passed on by
+/// lines, without line ends.
 ///
-/// The program ends with this one, however this one ends: the kernel ties its life to the thread that started it, which
-/// waits here.
+/// The program ends with this one, however this one ends: the kernel kills it when the thread that
+/// started it ends (`PR_SET_PDEATHSIG`), and that thread waits here.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -77,7 +78,7 @@ pub fn watch(command: &mut Command, limit: Duration, mut on_line: impl FnMut(&st
             thread::sleep(Duration::from_millis(10));
         }
         if let Some(status) = child.try_wait().context("cannot wait for the program")? {
-            // What is still in the pipe; a grandchild may keep it open forever.
+            // Read what is left in the pipe; a grandchild may keep it open for ever.
             while let Ok(line) = lines.recv_timeout(Duration::from_millis(500)) {
                 on_line(&line);
             }
@@ -95,7 +96,7 @@ pub fn watch(command: &mut Command, limit: Duration, mut on_line: impl FnMut(&st
 
 fn end(child: &mut Child) -> Result<()> {
     let pid = Pid::from_raw(child.id().try_into().context("no such process id")?);
-    // It may have ended meanwhile.
+    // The program may have ended meanwhile.
     let _ = kill(pid, Signal::SIGTERM);
     let deadline = Instant::now() + GRACE;
     while Instant::now() < deadline {
