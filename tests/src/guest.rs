@@ -74,14 +74,14 @@ pub fn is_here() -> bool {
 pub fn run() -> ! {
     let mut report = None;
     let code = boot_and_run(&mut report).unwrap_or_else(|error| {
-        say(&mut report, &format!("guest: {error:#}"));
+        print_line(&mut report, &format!("guest: {error:#}"));
         NOT_RUN
     });
-    say(&mut report, &format!("{EXIT_LINE} {code}"));
+    print_line(&mut report, &format!("{EXIT_LINE} {code}"));
     sync();
     // It returns only to say that it failed. The end of process 1 is then a panic, which ends the machine as well.
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
-    say(&mut report, &format!("guest: cannot power off: {error}"));
+    print_line(&mut report, &format!("guest: cannot power off: {error}"));
     process::exit(1)
 }
 
@@ -199,7 +199,7 @@ fn read(path: &str) -> Result<String> {
 }
 
 /// Writes a line to the report terminal, or to the console while there is none, and waits until the port has sent it.
-fn say(report: &mut Option<File>, line: &str) {
+fn print_line(report: &mut Option<File>, line: &str) {
     // A failed write cannot be reported to anybody.
     let _ = match report {
         Some(report) => writeln!(report, "{line}").map(|()| {

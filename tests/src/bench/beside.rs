@@ -8,7 +8,7 @@ use super::{
     Bench, Output, Process, Section,
     bulk::{any_port, listening},
     figures::{Table, mebibytes, number},
-    moved::{Said, Who, bytes_of, ends_of_processes, moved_by},
+    moved::{Reported, Who, bytes_of, ends_of_processes, moved_by},
 };
 use crate::{live::peer::Peer, truth::Truth};
 
@@ -22,7 +22,7 @@ struct Tool<'a> {
     name: &'static str,
     program: Option<&'a Path>,
     arguments: Vec<&'a str>,
-    read: fn(&str) -> Said,
+    read: fn(&str) -> Reported,
 }
 
 pub fn measure(bench: &Bench) -> Result<Section> {
@@ -76,7 +76,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
             "Each tool alone, on the same traffic over a veth pair: one process sends {BULK_BYTES} bytes by TCP, then \
              {SHORT_PROCESSES} processes with a name each send and receive {SHORT_BYTES} bytes. Percentages are of what the \
              processes' calls returned; tools that count packets count headers too, and may come out above 100. A process is \
-             named if the tool told bytes for its pid or, where it tells no pids, for its name. CPU is user and system time \
+             named if the tool reported bytes for its pid or, if it reports no pids, for its name. CPU is user and system time \
              of the tool from its start to the end of the traffic."
         )],
         verdicts: Vec::new(),
@@ -116,17 +116,20 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
     let usage = watcher.usage().context("it ended early")?;
     let (_, text) = watcher.interrupt()?;
     server.close()?;
-    let said = (tool.read)(&text);
-    let told = |truth: &Truth| {
-        let by_pid = said.get(&Who::Pid(truth.pid));
-        by_pid.or_else(|| said.get(&Who::Name(truth.comm.clone())))
+    let reported = (tool.read)(&text);
+    let bytes_by_tool = |truth: &Truth| {
+        let by_pid = reported.get(&Who::Pid(truth.pid));
+        by_pid.or_else(|| reported.get(&Who::Name(truth.comm.clone())))
     };
     let share = |truths: &[Truth]| {
         let moved: u64 = truths.iter().map(bytes_of).sum();
-        let attributed: u64 = truths.iter().filter_map(told).sum();
+        let attributed: u64 = truths.iter().filter_map(bytes_by_tool).sum();
         format!("{:.2} %", 100.0 * attributed as f64 / moved.max(1) as f64)
     };
-    let named = short.iter().filter(|truth| told(truth).is_some()).count();
+    let named = short
+        .iter()
+        .filter(|truth| bytes_by_tool(truth).is_some())
+        .count();
     Ok(vec![
         share(&bulk),
         format!("{named} of {}", short.len()),
@@ -137,8 +140,8 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
 }
 
 /// Lines `PROGRAM/PID/UID<tab>SENT<tab>RECEIVED`, totals; those of what it cannot name have pid 0.
-fn read_nethogs(text: &str) -> Said {
-    let mut said = Said::new();
+fn read_nethogs(text: &str) -> Reported {
+    let mut reported = Reported::new();
     for line in text.lines() {
         let mut columns = line.rsplit('\t');
         let mut next = || columns.next();
@@ -149,17 +152,17 @@ fn read_nethogs(text: &str) -> Said {
         let sum =
             |one: &str, other: &str| Some(one.parse::<f64>().ok()? + other.parse::<f64>().ok()?);
         if let (Some(pid @ 1..), Some(bytes)) = (pid, sum(sent, received)) {
-            let most = said.entry(Who::Pid(pid)).or_default();
+            let most = reported.entry(Who::Pid(pid)).or_default();
             *most = (*most).max(bytes as u64);
         }
     }
-    said.retain(|_, bytes| *bytes > 0);
-    said
+    reported.retain(|_, bytes| *bytes > 0);
+    reported
 }
 
 /// Lines `process: <TIME> "NAME" up/down Bps: UP/DOWN ...`, once a second.
-fn read_bandwhich(text: &str) -> Said {
-    let mut said = Said::new();
+fn read_bandwhich(text: &str) -> Reported {
+    let mut reported = Reported::new();
     for line in text.lines() {
         let Some(rest) = line.strip_prefix("process: ") else {
             continue;
@@ -170,10 +173,10 @@ fn read_bandwhich(text: &str) -> Said {
             Some(up.parse::<u64>().ok()? + down.parse::<u64>().ok()?)
         };
         if let (Some(name), Some(rate @ 1..)) = (rest.split('"').nth(1), rate()) {
-            *said.entry(Who::Name(name.to_owned())).or_default() += rate;
+            *reported.entry(Who::Name(name.to_owned())).or_default() += rate;
         }
     }
-    said
+    reported
 }
 
 #[cfg(test)]
@@ -183,13 +186,16 @@ mod tests {
     #[test]
     fn nethogs_totals_are_the_last_and_unnamed_ones_are_left_out() {
         let text = "Refreshing:\n/usr/bin/a b/12/0\t10\t5\nunknown TCP/0/0\t9\t9\n\nRefreshing:\n/usr/bin/a b/12/0\t30\t6\n";
-        assert_eq!(read_nethogs(text), Said::from([(Who::Pid(12), 36)]));
+        assert_eq!(read_nethogs(text), Reported::from([(Who::Pid(12), 36)]));
     }
 
     #[test]
     fn bandwhich_rates_are_added() {
         let line = "process: <17> \"curl\" up/down Bps: 10/5 connections: 1\n";
-        let said = read_bandwhich(&format!("Refreshing:\n{line}{line}"));
-        assert_eq!(said, Said::from([(Who::Name("curl".to_owned()), 30)]));
+        let reported = read_bandwhich(&format!("Refreshing:\n{line}{line}"));
+        assert_eq!(
+            reported,
+            Reported::from([(Who::Name("curl".to_owned()), 30)])
+        );
     }
 }

@@ -64,9 +64,9 @@ pub fn measure(bench: &Bench) -> Result<Section> {
             }
             table.row(vec![
                 format!("{name}, {flows} flows"),
-                told(&times.status),
-                told(&times.row),
-                told(&times.end),
+                median_and_max(&times.status),
+                median_and_max(&times.row),
+                median_and_max(&times.end),
             ]);
             let mut verdict = |what: &str, figures: &[f64], budget| {
                 let what = format!("{what}, {name}, {flows} flows");
@@ -120,7 +120,7 @@ fn names_a_protocol(line: &str) -> bool {
         .any(|word| word == "tcp" || word == "udp")
 }
 
-fn told(values: &[f64]) -> String {
+fn median_and_max(values: &[f64]) -> String {
     let most = values.iter().copied().fold(0.0, f64::max);
     format!("{} ({})", number(median(values)), number(most))
 }

@@ -9,7 +9,7 @@ use super::Process;
 use crate::truth::{Line, Truth};
 
 /// What a tool said: bytes of both directions, by process.
-pub type Said = BTreeMap<Who, u64>;
+pub type Reported = BTreeMap<Who, u64>;
 
 /// How a tool names a process.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub fn moved_by(generator: Process) -> Result<Vec<Truth>> {
     let text = generator.output_to_end()?;
     text.lines()
         .map(|line| {
-            serde_json::from_str(line).with_context(|| format!("the generator said {line:?}"))
+            serde_json::from_str(line).with_context(|| format!("the generator printed {line:?}"))
         })
         .filter_map(|line| match line {
             Ok(Line::Moved(truth)) => Some(Ok(*truth)),
@@ -40,7 +40,7 @@ pub fn moved_by(generator: Process) -> Result<Vec<Truth>> {
 }
 
 /// What `flow events --json` said: the ends of processes carry their totals.
-pub fn ends_of_processes(text: &str) -> Said {
+pub fn ends_of_processes(text: &str) -> Reported {
     text.lines()
         .filter(|line| line.contains(r#""type":"process.exit""#))
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -60,6 +60,6 @@ mod tests {
     #[test]
     fn flow_tells_totals_when_a_process_ends() {
         let text = "{\"type\":\"process.exit\",\"process\":{\"pid\":7},\"app\":{\"tx_bytes\":1,\"rx_bytes\":2}}\n";
-        assert_eq!(ends_of_processes(text), Said::from([(Who::Pid(7), 3)]));
+        assert_eq!(ends_of_processes(text), Reported::from([(Who::Pid(7), 3)]));
     }
 }

@@ -152,7 +152,7 @@ impl Process {
             match lines.recv_timeout(Duration::from_millis(50)) {
                 Ok((when, line)) => return Ok((when - self.started, line)),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(_) => bail!("{} said nothing more: {}", self.name, self.complaint()),
+                Err(_) => bail!("{} printed nothing more: {}", self.name, self.complaint()),
             }
         }
     }
@@ -160,7 +160,7 @@ impl Process {
     /// The next line, read as JSON.
     pub fn json<T: DeserializeOwned>(&mut self, bench: &Bench) -> Result<T> {
         let (_, line) = self.line(bench)?;
-        serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))
+        serde_json::from_str(&line).with_context(|| format!("{} printed {line:?}", self.name))
     }
 
     /// Waits until it has written something.
@@ -214,11 +214,11 @@ impl Process {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended early, {status}: {}", self.name, self.complaint());
         }
-        let told = Instant::now();
+        let signalled = Instant::now();
         kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)
             .with_context(|| format!("ending {}", self.name))?;
         waiting::for_exit(&mut self.child, PATIENCE, &self.name)?;
-        let took = told.elapsed();
+        let took = signalled.elapsed();
         Ok((took, self.text()?))
     }
 

@@ -38,13 +38,13 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     let rate = flows as f64 / 2.0 / seconds;
     let pids: HashSet<_> = truths.iter().map(|truth| truth.pid).collect();
     let closes = of_type(&text, "flow.close");
-    let told = closes.filter(|event| is_of(event, &pids)).count();
-    let said = ends_of_processes(&text);
+    let reported = closes.filter(|event| is_of(event, &pids)).count();
+    let by_process = ends_of_processes(&text);
     let missing: u64 = truths
         .iter()
         .map(|truth| {
-            let told = said.get(&Who::Pid(truth.pid)).copied().unwrap_or(0);
-            bytes_of(truth).abs_diff(told)
+            let reported = by_process.get(&Who::Pid(truth.pid)).copied().unwrap_or(0);
+            bytes_of(truth).abs_diff(reported)
         })
         .sum();
 
@@ -52,7 +52,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
         "",
         "connections",
         "a second",
-        "ends of flows told",
+        "ends of flows reported",
         "bytes missing",
         "CPU for each",
     ]);
@@ -60,7 +60,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
         "flow events".to_owned(),
         (flows / 2).to_string(),
         number(rate),
-        format!("{told} of {flows}"),
+        format!("{reported} of {flows}"),
         missing.to_string(),
         format!(
             "{} µs",
@@ -69,7 +69,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     ]);
     let mut notes = vec![
         "Two threads each open one connection after the other to a process on this machine, which sends back the 16 bytes \
-         that it gets. Bytes missing are those by which what Flow says of a process differs from what its calls returned."
+         that it gets. Bytes missing are those by which Flow's total of a process differs from what its calls returned."
             .to_owned(),
     ];
     if rate < WANTED {
@@ -80,8 +80,8 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     let lost = lost(&text);
     if !lost.is_empty() {
         notes.push(format!(
-            "Told as lost, of which records are made up for from the maps and bytes without a flow are their processes' \
-             still: `{lost}`"
+            "Reported as lost; lost records are recovered from the maps, and bytes without a flow still count for their processes: \
+             `{lost}`"
         ));
     }
     let what = "bytes missing, short connections, as many as go";

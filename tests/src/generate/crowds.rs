@@ -81,7 +81,7 @@ fn all_there(
                 // The socket stays until everybody has one.
                 let _socket = talk(peer, tally)?;
                 write(&tell_done, &[0])?;
-                ensure!(read(&end, &mut [0])? == 1, "nobody said when to end");
+                ensure!(read(&end, &mut [0])? == 1, "nobody sent the request to end");
                 Ok(())
             })
         })

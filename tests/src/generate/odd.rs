@@ -105,16 +105,16 @@ pub fn opened_before_peer(options: &Options, tally: &Tally) -> Result<()> {
 pub fn waiting_reader(options: &Options, tally: &Tally) -> Result<()> {
     let (mut near, mut far) = tcp::pair()?;
     thread::scope(|scope| {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, ids) = std::sync::mpsc::channel();
         let reader = scope.spawn(move || {
-            tell.send(nix::unistd::gettid())?;
+            sender.send(nix::unistd::gettid())?;
             let mut buffer = [0; 1000];
             let received = far.read(&mut buffer)?;
             tally.received_unseen(Blind::CallsUnderWay, received);
             tcp::receive(&mut far, tally)?;
             Ok(())
         });
-        let thread = told.recv().context("the reader did not start")?;
+        let thread = ids.recv().context("the reader did not start")?;
         wait_until_asleep(thread.as_raw())?;
 
         wait_for_go()?;

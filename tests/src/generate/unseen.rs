@@ -91,12 +91,12 @@ pub fn many_waiting(_: &Options, tally: &Tally) -> Result<()> {
         .map(|_| tcp::pair())
         .collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
-        let (tell, told) = mpsc::channel();
+        let (sender, ids) = mpsc::channel();
         let mut readers = Vec::new();
         for (_, far) in &pairs {
-            let tell = tell.clone();
+            let sender = sender.clone();
             readers.push(scope.spawn(move || {
-                tell.send(nix::unistd::gettid().as_raw())?;
+                sender.send(nix::unistd::gettid().as_raw())?;
                 let received = { far }.read(&mut [0; 1000])?;
                 tally.received_unseen(Blind::ReturnProbesExhausted, received);
                 // At its next call it shows that the return of this one was missed.
@@ -106,7 +106,7 @@ pub fn many_waiting(_: &Options, tally: &Tally) -> Result<()> {
             }));
         }
         for _ in &pairs {
-            odd::wait_until_asleep(told.recv().context("a reader did not start")?)?;
+            odd::wait_until_asleep(ids.recv().context("a reader did not start")?)?;
         }
         for (number, (near, _)) in pairs.iter().enumerate() {
             tally.sent({ near }.write(&ZEROS[..100 + number])?);

@@ -1,6 +1,6 @@
 //! The tests that move bytes, one line each.
 //!
-//! A new one is a line in [`CASES`]; if it needs other traffic, a mode in [`crate::generate`].
+//! A new test is a line in [`CASES`]; if it needs other traffic, a mode in [`crate::generate`].
 
 mod also;
 
@@ -14,35 +14,35 @@ use also::{
 const MB: u64 = 1_000_000;
 const KB: u64 = 1_000;
 
-/// A test: a mode of the generator, where its far end is, and how much it moves.
+/// A test: a mode of the generator, the place of its far end, and the amount of traffic.
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
     pub mode: &'static str,
     pub net: Net,
-    /// For the mode's `--bytes` and `--count`, to be scaled.
+    /// The mode's `--bytes` and `--count`, before scaling.
     pub bytes: u64,
     pub count: u64,
-    /// Its processes open their sockets before Flow starts.
+    /// Whether its processes open their sockets before Flow starts.
     pub before: bool,
-    /// Its veth pair is made after Flow started.
+    /// Whether its veth pair is created after Flow started.
     pub late: bool,
-    /// Neither end makes buffers of several segments.
+    /// Whether segmentation offload and GRO are disabled at both ends.
     pub whole: bool,
-    /// Whether its bytes are checked against the interface's as well.
+    /// How its bytes are checked against the interface's.
     pub interface: Precision,
-    /// What a kernel may lack, so that the case can't run there; the guests' kernels lack nothing.
+    /// What a kernel may lack, so that the case cannot run; the guests' kernels lack nothing.
     pub needs: Option<Feature>,
-    /// What it does that some backends are said not to see.
+    /// Blind spots of some backends that its traffic is in.
     pub proves: &'static [Blind],
-    /// Whatever else must be true.
+    /// A further check.
     pub also: Also,
 }
 
-/// Looks at what the stream says of a case's processes.
+/// Checks what the stream reports of a case's processes.
 pub type Also = fn(&Stream, &[Truth], Backend) -> Vec<Difference>;
 
-/// Where the far end is.
+/// The place of the far end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Net {
     /// In another network namespace.
@@ -52,7 +52,7 @@ pub enum Net {
     PeerMapped,
     Loopback4,
     Loopback6,
-    /// The mode has both ends.
+    /// The mode has both ends itself.
     Alone,
 }
 

@@ -1,5 +1,5 @@
-//! Tests of the ledger's causes: traffic of one kind on an interface of its own, and the ledger against what nftables counted at
-//! the far end.
+//! Tests of the ledger's causes: one kind of traffic on an interface of its own, and the ledger
+//! against what nftables counted at the far end.
 
 use std::{
     collections::BTreeMap,
@@ -26,16 +26,16 @@ use crate::{
     truth::Truth,
 };
 
-/// A port where nobody listens.
+/// A closed port.
 pub(super) const CLOSED: u16 = 1;
-/// Bytes of a question or an answer of ARP, and of all headers around a frame's layer 3 in the tunnel.
+/// Bytes of an ARP request or reply, and of all headers around a frame's layer 3 in the tunnel.
 const ARP: i128 = 28;
 const TUNNELED: i128 = 14 + 20 + 8 + 8 + 14;
-/// Packets that are the kernel's at the ends of two connections, and bytes of the largest: a socket may be gone to
-/// TIME_WAIT when the far end's FIN comes, and again when that comes twice.
+/// Packets that are the kernel's at the ends of two connections, and bytes of the largest: a socket
+/// may be in TIME_WAIT when the far end's FIN arrives, and again when that is retransmitted.
 const ANSWERS: i128 = 6;
 const LARGEST_ANSWER: i128 = 20 + 60;
-/// The network of the tunnel's inside.
+/// The network inside of the tunnel.
 const TUNNEL: &str = "10.203.17";
 
 /// From one veth pair to another, routed by this namespace.
@@ -66,7 +66,7 @@ pub fn forwarded(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// Segments to closed ports, datagrams to closed ports, echo requests: the kernel answers by itself.
+/// Segments to closed ports, datagrams to closed ports, echo requests: the kernel itself answers.
 pub fn kernel_replies(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?];
     let seen = observe(world, "replies", &peers, || {
@@ -77,8 +77,8 @@ pub fn kernel_replies(world: &World) -> Result<()> {
     report::expect_none(&seen.differences(|ledger| [ledger.ingress.kernel, ledger.egress.kernel]))
 }
 
-/// Packets that several sockets take: they came once. What this host sends to groups that it is in, its members take by no
-/// interface.
+/// Packets that several sockets take are counted once. Copies of what this host sends to its own
+/// groups reach its members by no interface.
 pub fn several_takers(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?];
     let (near, far) = (peers[0].near4(), peers[0].far4);
@@ -112,12 +112,12 @@ pub fn several_takers(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// What is dropped after the classifier saw it. On the way in no socket took it; on the way out it never
-/// reached the interface, which the ledger shows with a minus.
+/// Packets that are dropped after the classifier. Incoming ones reach no socket; outgoing ones
+/// never reach the interface, which the ledger shows with a minus.
 pub fn dropped(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?];
     let link = &peers[0].link;
-    // Frames above the bucket's size are dropped.
+    // Frames larger than the bucket are dropped.
     tools::run(
         None,
         &format!("tc qdisc add dev {link} root tbf rate 100mbit burst 1200 limit 1000000"),
@@ -168,7 +168,7 @@ pub fn dropped(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// A tunnel whose packets a UDP socket of the kernel's own sends and receives.
+/// A tunnel whose packets a UDP socket of the kernel itself sends and receives.
 pub fn tunnel(world: &World) -> Result<()> {
     let peers = [quiet_peer(world)?];
     let Peer {
@@ -195,10 +195,10 @@ pub fn tunnel(world: &World) -> Result<()> {
         let inside: IpAddr = format!("{TUNNEL}.2").parse()?;
         let bytes = world.scaled(5_000_000);
         let mut truths = Vec::new();
-        // The near end puts together again what comes as segments, after its tunnel counted them.
+        // The near end merges received segments after its tunnel counted them.
         let far_cuts = "ethtool -K tunnel0 tso off gso off";
-        // The interface below takes large buffers, but not in a tunnel: the stack cuts those
-        // before.
+        // The interface below takes large buffers, but not in a tunnel: the stack segments those
+        // first.
         let near_cuts = format!(
             "ethtool -K {link} tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"
         );
@@ -221,8 +221,8 @@ pub fn tunnel(world: &World) -> Result<()> {
         }
         Ok(truths)
     })?;
-    // What leaves still belongs to the socket inside, but for the tunnel's ARP; what comes the kernel's own
-    // socket takes.
+    // Outgoing packets belong to the socket inside, except the tunnel's ARP; incoming ones to the
+    // kernel's own socket.
     let mut differences = seen.differences(|ledger| {
         let Side { socket, kernel, .. } = ledger.egress;
         [ledger.ingress.kernel, socket + kernel]
@@ -276,7 +276,7 @@ pub fn tunnel(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// A peer whose interfaces do not talk by themselves, as they do with IPv6.
+/// A peer without IPv6, whose interfaces would send packets of their own.
 pub fn quiet_peer(world: &World) -> Result<Peer> {
     let peer = new_peer(world)?;
     for (netns, device) in peer.ends() {
@@ -287,7 +287,7 @@ pub fn quiet_peer(world: &World) -> Result<Peer> {
     Ok(peer)
 }
 
-/// Lets neither end ask anew whether a neighbour is still there, which would fall between two counts.
+/// Disables neighbour probes at both ends, which would fall between two readings.
 fn never_ask_again(ends: [(tools::Netns<'_>, &str); 2]) -> Result<()> {
     ends.into_iter().try_for_each(|(netns, device)| {
         let seconds = format!("ipv4/neigh/{device}/delay_first_probe_time");
@@ -295,7 +295,7 @@ fn never_ask_again(ends: [(tools::Netns<'_>, &str); 2]) -> Result<()> {
     })
 }
 
-/// A far end that serves at an address of the peer's namespace.
+/// A far end that serves at an address in the peer's namespace.
 pub fn far_server(
     world: &World,
     name: &str,
@@ -311,7 +311,7 @@ pub fn far_server(
     Ok((server, address))
 }
 
-/// A mode that moves so many bytes, and counts as far.
+/// A mode that moves so many bytes, and so many counts.
 pub fn generate(
     world: &World,
     name: &str,
@@ -341,7 +341,7 @@ pub fn finish<const N: usize>(generators: [Generator; N]) -> Result<Vec<Truth>> 
     Ok(truths)
 }
 
-/// A rule for what comes in by a link, after the link counted it and as the classifier sees it.
+/// A rule for packets that arrive by a link, after the link and the classifier counted them.
 pub(super) struct Arriving {
     table: wire::Table,
 }
@@ -354,24 +354,24 @@ impl Arriving {
         Ok(Self { table })
     }
 
-    /// What the rule's counter says.
+    /// The value of the rule's counter.
     pub fn counted(&self) -> Result<Packets> {
         self.table.counter("in")
     }
 }
 
-/// What there is to know after Flow ended.
+/// Results that are known after Flow ended.
 pub(super) struct Seen {
     pub stream: Stream,
     readings: Readings,
     truths: Vec<Truth>,
-    /// What passed the far ends meanwhile, by the link that leads there: received, sent.
+    /// What passed the far ends meanwhile, by link: received, sent.
     frames: BTreeMap<String, [BTreeMap<String, Packets>; 2]>,
-    /// Segments that the far ends sent again, by the link.
+    /// Retransmitted segments of the far ends, by link.
     pub sent_again: BTreeMap<String, u64>,
 }
 
-/// Lets Flow look at what `traffic` does over `peers`, where nothing else passes.
+/// Runs `traffic` over `peers` under Flow, with no other traffic there.
 pub(super) fn observe(
     world: &World,
     name: &str,
@@ -407,7 +407,7 @@ impl Seen {
         ledger.with_context(|| format!("no ledger of {link}"))
     }
 
-    /// Bytes of ARP's frames on a link: received, sent.
+    /// Bytes of ARP frames on a link: received, sent.
     fn arp(&self, link: &str) -> [i128; 2] {
         let bytes = |side: &BTreeMap<String, Packets>| {
             side.get("arp")
@@ -416,7 +416,8 @@ impl Seen {
         self.frames[link].each_ref().map(bytes)
     }
 
-    /// Each link's ledger, of which `cause` takes the only cause that there may be for IP packets: received, sent.
+    /// Checks each link's ledger, in which `cause` must be the only cause of IP packets: received,
+    /// sent.
     pub fn differences(&self, cause: impl Fn(&Ledger) -> [i128; 2]) -> Vec<Difference> {
         let mut differences = check::stream(&self.stream, false);
         let links: Vec<_> = self.frames.keys().map(String::as_str).collect();
@@ -455,7 +456,7 @@ impl Seen {
         differences
     }
 
-    /// The processes' bytes.
+    /// Checks the processes' bytes.
     pub fn processes(&self, world: &World) -> Vec<Difference> {
         check::processes(&self.stream, &self.truths, world.options.backend)
     }

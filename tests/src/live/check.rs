@@ -1,4 +1,4 @@
-//! The comparison: what Flow said of each process, against what the process itself counted.
+//! Compares what Flow reported of each process with what the process itself counted.
 
 use std::path::Path;
 
@@ -13,19 +13,20 @@ use super::{
 };
 use crate::truth::{Moved, Truth};
 
-/// Bytes of arguments that Flow carries for a process; longer ones it may cut.
+/// Bytes of arguments that Flow keeps of a process; longer ones may be truncated.
 const ARGUMENT_BYTES: usize = 4096;
 /// Bytes of an Ethernet header, which interfaces count and sockets do not.
 pub const LINK_HEADER: u64 = 14;
 
-/// The stream's own rules, and that nothing was lost; `misses` says that returns of calls must have been.
+/// Checks the stream's own rules, and that nothing was lost; with `misses`, returns of calls must
+/// have been missed.
 pub fn stream(stream: &Stream, misses: bool) -> Vec<Difference> {
     let mut differences = stream.faults.clone();
     let missed = |record: &&Value| record["cause"] == "return_missed";
     if misses && !stream.lost.iter().any(|record| missed(&record)) {
         differences.push(difference("lost", "return_missed", "some", "none"));
     }
-    // Updates that were merged because this machine was busy lose nothing: counters are cumulative.
+    // Merged updates on a busy machine lose nothing: counters are cumulative.
     let is_loss =
         |record: &&Value| record["cause"] != "reader_slow_coalesced" && !(misses && missed(record));
     let lost = stream.lost.iter().filter(is_loss).map(|record| {
@@ -36,7 +37,7 @@ pub fn stream(stream: &Stream, misses: bool) -> Vec<Difference> {
     differences
 }
 
-/// Every process: its bytes, its remotes, its names and its exit.
+/// Checks each process: its bytes, remotes, names and exit.
 pub fn processes(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (pid, truths) in by_pid(truths) {
@@ -45,7 +46,7 @@ pub fn processes(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Dif
             differences.extend(process(stream, truth, &known, backend));
             continue;
         }
-        // Both in the order in which they started.
+        // Both are in the order in which they started.
         for (truth, known) in truths.iter().zip(&known) {
             differences.extend(process(stream, truth, &[known], backend));
         }
@@ -58,7 +59,7 @@ pub fn processes(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Dif
     differences
 }
 
-/// One process, which the stream must know as one; `known` is whom it may be.
+/// Checks one process, which must have one identity in the stream; `known` are the candidates.
 fn process(
     stream: &Stream,
     truth: &Truth,
@@ -102,11 +103,11 @@ fn process(
     differences
 }
 
-/// Every interface: the ledger adds up, to what the interface itself counted.
+/// Checks each interface: the ledger adds up to what the interface itself counted.
 ///
-/// `quiet` names interfaces where nothing but the test talks: there nothing may be unexplained, but for what
-/// passed while Flow was starting or stopping. As a rule that is nothing; some of the kernel's own packets (of IPv6's groups)
-/// come when they like.
+/// `quiet` names interfaces that carry only the test's traffic: nothing there may be unexplained,
+/// except what passed while Flow started or stopped. That is usually nothing; some of the kernel's
+/// own packets (of IPv6 groups) come at any time.
 pub fn ledgers(stream: &Stream, readings: &Readings, quiet: &[&str]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (name, ledger) in &stream.interfaces {
@@ -144,10 +145,12 @@ pub fn ledgers(stream: &Stream, readings: &Readings, quiet: &[&str]) -> Vec<Diff
     differences
 }
 
-/// What passed `interface` for sockets, against the sockets' own packets and a link header for each.
+/// Compares the ledger's `socket` part of `interface` with the sockets' own packets and a link
+/// header for each.
 ///
 /// `Exact` is for packets that nobody segments, merges or fragments. Otherwise a buffer of several
-/// segments passes with one header: the bytes lie between what processes sent and all bytes of the packets.
+/// segments has one header: the bytes lie between those of the processes' calls and those of all
+/// packets.
 pub fn interface(stream: &Stream, interface: &str, precision: Precision) -> Vec<Difference> {
     let Some(ledger) = stream.interfaces.get(interface) else {
         return vec![difference(interface, "ledger", "a record", "none")];
@@ -193,7 +196,7 @@ pub fn interface(stream: &Stream, interface: &str, precision: Precision) -> Vec<
     differences
 }
 
-/// How well an interface's bytes follow from those of the sockets.
+/// How precisely an interface's bytes follow from those of the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     Unchecked,
@@ -205,7 +208,7 @@ fn of_remote(stream: &Stream, known: &[&Process], remote: &str) -> Moved {
     let mut sum = Moved::default();
     for ((_, process), flow) in &stream.flows {
         let same_process = process.as_ref().is_some_and(|it| known.contains(&it));
-        // A TCP connection may have the same numbers.
+        // A TCP connection may use the same port numbers.
         let other_protocol = flow.protocol.as_deref() == Some("tcp");
         if same_process && !other_protocol && flow.remote.as_deref() == Some(remote) {
             sum += flow.app;
@@ -240,7 +243,7 @@ fn named(subject: &str, identity: &Identity, truth: &Truth) -> Vec<Difference> {
         .map(|arguments| arguments.join("\0"));
     let same = match &seen {
         Some(seen) if truth.argv_bytes <= ARGUMENT_BYTES => *seen == expected,
-        // Cut: perhaps within a character, which then became a replacement.
+        // Truncated, perhaps within a character, which was then replaced.
         Some(seen) => {
             seen.len() >= ARGUMENT_BYTES / 2
                 && expected.starts_with(seen.trim_end_matches(['\u{fffd}', '…']))
@@ -285,7 +288,7 @@ fn sum_of_causes(side: &Side) -> i128 {
     socket + forwarded + kernel + packet_socket + not_ip + offload + unexplained
 }
 
-/// What an interface counted while Flow looked: certainly, and at most.
+/// What an interface counted while Flow ran: at least, and at most.
 struct Window {
     least: i128,
     most: i128,

@@ -1,4 +1,4 @@
-//! The checks must find what is wrong; each is shown one fault in a stream that is else right.
+//! The checks must find faults: each test adds one fault to a correct stream.
 
 use super::*;
 use crate::{

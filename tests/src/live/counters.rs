@@ -1,4 +1,4 @@
-//! The interfaces' own counters, read apart from Flow: how much a ledger has to explain.
+//! The interfaces' own counters, read independently of Flow: the amount that a ledger must explain.
 
 use std::{collections::HashMap, fs};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::tools::{self, Netns};
 
-/// Bytes of an interface since it was made.
+/// Bytes of an interface, cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
     pub ingress: i128,
@@ -27,7 +27,7 @@ pub fn read_in(netns: Netns<'_>) -> Result<Counters> {
     Ok(parse(&tools::read(netns, "dev")?))
 }
 
-/// Four readings around a session, and so the time in which Flow looked.
+/// Four readings around a session, which bound the time in which Flow counted.
 #[derive(Clone, Debug, Default)]
 pub struct Readings {
     pub before_start: Counters,
@@ -42,7 +42,7 @@ fn parse(text: &str) -> Counters {
             let (name, numbers) = line.split_once(':')?;
             let mut numbers = numbers.split_ascii_whitespace().map(str::parse);
             let ingress = numbers.next()?.ok()?;
-            // Seven more columns of the receiving side.
+            // Skip seven more columns of the receiving side.
             let egress = numbers.nth(7)?.ok()?;
             Some((name.trim().to_owned(), Counter { ingress, egress }))
         })

@@ -1,11 +1,10 @@
-//! Nothing cumulative in a stream ever falls.
+//! Checks that no cumulative value in a stream ever falls.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// The last value of each cumulative field, by the subject that it is of and its path in the
-/// record.
+/// The last value of each cumulative field, by its subject and its path in the record.
 #[derive(Debug, Default)]
 pub struct Cumulative {
     last: HashMap<(String, String), u64>,
@@ -30,11 +29,11 @@ const PARTS: [(&str, &[&str]); 6] = [
     ("lost", &["count"]),
 ];
 
-/// What is not cumulative by its definition: a remainder of either sign.
+/// Values that are not cumulative by definition: remainders of either sign.
 const REMAINDER: &str = "unexplained";
 
 impl Cumulative {
-    /// Takes a record; what fell in it. A field that is absent is unknown, and says nothing.
+    /// Checks a record, and returns what fell. An absent field is unknown, and is skipped.
     pub fn take(&mut self, record: &Value) -> Vec<Fall> {
         let kind = record["type"].as_str().unwrap_or_default();
         let Some((_, parts)) = PARTS.iter().find(|(name, _)| *name == kind) else {
@@ -65,7 +64,7 @@ impl Cumulative {
     }
 }
 
-/// Whose values a record brings.
+/// The subject of a record's values.
 fn subject(kind: &str, record: &Value) -> String {
     let process = || {
         format!(

@@ -1,5 +1,6 @@
-//! Buffers of several datagrams: each datagram gets to its socket by itself, and the interface counted one set of headers
-//! for all. Something else comes in that is the kernel's own, so that no sum can hide what goes wrong.
+//! Buffers of several datagrams: each datagram is delivered to its socket by itself, and the
+//! interface counted one set of headers for all. Other packets that are the kernel's arrive as
+//! well, so that no sum can hide errors.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -18,17 +19,18 @@ use super::{
     wire,
 };
 
-/// A port that is another one at the socket.
+/// A published port, which DNAT translates to the socket's.
 const PUBLISHED: u16 = 4433;
-/// Buffers of each kind, and of packets that the kernel answers.
+/// Number of buffers of each kind, and of packets that the kernel answers.
 const BUFFERS: u64 = 20;
 const KNOCKS: u64 = 60;
-/// Bytes of a receive queue that is soon full, and of one that is not. The kernel makes them somewhat larger.
+/// Sizes of a receive queue that fills up, and of one that does not. The kernel makes them somewhat
+/// larger.
 const SMALL_QUEUE: usize = 4096;
 const LARGE_QUEUE: usize = 16 << 20;
 
-/// Buffers to an address that is translated on the way, and to a socket whose queue is full; without a raw socket, and with
-/// one that takes a copy of each.
+/// Buffers to an address that is translated, and to a socket with a full queue; without a raw
+/// socket, and with one that takes a copy of each.
 pub fn buffers(world: &World) -> Result<()> {
     let _pinned = Pinned::to_one()?;
     let mut differences = Vec::new();
@@ -55,11 +57,12 @@ pub fn buffers(world: &World) -> Result<()> {
             let mut truths = Vec::new();
             for (what, mode, port, count) in [
                 ("knock", "knock", CLOSED, KNOCKS),
-                // A buffer that is translated is known by its place, behind a packet that a socket took.
+                // A translated buffer is recognised by its place after a packet that a socket took.
                 ("one", "udp-connected", PUBLISHED, 1),
                 ("published", "udp-segments", PUBLISHED, BUFFERS),
                 ("unread", "udp-buffers", to_unread.port(), BUFFERS),
-                // The dropped datagrams' memory is free: the next ones may lie at the same place.
+                // The memory of the dropped datagrams is free: the next ones may have the same
+                // address.
                 ("again", "udp-segments", PUBLISHED, BUFFERS),
             ] {
                 let name = format!("datagrams.{name}.{what}");
@@ -91,14 +94,14 @@ pub fn buffers(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// A socket that gets a copy of every datagram that comes.
+/// A socket that gets a copy of every datagram that arrives.
 fn raw_socket() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP))?;
     setsockopt(&socket, sockopt::RcvBufForce, &LARGE_QUEUE).context("SO_RCVBUFFORCE")?;
     Ok(socket)
 }
 
-/// Rules by which what comes by a link for [`PUBLISHED`] goes to another port.
+/// Rules that translate packets of a link for [`PUBLISHED`] to another port.
 fn translate(link: &str, server: SocketAddr) -> Result<wire::Table> {
     let chain = format!(
         "chain in {{ type nat hook prerouting priority -100;

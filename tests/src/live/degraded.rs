@@ -1,8 +1,8 @@
-//! What `flow` does where it lacks something: it goes on with the rest, says so, and still counts to the
-//! byte; or it ends at once and says why.
+//! What `flow` does without something: it works with the rest, reports what is missing, and still
+//! counts to the byte; or it ends at once and says why.
 //!
-//! Each situation is made for the process only: in a mount namespace of its own, by a seccomp filter, by
-//! privileges taken away before it starts.
+//! Each situation is made for the process only: by a mount namespace of its own, a seccomp filter,
+//! or by dropping privileges before it starts.
 
 mod lacking;
 mod many_interfaces;
@@ -41,17 +41,17 @@ use super::{
 };
 use crate::truth::Moved;
 
-/// Every symbol of the running kernel, one a line.
+/// All symbols of the running kernel, one on each line.
 const SYMBOLS: &str = "/proc/kallsyms";
-/// Names of capabilities as Flow reports them.
+/// Names of capabilities in Flow's output.
 const APP_BYTES: &str = "app bytes by process";
 const SOCKETS: &str = "socket identity and life";
 const WIRE_BYTES: &str = "wire bytes by socket";
 const INTERFACES: &str = "interface totals";
 const PROCESSES: &str = "process life";
 
-/// What it can do without altogether: standard input, environment, a file system of BPF that can be written,
-/// securityfs, and memory that may be locked, which matters to old kernels only.
+/// Flow works without standard input, environment, a writable BPF file system, securityfs, and locked
+/// memory (which matters to old kernels only).
 pub fn bare_surroundings(world: &World) -> Result<()> {
     let bare = |command: &mut Command| {
         command.env_clear();
@@ -65,7 +65,7 @@ pub fn bare_surroundings(world: &World) -> Result<()> {
                 rlim_cur: 0,
                 rlim_max: 0,
             };
-            // SAFETY: system calls of which one reads the structure; neither keeps anything.
+            // SAFETY: system calls of which one reads the structure; neither keeps a pointer.
             unsafe {
                 checked(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none))?;
                 checked(libc::close(0))
@@ -89,7 +89,7 @@ pub fn bare_surroundings(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Without any file system of BPF, links are held by descriptors.
+/// Without any BPF file system, descriptors hold the links.
 pub fn bpffs_absent(world: &World) -> Result<()> {
     let run = Run::counted(world, "bpffs-absent", |command| {
         in_mount_namespace(command, || {
@@ -100,7 +100,7 @@ pub fn bpffs_absent(world: &World) -> Result<()> {
     run.classifies()
 }
 
-/// No tree of cgroup v2 anywhere: no wire bytes, and the life of sockets from TCP's states.
+/// Without a cgroup v2 tree: no wire bytes, and lifecycles of sockets from TCP's states.
 pub fn cgroup_v1_only(world: &World) -> Result<()> {
     let roots = cgroup2_mounts()?;
     ensure!(!roots.is_empty(), "cgroup v2 is not mounted here");
@@ -131,11 +131,11 @@ pub fn cgroup_v1_only(world: &World) -> Result<()> {
     keep_listening_changed(world, "cgroup-v1-only.listeners", hide.clone())?;
     let doctor = doctor(world, "cgroup-v1-only", hide)?;
     let why = candidate(&doctor, WIRE_BYTES, "cgroup_skb")?;
-    ensure!(why.contains("not mounted"), "doctor says {why:?}");
+    ensure!(why.contains("not mounted"), "doctor prints {why:?}");
     Ok(())
 }
 
-/// Processes that are hidden are counted all the same, by their names in the kernel.
+/// Hidden processes are counted all the same, by their names in the kernel.
 pub fn processes_hidden(world: &World) -> Result<()> {
     let run = Run::counted(world, "hidepid", |command| {
         in_mount_namespace(command, || {
@@ -150,22 +150,22 @@ pub fn processes_hidden(world: &World) -> Result<()> {
     )
 }
 
-/// Nothing can be done without bpf(2): it says what refuses it, once, and ends.
+/// Without bpf(2) Flow reports once what refuses it, and ends.
 pub fn bpf_refused(world: &World) -> Result<()> {
     let refuse = |command: &mut Command| refusing(command, libc::SYS_bpf);
     for arguments in [&["events", "--json"][..], &["top", "--once"]] {
         let ended = ended(world, "bpf-refused", arguments, refuse)?;
         ended.expect_complaint(1)?;
-        says(&ended.stderr, "seccomp filter")?;
+        expect_text(&ended.stderr, "seccomp filter")?;
         ensure!(ended.stdout.is_empty(), "it wrote something");
     }
     let doctor = doctor(world, "bpf-refused", refuse)?;
     let why = candidate(&doctor, PROCESSES, "tracepoints")?;
-    ensure!(why.contains("seccomp filter"), "doctor says {why:?}");
+    ensure!(why.contains("seccomp filter"), "doctor prints {why:?}");
     Ok(())
 }
 
-/// Truncated BTF is distinguished from missing BTF; Flow can do without neither.
+/// Truncated BTF is distinguished from missing BTF; Flow ends with either.
 pub fn btf_cut(world: &World) -> Result<()> {
     let cut = world.scratch.join("cut.btf");
     let whole = fs::read(BTF).context(BTF)?;
@@ -197,15 +197,15 @@ fn without_btf(
 ) -> Result<()> {
     let ended = ended(world, name, &["events", "--json"], change)?;
     ended.expect_complaint(1)?;
-    says(&ended.stderr, why)?;
+    expect_text(&ended.stderr, why)?;
     let doctor = doctor(world, name, change)?;
-    let said = candidate(&doctor, PROCESSES, "tracepoints")?;
-    ensure!(said.contains(why), "doctor says {said:?}");
+    let printed = candidate(&doctor, PROCESSES, "tracepoints")?;
+    ensure!(printed.contains(why), "doctor prints {printed:?}");
     ensure!(doctor["environment"]["btf"] == false, "doctor has BTF");
     Ok(())
 }
 
-/// Without /proc nothing is known of processes, and Flow says what to do about it.
+/// Without /proc processes are not known, and Flow says what to do.
 pub fn proc_absent(world: &World) -> Result<()> {
     let hide = |command: &mut Command| {
         in_mount_namespace(command, || over("/proc", "tmpfs", MsFlags::empty(), ""));
@@ -213,12 +213,12 @@ pub fn proc_absent(world: &World) -> Result<()> {
     for arguments in [&["events", "--json"][..], &["top", "--once"]] {
         let ended = ended(world, "proc-absent", arguments, hide)?;
         ended.expect_complaint(1)?;
-        says(&ended.stderr, "mount -t proc")?;
+        expect_text(&ended.stderr, "mount -t proc")?;
     }
     doctor(world, "proc-absent", hide).map(drop)
 }
 
-/// In a PID namespace of its own it says whom it does not see.
+/// In a PID namespace of its own, Flow reports which processes it cannot see.
 pub fn pid_namespace(world: &World) -> Result<()> {
     let flow = world.options.flow.to_string_lossy().into_owned();
     let mut world = world.with_backend(world.options.backend);
@@ -237,7 +237,7 @@ pub fn pid_namespace(world: &World) -> Result<()> {
     let ended = ended(&world, "pid-namespace", &arguments, |_| ())?;
     ended.expect_code(0)?;
     let report = String::from_utf8_lossy(&ended.stdout).into_owned();
-    says(&report, "owners outside of this PID namespace")
+    expect_text(&report, "owners outside of this PID namespace")
 }
 
 fn has_symbol(symbols: &str, function: &str) -> bool {
@@ -245,24 +245,25 @@ fn has_symbol(symbols: &str, function: &str) -> bool {
     names.any(|name| name == function)
 }
 
-/// One run under some traffic, of which each process's bytes were exact.
+/// One run under traffic, in which each process's bytes were exact.
 struct Run {
     coverage: Coverage,
     stream: Stream,
-    /// Those that moved them.
+    /// The processes that moved bytes.
     processes: HashSet<Process>,
 }
 
-/// Backend and limits by capability.
+/// Backend and limits of each capability.
 type Coverage = BTreeMap<String, (String, String)>;
 
 impl Run {
-    /// A run of [`Self::of_modes`] where processes talk by TCP and UDP.
+    /// A run of [`Self::of_modes`] with processes that use TCP and UDP.
     fn counted(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
         Self::of_modes(world, name, &["forked-listener", "udp-workers"], change)
     }
 
-    /// Starts the event stream with `change`, lets these modes of the generator move bytes, and compares each process's.
+    /// Starts the event stream of a command modified by `change`, runs these modes of the
+    /// generator, and compares the bytes of each process.
     fn of_modes(
         world: &World,
         name: &str,
@@ -306,20 +307,21 @@ impl Run {
         })
     }
 
-    /// Backend, `none` where there is none, and limits of a capability.
+    /// Backend and limits of a capability; the backend is `none` if there is none.
     fn coverage_of(&self, capability: &str) -> Result<&(String, String)> {
-        let told = self.coverage.get(capability);
-        told.with_context(|| format!("no word on {capability}"))
+        let reported = self.coverage.get(capability);
+        reported.with_context(|| format!("nothing reported about {capability}"))
     }
 
-    /// The capability must have this backend, and these words among its limits.
+    /// Checks that the capability has this backend, and this text in its limits.
     fn covers(&self, capability: &str, backend: &str, words: &str) -> Result<()> {
         let (seen, limits) = self.coverage_of(capability)?;
         ensure!(seen == backend, "{capability} by {seen}, not {backend}");
-        says(limits, words)
+        expect_text(limits, words)
     }
 
-    /// Each TCP connection must be a flow of its own, with a direction and an end, and each listener end.
+    /// Checks that each TCP connection is a flow of its own, with a direction and an end, and that
+    /// each listener ends.
     fn follows_connections(&self) -> Result<()> {
         let mut ends = BTreeMap::<&str, BTreeSet<_>>::new();
         let mut sockets = BTreeMap::<_, BTreeSet<&str>>::new();
@@ -334,7 +336,7 @@ impl Run {
         for ((id, process), flow) in &self.stream.flows {
             let is_own = match process {
                 Some(process) => self.processes.contains(process),
-                // Others talk on this machine, too: of the two ends one has a process.
+                // Other traffic of this machine: at least one of the two ends has a process.
                 None => [&flow.local, &flow.remote]
                     .into_iter()
                     .any(|end| end.is_some() && own.contains(end)),
@@ -350,8 +352,8 @@ impl Run {
             let is_bound = !is_portless(flow.local.as_ref());
             ensure!(is_bound, "{id} has no local port: {flow:?}");
             let both = (&flow.local, &flow.remote);
-            // A socket may connect again after a refusal. It stays the same socket if another program, such
-            // as another Flow, gave it a cookie.
+            // A socket may connect again after it was refused. It remains the same socket if
+            // another program, such as another Flow, gave it a cookie.
             if flow.app != Moved::default() {
                 ends.entry(&flow.socket).or_default().insert(both);
             }
@@ -371,7 +373,7 @@ impl Run {
         Ok(())
     }
 
-    /// Packets of interfaces must be classified, on all of them.
+    /// Checks that packets of all interfaces are classified.
     fn classifies(&self) -> Result<()> {
         let (backend, limits) = self.coverage_of(INTERFACES)?;
         ensure!(
@@ -382,7 +384,7 @@ impl Run {
     }
 }
 
-/// Runs flow to its end.
+/// Runs Flow to its end.
 fn ended(
     world: &World,
     name: &str,
@@ -393,7 +395,7 @@ fn ended(
     Flow::spawn(world, name, arguments, stdout.into(), change)?.wait()
 }
 
-/// What flow doctor says; it never fails.
+/// The report of flow doctor, which never fails.
 fn doctor(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<Value> {
     let ended = ended(
         world,
@@ -405,7 +407,7 @@ fn doctor(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Resul
     serde_json::from_slice(&ended.stdout).context("output of flow doctor --json")
 }
 
-/// Why a backend of a capability can't be had, as the doctor says.
+/// Why a backend of a capability is unavailable, from flow doctor.
 fn candidate(doctor: &Value, capability: &str, backend: &str) -> Result<String> {
     let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
     all(&doctor["capabilities"])
@@ -417,7 +419,7 @@ fn candidate(doctor: &Value, capability: &str, backend: &str) -> Result<String> 
         .with_context(|| format!("the doctor has no reason against {backend}: {doctor}"))
 }
 
-/// The last word of a stream on each capability.
+/// The last status of each capability in a stream.
 fn coverage(stream: &[u8]) -> Result<Coverage> {
     let mut coverage = Coverage::new();
     for record in records(stream)? {
@@ -430,8 +432,8 @@ fn coverage(stream: &[u8]) -> Result<Coverage> {
     Ok(coverage)
 }
 
-fn says(text: &str, words: &str) -> Result<()> {
-    ensure!(text.contains(words), "it says {text:?}, not {words:?}");
+fn expect_text(text: &str, words: &str) -> Result<()> {
+    ensure!(text.contains(words), "it printed {text:?}, not {words:?}");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-//! What a check found.
+//! Differences that checks find.
 
-/// Something that is not as it must be.
+/// Something that differs from what is required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub subject: String,
@@ -9,7 +9,7 @@ pub struct Difference {
     pub seen: String,
 }
 
-/// A difference of anything that can be shown.
+/// A difference of values that can be shown.
 pub fn difference(
     subject: impl ToString,
     what: impl ToString,

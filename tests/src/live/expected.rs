@@ -8,12 +8,12 @@ use super::Backend;
 use crate::truth::{Blind, Moved, Truth};
 
 /// Whether the backend sees something, by the table that `flow doctor` prints. What it does not see
-/// it must not show: so the table cannot say more than is true, or less.
+/// must not be reported, so the table can claim neither too much nor too little.
 pub fn sees(backend: Backend, blind: Blind) -> bool {
     table_entry(backend).is_none_or(|backend| backend.sees(blind))
 }
 
-/// All that the backend does not see.
+/// All blind spots of the backend.
 pub fn limits(backend: Backend) -> &'static [Blind] {
     table_entry(backend).map_or(&[], backends::Backend::blind_spots)
 }
@@ -27,7 +27,7 @@ fn table_entry(backend: Backend) -> Option<backends::Backend> {
     }
 }
 
-/// What a backend shows of a process: as a rule the same at least and at most.
+/// What a backend reports of a process: usually least and most are the same.
 #[derive(Debug)]
 pub struct Visible {
     pub least: Moved,
@@ -44,7 +44,7 @@ pub fn visible(truth: &Truth, backend: Backend) -> Visible {
         least.tx_bytes -= part.tx_bytes;
         least.rx_bytes -= part.rx_bytes;
         if *blind == Blind::ReturnProbesExhausted {
-            // Which calls these are is up to chance, but not all of them can have been seen.
+            // Which calls these are is random, but not all of them can have been seen.
             most.rx_bytes -= part.rx_bytes.min(1);
         } else {
             most.tx_bytes -= part.tx_bytes;
@@ -54,7 +54,7 @@ pub fn visible(truth: &Truth, backend: Backend) -> Visible {
     Visible { least, most }
 }
 
-/// What the backend must show of a process's datagrams, by remote.
+/// What the backend must report of a process's datagrams, by remote.
 pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
     let mut remotes = truth.remotes.clone();
     for (remote, unasked) in &truth.unasked {
@@ -73,7 +73,7 @@ pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
 }
 
 /// The truths of each pid, one for each process that had it, in the order in which they started. A
-/// process that became another program reported twice: its last name counts.
+/// process that executed another program reported twice: its last name counts.
 pub fn by_pid(truths: &[Truth]) -> BTreeMap<u32, Vec<Truth>> {
     let mut processes = BTreeMap::<(u32, u64), Truth>::new();
     for truth in truths {

@@ -1,5 +1,5 @@
-//! The tests of `flow` while something breaks: what it looks at is taken away, a second Flow comes and goes, and
-//! Flow itself is started, ended and killed again and again.
+//! Tests of `flow` while its environment breaks: what it monitors is removed, a second Flow starts
+//! and stops, and Flow itself is started, stopped and killed repeatedly.
 
 use std::{
     fs,
@@ -24,16 +24,17 @@ use super::{
     watched::Watched,
 };
 
-/// Bytes of a datagram that goes on whatever happens.
+/// Bytes of each datagram of `stubborn`.
 const DATAGRAM: &str = "700";
-/// The latest moment after its start at which Flow is killed, on a real machine.
+/// Flow is killed at most this long after its start, on a real machine.
 const KILLED_WITHIN: Duration = Duration::from_millis(600);
-/// So often Flow is started and ended, or killed, on a slow machine too, where that takes seconds.
+/// How often Flow is started and stopped, or killed; also on a slow machine, where that takes
+/// seconds.
 const LEAST_STARTS: u64 = 3;
-/// Further kernel memory that may be in use after many starts; what else runs moves it a little.
+/// Growth of kernel memory that is accepted after many starts: other processes change it a little.
 const GROWTH: u64 = 32 << 10;
 
-/// The interface goes, and with it the way of the bytes.
+/// The interface that carries the bytes is removed.
 pub fn interface_deleted(world: &World) -> Result<()> {
     let peer = session::new_peer(world)?;
     let flow = Flow::events(world, "deleted")?;
@@ -83,20 +84,20 @@ pub fn cgroup_removed(world: &World) -> Result<()> {
     let sender = near(world, "cgroup", "stubborn", address, &["--bytes", DATAGRAM])?;
     cgroup.take_in(sender.pid())?;
     talks(world, &flow, sender.pid())?;
-    let before = told(&flow, sender.pid())?;
+    let before = reported_bytes(&flow, sender.pid())?;
     cgroup.let_go(sender.pid())?;
     cgroup.remove()?;
     waiting::until(world.patience(), "bytes after the cgroup is gone", || {
-        Ok((told(&flow, sender.pid())? > before).then_some(()))
+        Ok((reported_bytes(&flow, sender.pid())? > before).then_some(()))
     })?;
     exact(flow, sender, Some(far))
 }
 
-/// Two at once see the same, whichever ends first, and neither takes anything from the other.
+/// Two Flows at once report the same, whichever ends first, and neither affects the other.
 pub fn two_flows(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let case = case("tcp_both")?;
-    // One order for each backend, both for each kernel.
+    // One order for each backend, both orders for each kernel.
     let orders: &[bool] = match world.options.scope {
         Scope::Backend => &[true],
         Scope::Kernel | Scope::Program => &[true, false],
@@ -135,7 +136,7 @@ pub fn two_flows(world: &World) -> Result<()> {
     before.is_all_there_is()
 }
 
-/// Flow is started and ended again and again while processes come and go.
+/// Flow is started and stopped repeatedly while processes come and go.
 pub fn attached_often(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let rounds = world.scaled(100).max(LEAST_STARTS);
@@ -155,7 +156,7 @@ pub fn attached_often(world: &World) -> Result<()> {
         memory.get_or_insert(kernel_memory()?);
     }
     churn.finish()?;
-    // The kernel frees maps a little after the last that holds them.
+    // The kernel frees maps a little after their last holder.
     let mut growth = 0;
     let freed = waiting::until(world.patience(), "the kernel to free memory", || {
         let now = kernel_memory()?;
@@ -171,7 +172,7 @@ pub fn attached_often(world: &World) -> Result<()> {
     before.is_all_there_is()
 }
 
-/// Flow is killed at any moment of its start and after. What that leaves, the next start removes.
+/// Flow is killed at any time during its start and after. The next start removes what that leaves.
 pub fn killed_often(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let mut random = Random::new()?;
@@ -180,11 +181,11 @@ pub fn killed_often(world: &World) -> Result<()> {
     for _ in 0..world.scaled(100).max(LEAST_STARTS) {
         let mut flow = Flow::starting(world, "killed-often", &[])?;
         thread::sleep(random.below(slower * KILLED_WITHIN));
-        // Stopped, it loads no more: what it holds is all that it leaves.
-        flow.tell(Signal::SIGSTOP)?;
+        // A stopped Flow loads nothing more: what it holds is all that it leaves.
+        flow.signal(Signal::SIGSTOP)?;
         stopped(world, flow.pid())?;
         let held = Held::so_far(flow.pid())?;
-        flow.tell(Signal::SIGKILL)?;
+        flow.signal(Signal::SIGKILL)?;
         let ended = flow.wait()?;
         ensure!(ended.code() == 137, "killed, and yet code {}", ended.code());
         // Filters of a clsact qdisc keep their programs; the next start removes them.
@@ -226,17 +227,17 @@ fn case(name: &str) -> Result<&'static cases::Case> {
 fn talks(world: &World, flow: &Flow, pid: u32) -> Result<()> {
     let what = format!("bytes of pid {pid}");
     waiting::until(world.patience(), &what, || {
-        Ok((told(flow, pid)? > 0).then_some(()))
+        Ok((reported_bytes(flow, pid)? > 0).then_some(()))
     })
 }
 
 /// Bytes sent by a process, as far as Flow has reported them.
-fn told(flow: &Flow, pid: u32) -> Result<u64> {
+fn reported_bytes(flow: &Flow, pid: u32) -> Result<u64> {
     let stream = Stream::parse(&flow.output()?);
     Ok(stream.app_of(&stream.processes_of(pid)).tx_bytes)
 }
 
-/// Waits until an interface is no more.
+/// Waits until an interface is removed.
 fn gone(world: &World, link: &str) -> Result<()> {
     let path = Path::new("/sys/class/net").join(link);
     waiting::until(world.patience(), "the interface to be gone", || {
@@ -244,7 +245,7 @@ fn gone(world: &World, link: &str) -> Result<()> {
     })
 }
 
-/// KiB that the kernel uses for itself.
+/// Kernel memory in KiB.
 fn kernel_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let of = |name: &str| -> Option<u64> {
@@ -255,7 +256,7 @@ fn kernel_memory() -> Result<u64> {
     Ok(unreclaimable + of("VmallocUsed:").unwrap_or(0) + of("Percpu:").unwrap_or(0))
 }
 
-/// The median and the longest.
+/// The median and the maximum.
 fn shown(times: &mut [Duration]) -> String {
     times.sort_unstable();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
@@ -263,7 +264,7 @@ fn shown(times: &mut [Duration]) -> String {
     format!("{median:.0?} (at most {longest:.0?})")
 }
 
-/// A sequence that a seed decides (xorshift64).
+/// Pseudo-random numbers from a seed (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -280,7 +281,7 @@ impl Random {
     }
 }
 
-/// A cgroup of the v2 tree. Goes with the value.
+/// A cgroup of the v2 tree. Removed on drop.
 pub(super) struct Cgroup {
     root: PathBuf,
     pub path: PathBuf,
@@ -318,7 +319,7 @@ fn write_pid(cgroup: &Path, pid: u32) -> Result<()> {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Usually it is gone already.
+        // Usually it is removed already.
         let _ = fs::remove_dir(&self.path);
     }
 }

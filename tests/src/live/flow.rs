@@ -23,12 +23,12 @@ use super::{
     tools, waiting,
 };
 
-/// What Flow is to report of itself: also what was taken too often.
+/// Log level of Flow in tests, which includes "taken too often" of ledgers.
 const LOG: &str = "warn,flow_user::source::kernel::interface_tracker=debug";
-/// How long one that was not waited for may take to end.
+/// How long a dropped Flow may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A running `flow`. Ends with the value, also when the test panics.
+/// A running `flow`. Ends on drop, also if the test panics.
 #[derive(Debug)]
 pub struct Flow {
     child: Child,
@@ -37,29 +37,29 @@ pub struct Flow {
     patience: Duration,
 }
 
-/// What is left of one that ended.
+/// The result of a Flow that ended.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
-    /// From the signal, or the start, to the end.
+    /// Time from the signal, or the start, to the end.
     pub took: Duration,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
 impl Flow {
-    /// Starts it with these arguments and the backend under test.
+    /// Starts Flow with these arguments and the backend under test.
     pub fn start<S: AsRef<OsStr>>(world: &World, name: &str, arguments: &[S]) -> Result<Self> {
         let stdout = world.scratch.join(format!("{name}.flow.out"));
         Self::spawn(world, name, arguments, appending(&stdout)?.into(), |_| ())
     }
 
-    /// Runs it to its end.
+    /// Runs Flow to its end.
     pub fn run(world: &World, name: &str, arguments: &[&str]) -> Result<Ended> {
         Self::start(world, name, arguments)?.wait()
     }
 
-    /// As [`Self::start`], with another standard output and whatever `change` does.
+    /// As [`Self::start`], with another standard output; `change` modifies the command.
     pub fn spawn<S: AsRef<OsStr>>(
         world: &World,
         name: &str,
@@ -86,12 +86,12 @@ impl Flow {
         })
     }
 
-    /// Starts the event stream, and waits until it says that Flow is attached, to every interface as well.
+    /// Starts the event stream, and waits until Flow is attached, also to all interfaces.
     pub fn events(world: &World, name: &str) -> Result<Self> {
         Self::events_with(world, name, &[])
     }
 
-    /// As [`Self::events`], with more arguments.
+    /// As [`Self::events`], with further arguments.
     pub fn events_with(world: &World, name: &str, more: &[&str]) -> Result<Self> {
         let mut flow = Self::starting(world, name, more)?;
         flow.attached_everywhere()?;
@@ -115,7 +115,7 @@ impl Flow {
         Ok(flow)
     }
 
-    /// Starts the event stream with whatever `change` does, and waits until it says that Flow is attached.
+    /// Starts the event stream of a command modified by `change`, and waits until Flow is attached.
     pub fn events_changed(
         world: &World,
         name: &str,
@@ -133,7 +133,7 @@ impl Flow {
         Ok(flow)
     }
 
-    /// Starts the event stream; it is not attached yet.
+    /// Starts the event stream without waiting until Flow is attached.
     pub fn starting(world: &World, name: &str, more: &[&str]) -> Result<Self> {
         let backend = world.options.backend.name();
         let arguments = [&["events", "--json", "--backend", backend], more].concat();
@@ -160,7 +160,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Waits for the first line, and until every interface has its classifiers.
+    /// Waits for the first line, and until all interfaces have their classifiers.
     fn attached_everywhere(&mut self) -> Result<()> {
         self.attached()?;
         let what = "every interface to have its classifiers";
@@ -178,12 +178,12 @@ impl Flow {
 
     /// Sends a signal and waits for the end.
     pub fn stop(mut self, signal: Signal) -> Result<Ended> {
-        self.tell(signal)?;
+        self.signal(signal)?;
         self.wait()
     }
 
     /// Sends a signal.
-    pub fn tell(&mut self, signal: Signal) -> Result<()> {
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid())?);
         if let Some(status) = self.child.try_wait()? {
             bail!("flow ended early, {status}: {}", self.complaint());
@@ -216,7 +216,7 @@ impl Flow {
         self.child.stdout.take()
     }
 
-    /// What it wrote so far.
+    /// The output so far.
     pub fn output(&self) -> Result<Vec<u8>> {
         fs::read(&self.stdout).with_context(|| format!("reading {}", self.stdout.display()))
     }
@@ -229,8 +229,9 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        // After a failure: killed at once it would leave filters to the next test on kernels without TCX.
-        if self.tell(Signal::SIGTERM).is_ok() && self.tell(Signal::SIGCONT).is_ok() {
+        // After a failure: if it were killed at once, on kernels without TCX its filters would
+        // disturb the next test.
+        if self.signal(Signal::SIGTERM).is_ok() && self.signal(Signal::SIGCONT).is_ok() {
             let _ = waiting::for_exit(&mut self.child, GRACE, "flow");
         }
         waiting::end(&mut self.child);
@@ -238,13 +239,13 @@ impl Drop for Flow {
 }
 
 impl Ended {
-    /// The exit code, or 128 and the signal, as a shell shows it.
+    /// The exit code, or 128 and the signal, as in a shell.
     pub fn code(&self) -> i32 {
         let by_signal = || self.status.signal().map(|signal| 128 + signal);
         self.status.code().or_else(by_signal).unwrap_or(-1)
     }
 
-    /// It must have ended with this code, and not by a panic.
+    /// Checks that Flow exited with this code, without a panic.
     pub fn expect_code(&self, code: i32) -> Result<()> {
         let stderr = self.stderr.trim();
         ensure!(
@@ -253,12 +254,12 @@ impl Ended {
             self.code()
         );
         ensure!(!stderr.contains("panicked"), "flow panicked: {stderr}");
-        // The ledger takes it off again, which hides it.
+        // The ledger would subtract it again, which would hide it.
         ensure!(!stderr.contains("taken too often"), "{stderr}");
         Ok(())
     }
 
-    /// As [`Self::expect_code`], and it must have said why.
+    /// As [`Self::expect_code`], and that it printed why.
     pub fn expect_complaint(&self, code: i32) -> Result<()> {
         self.expect_code(code)?;
         ensure!(

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::truth::{Line, Truth};
 
-/// A running mode. Ends with the value, also when the test panics.
+/// A running mode. Ends on drop, also if the test panics.
 #[derive(Debug)]
 pub struct Generator {
     child: Child,
@@ -32,7 +32,7 @@ pub struct Generator {
 
 impl Generator {
     /// Starts a mode in the peer's network namespace, or in the test's own. It runs until its
-    /// standard input ends, if it cares.
+    /// standard input ends, if it reads that.
     ///
     /// `name` is for the files of its output.
     pub fn start(
@@ -88,7 +88,7 @@ impl Generator {
         self.child.id()
     }
 
-    /// Where the mode `serve` listens.
+    /// The address at which the mode `serve` listens.
     pub fn listening(&mut self) -> Result<SocketAddr> {
         self.first("its address", |line| match line {
             Line::Listening { address } => Some(*address),
@@ -96,14 +96,14 @@ impl Generator {
         })
     }
 
-    /// Waits until it has done what must be done before Flow starts.
+    /// Waits until the mode has done what must happen before Flow starts.
     pub fn ready(&mut self) -> Result<()> {
         self.first("being ready", |line| {
             matches!(line, Line::Ready).then_some(())
         })
     }
 
-    /// Lets it go on.
+    /// Lets the mode continue.
     pub fn go(&mut self) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("its input is closed")?;
         stdin.write_all(b"go\n").context("telling it to go on")
@@ -115,18 +115,18 @@ impl Generator {
         self.join()
     }
 
-    /// Whether it still is there.
+    /// Whether the process still runs.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Waits for it to end by itself, or by whatever somebody else does to it.
+    /// Waits until the process ends by itself, or is ended by another.
     pub fn end(&mut self) -> Result<ExitStatus> {
         let status = waiting::for_exit(&mut self.child, self.patience, &self.name);
         status.with_context(|| self.complaint())
     }
 
-    /// Waits for it and returns what its processes moved.
+    /// Waits for the end, and returns what its processes moved.
     pub fn join(&mut self) -> Result<Vec<Truth>> {
         let status = self.end()?;
         ensure!(
@@ -188,7 +188,8 @@ pub fn die_with_parent() -> std::io::Result<()> {
     }
 }
 
-/// An empty file where lines of several processes do not overwrite each other.
+/// An empty file opened for appending, so that several processes do not overwrite each other's
+/// lines.
 pub fn appending(path: &PathBuf) -> Result<File> {
     File::create(path).with_context(|| format!("making {}", path.display()))?;
     OpenOptions::new()

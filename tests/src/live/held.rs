@@ -1,4 +1,4 @@
-//! What one Flow has in the kernel, by its ids: others may have programs of the same names.
+//! What one Flow holds in the kernel, by id, as others may have programs of the same names.
 
 use std::{collections::HashSet, fs, time::Duration};
 
@@ -14,7 +14,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What a process holds now; both are there.
+    /// What a process holds now; it must hold both programs and maps.
     pub fn of(pid: u32) -> Result<Self> {
         let held = Self::so_far(pid)?;
         ensure!(!held.programs.is_empty(), "pid {pid} holds no programs");
@@ -22,12 +22,12 @@ impl Held {
         Ok(held)
     }
 
-    /// The same of one that may have just been started.
+    /// As [`Self::of`], for a process that may have just started.
     pub fn so_far(pid: u32) -> Result<Self> {
         let directory = format!("/proc/{pid}/fdinfo");
         let mut held = Self::default();
         for entry in fs::read_dir(&directory).with_context(|| format!("reading {directory}"))? {
-            // A descriptor that was closed meanwhile.
+            // A descriptor may be closed meanwhile.
             if let Ok(text) = fs::read_to_string(entry?.path()) {
                 held.take(&text);
             }
@@ -35,21 +35,21 @@ impl Held {
         Ok(held)
     }
 
-    /// Takes one descriptor's `fdinfo`.
+    /// Reads the `fdinfo` of one descriptor.
     fn take(&mut self, text: &str) {
         let id = |name: &str| {
             let id = text.lines().find_map(|line| line.strip_prefix(name))?;
             id.trim().parse::<u32>().ok()
         };
-        // Links name their program too, but only this kind of descriptor its tag.
+        // Links name their program too, but only a program's descriptor has its tag.
         if text.contains("prog_tag:") {
             self.programs.extend(id("prog_id:"));
         }
         self.maps.extend(id("map_id:"));
     }
 
-    /// Waits until the kernel has removed all of it: programs of interfaces, and maps, follow a
-    /// little later.
+    /// Waits until the kernel has removed all of it; programs of interfaces, and maps, are removed
+    /// a little later.
     pub fn until_gone(&self, patience: Duration) -> Result<()> {
         let what = format!("the kernel to remove the programs {:?}", self.programs);
         waiting::until(patience, &what, || {

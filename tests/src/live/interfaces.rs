@@ -1,4 +1,4 @@
-//! The tests of interfaces that come, are renamed and go while `flow` looks.
+//! Tests of interfaces that appear, are renamed and disappear while `flow` runs.
 
 use std::{fs, os::unix::process::CommandExt as _};
 
@@ -19,9 +19,9 @@ use super::{
     wire::FAR,
 };
 
-/// Nothing is kept of interfaces that are gone.
+/// Nothing is kept of removed interfaces.
 pub fn come_and_go(world: &World) -> Result<()> {
-    // In a network namespace where nothing else makes any.
+    // In a network namespace where nothing else creates interfaces.
     let peer = session::new_peer(world)?;
     let netns = peer.netns()?;
     let flow = Flow::events_changed(world, "come-and-go", |command| {
@@ -34,7 +34,7 @@ pub fn come_and_go(world: &World) -> Result<()> {
     let rounds = world.scaled(30);
     for round in 0..rounds {
         let pair = Pair::new(Some(&peer.namespace), 2 * round, 2 * round + 1)?;
-        // The last one is certainly seen, and with it that all before it are gone.
+        // The last one is certainly seen, and then the removal of all earlier ones is too.
         if round + 1 == rounds {
             classified(world, &flow, &pair.near)?;
         }
@@ -47,7 +47,7 @@ pub fn come_and_go(world: &World) -> Result<()> {
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
-/// As udev does it: an interface has another name before anybody can look at it.
+/// An interface is renamed before anybody can read its name, as udev does.
 pub fn renamed(world: &World) -> Result<()> {
     let flow = Flow::events(world, "renamed")?;
     for round in 0..5 {
@@ -90,7 +90,7 @@ pub fn appeared_in_a_list(world: &World) -> Result<()> {
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
-/// One that was down at the start has its classifiers once it is up.
+/// An interface that was down at the start gets its classifiers when it is up.
 pub fn down_then_up(world: &World) -> Result<()> {
     let pair = Pair::new(None, 0, 1)?;
     let flow = Flow::events(world, "down-then-up")?;
@@ -102,7 +102,7 @@ pub fn down_then_up(world: &World) -> Result<()> {
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
-/// A name that is not there ends it before the one that is was touched.
+/// A name that does not exist ends Flow before it touches the one that exists.
 pub fn missing(world: &World) -> Result<()> {
     let before = qdisc::read()?;
     let arguments = ["events", "--interface", "lo", "--interface", "no-such-if0"];
@@ -135,7 +135,7 @@ fn kept(flow: &Flow) -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(&folder).context(folder)? {
         let path = entry?.path();
-        // One that is closed meanwhile is none.
+        // A descriptor may be closed meanwhile.
         if path.is_dir() {
             count += fs::read_dir(&path).map_or(0, Iterator::count);
         }
@@ -144,13 +144,13 @@ fn kept(flow: &Flow) -> Result<usize> {
     Ok(count)
 }
 
-/// A name that [`super::peer::remove_stale`] knows; at most 15 bytes.
+/// A name that [`super::peer::remove_stale`] recognises; at most 15 bytes.
 fn name(number: u64) -> String {
-    // Above the numbers that peers of this process have.
+    // Above the numbers of this process's peers.
     format!("{LINK_PREFIX}{}-{}", std::process::id(), 1000 + number)
 }
 
-/// A pair of veth interfaces. Goes with the value.
+/// A pair of veth interfaces. Removed on drop.
 struct Pair<'a> {
     netns: Netns<'a>,
     near: String,
@@ -169,7 +169,7 @@ impl<'a> Pair<'a> {
 
 impl Drop for Pair<'_> {
     fn drop(&mut self) {
-        // It takes the other end with it; if it stays, the next run removes it.
+        // This removes the other end as well. On failure, the next run removes it.
         let _ = run(self.netns, &format!("ip link del {}", self.near));
     }
 }

@@ -1,4 +1,4 @@
-//! Listeners: they stay what they are while connections come in.
+//! Listeners remain listeners while connections come in.
 
 use std::{collections::BTreeMap, net::SocketAddr, process::Command};
 
@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::{World, flow::Flow, generator::Generator, outputs::loopback_server, stream::records};
 
-/// A listener that was there before Flow and one that came later, each with a connection that came in, listen to the end.
+/// A listener older than Flow and a newer one, each with an incoming connection, listen until the
+/// end.
 pub fn keep_listening(world: &World) -> Result<()> {
     keep_listening_changed(world, "listeners", |_| ())
 }
 
-/// The same to a Flow that `change` makes lack something.
+/// As above, for a Flow that `change` deprives of something.
 pub fn keep_listening_changed(
     world: &World,
     name: &str,
@@ -25,14 +26,14 @@ pub fn keep_listening_changed(
     for address in [older, newer] {
         connect(world, address)?;
     }
-    // The last thing it does is to read every entry.
+    // At its end Flow reads all entries.
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
     before.finish()?;
     after.finish()?;
     for address in [older, newer] {
         let mut last = last_told(&ended.stdout, address)?;
-        // The generator tries the port out first.
+        // The generator probes the port first.
         last.retain(|_, record| record["type"] != "flow.close");
         let states: Vec<_> = last
             .values()
@@ -40,13 +41,13 @@ pub fn keep_listening_changed(
             .collect();
         ensure!(
             states == ["listen"],
-            "the listener at {address} is told as {last:?}"
+            "the listener at {address} is reported as {last:?}"
         );
     }
     Ok(())
 }
 
-/// One connection of a few bytes, from its beginning to its end.
+/// One connection of a few bytes, from beginning to end.
 fn connect(world: &World, address: SocketAddr) -> Result<()> {
     let arguments = ["--peer", &address.to_string(), "--bytes", "1000"].map(str::to_owned);
     let name = format!("near.{}", address.port());
@@ -54,7 +55,7 @@ fn connect(world: &World, address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// The last record, by id, of each TCP socket without a remote that has this address.
+/// The last record, by id, of each TCP socket with this address and no remote.
 fn last_told(stream: &[u8], address: SocketAddr) -> Result<BTreeMap<String, Value>> {
     let of_it = |record: &Value| {
         let flow = &record["flow"];

@@ -1,4 +1,4 @@
-//! `flow-live run`: starts Flow, lets the generator move bytes, and compares what both say.
+//! `flow-live run`: starts Flow and the generator, and compares their numbers.
 
 mod cases;
 mod causes;
@@ -50,32 +50,33 @@ pub struct Options {
     /// The program under test
     #[arg(long)]
     pub flow: PathBuf,
-    /// What Flow is told to count app bytes with
+    /// The backend for app bytes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Divides amounts of bytes and counts; more than 1 also means a slow machine
+    /// Divide amounts of bytes and counts by this; more than 1 also means a slow machine
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub scale: u64,
     /// One start of Flow for each test, or one for all tests that only move bytes
     #[arg(long, value_enum, default_value_t = Sessions::Each)]
     pub sessions: Sessions,
-    /// Leaves out the tests of what is the same elsewhere: with another backend, on another kernel
+    /// Leave out tests whose results are the same elsewhere: with another backend, or on another
+    /// kernel
     #[arg(long, value_enum, default_value_t = Scope::Program)]
     pub scope: Scope,
-    /// Runs the tests of the full-screen view instead; they need tmux
+    /// Run the tests of the full-screen view instead, which need tmux
     #[arg(long)]
     pub terminal: bool,
-    /// Prints the names of the tests and ends
+    /// Print the names of the tests and exit
     #[arg(long)]
     pub list: bool,
-    /// Keeps what Flow and the generator wrote, in this directory
+    /// Keep the output of Flow and the generator in this directory
     #[arg(long)]
     pub keep: Option<PathBuf>,
-    /// Runs the tests whose names hold one of these
+    /// Run the tests whose names contain one of these
     pub filters: Vec<String>,
 }
 
-/// A way of counting app bytes.
+/// A backend for app bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     Auto,
@@ -103,24 +104,24 @@ pub enum Sessions {
     Shared,
 }
 
-/// What may change the outcome of a test, and so where it is worth a run. Each holds those before it.
+/// What may change the outcome of a test, and so where it runs. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scope {
-    /// How app bytes are counted, and the kernel
+    /// The backend and the kernel
     Backend,
-    /// The kernel, whatever counts app bytes
+    /// The kernel, but not the backend
     Kernel,
-    /// Nothing but Flow itself
+    /// Only Flow itself
     Program,
 }
 
-/// What every test needs to know.
+/// The context of every test.
 #[derive(Debug)]
 struct World {
     options: Options,
-    /// This program, which is the generator too.
+    /// This program, which is also the generator.
     generator: PathBuf,
-    /// For files; goes at the end unless `--keep` was given.
+    /// For files; removed at the end without `--keep`.
     scratch: PathBuf,
 }
 
@@ -130,7 +131,7 @@ impl World {
         Duration::from_secs(if self.is_slow() { 300 } else { 120 })
     }
 
-    /// The same with another backend.
+    /// The same context with another backend.
     fn with_backend(&self, backend: Backend) -> Self {
         Self {
             options: Options {
@@ -146,18 +147,18 @@ impl World {
         self.options.scale > 1
     }
 
-    /// An amount for this machine: never none.
+    /// An amount scaled for this machine, at least 1.
     fn scaled(&self, amount: u64) -> u64 {
         (amount / self.options.scale).max(1)
     }
 
-    /// A time for this machine.
+    /// A time scaled for this machine.
     fn stretched(&self, time: Duration) -> Duration {
         if self.is_slow() { 5 * time } else { time }
     }
 }
 
-/// Runs the tests that were asked for; whether all passed.
+/// Runs the selected tests; returns whether all passed.
 pub fn run(options: &Options) -> Result<bool> {
     let wanted = |name: &str| {
         options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part))

@@ -1,4 +1,4 @@
-//! The tests of what `flow` prints and writes besides its event stream.
+//! Tests of what `flow` prints and writes besides its event stream.
 
 use std::{fs, io::Write as _, net::SocketAddr, os::unix::process::CommandExt as _, path::PathBuf};
 
@@ -35,7 +35,7 @@ pub fn top_once_json(world: &World) -> Result<()> {
     let [row] = own[..] else {
         bail!("rows of pid {}: {own:?}", near.pid);
     };
-    // Flow looked at it for a part of its life.
+    // Flow ran for a part of the process's life.
     let plausible = |column: &str, all: u64| {
         let seen = row[column].as_u64();
         ensure!(
@@ -63,7 +63,8 @@ pub fn top_once_text(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Names and arguments of other processes cannot break a line or reach the terminal as commands.
+/// Names and arguments of other processes can neither break a line nor send commands to the
+/// terminal.
 pub fn events_text_is_harmless(world: &World) -> Result<()> {
     let (far, address) = loopback_server(world, "text")?;
     let arguments = ["events", "--backend", world.options.backend.name()];
@@ -88,8 +89,8 @@ pub fn events_text_is_harmless(world: &World) -> Result<()> {
     expect_harmless(&ended.stdout)
 }
 
-/// Processes run one after the other while Flow looks: all that began after it did must be there to
-/// the byte, but for the one during which it ended.
+/// Processes run one after the other while Flow runs: all that start after it must be reported to
+/// the byte, except the one that runs when Flow ends.
 pub fn snapshot_totals(world: &World) -> Result<()> {
     let (far, address) = loopback_server(world, "snapshot")?;
     let report = world.scratch.join("report.json");
@@ -118,7 +119,7 @@ pub fn snapshot_totals(world: &World) -> Result<()> {
     let started = report["started"].as_str().context("no start")?;
     let began_within = |truth: &Truth| {
         let start = process_of(&report, truth.pid)?["process"]["start_time"].as_str()?;
-        // Both are times in one notation, of one length.
+        // Times have one notation and one length, so text can be compared.
         Some(start >= started)
     };
     let first = truths
@@ -157,14 +158,13 @@ pub fn snapshot_full_disk(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What passed while flow attached is in no ledger: with the same traffic all the time, nothing is
-/// unexplained and nothing the kernel's from the first tick on, but for what passes between two
-/// readings.
+/// What passed while Flow attached is in no ledger. With constant traffic, nothing is unexplained
+/// and nothing is the kernel's from the first tick on, except what passes between two readings.
 pub fn ledger_begins_clean(world: &World) -> Result<()> {
     let arguments = "events --json --only ledger --duration 4s --interval 200ms";
     let arguments: Vec<_> = arguments.split(' ').collect();
     for _ in 0..world.scaled(2) {
-        // Where nothing else talks on loopback.
+        // In a network namespace with no other traffic on loopback.
         let peer = session::new_peer(world)?;
         let (ended, _) = under_chatter_in(Some(&peer), world, "ledger", &arguments)?;
         let mut seen = Vec::new();
@@ -183,7 +183,7 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
             }
         }
         ensure!(
-            // The first reports a moment after the beginning only.
+            // The first reports only a moment after the beginning.
             seen.iter().skip(1).any(|seen| *seen == [Some(0); 4]),
             "ingress unexplained, kernel, egress unexplained, kernel: {seen:?}"
         );
@@ -191,12 +191,12 @@ pub fn ledger_begins_clean(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Runs flow while a process talks all the time; what that moved in the end.
+/// Runs Flow while a process sends and receives all the time; returns what that moved in the end.
 fn under_chatter(world: &World, name: &str, arguments: &[&str]) -> Result<(Ended, Truth)> {
     under_chatter_in(None, world, name, arguments)
 }
 
-/// The same in the network namespace of a peer.
+/// As above, in the network namespace of a peer.
 fn under_chatter_in(
     peer: Option<&Peer>,
     world: &World,
@@ -224,7 +224,10 @@ fn under_chatter_in(
     })?;
     let ended = flow.wait()?;
     ended.expect_code(0)?;
-    let truth = near.finish()?.pop().context("the generator told nothing")?;
+    let truth = near
+        .finish()?
+        .pop()
+        .context("the generator printed nothing")?;
     far.finish()?;
     Ok((ended, truth))
 }
@@ -244,7 +247,7 @@ fn loopback_server_in(
     Ok((far, address))
 }
 
-/// How a process is in a report.
+/// A process in a report.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Exactly,
@@ -274,7 +277,7 @@ fn process_of(report: &Value, pid: u32) -> Option<&Value> {
     processes.find(|row| row["process"]["pid"].as_u64() == Some(pid.into()))
 }
 
-/// Totals of all rows of a process, wherever they stand: objects that name it and hold `app`.
+/// The sum of all rows of a process: objects that name it and have `app`.
 fn rows_of(value: &Value, pid: u32) -> Vec<Moved> {
     let mut rows = Vec::new();
     match value {
@@ -301,7 +304,8 @@ fn rows_of(value: &Value, pid: u32) -> Vec<Moved> {
     rows
 }
 
-/// Text for a terminal: no control characters, nothing that changes the direction of writing.
+/// Checks that text is safe for a terminal: no control characters, nothing that changes the
+/// direction of writing.
 pub fn expect_harmless(output: &[u8]) -> Result<()> {
     let text = std::str::from_utf8(output).context("the output is not UTF-8")?;
     let harmful = |character: &char| {
@@ -319,7 +323,7 @@ pub fn expect_harmless(output: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A small file system without room. Goes with the value.
+/// A small, full file system. Unmounted on drop.
 struct FullDisk {
     path: PathBuf,
 }
@@ -349,7 +353,7 @@ impl FullDisk {
 
 impl Drop for FullDisk {
     fn drop(&mut self) {
-        // At the end of the test nobody uses it; if it stays, the next test says so.
+        // Nobody uses it at the end of the test. If it stays mounted, the next test reports that.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of `flow` under overload: buffers and maps that are too small, and a Flow that was
+//! Tests of `flow` under overload: with buffers and maps that are too small, and a Flow that was
 //! stopped. No byte may be missing without a reported cause.
 
 use std::{
@@ -30,7 +30,8 @@ use crate::{
     truth::{Moved, Truth},
 };
 
-/// Storms of short connections beside each other: no more calls wait than a small machine has return probes for.
+/// Parallel storms of short connections; more would make more calls wait than a small machine has
+/// return probes for.
 const STORMS: usize = 3;
 /// How long Flow is stopped.
 const STOPPED: Duration = Duration::from_secs(5);
@@ -38,13 +39,14 @@ const STOPPED: Duration = Duration::from_secs(5);
 const HEADERS: u64 = 28;
 /// Bytes of a datagram of the mode `crowd`.
 const DATAGRAM: u64 = 500;
-/// Most bytes of a call here: streams have some more than requested, so as to differ.
+/// Most bytes of a call: streams request different amounts, so that they differ.
 const CALL: u64 = 600;
-/// The programs that make sockets' cookies.
+/// The programs that assign cookies to sockets.
 const COOKIE_GIVERS: &str = "sock_create,sock_release,post_bind4,post_bind6,connect4,connect6,connection_made,\
     cgroup_ingress,cgroup_egress,sendmsg4,sendmsg6,recvmsg4,recvmsg6";
 
-/// The smallest ring buffer, under many processes and connections: whatever it had no room for is found by other ways.
+/// The smallest ring buffer, with many processes and connections: Flow finds by other means what
+/// had no room.
 pub fn ring(world: &World) -> Result<()> {
     let connections = world.scaled(10_000);
     let peer = session::new_peer(world)?;
@@ -52,8 +54,8 @@ pub fn ring(world: &World) -> Result<()> {
     let flow = &mut watched.flow;
     let (far, address) = server(world, "ring", &peer)?;
     if world.is_slow() {
-        // Flow keeps up with what such a machine makes.
-        flow.tell(Signal::SIGSTOP)?;
+        // Flow keeps up with such a slow machine.
+        flow.signal(Signal::SIGSTOP)?;
     }
     let start = |mode: &str, count: u64| {
         let count = count.to_string();
@@ -74,10 +76,10 @@ pub fn ring(world: &World) -> Result<()> {
     truths.retain(|truth| truth.moved != Moved::default());
     truths.extend(far.finish()?);
     if world.is_slow() {
-        flow.tell(Signal::SIGCONT)?;
+        flow.signal(Signal::SIGCONT)?;
     }
-    // Not only its end makes up for what was lost.
-    let made_up = waiting::until(world.patience(), "flow to tell what was lost", || {
+    // Flow recovers losses while it runs, not only at its end.
+    let made_up = waiting::until(world.patience(), "flow to report what was lost", || {
         let stream = Stream::parse(&flow.output()?);
         let mut counts = connections_of(&stream, client).into_iter();
         let is_whole = counts.all(|(_, count)| count as u64 == connections);
@@ -98,7 +100,7 @@ pub fn ring(world: &World) -> Result<()> {
     made_up
 }
 
-/// The tables of sockets and of flows too small.
+/// The maps of sockets and flows are too small.
 pub fn sockets(world: &World) -> Result<()> {
     let Crowd {
         stream,
@@ -115,20 +117,21 @@ pub fn sockets(world: &World) -> Result<()> {
         rx_packets: moved.rx_calls,
     };
     let truth = packets(&sum(truths.iter().map(|truth| truth.moved)));
-    let told = wire_of(&stream, &truths, peer.far4);
+    let reported = wire_of(&stream, &truths, peer.far4);
     differences.extend(accounted(
         "wire tx",
         truth.tx_bytes,
-        told.tx_bytes,
+        reported.tx_bytes,
         lost(&stream, "socket_full_tx"),
     ));
     differences.extend(accounted(
         "wire rx",
         truth.rx_bytes,
-        told.rx_bytes,
+        reported.rx_bytes,
         lost(&stream, "socket_full_rx"),
     ));
-    // What passed the interface was the sockets' of this side, known or not, each packet with a link header.
+    // Traffic of the interface belongs to sockets of this side, known or not; each packet has a
+    // link header.
     let near = truths.iter().filter(|truth| truth.mode == "crowd");
     let near = packets(&sum(near.map(|truth| truth.moved)));
     let ledger = stream.interfaces.get(&peer.link);
@@ -155,7 +158,7 @@ pub fn sockets(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// The table of flows too small, and that of processes which takes what it does not.
+/// The map of flows is too small, and so is `OVERFLOW`.
 pub fn processes(world: &World) -> Result<()> {
     let small = ["--max-sockets", "16", "--max-processes", "16"];
     let Crowd {
@@ -173,7 +176,7 @@ pub fn processes(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// The notes of calls under way, the counters of interfaces and the aliases of sockets too few.
+/// The maps `CALLS`, `INTERFACES` and `ALIASES` are too small.
 pub fn small_maps(world: &World) -> Result<()> {
     let peer = session::new_peer(world)?;
     let flow = Flow::events_changed(world, "notes", |command| {
@@ -185,18 +188,18 @@ pub fn small_maps(world: &World) -> Result<()> {
     let backend = session::used(&stream, world);
     let missed = lost(&stream, "call_full");
     if backend == Backend::Kprobe {
-        // Without a note the call is not counted at all.
+        // Without its note, a call is not counted at all.
         let total = |moved: Moved| moved.tx_bytes + moved.rx_bytes;
         let truth = total(sum(truths.iter().map(|truth| truth.moved)));
-        let told = truths
+        let reported = truths
             .iter()
             .filter_map(|truth| exit_of(&stream, truth.pid));
-        let told = total(sum(told));
+        let reported = total(sum(reported));
         let lost = missed * DATAGRAM;
-        let unreturned = unreturned(world, &stream).min(truth.saturating_sub(told + lost));
-        differences.extend(accounted("app", truth, told, lost + unreturned));
+        let unreturned = unreturned(world, &stream).min(truth.saturating_sub(reported + lost));
+        differences.extend(accounted("app", truth, reported, lost + unreturned));
     } else {
-        // Without one only the peer of a datagram is missing.
+        // Without its note, only the peer of a datagram is missing.
         differences.extend(exits(&stream, &truths));
     }
     if backend != Backend::Fexit {
@@ -213,7 +216,8 @@ pub fn small_maps(world: &World) -> Result<()> {
     eprintln!("small_maps: lost {}", lost_in_words(&stream));
     report::expect_none(&differences)?;
 
-    // Without the programs that give sockets their cookies each has an alias instead, of which old ones give way.
+    // Without the programs that assign cookies each socket has an alias, and new ones replace old
+    // ones.
     let flow = Flow::events_changed(world, "aliases", |command| {
         command.env("FLOW_REFUSE", COOKIE_GIVERS);
         command.env("FLOW_MAP_ENTRIES", "ALIASES=16");
@@ -225,7 +229,7 @@ pub fn small_maps(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// What a mode and the far end that it talks to moved.
+/// What a mode and its far end moved.
 fn talk(world: &World, name: &str, peer: &Peer, mode: &str, count: u64) -> Result<Vec<Truth>> {
     let (far, address) = server(world, name, peer)?;
     let (bytes, count) = (DATAGRAM.to_string(), count.to_string());
@@ -235,24 +239,24 @@ fn talk(world: &World, name: &str, peer: &Peer, mode: &str, count: u64) -> Resul
     Ok(truths)
 }
 
-/// Flow does not get to run for a while, under as many short connections as this machine makes.
+/// Flow does not get to run for a while, with as many short connections as this machine can make.
 pub fn stopped(world: &World) -> Result<()> {
     let mut watched = Watched::start(world, "stopped", &[])?;
     let flow = &mut watched.flow;
     let started = Instant::now();
     let storm = Generator::start(world, "stopped.near", "storm", &[], None)?;
-    flow.tell(Signal::SIGSTOP)?;
+    flow.signal(Signal::SIGSTOP)?;
     thread::sleep(STOPPED);
-    flow.tell(Signal::SIGCONT)?;
+    flow.signal(Signal::SIGCONT)?;
     let truths = storm.finish()?;
     let took = started.elapsed();
     let (stream, readings) = watched.end()?;
     let mut differences = stream.faults.clone();
-    // Other programs talk over it, too.
+    // Other programs use this interface, too.
     let quiet: &[&str] = if guest::is_here() { &["lo"] } else { &[] };
     differences.extend(check::ledgers(&stream, &readings, quiet));
     differences.extend(exits(&stream, &truths));
-    // A connection is a call each way.
+    // Each connection is one call each way.
     let connections = truths
         .iter()
         .map(|truth| truth.moved.tx_calls)
@@ -270,11 +274,11 @@ pub fn stopped(world: &World) -> Result<()> {
 }
 
 /// Connections that change their states in interrupts, while the program that reports state changes
-/// runs: a qdisc with a timer hands on the packets. The kernel does not run that program again
-/// meanwhile; no byte and no connection is missing for that. (Their ends may be: see
+/// runs: a qdisc with a timer passes on the packets. The kernel does not run that program again
+/// meanwhile; no byte and no connection may be missing. (Their ends may be: see
 /// docs/architecture.md, "Socket lifecycle".)
 pub fn interrupts(world: &World) -> Result<()> {
-    /// So often the kernel left the program out.
+    /// How often the kernel skipped the program.
     const LEFT_OUT: u64 = 10;
     /// The least number of flows that a slow machine reports.
     const CONNECTIONS: usize = 200;
@@ -290,7 +294,7 @@ pub fn interrupts(world: &World) -> Result<()> {
     let storms = storms.collect::<Result<Vec<_>>>()?;
     // An emulated processor hardly ever takes an interrupt inside of a program.
     let waited = if world.is_slow() {
-        waiting::until(world.patience(), "flow to tell of connections", || {
+        waiting::until(world.patience(), "flow to report connections", || {
             let stream = Stream::parse(&flow.output()?);
             Ok((stream.flows.len() >= CONNECTIONS).then_some(()))
         })
@@ -306,25 +310,25 @@ pub fn interrupts(world: &World) -> Result<()> {
     let mut differences = check::stream(&stream, false);
     differences.extend(exits(&stream, &truths));
     for truth in &truths {
-        // A connection is a call each way. Before it is accepted it may be reported under the
+        // Each connection is one call each way. Before it is accepted it may be reported for the
         // listener's owner.
         let own = stream.flows.iter().filter(|((_, process), flow)| {
             process.as_ref().is_some_and(|(id, _)| *id == truth.pid) && flow.app != Moved::default()
         });
-        let (expected, told) = (truth.moved.tx_calls, own.count());
-        if told as u64 != expected {
-            differences.push(difference("connections", "told", expected, told));
+        let (expected, reported) = (truth.moved.tx_calls, own.count());
+        if reported as u64 != expected {
+            differences.push(difference("connections", "reported", expected, reported));
         }
     }
     report::expect_none(&differences)
 }
 
-/// How often the kernel left out raw tracepoint programs of a process, because they were at work.
+/// How often the kernel skipped raw tracepoint programs of a process because they were running.
 fn left_out(pid: u32) -> Result<u64> {
     const RAW_TRACEPOINT: &str = "17";
     let mut sum = 0;
     for file in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // One that was closed meanwhile.
+        // A descriptor may be closed meanwhile.
         let Ok(text) = fs::read_to_string(file?.path()) else {
             continue;
         };
@@ -341,16 +345,16 @@ fn left_out(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Flow's reports of processes, what they moved with the far end, and where that is.
+/// Flow's reports of processes, what these and the far end moved, and the far end's address.
 struct Crowd {
     stream: Stream,
     truths: Vec<Truth>,
     peer: Peer,
-    /// What is wrong whatever was lost.
+    /// Differences that no loss excuses.
     differences: Vec<Difference>,
 }
 
-/// Processes that all have a socket at once, under a Flow with these arguments.
+/// Runs processes that all have a socket at once, with a Flow with these arguments.
 fn crowd(world: &World, name: &str, count: u64, arguments: &[&str]) -> Result<Crowd> {
     let peer = session::new_peer(world)?;
     let watched = Watched::start(world, name, arguments)?;
@@ -366,7 +370,7 @@ fn crowd(world: &World, name: &str, count: u64, arguments: &[&str]) -> Result<Cr
     })
 }
 
-/// A far end that serves.
+/// Starts a far end that serves.
 pub fn server(world: &World, name: &str, peer: &Peer) -> Result<(Generator, SocketAddr)> {
     let at = [
         "--listen".to_owned(),
@@ -377,7 +381,7 @@ pub fn server(world: &World, name: &str, peer: &Peer) -> Result<(Generator, Sock
     Ok((far, address))
 }
 
-/// A near end.
+/// Starts a near end.
 pub fn near(
     world: &World,
     name: &str,
@@ -391,14 +395,14 @@ pub fn near(
     Generator::start(world, &format!("{name}.{mode}"), mode, &arguments, None)
 }
 
-/// Ends Flow; its reports.
+/// Ends Flow and returns its reports.
 pub fn ended(flow: Flow) -> Result<Stream> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
     Ok(Stream::parse(&ended.stdout))
 }
 
-/// Every process has ended with its bytes, whether their flows are known or not.
+/// Checks that each process ended with all its bytes, whether or not their flows are known.
 pub fn exits(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
     let shown = |moved: &Moved| format!("tx {} rx {}", moved.tx_bytes, moved.rx_bytes);
     let mut differences = Vec::new();
@@ -419,7 +423,7 @@ pub fn exits(stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
     differences
 }
 
-/// As [`exits`]; where returns were missed, the sums are right but for the missed ones.
+/// As [`exits`]; if returns were missed, the sums are right except for these.
 fn exits_or_sums(world: &World, stream: &Stream, truths: &[Truth]) -> Vec<Difference> {
     match unreturned(world, stream) {
         0 => exits(stream, truths),
@@ -427,7 +431,7 @@ fn exits_or_sums(world: &World, stream: &Stream, truths: &[Truth]) -> Vec<Differ
     }
 }
 
-/// Bytes in the report of a process's end.
+/// Bytes in the `process.exit` record of a process.
 fn exit_of(stream: &Stream, pid: u32) -> Option<Moved> {
     let known = stream.processes_of(pid);
     known
@@ -435,17 +439,20 @@ fn exit_of(stream: &Stream, pid: u32) -> Option<Moved> {
         .find_map(|process| stream.processes[*process].exit)
 }
 
-/// TCP flows of a process: all, and those that were reported from beginning to end.
+/// TCP flows of a process: all, and those reported from beginning to end.
 fn connections_of(stream: &Stream, pid: u32) -> [(&'static str, usize); 2] {
     let own = stream.flows.iter().filter(|((_, process), flow)| {
         process.as_ref().is_some_and(|(id, _)| *id == pid)
             && flow.protocol.as_deref() == Some("tcp")
     });
     let whole = own.clone().filter(|(_, flow)| flow.opened && flow.closed);
-    [("told", own.count()), ("opened and closed", whole.count())]
+    [
+        ("reported", own.count()),
+        ("opened and closed", whole.count()),
+    ]
 }
 
-/// Packets of the sockets of these processes, and of those that talk from or to an address.
+/// Packets of the sockets of these processes, and of sockets that use an address.
 fn wire_of(stream: &Stream, truths: &[Truth], ip: IpAddr) -> Wire {
     let pids: HashSet<u32> = truths.iter().map(|truth| truth.pid).collect();
     let has = |endpoint: &Option<String>| {
@@ -455,7 +462,8 @@ fn wire_of(stream: &Stream, truths: &[Truth], ip: IpAddr) -> Wire {
         endpoint.is_some_and(|endpoint| endpoint.ip() == ip)
     };
     let flows = stream.flows.iter().filter_map(|((_, process), flow)| {
-        // The peer of one whose calls found no room is not known, whose it is may not be either.
+        // If the calls of a socket had no room, its peer is not known, and its owner may not be
+        // either.
         let is_theirs = process.as_ref().is_some_and(|(pid, _)| pids.contains(pid));
         (is_theirs || has(&flow.local) || has(&flow.remote)).then_some(flow)
     });
@@ -469,23 +477,23 @@ fn wire_of(stream: &Stream, truths: &[Truth], ip: IpAddr) -> Wire {
     sum
 }
 
-/// Bytes reported by processes and bytes without room are all that they moved, but for these
-/// received bytes at most.
+/// Checks that reported bytes and those without room are all bytes that processes moved, except for
+/// these received bytes at most.
 fn summed(stream: &Stream, truths: &[Truth], unreturned: u64) -> Vec<Difference> {
     let truth = sum(truths.iter().map(|truth| truth.moved));
-    let told = sum(truths.iter().filter_map(|truth| exit_of(stream, truth.pid)));
-    let received = told.rx_bytes + lost(stream, "overflow_full_rx");
+    let reported = sum(truths.iter().filter_map(|truth| exit_of(stream, truth.pid)));
+    let received = reported.rx_bytes + lost(stream, "overflow_full_rx");
     let differences = [
         accounted(
             "app tx",
             truth.tx_bytes,
-            told.tx_bytes,
+            reported.tx_bytes,
             lost(stream, "overflow_full_tx"),
         ),
         accounted(
             "app rx",
             truth.rx_bytes,
-            told.rx_bytes,
+            reported.rx_bytes,
             lost(stream, "overflow_full_rx")
                 + unreturned.min(truth.rx_bytes.saturating_sub(received)),
         ),
@@ -493,7 +501,7 @@ fn summed(stream: &Stream, truths: &[Truth], unreturned: u64) -> Vec<Difference>
     differences.into_iter().flatten().collect()
 }
 
-/// Bytes at most of receives whose return was missed, where the backend is one that misses some while many wait.
+/// Most bytes of receives whose return was missed, if the backend misses some while many wait.
 fn unreturned(world: &World, stream: &Stream) -> u64 {
     if sees(session::used(stream, world), Blind::ReturnProbesExhausted) {
         return 0;
@@ -501,7 +509,7 @@ fn unreturned(world: &World, stream: &Stream) -> u64 {
     lost(stream, "return_missed") * CALL
 }
 
-/// How much was lost by a cause.
+/// The number lost by a cause.
 fn lost(stream: &Stream, cause: &str) -> u64 {
     let records = stream.lost.iter().filter(|record| record["cause"] == cause);
     let counts = records.filter_map(|record| record["count"].as_u64());
@@ -521,7 +529,7 @@ fn lost_in_words(stream: &Stream) -> String {
     words.join(", ")
 }
 
-/// These causes must have been reported: else nothing was too small.
+/// Checks that these causes were reported: otherwise nothing was too small.
 fn causes(stream: &Stream, expected: &[&str]) -> Vec<Difference> {
     let missing = expected.iter().filter(|cause| lost(stream, cause) == 0);
     missing
@@ -529,17 +537,17 @@ fn causes(stream: &Stream, expected: &[&str]) -> Vec<Difference> {
         .collect()
 }
 
-/// Reported and lost ones are all there are. On a machine with other traffic some of the lost ones
-/// belong to that.
-fn accounted(what: &str, truth: u64, told: u64, lost: u64) -> Option<Difference> {
-    let all = told + lost;
-    let holds = told <= truth
+/// Checks that reported and lost bytes add up. On a machine with other traffic some of the lost
+/// ones belong to that.
+fn accounted(what: &str, truth: u64, reported: u64, lost: u64) -> Option<Difference> {
+    let all = reported + lost;
+    let holds = reported <= truth
         && if guest::is_here() {
             all == truth
         } else {
             all >= truth
         };
-    let seen = format!("{told} told and {lost} lost");
+    let seen = format!("{reported} reported and {lost} lost");
     (!holds).then(|| difference("all", what, truth, seen))
 }
 

@@ -1,5 +1,5 @@
-//! Tests of packets whose headers are unusual: wire bytes and ledgers against what nftables counted
-//! at an interface, packet by packet.
+//! Tests of packets with unusual headers: wire bytes and ledgers against what nftables counted at
+//! an interface, packet by packet.
 
 use std::{fs::File, ops::RangeInclusive, os::fd::AsFd as _, thread, time::Duration};
 
@@ -20,18 +20,20 @@ use super::{
 };
 use crate::bpf::{self, Empty, Place};
 
-/// Bytes of a packet of TCP over IPv6 with time stamps and without payload, and of selective acknowledgements at most.
+/// Bytes of a TCP packet over IPv6 with timestamps and without payload, and most bytes of selective
+/// acknowledgements.
 const ANSWER: u64 = 40 + 20 + 12;
 const SELECTIVE: u64 = 28;
 
-/// Options of IPv6 in front of TCP, in buffers that the stack cuts before the interface gets them.
+/// IPv6 extension headers before TCP, in buffers that the stack segments before the interface gets
+/// them.
 pub fn options(world: &World) -> Result<()> {
     let peer = new_peer(world)?;
     for (netns, device) in peer.ends() {
         tools::run(netns, &format!("ethtool -K {device} tso off gro off"))?;
     }
     let peers = [peer];
-    // Where they come as segments.
+    // If they arrive as segments.
     let counted = Counted::at_far_end(&peers[0], "meta l4proto tcp")?;
     let before = wire::sent_again(None)?;
     let seen = observe(world, "options", &peers, || {
@@ -60,10 +62,10 @@ pub fn options(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// Datagrams in fragments, both ways, where interfaces and routes take packets of different sizes.
+/// Datagrams in fragments, both ways, with different MTUs of interfaces and routes.
 pub fn fragments(world: &World) -> Result<()> {
     let peers = [new_peer(world)?];
-    // The first header is UDP's, or IPv6's in front of a fragment.
+    // The first header is UDP's, or IPv6's before a fragment.
     let counted = Counted::on(&peers[0], "ip protocol udp")?;
     let six = Counted::on(&peers[0], "ip6 nexthdr { 17, 44 }")?;
     let seen = observe(world, "fragments", &peers, || {
@@ -100,7 +102,7 @@ pub fn fragments(world: &World) -> Result<()> {
 }
 
 /// Packets that a program of the sender's own cgroup refuses, as `IPAddressDeny=` of systemd does:
-/// on their way out, then in.
+/// first outgoing ones, then incoming ones.
 pub fn refused(world: &World) -> Result<()> {
     let peers = [new_peer(world)?];
     for attach in [bpf::CGROUP_EGRESS, bpf::CGROUP_INGRESS] {
@@ -145,22 +147,22 @@ pub fn refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Segments of TCP that were sent again. On a slow machine what answers them comes when the near end's socket
-/// has gone to TIME_WAIT, and no socket takes it.
+/// Retransmitted TCP segments. On a slow machine the answers to these may arrive when the near
+/// end's socket is already in TIME_WAIT, and then no socket takes them.
 #[derive(Clone, Copy, Debug, Default)]
 struct SentAgain {
     near: u64,
     far: u64,
 }
 
-/// Packets of no socket: so many at most, and the bytes of each.
+/// Packets without a socket: at most so many, of so many bytes each.
 struct Untaken {
     most: u64,
     bytes: RangeInclusive<u64>,
 }
 
 impl SentAgain {
-    /// What may come for it: acknowledgements of what came twice, and FINs.
+    /// Incoming: acknowledgements of duplicates, and FINs.
     fn untaken(self) -> Untaken {
         Untaken {
             most: self.near + self.far,
@@ -168,7 +170,7 @@ impl SentAgain {
         }
     }
 
-    /// What may leave it: answers to FINs.
+    /// Outgoing: answers to FINs.
     fn answers(self) -> Untaken {
         Untaken {
             most: self.far,
@@ -178,7 +180,7 @@ impl SentAgain {
 }
 
 impl Untaken {
-    /// Whether sockets have all that was counted but for these.
+    /// Whether sockets account for all counted packets except these.
     fn explains(&self, counted: Packets, sockets: Packets) -> bool {
         let Some(packets) = counted.packets.checked_sub(sockets.packets) else {
             return false;
@@ -191,23 +193,23 @@ impl Untaken {
     }
 }
 
-/// What passed the near end of a veth pair, counted there.
+/// What passed the near end of a veth pair, counted by nftables.
 struct Counted {
     link: String,
     table: wire::Table,
-    /// Whether it is counted at the far end.
+    /// Whether the far end counts it.
     is_far: bool,
-    /// Counted by others: received, sent.
+    /// Further packets, counted by others: received, sent.
     more: [Packets; 2],
 }
 
 impl Counted {
-    /// Counts at the near end what these conditions match.
+    /// Counts packets that match these conditions at the near end.
     fn on(peer: &Peer, conditions: &str) -> Result<Self> {
         Self::install(peer, None, conditions)
     }
 
-    /// The same at the far end.
+    /// As above, at the far end.
     fn at_far_end(peer: &Peer, conditions: &str) -> Result<Self> {
         Self::install(peer, Some(&peer.namespace), conditions)
     }
@@ -233,10 +235,10 @@ impl Counted {
         self
     }
 
-    /// What the near end received and sent, from layer 3 on.
+    /// Bytes that the near end received and sent, from layer 3 on.
     fn read(&self) -> Result<[Packets; 2]> {
         let (came, mut went) = (self.table.counter("in")?, self.table.counter("out")?);
-        // On the way out the link's header is there already.
+        // Outgoing packets already have the link header.
         went.bytes -= check::LINK_HEADER * went.packets;
         let mut sides = if self.is_far {
             [went, came]
@@ -250,7 +252,7 @@ impl Counted {
         Ok(sides)
     }
 
-    /// Compares the wire bytes of the sockets with it.
+    /// Compares the sockets' wire bytes with it.
     fn differences(
         &self,
         seen: &Seen,

@@ -17,24 +17,25 @@ use super::{
 };
 use crate::guest::LOSS_PROBES;
 
-/// How names of namespaces begin, with the same after it as those of links.
+/// Prefix of the namespaces' names; what follows is the same as in the names of the links.
 pub const NAMESPACE_PREFIX: &str = "flow-test-";
-/// How the near ends of all veth pairs begin: with a pid and a number after it, they are removed once
-/// that process is gone.
+/// Prefix of the near ends of all veth pairs. A pid and a number follow; they are removed once that
+/// process is gone.
 pub const LINK_PREFIX: &str = "ft";
 
-/// A network namespace and the way there, with counters of what passes. Goes with the value, also when the test panics.
+/// A network namespace, a veth pair to it, and counters of what passes. Removed on drop, also if
+/// the test panics.
 #[derive(Debug)]
 pub struct Peer {
     pub namespace: String,
-    /// The end of the veth pair in the test's own namespace.
+    /// The near end of the veth pair, in the test's own namespace.
     pub link: String,
     pub far4: IpAddr,
     pub far6: IpAddr,
 }
 
 impl Peer {
-    /// Makes one; `number` distinguishes those of one process.
+    /// Creates one; `number` is unique within a process.
     pub fn new(number: u32, patience: Duration) -> Result<Self> {
         let tag = format!("{}-{number}", std::process::id());
         let subnet = free_subnet()?;
@@ -76,12 +77,12 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Lets TCP at both ends wait for acknowledgements on the way to the other.
+    /// Makes TCP at both ends tolerate delayed acknowledgements.
     pub fn be_patient(&self) -> Result<()> {
         for (netns, device) in self.ends() {
             let routes = [
                 format!("{}/24 dev {device}", network(self.far4, 24)),
-                // The metric of the route that the kernel made.
+                // The metric of the kernel's own route.
                 format!("{}/64 metric 256 dev {device}", network(self.far6, 64)),
             ];
             ip_batch(netns, &routes.map(|route| patient(&route)))?;
@@ -89,18 +90,18 @@ impl Peer {
         set(Some(&self.namespace), LOSS_PROBES, "0")
     }
 
-    /// Lets neither end make buffers of several segments: each packet passes by itself.
+    /// Disables segmentation offload and GRO at both ends: each packet passes by itself.
     pub fn keep_whole(&self) -> Result<()> {
         for (netns, device) in self.ends() {
             let off = "tso off gso off gro off tx-udp-segmentation off";
             run(netns, &format!("ethtool -K {device} {off}"))?;
-            // TCP makes them all the same, to be cut before the device.
+            // TCP creates large buffers all the same; they are segmented before the device.
             run(netns, &format!("ip link set {device} gso_max_segs 1"))?;
         }
         Ok(())
     }
 
-    /// Both ends of the veth pair, each with where it is.
+    /// Both ends of the veth pair, each with its namespace.
     pub fn ends(&self) -> [(Netns<'_>, &str); 2] {
         [(None, &self.link), (Some(&self.namespace), wire::FAR)]
     }
@@ -126,7 +127,7 @@ impl Peer {
         ip(&format!("link del {}", self.link))
     }
 
-    /// Takes the namespace's name away; it ends with its last process.
+    /// Removes the namespace's name; the namespace ends with its last process.
     pub fn delete_namespace(&self) -> Result<()> {
         ip(&format!("netns del {}", self.namespace))
     }
@@ -134,13 +135,13 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Either takes the veth pair with it; what is not there any more needs no removal.
+        // Both commands remove the veth pair. What is gone already needs no removal.
         let _ = ip(&format!("link del {}", self.link));
         let _ = self.delete_namespace();
     }
 }
 
-/// Removes what tests left that were killed.
+/// Removes what killed tests left behind.
 pub fn remove_stale() {
     for link in names(Path::new("/sys/class/net"), LINK_PREFIX) {
         let _ = ip(&format!("link del {link}"));
@@ -150,7 +151,7 @@ pub fn remove_stale() {
     }
 }
 
-/// Entries `PREFIX PID-NUMBER` whose process is gone.
+/// Entries `PREFIX PID-NUMBER` of processes that are gone.
 fn names(directory: &Path, prefix: &str) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -181,7 +182,7 @@ fn network(address: IpAddr, length: u32) -> IpAddr {
     }
 }
 
-/// A third byte of 10.200.x.0/24 that nobody here uses.
+/// A third byte of 10.200.x.0/24 that is not in use here.
 fn free_subnet() -> Result<u8> {
     let used: HashSet<u8> = getifaddrs()?
         .filter_map(|address| {
@@ -198,8 +199,9 @@ fn free_subnet() -> Result<u8> {
         .context("every network 10.200.x.0/24 is in use")
 }
 
-/// The command of `ip` that lets TCP wait for acknowledgements on a route longer than a busy virtual machine stands still. Else it
-/// sends again what has come, which says nothing of Flow: nftables counts it, and often no socket is there any more to take it.
+/// The `ip` command that raises the minimum RTO of a route above the time for which a busy virtual
+/// machine stalls. Otherwise TCP retransmits segments that have arrived; nftables counts these, and
+/// often no socket takes them any more.
 pub fn patient(route: &str) -> String {
     format!("route replace {route} proto kernel rto_min 2s")
 }

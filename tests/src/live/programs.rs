@@ -1,4 +1,4 @@
-//! The tests of what `flow` does as a program: signals, closed and full outputs, bad input.
+//! Tests of `flow` as a program: signals, closed and full outputs, invalid input.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ pub struct Test {
     pub scope: Scope,
 }
 
-/// Makes a test that each backend must pass.
+/// A test that each backend must pass.
 pub const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     Test {
         name,
@@ -39,7 +39,7 @@ pub const fn test(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     }
 }
 
-/// Makes a test of what is the same whatever counts app bytes.
+/// A test that no backend affects.
 const fn of_kernel(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     Test {
         name,
@@ -48,7 +48,7 @@ const fn of_kernel(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     }
 }
 
-/// Makes a test of what is the same on every kernel.
+/// A test that no kernel affects.
 const fn of_program(name: &'static str, run: fn(&World) -> Result<()>) -> Test {
     Test {
         name,
@@ -139,12 +139,13 @@ pub const TESTS: &[Test] = &[
     test("fault_killed_100_times",        faults::killed_often),
 ];
 
-/// Budget of a clean end, on a machine that is not emulated and has nothing else to do.
+/// Budget of a clean end, on a real machine that is otherwise idle.
 const DETACH: Duration = Duration::from_millis(100);
-/// So many times as long as [`idle_starts`] takes it may be where there is more to do.
+/// The budget as a multiple of what [`idle_starts`] measures, on a busy or slow machine.
 const TIMES_IDLE: u32 = 10;
 
-/// Ends in time, with the right code, and leaves nothing on the interfaces or in the kernel.
+/// Flow ends in time and with the right exit code, and leaves nothing on interfaces or in the
+/// kernel.
 fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
     let mut late = Vec::new();
     for _ in 0..5 {
@@ -166,7 +167,7 @@ fn signal(world: &World, signal: Signal, code: i32) -> Result<()> {
     bail!("took too long to end, each time: {}", late.join("; "));
 }
 
-/// How long it takes to run a program five times that does nothing. What else runs on this machine delays it as much as Flow.
+/// Time of five starts of a trivial program: other load delays these as much as Flow.
 fn idle_starts() -> Result<Duration> {
     let started = Instant::now();
     for _ in 0..5 {
@@ -190,16 +191,16 @@ fn programs_verified(world: &World) -> Result<()> {
         }
         let name = program.name_as_str().context("a program without a name")?;
         let verified = program.verified_instruction_count();
-        let verified = verified.context("the kernel does not tell")?;
+        let verified = verified.context("the kernel does not report it")?;
         lines.push_str(&format!("matrix program {name} {verified}\n"));
         count += 1;
     }
     ensure!(
         count == held.len() && count > 0,
-        "flow holds {} programs, the kernel told of {count}",
+        "flow holds {} programs, the kernel reports {count}",
         held.len()
     );
-    flow.tell(Signal::SIGINT)?;
+    flow.signal(Signal::SIGINT)?;
     flow.wait()?.expect_code(130)?;
     report::print(&lines)
 }
@@ -235,7 +236,7 @@ fn stdout_closed(world: &World) -> Result<()> {
     reader.read_line(&mut line)?;
     serde_json::from_str::<Value>(&line).context("flow's first line")?;
     drop(reader);
-    // Something to write, until it notices.
+    // Traffic, so that Flow has something to write and notices.
     let mut round = 0;
     while flow.is_running()? {
         ensure!(round < 1000, "flow went on without a reader");
@@ -315,7 +316,7 @@ fn run_as_nobody(world: &World, arguments: &[&str]) -> Result<Ended> {
     Flow::spawn(world, "nobody", arguments, stdout.into(), nobody)?.wait()
 }
 
-/// A copy of a program that everybody may run. Goes with the value.
+/// A copy of a program that everybody may run. Removed on drop.
 struct Public {
     path: PathBuf,
     _directory: tempfile::TempDir,

@@ -1,4 +1,4 @@
-//! Qdiscs and filters on the interfaces: what Flow leaves behind.
+//! Qdiscs and filters of interfaces: what Flow leaves behind.
 
 use std::{collections::BTreeSet, fs};
 
@@ -10,25 +10,25 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Classifier queues (`clsact`, `ingress`) and the filters in them, of all interfaces.
+/// The `clsact` and `ingress` qdiscs of all interfaces, with their filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hangers {
-    /// By index, as the interfaces themselves.
+    /// By index, like the interfaces.
     interfaces: BTreeSet<i32>,
     queues: BTreeSet<(i32, String)>,
     filters: BTreeSet<(i32, String)>,
 }
 
 impl Hangers {
-    /// Nothing came since to the interfaces that were there. What went, and new interfaces, are
-    /// others' doing.
+    /// Checks that nothing was added to the interfaces that existed. Removals and new interfaces
+    /// are others' doing.
     pub fn is_all_there_is(&self) -> Result<()> {
         let now = read()?;
         self.nothing_new(&self.queues, &now.queues)?;
         self.nothing_new(&self.filters, &now.filters)
     }
 
-    /// The same of the filters alone.
+    /// As above, for filters only.
     pub fn has_all_filters(&self) -> Result<()> {
         self.nothing_new(&self.filters, &read()?.filters)
     }
@@ -85,7 +85,7 @@ pub fn read() -> Result<Hangers> {
 fn interfaces() -> Result<BTreeSet<i32>> {
     let mut indexes = BTreeSet::new();
     for entry in fs::read_dir("/sys/class/net").context("reading /sys/class/net")? {
-        // One that went meanwhile.
+        // An interface may disappear meanwhile.
         if let Ok(text) = fs::read_to_string(entry?.path().join("ifindex")) {
             indexes.insert(text.trim().parse()?);
         }
@@ -104,7 +104,7 @@ fn kind(message: &TcMessage) -> &str {
     kind.unwrap_or_default()
 }
 
-/// Sends a dump request; all messages of the answer.
+/// Sends a dump request, and returns all messages of the answer.
 fn dump(request: RouteNetlinkMessage) -> Result<Vec<TcMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE).context("netlink socket")?;
     socket.bind_auto()?;

@@ -1,4 +1,4 @@
-//! Recordings that Flow makes, and what it shows of them.
+//! Recordings of Flow, and their replay.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{World, flow::Flow};
 
-/// The arguments that make a flow record in `file`.
+/// The arguments for a recording to `file`.
 pub fn recording(file: &Path) -> Result<[&str; 2]> {
     Ok([
         "--record",
@@ -14,7 +14,7 @@ pub fn recording(file: &Path) -> Result<[&str; 2]> {
     ])
 }
 
-/// What a command shows of a recording must be what it showed live.
+/// A replay must print what the command printed live.
 pub fn same(world: &World, name: &str, arguments: &[&str], file: &Path, live: &[u8]) -> Result<()> {
     let path = file.to_str().context("the path of the recording")?;
     let arguments = [arguments, &["--replay", path]].concat();

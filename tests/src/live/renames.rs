@@ -1,4 +1,4 @@
-//! The test of processes that change their names while Flow looks.
+//! Test of processes that change their names while Flow runs.
 
 use std::{thread, time::Duration};
 
@@ -9,13 +9,12 @@ use serde_json::Value;
 use super::{World, flow::Flow, generator::Generator, stream::records};
 use crate::generate::{FIRST, SECOND};
 
-/// The interval of the outputs, and how long several of them take, also where the machine is busy.
+/// The interval of the outputs, and the time of several intervals, also on a busy machine.
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
 const SEVERAL: Duration = Duration::from_secs(2);
 
-/// A forked worker that names itself twice, before its first byte and while it does nothing, is
-/// reported under its names of the moment, its threads' names never. A filter by its title finds
-/// it.
+/// A forked worker changes its name and title twice, before its first byte and while it is idle. It
+/// is reported under its current names, never its threads'. A filter by its title matches it.
 pub fn followed(world: &World) -> Result<()> {
     let filter = r#"process "flow-live: second""#;
     let filtered = [&INTERVAL[..], &["--filter", filter]].concat();
@@ -32,43 +31,43 @@ pub fn followed(world: &World) -> Result<()> {
     let truth = moved.context("nothing was moved")?;
     thread::sleep(SEVERAL / 4);
 
-    let told = told(whole, truth.pid)?;
-    // Until it moves something, its name is not reported at once.
-    let strange: Vec<_> = told
+    let reported = reported(whole, truth.pid)?;
+    // Until it moves bytes, its name is not reported at once.
+    let strange: Vec<_> = reported
         .iter()
         .filter(|it| it.moved && it.name != FIRST.0 && it.name != SECOND.0)
         .collect();
     ensure!(strange.is_empty(), "other names: {strange:?}");
-    let last = by_name(&told, FIRST.0)
+    let last = by_name(&reported, FIRST.0)
         .last()
         .context("not reported under its first name")?;
     ensure!(
         last.title == FIRST.1,
         "its title is not the first: {last:?}"
     );
-    let updates: Vec<_> = by_name(&told, SECOND.0)
+    let updates: Vec<_> = by_name(&reported, SECOND.0)
         .filter(|it| it.kind == "flow.update")
         .collect();
     ensure!(
         !updates.is_empty(),
-        "no update under its second name: {told:?}"
+        "no update under its second name: {reported:?}"
     );
-    // It had its second title long before it moved something.
-    let late: Vec<_> = by_name(&told, SECOND.0)
+    // It had its second title long before it moved bytes.
+    let late: Vec<_> = by_name(&reported, SECOND.0)
         .filter(|it| it.title != SECOND.1)
         .collect();
     ensure!(late.is_empty(), "the title came late: {late:?}");
     for kind in ["flow.close", "process.exit"] {
         // Its listener closed long before.
-        let ended = told.iter().rfind(|it| it.kind == kind);
-        let ended = ended.with_context(|| format!("no {kind}: {told:?}"))?;
+        let ended = reported.iter().rfind(|it| it.kind == kind);
+        let ended = ended.with_context(|| format!("no {kind}: {reported:?}"))?;
         ensure!(ended.name == SECOND.0, "not its last name: {ended:?}");
     }
 
-    let found = self::told(filtered, truth.pid)?;
+    let found = self::reported(filtered, truth.pid)?;
     let other = found.iter().find(|it| it.name != SECOND.0);
     ensure!(other.is_none(), "the filter let pass {other:?}");
-    let is_update = |it: &&Told| it.kind == "flow.update";
+    let is_update = |it: &&Reported| it.kind == "flow.update";
     ensure!(
         found.iter().any(|it| is_update(&it)),
         "the filter found no update: {found:?}"
@@ -76,28 +75,28 @@ pub fn followed(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn by_name<'a>(told: &'a [Told], name: &'a str) -> impl Iterator<Item = &'a Told> {
-    told.iter().filter(move |it| it.name == name)
+fn by_name<'a>(reported: &'a [Reported], name: &'a str) -> impl Iterator<Item = &'a Reported> {
+    reported.iter().filter(move |it| it.name == name)
 }
 
-/// What a record says of a process.
+/// The names of a process in a record.
 #[derive(Debug)]
-struct Told {
+struct Reported {
     kind: String,
-    /// It is of something that moved bytes.
+    /// Whether the record is of something that moved bytes.
     moved: bool,
     name: String,
     title: String,
 }
 
-/// Ends it; what it reported of a process, in order.
-fn told(flow: Flow, pid: u32) -> Result<Vec<Told>> {
+/// Ends Flow; returns its records of a process, in order.
+fn reported(flow: Flow, pid: u32) -> Result<Vec<Reported>> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let own = |record: &Value| record["process"]["pid"] == pid;
     let records = records(&ended.stdout)?.into_iter().filter(own);
-    let told = records.map(|record| Told {
+    let reported = records.map(|record| Reported {
         kind: text(&record["type"]),
         moved: ["tx_bytes", "rx_bytes"]
             .iter()
@@ -105,5 +104,5 @@ fn told(flow: Flow, pid: u32) -> Result<Vec<Told>> {
         name: text(&record["process"]["name"]),
         title: text(&record["process"]["cmdline"][0]),
     });
-    Ok(told.collect())
+    Ok(reported.collect())
 }

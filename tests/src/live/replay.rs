@@ -1,4 +1,4 @@
-//! Tests that a recording shows what was shown when it was made.
+//! Tests that a replay shows what was shown when the recording was made.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use super::{
     recording::{recording, same},
 };
 
-/// What shows the state, in every way: arguments, and the name of their files.
+/// The commands that show the state: their arguments, and the names of their output files.
 const VIEWS: &[(&str, &[&str])] = &[
     ("process", &["top", "--json", "--count", "3"]),
     ("flow", &["top", "--json", "--count", "3", "--by", "flow"]),
@@ -38,7 +38,7 @@ const VIEWS: &[(&str, &[&str])] = &[
     ("report", &["snapshot", "--duration", "3s"]),
 ];
 
-/// Everything that shows the state shows the same from a recording.
+/// Every command that shows the state shows the same from a recording.
 pub fn views(world: &World) -> Result<()> {
     let (far, address) = loopback_server(world, "views")?;
     let files = VIEWS

@@ -1,4 +1,4 @@
-//! What the tests print: the lines of Rust's own test harness.
+//! Prints the results of tests in the format of Rust's own test harness.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 
 use super::difference::Difference;
 
-/// Collects results and prints them as they come.
+/// Collects results and prints them as they arrive.
 #[derive(Debug)]
 pub struct Report {
     started: Instant,
@@ -31,15 +31,15 @@ impl Report {
         })
     }
 
-    /// Runs one test. A panic fails it.
+    /// Runs one test. A panic is a failure.
     pub fn run(&mut self, name: &str, test: impl FnOnce() -> Result<()>) -> Result<()> {
         let started = Instant::now();
         let result = catch(test);
-        self.tell(name, started.elapsed(), result)
+        self.record(name, started.elapsed(), result)
     }
 
-    /// Takes the result of one test.
-    pub fn tell(&mut self, name: &str, took: Duration, result: Result<()>) -> Result<()> {
+    /// Records the result of one test.
+    pub fn record(&mut self, name: &str, took: Duration, result: Result<()>) -> Result<()> {
         let word = if result.is_ok() { "ok" } else { "FAILED" };
         print(&format!(
             "test {name} ... {word} ({:.1} s)\n",
@@ -52,7 +52,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints what failed and the sums; whether all passed.
+    /// Prints the failures and the sums; returns whether all passed.
     pub fn finish(self) -> Result<bool> {
         let mut text = String::new();
         if !self.failures.is_empty() {
@@ -81,14 +81,14 @@ impl Report {
     }
 }
 
-/// Prints names of tests as `--list` of Rust's harness does.
+/// Prints the names of tests as `--list` of Rust's harness does.
 pub fn list<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     names
         .map(|name| format!("{name}: test\n"))
         .try_for_each(|line| print(&line))
 }
 
-/// Runs `test`, with a panic as an error.
+/// Runs `test`, and returns a panic as an error.
 pub fn catch<T>(test: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|panic| {
         let message = panic
@@ -102,7 +102,7 @@ pub fn catch<T>(test: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// An error that shows the differences as a table; none if there are none.
+/// An error with the differences as a table; `Ok` without any.
 pub fn expect_none(differences: &[Difference]) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
@@ -110,7 +110,7 @@ pub fn expect_none(differences: &[Difference]) -> Result<()> {
     Err(anyhow!("{}", table(differences)))
 }
 
-/// Most lines of a table of differences; the rest is counted.
+/// Most lines of a table of differences; the rest is only counted.
 const MOST_LINES: usize = 40;
 
 fn table(differences: &[Difference]) -> String {

@@ -1,4 +1,4 @@
-//! One run of `flow events --json`, the traffic under it, and the verdict.
+//! One run of `flow events --json`, the traffic during it, and the checks.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ use crate::{
     truth::{Blind, Feature, Truth},
 };
 
-/// Runs a case under a Flow of its own.
+/// Runs a case with a Flow of its own.
 pub fn single(world: &World, case: &Case) -> Result<()> {
     let observed = observe(world, case.name, &[case])?;
     let (_, truths) = observed.traffic.into_iter().next().context("no traffic")?;
@@ -49,7 +49,7 @@ pub fn single(world: &World, case: &Case) -> Result<()> {
     session.replay(world, case.name)
 }
 
-/// Runs cases under one Flow, and reports each, and the session as a test of its own.
+/// Runs cases with one Flow. Reports each, and the session as a test of its own.
 pub fn shared(world: &World, cases: &[&Case], report: &mut Report) -> Result<()> {
     let started = Instant::now();
     match report::catch(|| observe(world, "session", cases)) {
@@ -58,23 +58,23 @@ pub fn shared(world: &World, cases: &[&Case], report: &mut Report) -> Result<()>
                 let result = truths.and_then(|truths| {
                     report::expect_none(&observed.session.of_case(world, case, &truths))
                 });
-                report.tell(case.name, took, result)?;
+                report.record(case.name, took, result)?;
             }
             let result = report::expect_none(&observed.session.differences(world));
             let result = result.and_then(|()| observed.session.replay(world, "session"));
-            report.tell("session", started.elapsed(), result)
+            report.record("session", started.elapsed(), result)
         }
         Err(error) => {
             for case in cases {
                 let error = anyhow!("the session failed: {error:#}");
-                report.tell(case.name, Duration::ZERO, Err(error))?;
+                report.record(case.name, Duration::ZERO, Err(error))?;
             }
-            report.tell("session", started.elapsed(), Err(error))
+            report.record("session", started.elapsed(), Err(error))
         }
     }
 }
 
-/// The two ends of a case's traffic. They end with the value.
+/// The two ends of a case's traffic. Both end on drop.
 #[derive(Debug)]
 pub struct Ends {
     far: Option<Generator>,
@@ -83,7 +83,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Starts both; a case that waits for Flow is ready then.
+    /// Starts both ends. A case whose sockets must exist before Flow is ready afterwards.
     pub fn start(world: &World, case: &Case, peer: &Peer) -> Result<Self> {
         let listen = match case.net {
             Net::Peer4 | Net::PeerMapped => Some((peer.far4, Some(peer))),
@@ -122,7 +122,7 @@ impl Ends {
         })
     }
 
-    /// Lets it run to its end; what its processes moved.
+    /// Lets the traffic run to its end; returns what its processes moved.
     pub fn finish(mut self) -> Result<Vec<Truth>> {
         if self.waits {
             self.near.go()?;
@@ -135,10 +135,10 @@ impl Ends {
     }
 }
 
-/// What there is to know after Flow ended.
+/// Results that are known after Flow ended.
 struct Observed {
     session: Session,
-    /// For each case, how long it took and what it moved.
+    /// Duration and traffic of each case.
     traffic: Vec<(Duration, Result<Vec<Truth>>)>,
 }
 
@@ -146,11 +146,11 @@ struct Session {
     stream: Stream,
     readings: Readings,
     ended: Ended,
-    /// Where Flow recorded it.
+    /// Flow's recording.
     recording: PathBuf,
-    /// Near ends of veth pairs, where nothing else talks.
+    /// Near ends of veth pairs that carry only the test's traffic.
     links: Vec<Link>,
-    /// Whether a case had more calls wait than every backend can follow.
+    /// Whether in some case more calls wait than every backend can follow.
     had_many_waiting: bool,
 }
 
@@ -162,7 +162,7 @@ struct Link {
 }
 
 fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
-    // The second is for the cases whose packets must stay whole.
+    // The second is for cases whose packets must not be segmented or merged.
     let mut peers = vec![new_peer(world)?];
     if cases.iter().any(|case| case.whole) {
         peers.push(new_peer(world)?);
@@ -178,7 +178,7 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
         ..Readings::default()
     };
     let recording = world.scratch.join(format!("{name}.recording"));
-    // Of an earlier run.
+    // Remove the file of an earlier run.
     let _ = fs::remove_file(&recording);
     let flow = Flow::events_with(world, name, &recording::recording(&recording)?)?;
     readings.after_start = counters::read()?;
@@ -230,8 +230,8 @@ fn observe(world: &World, name: &str, cases: &[&Case]) -> Result<Observed> {
     Ok(Observed { session, traffic })
 }
 
-/// Waits until Flow reports a veth pair that was made while it ran. What passed before does not
-/// concern it.
+/// Waits until Flow reports a veth pair that was created while it ran. Earlier traffic of the pair
+/// does not matter.
 fn wait_until_seen(world: &World, flow: &Flow, peer: &Peer, readings: &mut Readings) -> Result<()> {
     let what = format!("a ledger of the new interface {}", peer.link);
     waiting::until(world.patience(), &what, || {
@@ -247,7 +247,7 @@ fn wait_until_seen(world: &World, flow: &Flow, peer: &Peer, readings: &mut Readi
     Ok(())
 }
 
-/// A peer with a name that no other of this process has.
+/// A peer with a name that is unique in this process.
 pub fn new_peer(world: &World) -> Result<Peer> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let peer = Peer::new(NUMBER.fetch_add(1, Ordering::Relaxed), world.patience())?;
@@ -256,7 +256,7 @@ pub fn new_peer(world: &World) -> Result<Peer> {
 }
 
 impl Session {
-    /// What is wrong with the run as a whole.
+    /// Differences in the run as a whole.
     fn differences(&self, world: &World) -> Vec<Difference> {
         let backend = used(&self.stream, world);
         let misses = self.had_many_waiting && !sees(backend, Blind::ReturnProbesExhausted);
@@ -295,7 +295,7 @@ impl Session {
         differences
     }
 
-    /// The stream must be the same when it is replayed.
+    /// A replay must print the same stream.
     fn replay(&self, world: &World, name: &str) -> Result<()> {
         let arguments = ["events", "--json"];
         recording::same(world, name, &arguments, &self.recording, &self.ended.stdout)?;
@@ -320,17 +320,17 @@ impl Session {
     }
 }
 
-/// The backend that Flow says it uses; the one that was asked for where it does not say.
+/// The backend that Flow reports, else the one that was requested.
 pub fn used(stream: &Stream, world: &World) -> Backend {
-    let said = stream.backend.as_deref().unwrap_or_default();
+    let reported = stream.backend.as_deref().unwrap_or_default();
     [Backend::Fexit, Backend::Kprobe, Backend::Tracepoint]
         .into_iter()
-        .find(|backend| said.contains(backend.name()))
+        .find(|backend| reported.contains(backend.name()))
         .unwrap_or(world.options.backend)
 }
 
-/// What is wrong with a case that could not run: all, unless the table says that kernels may lack what it needs.
-/// The guests' kernels lack nothing.
+/// The differences for a case that could not run: none only if the table permits kernels to lack
+/// what it needs. The guests' kernels lack nothing.
 fn lacks(case: &Case, feature: Feature) -> Option<Difference> {
     if case.needs == Some(feature) && !guest::is_here() {
         eprintln!("{}: not here, this kernel has no {feature:?}", case.name);

@@ -1,5 +1,5 @@
-//! Tests of interfaces above others, and of interfaces that go, move, are renamed and restacked
-//! while bytes pass: what their own counters count, and that no ledger ever falls (which the
+//! Tests of stacked interfaces, and of interfaces that are removed, moved, renamed and restacked
+//! while bytes pass: their ledgers match their own counters, and no ledger ever falls (which the
 //! stream's reader checks).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -22,16 +22,17 @@ use super::{
     wire,
 };
 
-/// The network inside of a pair of upper interfaces, and the far end's address there.
+/// The network of a pair of upper interfaces, and the far end's address in it.
 const INSIDE: &str = "10.203.18";
-/// Bytes of a datagram, the same with its headers, and the most that a packet on its way has.
+/// Bytes of a datagram, of the datagram with headers, and of the largest packet that may be on its
+/// way.
 const DATAGRAM: &str = "700";
 const DATAGRAM_FRAME: i128 = 700 + 8 + 20 + 14;
 const PACKET: i128 = 1514;
-/// A port where nobody listens.
+/// A closed port.
 const CLOSED_PORT: u16 = 9;
 
-/// A bridge has the address, and the link is its port.
+/// The link is a port of a bridge, which has the address.
 pub fn bridge(world: &World) -> Result<()> {
     let peer = quiet_peer(world)?;
     let (link, upper) = (&peer.link, upper(&peer));
@@ -44,8 +45,8 @@ pub fn bridge(world: &World) -> Result<()> {
     above(world, "bridge", &peer, &near, &[], None)
 }
 
-/// The far end of a veth pair goes, in three ways: its counter is this one's, and at zero before
-/// the link is down.
+/// The far end of a veth pair is removed, in three ways: the near end's counters depend on it, and
+/// are zero before the link is down.
 pub fn peer_gone(world: &World) -> Result<()> {
     for way in ["namespace", "far", "near"] {
         let peer = quiet_peer(world)?;
@@ -73,7 +74,7 @@ pub fn peer_gone(world: &World) -> Result<()> {
             ("ingress", after.ingress - before.ingress, ledger.ingress),
             ("egress", after.egress - before.egress, ledger.egress),
         ] {
-            // What ends the connection may come after the reading.
+            // The end of the connection may come after the reading.
             if !(least..=least + PACKET).contains(&seen.frames) {
                 let what = format!("{way}: {what} frames");
                 differences.push(difference(&link, what, least, seen.frames));
@@ -94,7 +95,7 @@ pub fn gone_under_traffic(world: &World) -> Result<()> {
     })
 }
 
-/// A link is in another network namespace for a while, and comes back as what it was.
+/// A link moves to another network namespace for a while, and comes back unchanged.
 pub fn moved(world: &World) -> Result<()> {
     let peer = quiet_peer(world)?;
     let link = peer.link.clone();
@@ -144,7 +145,7 @@ pub fn renamed_under_traffic(world: &World) -> Result<()> {
     })
 }
 
-/// A link becomes the port of a bridge, and of another, and is none again.
+/// A link becomes a port of a bridge, then of another, then of none.
 pub fn master_changes(world: &World) -> Result<()> {
     let peer = quiet_peer(world)?;
     let link = peer.link.clone();
@@ -170,10 +171,10 @@ pub fn master_changes(world: &World) -> Result<()> {
     done
 }
 
-/// Datagrams that come in by one port of a bridge and are routed on wait for the address of their neighbour, while others
-/// come in by another port: what waited is never credited to that one.
+/// Datagrams that arrive at one port of a bridge and are routed wait for a neighbour's address,
+/// while others arrive at another port: the waiting ones are never credited to that port.
 pub fn neighbour_waits(world: &World) -> Result<()> {
-    // What is known of the packets before is known by CPU.
+    // The programs remember earlier packets by CPU.
     let _pinned = tools::Pinned::to_one()?;
     let [sender, other, out] = [quiet_peer(world)?, quiet_peer(world)?, quiet_peer(world)?];
     let bridge = upper(&sender);
@@ -229,7 +230,7 @@ pub fn neighbour_waits(world: &World) -> Result<()> {
     for link in [&sender.link, &other.link, &out.link] {
         differences.extend(explained(&stream, link)?);
     }
-    // What waits for more than half a second is the kernel's first.
+    // What waits for more than half a second is first counted as the kernel's.
     differences.extend(unexplained(&stream, &bridge, [3 * DATAGRAM_FRAME, 0])?);
     let forwarded = ledger(&stream, &other.link)?.ingress.forwarded;
     if forwarded != 0 {
@@ -238,7 +239,7 @@ pub fn neighbour_waits(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// An address in a network that nobody has.
+/// An address in a network without hosts.
 fn absent(in_network_of: IpAddr) -> Result<IpAddr> {
     match in_network_of {
         IpAddr::V4(address) => {
@@ -249,7 +250,8 @@ fn absent(in_network_of: IpAddr) -> Result<IpAddr> {
     }
 }
 
-/// A name for what is above a peer's link; it goes with the link, or is removed as links are.
+/// A name for an interface on top of a peer's link; it is removed with the link, or like stale
+/// links.
 fn upper(peer: &Peer) -> String {
     format!("{}u", peer.link)
 }
@@ -268,8 +270,8 @@ fn make_upper(peer: &Peer, near: &[String], far: &[String], far_name: Option<&st
     ip_batch(None, &[near, &quiet(&upper(peer))].concat())
 }
 
-/// Own traffic over an interface above the link: datagrams, large buffers, and what the kernel
-/// answers.
+/// Traffic of this host over an interface on top of the link: datagrams, large buffers, and what
+/// the kernel answers.
 fn above(
     world: &World,
     name: &str,
@@ -303,7 +305,7 @@ fn above(
     report::expect_none(&differences)
 }
 
-/// An interface that goes with the value.
+/// An interface. Removed on drop.
 struct Upper(String);
 
 impl Drop for Upper {
@@ -320,7 +322,7 @@ fn echoes(world: &World, name: &str, peer: &Peer, to: String) -> Result<()> {
     finish([generate(world, &name, "icmp-raw", to, count, Some(peer))?]).map(drop)
 }
 
-/// Lets Flow look at `change` while datagrams pass a link both ways, or try to.
+/// Runs `change` under Flow, while datagrams pass a link both ways, or fail to.
 fn under_traffic(
     world: &World,
     name: &str,
@@ -342,7 +344,7 @@ fn under_traffic(
         let sends = truth.moved.tx_calls + truth.failed_sends;
         DATAGRAM_FRAME * i128::from(sends)
     });
-    // What is sent while the link goes down is dropped behind its classifier.
+    // What is sent while the link goes down is dropped after its classifier.
     let lost = (sent.sum::<i128>() - ledger(&stream, &link)?.egress.frames).max(0);
     differences.extend(unexplained(
         &stream,
@@ -352,12 +354,13 @@ fn under_traffic(
     report::expect_none(&differences)
 }
 
-/// What the last ledger of a link explains where no packet was on its way: all.
+/// Checks that the last ledger of a link is fully explained, as no packet was on its way.
 fn explained(stream: &Stream, link: &str) -> Result<Vec<Difference>> {
     unexplained(stream, link, [0, 0])
 }
 
-/// What the last ledger of a link does not explain: at most so many bytes, of ingress and egress.
+/// Checks that the last ledger of a link leaves at most so many bytes of ingress and egress
+/// unexplained.
 fn unexplained(stream: &Stream, link: &str, most: [i128; 2]) -> Result<Vec<Difference>> {
     let ledger = ledger(stream, link)?;
     let [received, sent] = most;
@@ -385,7 +388,7 @@ fn ledger<'a>(stream: &'a Stream, link: &str) -> Result<&'a Ledger> {
     ledger.with_context(|| format!("no ledger of {link}"))
 }
 
-/// Waits until bytes are reported that come by a link from now on.
+/// Waits until bytes are reported that arrive at a link from now on.
 fn passes(world: &World, flow: &Flow, link: &str) -> Result<()> {
     let frames = || -> Result<u64> {
         let mut last = 0;

@@ -1,7 +1,7 @@
-//! Reads the event stream of `flow events --json` into what the checks compare.
+//! Parses the event stream of `flow events --json` for the checks.
 //!
-//! Only what the stream itself says is kept here; nothing is corrected. What breaks the stream's own rules (a
-//! line that is no JSON, a gap in `seq`, anything cumulative that fell) is kept as a difference.
+//! Only the content of the stream is kept; nothing is corrected. Violations of the stream's own
+//! rules (invalid JSON, a gap in `seq`, a cumulative value that fell) are kept as differences.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,25 +14,25 @@ use super::{
 };
 use crate::truth::Moved;
 
-/// A process as the stream names it: pid and start time.
+/// A process as the stream identifies it: pid and start time.
 pub type Process = (u32, String);
 
-/// The last word of a stream on everything.
+/// The final state of everything that a stream reported.
 #[derive(Debug, Default)]
 pub struct Stream {
-    /// By flow id and process; the process is absent for a socket that nobody used.
+    /// By flow id and process; the process is absent for a socket that no process used.
     pub flows: HashMap<(String, Option<Process>), Flow>,
     pub processes: HashMap<Process, Identity>,
     /// By name.
     pub interfaces: HashMap<String, Ledger>,
-    /// Records of type `lost`, as they came.
+    /// Records of type `lost`, in order.
     pub lost: Vec<Value>,
     pub records: u64,
-    /// Name of what counts app bytes, from the first `status` record.
+    /// The backend of app bytes, from the first `status` record.
     pub backend: Option<String>,
-    /// What that does not see, in words.
+    /// The limits of that backend, as text.
     pub limits: String,
-    /// Where the stream breaks its own rules.
+    /// Violations of the stream's own rules.
     pub faults: Vec<Difference>,
     next_seq: Option<u64>,
     cumulative: Cumulative,
@@ -43,7 +43,7 @@ pub struct Stream {
 pub struct Flow {
     pub socket: String,
     pub local: Option<String>,
-    /// Its local address in the record that opened it last.
+    /// Its local address in the last record that opened it.
     pub opened_from: Option<String>,
     pub remote: Option<String>,
     pub direction: Option<String>,
@@ -52,13 +52,13 @@ pub struct Flow {
     pub app: Moved,
     pub wire: Wire,
     pub opened: bool,
-    /// Number of the record that opened it last.
+    /// Number of the last record that opened it.
     pub opened_at: u64,
     pub closed: bool,
     pub reason: Option<String>,
 }
 
-/// Packets of a flow's socket, all its processes' together; layer-3 bytes.
+/// Layer-3 bytes and packets of a flow's socket, for all its processes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wire {
     pub tx_bytes: u64,
@@ -67,7 +67,7 @@ pub struct Wire {
     pub rx_packets: u64,
 }
 
-/// How the stream names a process.
+/// A process's names in the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     pub name: Option<String>,
@@ -80,7 +80,7 @@ pub struct Identity {
 /// The ledger of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// Whether its classifiers look at its packets.
+    /// Whether its packets are classified.
     pub classified: bool,
     pub ingress: Side,
     pub egress: Side,
@@ -99,8 +99,8 @@ pub struct Side {
     pub unexplained: i128,
 }
 
-/// What the sockets of these flows moved, by socket. Each row shows all that its socket moved, until it is closed: the
-/// most is the newest.
+/// What the sockets of these flows moved, by socket. Each row has the totals of its socket until it
+/// is closed: the largest is the newest.
 pub fn wires<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> BTreeMap<&'a str, Wire> {
     let mut wires = BTreeMap::<&str, Wire>::new();
     let packets = |wire: &Wire| wire.tx_packets + wire.rx_packets;
@@ -114,7 +114,7 @@ pub fn wires<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> BTreeMap<&'a str,
 }
 
 impl Stream {
-    /// Reads a whole stream.
+    /// Parses a whole stream.
     pub fn parse(text: &[u8]) -> Self {
         let mut stream = Self::default();
         if !text.is_empty() && !text.ends_with(b"\n") {
@@ -128,15 +128,15 @@ impl Stream {
         stream
     }
 
-    /// The processes with this id, in the order in which they started.
+    /// The processes with this pid, in the order in which they started.
     pub fn processes_of(&self, pid: u32) -> Vec<&Process> {
         let mut found: Vec<_> = self.processes.keys().filter(|(id, _)| *id == pid).collect();
-        // Times in one notation, of one length.
+        // Times have one notation and one length, so text can be compared.
         found.sort();
         found
     }
 
-    /// Everything the stream says of these processes, summed over their flows.
+    /// Everything the stream reports of these processes, summed over their flows.
     pub fn app_of(&self, processes: &[&Process]) -> Moved {
         let mut sum = Moved::default();
         for ((_, process), flow) in &self.flows {
@@ -226,7 +226,7 @@ impl Stream {
             flow.opened_from = endpoint(&facts["local"]);
         }
         let reopened = opens && flow.opened && !flow.closed;
-        // A row without bytes may go to another process or remote and come back.
+        // A row without bytes may move to another process or remote and back.
         let after_close = flow.closed && (!opens || before != Moved::default());
         keep(&mut flow.interface, text(&facts["interface"]));
         keep(&mut flow.direction, text(&facts["direction"]));
@@ -268,7 +268,7 @@ impl Stream {
         }
     }
 
-    /// Takes what a record says of its process.
+    /// Records the process of a record.
     fn process(&mut self, record: &Value) -> Option<Process> {
         let facts = record.get("process")?;
         let Some(pid) = facts["pid"]
@@ -311,7 +311,7 @@ impl Stream {
     }
 }
 
-/// The newest that is known.
+/// The newest known value.
 fn keep(known: &mut Option<String>, newer: Option<String>) {
     if newer.is_some() {
         *known = newer;
@@ -364,7 +364,7 @@ fn side(value: &Value) -> Side {
     }
 }
 
-/// The backend of app bytes and what it does not see, wherever in the record the capabilities stand.
+/// The backend of app bytes and its limits, wherever in the record the capabilities are.
 fn app_backend(value: &Value) -> Option<(String, String)> {
     match value {
         Value::Object(fields) => {
@@ -385,10 +385,10 @@ fn app_backend(value: &Value) -> Option<(String, String)> {
     }
 }
 
-/// Its records, one by one; the last line may be cut.
+/// Reads the records one by one; the last line may be incomplete.
 ///
 /// # Errors
-/// A line is no JSON.
+/// A line is not JSON.
 pub fn records(stream: &[u8]) -> Result<Vec<Value>> {
     stream
         .split_inclusive(|byte| *byte == b'\n')

@@ -1,5 +1,5 @@
-//! The tests of what `flow` reads from and writes to: readers that go, streams that are closed or
-//! full, and limits.
+//! Tests of Flow's standard streams: readers that leave, streams that are closed or full, and
+//! limits.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,13 +28,13 @@ use super::{
     waiting,
 };
 
-/// Bytes that a file may have in [`file_size_limited`]: enough for a message, too few for a report.
+/// File size limit of [`file_size_limited`]: enough for a message, too small for a report.
 const FILE_SIZE: u64 = 1024;
 
-/// Makes the reader's end of a stream, and the end that is written to.
+/// Creates a stream: the end for the reader, and the end that Flow writes to.
 type Ends = fn() -> Result<(OwnedFd, OwnedFd)>;
 
-/// A reader goes while there is nothing to write: Flow ends, and leaves nothing in the kernel.
+/// A reader leaves while there is nothing to write: Flow ends, and leaves nothing in the kernel.
 pub fn reader_gone(world: &World) -> Result<()> {
     const KINDS: [(&str, Ends); 4] = [
         ("pipe", || {
@@ -52,7 +52,7 @@ pub fn reader_gone(world: &World) -> Result<()> {
         }),
         ("terminal", || {
             let ends = openpty(None, None)?;
-            // Else Flow inherits it, and its terminal never hangs up.
+            // Otherwise Flow inherits it, and its terminal never hangs up.
             fcntl(&ends.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
             Ok((ends.master, ends.slave))
         }),
@@ -93,8 +93,8 @@ fn without_reader(world: &World, arguments: &[&str], ends: Ends) -> Result<()> {
     held.until_gone(world.patience())
 }
 
-/// Streams that were closed when Flow started: what cannot be written is a failure, and no file of
-/// Flow's takes the place of one.
+/// Streams that were closed when Flow started: writing to them is a failure, and no other file gets
+/// their descriptors.
 pub fn streams_closed(world: &World) -> Result<()> {
     let close = |command: &mut Command| {
         let closed = || {
@@ -120,7 +120,7 @@ pub fn streams_closed(world: &World) -> Result<()> {
     let arguments = ["snapshot", "--duration", "1s", "--output", output];
     changed(world, "closed", &arguments, Stdio::null(), close)?.expect_code(0)?;
     serde_json::from_slice::<Value>(&fs::read(&path)?).context("the report")?;
-    // Closed standard output alone leaves a place for the message.
+    // If only standard output is closed, the message can be printed.
     let close = |command: &mut Command| {
         // SAFETY: only a system call between fork and exec.
         unsafe { command.pre_exec(|| Ok(nix::unistd::close(1)?)) };
@@ -128,7 +128,7 @@ pub fn streams_closed(world: &World) -> Result<()> {
     changed(world, "closed", &["--help"], Stdio::null(), close)?.expect_complaint(1)
 }
 
-/// What cannot be written fails with a message, as long as that can be.
+/// Output that cannot be written is a failure, with a message if that can be written.
 pub fn streams_full(world: &World) -> Result<()> {
     let full = || OpenOptions::new().write(true).open("/dev/full");
     for arguments in [
@@ -156,7 +156,7 @@ pub fn streams_full(world: &World) -> Result<()> {
     changed(world, "full", &["--help"], write.into(), |_| ())?.expect_code(0)
 }
 
-/// A report that may not become so large is not left in part.
+/// A report that exceeds the file size limit is not left in part.
 pub fn file_size_limited(world: &World) -> Result<()> {
     let folder = tempfile::tempdir_in(&world.scratch)?;
     let limit = |command: &mut Command| limited(command, Resource::RLIMIT_FSIZE, FILE_SIZE);
@@ -172,7 +172,7 @@ pub fn file_size_limited(world: &World) -> Result<()> {
     ended.expect_complaint(1)
 }
 
-/// Too few files may be open: the message says which limit to raise.
+/// With too few open files, the message names the limit to raise.
 pub fn few_open_files(world: &World) -> Result<()> {
     let limit = |command: &mut Command| limited(command, Resource::RLIMIT_NOFILE, 16);
     for arguments in [["events", "--json"], ["top", "--once"]] {
@@ -183,7 +183,7 @@ pub fn few_open_files(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Who is root in a user namespace only, or root without capabilities, is not permitted.
+/// Root of a user namespace, or root without capabilities, is not permitted.
 pub fn without_rights(world: &World) -> Result<()> {
     let flow = fs::canonicalize(&world.options.flow)?;
     let flow = flow.to_str().context("the path of flow")?;
@@ -202,7 +202,7 @@ pub fn without_rights(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Runs flow to its end, with whatever `change` does.
+/// Runs Flow to its end; `change` modifies the command.
 fn changed(
     world: &World,
     name: &str,
@@ -210,7 +210,7 @@ fn changed(
     stdout: Stdio,
     change: impl FnOnce(&mut Command),
 ) -> Result<Ended> {
-    // What an earlier one said is not this one's.
+    // Remove the output of an earlier run.
     drop(appending(&world.scratch.join(format!("{name}.flow.err")))?.set_len(0));
     Flow::spawn(world, name, arguments, stdout, change)?.wait()
 }

@@ -1,6 +1,7 @@
-//! The tests of the full-screen view: a real terminal, real traffic, and what a user sees and does.
+//! Tests of the full-screen view: a real terminal, real traffic, and a user's keys.
 //!
-//! They need tmux, which the guests do not have, and so are a set of their own: `flow-live run --terminal`.
+//! They need tmux, which the guests do not have, so they are a separate set: `flow-live run
+//! --terminal`.
 
 mod acting;
 mod given_back;
@@ -43,20 +44,20 @@ pub const TESTS: &[Test] = &[
 
 /// The usual size.
 const SIZE: screen::Size = (120, 40);
-/// How Flow is started: each figure comes soon.
+/// Arguments of Flow: a short interval, so that changes appear soon.
 const FLOW: &str = "\"$FLOW\" -i 200";
 
-/// Flow in a terminal, and traffic for it to show: a process on this machine sends all the time, and another sends
-/// all of it back.
+/// Flow in a terminal, and traffic for it to show: a process on this machine sends all the time,
+/// and another echoes all of it.
 struct Stage {
     near: Generator,
     far: Generator,
-    /// Where `far` listens.
+    /// The address of `far`.
     address: String,
     terminal: Terminal,
-    /// Those of the terminal before Flow had it.
+    /// The settings of the terminal before Flow started.
     modes: Modes,
-    /// What the Flow that was started last has in the kernel.
+    /// What the last Flow that was started holds in the kernel.
     held: RefCell<Held>,
 }
 
@@ -85,7 +86,7 @@ impl Stage {
         })
     }
 
-    /// Starts Flow with this line in the shell, and waits until it shows both processes.
+    /// Starts Flow with this command line in the shell, and waits until it shows both processes.
     fn start(&self, line: &str) -> Result<()> {
         self.terminal.command(line)?;
         self.shown()?;
@@ -93,7 +94,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until both processes are shown, with what they move.
+    /// Waits until both processes are shown with traffic.
     fn shown(&self) -> Result<()> {
         let pids = [self.near.pid(), self.far.pid()];
         let what = format!("rows of the processes {pids:?}");
@@ -103,12 +104,12 @@ impl Stage {
         })
     }
 
-    /// Types a filter that only `near` passes, and waits for that.
+    /// Types a filter that only `near` matches, and waits for its effect.
     fn only_near(&self) -> Result<()> {
         self.only(self.near.pid())
     }
 
-    /// Types a filter that only the two processes pass, and waits for that.
+    /// Types a filter that only the two processes match, and waits for its effect.
     fn only_both(&self) -> Result<()> {
         let (_, port) = self.address.rsplit_once(':').context("no port")?;
         self.terminal.text(&format!("/port {port}"))?;
@@ -122,7 +123,7 @@ impl Stage {
         })
     }
 
-    /// Types a filter that only one process passes, and waits for that.
+    /// Types a filter that only one process matches, and waits for its effect.
     fn only(&self, pid: u32) -> Result<()> {
         self.terminal.text(&format!("/pid {pid}"))?;
         self.terminal.keys(&["Enter"])?;
@@ -140,13 +141,14 @@ impl Stage {
         })
     }
 
-    /// Presses `q`: Flow ends without complaint.
+    /// Presses `q`: Flow ends without an error.
     fn quit(&self, world: &World) -> Result<()> {
         self.terminal.keys(&["q"])?;
         self.given_back(world, 0)
     }
 
-    /// Flow is gone with this exit code, and left the terminal and the kernel as they were.
+    /// Checks that Flow ended with this exit code, and left the terminal and the kernel as they
+    /// were.
     fn given_back(&self, world: &World, code: i32) -> Result<()> {
         self.terminal.until_shell()?;
         self.is_as_before()?;

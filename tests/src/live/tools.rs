@@ -44,18 +44,18 @@ pub fn ip(arguments: &str) -> Result<()> {
 pub fn ip_batch(netns: Netns<'_>, commands: &[String]) -> Result<()> {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]);
-    told(netns, &mut ip, &commands.join("\n"))
+    run_with_input(netns, &mut ip, &commands.join("\n"))
         .map(drop)
         .with_context(|| commands.join("; "))
 }
 
 /// Runs a program to its end; what it printed.
 pub fn output(netns: Netns<'_>, command: &mut Command) -> Result<Vec<u8>> {
-    told(netns, command, "")
+    run_with_input(netns, command, "")
 }
 
 /// As [`output`], with `input` for its standard input.
-fn told(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>> {
+fn run_with_input(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -70,10 +70,10 @@ fn told(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>>
     let ran = command.spawn().and_then(|mut child| {
         // It fits the pipe, and none of these programs prints much before it has read.
         let stdin = child.stdin.take();
-        let told = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-        Ok((told, child.wait_with_output()?))
+        let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+        Ok((written, child.wait_with_output()?))
     });
-    let (told, ended) = ran.with_context(|| format!("running {command:?}"))?;
+    let (written, ended) = ran.with_context(|| format!("running {command:?}"))?;
     let Output {
         status,
         stdout,
@@ -83,7 +83,7 @@ fn told(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>>
         let error = String::from_utf8_lossy(&stderr);
         bail!("{command:?}: {}", error.trim());
     }
-    told.with_context(|| format!("telling {command:?}"))?;
+    written.with_context(|| format!("writing to {command:?}"))?;
     Ok(stdout)
 }
 

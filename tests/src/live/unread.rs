@@ -33,7 +33,7 @@ pub fn top(world: &World) -> Result<()> {
     let (mut flow, pipe) = start(world, "top-unread", &["top", "-d", "0.1", "-n", "1000"])?;
     // It goes on refreshing.
     thread::sleep(MEANWHILE);
-    flow.tell(Signal::SIGTERM)?;
+    flow.signal(Signal::SIGTERM)?;
     ends(world, &mut flow, 143)?;
     drop(pipe);
     Ok(())
@@ -61,10 +61,10 @@ pub fn last_event(world: &World) -> Result<()> {
 
 fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
     let (mut flow, pipe) = start(world, name, arguments)?;
-    flow.tell(Signal::SIGINT)?;
+    flow.signal(Signal::SIGINT)?;
     thread::sleep(world.stretched(MEANWHILE));
     ensure!(flow.is_running()?, "what was not read yet is lost");
-    flow.tell(Signal::SIGTERM)?;
+    flow.signal(Signal::SIGTERM)?;
     ends(world, &mut flow, 143)?;
     drop(pipe);
     Ok(())
@@ -74,7 +74,7 @@ fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
 pub fn snapshot(world: &World) -> Result<()> {
     let arguments = ["snapshot", "--duration", "100ms", "--output", "-"];
     let (mut flow, pipe) = start(world, "snapshot-unread", &arguments)?;
-    flow.tell(Signal::SIGINT)?;
+    flow.signal(Signal::SIGINT)?;
     ends(world, &mut flow, 130)?;
     drop(pipe);
     Ok(())

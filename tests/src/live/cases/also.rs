@@ -1,4 +1,4 @@
-//! What else must be true of a case, beside the bytes and names of its processes.
+//! Further checks of a case, besides the bytes and names of its processes.
 
 use std::collections::HashSet;
 
@@ -79,7 +79,7 @@ pub fn refused(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference>
     closed_for("refused", 1, stream, truths.first())
 }
 
-/// Of connections that did not come about the local address was known from the beginning.
+/// The local address of a failed connection was known from the beginning.
 pub fn locals_known(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let mut differences = Vec::new();
     for truth in truths {
@@ -102,7 +102,7 @@ pub fn locals_known(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Differ
     differences
 }
 
-/// Each of their connections came to an end in the stream, at both ends.
+/// Each connection ended in the stream, at both ends.
 pub fn all_closed(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let own: Vec<_> = truths
         .iter()
@@ -154,14 +154,15 @@ pub fn mptcp_directions(stream: &Stream, truths: &[Truth], backend: Backend) -> 
     differences
 }
 
-/// The far end of the client's connection belongs to the process that accepted it; before, for a moment, it may have been the
-/// listener's owner's.
+/// The far end of the client's connection belongs to the process that accepted it; before, it may
+/// briefly have been the listener's owner's.
 pub fn acceptor_named(stream: &Stream, truths: &[Truth], backend: Backend) -> Vec<Difference> {
     let pid = |mode: &str| {
         let truth = truths.iter().find(|truth| truth.mode == mode);
         truth.map(|truth| truth.pid)
     };
-    // Until it is used, who does not see the acceptor takes it for the listener's owner's.
+    // Until the connection is used, a backend that does not see who accepts assigns it to the
+    // listener's owner.
     let listener = pid("accepted-idle");
     let owner = if sees(backend, Blind::Acceptors) {
         pid("acceptor")
@@ -193,7 +194,7 @@ pub fn acceptor_named(stream: &Stream, truths: &[Truth], backend: Backend) -> Ve
     vec![difference("accepted", "owner", expected, seen)]
 }
 
-/// All that was moved, was moved over the loopback interface of the host's network namespace.
+/// All bytes were moved over the loopback interface of the host's network namespace.
 pub fn on_loopback(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let flows = truths.iter().flat_map(|truth| flows(stream, truth.pid));
     let flows = flows.filter(|flow| flow.app.tx_bytes + flow.app.rx_bytes > 0);
@@ -206,7 +207,8 @@ pub fn on_loopback(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Differe
     others.map(difference).collect()
 }
 
-/// Idle sockets from before Flow are reported, unless the list of them is said to lack them.
+/// Idle sockets older than Flow are reported, unless the listing of sockets is documented to lack
+/// them.
 pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (truth, socket) in truths
@@ -232,7 +234,7 @@ pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     differences
 }
 
-/// Flow counts so many remotes one by one, and what goes to others together.
+/// Flow counts so many remotes separately, and all others together.
 pub fn further_remotes(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     const COUNTED: usize = 1024;
     let mut named = 0;
@@ -256,7 +258,7 @@ pub fn further_remotes(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Dif
     differences
 }
 
-/// What was sent through packet sockets, and nothing else, stands under that cause.
+/// Bytes sent through packet sockets, and no others, are under that cause.
 pub fn packet_sockets(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
     let sent: u64 = truths
         .iter()
@@ -324,7 +326,7 @@ fn show(flow: &Flow) -> String {
 mod tests {
     use super::*;
 
-    /// A client's connection and its other end, which the process `acceptor` has.
+    /// A client's connection and its other end, which belongs to process `acceptor`.
     fn stream(acceptor: &str, second_kind: &str) -> Stream {
         let record = |seq: u32, kind: &str, id: &str, local: u16, remote: u16, process: &str| {
             format!(

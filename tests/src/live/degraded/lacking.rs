@@ -1,4 +1,4 @@
-//! How a process is made to lack something.
+//! Takes something away from a process before it starts.
 
 use std::{fs, io, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
@@ -8,10 +8,10 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// What a mount does without.
+/// A file or directory that a mount replaces.
 pub const NOTHING: Option<&str> = None;
 
-/// Gives the process a mount namespace of its own, in which `change` mounts what it likes.
+/// Gives the process a mount namespace of its own, in which `change` mounts things.
 pub fn in_mount_namespace(
     command: &mut Command,
     change: impl Fn() -> io::Result<()> + Send + Sync + 'static,
@@ -26,12 +26,12 @@ pub fn in_mount_namespace(
     unsafe { command.pre_exec(enter) };
 }
 
-/// Mounts a new file system over what is there.
+/// Mounts a new file system over an existing one.
 pub fn over(target: &str, kind: &str, flags: MsFlags, options: &str) -> io::Result<()> {
     Ok(mount(Some(kind), target, Some(kind), flags, Some(options))?)
 }
 
-/// Takes a capability away, also from root: exec gives what the bounding set has.
+/// Removes a capability, also from root: exec grants what the bounding set has.
 pub fn without_capability(command: &mut Command, capability: libc::c_ulong) {
     // SAFETY: only a system call, without pointers, between fork and exec.
     unsafe {
@@ -48,7 +48,7 @@ pub fn refusing(command: &mut Command, call: libc::c_long) {
             jf,
             k,
         };
-        // The number of the call is the first field of `struct seccomp_data`.
+        // The system call number is the first field of `struct seccomp_data`.
         let mut steps = [
             step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
             step(
@@ -84,7 +84,7 @@ pub fn checked(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Where trees of cgroup v2 are mounted, the last one first.
+/// Mount points of cgroup v2, the last one first.
 pub fn cgroup2_mounts() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let fields = mounts.lines().map(|line| line.split(' '));

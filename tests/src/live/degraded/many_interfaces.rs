@@ -13,7 +13,7 @@ use nix::{
     sys::signal::Signal,
 };
 
-use super::{INTERFACES, SYMBOLS, coverage, has_symbol, says};
+use super::{INTERFACES, SYMBOLS, coverage, expect_text, has_symbol};
 use crate::live::{
     World,
     flow::Flow,
@@ -24,11 +24,11 @@ use crate::live::{
     waiting,
 };
 
-/// So many interfaces that the first row does not wait for all their classifiers: that is reported,
-/// signals are handled meanwhile, and in the end each has them. With 1,000 it is the same and takes
-/// a minute.
+/// So many interfaces that the first row does not wait for all classifiers: Flow reports that,
+/// handles signals meanwhile, and in the end attaches to all. With 1,000 interfaces the result is
+/// the same, but takes a minute.
 pub fn many_interfaces(world: &World) -> Result<()> {
-    // The filter of a clsact qdisc is there in no time.
+    // The filter of a clsact qdisc is attached in no time.
     let has_links = has_symbol(&fs::read_to_string(SYMBOLS)?, "tcx_prog_attach");
     let count = if has_links {
         world.scaled(200).max(50)
@@ -47,7 +47,7 @@ pub fn many_interfaces(world: &World) -> Result<()> {
             .remove(INTERFACES)
             .context("no word on interfaces")?;
         ensure!(backend != "counters", "interfaces: {backend} {limits}");
-        says(&limits, "being attached")?;
+        expect_text(&limits, "being attached")?;
         Ok(flow)
     };
     let ended = start("many-interrupted")?.stop(Signal::SIGINT)?;
@@ -55,29 +55,34 @@ pub fn many_interfaces(world: &World) -> Result<()> {
     let (_, limits) = coverage(&ended.stdout)?
         .remove(INTERFACES)
         .context("no word on interfaces")?;
-    says(&limits, "being attached").context("it heard the signal when all was done")?;
+    expect_text(&limits, "being attached")
+        .context("it received the signal after it had attached all")?;
 
     let flow = start("many")?;
     waiting::until(
         world.patience() * 10,
         "every interface's classifiers",
         || {
-            let told = coverage(&flow.output()?)?.remove(INTERFACES);
-            let done = told.is_some_and(|(_, limits)| !limits.contains("interfaces"));
+            let reported = coverage(&flow.output()?)?.remove(INTERFACES);
+            let done = reported.is_some_and(|(_, limits)| !limits.contains("interfaces"));
             Ok(done.then_some(()))
         },
     )?;
     let held = Held::of(flow.pid())?;
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
-    // Until then the kernel is busy with their removal, and holds up whatever comes next.
+    // Until then the kernel is busy with their removal, which delays whatever comes next.
     held.until_gone(world.patience() * 10)?;
     let records = records(&ended.stdout)?;
-    let told = records
+    let reported = records
         .iter()
         .filter(|record| record["type"] == "status")
         .count();
-    ensure!(told <= 60, "{told} times told of {} interfaces", net.count);
+    ensure!(
+        reported <= 60,
+        "{reported} reports about {} interfaces",
+        net.count
+    );
     let classified: BTreeSet<&str> = records
         .iter()
         .filter(|record| record["interface"]["classified"] == true)
@@ -93,7 +98,7 @@ pub fn many_interfaces(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A network namespace with many interfaces. Goes with the value.
+/// A network namespace with many interfaces. Removed on drop.
 struct ManyInterfaces {
     namespace: String,
     count: u64,
@@ -102,9 +107,9 @@ struct ManyInterfaces {
 impl ManyInterfaces {
     const PREFIX: &str = "many";
 
-    /// Makes them: VLANs, or where the kernel has none, macvlans.
+    /// Creates VLANs, or if the kernel has none, macvlans.
     fn new(count: u64) -> Result<Self> {
-        // Above the numbers that peers of this process have.
+        // Above the numbers of this process's peers.
         let namespace = format!("{NAMESPACE_PREFIX}{}-1000", process::id());
         let many = Self { namespace, count };
         ip(&format!("netns add {}", many.namespace))?;
@@ -144,7 +149,7 @@ impl ManyInterfaces {
 
 impl Drop for ManyInterfaces {
     fn drop(&mut self) {
-        // What stays, the next run removes.
+        // The next run removes what stays.
         let _ = ip(&format!("netns del {}", self.namespace));
     }
 }

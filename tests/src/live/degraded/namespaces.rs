@@ -1,4 +1,4 @@
-//! Flow, or what it looks at, in namespaces of cgroups and of time.
+//! Flow, or what it monitors, in cgroup and time namespaces.
 
 use std::{
     fs,
@@ -18,9 +18,8 @@ use nix::{
 };
 
 use super::{
-    APP_BYTES, Run, SOCKETS, WIRE_BYTES, candidate, doctor,
+    APP_BYTES, Run, SOCKETS, WIRE_BYTES, candidate, doctor, expect_text,
     lacking::{cgroup2_mounts, in_mount_namespace, over, refusing},
-    says,
 };
 use crate::{
     live::{
@@ -35,9 +34,9 @@ use crate::{
     truth::Truth,
 };
 
-/// In a cgroup namespace, as containers have one, only a part of the tree is mounted. The root is
-/// reached by way of the first process, or by its id; where neither may be, Flow says so and does
-/// without.
+/// In a cgroup namespace, as containers have one, only a part of the tree is mounted. Flow reaches
+/// the root through process 1, or by its id. If neither is permitted, Flow reports that and works
+/// without cgroup v2.
 pub fn cgroup_namespace(world: &World) -> Result<()> {
     let cgroup = Cgroup::new("inner")?;
     let inside = |hides_first: bool, refuses_ids: bool| {
@@ -79,17 +78,17 @@ pub fn cgroup_namespace(world: &World) -> Result<()> {
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
     let (backend, limits) = run.coverage_of(APP_BYTES)?;
     if backend == "tracepoint" {
-        says(limits, "whom unconnected sockets talk to")?;
+        expect_text(limits, "whom unconnected sockets talk to")?;
     }
     run.follows_connections()?;
     let doctor = doctor(world, name, inside(true, true))?;
-    says(
+    expect_text(
         &candidate(&doctor, WIRE_BYTES, "cgroup_skb")?,
         "only a part",
     )
 }
 
-/// A process outside of Flow's cgroup namespace has the cgroup that it has.
+/// A process outside of Flow's cgroup namespace is reported with its own cgroup.
 fn placed(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Result<()> {
     let cgroup = Cgroup::new("outer")?;
     let name = format!("{name}.placed");
@@ -108,13 +107,13 @@ fn placed(world: &World, name: &str, change: impl FnOnce(&mut Command)) -> Resul
     let cgroups: Vec<_> = own.map(|it| it["process"]["cgroup"].clone()).collect();
     ensure!(
         !cgroups.is_empty() && cgroups.iter().all(|it| *it == *expected),
-        "its cgroup is {expected}, flow says {cgroups:?}"
+        "its cgroup is {expected}, flow reports {cgroups:?}"
     );
     Ok(())
 }
 
-/// In a time namespace each process is one, and started when it did; and so is a process in another
-/// one than Flow.
+/// In a time namespace each process has one identity and its true start; so has a process in
+/// another time namespace than Flow's.
 pub fn time_namespace(world: &World) -> Result<()> {
     if !time_namespace::exists() {
         return Ok(());
@@ -138,7 +137,7 @@ pub fn time_namespace(world: &World) -> Result<()> {
     other.go()?;
     let pid = other.pid();
     let mut truths = other.join()?;
-    // They read their starts with other clocks.
+    // They read their own starts with other clocks.
     truths.retain(|truth| truth.pid == pid);
     for truth in &mut truths {
         truth.start = start;
@@ -146,8 +145,8 @@ pub fn time_namespace(world: &World) -> Result<()> {
     expect_one_each(flow, &truths).context("a process in a time namespace")
 }
 
-/// Ends Flow. Each of these processes must be one, with all that it moved and its start; and
-/// records have the time of day.
+/// Ends Flow. Each of these processes must have one identity, with all that it moved and its true
+/// start, and records must have the wall-clock time.
 fn expect_one_each(flow: Flow, truths: &[Truth]) -> Result<()> {
     let ended = flow.stop(Signal::SIGINT)?;
     ended.expect_code(130)?;
@@ -163,12 +162,12 @@ fn expect_one_each(flow: Flow, truths: &[Truth]) -> Result<()> {
         };
         let ticks = i64::try_from(truth.start)?;
         let start = boot + SignedDuration::from_millis(10 * ticks);
-        let told: Timestamp = process.1.parse()?;
-        // The clock of the day may be set a little meanwhile.
-        let off = told.duration_since(start).abs();
+        let reported: Timestamp = process.1.parse()?;
+        // The wall clock may be adjusted meanwhile.
+        let off = reported.duration_since(start).abs();
         ensure!(
             off < SignedDuration::from_millis(500),
-            "process {} started at {start}, flow says {told}",
+            "process {} started at {start}, flow reports {reported}",
             truth.pid
         );
         let seen = stream.app_of(&own);
@@ -187,7 +186,7 @@ fn expect_one_each(flow: Flow, truths: &[Truth]) -> Result<()> {
     report::expect_none(&check::stream(&stream, false))
 }
 
-/// When a process started, as the machine's clock has it, in ticks.
+/// The start of a process in ticks, by the clock of the initial time namespace.
 fn start_of(pid: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no name in it")?;
@@ -195,7 +194,7 @@ fn start_of(pid: u32) -> Result<u64> {
     Ok(start.parse()?)
 }
 
-/// A cgroup at the root of the tree. Goes with the value, once nobody is in it.
+/// A cgroup at the root of the tree. Removed on drop, once it is empty.
 struct Cgroup(PathBuf);
 
 impl Cgroup {

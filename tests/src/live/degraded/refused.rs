@@ -1,20 +1,21 @@
-//! Programs of the kernel side that are refused: what Flow does without each of them.
+//! Programs of the kernel side that the kernel refuses: what Flow does without each of them.
 
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    APP_BYTES, INTERFACES, PROCESSES, Run, SOCKETS, SYMBOLS, WIRE_BYTES, ended, has_symbol, says,
+    APP_BYTES, INTERFACES, PROCESSES, Run, SOCKETS, SYMBOLS, WIRE_BYTES, ended, expect_text,
+    has_symbol,
 };
 use crate::live::{Backend, World};
 
-/// A kernel that refuses one program of those that every backend has beside it, for each of them.
+/// A kernel that refuses one of the programs that all backends share, for each of these.
 pub fn each_program_refused(world: &World) -> Result<()> {
     each_refused(world, &AROUND)
 }
 
-/// A kernel that refuses one program of the backend's, for each of them.
+/// A kernel that refuses one of the backend's programs, for each of these.
 pub fn each_counter_refused(world: &World) -> Result<()> {
     let (needed, helpful) = counting(world.options.backend)?;
     let symbols = fs::read_to_string(SYMBOLS)?;
@@ -23,7 +24,7 @@ pub fn each_counter_refused(world: &World) -> Result<()> {
         .filter(|program| has_function(&symbols, program));
     let helpful: Vec<_> = helpful.map(|program| (*program, APP_BYTES)).collect();
     each_refused(world, &helpful)?;
-    // A slow machine refuses the last, which is attached when others are.
+    // On a slow machine only the last one is refused, which is attached after others.
     let first = if world.is_slow() { needed.len() - 1 } else { 0 };
     for program in &needed[first..] {
         needed_refused(world, program).with_context(|| format!("without {program}"))?;
@@ -31,7 +32,7 @@ pub fn each_counter_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A kernel that refuses the program which reports the release of sockets: for TCP another one
+/// A kernel that refuses the program that reports the release of sockets: for TCP another program
 /// does, unless that is refused as well.
 pub fn releases_refused(world: &World) -> Result<()> {
     let modes = ["forked-listener", "tcp-late-reader", "inherited"];
@@ -60,7 +61,7 @@ fn each_refused(world: &World, programs: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Programs of the backend under test: those without which it counts nothing, and the others.
+/// Programs of the backend under test: the essential ones, and the others.
 fn counting(backend: Backend) -> Result<(&'static [&'static str], &'static [&'static str])> {
     Ok(match backend {
         Backend::Fexit => (
@@ -98,7 +99,7 @@ fn counting(backend: Backend) -> Result<(&'static [&'static str], &'static [&'st
     })
 }
 
-/// Programs that every backend has beside it, and the capability that suffers.
+/// Programs that all backends share, with the capability that lacks something without them.
 const AROUND: [(&str, &str); 16] = [
     ("sock_create", SOCKETS),
     ("sock_release", SOCKETS),
@@ -118,7 +119,7 @@ const AROUND: [(&str, &str); 16] = [
     ("sched_process_exit", PROCESSES),
 ];
 
-/// Refuses programs of what surrounds the counting; each is named where it is missed.
+/// Refuses shared programs; the coverage must name each of them.
 fn refused(world: &World, round: &[(&str, &str)]) -> Result<()> {
     let names: Vec<&str> = round.iter().map(|(program, _)| *program).collect();
     let run = Run::counted(world, "refused", |command| {
@@ -126,7 +127,7 @@ fn refused(world: &World, round: &[(&str, &str)]) -> Result<()> {
     })?;
     for (program, capability) in round {
         let (backend, limits) = run.coverage_of(capability)?;
-        says(limits, program)?;
+        expect_text(limits, program)?;
         let expected = match *capability {
             INTERFACES => backend == "counters",
             _ => backend != "none",
@@ -136,8 +137,8 @@ fn refused(world: &World, round: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a program of the backend under test, without which it counts nothing: another backend takes
-/// over if one may, and if not, Flow ends and names the program.
+/// Refuses an essential program of the backend under test: another backend takes over if permitted,
+/// else Flow ends and names the program.
 fn needed_refused(world: &World, program: &str) -> Result<()> {
     let refuse = |command: &mut Command| {
         command.env("FLOW_REFUSE", program);
@@ -146,8 +147,8 @@ fn needed_refused(world: &World, program: &str) -> Result<()> {
     let arguments = ["events", "--json", "--backend", forced];
     let ended = ended(world, "refused", &arguments, refuse)?;
     ended.expect_complaint(1)?;
-    says(&ended.stderr, program)?;
-    // Of the others, guests have kprobes at least.
+    expect_text(&ended.stderr, program)?;
+    // Of the other backends, guests have at least kprobe.
     if world.options.backend == Backend::Fexit {
         let any = world.with_backend(Backend::Auto);
         let run = Run::counted(&any, "refused", refuse)?;
@@ -156,14 +157,14 @@ fn needed_refused(world: &World, program: &str) -> Result<()> {
     Ok(())
 }
 
-/// The rounds of refusals: one program each, or on a slow machine every other one, then the rest.
+/// The rounds of refusals: one program each, or on a slow machine every other one, then all others.
 fn rounds<'a>(world: &World, programs: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a str, &'a str)>> {
     let every = if world.is_slow() { 2 } else { programs.len() };
     let round = |first: usize| programs.iter().skip(first).step_by(every).copied();
     (0..every).map(|first| round(first).collect()).collect()
 }
 
-/// Whether this kernel has what the program is attached to.
+/// Whether this kernel has the attach point of the program.
 fn has_function(symbols: &str, program: &str) -> bool {
     let function = match program {
         "kprobe_sendpage" | "kretprobe_sendpage" => "inet_sendpage",

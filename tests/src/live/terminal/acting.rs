@@ -1,4 +1,4 @@
-//! What a user does to the machine from the screen.
+//! Actions of a user on the host, from the screen.
 
 use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf};
 
@@ -9,18 +9,18 @@ use serde_json::Value;
 use super::{Stage, sender};
 use crate::live::World;
 
-/// The process gets the signal, and stays for a while as a ghost.
+/// The process gets the signal, and stays in the list for a while as an exited one.
 pub fn kill(world: &World) -> Result<()> {
     let stage = Stage::set(world, "kill")?;
     let terminal = &stage.terminal;
     let mut victim = sender(world, "kill.victim", &stage.address)?;
     let pid = victim.pid();
     stage.only(pid)?;
-    // Nothing is done to a row that nobody chose.
+    // Nothing happens without a selected row.
     terminal.keys(&["Home", "K"])?;
     let question = format!("Signal {pid} ");
     terminal.until("the question", |screen| screen.has(&question).then_some(()))?;
-    // Whoever does not agree, has done nothing.
+    // A cancelled dialog does nothing.
     terminal.keys(&["Escape"])?;
     terminal.until("that cancelled", |screen| {
         (screen.has("cancelled") && !screen.has(&question)).then_some(())
@@ -44,7 +44,7 @@ pub fn kill(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// Both formats, in the folder that Flow was started in.
+/// Both formats, in the working directory of Flow.
 pub fn export(world: &World) -> Result<()> {
     let stage = Stage::set(world, "export")?;
     let pid = stage.near.pid();
@@ -69,7 +69,7 @@ pub fn export(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// Exports the view, with these keys for the answer; the file that the screen names.
+/// Exports the view, with these keys as the answer; returns the file that the screen names.
 fn exported(stage: &Stage, answer: &[&str], end: &str) -> Result<PathBuf> {
     let terminal = &stage.terminal;
     terminal.keys(&["e"])?;

@@ -1,4 +1,4 @@
-//! However Flow ends, or does not even begin, the terminal is as it was.
+//! However Flow ends, or if it does not start, the terminal is restored.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -40,10 +40,10 @@ pub fn by_signal(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Whichever thread panics: the program ends, and the message is for the shell's screen.
+/// If any thread panics, the program ends, and the message appears on the shell's screen.
 pub fn by_panic(world: &World) -> Result<()> {
     let stage = Stage::empty(world, "by-panic")?;
-    // What is written to a file is written by a thread of its own. The message alone: more would not fit on the screen.
+    // A thread of its own writes files. Only the message: more would not fit on the screen.
     for (thread, keys) in [("main", &["Down"][..]), ("work", &["e", "Enter"])] {
         stage.start(&format!("RUST_BACKTRACE=0 FLOW_PANIC={thread} {FLOW}"))?;
         stage.is_taken()?;
@@ -53,16 +53,16 @@ pub fn by_panic(world: &World) -> Result<()> {
         stage
             .given_back(world, 101)
             .with_context(|| format!("after a panic of the thread {thread}"))?;
-        let told = format!("thread '{thread}'");
+        let message = format!("thread '{thread}'");
         stage.terminal.until("the message of the panic", |screen| {
-            let where_it_was = screen.has(&told) && screen.has("panicked at");
+            let where_it_was = screen.has(&message) && screen.has("panicked at");
             (where_it_was && screen.has("FLOW_PANIC is set")).then_some(())
         })?;
     }
     Ok(())
 }
 
-/// Ctrl-Z gives the terminal to the shell, and `fg` the screen back.
+/// Ctrl-Z returns to the shell, and `fg` to the screen.
 pub fn suspended(world: &World) -> Result<()> {
     let stage = Stage::set(world, "suspended")?;
     for _ in 0..2 {
@@ -77,14 +77,14 @@ pub fn suspended(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// Where there is no screen to draw on, Flow says so and what does instead.
+/// Without a usable terminal, Flow reports that and names an alternative.
 pub fn refused(world: &World) -> Result<()> {
     let ended = Flow::start::<&str>(world, "no-terminal", &[])?.wait()?;
     ended.expect_complaint(2)?;
     ensure!(
         ended.stderr.contains("standard output is not a terminal")
             && ended.stderr.contains("flow top"),
-        "no way out told: {}",
+        "no way out named: {}",
         ended.stderr
     );
     let terminal = Terminal::open(world, "refused", SIZE)?;
@@ -96,8 +96,8 @@ pub fn refused(world: &World) -> Result<()> {
         terminal.command("clear")?;
         terminal.command(line)?;
         terminal.until("the reason, and what does instead", |screen| {
-            let told = screen.line("flow: ")?;
-            (told.contains(why) && screen.has("flow top")).then_some(())
+            let message = screen.line("flow: ")?;
+            (message.contains(why) && screen.has("flow top")).then_some(())
         })?;
         terminal.until_shell()?;
         let code = terminal.exit_code()?;
@@ -110,11 +110,11 @@ pub fn refused(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A terminal that does not know its size, such as a serial line, is taken for one of 80×24.
+/// A terminal that does not know its size, such as a serial line, is treated as 80×24.
 pub fn without_size(world: &World) -> Result<()> {
     let stage = Stage::empty(world, "without-size")?;
     stage.start(&format!("stty rows 0 columns 0; {FLOW}"))?;
-    // Others' rows may be more than there is room for; then the last line says that instead.
+    // There may be more rows of other processes than fit; then the last line says that instead.
     stage.only_both()?;
     stage.terminal.until("a screen of 80×24", |screen| {
         let title = screen.lines.first()?.chars().count();
@@ -125,7 +125,7 @@ pub fn without_size(world: &World) -> Result<()> {
 }
 
 impl Stage {
-    /// Flow has taken over the terminal.
+    /// Waits until Flow has taken over the terminal.
     fn is_taken(&self) -> Result<()> {
         let modes = self.terminal.modes()?;
         ensure!(modes != self.modes, "the terminal is as it was: {modes:?}");

@@ -1,4 +1,4 @@
-//! Names that hold orders for a terminal are only text on it.
+//! Names that contain escape sequences are shown as plain text.
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _};
 
@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::Stage;
 use crate::live::{World, generator::Generator};
 
-/// A file name, which is the process's name and the beginning of its command line: colours, another title.
+/// A file name, which is the process's name and the beginning of its command line: it sets colours
+/// and the title.
 const NAME: &[u8] = b"\x1b[45m\x1b]2;b\x07\nevil";
-/// Arguments: another title in each way there is, colours, a cleared screen, the normal screen instead of the
-/// alternate, a character set of lines.
+/// Arguments: each way to set the title, colours, clearing the screen, leaving the alternate
+/// screen, the line drawing character set.
 const ARGUMENTS: [&str; 6] = [
     "\x1b]0;owned\x07",
     "\x1bkowned\x1b\\",

@@ -1,20 +1,20 @@
-//! What a user sees who only looks.
+//! What a user sees without acting on anything.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{SIZE, Stage, screen::Screen};
 use crate::live::World;
 
-/// Keys that sort by another column, before every column had its turn.
+/// Presses of the sort key, before every column was used.
 const COLUMNS: usize = 20;
-/// Ticks of Flow for which the screen must hold still.
+/// Ticks of Flow during which the screen must not change.
 const STILL: usize = 10;
 
-/// The process that moves most is the first row, and the one at the other end of it comes next.
+/// The process that moves most is the first row, and the one at its other end the next.
 pub fn busiest_is_on_top(world: &World) -> Result<()> {
     let stage = Stage::set(world, "busiest")?;
     stage.only_both()?;
-    // It sends as much as it receives, while nobody reads what it sends.
+    // It sends as much as it receives, although nobody reads what it sends.
     let expected = [stage.far.pid(), stage.near.pid()];
     stage
         .terminal
@@ -28,11 +28,11 @@ pub fn filter(world: &World) -> Result<()> {
     let stage = Stage::set(world, "filter")?;
     stage.only_near()?;
     let terminal = &stage.terminal;
-    // Wrong words are reported at their place while the rows stay.
+    // An invalid filter is reported at its position while the rows stay.
     terminal.text("/ nonsense")?;
     terminal.until("what is wrong with the filter", |screen| {
-        let told = screen.line("/ pid")?.contains("column");
-        (told && screen.pids() == [stage.near.pid()]).then_some(())
+        let message = screen.line("/ pid")?.contains("column");
+        (message && screen.pids() == [stage.near.pid()]).then_some(())
     })?;
     terminal.keys(&["Escape"])?;
     terminal.until("the filter as it was", |screen| {
@@ -40,7 +40,7 @@ pub fn filter(world: &World) -> Result<()> {
     })?;
     terminal.keys(&["Escape"])?;
     stage.shown()?;
-    // By port, the word completed: both ends.
+    // By port, with a completed word: both ends.
     let (_, port) = stage.address.rsplit_once(':').context("no port")?;
     terminal.text("/por")?;
     terminal.keys(&["Tab"])?;
@@ -110,7 +110,7 @@ pub fn detail(world: &World) -> Result<()> {
         .context("a program without a name")?;
     let program = program.to_string_lossy();
     let address = &stage.address;
-    // Each but the flow is as long as whoever started the tests makes it, and its middle may be cut.
+    // Each of these but the flow depends on who started the tests, and its middle may be cut.
     let is_told = |screen: &Screen| {
         let executable = screen.fact("executable")?.ends_with(&format!("/{program}"));
         let command = screen.fact("command")?.contains("generatestubborn");
@@ -125,7 +125,8 @@ pub fn detail(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// The rows are frozen while counting continues, and afterwards show what came meanwhile.
+/// A paused display does not change while counting continues, and afterwards shows what happened
+/// meanwhile.
 pub fn pause(world: &World) -> Result<()> {
     let stage = Stage::set(world, "pause")?;
     stage.only_both()?;
@@ -155,7 +156,7 @@ pub fn pause(world: &World) -> Result<()> {
     stage.quit(world)
 }
 
-/// It lives through every size, and draws again.
+/// Flow survives every size, and draws again.
 pub fn resized(world: &World) -> Result<()> {
     let stage = Stage::set(world, "resized")?;
     stage.only_both()?;
@@ -168,8 +169,8 @@ pub fn resized(world: &World) -> Result<()> {
             |screen| match size {
                 (1, 1) => (screen.lines == ["…"]).then_some(()),
                 (..60, _) => {
-                    let told = format!("this is {columns}×{rows}");
-                    screen.has(&told).then_some(())
+                    let message = format!("this is {columns}×{rows}");
+                    screen.has(&message).then_some(())
                 }
                 _ => {
                     let is_whole = screen.lines.len() == rows
@@ -178,7 +179,7 @@ pub fn resized(world: &World) -> Result<()> {
                             .lines
                             .iter()
                             .all(|line| line.chars().count() <= columns);
-                    // The sides of the title, which reaches from one end to the other.
+                    // The title spans the screen, except the frame's two sides.
                     let title = screen.lines.first()?.chars().count();
                     (is_whole && title + 2 >= columns).then_some(())
                 }

@@ -1,4 +1,5 @@
-//! A terminal that a test can type into and look at: the one window of a tmux of its own, with a shell in it.
+//! A terminal that a test can type into and read: the one window of a tmux of its own, with a shell
+//! in it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,14 +22,14 @@ use crate::live::{
 /// Columns and rows of a terminal.
 pub type Size = (u16, u16);
 
-/// A terminal and the shell in it. Both end with the value, also when the test panics or is killed.
+/// A terminal and the shell in it. Both end on drop, also if the test panics or is killed.
 pub struct Terminal {
     server: Child,
     socket: String,
     socket_path: PathBuf,
-    /// The shell's terminal, to ask what state it is in.
+    /// The shell's terminal device, to query its state.
     tty: File,
-    /// Where the shell is, and what it has instead of a home.
+    /// The working directory of the shell, also its home.
     pub folder: PathBuf,
     patience: Duration,
 }
@@ -36,21 +37,21 @@ pub struct Terminal {
 /// Columns of the names of facts in a detail.
 const FACTS: usize = 17;
 
-/// In which state a terminal is, as far as programs change it.
+/// The state of a terminal, as far as programs change it.
 #[derive(Debug, PartialEq)]
 pub struct Modes {
     line: Termios,
-    /// Alternate screen, cursor, and each mode of mouse reports, from tmux.
+    /// Alternate screen, cursor, and each mouse mode, from tmux.
     flags: String,
 }
 
-/// What stands on a terminal.
+/// The text on a terminal.
 pub struct Screen {
     pub lines: Vec<String>,
 }
 
 impl Terminal {
-    /// Opens one and waits for the shell. `$FLOW` is the program under test there.
+    /// Opens a terminal and waits for the shell, in which `$FLOW` is the program under test.
     pub fn open(world: &World, name: &str, size: Size) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +97,7 @@ impl Terminal {
             &["sh", "-i"],
         ]
         .concat();
-        // It takes orders a moment after it started.
+        // tmux accepts commands a moment after it started.
         waiting::until(self.patience, "tmux to start a shell", || {
             if let Some(status) = self.server.try_wait()? {
                 let errors = fs::read_to_string(self.folder.join("tmux.err"))?;
@@ -130,20 +131,20 @@ impl Terminal {
         self.order(&[&["send-keys"], keys].concat()).map(drop)
     }
 
-    /// Gives it another size.
+    /// Resizes the terminal.
     pub fn resize(&self, (columns, rows): Size) -> Result<()> {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         self.order(&["resize-window", "-x", &columns, "-y", &rows])
             .map(drop)
     }
 
-    /// What tmux says of the terminal, by one of its formats.
+    /// A value of one of tmux's formats for this terminal.
     pub fn ask(&self, format: &str) -> Result<String> {
         let answer = self.order(&["display-message", "-p", format])?;
         Ok(answer.trim_end_matches('\n').to_owned())
     }
 
-    /// What stands on it now.
+    /// The text on it now.
     pub fn screen(&self) -> Result<Screen> {
         let text = self.order(&["capture-pane", "-p"])?;
         Ok(Screen {
@@ -151,12 +152,12 @@ impl Terminal {
         })
     }
 
-    /// The same with the sequences that give it its colours.
+    /// As above, with the escape sequences of its colours.
     pub fn colored(&self) -> Result<String> {
         self.order(&["capture-pane", "-p", "-e"])
     }
 
-    /// Waits until `pick` finds what it looks for; fails with what stands on the screen instead.
+    /// Waits until `pick` finds what it looks for; the error has the text on the screen.
     pub fn until<T>(&self, what: &str, mut pick: impl FnMut(&Screen) -> Option<T>) -> Result<T> {
         let found = waiting::until(self.patience, what, || Ok(pick(&self.screen()?)));
         found.with_context(|| match self.screen() {
@@ -165,7 +166,7 @@ impl Terminal {
         })
     }
 
-    /// Waits until the shell takes orders: it is in the foreground again.
+    /// Waits until the shell is in the foreground again.
     pub fn until_shell(&self) -> Result<()> {
         self.until("the shell to be back", |_| {
             let command = self.ask("#{pane_current_command}");
@@ -173,10 +174,10 @@ impl Terminal {
         })
     }
 
-    /// The exit code of what ran last.
+    /// The exit code of the last command.
     pub fn exit_code(&self) -> Result<i32> {
         let path = self.folder.join("code");
-        // That of an earlier run.
+        // The file of an earlier command.
         let _ = fs::remove_file(&path);
         self.command("echo $? >code")?;
         self.until("an exit code", |_| {
@@ -185,7 +186,7 @@ impl Terminal {
         })
     }
 
-    /// The one process that the shell started and that still is there.
+    /// The one child of the shell that still runs.
     pub fn child(&self) -> Result<u32> {
         let shell = self.ask("#{pane_pid}")?;
         let path = format!("/proc/{shell}/task/{shell}/children");
@@ -194,7 +195,7 @@ impl Terminal {
         pid.with_context(|| format!("children of the shell: {text:?}"))
     }
 
-    /// In which state it is.
+    /// Its state.
     pub fn modes(&self) -> Result<Modes> {
         let flags = "alternate screen #{alternate_on}, cursor #{cursor_flag}, mouse #{mouse_any_flag} \
             #{mouse_standard_flag} #{mouse_button_flag} #{mouse_sgr_flag}, keypad #{keypad_flag} #{keypad_cursor_flag}";
@@ -211,18 +212,18 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It hangs up on its shell. What does not obey is killed.
+        // tmux hangs up on its shell. A program that does not end is killed.
         if self.order(&["kill-server"]).is_ok() {
             let _ = waiting::for_exit(&mut self.server, Duration::from_secs(5), "tmux");
         }
         waiting::end(&mut self.server);
-        // Where it leaves its socket.
+        // The place of its socket.
         let _ = fs::remove_file(&self.socket_path);
     }
 }
 
 impl Screen {
-    /// Whether this text stands anywhere in it.
+    /// Whether the screen contains this text.
     pub fn has(&self, text: &str) -> bool {
         self.line(text).is_some()
     }
@@ -233,7 +234,7 @@ impl Screen {
         lines.find(|line| line.contains(text)).map(String::as_str)
     }
 
-    /// What a detail says under a name, without blanks: over how many lines depends on how long it is.
+    /// The value of a fact in a detail, without blanks, as it may wrap over several lines.
     pub fn fact(&self, name: &str) -> Option<String> {
         let named = |line: &str| -> String { line.chars().take(FACTS).collect() };
         let mut lines = self.lines.iter();
@@ -252,7 +253,7 @@ impl Screen {
             .map(String::as_str)
     }
 
-    /// The rows of the table of processes; none while there is no such table.
+    /// The rows of the table of processes; none without such a table.
     pub fn rows(&self) -> Vec<&str> {
         let lines = self.lines.iter().map(String::as_str);
         let rows = lines.skip_while(|line| !is_header(line)).skip(1);
@@ -261,7 +262,7 @@ impl Screen {
             .collect()
     }
 
-    /// Pids of the rows, from the top down.
+    /// Pids of the rows, from top to bottom.
     pub fn pids(&self) -> Vec<u32> {
         self.rows().into_iter().filter_map(pid).collect()
     }
@@ -276,14 +277,14 @@ fn is_header(line: &str) -> bool {
     line.contains("PID") && line.contains("PROCESS")
 }
 
-/// The pid that a row begins with, after its sign.
+/// The pid at the beginning of a row, after its mark.
 fn pid(row: &str) -> Option<u32> {
     let sign = |character: char| !character.is_ascii_digit() && !character.is_ascii_alphabetic();
     let text = row.trim_start_matches(sign);
     text.split(' ').next()?.parse().ok()
 }
 
-/// A tmux with this socket, and nobody's else.
+/// A tmux command with this socket, which nobody else uses.
 fn tmux(socket: &str) -> Command {
     let mut command = Command::new("tmux");
     command
@@ -294,7 +295,7 @@ fn tmux(socket: &str) -> Command {
     command
 }
 
-/// Gives a running tmux an order; its answer.
+/// Sends a command to a running tmux; returns its output.
 fn ordered(socket: &str, arguments: &[&str]) -> Result<String> {
     let output = tmux(socket)
         .arg("-N")

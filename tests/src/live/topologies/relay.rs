@@ -167,7 +167,7 @@ fn open_macvtap(netns: &str, name: &str) -> Result<File> {
     let (major, minor) = text
         .trim()
         .split_once(':')
-        .with_context(|| format!("{show} says {text:?}"))?;
+        .with_context(|| format!("{show} printed {text:?}"))?;
     let directory = tempfile::Builder::new().prefix("flow-live-").tempdir()?;
     let node = directory.path().join(name);
     let number = makedev(major.parse()?, minor.parse()?);
