@@ -121,7 +121,7 @@ pub enum Command {
     Events(Events),
     /// Count for a while and write a report (JSON)
     Snapshot(Snapshot),
-    /// Show what works on this host, and why not more
+    /// Show what works on this host, what does not, and why
     Doctor,
     /// Show the configuration of the full-screen view (TOML), and where each setting comes from
     Config,

@@ -39,7 +39,7 @@ pub enum WriteError {
     TooLarge { path: PathBuf },
     #[error("cannot write {path}: it is a link that leads back to itself", path = shown(path))]
     Circle { path: PathBuf },
-    #[error("cannot write {path}: it is there already", path = shown(path))]
+    #[error("cannot write {path}: it exists already", path = shown(path))]
     Exists { path: PathBuf },
     #[error("cannot write {path}: {step}: {source}", path = shown(path))]
     Other {

@@ -75,7 +75,7 @@ mod tests {
             fs::write(folder.path().join(format!("a-{number}.csv")), "").unwrap();
         }
         let error = write(Format::Csv).unwrap_err();
-        assert!(error.to_string().contains("is there already"), "{error}");
+        assert!(error.to_string().contains("exists already"), "{error}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Filter {
         Self { expr: None }
     }
 
-    /// Reads an expression; a blank one lets everything pass. `uid_of` tells the id of a user's
+    /// Reads an expression; a blank one lets everything pass. `uid_of` returns the id of a user's
     /// name.
     pub fn parse(text: &str, uid_of: &dyn Fn(&str) -> Option<u32>) -> Result<Self, FilterError> {
         let expr = parser::parse(text, uid_of)?;

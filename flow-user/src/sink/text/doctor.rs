@@ -78,7 +78,7 @@ impl Page {
                 continue;
             }
             let why = match &candidate.status {
-                Status::Available => "works, and another was asked for",
+                Status::Available => "works, but another was requested",
                 status => status.why().unwrap_or_default(),
             };
             self.row(4, candidate.backend, candidate.status.word(), why);
@@ -107,8 +107,8 @@ impl Page {
         } else if advice.is_empty() {
             self.paragraph(
                 2,
-                "To get more: nothing can be done on this system as it is; a kernel that takes BPF \
-                 programs of type tracing gives everything.",
+                "To get more: nothing can be done on this system as it is; a kernel that accepts BPF \
+                 programs of type tracing provides everything.",
             );
         } else {
             self.line("  To get more:");
@@ -326,7 +326,7 @@ Flow on web-3, kernel 6.18.44, x86_64
         let mut findings = hardened();
         findings.backends.insert(Backend::Fexit, Outcome::Works);
         let report = decide(findings.clone(), Some(Backend::Tracepoint));
-        assert!(render_doctor(&report, 100).contains("works, and another was asked for"));
+        assert!(render_doctor(&report, 100).contains("works, but another was requested"));
         let everything = decide(findings, None);
         assert!(render_doctor(&everything, 80).ends_with("Nothing is missing.\n"));
     }
