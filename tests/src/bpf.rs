@@ -1,6 +1,8 @@
-//! The few calls of bpf(2) that measuring needs: statistics, programs' counters, and empty programs to compare with.
+//! The calls of bpf(2) that measuring needs: statistics, counters of programs, and empty programs
+//! to compare with.
 //!
-//! Not through a library: an empty program is two instructions, for which a library wants an object file.
+//! Without a library: an empty program is two instructions, for which a library needs an object
+//! file.
 
 use std::{
     ffi::CStr,
@@ -22,7 +24,7 @@ pub mod kind {
     pub const TRACING: u32 = 26;
 }
 
-/// Where an empty program goes; the numbers are those of the kernel's `bpf_attach_type`.
+/// Attach points of an empty program; the numbers are the kernel's `bpf_attach_type`.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     RawTracepoint(&'a CStr),
@@ -31,7 +33,7 @@ pub enum Place<'a> {
         attach: u32,
         cgroup: BorrowedFd<'a>,
     },
-    /// TCX, in the kernel since 6.6.
+    /// TCX, from Linux 6.6.
     Interface {
         index: u32,
         attach: u32,
@@ -52,17 +54,17 @@ const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const LINK_CREATE: libc::c_long = 28;
 const ENABLE_STATS: libc::c_long = 32;
 
-/// What the kernel counted of a program.
+/// The kernel's counters of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     pub kind: u32,
-    /// The kernel keeps 15 bytes of it.
+    /// Truncated to 15 bytes.
     pub name: String,
     pub time_ns: u64,
     pub runs: u64,
 }
 
-/// Statistics of every program, as long as the value lives: also a killed benchmark leaves them off.
+/// Enables statistics of all programs until dropped; a killed benchmark disables them too.
 #[derive(Debug)]
 pub struct Statistics {
     _fd: OwnedFd,
@@ -77,7 +79,7 @@ impl Statistics {
     }
 }
 
-/// An attached program that does nothing. Goes with the value.
+/// An attached program that does nothing. Detached on drop.
 #[derive(Debug)]
 pub struct Empty {
     program: OwnedFd,
@@ -89,7 +91,7 @@ impl Empty {
         Self::returning(place, pass(place))
     }
 
-    /// A program of a cgroup that lets nothing pass.
+    /// A cgroup program that drops all packets.
     pub fn refusing(place: Place<'_>) -> Result<Self> {
         Self::returning(place, 0)
     }
@@ -119,7 +121,7 @@ impl Empty {
     }
 }
 
-/// The programs that a process has loaded or attached, by the descriptors it holds.
+/// The programs that a process has loaded or attached, from its descriptors.
 pub fn programs_of(pid: u32) -> Result<Vec<OwnedFd>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
@@ -139,7 +141,7 @@ pub fn programs_of(pid: u32) -> Result<Vec<OwnedFd>> {
         .collect()
 }
 
-/// Bytes of kernel memory in the maps of a process, from its descriptors.
+/// Bytes of kernel memory of a process's maps, from its descriptors.
 pub fn map_bytes_of(pid: u32) -> Result<u64> {
     let mut maps = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
@@ -172,7 +174,7 @@ pub fn info(program: &OwnedFd) -> Result<Program> {
     })
 }
 
-/// Where the cgroup v2 tree is mounted.
+/// The mount point of the cgroup v2 tree.
 pub fn cgroup_root() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
     mounts
@@ -219,7 +221,7 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The kernel's `bpf_prog_info`, as far as it is read here.
+/// The part of the kernel's `bpf_prog_info` that is read here.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramInfo {
@@ -232,18 +234,18 @@ struct ProgramInfo {
     runs: u64,
 }
 
-// Offsets in the kernel's structure.
+// Offsets in `bpf_prog_info`.
 const _: () = assert!(std::mem::offset_of!(ProgramInfo, name) == 64);
 const _: () = assert!(std::mem::offset_of!(ProgramInfo, time_ns) == 192);
 const _: () = assert!(std::mem::offset_of!(Load, attach) == 68);
 
-/// What a program there returns that changes nothing.
+/// The return value of a program that changes nothing.
 fn pass(place: Place<'_>) -> i32 {
     match place {
         Place::RawTracepoint(_) => 0,
-        // 1: let it pass.
+        // 1: the packet passes.
         Place::Cgroup { .. } => 1,
-        // TCX_NEXT: whoever comes after decides.
+        // TCX_NEXT: the next program decides.
         Place::Interface { .. } => -1,
     }
 }
@@ -275,7 +277,7 @@ fn load(place: Place<'_>, value: i32) -> Result<OwnedFd> {
 
 fn link(program: &OwnedFd, target: i32, attach: u32) -> Result<OwnedFd> {
     let attach = i32::try_from(attach)?;
-    // Program, target, attach type, flags; and room for what newer kernels read after them.
+    // Program, target, attach type, flags; and the fields that newer kernels read after them.
     let attr = [program.as_raw_fd(), target, attach, 0, 0, 0, 0, 0, 0, 0];
     descriptor(LINK_CREATE, &attr).context("attaching an empty program")
 }
@@ -287,9 +289,9 @@ fn descriptor<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
 }
 
 fn call<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
-    // SAFETY: the kernel reads as many bytes as `attr` has; pointers in it are to values of the
-    // callers, which outlive the call, and it writes only to `InfoByFd::info`, which is made from a
-    // mutable place of the size passed beside it.
+    // SAFETY: the kernel reads as many bytes as `attr` has. Pointers in it are to values of the
+    // callers, which outlive the call. It writes only to `InfoByFd::info`, which is made from a
+    // mutable value of the size passed with it.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -4,8 +4,9 @@
 //! running system has mounted, loads the modules the initramfs carries, runs one command, reports
 //! its exit code on the report terminal and powers off.
 //!
-//! The initramfs says what to do in three files: [`MODULES`], a path and its parameters a line, dependencies first; [`COMMAND`], one argument
-//! a line, the program first; [`ENVIRONMENT`], `NAME=VALUE` lines.
+//! Three files of the initramfs say what to do: [`MODULES`], a path and its parameters on each
+//! line, dependencies first; [`COMMAND`], one argument on each line, the program first;
+//! [`ENVIRONMENT`], `NAME=VALUE` lines.
 
 use std::{
     ffi::CString,
@@ -29,26 +30,28 @@ use nix::{
     unistd::{Pid, sethostname, sync},
 };
 
-/// Modules to load, a path and maybe parameters a line, each after those it needs.
+/// Modules to load: a path, maybe with parameters, on each line, each after its dependencies.
 pub const MODULES: &str = "/flow-vm/modules";
-/// The program to run and its arguments, one a line.
+/// The program to run and its arguments, one on each line.
 pub const COMMAND: &str = "/flow-vm/command";
 /// Environment of the command, `NAME=VALUE` lines.
 pub const ENVIRONMENT: &str = "/flow-vm/environment";
-/// The last line a guest writes starts with this; the command's exit code follows.
+/// The last line of a guest begins with this; the command's exit code follows.
 pub const EXIT_LINE: &str = "FLOW-GUEST-EXIT";
 
-/// The setting of TCP's loss probes, below `/proc/sys/net`: TCP sends its last segment once more as soon as the acknowledgement takes
-/// twice as long as usual, as it does whenever the machine that emulates this one has something else to do.
+/// The sysctl of TCP's tail loss probes, below `/proc/sys/net`: TCP retransmits its last segment if
+/// the acknowledgement takes twice as long as usual, as it does whenever the machine that emulates
+/// this one is busy.
 pub const LOSS_PROBES: &str = "ipv4/tcp_early_retrans";
 
-/// The second serial port. The first is the kernel's console: its messages would cut the command's lines in two.
+/// The second serial port. The first is the kernel's console, whose messages would break the
+/// command's lines.
 const REPORT: &str = "/dev/ttyS1";
 
-/// Exit code reported when the guest could not get so far as to run the command.
+/// Exit code if the guest could not run the command.
 const NOT_RUN: i32 = 125;
 
-/// Everything a guest mounts, in order: target, type, options.
+/// What a guest mounts, in order: target, type, options.
 const MOUNTS: [(&str, &str, &str); 13] = [
     ("/proc", "proc", ""),
     ("/sys", "sysfs", ""),
@@ -65,12 +68,12 @@ const MOUNTS: [(&str, &str, &str); 13] = [
     ("/sys/kernel/config", "configfs", ""),
 ];
 
-/// Whether this is a test guest, where nobody but the test talks, on a kernel that lacks nothing.
+/// Whether this is a test guest: no other traffic, and a kernel that lacks nothing.
 pub fn is_here() -> bool {
     Path::new(MODULES).exists()
 }
 
-/// Runs the guest and powers it off. For process 1 only.
+/// Runs the guest and powers it off. Only for process 1.
 pub fn run() -> ! {
     let mut report = None;
     let code = boot_and_run(&mut report).unwrap_or_else(|error| {
@@ -79,7 +82,8 @@ pub fn run() -> ! {
     });
     print_line(&mut report, &format!("{EXIT_LINE} {code}"));
     sync();
-    // It returns only to say that it failed. The end of process 1 is then a panic, which ends the machine as well.
+    // It returns only on failure. The end of process 1 is then a panic, which ends the machine as
+    // well.
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
     print_line(&mut report, &format!("guest: cannot power off: {error}"));
     process::exit(1)
@@ -101,7 +105,8 @@ fn boot_and_run(report: &mut Option<File>) -> Result<i32> {
 fn mount_all() -> Result<()> {
     for (target, kind, options) in MOUNTS {
         match fs::create_dir_all(target) {
-            // A file system of the kernel's that this kernel lacks has no folder, and none can be made in sysfs.
+            // A file system that this kernel lacks has no mount point, and none can be created in
+            // sysfs.
             Err(_) if target.starts_with("/sys/") => continue,
             result => result.with_context(|| format!("cannot make {target}"))?,
         }
@@ -156,13 +161,13 @@ fn bring_up_loopback() -> Result<()> {
     Ok(())
 }
 
-/// Switches loss probes off in the first network namespace; others begin with the kernel's default.
+/// Disables loss probes in the first network namespace; others have the kernel's default.
 fn no_loss_probes() -> Result<()> {
     let path = format!("/proc/sys/net/{LOSS_PROBES}");
     fs::write(&path, "0").with_context(|| format!("cannot write {path}"))
 }
 
-/// Runs what [`COMMAND`] says and gives its exit code, in the shell's way for one that died of a signal.
+/// Runs the command of [`COMMAND`] and returns its exit code, 128 and the signal if it was killed.
 fn run_command(report: &File) -> Result<i32> {
     let text = read(COMMAND)?;
     let mut words = text.lines();
@@ -182,7 +187,7 @@ fn run_command(report: &File) -> Result<i32> {
         .with_context(|| format!("cannot start {program}"))?;
     let child = Pid::from_raw(child.id().try_into()?);
     loop {
-        // Process 1 inherits every orphan: wait for all of them, so that none stays a zombie and holds its pid.
+        // Process 1 inherits all orphans: reap each, so that no zombie keeps its pid.
         match wait() {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => return Ok(code),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
@@ -198,9 +203,10 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
 
-/// Writes a line to the report terminal, or to the console while there is none, and waits until the port has sent it.
+/// Prints a line on the report terminal, or on the console without one, and waits until the port
+/// has sent it.
 fn print_line(report: &mut Option<File>, line: &str) {
-    // A failed write cannot be reported to anybody.
+    // A failed write cannot be reported.
     let _ = match report {
         Some(report) => writeln!(report, "{line}").map(|()| {
             let _ = tcdrain(&*report);

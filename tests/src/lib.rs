@@ -1,10 +1,10 @@
-//! How Flow is proven: a traffic generator whose processes print what their calls returned, and
-//! live tests that compare Flow's word with theirs, byte for byte.
+//! The tests of Flow: a traffic generator whose processes print what their calls returned, and live
+//! tests that compare Flow's numbers with these, byte for byte.
 //!
 //! - [`generate`]: the modes of traffic; one function each.
 //! - [`truth`]: what a process of the generator prints.
-//! - [`bench`]: what Flow costs; one line of a table for each part.
-//! - [`live`]: the tests; one line of a table each.
+//! - [`bench`]: benchmarks of Flow; one line of a table for each part.
+//! - [`live`]: the live tests; one line of a table each.
 //! - [`guest`]: the init of a virtual machine that runs them under another kernel.
 
 pub mod bench;

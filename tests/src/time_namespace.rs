@@ -1,17 +1,17 @@
-//! A time namespace whose clocks are ahead of the machine's.
+//! A time namespace with clocks ahead of the machine's.
 
 use std::{fs, fs::File, io, os::fd::AsRawFd as _};
 
-/// How far they are ahead, in seconds.
+/// How far the clocks are ahead, in seconds.
 const AHEAD: u32 = 100_000;
 const CLONE_NEWTIME: libc::c_int = 0x80;
 
-/// Whether this kernel has them.
+/// Whether this kernel has time namespaces.
 pub fn exists() -> bool {
     fs::exists("/proc/self/ns/time").unwrap_or(false)
 }
 
-/// Enters one, with this process, which must have one thread, and not only its children.
+/// Moves this process, which must have one thread, into a new one, and not only its children.
 ///
 /// # Errors
 /// A system call failed.

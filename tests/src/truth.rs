@@ -1,6 +1,7 @@
-//! What a process of the generator says on its standard output, one JSON object a line.
+//! What a process of the generator prints on its standard output: one JSON object on each line.
 //!
-//! The numbers are what its system calls *returned*. They are the truth that Flow is measured by.
+//! The numbers are what its system calls *returned*: the truth that Flow's numbers are compared
+//! with.
 
 use std::{
     collections::BTreeMap,
@@ -15,17 +16,17 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// What a backend does not see: the table that `flow doctor` prints.
+/// A blind spot of a backend, from the table that `flow doctor` prints.
 pub use flow_user::source::kernel::blind_spots::BlindSpot as Blind;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Line {
-    /// The far end takes connections and datagrams here.
+    /// The far end accepts connections and datagrams here.
     Listening { address: SocketAddr },
     /// Everything that must happen before Flow starts has happened; a line on standard input
-    /// lets it go on.
+    /// continues.
     Ready,
     /// The process is done.
     Moved(Box<Truth>),
@@ -45,53 +46,54 @@ impl Line {
     }
 }
 
-/// What a process moved, and how it is to be named.
+/// What a process moved, and its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truth {
     pub pid: u32,
-    /// When it started, in ticks since boot: a pid may be used again.
+    /// Its start, in ticks since boot: pids are reused.
     pub start: u64,
     pub ppid: u32,
     pub mode: String,
     /// Its program's path, invalid UTF-8 replaced.
     pub exe: String,
-    /// The kernel's name of its first thread.
+    /// The comm of its first thread.
     pub comm: String,
     /// Its arguments, invalid UTF-8 replaced.
     pub argv: Vec<String>,
-    /// Bytes of its arguments, with the zero byte that ends each.
+    /// Bytes of its arguments, with their terminating zero bytes.
     pub argv_bytes: usize,
     #[serde(flatten)]
     pub moved: Moved,
     /// Parts of `moved` that not every backend sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub blind: BTreeMap<Blind, Moved>,
-    /// The part of `moved` in datagrams, by remote endpoint; empty where the mode does not report
-    /// it.
+    /// The part of `moved` in datagrams, by remote endpoint; empty if the mode does not report it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<String, Moved>,
-    /// As `remotes`, of datagrams received by calls that did not ask whom they came from.
+    /// As `remotes`, for datagrams received by calls without `msg_name`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unasked: BTreeMap<String, Moved>,
-    /// As `remotes`, of datagrams that waited at a raw socket beside those of other senders.
+    /// As `remotes`, for datagrams that waited at a raw socket together with those of other
+    /// senders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mixed: BTreeMap<String, Moved>,
-    /// Sockets from before Flow started that nobody used since.
+    /// Sockets that existed before Flow and were not used since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
-    /// Ends of connections that did not come about, this process's first.
+    /// Endpoints of connections that failed, this process's first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<[SocketAddr; 2]>,
-    /// Sends that failed, of modes that go on then. The packet may have got as far as an interface's classifier.
+    /// Failed sends, of modes that continue then. The packet may have reached an interface's
+    /// classifier.
     #[serde(default)]
     pub failed_sends: u64,
-    /// This kernel lacks it; so the mode moved nothing.
+    /// A feature that this kernel lacks, so that the mode moved nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Feature>,
 }
 
 impl Truth {
-    /// Whether something in it is of this kind.
+    /// Whether a part of it is in this blind spot.
     pub fn has(&self, blind: Blind) -> bool {
         match blind {
             Blind::UnaskedSenders => !self.unasked.is_empty(),
@@ -104,12 +106,12 @@ impl Truth {
     }
 }
 
-/// Sums of what calls returned.
+/// Totals of what calls returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     pub tx_bytes: u64,
     pub rx_bytes: u64,
-    /// Calls that did not fail.
+    /// Calls that succeeded.
     pub tx_calls: u64,
     pub rx_calls: u64,
 }
@@ -123,12 +125,12 @@ impl std::ops::AddAssign for Moved {
     }
 }
 
-/// A socket that is open, and moved nothing while Flow looked.
+/// An open socket that moved nothing while Flow ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idle {
     pub protocol: String,
     pub local: SocketAddr,
-    /// Why a list of sockets may not hold it.
+    /// Why a listing of sockets may lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blind: Option<Blind>,
 }
@@ -143,7 +145,7 @@ impl Idle {
     }
 }
 
-/// What a kernel may have been built without.
+/// Features that a kernel may be built without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Feature {
@@ -151,7 +153,7 @@ pub enum Feature {
     Ktls,
 }
 
-/// Counts one process's calls; its threads share it.
+/// Counts the calls of one process; its threads share this.
 #[derive(Debug, Default)]
 pub struct Tally {
     tx_bytes: AtomicU64,
@@ -181,8 +183,8 @@ impl Tally {
         self.rx_calls.fetch_add(1, Relaxed);
     }
 
-    /// As [`Self::sent`], a datagram to a remote. A mode reports all remotes of its datagrams or
-    /// none.
+    /// As [`Self::sent`], for a datagram to a remote. A mode reports all remotes of its datagrams
+    /// or none.
     pub fn sent_to(&self, remote: SocketAddr, bytes: usize) {
         self.sent(bytes);
         let mut remotes = lock(&self.remotes);
@@ -191,7 +193,7 @@ impl Tally {
         moved.tx_calls += 1;
     }
 
-    /// As [`Self::received`], a datagram from a remote.
+    /// As [`Self::received`], for a datagram from a remote.
     pub fn received_from(&self, remote: SocketAddr, bytes: usize) {
         self.received(bytes);
         let mut remotes = lock(&self.remotes);
@@ -200,32 +202,32 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
-    /// Nothing moved to or from this remote.
+    /// Records a remote without bytes.
     pub fn nothing_with(&self, remote: SocketAddr) {
         lock(&self.remotes).entry(remote).or_default();
     }
 
-    /// A connection from here to there did not come about.
+    /// Records a connection that failed.
     pub fn attempted(&self, local: SocketAddr, remote: SocketAddr) {
         lock(&self.attempts).push([local, remote]);
     }
 
-    /// These sockets were open and moved nothing.
+    /// Records open sockets that moved nothing.
     pub fn idle(&self, sockets: Vec<Idle>) {
         lock(&self.idle).extend(sockets);
     }
 
-    /// A send failed.
+    /// Records a failed send.
     pub fn send_failed(&self) {
         self.failed_sends.fetch_add(1, Relaxed);
     }
 
-    /// This kernel has no such thing.
+    /// Records a missing feature of the kernel.
     pub fn lacks(&self, feature: Feature) {
         self.lacks.get_or_init(|| feature);
     }
 
-    /// As [`Self::received_from`], by a call that did not ask for the remote.
+    /// As [`Self::received_from`], by a call without `msg_name`.
     pub fn received_unasked(&self, remote: SocketAddr, bytes: usize) {
         self.received(bytes);
         let mut unasked = lock(&self.unasked);
@@ -234,7 +236,7 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
-    /// As [`Self::received_from`], while datagrams of others waited as well.
+    /// As [`Self::received_from`], while datagrams of other senders waited as well.
     pub fn received_mixed(&self, remote: SocketAddr, bytes: usize) {
         self.received(bytes);
         let mut mixed = lock(&self.mixed);
@@ -243,7 +245,7 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
-    /// As [`Self::received`], in a way that not every backend sees.
+    /// As [`Self::received`], in a blind spot of some backends.
     pub fn received_unseen(&self, blind: Blind, bytes: usize) {
         self.received(bytes);
         let mut parts = lock(&self.blind);
@@ -252,9 +254,9 @@ impl Tally {
         moved.rx_calls += 1;
     }
 
-    /// What was counted so far, and who this process is.
+    /// The counts so far, and the identity of this process.
     pub fn truth(&self, mode: &str) -> Result<Truth> {
-        // Of the thread: once a process's first thread has ended, `self` shows neither.
+        // Of this thread: if the first thread of a process has ended, `self` shows neither.
         let (arguments, exe) = ("/proc/thread-self/cmdline", "/proc/thread-self/exe");
         let arguments = fs::read(arguments).with_context(|| format!("reading {arguments}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -300,12 +302,12 @@ impl Tally {
     }
 }
 
-/// When this process started, in ticks since boot.
+/// The start of this process, in ticks since boot.
 pub fn start() -> Result<u64> {
     let path = "/proc/self/stat";
     let stat = fs::read(path).with_context(|| format!("reading {path}"))?;
     let stat = String::from_utf8_lossy(&stat);
-    // The name, in parentheses, may hold anything; the start is the 22nd field, the state the third.
+    // The name, in parentheses, may contain anything; the start is field 22, the state field 3.
     let start = stat
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.split(' ').nth(22 - 3)?.parse().ok());
@@ -320,7 +322,7 @@ fn by_name(remotes: &Mutex<BTreeMap<SocketAddr, Moved>>) -> BTreeMap<String, Mov
     by_name
 }
 
-/// A v4-mapped address is the IPv4 address it stands for.
+/// Converts a v4-mapped address to IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V6(_) => address,
@@ -329,7 +331,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Counters are whole after each statement, so a panic elsewhere does not spoil them.
+    // Counters are consistent after each statement, so a panic elsewhere does not matter.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

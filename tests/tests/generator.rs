@@ -1,4 +1,4 @@
-//! The generator against itself: what one end says it sent, the other says it received.
+//! Tests of the generator: what one end reports as sent, the other reports as received.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use flow_tests::{
     truth::{Line, Truth},
 };
 
-/// A process of the generator. Ends with the value.
+/// A process of the generator. Ends on drop.
 struct Process {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -46,7 +46,7 @@ impl Process {
         }
     }
 
-    /// Lets it go on where it waits, ends its input, and reads what its processes moved.
+    /// Lets it continue, ends its input, and reads what its processes moved.
     fn finish(mut self) -> Vec<Truth> {
         let mut input = self.child.stdin.take().unwrap();
         // A mode that does not read its input may be gone already.
@@ -81,7 +81,7 @@ fn run(mode: &str, more: &[&str]) -> Vec<Truth> {
     truths
 }
 
-/// Modes that need root, whose bytes do not all arrive, or that others start.
+/// Modes that need root, that lose bytes, or that other modes start.
 const UNEVEN: [&str; 35] = [
     "accepted-idle",
     "away",

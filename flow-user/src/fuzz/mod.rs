@@ -1,9 +1,9 @@
-//! What must hold of the parsers, whatever bytes they are given?
+//! Fuzz targets: the parsers and their invariants.
 //!
-//! Each target reads bytes as Flow reads them and panics where a promise is broken: an answer that
-//! points outside of the bytes, a filter that is shown as another filter, a line that is not one
-//! line of JSON. `tests/fuzz` runs them under a fuzzer, and over its seeds in unit tests. Only the
-//! feature `fuzz` compiles this; it opens nothing in what users get.
+//! Each target parses bytes as Flow does, and panics if an invariant is violated: a result that points
+//! outside of the bytes, a filter that is displayed as another filter, output that is not one line of
+//! JSON. `tests/fuzz` runs them under a fuzzer, and over its seeds in unit tests. The feature `fuzz`
+//! compiles this; releases do not contain it.
 
 mod btf;
 mod events;
@@ -15,16 +15,16 @@ mod ring;
 mod scene;
 mod text;
 
-/// A parser, and what must hold of it.
+/// A parser and its invariants.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// As `cargo xtask fuzz` calls it, and the folder of its seeds.
+    /// Its name for `cargo xtask fuzz`, and the folder of its seeds.
     pub name: &'static str,
-    /// Reads the bytes; panics where a promise is broken.
+    /// Parses the bytes; panics if an invariant is violated.
     pub run: fn(&[u8]),
 }
 
-/// Every target, by name.
+/// All targets, by name.
 pub const TARGETS: [Target; 9] = [
     target("btf", btf::run),
     target("events", events::run),

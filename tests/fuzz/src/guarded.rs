@@ -1,4 +1,4 @@
-//! Bytes before a page that may not be touched: whoever reads beyond them dies at once.
+//! Bytes before a guard page: a read beyond them crashes at once.
 
 use std::{io, num::NonZeroUsize, ptr::NonNull, slice};
 
@@ -7,14 +7,14 @@ use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap},
 };
 
-/// Size of the guard; no machine Flow runs on has larger pages.
+/// Size of the guard, at least a page on every supported machine.
 const GUARD: usize = 64 << 10;
 
-/// Most bytes held; the fuzzer tries inputs as long as the longest seed, or 4096 bytes.
+/// Most bytes of an input; the fuzzer tries inputs as long as the longest seed, or 4096 bytes.
 const ROOM: usize = 64 << 10;
 const LENGTH: NonZeroUsize = NonZeroUsize::new(ROOM + GUARD).expect("not zero");
 
-/// A copy of bytes whose end is the end of readable memory.
+/// A copy of bytes that ends where readable memory ends.
 #[derive(Debug)]
 pub struct Guarded {
     start: NonNull<c_void>,
@@ -27,7 +27,7 @@ impl Guarded {
     /// The kernel has none left.
     pub fn new() -> io::Result<Self> {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: new memory, wherever the kernel likes.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { mmap_anonymous(None, LENGTH, access, MapFlags::MAP_PRIVATE) }?;
         let guarded = Self { start };
         // SAFETY: the guard is the last part of what was just mapped; nothing lies in it.

@@ -1,8 +1,8 @@
-//! Fuzz targets: the parsers that read what others wrote, under bytes that nobody would write.
+//! Fuzz targets: the parsers of untrusted input.
 //!
-//! What must hold of each parser stands in `flow_user::fuzz`. Here are the inputs to begin with
-//! (`seeds/TARGET/`, among them every input that once broke something) and the program that
-//! `cargo xtask fuzz` builds with libFuzzer. The unit tests run each seed, and changed copies of it,
+//! `flow_user::fuzz` has the invariants of each parser. Here are the seeds (`seeds/TARGET/`,
+//! including every input that once broke something) and the program that `cargo xtask fuzz` builds
+//! with libFuzzer. The unit tests run each seed, and changed copies of it,
 //! without the engine.
 
 mod guarded;

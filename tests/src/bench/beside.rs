@@ -1,4 +1,5 @@
-//! Flow, nethogs and bandwhich, one after the other on the same traffic: a bulk sender and many short processes.
+//! Flow, nethogs and bandwhich, one after the other with the same traffic: a bulk sender and many
+//! short processes.
 
 use std::{path::Path, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{live::peer::Peer, truth::Truth};
 const BULK_BYTES: &str = "2000000000";
 const SHORT_PROCESSES: &str = "500";
 const SHORT_BYTES: &str = "20000";
-/// So that a tool that looks once a second has looked before and after.
+/// A tool that samples once a second has sampled before and after the traffic.
 const SETTLING: Duration = Duration::from_millis(2500);
 
 struct Tool<'a> {
@@ -109,7 +110,7 @@ fn run(bench: &Bench, peer: &Peer, tool: &Tool<'_>, program: &Path) -> Result<Ve
     };
     let bulk = send("tcp-up", BULK_BYTES, "1")?;
     let mut short = send("short-processes", SHORT_BYTES, SHORT_PROCESSES)?;
-    // The one that starts the others moves nothing.
+    // The process that starts the others moves nothing.
     short.retain(|truth| truth.moved.tx_bytes > 0);
     bench.pause(SETTLING)?;
 

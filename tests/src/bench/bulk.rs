@@ -1,4 +1,4 @@
-//! How much the same senders get through with Flow running and without, turn by turn.
+//! Throughput of the same senders with and without Flow, alternately.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{live::peer::Peer, truth::Line};
 
-/// A far end that takes everything, in the peer's namespace.
+/// A far end that receives everything, in the peer's namespace.
 #[derive(Debug)]
 pub struct Sink {
     process: Process,
@@ -22,7 +22,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// `ask`: it asks for the sender of each datagram.
+    /// `ask`: whether it requests the sender of each datagram.
     pub fn start(bench: &Bench, peer: &Peer, ask: bool) -> Result<Self> {
         let listen = SocketAddr::new(peer.far4, 0).to_string();
         let mut arguments = vec!["sink", "--listen", listen.as_str()];
@@ -32,7 +32,7 @@ impl Sink {
         Ok(Self { process, address })
     }
 
-    /// Sends to it for so long; what was sent, and what it had received in the end.
+    /// Sends to it for so long. Returns what was sent, and what it had received in the end.
     pub fn send(self, bench: &Bench, load: &[&str], time: Duration) -> Result<(Done, Done)> {
         let seconds = time.as_secs_f64().to_string();
         let mut arguments = load.to_vec();
@@ -43,7 +43,7 @@ impl Sink {
     }
 }
 
-/// Where a process says that it listens.
+/// The address at which a process reports to listen.
 pub fn listening(bench: &Bench, process: &mut Process) -> Result<SocketAddr> {
     match process.json(bench)? {
         Line::Listening { address } => Ok(address),
@@ -60,7 +60,7 @@ struct Kind {
     title: &'static str,
     load: &'static [&'static str],
     unit: &'static str,
-    /// From what was sent and received, the figure in `unit` before it is divided by the time.
+    /// Computes the figure in `unit`, before division by time, from what was sent and received.
     figure: fn(&Done, &Done) -> u64,
     budget: Option<f64>,
 }
@@ -98,10 +98,10 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     for kind in &KINDS {
         eprintln!("    {}", kind.title);
         let (mut off, mut on) = (Vec::new(), Vec::new());
-        // The first of all is slower: the machine wakes up.
+        // The very first run is slower: the machine wakes up.
         once(bench, &peer, kind, time.min(Duration::from_millis(500)))?;
         for pair in 0..pairs {
-            // Who comes first changes from pair to pair, so that a drift does no side good.
+            // The order alternates from pair to pair, so that a drift favours neither side.
             for with_flow in [pair % 2 == 0, pair % 2 != 0] {
                 if with_flow {
                     let flow = bench.flow_attached(Output::File)?;
@@ -142,7 +142,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-/// What goes through, a second.
+/// Throughput for each second.
 fn once(bench: &Bench, peer: &Peer, kind: &Kind, time: Duration) -> Result<f64> {
     let sink = Sink::start(bench, peer, false)?;
     let (sent, received) = sink.send(bench, kind.load, time)?;

@@ -1,20 +1,20 @@
-//! How figures are gathered and written: tables of Markdown whose columns line up, and the list of budgets.
+//! Figures: tables of Markdown with aligned columns, and the list of budgets.
 
 use std::io::Write as _;
 
 use anyhow::Result;
 
-/// What a part found.
+/// The results of a part.
 #[derive(Debug, Default)]
 pub struct Section {
     pub tables: Vec<Table>,
-    /// Sentences below the tables: what a reader must know to read them right.
+    /// Notes below the tables that readers need.
     pub notes: Vec<String>,
     pub verdicts: Vec<Verdict>,
 }
 
 impl Section {
-    /// That of a part that could not be measured.
+    /// The section of a part that could not be measured.
     pub fn missing(reason: String) -> Self {
         Self {
             notes: vec![format!("Not measured: {reason}.")],
@@ -53,7 +53,7 @@ impl Table {
                 .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        // The first column says what a row is; the others are figures.
+        // The first column labels a row; the others are figures.
         let line = |cells: &[String]| {
             let padded = cells.iter().zip(&widths).enumerate();
             let cells: Vec<_> = padded
@@ -79,7 +79,7 @@ impl Table {
     }
 }
 
-/// A budget and the figure that it is for.
+/// A budget and its figure.
 #[derive(Debug)]
 pub struct Verdict {
     pub what: String,
@@ -89,7 +89,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// For a figure that must not be larger than its budget.
+    /// A figure that must not exceed its budget.
     pub fn at_most(what: &str, figure: f64, budget: f64, unit: &str) -> Self {
         Self {
             what: what.to_owned(),
@@ -99,7 +99,7 @@ impl Verdict {
         }
     }
 
-    /// For a ratio that must not be smaller than its budget.
+    /// A ratio that must not be below its budget.
     pub fn at_least(what: &str, figure: f64, budget: f64) -> Self {
         Self {
             what: what.to_owned(),
@@ -142,12 +142,12 @@ pub fn print(machine: &str, sections: &[(&str, Section)]) -> Result<()> {
     Ok(())
 }
 
-/// The middle value, or the mean of the two in the middle; 0 of none.
+/// The median: the middle value, or the mean of the two in the middle; 0 without values.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The value below which a share of the values lies, with what is between two of them in proportion; 0 of none.
+/// The given quantile, interpolated; 0 without values.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -159,7 +159,7 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     sorted[low] + (sorted[high] - sorted[low]) * place.fract()
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -168,7 +168,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Bytes a second, or bytes, in powers of ten.
+/// Formats bytes, or bytes a second, in powers of ten.
 pub fn si(value: f64) -> String {
     match value {
         value if value >= 1e9 => format!("{} G", number(value / 1e9)),
@@ -178,7 +178,7 @@ pub fn si(value: f64) -> String {
     }
 }
 
-/// Bytes of memory.
+/// Formats bytes of memory.
 pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

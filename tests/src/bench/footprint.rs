@@ -12,26 +12,26 @@ use super::{
 };
 use crate::bpf;
 
-/// What an operator leaves running, and what a script reads.
+/// A table as an operator leaves it running, and a stream as a script reads it.
 const TOP: &[&str] = &["top", "-n", "20"];
 const EVENTS: &[&str] = &["events", "--json"];
-/// With room for more flows than there is without being asked for it.
+/// With larger maps than the default, for more flows.
 const WIDE_TOP: &[&str] = &["top", "-n", "20", "--max-sockets", "131072"];
 
-/// From the load's or Flow's start until both run evenly.
+/// Time from the start of the load or Flow until both run steadily.
 const SETTLING: Duration = Duration::from_secs(3);
 
-/// Connections with both ends on this machine: each is two flows.
+/// Connections with both ends on this machine, so two flows each.
 #[derive(Clone, Copy)]
 pub(super) struct Crowd {
     pub flows: usize,
-    /// New flows a second; for each the oldest ends.
+    /// New flows each second; the oldest one ends for each.
     pub rate: usize,
     /// Every flow moves bytes each second.
     pub talk: bool,
 }
 
-/// Flow under a load.
+/// Flow with a load.
 struct Situation {
     title: &'static str,
     command: &'static [&'static str],
@@ -53,7 +53,7 @@ enum Budget {
     Idle,
     /// CPU and memory at 10,000 flows.
     Live,
-    /// Memory for each flow more than those.
+    /// Memory for each further flow.
     Further,
 }
 
@@ -85,21 +85,21 @@ const SITUATIONS: [Situation; 8] = [
     situation("flow top --max-sockets 131072, 100,000 flows",           WIDE_TOP, (100_000, 0, false),       When::Full,   Budget::Further),
 ];
 
-/// What was seen of a situation.
+/// The figures of a situation.
 pub(super) struct Seen {
-    /// Of one core, in percent.
+    /// Percent of one core.
     pub cpu: f64,
-    /// Share of it in the kernel, in percent.
+    /// Percent of that in the kernel.
     pub system: f64,
     pub usage: Usage,
     maps: u64,
-    /// New flows a second, as made.
+    /// New flows each second, as created.
     pub rate: f64,
-    /// Bytes of output a second.
+    /// Bytes of output each second.
     pub written: f64,
     /// Flows in the header of the last table; absent for `flow events`.
     shown: Option<u64>,
-    /// What Flow said it lost.
+    /// Losses that Flow reported.
     lost: Option<String>,
 }
 
@@ -178,7 +178,7 @@ pub(super) fn observe(
         let done: Done = holder.finish(bench)?;
         opened += 2.0 * done.opened as f64 / done.seconds;
     }
-    // The numbers that were shown are those of the last table before the flows ended.
+    // The figures shown are those of the last table before the flows ended.
     let (_, text) = flow.interrupt()?;
     let ticks = |usage: &Usage| (usage.user_ticks + usage.system_ticks) as f64;
     let system = (after.system_ticks - before.system_ticks) as f64;
@@ -194,7 +194,7 @@ pub(super) fn observe(
     })
 }
 
-/// Opens the flows, in as many processes as their limits of descriptors make necessary.
+/// Opens the flows, in as many processes as limits of descriptors require.
 fn hold(bench: &Bench, crowd: Crowd) -> Result<Vec<Process>> {
     let connections = crowd.flows / 2;
     let processes = connections.div_ceil(load::most_held());
@@ -273,7 +273,7 @@ fn most_shown(text: &str) -> Option<u64> {
         .max()
 }
 
-/// The last word about losses, from tables or events.
+/// The last reported losses, from tables or events.
 fn loss(text: &str) -> Option<String> {
     text.lines()
         .rfind(|line| line.starts_with("lost") || line.contains(r#""type":"lost""#))

@@ -1,4 +1,5 @@
-//! How long the full-screen view takes for a frame, a key and a snapshot at many flows: without a kernel, in this process.
+//! Time of a frame, a key and a snapshot in the full-screen view with many flows: without a kernel,
+//! in this process.
 
 use std::{
     io,
@@ -28,12 +29,13 @@ use super::{
 const FLOWS: u32 = 50_000;
 const PROCESSES: u32 = 100;
 const SIZE: (u16, u16) = (200, 60);
-/// Columns of text, by which the flows are sorted one way and the other: most rows have the same there, or none has.
+/// Text columns by which the flows are sorted in both directions: most rows are equal there, or
+/// none.
 const TEXTS: [(&str, &str); 2] = [
     ("process", "sort by PROCESS, the same text in every row"),
     ("remote", "sort by REMOTE, another in every row"),
 ];
-/// What a frame may take, in milliseconds.
+/// Budget of a frame, in milliseconds.
 const BUDGET: f64 = 10.0;
 
 pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
@@ -105,7 +107,7 @@ pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-/// The screen, drawn into nothing.
+/// The screen, drawn to a buffer that is discarded.
 struct Screen {
     state: State,
     terminal: Terminal<CrosstermBackend<io::Sink>>,
@@ -120,7 +122,7 @@ impl Screen {
         Self::preferred(preferences, snapshot)
     }
 
-    /// Shows the flows, sorted by a column of this name.
+    /// Shows the flows, sorted by the column of this name.
     fn sorted_by(name: &str, snapshot: &Arc<Snapshot>) -> Result<Self> {
         let view = ViewId::Group(By::Flow);
         let mut columns = Table::choices(view).into_iter();
@@ -182,7 +184,7 @@ impl Screen {
     }
 }
 
-/// Knows no names.
+/// A world without users.
 struct Nobody;
 
 impl World for Nobody {
@@ -191,7 +193,7 @@ impl World for Nobody {
     }
 }
 
-/// A moment of a host with many flows; in another moment their rates are others.
+/// A snapshot of a host with many flows; `moment` changes their rates.
 fn crowd(moment: u32) -> Arc<Snapshot> {
     let processes: Vec<_> = (1..=PROCESSES).map(process).collect();
     let flows: Vec<_> = (0..FLOWS)
@@ -238,7 +240,7 @@ fn process(pid: u32) -> Arc<Process> {
 
 fn flow(number: u32, process: &Arc<Process>, moment: u32) -> Arc<Flow> {
     let remote = SocketAddr::from((Ipv4Addr::from_bits(10 << 24 | number), 443));
-    // Numbers in no order, other ones in each moment.
+    // Scattered numbers, different for each moment.
     let rate = number
         .wrapping_add(moment * FLOWS)
         .wrapping_mul(2_654_435_761)

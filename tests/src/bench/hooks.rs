@@ -1,7 +1,8 @@
-//! Nanoseconds that each of Flow's programs takes, less those of an empty program at the same kind of hook in the same run.
+//! Nanoseconds of each of Flow's programs, less those of an empty program at the same hook type in
+//! the same run.
 //!
-//! The kernel's statistics time every run of a program, and the timing itself shows in them. The empty program is timed just
-//! so, and what is left is Flow's.
+//! The kernel's statistics time every run of a program, and the timing itself is part of the
+//! result. The empty program is timed in the same way, so the difference is Flow's own time.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +23,10 @@ use crate::{
     live::peer::Peer,
 };
 
-/// A program that ran less often in a round says nothing.
+/// A program that ran less often in a round is left out.
 const FEWEST_RUNS: u64 = 1_000;
 
-/// What a packet or call costs Flow in one round, by program.
+/// The cost of a packet or call in one round, by program.
 type Round = BTreeMap<String, Cost>;
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ impl Cost {
     }
 }
 
-/// Where a program's nanoseconds are added.
+/// The sum to which a program's nanoseconds belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Hook {
     Send,
@@ -86,7 +87,7 @@ impl Hook {
     }
 }
 
-/// Whether a program runs once for each call: the others at the same door only help it.
+/// Whether a program runs once for each call: others at the same hook only assist it.
 fn is_main(name: &str) -> bool {
     ["sock_", "fexit_", "kretprobe_"]
         .iter()
@@ -185,7 +186,7 @@ fn notes(rounds: usize, time: Duration, empties: &Empties) -> Vec<String> {
     notes
 }
 
-/// Runs the traffic for a while; what each program took meanwhile.
+/// Runs the traffic for a while. Returns what each program took meanwhile.
 fn round(
     bench: &Bench,
     peer: &Peer,
@@ -218,7 +219,7 @@ fn round(
     Ok(round)
 }
 
-/// What all programs at a hook add to one call or packet; nothing if there was none.
+/// The cost of all programs of a hook for one call or packet; absent without any.
 fn added(round: &Round, hook: Hook) -> Option<f64> {
     let at_hook = || round.iter().filter(|(_, cost)| cost.hook == hook);
     let is_call = matches!(hook, Hook::Send | Hook::Receive);
@@ -258,7 +259,7 @@ fn list(table: &mut Table, title: &str, rounds: &[Round], time: Duration) {
 #[derive(Debug)]
 struct Empties {
     attached: Vec<(Kind, Empty)>,
-    /// Why some are not there.
+    /// Why some are missing.
     missing: Vec<String>,
 }
 
@@ -320,7 +321,7 @@ impl Empties {
             .collect()
     }
 
-    /// Mean of a run of each since then, in nanoseconds; none of those that did not run.
+    /// Mean run time of each since then, in nanoseconds; only of those that ran.
     fn since(&self, before: &[Program]) -> Result<Vec<(Kind, f64)>> {
         let after = self.counted()?;
         Ok(self
@@ -335,7 +336,7 @@ impl Empties {
             .collect())
     }
 
-    /// What an empty program takes in the place of this one.
+    /// Run time of the empty program that corresponds to this one.
     fn of(&self, program: &Program, hook: Hook, means: &[(Kind, f64)]) -> f64 {
         let wanted = match (program.kind, hook) {
             (kind::CGROUP_SOCK_ADDR, Hook::Send) => Kind::DatagramSend,

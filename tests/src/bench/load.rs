@@ -1,5 +1,6 @@
-//! `flow-live load KIND`: traffic by time or by rate, for measuring. What it moves is printed, one JSON line; the modes of
-//! `flow-live generate` move a given amount instead, to be compared byte for byte.
+//! `flow-live load KIND`: traffic by time or by rate, for benchmarks. Prints what it moved as one
+//! JSON line. The modes of `flow-live generate` move a given amount instead, to be compared byte
+//! for byte.
 
 use std::{
     collections::VecDeque,
@@ -23,25 +24,25 @@ use crate::truth::Line;
 
 /// Most bytes moved by one call.
 const CHUNK: usize = 128 << 10;
-/// Calls between two looks at the clock.
+/// Calls between two readings of the clock.
 const BATCH: u32 = 64;
-/// Listeners of `hold`: one alone has too few ports for its closed connections' TIME_WAIT.
+/// Listeners of `hold`: a single one has too few ports, as closed connections stay in TIME_WAIT.
 const LISTENERS: usize = 16;
-/// Bytes that a held connection moves each way when it is opened, and when it talks.
+/// Bytes that a held connection moves each way when it is opened, and when it is used.
 const WORD: usize = 100;
 
 /// A kind of load.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Load {
-    /// Takes whatever comes by TCP and UDP, until standard input ends
+    /// Receive everything by TCP and UDP, until standard input ends
     Sink {
         #[arg(long)]
         listen: SocketAddr,
-        /// Asks who sent each datagram
+        /// Request the sender of each datagram
         #[arg(long)]
         ask: bool,
     },
-    /// Sends by TCP, as much as goes
+    /// Send by TCP, as fast as possible
     Tcp {
         #[arg(long)]
         peer: SocketAddr,
@@ -53,11 +54,11 @@ pub enum Load {
         #[arg(long)]
         seconds: f64,
     },
-    /// Sends datagrams, as many as go
+    /// Send datagrams, as fast as possible
     Udp {
         #[arg(long)]
         peer: SocketAddr,
-        /// Names the destination in each call, instead of connecting
+        /// Name the destination in each call, instead of connecting
         #[arg(long)]
         to: bool,
         #[arg(long, default_value_t = 64)]
@@ -65,23 +66,23 @@ pub enum Load {
         #[arg(long)]
         seconds: f64,
     },
-    /// Keeps connections to itself open, until standard input ends; both ends are its own
+    /// Keep connections to itself open, until standard input ends; both ends are its own
     Hold {
-        /// Where it listens
+        /// Address to listen at
         #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
         ip: Ipv4Addr,
         #[arg(long)]
         connections: usize,
-        /// New connections a second; for each the oldest ends
+        /// New connections each second; the oldest one ends for each
         #[arg(long, default_value_t = 0)]
         rate: u64,
-        /// Every connection moves bytes once a second
+        /// Move bytes on every connection once a second
         #[arg(long)]
         talk: bool,
     },
 }
 
-/// What a load did.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
     pub bytes: u64,
@@ -91,7 +92,7 @@ pub struct Done {
     pub seconds: f64,
 }
 
-/// Runs it and prints what it did.
+/// Runs a load and prints its result.
 pub fn run(load: &Load) -> Result<()> {
     let started = Instant::now();
     let mut done = match *load {
@@ -121,13 +122,13 @@ pub fn run(load: &Load) -> Result<()> {
     println_json(&done)
 }
 
-/// Connections that one process can hold with both their ends.
+/// The number of connections of which one process can hold both ends.
 pub fn most_held() -> usize {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(hard).map_or(500, |hard| hard.saturating_sub(200) / 2)
 }
 
-/// One system call, so that a reader never sees half a line.
+/// One system call, so that a reader never sees a partial line.
 fn println_json(done: &Done) -> Result<()> {
     let mut line = serde_json::to_vec(done)?;
     line.push(b'\n');
@@ -157,7 +158,7 @@ fn sink(listen: SocketAddr, ask: bool) -> Result<Done> {
                         bytes.fetch_add(received as u64, Relaxed);
                         calls.fetch_add(1, Relaxed);
                     }
-                    // Nothing came for a while: the queue is empty.
+                    // Nothing arrived for a while: the queue is empty.
                     Err(_) if stop.load(Relaxed) => return,
                     Err(_) => {}
                 }
@@ -223,7 +224,7 @@ fn tcp(peer: SocketAddr, streams: usize, size: usize, time: Duration) -> Result<
 fn send(mut stream: TcpStream, size: usize, end: Instant) -> Result<(u64, u64)> {
     let buffer = vec![0; size];
     let (mut bytes, mut calls) = (0, 0);
-    // Large calls take long enough to look at the clock after each.
+    // Large calls are slow enough to read the clock after each.
     let batch = if size < CHUNK { BATCH } else { 1 };
     while Instant::now() < end {
         for _ in 0..batch {

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use std::{fs, process::Command};
 
@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use super::Bench;
 use crate::bench::figures::mebibytes;
 
-/// A list: machine, date, command. The load before the start is listed, because a busy machine
-/// spoils figures.
+/// A list: machine, date, command. It includes the load before the start, because a busy machine
+/// distorts figures.
 pub fn describe(bench: &Bench) -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
     let model = value(&processors, "model name").unwrap_or("unknown processor");

@@ -1,7 +1,7 @@
-//! `flow-live bench`: what Flow costs, each figure with its budget.
+//! `flow-live bench`: measures what Flow costs, and compares each figure with its budget.
 //!
-//! To add a part, write a function `fn(&Bench) -> Result<Section>` and name it in [`PARTS`]. Progress goes to standard
-//! error; the report, Markdown that is readable as it is, to standard output at the end.
+//! To add a part, write a function `fn(&Bench) -> Result<Section>` and add it to [`PARTS`].
+//! Progress is printed on standard error, the report in Markdown on standard output at the end.
 
 mod beside;
 mod bulk;
@@ -37,23 +37,23 @@ pub struct Options {
     /// The program to measure
     #[arg(long)]
     pub flow: PathBuf,
-    /// What Flow is told to count app bytes with
+    /// The backend for app bytes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
     /// Fewer and shorter rounds: under four minutes instead of under fourteen
     #[arg(long)]
     pub quick: bool,
-    /// nethogs, to measure beside Flow
+    /// Path of nethogs, to measure it as well
     #[arg(long)]
     pub nethogs: Option<PathBuf>,
-    /// bandwhich, to measure beside Flow
+    /// Path of bandwhich, to measure it as well
     #[arg(long)]
     pub bandwhich: Option<PathBuf>,
     /// Parts to run, all by default
     pub parts: Vec<String>,
 }
 
-/// Something that is measured.
+/// A part of the benchmark.
 #[derive(Debug)]
 struct Part {
     name: &'static str,
@@ -76,24 +76,26 @@ const PARTS: &[Part] = &[
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
 ];
 
-/// How long everything may take. What is not measured then is reported as missing.
+/// Time limit of the whole benchmark. What is not measured by then is reported as missing.
 const FULL: Duration = Duration::from_secs(830);
 const QUICK: Duration = Duration::from_secs(230);
 
-/// Set by SIGINT, SIGTERM and SIGHUP: every wait ends with an error, so that what was made is removed.
+/// Set by SIGINT, SIGTERM and SIGHUP: every wait then ends with an error, so that everything is
+/// cleaned up.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// What every part needs to know.
+/// The context of every part.
 #[derive(Debug)]
 struct Bench {
     options: Options,
-    /// This program, which makes the traffic too.
+    /// This program, which also generates the traffic.
     generator: PathBuf,
     scratch: PathBuf,
     deadline: Instant,
 }
 
-/// Runs the parts that were asked for and prints the report; whether each could be measured. A missed budget is a result, no failure.
+/// Runs the selected parts and prints the report. Returns whether each could be measured: a missed
+/// budget is a result, not a failure.
 pub fn run(options: &Options) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark needs root");
     ensure!(
@@ -140,7 +142,7 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 impl Bench {
-    /// A number of something, for the full run and the quick one.
+    /// A number for the full run, and one for the quick run.
     fn count(&self, full: usize, quick: usize) -> usize {
         if self.options.quick { quick } else { full }
     }
@@ -149,7 +151,7 @@ impl Bench {
         Duration::from_secs_f64(if self.options.quick { quick } else { full })
     }
 
-    /// An error once the benchmark is to end.
+    /// Fails once the benchmark must end.
     fn check(&self) -> Result<()> {
         if STOPPED.load(Ordering::Relaxed) {
             bail!("stopped by a signal");
@@ -172,7 +174,7 @@ impl Bench {
         }
     }
 
-    /// A peer with a name that no other of this process has.
+    /// A peer with a name that is unique in this process.
     fn peer(&self) -> Result<Peer> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         self.check()?;
@@ -182,7 +184,7 @@ impl Bench {
         )
     }
 
-    /// Starts a command of Flow's, with the backend under test.
+    /// Starts a command of Flow with the backend under test.
     fn flow(&self, arguments: &[&str], output: Output) -> Result<Process> {
         let mut all = arguments.to_vec();
         all.extend(["--backend", self.options.backend.name()]);
@@ -196,7 +198,7 @@ impl Bench {
         Ok(flow)
     }
 
-    /// Starts a kind of load, in the peer's namespace or here.
+    /// Starts a load, in the peer's namespace or here.
     fn load(&self, arguments: &[&str], peer: Option<&Peer>) -> Result<Process> {
         let mut all = vec!["load"];
         all.extend(arguments);

@@ -1,4 +1,4 @@
-//! From the start to the first row, and from SIGINT to the end.
+//! Time from the start to the first row, and from SIGINT to the end.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::{
 /// Milliseconds of each try.
 #[derive(Default)]
 struct Times {
-    /// To the first line of all: Flow is attached.
+    /// To the first line: Flow is attached.
     status: Vec<f64>,
-    /// To the first row: a flow's line in the stream, a row in the table.
+    /// To the first row: the first flow of the stream, or the first row of the table.
     row: Vec<f64>,
     end: Vec<f64>,
 }
@@ -100,7 +100,7 @@ fn once(
     while !is_row(&line) {
         (when, line) = flow.line(bench)?;
     }
-    // A stop right after the start has more to do than usual.
+    // A stop right after the start takes longer than usual.
     bench.pause(Duration::from_millis(500))?;
     let (end, _) = flow.interrupt()?;
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
@@ -114,7 +114,7 @@ fn is_flow(line: &str) -> bool {
     line.contains(r#""type":"flow."#)
 }
 
-/// A row of the table names a protocol; neither the heads nor the foot do.
+/// Whether a line is a row: only those name a protocol.
 fn names_a_protocol(line: &str) -> bool {
     line.split_whitespace()
         .any(|word| word == "tcp" || word == "udp")

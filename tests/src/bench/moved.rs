@@ -1,4 +1,4 @@
-//! What processes moved by their own calls, and what a tool said of it.
+//! What processes moved by their own calls, and what a tool reported.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::Process;
 use crate::truth::{Line, Truth};
 
-/// What a tool said: bytes of both directions, by process.
+/// A tool's report: bytes of both directions, by process.
 pub type Reported = BTreeMap<Who, u64>;
 
-/// How a tool names a process.
+/// The identity of a process in a tool's report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     Pid(u32),
@@ -24,7 +24,7 @@ pub fn bytes_of(truth: &Truth) -> u64 {
     truth.moved.tx_bytes + truth.moved.rx_bytes
 }
 
-/// What a generator's processes moved, once it has ended.
+/// What a generator's processes moved, after its end.
 pub fn moved_by(generator: Process) -> Result<Vec<Truth>> {
     let text = generator.output_to_end()?;
     text.lines()
@@ -39,7 +39,7 @@ pub fn moved_by(generator: Process) -> Result<Vec<Truth>> {
         .collect()
 }
 
-/// What `flow events --json` said: the ends of processes carry their totals.
+/// The totals of processes in `flow events --json`, from their exits.
 pub fn ends_of_processes(text: &str) -> Reported {
     text.lines()
         .filter(|line| line.contains(r#""type":"process.exit""#))

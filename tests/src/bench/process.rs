@@ -1,4 +1,4 @@
-//! A process under measurement: its output as it comes, its CPU time, its memory.
+//! A process under measurement: its output as it arrives, its CPU time, its memory.
 
 use std::{
     ffi::OsStr,
@@ -27,17 +27,18 @@ use serde::de::DeserializeOwned;
 use super::Bench;
 use crate::live::{peer::Peer, waiting};
 
-/// For everything that takes a moment: a start, a first line, an end.
+/// Time limit for everything that should take a moment: a start, a first line, an end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where standard output goes.
+/// The target of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// To this program, line by line.
     Lines,
-    /// To a file, to be read at the end: reading it meanwhile would take CPU from what is measured.
+    /// To a file that is read at the end: reading it earlier would take CPU from what is measured.
     File,
-    /// To a terminal of its own, of 120 columns and 40 rows, which its standard input is too; on to a file from there.
+    /// To a terminal of its own, of 120 columns and 40 rows, which is its standard input too; its
+    /// output goes on to a file.
     Terminal,
 }
 
@@ -48,7 +49,7 @@ const TERMINAL: Winsize = Winsize {
     ws_ypixel: 0,
 };
 
-/// A child. Ends with the value.
+/// A child process. Ends on drop.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -60,21 +61,22 @@ pub struct Process {
     errors: PathBuf,
 }
 
-/// What a process has used.
+/// CPU time and memory of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// User and system time together.
     pub cpu: Duration,
-    /// Share of it in the kernel, in clock ticks.
+    /// Part of that in the kernel, in clock ticks.
     pub user_ticks: u64,
     pub system_ticks: u64,
-    /// Resident memory now and at most, in bytes.
+    /// Resident memory now and at its peak, in bytes.
     pub resident: u64,
     pub peak: u64,
 }
 
 impl Process {
-    /// Starts a program, in the peer's network namespace or in this one. Its standard input stays open until it is to end.
+    /// Starts a program, in the peer's network namespace or in this one. Its standard input stays
+    /// open until it must end.
     pub fn start<S: AsRef<OsStr>>(
         bench: &Bench,
         name: &str,
@@ -105,7 +107,7 @@ impl Process {
                     .stdin(slave.try_clone().context("dup")?)
                     .stdout(slave)
                     .env("TERM", "xterm-256color")
-                    // Not as this user likes it.
+                    // Independent of this user's settings.
                     .env("XDG_CONFIG_HOME", &bench.scratch)
             }
         };
@@ -143,7 +145,7 @@ impl Process {
         self.child.id()
     }
 
-    /// The next line, with the time from the start until it came.
+    /// The next line, with the time from the start to its arrival.
     pub fn line(&mut self, bench: &Bench) -> Result<(Duration, String)> {
         let lines = self.lines.as_ref().context("its output goes to a file")?;
         let deadline = Instant::now() + PATIENCE;
@@ -178,19 +180,19 @@ impl Process {
         })
     }
 
-    /// Ends its standard input; what it says last, read as JSON.
+    /// Ends its standard input; returns its last line as JSON.
     pub fn finish<T: DeserializeOwned>(mut self, bench: &Bench) -> Result<T> {
         self.stdin = None;
         self.json(bench)
     }
 
-    /// Ends its standard input and waits until it has ended well.
+    /// Ends its standard input and waits until it succeeds.
     pub fn close(mut self) -> Result<()> {
         self.stdin = None;
         self.join()
     }
 
-    /// Waits until it has ended well.
+    /// Waits until it succeeds.
     pub fn join(&mut self) -> Result<()> {
         let status = waiting::for_exit(&mut self.child, 2 * PATIENCE, &self.name)?;
         ensure!(
@@ -202,14 +204,14 @@ impl Process {
         Ok(())
     }
 
-    /// Ends its standard input; everything it writes until it has ended well.
+    /// Ends its standard input; returns all further output until it succeeds.
     pub fn output_to_end(mut self) -> Result<String> {
         self.stdin = None;
         self.join()?;
         self.text()
     }
 
-    /// Ends it with SIGINT and waits; how long that took, and its output.
+    /// Ends it with SIGINT and waits; returns the time that took, and its output.
     pub fn interrupt(mut self) -> Result<(Duration, String)> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended early, {status}: {}", self.name, self.complaint());
@@ -222,7 +224,7 @@ impl Process {
         Ok((took, self.text()?))
     }
 
-    /// Bytes of its output so far, where that goes to a file.
+    /// Bytes of its output so far, if that goes to a file.
     pub fn written(&self) -> Result<u64> {
         Ok(fs::metadata(&self.output)?.len())
     }
@@ -231,7 +233,7 @@ impl Process {
         usage(self.pid())
     }
 
-    /// What it wrote and nobody has taken, up to the end of its output.
+    /// Output that was not read yet, up to its end.
     fn text(&self) -> Result<String> {
         Ok(match &self.lines {
             Some(lines) => lines.iter().map(|(_, line)| line + "\n").collect(),
@@ -253,7 +255,7 @@ impl Drop for Process {
     }
 }
 
-/// What a process has used until now.
+/// What a process has used so far.
 fn usage(pid: u32) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (user_ticks, system_ticks) = ticks(&stat).context("reading /proc/PID/stat")?;
@@ -267,7 +269,7 @@ fn usage(pid: u32) -> Result<Usage> {
     })
 }
 
-/// The process's CPU clock: that of `/proc/PID/stat` in ticks of 10 ms, to the nanosecond.
+/// The process's CPU clock: in nanoseconds, where `/proc/PID/stat` has ticks of 10 ms.
 fn cpu_clock(pid: u32) -> Result<Duration> {
     let mut clock = 0;
     // SAFETY: the pointer is to a clockid_t that lives until after the call.
@@ -286,7 +288,8 @@ fn cpu_clock(pid: u32) -> Result<Duration> {
     ))
 }
 
-/// utime and stime, the 14th and 15th field; the second, the name, is in parentheses and may hold anything.
+/// utime and stime, fields 14 and 15; the name, field 2, is in parentheses and may contain
+/// anything.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);
@@ -298,7 +301,7 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// What is written to a terminal, until nobody has it open any more.
+/// Reads what is written to a terminal, until it is closed everywhere.
 fn copy(mut terminal: File, mut file: File) {
     thread::spawn(move || io::copy(&mut terminal, &mut file));
 }

@@ -1,4 +1,4 @@
-//! What the full-screen view costs: a frame with many flows, and CPU time and memory with some.
+//! What the full-screen view costs: a frame with many flows, and CPU time and memory with fewer.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::{
     frames,
 };
 
-/// The view of flows is the one with the most rows.
+/// The view of flows has the most rows.
 const PROCESSES: &[&str] = &[];
 const FLOWS: &[&str] = &["--view", "flows"];
 
@@ -27,7 +27,7 @@ const TALKING: Crowd = Crowd {
     ..TURNING
 };
 
-/// What is shown under which load, and whether the budget is for it: a screen that nothing happens on.
+/// Load and budget of each screen; the budget is for a screen without changes.
 #[rustfmt::skip]
 const SITUATIONS: [(&str, &[&str], Crowd, bool); 5] = [
     ("processes, 10,000 flows",                          PROCESSES, STILL,   true),

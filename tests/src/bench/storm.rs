@@ -1,4 +1,4 @@
-//! Short connections, as many as possible: what is reported of them, and what is missing.
+//! As many short connections as possible: what is reported of them, and what is missing.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,9 +14,9 @@ use super::{
     moved::{Who, bytes_of, ends_of_processes, moved_by},
 };
 
-/// Connections a second at which nothing may be lost.
+/// Connections each second at which nothing may be lost.
 const WANTED: f64 = 20_000.0;
-/// So that Flow has reported everything.
+/// Time for Flow to report everything.
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub fn measure(bench: &Bench) -> Result<Section> {
@@ -99,8 +99,8 @@ fn of_type<'a>(text: &'a str, kind: &str) -> impl Iterator<Item = Value> + use<'
     lines.filter_map(|line| serde_json::from_str(line).ok())
 }
 
-/// Whether an event is of one of these processes and of a flow with bytes: a listener has none, nor
-/// does a connection that was reported under the listener before it was accepted.
+/// Whether an event is of one of these processes and of a flow with bytes: listeners have none, nor
+/// do connections that were reported for the listener before they were accepted.
 fn is_of(event: &Value, pids: &HashSet<u32>) -> bool {
     let pid = event["process"]["pid"].as_u64();
     let app = &event["app"];
@@ -109,7 +109,7 @@ fn is_of(event: &Value, pids: &HashSet<u32>) -> bool {
     has_bytes && pid.is_some_and(is_theirs)
 }
 
-/// Reported losses, by cause; each event has the count since the start.
+/// Reported losses by cause; each event has the count since the start.
 fn lost(text: &str) -> String {
     let counts: BTreeMap<_, _> = of_type(text, "lost")
         .filter_map(|event| Some((event["cause"].as_str()?.to_owned(), event["count"].clone())))

@@ -1,4 +1,4 @@
-//! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it,
+//! `flow-live generate MODE` moves bytes and prints how many; `flow-live run` tests Flow with it;
 //! `flow-live bench` measures what Flow costs.
 //! As the first process of a machine it is the init of a test guest.
 
@@ -17,13 +17,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Moves bytes and prints, for each process, one JSON line with what its calls returned
+    /// Move bytes and print, for each process, one JSON line with what its calls returned
     Generate(generate::Options),
-    /// Runs the live tests; exits with 1 if one fails
+    /// Run the live tests; exits with 1 if one fails
     Run(live::Options),
-    /// Measures what Flow costs and prints the figures; exits with 1 if something could not be measured
+    /// Measure what Flow costs and print the figures; exits with 1 if something could not be
+    /// measured
     Bench(bench::Options),
-    /// Makes traffic by time or by rate, for the benchmark
+    /// Make traffic by time or by rate, for the benchmark
     #[command(subcommand)]
     Load(bench::load::Load),
 }

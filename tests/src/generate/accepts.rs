@@ -1,4 +1,4 @@
-//! Modes about who accepts: nobody, one that does nothing else, one of several.
+//! Modes about accepting: nobody accepts, one process only accepts, one of several accepts.
 
 use std::{
     io::{ErrorKind, Read as _, pipe},
@@ -29,7 +29,7 @@ pub fn idle(options: &Options, _: &Tally) -> Result<()> {
     })?;
     let client = in_child("client", |tally| {
         let mut stream = TcpStream::connect(address)?;
-        // Nobody reads it, so it has to fit the buffers.
+        // Nobody reads it, so it must fit the buffers.
         tcp::send(&mut stream, options.bytes.min(10_000), tally)?;
         stream.shutdown(std::net::Shutdown::Write)?;
         tcp::wait(&stream, PollFlags::POLLHUP)
@@ -41,7 +41,7 @@ pub fn idle(options: &Options, _: &Tally) -> Result<()> {
 pub fn never(options: &Options, tally: &Tally) -> Result<()> {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    // Room for all of them in its queue.
+    // Its queue has room for all of them.
     listener.listen(i32::try_from(options.count)?)?;
     let address = listener.local_addr()?.as_socket().context("no address")?;
     let mut streams = (0..options.count)
@@ -65,7 +65,7 @@ pub fn never(options: &Options, tally: &Tally) -> Result<()> {
 
 pub fn reuseport(options: &Options, tally: &Tally) -> Result<()> {
     let (stop_read, stop_write) = pipe()?;
-    // Holds the port; it never listens, so it gets no connection.
+    // Holds the port, but never listens, so it gets no connection.
     let holder = reusing((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = holder.local_addr()?.as_socket().context("no address")?;
     let mut workers = Vec::new();
@@ -86,7 +86,7 @@ pub fn reuseport(options: &Options, tally: &Tally) -> Result<()> {
         let stream = tcp::connect(address, Request::Source(bytes), tally)?;
         tcp::send_and_drain(&stream, bytes / 2, tally)?;
     }
-    // One byte that nobody takes is there for all to see.
+    // One byte that nobody reads wakes all of them.
     nix::unistd::write(&stop_write, b"!")?;
     workers.into_iter().try_for_each(wait_for)
 }
@@ -109,7 +109,7 @@ pub fn udp_workers(options: &Options, tally: &Tally) -> Result<()> {
     workers.into_iter().try_for_each(wait_for)
 }
 
-/// A socket at an address that others may have as well.
+/// A socket at an address that others may use as well (SO_REUSEPORT).
 fn reusing(address: SocketAddr) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;

@@ -1,4 +1,4 @@
-//! Modes of sockets that are older than Flow: of every kind, in several network namespaces.
+//! Modes of sockets that exist before Flow: of all kinds, in several network namespaces.
 
 use std::{
     io::{Read as _, pipe},
@@ -20,7 +20,8 @@ use super::{
 };
 use crate::truth::{Blind, Idle, Tally};
 
-/// For experiments (RFC 3692), and not the one that another mode uses meanwhile.
+/// An experimental protocol number (RFC 3692), different from that of another mode that runs at the
+/// same time.
 const EXPERIMENT: i32 = 254;
 
 pub fn every_kind(options: &Options, _: &Tally) -> Result<()> {
@@ -47,8 +48,8 @@ pub fn idle(_: &Options, _: &Tally) -> Result<()> {
     })
 }
 
-/// Sockets whose process has left their network namespace, as whoever hands sockets to containers does. Flow
-/// first sees them when they are bound or connected.
+/// Sockets whose process has left their network namespace, as programs do that create sockets for
+/// containers. Flow first sees them when they are bound or connected.
 pub fn left_namespace(options: &Options, tally: &Tally) -> Result<()> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = TcpListener::bind(any)?;
@@ -72,7 +73,7 @@ pub fn left_namespace(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Runs `job` in a child in the namespace of this process, and in two that are in namespaces of
+/// Runs `job` in a child in the namespace of this process, and in two children in namespaces of
 /// their own; each waits in the middle until Flow has started.
 fn in_namespaces(
     mode: &str,
@@ -106,7 +107,7 @@ fn in_namespaces(
 struct Kinds {
     tcp: (TcpStream, TcpStream),
     listener: TcpListener,
-    /// Bound and nothing else.
+    /// Bound but not used.
     bound: Socket,
     udp: (UdpSocket, UdpSocket),
     raw: [Socket; 2],
@@ -166,7 +167,7 @@ impl Kinds {
         }
     }
 
-    /// Names those that a list of sockets could hold.
+    /// Records those that a listing of sockets could have.
     fn tell_idle(&self, tally: &Tally) -> Result<()> {
         let Self {
             tcp: (near, far),

@@ -1,4 +1,4 @@
-//! Modes that come in large numbers, or go on while something is taken away from them.
+//! Modes with many processes, or that continue while their environment is removed.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -25,13 +25,13 @@ use crate::truth::Tally;
 
 /// Datagrams that each process of `crowd` sends.
 const DATAGRAMS: usize = 3;
-/// Bytes each way of a connection of `storm`; the first one is the server's order to continue or
+/// Bytes each way of a connection of `storm`; the first one is the server's request to continue or
 /// end.
 const MESSAGE: usize = 16;
 const QUIT: u8 = 1;
 /// Clients of `storm`, and loops of `churn`, that run at the same time.
 const AT_ONCE: usize = 2;
-/// Most bytes of a datagram here, so that none is cut in two.
+/// Most bytes of a datagram here, so that none is fragmented.
 const DATAGRAM: u64 = 1400;
 /// Milliseconds between two datagrams of `stubborn`.
 const PAUSE: u8 = 1;
@@ -64,21 +64,22 @@ pub fn addressing_crowd(options: &Options, tally: &Tally) -> Result<()> {
     all_there(options, tally, exchange)
 }
 
-/// Processes that each talk with the peer and then keep their sockets until all have.
+/// Processes that each exchange bytes with the peer and then keep their sockets until all have.
 fn all_there(
     options: &Options,
     tally: &Tally,
     talk: impl Fn(SocketAddr, &Tally) -> Result<UdpSocket>,
 ) -> Result<()> {
     let peer = options.peer()?;
-    // Else the first datagrams of all would wait for the neighbour's address, with room for some of them only.
+    // Otherwise the first datagrams of all would wait for the neighbour's address, with room for
+    // only some of them.
     talk(peer, tally)?;
     let (done, tell_done) = pipe().context("pipe")?;
     let (end, tell_end) = pipe().context("pipe")?;
     let children = (0..options.count)
         .map(|_| {
             in_child(&options.mode, |tally| {
-                // The socket stays until everybody has one.
+                // The socket stays open until every process has one.
                 let _socket = talk(peer, tally)?;
                 write(&tell_done, &[0])?;
                 ensure!(read(&end, &mut [0])? == 1, "nobody sent the request to end");
@@ -142,7 +143,8 @@ pub fn storm(options: &Options, tally: &Tally) -> Result<()> {
     wait_for(server)
 }
 
-/// A connection of its own for a few bytes each way. It ends with a RST, so that its port is free again at once.
+/// A connection of its own for a few bytes each way. It ends with a RST, so that its port is free
+/// at once.
 fn call(address: SocketAddr, word: u8, tally: &Tally) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     tally.sent(stream.write(&[word; MESSAGE])?);
@@ -181,7 +183,8 @@ pub fn churn(_: &Options, tally: &Tally) -> Result<()> {
             if stop.load(Relaxed) {
                 return Ok(());
             }
-            // A quarter of the time is enough to disturb; on a small machine the rest is for those who watch.
+            // A quarter of the time is enough to disturb; on a small machine the rest is for the
+            // observers.
             thread::sleep(3 * started.elapsed());
         }
     })
@@ -191,7 +194,7 @@ pub fn stubborn(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connected(options.peer()?)?;
     let stdin = io::stdin();
     loop {
-        // Whatever is in its way, it goes on.
+        // Continues whatever fails.
         match socket.send(datagram(options.bytes)) {
             Ok(sent) => tally.sent(sent),
             Err(_) => tally.send_failed(),
@@ -203,7 +206,7 @@ pub fn stubborn(options: &Options, tally: &Tally) -> Result<()> {
     }
 }
 
-/// Runs a job several times at once, each until standard input has ended.
+/// Runs a job several times in parallel, each until standard input has ended.
 fn until_input_ends(job: impl Fn(&AtomicBool) -> Result<()> + Sync) -> Result<()> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Modes where bytes pass between a socket and a file or pipe without visiting the process.
+//! Modes in which bytes pass between a socket and a file or pipe without visiting the process.
 
 use std::{fs::File, io::Write, os::fd::AsFd, thread};
 
@@ -33,7 +33,7 @@ pub fn sendfile_udp(options: &Options, tally: &Tally) -> Result<()> {
     let mut buffer = vec![0; 1 << 16];
     for size in [1, 1000, 5000, 12_000] {
         send_file(&socket, size, tally)?;
-        // Whether a call makes one datagram or several is the kernel's affair.
+        // The kernel decides whether a call makes one datagram or several.
         let mut left = size as usize;
         while left > 0 {
             let received = socket.recv(&mut buffer).context("no echo")?;
@@ -49,7 +49,7 @@ pub fn sendfile_udp(options: &Options, tally: &Tally) -> Result<()> {
 
 fn send_file(socket: &impl AsFd, bytes: u64, tally: &Tally) -> Result<()> {
     let mut file = tempfile::tempfile()?;
-    // Sent again and again, so that a small machine can hold it; no multiple of a page.
+    // Sent repeatedly, so that it fits a small machine; not a multiple of a page.
     let size = bytes.min(1_000_003);
     for start in (0..size).step_by(ZEROS.len()) {
         file.write_all(&ZEROS[..(size - start).min(ZEROS.len() as u64) as usize])?;
@@ -71,7 +71,7 @@ pub fn splice_out(options: &Options, tally: &Tally) -> Result<()> {
     let (read, write) = nix::unistd::pipe().context("pipe")?;
     let mut left = options.bytes;
     while left > 0 {
-        // What a pipe holds by default.
+        // The default capacity of a pipe.
         let wanted = left.min(65_536) as usize;
         let mut filled = nix::unistd::write(&write, &ZEROS[..wanted]).context("write to a pipe")?;
         while filled > 0 {

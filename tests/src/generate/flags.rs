@@ -25,7 +25,7 @@ use super::{
 };
 use crate::truth::Tally;
 
-/// How long a send waits for room before it returns what it has sent.
+/// How long a send waits for room before it returns a partial count.
 const SEND_TIMEOUT: Duration = Duration::from_millis(10);
 
 pub fn zerocopy(options: &Options, tally: &Tally) -> Result<()> {
@@ -43,11 +43,11 @@ pub fn zerocopy(options: &Options, tally: &Tally) -> Result<()> {
                 tally.sent(sent);
                 left -= sent;
             }
-            // Too many are under way.
+            // Too many zero-copy sends are in flight.
             Err(Errno::ENOBUFS) => tcp::wait(&stream, PollFlags::POLLERR)?,
             Err(error) => return Err(error).context("a send with MSG_ZEROCOPY"),
         }
-        // The queue reports which buffers are free again; that is no data.
+        // The error queue reports which buffers are free again; that is not data.
         match recv(
             socket,
             &mut [0; 100],
@@ -98,7 +98,7 @@ pub fn partial(options: &Options, tally: &Tally) -> Result<()> {
     let mut left = options.bytes;
     let mut partial = 0;
     while left > 0 || partial == 0 {
-        // Nobody reads meanwhile, so the call sends what finds room and gives up.
+        // Nobody reads meanwhile, so the call sends what has room and then times out.
         let sent = match near.write(&chunk) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -123,7 +123,7 @@ pub fn fast_open(options: &Options, tally: &Tally) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     set(&listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16).context("TCP_FASTOPEN")?;
     let address = listener.local_addr()?.into();
-    // The first gets a cookie; the others' bytes go with the SYN.
+    // The first connection gets a cookie; the others' bytes are in the SYN.
     for _ in 0..options.count {
         let near = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let sent = near.send_to_with_flags(&ZEROS[..500], &address, libc::MSG_FASTOPEN)?;
@@ -138,8 +138,8 @@ pub fn fast_open(options: &Options, tally: &Tally) -> Result<()> {
 pub fn many_connections(options: &Options, tally: &Tally) -> Result<()> {
     let peer = options.peer()?;
     for number in 0..options.count {
-        // The far end closes first, so that no port here has to wait before it is used again: the
-        // kernel's search for a free one would take longer than all the rest.
+        // The far end closes first, so that no port here stays in TIME_WAIT: the kernel's search
+        // for a free one would take longer than all the rest.
         let mut stream = tcp::connect(peer, Request::Source(number % 100), tally)?;
         tcp::receive(&mut stream, tally)?;
     }
@@ -152,7 +152,7 @@ pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
         let sender = scope.spawn(|| Ok(tcp::send(&mut { &near }, options.bytes, tally)?));
         let mut left = options.bytes as usize;
         while left > 0 {
-            // Bytes that are thrown away were received all the same.
+            // Truncated bytes (MSG_TRUNC) were received all the same.
             let flags = MsgFlags::MSG_TRUNC;
             let mut buffer = [0; 10_000];
             let wanted = left.min(buffer.len());
@@ -164,7 +164,7 @@ pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
     })
 }
 
-/// Sets an option of one number.
+/// Sets a socket option that is one integer.
 pub fn set(socket: &impl AsFd, level: i32, option: i32, value: libc::c_int) -> nix::Result<()> {
     // SAFETY: the option's value is as long as it is said to be.
     let result = unsafe {

@@ -1,4 +1,4 @@
-//! Modes of packets that several sockets take: to a group, to everyone on the network, and copies for raw sockets.
+//! Modes of packets that several sockets take: multicast, broadcast, and copies for raw sockets.
 
 use std::{
     io::Read as _,
@@ -12,7 +12,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{Options, raw, tcp::ZEROS, udp::PATIENCE};
 use crate::truth::{Line, Tally};
 
-/// Of all hosts: the kernel need not announce a member, which would fall between two counts.
+/// The all-hosts group: the kernel need not announce its members, which would fall between two
+/// readings.
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// Datagrams that are sent with one call at the end, and their size.
 const TOGETHER: usize = 20;
@@ -20,7 +21,8 @@ const DATAGRAM: usize = 700;
 /// Sockets that take each packet.
 const TAKERS: usize = 3;
 
-/// Takes what [`send`] sends, and its own, with several sockets each; then echoes of the far end with two raw ones.
+/// Receives what [`send`] sends, and its own, with several sockets each; then echoes of the far end
+/// with two raw ones.
 pub fn take(options: &Options, tally: &Tally) -> Result<()> {
     let own = own(options)?;
     let mut port = 0;
@@ -39,12 +41,12 @@ pub fn take(options: &Options, tally: &Tally) -> Result<()> {
     }
     .print()?;
 
-    // One of them gets datagrams that came together together.
+    // One of them receives datagrams of one GRO buffer together.
     setsockopt(&takers[1], sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
     let sizes = sizes(options.count).sum::<usize>() + TOGETHER * DATAGRAM;
     let each = to_all(own, port).len() * sizes;
     receive(&takers, each, tally)?;
-    // These come back to this host's members by no interface.
+    // These return to this host's members by no interface.
     send_from(&takers[0], own, port, options.count, tally)?;
     receive(&takers, each, tally)?;
 
@@ -59,8 +61,8 @@ pub fn take(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Sends COUNT datagrams to the group and as many to everyone on the network, at the port of `--peer`, and some
-/// more with one call.
+/// Sends COUNT datagrams to the group and as many to the broadcast address, at the port of
+/// `--peer`, and some more with one call.
 pub fn send(options: &Options, tally: &Tally) -> Result<()> {
     let own = own(options)?;
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -105,7 +107,7 @@ fn send_from(socket: &Socket, own: Ipv4Addr, port: u16, count: u64, tally: &Tall
     setsockopt(socket, sockopt::UdpGsoSegment, &0).context("UDP_SEGMENT")
 }
 
-/// Where several sockets take what is sent there.
+/// Addresses at which several sockets receive.
 fn to_all(own: Ipv4Addr, port: u16) -> [SockAddr; 2] {
     let [a, b, c, _] = own.octets();
     [GROUP, Ipv4Addr::new(a, b, c, u8::MAX)].map(|ip| SocketAddr::from((ip, port)).into())

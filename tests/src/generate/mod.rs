@@ -1,8 +1,8 @@
-//! Traffic whose amount is known: each mode is one function that moves bytes and counts what its
-//! calls returned.
+//! Traffic of a known amount: each mode is one function that moves bytes and counts what its calls
+//! returned.
 //!
-//! To add a mode, write a function `fn(&Options, &Tally) -> Result<()>` and name it in [`MODES`].
-//! A mode that makes further processes lets each of them print its own line.
+//! To add a mode, write a function `fn(&Options, &Tally) -> Result<()>` and add it to [`MODES`].
+//! A mode that starts further processes lets each of them print its own line.
 
 mod accepts;
 mod before;
@@ -37,24 +37,24 @@ use crate::truth::{Line, Tally};
 /// Command line of `flow-live generate`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Which traffic; an unknown mode lists them all
+    /// Mode of traffic; an unknown one lists all
     pub mode: String,
-    /// The far end (`serve`) to talk to
+    /// Address of the far end (`serve`)
     #[arg(long)]
     pub peer: Option<SocketAddr>,
-    /// `serve`: address to listen at; a port of 0 means any
+    /// `serve`: address to listen at; port 0 means any
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// Bytes to move in each direction the mode has, by each process
+    /// Bytes to move in each direction of the mode, by each process
     #[arg(long, default_value_t = 100_000)]
     pub bytes: u64,
-    /// How many: processes, threads or datagrams, as the mode says
+    /// Number of processes, threads or datagrams, depending on the mode
     #[arg(long, default_value_t = 10)]
     pub count: u64,
-    /// `exec-rest`: the socket it was started with
+    /// `exec-rest`: the descriptor of its socket
     #[arg(long)]
     pub socket: Option<i32>,
-    /// Ignored; there to be seen in the command line
+    /// Ignored; visible in the command line
     #[arg(last = true)]
     pub ignored: Vec<OsString>,
 }
@@ -83,7 +83,7 @@ const fn mode(
     Mode { name, about, run }
 }
 
-/// Every mode.
+/// All modes.
 #[rustfmt::skip]
 pub const MODES: &[Mode] = &[
     mode("serve",            serve::serve,                "far end: TCP sink and source, UDP echo; until standard input ends"),
@@ -205,8 +205,8 @@ pub fn run(options: &Options) -> Result<()> {
     tally.print(mode.name)
 }
 
-/// Reports to the test that everything which must exist before Flow starts exists, and waits for
-/// its request to continue.
+/// Reports to the test that everything which must exist before Flow has been created, and waits for
+/// the request to continue.
 fn wait_for_go() -> Result<()> {
     Line::Ready.print()?;
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Modes of MPTCP: connections that share what their listener had, its cookie among it.
+//! Modes of MPTCP: connections that share what their listener had, including its cookie.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ pub fn two_connections(_: &Options, tally: &Tally) -> Result<()> {
     tcp::pass(&near, &far, 1001, tally)?;
     tcp::pass(&second_far, &second_near, 20, tally)?;
     drop((second_near, second_far));
-    // This process cannot know when Flow has put the second connection away.
+    // This process cannot know when Flow has removed the second connection.
     thread::sleep(tcp::FORGOTTEN_AFTER);
     tcp::pass(&far, &near, 500, tally)?;
     tcp::pass(&near, &far, 501, tally)?;
@@ -41,7 +41,7 @@ pub fn late_reader(options: &Options, tally: &Tally) -> Result<()> {
     tcp::read_late(&near, far, options, tally)
 }
 
-/// Closes both ends and waits until the kernel, which does that later, has closed the paths between them.
+/// Closes both ends and waits until the kernel has closed the subflows, which it does later.
 pub fn close(near: TcpStream, far: TcpStream) -> Result<()> {
     const TIME_WAIT: &str = "06";
     let ports = [near.local_addr()?, far.local_addr()?];

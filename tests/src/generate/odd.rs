@@ -1,4 +1,4 @@
-//! Modes of odd moments: calls that fail, traffic that is slow, and sockets that are older than Flow.
+//! Modes of special situations: calls that fail, slow traffic, and sockets that exist before Flow.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ pub fn drip(options: &Options, tally: &Tally) -> Result<()> {
     for _ in 0..options.count {
         tcp::send(&mut stream, 7, tally)?;
         udp::exchange(&socket, 3, tally)?;
-        // That it is slow is what this is about.
+        // The mode is about slow traffic.
         thread::sleep(Duration::from_secs(1));
     }
     tcp::finish(stream, tally)
@@ -140,9 +140,9 @@ pub fn knock(options: &Options, tally: &Tally) -> Result<()> {
     raw::icmp_raw(options, tally)
 }
 
-/// A send of bytes at an address where nothing is.
+/// Sends from an unmapped address.
 fn send_unmapped(socket: &impl AsRawFd) -> std::io::Result<usize> {
-    // SAFETY: the kernel refuses the address, and nothing else reads it.
+    // SAFETY: the kernel rejects the address, and nothing else reads it.
     let sent = unsafe { libc::send(socket.as_raw_fd(), std::ptr::dangling(), 100, 0) };
     nix::errno::Errno::result(sent)?;
     Ok(sent.unsigned_abs())
@@ -155,7 +155,7 @@ fn must_fail(result: std::io::Result<usize>, what: &str) -> Result<()> {
     }
 }
 
-/// Two sockets that know each other; the second is not connected.
+/// Two sockets that know each other's address; the second is not connected.
 pub fn udp_pair() -> Result<(UdpSocket, UdpSocket)> {
     let one = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -185,7 +185,7 @@ pub fn wait_until_asleep(thread: i32) -> Result<()> {
     loop {
         let path = format!("/proc/self/task/{thread}/stat");
         let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        // The state stands after the name, which is in parentheses and may hold anything.
+        // The state follows the name, which is in parentheses and may contain anything.
         let state = stat
             .rsplit_once(") ")
             .map(|(_, rest)| rest.starts_with('S'));

@@ -1,4 +1,4 @@
-//! Modes of datagrams whose peer the call does not say, or not all of it. Each has a network
+//! Modes of datagrams whose calls do not name the peer, or not completely. Each has a network
 //! namespace of its own.
 
 use std::{
@@ -25,10 +25,10 @@ use super::{
 use crate::truth::Tally;
 
 const V4_ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)];
-/// For experiments (RFC 3692).
+/// An experimental protocol number (RFC 3692).
 const EXPERIMENT: i32 = 253;
 const IPV4_HEADER: usize = 20;
-/// Of `linux/icmp.h` and `linux/icmpv6.h`.
+/// From `linux/icmp.h` and `linux/icmpv6.h`.
 const SOL_RAW: i32 = 255;
 const ICMP_FILTER: i32 = 1;
 const ICMPV6_FILTER: i32 = 1;
@@ -44,7 +44,7 @@ fn own_namespace() -> Result<()> {
 /// Echoes through raw and ping sockets, connected and not.
 pub fn portless(options: &Options, tally: &Tally) -> Result<()> {
     own_namespace()?;
-    // Allows ping sockets of both families.
+    // Permits ping sockets of both families.
     drop(ping_socket()?);
     for connected in [false, true] {
         for peer in V4_ENDS {
@@ -146,7 +146,7 @@ fn only_replies(socket: &Socket, types: &raw::Echo) -> io::Result<()> {
             _ => Err(io::Error::last_os_error()),
         }
     };
-    // A bit for each type that is blocked.
+    // A bit for each blocked type.
     if types.reply == ICMP.reply {
         set(SOL_RAW, ICMP_FILTER, &[!(1 << types.reply)])
     } else {
@@ -188,7 +188,7 @@ pub fn mixed(options: &Options, tally: &Tally) -> Result<()> {
             ensure!(received == IPV4_HEADER + 10 + number);
             tally.received_mixed(from, received);
         }
-        // Alone again.
+        // A single sender again.
         send(&senders[number % 2], 500)?;
         let (received, from) = read()?;
         tally.received_from(from, received);
@@ -196,7 +196,7 @@ pub fn mixed(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// UDP to no host in particular: the kernel takes one.
+/// UDP to the unspecified address: the kernel chooses one.
 pub fn unspecified(options: &Options, tally: &Tally) -> Result<()> {
     own_namespace()?;
     links()?;
@@ -206,7 +206,7 @@ pub fn unspecified(options: &Options, tally: &Tally) -> Result<()> {
     let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
     let any6 = Ipv6Addr::UNSPECIFIED;
     let home6 = Ipv6Addr::LOCALHOST.into();
-    // Who sends, to what, and whom that reaches.
+    // Sender, destination, and the remote that this reaches.
     let cases = [
         (any, any, v4(Ipv4Addr::LOCALHOST)),
         (v4(other), any, v4(other)),
@@ -295,7 +295,7 @@ pub fn zones(options: &Options, tally: &Tally) -> Result<()> {
             tally.sent_to(peer, one.send_to(&ZEROS[..size], &peer.into())?);
             let peer = at(far, 0, zone);
             tally.sent_to(peer, raw.send_to(&ZEROS[..size], &peer.into())?);
-            // Here the socket says on which interface, not the call.
+            // Here the socket has the interface, not the call.
             one.set_multicast_if_v6(zone)?;
             let sent = one.send_to(&ZEROS[..size], &at(group, 7006, 0).into())?;
             tally.sent_to(at(group, 7006, zone), sent);

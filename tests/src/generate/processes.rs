@@ -1,4 +1,4 @@
-//! Modes with several processes, or with processes that are hard to name.
+//! Modes with several processes, or with processes that are hard to identify.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::truth::Tally;
 
-/// Processes of `short` that run at the same time. With their far ends no more calls wait than a kernel with two CPUs
-/// has return probes for.
+/// Processes of `short` that run at the same time. With their far ends no more calls wait than a
+/// kernel with two CPUs has return probes for.
 const AT_ONCE: usize = 4;
 /// Workers of the forked modes.
 pub const WORKERS: u64 = 4;
@@ -39,7 +39,7 @@ pub fn short(options: &Options, _: &Tally) -> Result<()> {
         if running.len() == AT_ONCE {
             expect_success(running.remove(0))?;
         }
-        // Each moves another amount, so that a mix-up of two of them shows.
+        // Each moves a different amount, so that swapped processes are noticed.
         let bytes = (options.bytes + number).to_string();
         let child = Command::new(programs.link(OsStr::new(&format!("short-{number}")))?)
             .args(["generate", "tcp-both", "--peer", &peer, "--bytes", &bytes])
@@ -125,7 +125,7 @@ pub fn exec(options: &Options, tally: &Tally) -> Result<()> {
 pub fn exec_rest(options: &Options, tally: &Tally) -> Result<()> {
     let socket = options.socket.context("exec-rest needs --socket")?;
     ensure!(socket > 2, "--socket is not a socket of `exec`");
-    // SAFETY: the program this process was before left the descriptor open for this use only.
+    // SAFETY: the program that this process was before left the descriptor open for this use only.
     let mut stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
     tcp::send(&mut stream, options.bytes, tally)?;
     tcp::finish(stream, tally)
@@ -143,7 +143,7 @@ fn work(listener: &TcpListener, tally: &Tally) -> Result<()> {
     }
 }
 
-/// Runs `job` in a child process with a count of its own, which the child prints.
+/// Runs `job` in a child process with its own counts, which the child prints.
 pub fn in_child(mode: &str, job: impl FnOnce(&Tally) -> Result<()>) -> Result<Pid> {
     // SAFETY: the process has one thread, so the child may do whatever the parent may.
     match unsafe { fork() }.context("fork")? {
@@ -162,11 +162,11 @@ pub fn end_child(mode: &str, tally: &Tally, result: Result<()>) -> ! {
     if let Err(error) = &result {
         eprintln!("flow-live: child of mode {mode}: {error:#}");
     }
-    // SAFETY: ends the process without running what belongs to the parent.
+    // SAFETY: ends the process without running destructors or exit handlers of the parent.
     unsafe { libc::_exit(i32::from(result.is_err())) }
 }
 
-/// Waits for a child, which must not fail.
+/// Waits for a child, which must succeed.
 pub fn wait_for(child: Pid) -> Result<()> {
     match waitpid(child, None).context("waitpid")? {
         WaitStatus::Exited(_, 0) => Ok(()),
@@ -180,7 +180,7 @@ fn expect_success(mut child: Child) -> Result<()> {
     Ok(())
 }
 
-/// Copies of this program under other names, in a directory that goes with the value.
+/// Copies of this program under other names, in a directory that is removed on drop.
 struct Programs {
     directory: tempfile::TempDir,
     original: PathBuf,

@@ -1,4 +1,4 @@
-//! Modes of sockets under TCP and UDP, and of SCTP.
+//! Modes of raw, ping and packet sockets, and of SCTP.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{Options, tcp::ZEROS, udp::PATIENCE};
 use crate::truth::{Feature, Tally};
 
 const IPV4_HEADER: usize = 20;
-/// For experiments (RFC 3692).
+/// An experimental protocol number (RFC 3692).
 const EXPERIMENT: i32 = 253;
 /// EtherType of IPv4.
 const ETH_P_IP: u16 = 0x0800;
@@ -29,7 +29,7 @@ pub fn icmp_raw(options: &Options, tally: &Tally) -> Result<()> {
     echoes(&icmp_socket()?, options, &ICMP, IPV4_HEADER, tally)
 }
 
-/// A raw socket, which gets a copy of every message of ICMP.
+/// A raw socket, which gets a copy of every ICMP message.
 pub fn icmp_socket() -> io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))
 }
@@ -45,8 +45,8 @@ pub fn icmp_ping(options: &Options, tally: &Tally) -> Result<()> {
     ping(&ping_socket()?, options, tally)
 }
 
-/// A ping socket. Groups that may have one are listed for each network namespace, and most list
-/// none: this one, which must be the caller's own, lists all from now on.
+/// A ping socket. Each network namespace lists the groups that may have one, and most list none:
+/// this one, which must be the caller's own, permits all from now on.
 pub fn ping_socket() -> Result<Socket> {
     let (path, everyone) = ("/proc/sys/net/ipv4/ping_group_range", "0 65535");
     fs::write(path, everyone).with_context(|| format!("writing {path}"))?;
@@ -54,7 +54,7 @@ pub fn ping_socket() -> Result<Socket> {
     Ok(socket)
 }
 
-/// Echoes of this machine to itself.
+/// Echo requests of this machine to itself.
 pub fn ping(socket: &Socket, options: &Options, tally: &Tally) -> Result<()> {
     let own = Options {
         peer: Some((Ipv4Addr::LOCALHOST, 0).into()),
@@ -79,7 +79,7 @@ pub fn ip_pair(protocol: i32) -> Result<[Socket; 2]> {
     Ok([open(0)?, open(1)?])
 }
 
-/// Sends `count` packets, in turn from either end.
+/// Sends `count` packets, alternately from either end.
 pub fn ip_exchange(sockets: &[Socket; 2], count: u64, tally: &Tally) -> Result<()> {
     for number in 0..count as usize {
         let (from, to) = (&sockets[number % 2], &sockets[1 - number % 2]);
@@ -108,9 +108,9 @@ impl FrameSender {
         let index = if_nametoindex(interface)?;
         // Without a protocol, so that it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-        // SAFETY: zeros are a storage.
+        // SAFETY: all-zero is a valid sockaddr_storage.
         let mut storage: SockAddrStorage = unsafe { std::mem::zeroed() };
-        // SAFETY: the storage has room for any address, and zeros are one of this kind too.
+        // SAFETY: the storage has room for any address, and all-zero is a valid one of this type.
         let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_ifindex = index as i32;
@@ -142,7 +142,7 @@ pub fn sctp(options: &Options, tally: &Tally) -> Result<()> {
     sctp_pass(&far, &near, options.bytes / 2, tally)
 }
 
-/// Two ends of an association on loopback; none where the kernel has no SCTP.
+/// Two ends of an association on loopback; `None` if the kernel has no SCTP.
 pub fn sctp_pair() -> Result<Option<(Socket, Socket)>> {
     let new = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::SCTP));
     let listener = match new() {
@@ -157,7 +157,7 @@ pub fn sctp_pair() -> Result<Option<(Socket, Socket)>> {
     Ok(Some((near, far)))
 }
 
-/// Moves `bytes` bytes between two ends that this process has.
+/// Moves `bytes` bytes between two ends of this process.
 pub fn sctp_pass(from: &Socket, to: &Socket, bytes: u64, tally: &Tally) -> Result<()> {
     const MESSAGE: usize = 8000;
     let mut buffer = vec![0; 2 * MESSAGE];
@@ -173,7 +173,7 @@ pub fn sctp_pass(from: &Socket, to: &Socket, bytes: u64, tally: &Tally) -> Resul
     Ok(())
 }
 
-/// Types of the messages of an echo.
+/// ICMP types of an echo.
 pub struct Echo {
     pub request: u8,
     pub reply: u8,
@@ -188,7 +188,7 @@ pub const ICMPV6: Echo = Echo {
     reply: 129,
 };
 
-/// Sends echo requests and takes whatever comes until the reply, which is `header` bytes longer.
+/// Sends echo requests and receives until the reply, which is `header` bytes longer.
 fn echoes(
     socket: &Socket,
     options: &Options,
@@ -218,13 +218,13 @@ fn echoes(
 
 /// An echo request with `size` bytes of data, all zero.
 pub fn echo_request(kind: u8, sequence: u16, size: usize) -> Vec<u8> {
-    // A ping socket sets an identifier of its own.
+    // A ping socket sets its own identifier.
     let identifier = std::process::id() as u16;
     let mut message = vec![0; 8 + size];
     message[0] = kind;
     message[4..6].copy_from_slice(&identifier.to_be_bytes());
     message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    // Of IPv4's; the kernel makes that of IPv6.
+    // IPv4's checksum; the kernel computes that of IPv6.
     let sum = u32::from(kind) * 256 + u32::from(identifier) + u32::from(sequence);
     let folded = (sum & 0xffff) + (sum >> 16);
     let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
@@ -249,12 +249,12 @@ fn interface_towards(peer: SocketAddr) -> Result<String> {
 
 fn own_address_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    // Sends nothing.
+    // Connecting a UDP socket sends nothing.
     socket.connect(peer)?;
     Ok(socket.local_addr()?.ip())
 }
 
-/// In a new network namespace it is down.
+/// Sets it up: in a new network namespace it is down.
 pub fn loopback_up() -> Result<()> {
     let status = Command::new("ip")
         .args(["link", "set", "lo", "up"])

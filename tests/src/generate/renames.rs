@@ -1,4 +1,4 @@
-//! Modes of processes that are not what they were started as, and of one whose clocks are others.
+//! Modes of processes that rename themselves, and of one with other clocks.
 
 use std::{fs, ptr, thread, time::Duration};
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::{time_namespace, truth::Tally};
 
-/// The names that the process of `renamed` gives itself, one after the other: the kernel's, and the
-/// title over its arguments.
+/// The names that the process of `renamed` sets, one after the other: its comm, and the title over
+/// its arguments.
 pub const FIRST: (&str, &str) = ("live-first", "flow-live: first title");
 pub const SECOND: (&str, &str) = ("live-second", "flow-live: second title");
 /// The name of one of its threads.
 const THREAD: &str = "live-thread";
-/// So often it moves something under its first names, and how long it waits in between.
+/// How often it moves bytes under its first names, and how long it waits in between.
 const TIMES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,7 +47,7 @@ pub fn renamed(options: &Options, _: &Tally) -> Result<()> {
     wait_for(child)
 }
 
-/// As servers name their workers: for the kernel, and over the arguments of the program.
+/// Sets comm and title, as servers do for their workers.
 fn name_self((name, title): (&str, &str)) -> Result<()> {
     name_thread(name)?;
     let path = "/proc/self/stat";
@@ -59,8 +59,8 @@ fn name_self((name, title): (&str, &str)) -> Result<()> {
     let (start, end) = (end()?, end()?);
     let room = end.saturating_sub(start);
     ensure!(title.len() < room, "there are {room} bytes of arguments");
-    // SAFETY: the kernel put the arguments there, to be written; Rust's own copies are elsewhere,
-    // and this process reads them no more.
+    // SAFETY: the kernel put the arguments there; they may be written. Rust has its own copies
+    // elsewhere, and this process no longer reads the originals.
     unsafe {
         let arguments: *mut u8 = ptr::with_exposed_provenance_mut(start);
         arguments.write_bytes(0, room);
@@ -73,7 +73,7 @@ fn name_thread(name: &str) -> Result<()> {
     fs::write("/proc/thread-self/comm", name).context("naming a thread")
 }
 
-/// Before the word to go on nothing is moved, so that it can be looked at.
+/// Moves nothing until it is asked to continue, so that it can be inspected.
 pub fn other_time(options: &Options, tally: &Tally) -> Result<()> {
     time_namespace::enter().context("entering a time namespace")?;
     wait_for_go()?;

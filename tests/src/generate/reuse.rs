@@ -1,4 +1,4 @@
-//! A mode in which several processes have the same id, one after the other.
+//! A mode in which several processes have the same pid, one after the other.
 
 use std::{thread, time::Duration};
 
@@ -18,16 +18,16 @@ use super::{
 use crate::truth::Tally;
 
 const MODE: &str = "same-pid";
-/// Processes that share the id.
+/// Processes that share the pid.
 const LIVES: u64 = 3;
-/// The resolution in which the kernel reports when a process started.
+/// Resolution of the start times that the kernel reports.
 const TICK: Duration = Duration::from_millis(10);
 
 pub fn same_pid(options: &Options, tally: &Tally) -> Result<()> {
     let peer = options.peer()?;
     let stream = tcp::connect(peer, Request::Sink, tally)?;
     let socket = udp::connect(peer)?;
-    // All of them use the same sockets, and one of its own each.
+    // All of them use the same sockets, and one of their own.
     let live = |number: u64, tally: &Tally| {
         tcp::send(&mut &stream, options.bytes + number, tally)?;
         udp::exchange(&socket, 100 + number as usize, tally)?;
@@ -43,8 +43,8 @@ pub fn same_pid(options: &Options, tally: &Tally) -> Result<()> {
     tcp::finish(stream, tally)
 }
 
-/// Two processes of the same tick could not be distinguished, but a kernel that hands out ids in
-/// turn never makes such two.
+/// Two processes of the same tick could not be distinguished, but a kernel that assigns pids in
+/// turn never creates such two.
 fn wait_for_tick() -> Result<()> {
     let ticks = || -> Result<u128> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
@@ -57,10 +57,10 @@ fn wait_for_tick() -> Result<()> {
     Ok(())
 }
 
-/// As [`in_child`], in a process with a certain id, which must be free.
+/// As [`in_child`], in a process with a given pid, which must be free.
 fn in_child_with(pid: Pid, job: impl FnOnce(&Tally) -> Result<()>) -> Result<Pid> {
     let wanted = pid.as_raw();
-    // SAFETY: zeros are arguments.
+    // SAFETY: all-zero is a valid clone_args.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.exit_signal = libc::SIGCHLD as u64;
     arguments.set_tid = (&raw const wanted) as u64;

@@ -1,4 +1,4 @@
-//! The far end: does with each TCP connection what its request says, and echoes datagrams.
+//! The far end: does what each TCP connection's request says, and echoes datagrams.
 
 use std::{
     io,
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::truth::{Line, Tally};
 
-/// The port of TCP, the same of UDP, and the UDP ports after it, are taken.
+/// It uses this TCP port, the same UDP port, and the following UDP ports.
 pub const UDP_PORTS: u16 = 3;
-/// Places to look for that many free ports in a row.
+/// Attempts to find that many consecutive free ports.
 const ATTEMPTS: u16 = 200;
 
-/// Serves until standard input ends, then finishes what is open.
+/// Serves until standard input ends, then finishes open connections.
 pub fn serve(options: &Options, tally: &Tally) -> Result<()> {
     let listen = options.listen.context("the mode serve needs --listen")?;
     let (listener, datagrams) = bind(listen)?;
@@ -41,18 +41,18 @@ pub fn serve(options: &Options, tally: &Tally) -> Result<()> {
     })
 }
 
-/// Answers connections until `stop` is readable or has ended, then finishes what is open.
+/// Serves connections until `stop` is readable or has ended, then finishes open ones.
 pub fn accept_until(listener: &TcpListener, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
     listener.set_nonblocking(true)?;
     thread::scope(|scope| {
         let mut threads = Vec::new();
         loop {
             let stop = wait_for(listener.as_fd(), stop)?;
-            // After a request to stop too: take what is in the queue already.
+            // Also after a request to stop: accept what is already in the queue.
             while let Some(stream) = accept(listener)? {
                 threads.push(scope.spawn(move || answer(stream, tally)));
             }
-            // A thread that nobody has joined keeps its stack.
+            // A thread that was not joined keeps its stack.
             for ended in threads.extract_if(.., |thread| thread.is_finished()) {
                 tcp::join(ended)?;
             }
@@ -66,7 +66,7 @@ pub fn accept_until(listener: &TcpListener, stop: BorrowedFd<'_>, tally: &Tally)
 
 /// Does what the connection's request says. A connection that was reset is finished too.
 fn answer(mut stream: TcpStream, tally: &Tally) -> Result<()> {
-    // A call that waited since before Flow started may not be seen; that is a test of its own.
+    // A call that waited since before Flow started may not be seen; another test is about that.
     tcp::wait(&stream, PollFlags::POLLIN)?;
     let result = match Request::read(&mut stream, tally) {
         Ok(Some(Request::Sink)) => tcp::receive(&mut stream, tally).map_err(Into::into),
@@ -90,7 +90,7 @@ fn is_reset(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Sends every datagram back to where it came from.
+/// Sends every datagram back to its sender.
 pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<()> {
     socket.set_nonblocking(true)?;
     let mut buffer = vec![0; 1 << 16];
@@ -107,7 +107,7 @@ pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<(
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // A process that was echoed to is gone; its next datagram may still come.
+                // A process that was echoed to is gone; further datagrams may still arrive.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error.into()),
             }
@@ -118,7 +118,7 @@ pub fn echo(socket: &UdpSocket, stop: BorrowedFd<'_>, tally: &Tally) -> Result<(
     }
 }
 
-/// Whether the way back is gone, as when somebody deletes the interface.
+/// Whether there is no route back, for example because the interface was deleted.
 fn is_cut_off(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -129,7 +129,7 @@ fn is_cut_off(error: &io::Error) -> bool {
     )
 }
 
-/// Waits until `socket` is readable or `stop` has ended; whether it has.
+/// Waits until `socket` is readable or `stop` has ended; returns whether it has ended.
 fn wait_for(socket: BorrowedFd<'_>, stop: BorrowedFd<'_>) -> Result<bool> {
     let mut fds = [
         PollFd::new(socket, PollFlags::POLLIN),

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::truth::Tally;
 
-/// Both ports of the connection that is there twice.
+/// Both ports of the connection that exists twice.
 const SAME_PORTS: (u16, u16) = (40_000, 40_001);
 
 pub fn handed_over(options: &Options, tally: &Tally) -> Result<()> {
@@ -46,7 +46,7 @@ pub fn handed_over(options: &Options, tally: &Tally) -> Result<()> {
     wait_for(heir)
 }
 
-/// A process that ends before the one to which it left its connection uses it.
+/// A process that ends before the one that inherited its connection uses it.
 pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -62,15 +62,15 @@ pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
     let (mut far, _) = listener.accept()?;
     tcp::receive_exactly(&far, options.bytes, tally)?;
     wait_for(first)?;
-    // This process cannot know when Flow would put the connection away.
+    // This process cannot know when Flow would remove the connection.
     thread::sleep(FORGOTTEN_AFTER);
     tcp::send(&mut far, 1, tally)?;
     tcp::receive_exactly(&far, options.bytes / 2, tally)?;
-    // It comes to its end when the heir has printed what it counted.
+    // It ends after the heir has printed its counts.
     Ok(tcp::receive(&mut far, tally)?)
 }
 
-/// Connections of one listener, of which somebody asks for the cookies while they are in use, as `ss` does.
+/// Connections of one listener, while another program requests their cookies, as `ss` does.
 pub fn asked_for(options: &Options, tally: &Tally) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let (near, far) = tcp::pair_of(&listener)?;
@@ -133,7 +133,7 @@ pub fn first_thread_exits(options: &Options, _: &Tally) -> Result<()> {
                 });
                 end_child(MODE, tally, result)
             });
-            // SAFETY: ends this thread and nothing else: its stack, which the other one uses, stays.
+            // SAFETY: ends this thread only: its stack, which the other one uses, stays.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
             unreachable!("exit does not return")
         })
@@ -156,7 +156,7 @@ fn wait_until_alone() -> Result<()> {
     }
 }
 
-/// A connection on loopback between ports that are the same each time.
+/// A connection on loopback between fixed ports.
 fn same_connection() -> Result<(TcpStream, TcpStream)> {
     let (listening, connecting) = SAME_PORTS;
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
@@ -170,7 +170,7 @@ fn same_connection() -> Result<(TcpStream, TcpStream)> {
     Ok((near.into(), far.into()))
 }
 
-/// Hands a socket to whoever has the other end.
+/// Passes a socket to the process at the other end.
 fn give(to: &UnixStream, socket: &TcpStream) -> Result<()> {
     let sockets = [socket.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&sockets)];
@@ -189,7 +189,7 @@ fn take(from: &UnixStream) -> Result<TcpStream> {
         if let ControlMessageOwned::ScmRights(sockets) = control
             && let [socket] = sockets.as_slice()
         {
-            // SAFETY: the kernel has just made the descriptor for this process.
+            // SAFETY: the kernel has just created the descriptor for this process.
             return Ok(unsafe { OwnedFd::from_raw_fd(*socket) }.into());
         }
     }

@@ -1,4 +1,4 @@
-//! Modes of plain TCP, and the pieces that other modes use.
+//! Modes of plain TCP, and functions that other modes use.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -21,11 +21,11 @@ use crate::truth::Tally;
 
 /// Most bytes moved by one call of the plain modes.
 const CHUNK: usize = 128 << 10;
-/// So few bytes find room in any socket's buffers, whether somebody reads or not.
+/// So few bytes always fit a socket's buffers, whether or not somebody reads.
 const FITS_BUFFERS: u64 = 1000;
-/// Longer than Flow remembers the end of a socket.
+/// Longer than Flow keeps an ended socket.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_millis(400);
-/// What every mode sends; the content does not matter.
+/// The payload of every mode; its content does not matter.
 pub static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 pub fn up(options: &Options, tally: &Tally) -> Result<()> {
@@ -44,12 +44,12 @@ pub fn both(options: &Options, tally: &Tally) -> Result<()> {
     send_and_drain(&stream, options.bytes, tally)
 }
 
-/// Options of IPv6 for each hop and for the destination: headers of 8 and of 16 bytes.
+/// IPv6 hop-by-hop and destination options: headers of 8 and of 16 bytes.
 pub fn options6(options: &Options, tally: &Tally) -> Result<()> {
     let mut stream = connect(options.peer()?, Request::Sink, tally)?;
     let hops: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
     let mut destination = [0_u8; 16];
-    // An option for experiments (RFC 4727), as padding is 7 bytes at most.
+    // An experimental option (RFC 4727), as padding is 7 bytes at most.
     destination[..4].copy_from_slice(&[0, 1, 0x1e, 12]);
     for (option, header) in [
         (libc::IPV6_HOPOPTS, &hops[..]),
@@ -102,7 +102,7 @@ pub fn peek(options: &Options, tally: &Tally) -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let mut buffer = vec![0; 10_000];
     loop {
-        // What a peek returns is not moved, so it is not counted.
+        // Peeked bytes are not moved, so they are not counted.
         let seen = stream.peek(&mut buffer)?;
         stream.peek(&mut buffer[..seen / 2])?;
         let received = stream.read(&mut buffer)?;
@@ -121,7 +121,7 @@ pub fn nonblocking(options: &Options, tally: &Tally) -> Result<()> {
     let chunk = vec![0; 1 << 20];
     let mut left = options.bytes.max(1 << 20) as usize;
     let (mut partial, mut failed) = (0, 0);
-    // A quick far end makes room before the next call: then it takes more to see one fail.
+    // A fast far end makes room before the next call: then more calls are needed until one fails.
     while left > 0 || partial == 0 || failed == 0 {
         let wanted = if left == 0 {
             chunk.len()
@@ -179,8 +179,8 @@ pub fn refused(options: &Options, _: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Connections that do not come about: refused, from ports that the kernel or the program chose,
-/// and one that nobody answers.
+/// Connections that fail: refused, from ports that the kernel or the program chose, and one that
+/// nobody answers.
 pub fn failed(options: &Options, tally: &Tally) -> Result<()> {
     for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         let here = SocketAddr::new(ip, 0);
@@ -194,7 +194,7 @@ pub fn failed(options: &Options, tally: &Tally) -> Result<()> {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 other => bail!("expected the connection to be refused, got {other:?}"),
             }
-            // A call that fails takes the address back, but not the port.
+            // A failed call resets the address, but not the port.
             let port = local_of(&socket)?.port();
             tally.attempted(SocketAddr::new(ip, port), closed);
         }
@@ -226,7 +226,7 @@ fn local_of(socket: &Socket) -> Result<SocketAddr> {
     local.as_socket().context("an address of another family")
 }
 
-/// What the near end asks the far end to do with a connection.
+/// What the near end requests of the far end for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Read until its end.
@@ -235,7 +235,7 @@ pub enum Request {
     Source(u64),
     /// Reset it.
     Reset,
-    /// The worker that reads this is to end.
+    /// End the worker that reads this.
     Quit,
 }
 
@@ -254,7 +254,7 @@ impl Request {
         bytes
     }
 
-    /// Reads one from a connection; `None` when that ended before.
+    /// Reads a request from a connection; `None` if that ended before.
     pub fn read(stream: &mut impl Read, tally: &Tally) -> Result<Option<Self>> {
         let mut bytes = [0; Self::BYTES];
         let mut filled = 0;
@@ -306,7 +306,7 @@ fn send_slice(stream: &mut impl Write, slice: &[u8], tally: &Tally) -> io::Resul
     Ok(())
 }
 
-/// A socket whose first connection is refused and whose second one is not.
+/// A socket that is refused first, and then connects.
 pub fn again(options: &Options, tally: &Tally) -> Result<()> {
     let here = (Ipv4Addr::LOCALHOST, 0);
     let closed = TcpListener::bind(here)?.local_addr()?;
@@ -341,7 +341,7 @@ pub fn late_reader(options: &Options, tally: &Tally) -> Result<()> {
     read_late(&near, far, options, tally)
 }
 
-/// Reads what the far end sent long after both have closed the connection.
+/// Reads what the far end sent long after both ends have closed the connection.
 pub fn read_late(
     near: &TcpStream,
     mut far: TcpStream,
@@ -354,12 +354,12 @@ pub fn read_late(
     receive(&mut far, tally)?;
     drop(far);
     wait(near, PollFlags::POLLHUP)?;
-    // This process cannot know when Flow would put the connection away.
+    // This process cannot know when Flow would remove the connection.
     thread::sleep(FORGOTTEN_AFTER);
     receive_exactly(near, bytes, tally)
 }
 
-/// Moves `bytes` bytes between two ends that this process has.
+/// Moves `bytes` bytes between two ends of this process.
 pub fn pass(mut from: &TcpStream, to: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
     thread::scope(|scope| {
         let sender = scope.spawn(move || Ok(send(&mut from, bytes, tally)?));
@@ -368,7 +368,7 @@ pub fn pass(mut from: &TcpStream, to: &TcpStream, bytes: u64, tally: &Tally) -> 
     })
 }
 
-/// Reads `bytes` bytes; an error if the end comes before.
+/// Reads `bytes` bytes; an error if the stream ends before.
 pub fn receive_exactly(mut stream: &TcpStream, bytes: u64, tally: &Tally) -> Result<()> {
     let (mut left, mut buffer) = (bytes, vec![0; CHUNK]);
     while left > 0 {
@@ -393,7 +393,7 @@ pub fn receive(stream: &mut impl Read, tally: &Tally) -> io::Result<()> {
     }
 }
 
-/// Sends nothing more and reads until the far end has read everything and closed.
+/// Shuts down sending and reads until the far end has read everything and closed.
 pub fn finish(mut stream: TcpStream, tally: &Tally) -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
     receive(&mut stream, tally)?;

@@ -1,4 +1,4 @@
-//! Modes of UDP. The far end echoes, so every datagram is waited for and none is lost.
+//! Modes of UDP. The far end echoes, so every datagram is awaited and none is lost.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -22,19 +22,20 @@ use super::{
 };
 use crate::truth::Tally;
 
-/// `dropped`: bytes of a datagram that comes back; of one whose echo does not arrive; of one that does not leave.
+/// `dropped`: sizes of a datagram that is echoed; of one whose echo does not arrive; of one that is
+/// not sent.
 pub const ECHOED: usize = 100;
 pub const DROPPED_ON_ARRIVAL: usize = 900;
 pub const TOO_LARGE: usize = 1300;
 
 /// Largest datagram of IPv4.
 const LARGEST: usize = 65_507;
-/// More than Flow counts one by one for a socket.
+/// More remotes than Flow counts separately for a socket.
 const REMOTES: u16 = 3000;
 /// Remotes of one socket, each of which answers.
 const PEERS: usize = 200;
-/// How long chatter waits for an echo before it goes on without: kernels without TCX may drop what
-/// is sent at the moment in which Flow's qdisc comes or goes.
+/// How long `chatter` waits for an echo before it continues without: kernels without TCX may drop
+/// what is sent at the moment in which Flow's qdisc is added or removed.
 const CHATTER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an echo may take, also on a slow emulated machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ pub fn many(options: &Options, tally: &Tally) -> Result<()> {
 
 pub fn sizes(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
-    // About what fits a packet of 1,280 and of 1,500 bytes, for IPv6 and IPv4.
+    // About what fits an MTU of 1,280 and of 1,500 bytes, for IPv6 and IPv4.
     let sizes = [
         0, 1, 2, 3, 1231, 1232, 1233, 1252, 1253, 1451, 1452, 1453, 1471, 1472, 1473, 8000,
         LARGEST, 0, 0, 512,
@@ -83,7 +84,7 @@ pub fn mmsg(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// As [`mmsg`] by several sockets at once.
+/// As [`mmsg`], by several sockets at once.
 pub fn bursts(options: &Options, tally: &Tally) -> Result<()> {
     const SOCKETS: usize = 3;
     let sockets: Vec<_> = (0..SOCKETS)
@@ -101,10 +102,10 @@ pub fn bursts(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Sends several datagrams with one call; how many.
+/// Sends several datagrams with one call; returns how many.
 fn send_burst(socket: &UdpSocket, tally: &Tally) -> Result<usize> {
     const BATCH: usize = 8;
-    // One is empty. Of the others several in a row have the same size, as GRO requires.
+    // One is empty. Several consecutive others have the same size, as GRO requires.
     let out: Vec<_> = (0..BATCH)
         .map(|n| [IoSlice::new(&ZEROS[..n.div_ceil(4) * 300])])
         .collect();
@@ -175,7 +176,7 @@ pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
     let first = options.peer()?;
     let second = SocketAddr::new(first.ip(), first.port() + 1);
     let third = SocketAddr::new(first.ip(), first.port() + 2);
-    // At a port that was asked for, which it keeps when its remote is taken.
+    // At an explicit port, which it keeps when its remote is removed.
     let own = bind_for(first)?.local_addr()?;
     let socket = UdpSocket::bind(own)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -191,7 +192,8 @@ pub fn disconnected(options: &Options, tally: &Tally) -> Result<()> {
             ensure!(from == remote, "echo of {remote} came from {from}");
             tally.received_from(remote, received);
         }
-        // Without an address its source is unknown; not from the first.
+        // Received without an address, its source is unknown: it must not be taken from an earlier
+        // datagram.
         tally.sent_to(third, socket.send_to(&ZEROS[..400], third)?);
         let received = socket.recv(&mut buffer).context("no echo")?;
         tally.received_unasked(third, received);
@@ -207,7 +209,7 @@ pub fn error_queue(options: &Options, tally: &Tally) -> Result<()> {
     for _ in 0..options.count {
         tally.sent(socket.send(&ZEROS[..200])?);
         tcp::wait(&socket, PollFlags::POLLERR)?;
-        // What was sent comes back with the error: no bytes that anybody else sent.
+        // The error queue returns the sent bytes: nobody else sent these.
         let returned = nix::sys::socket::recv(
             socket.as_raw_fd(),
             &mut buffer,
@@ -225,7 +227,7 @@ pub fn truncated(options: &Options, tally: &Tally) -> Result<()> {
     for round in 0..options.count {
         tally.sent(socket.send(&ZEROS[..1000])?);
         tcp::wait(&socket, PollFlags::POLLIN)?;
-        // With the flag the call returns the datagram's length, not the buffer's.
+        // With MSG_TRUNC the call returns the datagram's length, not the buffer's.
         let (flags, expected) = match round % 2 {
             0 => (MsgFlags::MSG_TRUNC, 1000),
             _ => (MsgFlags::empty(), 100),
@@ -256,7 +258,7 @@ pub fn corked(options: &Options, tally: &Tally) -> Result<()> {
 const SEGMENTS: usize = 10;
 const SEGMENT: usize = 500;
 
-/// Buffers of datagrams that nobody answers.
+/// Number of buffers of unanswered datagrams.
 pub fn buffers(options: &Options, tally: &Tally) -> Result<()> {
     let socket = connect(options.peer()?)?;
     setsockopt(&socket, sockopt::UdpGsoSegment, &(SEGMENT as i32)).context("UDP_SEGMENT")?;
@@ -272,7 +274,7 @@ pub fn segments(options: &Options, tally: &Tally) -> Result<()> {
     setsockopt(&socket, sockopt::UdpGroSegment, &true).context("UDP_GRO")?;
     let mut buffer = vec![0; 1 << 16];
     for _ in 0..options.count {
-        // One call, many datagrams; the echoes may come together again.
+        // One call sends many datagrams; the echoes may be merged again.
         tally.sent(socket.send(&ZEROS[..SEGMENTS * SEGMENT])?);
         let mut left = SEGMENTS * SEGMENT;
         while left > 0 {
@@ -331,7 +333,7 @@ pub fn peek(options: &Options, tally: &Tally) -> Result<()> {
     for number in 0..options.count as usize {
         let size = 100 + number % 800;
         tally.sent(socket.send(&ZEROS[..size])?);
-        // What a peek returns is not moved, so it is not counted.
+        // Peeked bytes are not moved, so they are not counted.
         let seen = socket.peek(&mut buffer).context("no echo")?;
         socket.peek_from(&mut buffer[..size / 2])?;
         let (received, _) = socket.recv_from(&mut buffer)?;
@@ -352,7 +354,7 @@ pub fn dropped(options: &Options, tally: &Tally) -> Result<()> {
             tally.sent(socket.send(&ZEROS[..size])?);
         }
     }
-    // The echo of this one comes after all the others.
+    // The echo of this one comes after all others.
     exchange(&socket, ECHOED, tally)
 }
 
@@ -395,12 +397,12 @@ pub fn exchange(socket: &UdpSocket, size: usize, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Takes a connected socket its remote.
+/// Disconnects a connected socket.
 fn disconnect(socket: &UdpSocket) -> Result<()> {
-    // SAFETY: an address of zeros is one, of the family AF_UNSPEC.
+    // SAFETY: all-zero is a valid address, of the family AF_UNSPEC.
     let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
     let length = size_of_val(&nobody) as libc::socklen_t;
-    // SAFETY: the address is as long as it is said to be.
+    // SAFETY: the length is that of the address.
     let result = unsafe { libc::connect(socket.as_raw_fd(), &nobody, length) };
     nix::errno::Errno::result(result).context("connecting to nobody")?;
     Ok(())

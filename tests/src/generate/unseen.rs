@@ -1,4 +1,4 @@
-//! Modes of bytes that not every backend of Flow sees, each counted apart from the rest.
+//! Modes of bytes that not every backend of Flow sees, each counted separately.
 
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::truth::{Blind, Feature, Tally};
 
-/// More receives that wait at once than a kernel with few processors keeps return probes for.
+/// More simultaneous receives than a kernel with few processors has return probes for.
 const WAITING: usize = 64;
 
 pub fn zerocopy_receive(options: &Options, tally: &Tally) -> Result<()> {
@@ -46,7 +46,7 @@ pub fn zerocopy_receive(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// `struct tcp_zerocopy_receive` as far as it is used.
+/// The part of `struct tcp_zerocopy_receive` that is used.
 #[repr(C)]
 #[derive(Default)]
 struct ZerocopyReceive {
@@ -60,7 +60,7 @@ struct ZerocopyReceive {
     flags: u32,
 }
 
-/// Receives with `TCP_ZEROCOPY_RECEIVE`. What is no whole page, the kernel copies.
+/// Receives with `TCP_ZEROCOPY_RECEIVE`. The kernel copies what is not a whole page.
 fn receive_zerocopy(socket: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
     let mut request = ZerocopyReceive {
         copybuf_address: buffer.as_mut_ptr() as u64,
@@ -68,7 +68,7 @@ fn receive_zerocopy(socket: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
         ..ZerocopyReceive::default()
     };
     let mut length = size_of::<ZerocopyReceive>() as libc::socklen_t;
-    // SAFETY: both are as long as they are said to be, and the buffer outlives the call.
+    // SAFETY: both lengths are correct, and the buffer outlives the call.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -85,7 +85,7 @@ fn receive_zerocopy(socket: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
         .context("TCP_ZEROCOPY_RECEIVE copied nothing")
 }
 
-/// Threads that all wait in a receive when the first bytes come.
+/// Threads that all wait in a receive when the first bytes arrive.
 pub fn many_waiting(_: &Options, tally: &Tally) -> Result<()> {
     let pairs = (0..WAITING)
         .map(|_| tcp::pair())
@@ -99,7 +99,7 @@ pub fn many_waiting(_: &Options, tally: &Tally) -> Result<()> {
                 sender.send(nix::unistd::gettid().as_raw())?;
                 let received = { far }.read(&mut [0; 1000])?;
                 tally.received_unseen(Blind::ReturnProbesExhausted, received);
-                // At its next call it shows that the return of this one was missed.
+                // Its next call reveals that the return of this one was missed.
                 tcp::wait(far, PollFlags::POLLIN)?;
                 tcp::receive(&mut { far }, tally)?;
                 Ok(())
@@ -112,7 +112,7 @@ pub fn many_waiting(_: &Options, tally: &Tally) -> Result<()> {
             tally.sent({ near }.write(&ZEROS[..100 + number])?);
         }
         for (near, far) in &pairs {
-            // Taken by the reader that waited, before there is more.
+            // The waiting reader takes these before there is more.
             while unread(far)? > 0 {
                 thread::yield_now();
             }
@@ -166,7 +166,7 @@ pub fn ktls(options: &Options, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Makes a connection one of kTLS, with a key that everybody knows.
+/// Enables kTLS for a connection, with a fixed key.
 fn start_tls(socket: &TcpStream) -> nix::Result<()> {
     const TLS_TX: libc::c_int = 1;
     const TLS_RX: libc::c_int = 2;
@@ -184,7 +184,7 @@ fn start_tls(socket: &TcpStream) -> nix::Result<()> {
     };
     set(socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")?;
     for direction in [TLS_TX, TLS_RX] {
-        // SAFETY: the structure has no padding, so each of its bytes is there.
+        // SAFETY: the structure has no padding, so all its bytes are initialised.
         let bytes = unsafe {
             std::slice::from_raw_parts((&raw const crypto).cast::<u8>(), size_of::<Crypto>())
         };
@@ -194,7 +194,7 @@ fn start_tls(socket: &TcpStream) -> nix::Result<()> {
 }
 
 fn set(socket: &impl AsFd, level: i32, option: i32, value: &[u8]) -> nix::Result<()> {
-    // SAFETY: the option's value is as long as it is said to be.
+    // SAFETY: the length is that of the option's value.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
@@ -254,7 +254,7 @@ impl SocketMap {
         let mut attributes = Attributes::default();
         attributes.put(0, &[SOCKMAP, 4, 4, 1]);
         let map = attributes.call(MAP_CREATE).context("making a sockmap")?;
-        // SAFETY: the kernel has just made the descriptor for this process.
+        // SAFETY: the kernel has just created the descriptor for this process.
         let map = unsafe { OwnedFd::from_raw_fd(map) };
         let mut attributes = Attributes::default();
         attributes.put(0, &[SK_SKB, CODE.len() as u32]);
@@ -295,7 +295,7 @@ impl SocketMap {
     }
 }
 
-/// `union bpf_attr`; what is not used is zero.
+/// `union bpf_attr`; unused fields are zero.
 #[repr(C, align(8))]
 struct Attributes([u8; 128]);
 
@@ -317,7 +317,7 @@ impl Attributes {
     }
 
     fn call(&self, command: libc::c_long) -> nix::Result<i32> {
-        // SAFETY: the attributes are as long as they are said to be; what they point to outlives the call.
+        // SAFETY: the length is that of the attributes; what they point to outlives the call.
         let result =
             unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
         Errno::result(result).map(|fd| fd as i32)

@@ -1,4 +1,5 @@
-//! Modes of io_uring: the kernel sends and receives when the call that asked for it may be over.
+//! Modes of io_uring: the kernel may send and receive after the call that requested it has
+//! returned.
 
 use std::{
     io,
@@ -46,11 +47,11 @@ pub fn tcp(options: &Options, tally: &Tally) -> Result<()> {
 /// How an operation runs.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// While it is submitted.
+    /// During submission.
     AtOnce,
-    /// In a worker thread of the kernel's.
+    /// In a worker thread of the kernel.
     ByWorker,
-    /// From the buffer itself; a receive copies all the same.
+    /// Zero copy; a receive copies all the same.
     ZeroCopy,
 }
 
@@ -69,30 +70,30 @@ fn send(ring: &mut IoUring, socket: RawFd, bytes: usize, way: Way) -> Result<usi
         Way::ZeroCopy => opcode::SendZc::new(socket, data, bytes).build(),
         Way::AtOnce | Way::ByWorker => opcode::Send::new(socket, data, bytes).build(),
     };
-    // SAFETY: what it sends is static.
+    // SAFETY: the sent bytes are static.
     unsafe { run(ring, operation.flags(way.flags())) }.context("a send of io_uring")
 }
 
 fn receive(ring: &mut IoUring, socket: RawFd, way: Way) -> Result<usize> {
     let mut buffer = vec![0; CHUNK];
     let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), CHUNK as u32).build();
-    // SAFETY: the buffer outlives the operation, which is over when the call returns.
+    // SAFETY: the buffer outlives the operation, which has ended when the call returns.
     unsafe { run(ring, operation.flags(way.flags())) }.context("a receive of io_uring")
 }
 
-/// Runs one operation to its end; what it returned.
+/// Runs one operation to its end and returns its result.
 ///
 /// # Safety
 /// What the operation points to must live until then.
 unsafe fn run(ring: &mut IoUring, operation: squeue::Entry) -> Result<usize> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { ring.submission().push(&operation) }.context("no room in the queue")?;
     let mut result = None;
     let mut is_over = false;
     while !is_over {
         ring.submit_and_wait(1).context("io_uring_enter")?;
         for entry in ring.completion() {
-            // After the result of a send without a copy comes a notice that the buffer is free.
+            // The result of a zero-copy send is followed by a notification that the buffer is free.
             if !cqueue::notif(entry.flags()) {
                 result = Some(entry.result());
             }

@@ -1,5 +1,5 @@
-//! What the tests set up with the system's own tools and settings, here or in a network namespace. Each start of a program takes a
-//! quarter of a second on an emulated machine, so one does as much as it can.
+//! Runs the system's tools and changes settings, here or in a network namespace. Starting a program
+//! takes a quarter of a second on an emulated machine, so each start does as much as possible.
 
 use std::{
     fs::{self, File},
@@ -16,10 +16,10 @@ use nix::{
     unistd::Pid,
 };
 
-/// Where `ip netns` keeps its names.
+/// The directory of the names of `ip netns`.
 pub const NAMESPACES: &str = "/run/netns";
 
-/// A network namespace by its name, or the test's own.
+/// A network namespace by name, or the test's own.
 pub type Netns<'a> = Option<&'a str>;
 
 /// Opens a network namespace, for `setns(2)`.
@@ -28,7 +28,7 @@ pub fn open(namespace: &str) -> Result<File> {
     File::open(&path).with_context(|| format!("opening {}", path.display()))
 }
 
-/// Runs a program with the arguments after it, separated by single spaces.
+/// Runs a program; its arguments are separated by single spaces.
 pub fn run(netns: Netns<'_>, command: &str) -> Result<()> {
     let mut words = command.split(' ');
     let program = words.next().context("no program")?;
@@ -40,7 +40,7 @@ pub fn ip(arguments: &str) -> Result<()> {
     run(None, &format!("ip {arguments}"))
 }
 
-/// Runs commands of `ip`, one after the other until one fails.
+/// Runs commands of `ip`, until one fails.
 pub fn ip_batch(netns: Netns<'_>, commands: &[String]) -> Result<()> {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]);
@@ -49,12 +49,12 @@ pub fn ip_batch(netns: Netns<'_>, commands: &[String]) -> Result<()> {
         .with_context(|| commands.join("; "))
 }
 
-/// Runs a program to its end; what it printed.
+/// Runs a program to its end, and returns its output.
 pub fn output(netns: Netns<'_>, command: &mut Command) -> Result<Vec<u8>> {
     run_with_input(netns, command, "")
 }
 
-/// As [`output`], with `input` for its standard input.
+/// As [`output`], with `input` as its standard input.
 fn run_with_input(netns: Netns<'_>, command: &mut Command, input: &str) -> Result<Vec<u8>> {
     command
         .stdin(Stdio::piped())
@@ -68,7 +68,7 @@ fn run_with_input(netns: Netns<'_>, command: &mut Command, input: &str) -> Resul
         }
     }
     let ran = command.spawn().and_then(|mut child| {
-        // It fits the pipe, and none of these programs prints much before it has read.
+        // It fits the pipe, and none of these programs prints much before it has read its input.
         let stdin = child.stdin.take();
         let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
         Ok((written, child.wait_with_output()?))
@@ -95,7 +95,8 @@ pub fn set(netns: Netns<'_>, name: &str, value: &str) -> Result<()> {
     })
 }
 
-/// Keeps this thread, what it starts, and so their packets on one CPU: each CPU knows only its own packets.
+/// Keeps this thread, what it starts, and so their packets on one CPU: each CPU remembers only its
+/// own packets.
 pub struct Pinned(CpuSet);
 
 impl Pinned {
@@ -111,13 +112,13 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // It was allowed before.
+        // That CPU was permitted before.
         let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
     }
 }
 
-/// Runs a shell's script where sysfs is that of a network namespace, as `ip` mounts it; what it
-/// printed.
+/// Runs a shell script with the sysfs of a network namespace, as `ip` mounts it; returns its
+/// output.
 pub fn with_sysfs(netns: &str, script: &str) -> Result<Vec<u8>> {
     let mut ip = Command::new("ip");
     output(None, ip.args(["netns", "exec", netns, "sh", "-c", script]))
@@ -131,7 +132,8 @@ pub fn read(netns: Netns<'_>, name: &str) -> Result<String> {
     })
 }
 
-/// Does something in a network namespace, which the kernel keeps by thread.
+/// Runs `job` in a network namespace, on a thread of its own: the kernel keeps the namespace by
+/// thread.
 pub fn within<T: Send>(netns: Netns<'_>, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let Some(namespace) = netns else {
         return action();

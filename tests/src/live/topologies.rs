@@ -1,15 +1,16 @@
 //! Every kind of link that kernels offer: the same traffic over each, and the ledgers against the
 //! interfaces' own counters.
 //!
-//! [`KINDS`] is the table: how a kind is made, and which part of the ledger must take the traffic
-//! of which interface. The traffic is TCP both ways in large buffers, then datagrams there and back:
+//! [`KINDS`] is the table: how a kind is created, and which part of the ledger must take the
+//! traffic of which interface. The traffic is TCP in large buffers both ways, then datagrams and
+//! their echoes:
 //!
-//! - *own*: a process of Flow's network namespace talks over the link,
+//! - *own*: a process of Flow's network namespace uses the link,
 //! - *routed*: a third namespace's traffic is routed over it,
-//! - *into*: the far end talks with a third namespace behind the link: a device that was moved
-//!   there, a port of a bridge, a virtual machine's tap.
+//! - *into*: the far end exchanges packets with a third namespace behind the link: a device that was
+//!   moved there, a port of a bridge, a virtual machine's tap.
 //!
-//! Flow runs in a network namespace made for the test, where nobody else talks.
+//! Flow runs in a network namespace of the test's own, without other traffic.
 
 mod kinds;
 mod netlink;
@@ -42,31 +43,31 @@ use crate::{guest, truth::Truth};
 pub use kinds::KINDS;
 use place::{Kind, Part, Passing, Place};
 
-/// Bytes that the bulk transfer moves each way, and rounds of small datagrams: three in each.
+/// Bytes of the bulk transfer in each direction, and rounds of small datagrams, three in each.
 const BULK: u64 = 4_000_000;
 const ROUNDS: u64 = 70;
 const LEAST_ROUNDS: u64 = 10;
 /// `unexplained` must be less than a packet.
 const PACKET: i128 = 1514;
-/// Bytes on one interface, one way, of packets that are the kernel's whatever the traffic is:
-/// handshakes, what comes for sockets in TIME_WAIT, neighbour discovery.
+/// Bytes on one interface, in one direction, of packets that are the kernel's with any traffic:
+/// handshakes, packets for sockets in TIME_WAIT, neighbour discovery.
 const KERNELS_OWN: i128 = 4096;
 /// Bytes of neighbour discovery that a bridge sends to all its ports, which forwards them.
 const FLOODED: i128 = 1024;
-/// Headers that segmentation repeats are less than one in so many bytes.
+/// Headers that segmentation repeats are less than one byte in so many.
 const REPEATED_PART: i128 = 8;
-/// Where packets that are going to be encrypted come in, and what that adds: less than one byte in so many.
+/// Headers that encryption adds, on the interface where the packets arrive: less than one byte in
+/// so many.
 const PLAIN_SIDE: &str = "in0";
 const ADDED_PART: i128 = 16;
-/// How long an interface's counters must stand still, and how long Flow may take to say what they
-/// say.
+/// How long an interface's counters must not change, and how long Flow may take to report them.
 const STILL: Duration = Duration::from_millis(120);
 const CATCHING_UP: Duration = Duration::from_secs(5);
-/// How long what is unexplained stands still before it is left: several refreshes.
+/// How long `unexplained` must not change before it is accepted: several refreshes.
 const LEFT: Duration = Duration::from_millis(1500);
 const INTERVAL: [&str; 2] = ["--interval", "200ms"];
 
-/// Where the two ends of the traffic are.
+/// The two ends of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     Own,
@@ -77,7 +78,7 @@ pub(super) enum Way {
 /// Ledgers by interface.
 type Ledgers = BTreeMap<String, Ledger>;
 
-/// Makes the link, lets traffic pass in each way, and compares.
+/// Creates the link, runs the traffic in each way, and compares.
 pub fn link(world: &World, kind: &Kind) -> Result<()> {
     let place = match Place::make(kind) {
         Ok(place) => place,
@@ -141,7 +142,7 @@ pub fn link(world: &World, kind: &Kind) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// What to say of a kind that could not be made. Guests have every kind; other machines may lack
+/// The result for a kind that could not be created. Guests have all kinds; other machines may lack
 /// some.
 fn lacking(kind: &Kind, error: anyhow::Error) -> Result<()> {
     let text = format!("{error:#}");
@@ -157,7 +158,7 @@ fn lacking(kind: &Kind, error: anyhow::Error) -> Result<()> {
     report::print(&format!("matrix link {} absent\n", kind.link()))
 }
 
-/// Lets the pattern pass in one way; what the processes moved, the near one's first.
+/// Runs the traffic in one way; returns what the processes moved, the near one's first.
 fn traffic(world: &World, kind: &Kind, place: &Place, way: Way) -> Result<Vec<Truth>> {
     let (client, server, address) = place.ends(kind, way);
     let amounts = [
@@ -200,7 +201,7 @@ fn serve(world: &World, name: &str, address: IpAddr, netns: &str) -> Result<Gene
     Generator::start_in(world, name, "serve", &at, Some(netns))
 }
 
-/// Bytes that certainly passed each way that the client used: sent, received.
+/// Least bytes that passed in each direction as the client used it: sent, received.
 fn payload(truths: &[Truth]) -> [i128; 2] {
     let moved = truths
         .first()
@@ -209,7 +210,8 @@ fn payload(truths: &[Truth]) -> [i128; 2] {
     [moved.tx_bytes, moved.rx_bytes].map(i128::from)
 }
 
-/// Waits until nothing moves any more and Flow has said so, as far as it will; its ledgers then.
+/// Waits until all traffic has ended and Flow has reported it, as far as it will; returns its
+/// ledgers.
 fn caught_up(
     world: &World,
     kind: &Kind,
@@ -255,7 +257,7 @@ fn caught_up(
     }
 }
 
-/// Waits until the counters of all interfaces of a namespace stand still.
+/// Waits until the counters of all interfaces of a namespace do not change.
 fn still(world: &World, netns: &str) -> Result<Counters> {
     let mut last: Option<(Counters, Instant)> = None;
     let needed = world.stretched(STILL);
@@ -276,7 +278,7 @@ fn whole_lines(text: &[u8]) -> &[u8] {
     end.map_or(&[], |end| &text[..=end])
 }
 
-/// What passed one interface while the traffic went one way, against what the table says.
+/// Compares what passed one interface during the traffic in one way with the table.
 fn passed(
     way: Way,
     passing: &Passing,
@@ -303,14 +305,14 @@ fn passed(
         let carried = then.unexplained;
         let subject = format!("{subject} {direction} {}", shown(&side));
         differences.extend(possible(&subject, &side, carried));
-        // One way traffic has a payload that goes out.
+        // One-way traffic has outgoing payload only.
         let least = if received == 0 { sent } else { least };
         differences.extend(caused(&subject, &side, parts, least, carried));
     }
     differences
 }
 
-/// What no ledger may say, whatever passed. `carried` was unexplained before: a part may have it now.
+/// Differences that no traffic excuses. `carried` was unexplained before: a part may have it now.
 fn possible(subject: &str, side: &Side, carried: i128) -> Vec<Difference> {
     let mut differences = Vec::new();
     let most = most(side, carried);
@@ -332,7 +334,7 @@ fn possible(subject: &str, side: &Side, carried: i128) -> Vec<Difference> {
     differences
 }
 
-/// Bytes that a part can have taken at most.
+/// Most bytes that a part can have taken.
 fn most(side: &Side, carried: i128) -> i128 {
     side.frames.max(0) + carried.max(0)
 }
@@ -451,7 +453,7 @@ mod tests {
         };
         assert_eq!(wrong(with_kernel(KERNELS_OWN), &[Part::Socket]), 0);
         assert_eq!(wrong(with_kernel(KERNELS_OWN + 1), &[Part::Socket]), 1);
-        // Less than what was sent.
+        // Less than was sent.
         assert_eq!(wrong(side(8_000, 8_000, 0), &[Part::Socket]), 1);
     }
 

@@ -1,4 +1,4 @@
-//! The tests of a reader that does not read: signals end `flow` all the same.
+//! Tests with a reader that stalls: signals end `flow` all the same.
 
 use std::{
     fs,
@@ -17,21 +17,21 @@ use nix::{
 
 use super::{World, flow::Flow, waiting};
 
-/// How long an end may take that waits for nobody.
+/// Time limit of an end that does not wait for a reader.
 const PROMPT: Duration = Duration::from_secs(2);
 /// Longer than a clean end takes.
 const MEANWHILE: Duration = Duration::from_millis(500);
-/// Until events are reported.
+/// Time limit until events are reported.
 const MOMENT: Duration = Duration::from_millis(200);
-/// A user of whom nothing else runs.
+/// A user without other processes.
 const STRANGER: u32 = 54_321;
-/// The least that a pipe can hold.
+/// The smallest capacity of a pipe.
 const PIPE_BYTES: i32 = 4096;
 
-/// One signal is enough: of a page, nobody needs the rest.
+/// One signal is enough: the rest of a page is not needed.
 pub fn top(world: &World) -> Result<()> {
     let (mut flow, pipe) = start(world, "top-unread", &["top", "-d", "0.1", "-n", "1000"])?;
-    // It goes on refreshing.
+    // It continues to refresh.
     thread::sleep(MEANWHILE);
     flow.signal(Signal::SIGTERM)?;
     ends(world, &mut flow, 143)?;
@@ -39,13 +39,13 @@ pub fn top(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The first signal waits for the reader, the second does not: while there is more to write than
-/// anybody reads,
+/// The first signal waits for the reader, the second does not: while more waits to be written than
+/// is read,
 pub fn events(world: &World) -> Result<()> {
-    told_twice(world, "events-unread", &["events", "--json"])
+    signalled_twice(world, "events-unread", &["events", "--json"])
 }
 
-/// and also once the last of it is being written.
+/// and also while the last chunk is being written.
 pub fn last_event(world: &World) -> Result<()> {
     let stranger = format!("user {STRANGER}");
     let arguments = [
@@ -56,10 +56,10 @@ pub fn last_event(world: &World) -> Result<()> {
         "--filter",
         &stranger,
     ];
-    told_twice(world, "last-event-unread", &arguments)
+    signalled_twice(world, "last-event-unread", &arguments)
 }
 
-fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
+fn signalled_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
     let (mut flow, pipe) = start(world, name, arguments)?;
     flow.signal(Signal::SIGINT)?;
     thread::sleep(world.stretched(MEANWHILE));
@@ -70,7 +70,7 @@ fn told_twice(world: &World, name: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A report is written when all is over, and then a signal ends it.
+/// A report is written at the end, and a signal ends that.
 pub fn snapshot(world: &World) -> Result<()> {
     let arguments = ["snapshot", "--duration", "100ms", "--output", "-"];
     let (mut flow, pipe) = start(world, "snapshot-unread", &arguments)?;
@@ -80,7 +80,7 @@ pub fn snapshot(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Starts flow with a small pipe for its standard output, and waits until it can write no more.
+/// Starts Flow with a small pipe as standard output, and waits until it cannot write any more.
 fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildStdout)> {
     let mut flow = Flow::spawn(world, name, arguments, Stdio::piped(), |_| ())?;
     let pipe = flow.take_stdout().context("no pipe")?;
@@ -90,7 +90,7 @@ fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildSt
         if is_writing(&flow)? {
             return Ok(Some(()));
         }
-        // Something to tell.
+        // Something to report.
         Command::new("true")
             .uid(STRANGER)
             .status()
@@ -101,7 +101,7 @@ fn start(world: &World, name: &str, arguments: &[&str]) -> Result<(Flow, ChildSt
     Ok((flow, pipe))
 }
 
-/// Leaves no room in the pipe that is flow's standard output.
+/// Fills the pipe that is Flow's standard output.
 fn fill(flow: &Flow) -> Result<()> {
     let mut pipe = fs::OpenOptions::new()
         .write(true)
@@ -117,7 +117,7 @@ fn fill(flow: &Flow) -> Result<()> {
     }
 }
 
-/// Whether a thread waits in a write to standard output.
+/// Whether a thread is blocked in a write to standard output.
 fn is_writing(flow: &Flow) -> Result<bool> {
     let write = format!("{} 0x1 ", libc::SYS_write);
     for task in fs::read_dir(format!("/proc/{}/task", flow.pid()))? {

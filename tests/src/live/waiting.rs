@@ -1,4 +1,4 @@
-//! Waiting for a condition, with an end to it.
+//! Waits for conditions, with a time limit.
 
 use std::{
     process::{Child, ExitStatus},
@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Time between two looks, at first and at most. Each takes its time from what is waited for, most of all on a machine that is emulated.
+/// Time between two polls, at first and at most. Each poll slows what is waited for, especially on
+/// an emulated machine.
 const PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Asks until there is an answer; an error once `patience` is over.
+/// Polls until there is an answer; an error after `patience`.
 pub fn until<T>(
     patience: Duration,
     what: &str,
@@ -21,7 +22,7 @@ pub fn until<T>(
     until_within(patience, what, 10, ask)
 }
 
-/// The same; it answers too late by one in `part` of the time at most.
+/// As above; the answer is late by at most one part in `part` of the time.
 fn until_within<T>(
     patience: Duration,
     what: &str,
@@ -40,7 +41,8 @@ fn until_within<T>(
     }
 }
 
-/// Waits for a process to end; kills it once `patience` is over. How long that takes is measured by this, so it looks often.
+/// Waits for a process to end; kills it after `patience`. Polls often, as callers measure the time
+/// of the end.
 pub fn for_exit(child: &mut Child, patience: Duration, what: &str) -> Result<ExitStatus> {
     let what = format!("{what} to end");
     let result = until_within(patience, &what, 100, || Ok(child.try_wait()?));
@@ -50,9 +52,9 @@ pub fn for_exit(child: &mut Child, patience: Duration, what: &str) -> Result<Exi
     result
 }
 
-/// Kills a process, if it still runs, and collects it.
+/// Kills a process, if it still runs, and reaps it.
 pub fn end(child: &mut Child) {
-    // Both fail only when the process is gone already, which is what is wanted.
+    // Both fail only if the process is already gone.
     let _ = child.kill();
     let _ = child.wait();
 }

@@ -1,4 +1,4 @@
-//! A run of `flow events` with readings of the interfaces' own counters around it.
+//! A run of `flow events`, with readings of the interfaces' own counters before and after it.
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -10,7 +10,7 @@ use super::{
     stream::Stream,
 };
 
-/// A Flow, and what the interfaces had counted before and after its start.
+/// A running Flow, and the interfaces' counters before and after its start.
 pub struct Watched {
     pub flow: Flow,
     readings: Readings,
@@ -28,7 +28,7 @@ impl Watched {
         Ok(Self { flow, readings })
     }
 
-    /// Ends Flow; its output, and all four readings.
+    /// Ends Flow; returns its output and all four readings.
     pub fn end(self) -> Result<(Stream, Readings)> {
         let Self { flow, mut readings } = self;
         readings.before_stop = counters::read()?;

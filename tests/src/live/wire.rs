@@ -13,15 +13,15 @@ pub use nftables::{
     ETHERNET_MTU, FAR, NearPort, Packets, Ports, Table, frames, install, ports, sent_again,
 };
 
-/// The wire bytes of every flow over `link`, against what came and went at its port.
+/// Compares the wire bytes of every flow over `link` with what nftables counted at its port.
 ///
-/// Flow counts a buffer's segments each with its headers, nftables the buffer with one set of them. So
-/// the difference must be as many headers as there are more packets; `whole` says that the ends make no such buffers: then
-/// there may be none. nftables also counts a datagram as one that passes in fragments; those have
-/// headers of their own. What nftables had no room for may be what ports have more, and in sum no
-/// more than that.
+/// Flow counts each segment of a buffer with its headers, nftables the buffer with one set of
+/// headers. So the difference must be as many headers as there are more packets; with `whole` the
+/// ends make no such buffers, and there may be no difference. nftables also counts a fragmented
+/// datagram as one; its fragments have headers of their own. What nftables had no room for may
+/// account for a surplus at ports, up to its sum.
 pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> Vec<Difference> {
-    // A socket may be bound to no address of either kind; its remotes have one.
+    // A socket may be bound to no address of either family; its remotes have one.
     let remotes = stream.flows.values();
     let remotes: BTreeMap<&str, SocketAddr> = remotes
         .filter_map(|flow| Some((&*flow.socket, flow.remote.as_ref()?.parse().ok()?)))
@@ -60,7 +60,7 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
             "{link}: nftables had no room for {missed_sent:?} sent, {missed_received:?} received"
         );
     }
-    // Segments that came a second time, when no socket was there to take them.
+    // Duplicates of segments, when no socket was left to take them.
     let mut untaken = 0;
     for (port, flows) in &seen {
         let sockets = wires(flows.iter().copied());
@@ -72,7 +72,7 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
         let fins = counted(&ports.fins).packets;
         let late = Late {
             short: counted(&ports.far_resets).packets,
-            // What a RST answers is as a rule an acknowledgement that came late.
+            // An RST usually answers an acknowledgement that came late.
             plain: fins + resets.packets,
             long: counted(&ports.duplicates).packets,
         };
@@ -123,18 +123,19 @@ pub fn differences(stream: &Stream, link: &str, ports: &Ports, whole: bool) -> V
 struct Late {
     /// RSTs of no socket, without options.
     short: u64,
-    /// With nothing but time stamps among the options.
+    /// Without options except timestamps.
     plain: u64,
-    /// Acknowledgements of what came twice, which say so.
+    /// Acknowledgements of duplicates, which have a D-SACK.
     long: u64,
 }
 
-/// By so much the first are shorter than the second, and the last longer.
+/// How much shorter the first are than the second, and how much longer the last.
 const LATE_OPTIONS: i128 = 12;
 
-/// Whether a flow's packets are those that were counted: with one set of headers more for each packet that Flow has more,
-/// since nftables counts buffers, unless they are `whole`, and without any of the `late` ones. `options` says that there
-/// are packets whose headers have selective acknowledgements, which their segments repeat.
+/// Whether a flow's packets are those that were counted: with one more set of headers for each
+/// packet that Flow has more, since nftables counts buffers, unless they are `whole`, and without
+/// any of the `late` ones. With `options` there are packets with selective acknowledgements in
+/// their headers, which segments repeat.
 fn agrees(
     port: NearPort,
     flow: Packets,
@@ -158,7 +159,8 @@ fn agrees(
     if excess % LATE_OPTIONS != 0 || (whole && missing < 0) {
         return false;
     }
-    // So many more of the short ones are missing than of the long ones, and of these at most so many.
+    // So many more of the short ones are missing than of the long ones, and at most so many of
+    // these.
     let shorter = excess / LATE_OPTIONS;
     let mut most = long.min(short - shorter);
     if whole {
@@ -167,11 +169,11 @@ fn agrees(
     most >= 0.max(-shorter) && 2 * most + shorter + plain >= missing
 }
 
-/// How many segments of payload sockets did not take that came to their port, at least.
+/// The least number of segments with payload that reached their port but no socket.
 ///
-/// The far end sends again what is not acknowledged in time, and on a slow machine that comes when its socket is closed
-/// already, having all its bytes: it does no harm, and no socket takes it. None where that cannot be the reason: where
-/// processes read more than the sockets took.
+/// The far end retransmits what is not acknowledged in time. On a slow machine such a segment may
+/// arrive when its socket is already closed and has all its bytes: that does no harm, and no socket
+/// takes it. None if that cannot be the reason, because processes read more than the sockets took.
 fn segments_twice(port: NearPort, taken: Packets, came: Packets, read: u64) -> Option<u64> {
     let (_, true, _) = port else {
         return None;
@@ -182,10 +184,10 @@ fn segments_twice(port: NearPort, taken: Packets, came: Packets, read: u64) -> O
     (taken >= read && came > taken).then(|| (came - taken).div_ceil(segment))
 }
 
-/// Bytes of the options of TCP at most.
+/// Most bytes of TCP options.
 const MOST_OPTIONS: u64 = 40;
 
-/// Bytes of the headers that segments repeat: nothing but time stamps among the options.
+/// Bytes of the headers that segments repeat, with only timestamps as options.
 const fn headers((is_ipv4, is_tcp, _): NearPort) -> u64 {
     let network = if is_ipv4 { 20 } else { 40 };
     network + if is_tcp { 32 } else { 8 }
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_came_twice_may_find_no_socket() {
-        // 10,000 bytes in twelve packets, and 2,748 of them again in one buffer.
+        // 10,000 bytes in twelve packets, and 2,748 of them retransmitted in one buffer.
         let taken = packets(10_000 + 12 * 52 + 8, 12);
         let came = packets(12_748 + 9 * 52 + 8, 9);
         assert_eq!(segments_twice(TCP4, taken, came, 10_000), Some(2));
@@ -231,7 +233,8 @@ mod tests {
         assert_eq!(segments_twice(udp, taken, came, 10_000), None);
     }
 
-    /// Whether packets agree with those counted, if at most so many short, plain and long ones are late.
+    /// Whether packets agree with those counted, if at most so many short, plain and long ones are
+    /// late.
     fn agrees_with(flow: Packets, counted: Packets, late: (u64, u64, u64), whole: bool) -> bool {
         let (short, plain, long) = late;
         let late = Late { short, plain, long };
@@ -242,7 +245,7 @@ mod tests {
     fn what_came_late_is_told_by_its_size() {
         let flow = packets(1000, 5);
         assert!(agrees_with(flow, flow, (0, 0, 0), true));
-        // One of each kind came, and one was late.
+        // One of each kind arrived, and one was late.
         for size in [40, 52, 64] {
             let counted = packets(1000 + size, 6);
             assert!(agrees_with(flow, counted, (1, 1, 1), true), "{size}");
@@ -263,7 +266,7 @@ mod tests {
         assert!(agrees_with(flow, counted, (0, 0, 0), false));
         assert!(!agrees_with(flow, counted, (0, 0, 0), true));
         assert!(!agrees_with(counted, flow, (0, 0, 0), false));
-        // Late packets do not stand out by their number then.
+        // Late packets cannot be recognised by their number then.
         for (size, late) in [(40, (1, 0, 0)), (52, (0, 1, 0)), (64, (0, 0, 1))] {
             let counted = packets(counted.bytes + size, 4);
             assert!(agrees_with(flow, counted, late, false), "{size}");

@@ -1,15 +1,15 @@
-//! The table of links: how each is made, and which part of each ledger takes its traffic.
+//! The table of links: how each is created, and which part of each ledger takes its traffic.
 
 use super::{
     place::{Behind, Family, Kind, Part, Parts, Passing},
     prepare,
 };
 
-/// Both ways, as most links can.
+/// Both directions, as for most links.
 const BULK_AND_SMALL: &str = "bulk-and-small";
-/// The same with datagrams that GRO puts together.
+/// Both directions, with datagrams that GRO merges.
 const BULK_AND_BURSTS: &str = "bulk-and-bursts";
-/// Nothing comes back.
+/// Nothing returns.
 pub const AWAY: &str = "away";
 
 const NOTHING: Parts = &[];
@@ -18,11 +18,11 @@ const FORWARDED: Parts = &[Part::Forwarded];
 const KERNEL: Parts = &[Part::Kernel];
 /// By a socket, which the packet may have lost on its way through a pair of devices.
 const SENT: Parts = &[Part::Socket, Part::Forwarded];
-/// A process that is no socket's has the packets, such as a virtual machine.
+/// A process that does not use a socket takes the packets, such as a virtual machine.
 const PROCESS: Parts = &[Part::Forwarded, Part::Kernel];
-/// Other tasks encrypt it, or it is cut into segments first: then nothing says where it came from.
+/// Other tasks encrypt it, or it is segmented first: then its origin is not known.
 const ENCRYPTED_FORWARDED: Parts = &[Part::Forwarded, Part::Kernel];
-/// What was inside is forwarded, what was around it is the kernel's.
+/// The inner packet is forwarded, the outer one is the kernel's.
 const DECRYPTED_FORWARDED: Parts = &[Part::Forwarded, Part::Kernel];
 const ANY: Parts = &[Part::Socket, Part::Forwarded, Part::Kernel];
 
@@ -41,7 +41,7 @@ const ROUTED_STACKED: &[Passing] = &[
     at("low0", FORWARDED, FORWARDED),
 ];
 const INTO_BELOW: &[Passing] = &[at("low0", FORWARDED, FORWARDED)];
-/// What is inside a packet that comes in is known above only.
+/// The inner packet of an incoming one is known only to the upper interface.
 const OWN_TUNNELED: &[Passing] = &[at("top0", SOCKET, SOCKET), at("low0", KERNEL, SOCKET)];
 const ROUTED_TUNNELED: &[Passing] = &[
     at("in0", FORWARDED, FORWARDED),
@@ -63,7 +63,7 @@ const ROUTED_BESIDE_IFB: &[Passing] = &[
     at("ifb0", ANY, ANY),
 ];
 
-/// One that `ip` makes on top of `low0`, in near only.
+/// A link that `ip` creates on top of `low0`, only in near.
 const fn stacked(name: &'static str, near: &'static [&'static str]) -> Kind {
     Kind {
         name,
@@ -105,7 +105,7 @@ const fn veth(name: &'static str) -> Kind {
     }
 }
 
-/// One that both ends have.
+/// A link that exists at both ends.
 const fn at_both_ends(
     name: &'static str,
     near: &'static [&'static str],
@@ -132,7 +132,7 @@ const fn tunnel(
     }
 }
 
-/// Every kind.
+/// All kinds.
 pub const KINDS: &[Kind] = &[
     Kind {
         top: "top0",
@@ -148,8 +148,8 @@ pub const KINDS: &[Kind] = &[
         ..stacked("link_dummy", &["link add top0 type dummy"])
     },
     veth("link_veth"),
-    // The far ends have no TSO, so the veth devices here receive by way of GRO. They count each packet
-    // before GRO, without its link header.
+    // The far ends have no TSO, so the veth devices here receive by way of GRO. They count each
+    // packet before GRO, without its link header.
     Kind {
         prepare: prepare::gro_of_buffers,
         traffic: BULK_AND_BURSTS,
@@ -177,7 +177,7 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // What comes in by one bridge goes on to the other one by a pair of devices.
+    // What arrives at one bridge is forwarded to the other one through a pair of devices.
     Kind {
         own: &[
             at("top0", SOCKET, SOCKET),
@@ -264,15 +264,15 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // Its table has the far network, and the main one leads there: a process that knows nothing of
-    // it.
+    // Its table has the far network, and the main table a route to it: a process needs to know
+    // nothing of the VRF.
     Kind {
         top: "low0",
         near_later: &[
             "addr add 10.204.1.11/32 dev top0",
             "route add 10.204.1.0/24 dev top0",
         ],
-        // What is routed goes straight to the port.
+        // Routed packets leave directly by the port.
         routed: &[
             at("in0", FORWARDED, FORWARDED),
             at("top0", FORWARDED, NOTHING),
@@ -344,7 +344,7 @@ pub const KINDS: &[Kind] = &[
         )
     },
     Kind {
-        // What comes back is not for its address, and passes it by.
+        // What returns is for another address and does not reach it.
         routed: &[
             at("in0", FORWARDED, FORWARDED),
             at("top0", NOTHING, FORWARDED),
@@ -359,7 +359,7 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // Shaping of what comes in: it goes through the IFB before anybody else has it.
+    // Ingress shaping: packets pass the IFB before anything else sees them.
     Kind {
         top: "low0",
         own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
@@ -379,7 +379,7 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // A copy of all goes to another namespace, as for a capture.
+    // A copy of everything goes to another namespace, as for a capture.
     Kind {
         top: "low0",
         own: &[at("low0", SOCKET, SOCKET), at("copy0", NOTHING, ANY)],
@@ -420,7 +420,7 @@ pub const KINDS: &[Kind] = &[
         behind: Behind::Routed,
         ..stacked("link_tun", &[])
     },
-    // Also as a virtual machine has it, on a bridge.
+    // As for a virtual machine, on a bridge.
     Kind {
         far_top: "top0",
         prepare: prepare::taps,
@@ -474,7 +474,8 @@ pub const KINDS: &[Kind] = &[
         "link_ipip",
         &[
             "link add top0 type ipip local 10.204.0.1 remote 10.204.0.2 dev low0",
-            // What is routed is cut before the tunnel gets it: each segment is a new buffer.
+            // Forwarded buffers are segmented before the tunnel gets them: each segment is a new
+            // buffer.
             "link set top0 gso_max_segs 1",
             "link add top1 type ipip local 10.204.0.11 remote 10.204.0.12 dev low0",
             "link set top1 netns THIRD",
@@ -561,7 +562,7 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // Without an interface of its own: policies alone say what is encrypted.
+    // Without an interface of its own: only policies select what is encrypted.
     Kind {
         top: "low0",
         prepare: prepare::ipsec,
@@ -572,7 +573,7 @@ pub const KINDS: &[Kind] = &[
         behind: Behind::Routed,
         ..stacked("link_ipsec", &[])
     },
-    // Stacks of them, as people have them.
+    // Stacks of links that are used in practice.
     Kind {
         own: &[
             at("top0", SOCKET, SOCKET),
@@ -714,7 +715,7 @@ pub const KINDS: &[Kind] = &[
             ],
         )
     },
-    // Shapers, which cut large buffers after the classifier has seen them.
+    // Shapers, which segment large buffers after the classifier has seen them.
     Kind {
         tc: &["qdisc add dev top0 root tbf rate 1gbit burst 20kb limit 20mb"],
         into: ROUTED_STACKED,
@@ -740,7 +741,7 @@ pub const KINDS: &[Kind] = &[
             &["link add ifb0 type ifb", "link set ifb0 up"],
         )
     },
-    // What goes out takes the way through the IFB too.
+    // Outgoing packets pass the IFB too.
     Kind {
         top: "low0",
         own: &[at("low0", SOCKET, SOCKET), at("ifb0", ANY, ANY)],
@@ -759,7 +760,7 @@ pub const KINDS: &[Kind] = &[
 ];
 
 impl Kind {
-    /// The kind alone.
+    /// The name of the kind.
     pub fn link(&self) -> &'static str {
         self.name.strip_prefix("link_").unwrap_or(self.name)
     }

@@ -1,5 +1,5 @@
-//! What `ip` cannot set: keys and peers of WireGuard, and the mode of a team, through generic
-//! netlink.
+//! Settings that `ip` cannot make: keys and peers of WireGuard, and the mode of a team, through
+//! generic netlink.
 
 use std::{io, net::SocketAddrV4};
 
@@ -13,7 +13,7 @@ const NLMSG_DONE: u16 = 3;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const DUMP: u16 = 0x300;
-/// Of `nlmsghdr` and `genlmsghdr`.
+/// Lengths of `nlmsghdr` and `genlmsghdr`.
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 const NESTED: u16 = 0x8000;
@@ -33,13 +33,13 @@ struct Family {
 pub struct WireGuard<'a> {
     pub netns: &'a str,
     pub name: &'a str,
-    /// Whatever it is; the kernel makes a key of it.
+    /// Any bytes; the kernel derives a key from them.
     pub secret: [u8; 32],
     pub port: u16,
 }
 
 impl WireGuard<'_> {
-    /// Gives the device its private key and its port; its public key.
+    /// Sets the private key and the port of the device; returns its public key.
     pub fn prepare(&self) -> Result<[u8; 32]> {
         const GET_DEVICE: u8 = 0;
         const PUBLIC_KEY: u16 = 4;
@@ -61,7 +61,7 @@ impl WireGuard<'_> {
         })
     }
 
-    /// Makes everything go to a peer.
+    /// Routes everything to a peer.
     pub fn connect(&self, key: &[u8; 32], endpoint: SocketAddrV4) -> Result<()> {
         let mut address = Vec::new();
         address.extend((libc::AF_INET as u16).to_ne_bytes());
@@ -94,7 +94,7 @@ impl WireGuard<'_> {
 
 const SET_DEVICE: u8 = 1;
 
-/// Gives a team its mode, without which it carries nothing.
+/// Sets the mode of a team, without which it carries nothing.
 pub fn set_team_mode(netns: &str, name: &str, mode: &str) -> Result<()> {
     const SET_OPTIONS: u8 = 1;
     const STRING: u8 = 5;
@@ -112,7 +112,7 @@ pub fn set_team_mode(netns: &str, name: &str, mode: &str) -> Result<()> {
         ];
         let family = Family::open("team")?;
         match family.ask(SET_OPTIONS, ACKNOWLEDGE, &request.concat()) {
-            // It is done: what fails is to report it to those who listen, if there are none
+            // The setting is made: only the notification fails if nobody listens
             // (`team_nl_send_event_options_get`).
             Err(error) if is(&error, libc::ESRCH) => Ok(()),
             result => result.map(drop),
@@ -139,7 +139,8 @@ impl Family {
         Ok(family)
     }
 
-    /// Sends a request; the attributes of its first answer, if that is not only an acknowledgement.
+    /// Sends a request; returns the attributes of its first answer, if that is not only an
+    /// acknowledgement.
     fn ask(&self, command: u8, flags: u16, attributes: &[u8]) -> Result<Vec<u8>> {
         let length = (HEADER + GENERIC_HEADER + attributes.len()) as u32;
         let mut message = Vec::new();
@@ -214,7 +215,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The first attribute of a kind.
+/// The first attribute of a type.
 fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));

@@ -1,8 +1,9 @@
-//! Three network namespaces and the links between them: Flow's, the far end's, and a third one.
+//! Three network namespaces and the links between them: Flow's (near), the far end's, and a third
+//! one.
 //!
-//! `low0` is a veth pair between near and far, with which the link of the kind is made, and `in0`
-//! one between near and the third namespace. The near end of the link is `top0`, unless the table
-//! says another; what is moved into the third namespace is `top1`.
+//! `low0` is a veth pair between near and far, on which the link is created, and `in0` one between
+//! near and the third namespace. The near end of the link is `top0`, unless the table names
+//! another; what is moved into the third namespace is `top1`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
@@ -23,39 +24,39 @@ use crate::{
     },
 };
 
-/// A kind of link, made between Flow's namespace (near) and another one (far).
+/// A kind of link, created between Flow's namespace (near) and another one (far).
 pub struct Kind {
     pub name: &'static str,
-    /// Commands of `ip` in each namespace, once `low0` and `in0` are there; `THIRD` is the third
-    /// one's name.
+    /// Commands of `ip` in each namespace, after `low0` and `in0` exist; `THIRD` is the name of the
+    /// third one.
     pub near: &'static [&'static str],
     pub far: &'static [&'static str],
     pub third: &'static [&'static str],
-    /// What is done after them.
+    /// Further preparation after these commands.
     pub prepare: fn(&Place) -> Result<Vec<Relay>>,
-    /// Commands in near once the addresses are there: of `ip`, of `tc`.
+    /// Commands in near after the addresses are set: of `ip`, of `tc`.
     pub near_later: &'static [&'static str],
     pub tc: &'static [&'static str],
-    /// Which interfaces have the link's addresses, and the far one of what is moved into the third
+    /// The interfaces with the link's addresses, and the far one of what is moved into the third
     /// namespace.
     pub top: &'static str,
     pub far_top: &'static str,
     pub far_moved: &'static str,
     pub family: Family,
     pub behind: Behind,
-    /// Mode of the generator that is the traffic.
+    /// The generator's mode of traffic.
     pub traffic: &'static str,
-    /// The two ends exchange packets of their own first.
+    /// Whether the two ends exchange packets of their own first.
     pub shakes_hands: bool,
-    /// What is forwarded counts where it came in with what is added to it later.
+    /// Whether forwarded packets count, where they came in, with headers that are added later.
     pub adds_to_forwarded: bool,
-    /// What passes near's interfaces in each way; none: the kind cannot be used so.
+    /// The expected parts of the ledgers for each use; `None` if the kind cannot be used that way.
     pub own: &'static [Passing],
     pub routed: &'static [Passing],
     pub into: &'static [Passing],
 }
 
-/// Which parts of an interface's ledger take what passes it. None: nothing passes.
+/// The parts of an interface's ledger that take its traffic; `None` if nothing passes.
 pub struct Passing {
     pub at: &'static str,
     pub ingress: Parts,
@@ -90,7 +91,7 @@ impl Part {
     }
 }
 
-/// Of the addresses on the link.
+/// The family of the addresses on the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     V4,
@@ -114,7 +115,7 @@ impl Family {
     }
 }
 
-/// How the third namespace is reached from the far end.
+/// How the far end reaches the third namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// By `top1`, which was moved there.
@@ -129,7 +130,7 @@ pub struct Namespace {
     pub name: String,
 }
 
-/// What [`Kind`] describes, made. Goes with the value.
+/// The links of a [`Kind`]. Removed on drop.
 #[derive(Debug)]
 pub struct Place {
     relays: Vec<Relay>,
@@ -143,16 +144,16 @@ pub struct Place {
 const LINK: u8 = 1;
 const INNER: u8 = 2;
 const MOVED: u8 = 3;
-/// How many packets may overtake one before TCP takes it for lost (`tcp_max_reordering`).
+/// How many packets may overtake one before TCP considers it lost (`tcp_max_reordering`).
 const MOST_OVERTAKEN: &str = "300";
-/// A port where nobody listens.
+/// A closed port.
 const DISCARD: u16 = 9;
 
 impl Place {
-    /// Makes it.
+    /// Creates the namespaces and links.
     ///
     /// # Errors
-    /// The kernel lacks the kind, in the words of `ip` or `tc`.
+    /// The kernel lacks the kind: the message of `ip` or `tc`.
     pub fn make(kind: &Kind) -> Result<Self> {
         let mut place = Self {
             relays: Vec::new(),
@@ -205,7 +206,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Gives the links their addresses and routes.
+    /// Sets the addresses and routes of the links.
     fn address(&self, kind: &Kind) -> Result<()> {
         let Self {
             near,
@@ -235,7 +236,7 @@ impl Place {
         let mut commands = vec![add(INNER, 1, "in0"), up(top), add(LINK, 1, top)];
         commands.extend(kind.near_later.iter().map(|command| (*command).to_owned()));
         ip_batch(Some(&near.name), &commands)?;
-        // The far end of something that has none is the near one's other half.
+        // The far end of a link without one is the near one's other half.
         let mut commands = vec![up(kind.far_top), add(LINK, 2, kind.far_top)];
         commands.extend((kind.far_top != "lo").then(|| route(INNER, of(LINK, 1), "")));
         if kind.behind == Behind::Moved {
@@ -254,7 +255,7 @@ impl Place {
         tools::set(Some(&near.name), forwarding, "1")
     }
 
-    /// Waits until the link runs and nothing passes any more.
+    /// Waits until the link is up and idle.
     pub fn settle(&self, world: &World) -> Result<()> {
         waiting::until(world.patience(), "the link to run", || {
             within(Some(&self.near.name), || {
@@ -268,7 +269,7 @@ impl Place {
         still(world, &self.near.name).map(drop)
     }
 
-    /// Lets the two ends of the link exchange what they must before anything passes.
+    /// Lets the two ends of the link exchange what must come before any traffic.
     pub fn shake_hands(&self, world: &World, kind: &Kind) -> Result<()> {
         within(Some(&self.near.name), || {
             let socket = UdpSocket::bind((address(kind.family, LINK, 1), 0))?;
@@ -303,9 +304,9 @@ impl Place {
 }
 
 impl Namespace {
-    /// A name that [`crate::live::peer::remove_stale`] knows.
+    /// A name that [`crate::live::peer::remove_stale`] recognises.
     fn named() -> Self {
-        // Above the numbers that peers of this process have.
+        // Above the numbers of this process's peers.
         static NUMBER: AtomicU32 = AtomicU32::new(5000);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -313,8 +314,9 @@ impl Namespace {
         }
     }
 
-    /// Lets IPv6 and TCP not talk by themselves. Packets that overtake others, as those do that several
-    /// CPUs decrypt, are no reason for TCP to send again: what comes twice may come when its socket is gone.
+    /// Prevents packets that IPv6 and TCP send by themselves. Reordered packets, as several CPUs
+    /// decrypt them, are no reason for TCP to retransmit: a duplicate may arrive after its socket
+    /// is gone.
     fn be_quiet(&self) -> Result<()> {
         let set = |name: &str, value: &str| tools::set(Some(&self.name), name, value);
         set("ipv6/conf/all/disable_ipv6", "1")?;
@@ -324,7 +326,7 @@ impl Namespace {
         set("ipv4/tcp_reordering", MOST_OVERTAKEN)
     }
 
-    /// Allows it on these interfaces, with no addresses of the kernel's own.
+    /// Enables IPv6 on these interfaces, without automatic addresses.
     fn allow_ipv6(&self, interfaces: &[&str]) -> Result<()> {
         for interface in interfaces {
             for (name, value) in [
@@ -342,8 +344,8 @@ impl Namespace {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The relays let go of their devices first. All links go with the namespaces; what stays
-        // the next run removes.
+        // The relays close their devices first. All links are removed with the namespaces; the next
+        // run removes what stays.
         self.relays.clear();
         let all = [&self.near, &self.far, &self.third];
         let _ = ip_batch(None, &all.map(|netns| format!("netns del {}", netns.name)));

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::live::tools::{self, ip_batch};
 
-/// A secret of AES-GCM for IPsec; it keeps nothing secret here.
+/// An AES-GCM key for IPsec; not a secret.
 const KEY: &str = "0x000102030405060708090a0b0c0d0e0f10111213";
-/// The virtual machine's address: what is for another one does not get through a macvtap.
+/// The virtual machine's MAC address: macvtap drops packets for another one.
 const MACHINE: &str = "02:00:00:00:00:77";
-/// How long GRO waits for the next packet of a buffer, and how often it does without an interrupt between.
+/// How long GRO waits for the next packet of a buffer, and how often it polls without an interrupt.
 const GRO_WAIT: Duration = Duration::from_millis(2);
 const DEFERRED: &str = "2";
 
@@ -26,18 +26,19 @@ pub fn nothing(_: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
-/// GRO of datagrams that are forwarded too, each several in one buffer.
+/// GRO also of forwarded datagrams, several in one buffer.
 pub fn gro_of_buffers(place: &Place) -> Result<Vec<Relay>> {
     gro(place, "rx-udp-gro-forwarding on")
 }
 
-/// The same, each several in a list of buffers.
+/// GRO also of forwarded datagrams, several in a list of buffers.
 pub fn gro_of_lists(place: &Place) -> Result<Vec<Relay>> {
     gro(place, "rx-gro-list on")
 }
 
-/// A veth device receives by way of GRO all that comes from one without TSO
-/// (`veth_skb_is_eligible_for_gro`). It waits for more, and so hands up several buffers at once.
+/// A veth device receives by way of GRO what comes from a peer without TSO
+/// (`veth_skb_is_eligible_for_gro`). It waits for more packets, and so passes up several buffers at
+/// once.
 fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
     let Place {
         near, far, third, ..
@@ -64,7 +65,7 @@ fn gro(place: &Place, datagrams: &str) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
-/// Sockets that are bound to no device take what comes by a VRF.
+/// Lets sockets that are bound to no device receive what arrives by a VRF.
 pub fn vrf(place: &Place) -> Result<Vec<Relay>> {
     for protocol in ["tcp", "udp"] {
         let name = format!("ipv4/{protocol}_l3mdev_accept");
@@ -75,7 +76,7 @@ pub fn vrf(place: &Place) -> Result<Vec<Relay>> {
 
 pub fn team(place: &Place) -> Result<Vec<Relay>> {
     let near = &*place.near.name;
-    // Only while it has no ports.
+    // Only possible without ports.
     netlink::set_team_mode(near, "top0", "roundrobin")?;
     let commands = [
         "link set low0 master top0".to_owned(),
@@ -95,7 +96,7 @@ pub fn tun(place: &Place) -> Result<Vec<Relay>> {
     Ok(vec![Relay::start(near, far)?])
 }
 
-/// One to the far end, and one of a virtual machine on a bridge.
+/// A relay to the far end, and one of a virtual machine on a bridge.
 pub fn taps(place: &Place) -> Result<Vec<Relay>> {
     let [near, far, third] = [&place.near, &place.far, &place.third].map(|netns| &*netns.name);
     let tap = |netns, name| Device::Tap { netns, name };
@@ -108,7 +109,7 @@ pub fn taps(place: &Place) -> Result<Vec<Relay>> {
     Ok(relays)
 }
 
-/// One of a virtual machine.
+/// A relay of a virtual machine.
 pub fn macvtap(place: &Place) -> Result<Vec<Relay>> {
     let [near, third] = [&place.near, &place.third].map(|netns| &*netns.name);
     let commands = [
@@ -129,7 +130,7 @@ pub fn macvtap(place: &Place) -> Result<Vec<Relay>> {
     Ok(vec![relay])
 }
 
-/// Keys and peers of two tunnels, of which one's near end is in the third namespace by now.
+/// Keys and peers of two tunnels; one near end is in the third namespace by now.
 pub fn wireguard(place: &Place) -> Result<Vec<Relay>> {
     let end = |netns, name, number: u8, port| WireGuard {
         netns,
@@ -155,7 +156,7 @@ pub fn wireguard(place: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
-/// ESP tunnels for two XFRM interfaces, each with a number that its packets must have.
+/// ESP tunnels for two XFRM interfaces, each with an id that its packets must have.
 pub fn xfrm(place: &Place) -> Result<Vec<Relay>> {
     let all = "src 0.0.0.0/0 dst 0.0.0.0/0";
     for number in [1, 2] {
@@ -177,7 +178,7 @@ pub fn xfrm(place: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
-/// An ESP tunnel for all that goes to the far end's address and comes from there.
+/// An ESP tunnel for all traffic to and from the far end's address.
 pub fn ipsec(place: &Place) -> Result<Vec<Relay>> {
     let (near, far) = ("10.204.0.1", "10.204.0.2");
     let (there, back) = (
@@ -192,7 +193,7 @@ pub fn ipsec(place: &Place) -> Result<Vec<Relay>> {
     Ok(Vec::new())
 }
 
-/// States and policies of one end: what it sends and what it receives.
+/// States and policies of one end, for both directions.
 fn esp(number: u8, own: &str, peer: &str, selectors: [&str; 2], mark: &str) -> Vec<String> {
     let state = |from: &str, to: &str| {
         // One for each direction, the same at both ends.

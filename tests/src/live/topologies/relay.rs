@@ -1,5 +1,5 @@
-//! The program behind a tun or tap: here one that hands each packet to another such device, as a
-//! VPN or a virtual machine does.
+//! The program behind a tun or tap: passes each packet to another such device, as a VPN or a
+//! virtual machine does.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,13 +20,12 @@ use nix::{
 
 use crate::live::tools;
 
-/// The largest packet, and what stands before it.
+/// The largest packet, and the header before it.
 const LARGEST: usize = (1 << 17) + 64;
-/// What the other end of a device takes: packets without checksums, and buffers of several
-/// segments.
+/// Offloads that the device may use: packets without checksums, and buffers of several segments.
 const OFFLOADS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 
-/// One that a program reads and writes.
+/// A tun or tap that a program reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub enum Device<'a> {
     Tun {
@@ -37,14 +36,14 @@ pub enum Device<'a> {
         netns: &'a str,
         name: &'a str,
     },
-    /// It is there already.
+    /// It exists already.
     Macvtap {
         netns: &'a str,
         name: &'a str,
     },
 }
 
-/// Carries packets between two devices both ways. Ends with the value.
+/// Relays packets between two devices in both directions. Ends on drop.
 #[derive(Debug)]
 pub struct Relay {
     stop: Option<PipeWriter>,
@@ -57,7 +56,7 @@ impl Relay {
         let (stopped, stop) = io::pipe().context("making a pipe")?;
         let carry = move || {
             let mut buffer = vec![0; LARGEST];
-            // Its end is that of a device, which the test has taken away.
+            // Its end is that of a device, which the test has removed.
             while wait(&devices, stopped.as_fd()).is_ok_and(|goes_on| goes_on)
                 && pass(&devices[0], &devices[1], &mut buffer).is_ok()
                 && pass(&devices[1], &devices[0], &mut buffer).is_ok()
@@ -80,7 +79,7 @@ impl Drop for Relay {
     }
 }
 
-/// Waits for a packet; whether it is to go on.
+/// Waits for a packet; returns whether to continue.
 fn wait(devices: &[File; 2], stopped: BorrowedFd<'_>) -> Result<bool> {
     let mut fds = [devices[0].as_fd(), devices[1].as_fd(), stopped]
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -93,12 +92,12 @@ fn wait(devices: &[File; 2], stopped: BorrowedFd<'_>) -> Result<bool> {
     Ok(!is_over && !has_failed)
 }
 
-/// Hands on what there is to read.
+/// Relays what can be read.
 fn pass(mut from: &File, mut to: &File, buffer: &mut [u8]) -> io::Result<()> {
     loop {
         match from.read(buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            // The other device may be down yet: then it is lost, as on any link.
+            // If the other device is not up yet, the packet is lost, as on any link.
             Ok(bytes) => drop(to.write(&buffer[..bytes])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -118,7 +117,7 @@ impl Device<'_> {
             Self::Macvtap { netns, name } => (open_macvtap(netns, name)?, name, libc::IFF_TAP),
         };
         let flags = kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        // SAFETY: numbers and addresses, for which zeros are values.
+        // SAFETY: integers and pointers, for which zero is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         ensure!(name.len() < request.ifr_name.len(), "{name} is too long");
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
@@ -158,8 +157,8 @@ fn open(netns: &str, path: &Path) -> Result<File> {
     })
 }
 
-/// Opens the character device of a macvtap, by a node of its own: the names of those in `/dev` are
-/// of all namespaces.
+/// Opens the character device of a macvtap, by a device node of its own: names in `/dev` are shared
+/// by all namespaces.
 fn open_macvtap(netns: &str, name: &str) -> Result<File> {
     let show = format!("cat /sys/class/net/{name}/macvtap/*/dev");
     let text = tools::with_sysfs(netns, &show)?;

@@ -1,4 +1,5 @@
-//! What nftables counted at the far end of a veth pair, apart from Flow: the packets of each near port, and the frames of the device.
+//! What nftables counted at the far end of a veth pair, independently of Flow: the packets of each
+//! near port, and the frames of the device.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use crate::live::{
     tools::{self, Netns},
 };
 
-/// Packets and their bytes, from layer 3 on. A buffer of several segments is one.
+/// Packets and their bytes, from layer 3 on. A buffer of several segments is one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packets {
     pub bytes: u64,
@@ -32,7 +33,7 @@ impl Packets {
         }
     }
 
-    /// Takes what `flow` has more than was counted, if there is as much.
+    /// Adds what `flow` has more than was counted, if there is as much.
     pub(super) fn takes_excess(&mut self, flow: Self, counted: Self) -> bool {
         let bytes = flow.bytes.checked_sub(counted.bytes);
         let packets = flow.packets.checked_sub(counted.packets);
@@ -86,31 +87,33 @@ pub type NearPort = (bool, bool, u16);
 pub struct Ports {
     pub sent: BTreeMap<NearPort, Packets>,
     pub received: BTreeMap<NearPort, Packets>,
-    /// Those of either direction with selective acknowledgements, whose headers are longer.
+    /// Packets of either direction with selective acknowledgements, so with longer headers.
     pub(super) selective: BTreeMap<NearPort, Packets>,
-    /// RSTs that came from no socket, which have no options; the packets that they answer reached none either.
+    /// RSTs of no socket, which have no options; the packets that they answer reached no socket
+    /// either.
     pub(super) resets: BTreeMap<NearPort, Packets>,
-    /// RSTs to the near end that came from no socket: its own may be gone too when they arrive.
+    /// RSTs to the near end of no socket: the near end's socket may be gone too when they arrive.
     pub(super) far_resets: BTreeMap<NearPort, Packets>,
-    /// Acknowledgements to the near end of what came twice: its socket may have gone to TIME_WAIT before, where none takes
-    /// them and nothing answers.
+    /// Acknowledgements to the near end of duplicates: its socket may have gone to TIME_WAIT
+    /// before, where no socket takes them and nothing answers.
     pub(super) duplicates: BTreeMap<NearPort, Packets>,
-    /// FINs to the near end: its socket may have gone to TIME_WAIT before, as one that is closed does once its own FIN is
-    /// acknowledged, and as each does before a FIN that comes again. They are answered from there, by no socket.
+    /// FINs to the near end: its socket may have gone to TIME_WAIT before, as a closed one does
+    /// once its own FIN is acknowledged, and as each does before a retransmitted FIN. No socket
+    /// answers these.
     pub(super) fins: BTreeMap<NearPort, Packets>,
-    /// What sending datagrams in fragments adds to them, if they are not buffers of several
-    /// datagrams.
+    /// What fragmentation adds to sent datagrams, except buffers of several datagrams.
     pub(super) fragments_sent: BTreeMap<NearPort, Packets>,
     pub(super) fragments_received: BTreeMap<NearPort, Packets>,
-    /// Segments that the far end sent again, of all its connections together.
+    /// Retransmitted segments of the far end, for all its connections together.
     pub(super) sent_again: u64,
-    /// What passed and is in neither `sent` nor `received`: for a new port nftables takes memory that it must not wait for.
+    /// Packets in neither `sent` nor `received`: nftables allocates memory for a new port without
+    /// waiting, which may fail.
     pub(super) missed_sent: Packets,
     pub(super) missed_received: Packets,
 }
 
 impl Ports {
-    /// What passed since `earlier`.
+    /// The difference from `earlier`.
     pub fn since(self, earlier: &Self) -> Self {
         let Self {
             sent,
@@ -151,7 +154,7 @@ fn grown<K: Ord>(now: BTreeMap<K, Packets>, before: &BTreeMap<K, Packets>) -> BT
     grown.collect()
 }
 
-/// Frames that passed the far end's device, with their link headers, by what they are: `arp`, `ip`, `ip6`.
+/// Frames that passed the far end's device, with their link headers, by type: `arp`, `ip`, `ip6`.
 #[derive(Debug, Default)]
 pub struct Frames {
     pub to_near: BTreeMap<String, Packets>,
@@ -159,7 +162,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// What passed since `earlier`: to the near end, and from it.
+    /// The difference from `earlier`: to the near end, and from it.
     pub fn since(self, earlier: &Self) -> [BTreeMap<String, Packets>; 2] {
         let Self { to_near, from_near } = self;
         [
@@ -171,16 +174,17 @@ impl Frames {
 
 /// Bytes of an Ethernet header.
 const LINK_HEADER: u64 = 14;
-/// Bytes of a packet on a veth pair at most.
+/// Most bytes of a packet on a veth pair.
 pub const ETHERNET_MTU: u64 = 1500;
 
-/// Device of the far end in its namespace.
+/// The far end's device in its namespace.
 pub const FAR: &str = "far0";
 
-/// At input and output datagrams are whole, as they are at their sockets: for IPv6 because of the rule that asks for a
-/// connection's state, which makes the kernel put fragments together first. At the device everything is counted that passes:
-/// on the way in from layer 3 on, on the way out with the link's header. What the far end sent to groups and gets back itself
-/// comes in there too, but passes no device.
+/// At input and output datagrams are whole, as at their sockets: for IPv6 because of the rule that
+/// uses a connection's state, which makes the kernel reassemble fragments first. At the device
+/// everything that passes is counted: incoming packets from layer 3 on, outgoing ones with the link
+/// header. Copies that the far end receives of its own multicast are incoming there too, but pass
+/// no device.
 const RULES: &str = "
 table inet flow-test {
     counter all_sent { }
@@ -233,7 +237,7 @@ table netdev flow-test {
     }
 }";
 
-/// Begins to count in a network namespace that has this address.
+/// Starts to count in a network namespace with this address.
 pub fn install(namespace: &str, own: IpAddr) -> Result<()> {
     let own = format!("insert rule netdev flow-test ingress ip saddr {own} return");
     nft(Some(namespace), &format!("{RULES}\n{own}")).map(drop)
@@ -287,12 +291,12 @@ fn near_port_of(key: &Value) -> Option<NearPort> {
         return None;
     };
     let port = u16::try_from(port.as_u64()?).ok()?;
-    // A system without the list of protocols' names has their numbers.
+    // A system without `/etc/protocols` prints numbers.
     let is_tcp = protocol == "tcp" || *protocol == libc::IPPROTO_TCP;
     Some((family == "ipv4", is_tcp, port))
 }
 
-/// A port, and the length of packets there.
+/// A port, and the length of its packets.
 fn long_of(key: &Value) -> Option<(NearPort, u64)> {
     let parts = key["concat"].as_array()?;
     let (length, port) = parts.split_last()?;
@@ -306,7 +310,7 @@ fn fragments(long: BTreeMap<(NearPort, u64), Packets>) -> BTreeMap<NearPort, Pac
     for ((port, length), Packets { packets, .. }) in long {
         let (header, added) = if port.0 { (20, 0) } else { (40, 8) };
         let room = ETHERNET_MTU - header - added;
-        // All but the last one hold a multiple of 8 bytes.
+        // All but the last one carry a multiple of 8 bytes.
         let behind = (length - header)
             .saturating_sub(room)
             .div_ceil(room / 8 * 8);
@@ -358,7 +362,7 @@ fn packets(counter: &Value) -> Option<Packets> {
     })
 }
 
-/// Segments that TCP sent again in a network namespace.
+/// Retransmitted TCP segments of a network namespace.
 pub fn sent_again(netns: Netns<'_>) -> Result<u64> {
     let snmp = tools::read(netns, "snmp")?;
     counter(&snmp, "Tcp:", "RetransSegs").context("/proc/net/snmp")
@@ -383,16 +387,16 @@ pub fn counter_of(rules: &Value) -> Option<Packets> {
     packets(counter)
 }
 
-/// A table of nftables rules of a test's own. It goes with the value, and what it counted with it.
+/// A table of nftables rules of a test's own. Removed on drop, with its counters.
 pub struct Table {
-    /// The network namespace, if it is another than the test's.
+    /// The network namespace, if it is not the test's.
     namespace: Option<String>,
     family: &'static str,
     name: String,
 }
 
 impl Table {
-    /// Installs a table whose chains `body` holds, as `nft` reads them.
+    /// Installs a table; `body` has its chains in the syntax of `nft`.
     pub fn install(netns: Netns<'_>, family: &'static str, body: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -436,7 +440,7 @@ impl Drop for Table {
     }
 }
 
-/// Runs commands of `nft`; what they print.
+/// Runs commands of `nft`; returns their output.
 fn nft(netns: Netns<'_>, commands: &str) -> Result<Value> {
     let output = tools::output(netns, Command::new("nft").args(["--json", commands]))?;
     if output.is_empty() {
