@@ -1,8 +1,10 @@
-//! Builds the kernel side, flow-ebpf, and leaves its object at `$OUT_DIR/flow-ebpf.o` for the loader to embed.
+//! Builds the kernel side, flow-ebpf, and leaves its object at `$OUT_DIR/flow-ebpf.o` for the
+//! loader to embed.
 //!
-//! Without a BPF toolchain a release build fails and says what to type; any other build goes on with an empty object, so
-//! that the pure parts can be built and tested anywhere. Such a `flow` says that it has no kernel side. With FLOW_WITHOUT_KERNEL_SIDE
-//! set, lints and fuzz targets spare themselves its build.
+//! Without a BPF toolchain a release build fails and says what to type; any other build continues
+//! with an empty object, so that the pure parts can be built and tested anywhere. Such a `flow`
+//! reports that it has no kernel side. Lints and fuzz targets set FLOW_WITHOUT_KERNEL_SIDE to skip
+//! its build.
 
 #[path = "build/toolchain.rs"]
 mod toolchain;
@@ -17,14 +19,14 @@ use anyhow::{Context as _, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use toolchain::{Compiler, Missing, RUSTC_VARIABLE, Toolchain};
 
-/// Set where nothing is loaded into a kernel: for lints and fuzz targets.
+/// Skips the kernel side, for lints and fuzz targets.
 const WITHOUT: &str = "FLOW_WITHOUT_KERNEL_SIDE";
 const HOW_TO_INSTALL: &str = "install it with: cargo xtask setup";
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        // Printed by hand: returned, it would carry a backtrace wherever RUST_BACKTRACE is set.
+        // Printed here: a returned error would include a backtrace if RUST_BACKTRACE is set.
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -68,7 +70,8 @@ fn run() -> Result<()> {
 }
 
 fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -> Result<()> {
-    // A target folder of its own, because the surrounding cargo holds the lock of the usual one; the same for every profile.
+    // A target folder of its own, because the surrounding cargo holds the lock of the usual one;
+    // the same for every profile.
     let logs = env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some();
     let target_folder = surrounding_target_folder(object)
         .unwrap_or_else(|| object.with_extension("target"))
@@ -81,7 +84,8 @@ fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -
     if logs {
         cargo.args(["--features", "log"]);
     }
-    // The compiler's words go to standard error, which cargo shows in full when a build script fails.
+    // The compiler's messages go to standard error, which cargo shows in full when a build script
+    // fails.
     let status = cargo
         .stdout(Stdio::null())
         .status()
@@ -95,7 +99,7 @@ fn build(toolchain: &Toolchain, target: &str, workspace: &Path, object: &Path) -
     fs::write(object, stripped).with_context(|| format!("cannot write {}", object.display()))
 }
 
-/// The folder that cargo marked as the one it builds into.
+/// Cargo's target folder, which has a CACHEDIR.TAG.
 fn surrounding_target_folder(object: &Path) -> Option<PathBuf> {
     let mut folders = object.ancestors();
     folders
@@ -144,7 +148,8 @@ fn watch_sources(workspace: &Path) {
     }
 }
 
-/// Looks again once something was installed. Only what exists is named: cargo would take a missing path for a change each time.
+/// Makes cargo run this again after something was installed. Only existing paths are named: cargo
+/// would treat a missing one as changed each time.
 fn watch_for_toolchain() {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo_home = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);

@@ -1,8 +1,9 @@
-//! Which toolchain on this machine can build the kernel side, and how is it called?
+//! Finds a toolchain that can build the kernel side, and makes its command.
 //!
-//! Used by flow-user's build script, which builds with it, and by `cargo xtask setup`, which installs what it misses. Two
-//! kinds of compiler do: one that brings a prebuilt BPF core library (Debian's `rustc-web` with `libstd-rust-web-dev-bpf`),
-//! and rustup's nightly with `rust-src`, which builds core itself. Both need bpf-linker.
+//! Used by flow-user's build script, which builds with it, and by `cargo xtask setup`, which
+//! installs what is missing. Two kinds of compiler work: one that has a prebuilt BPF core library
+//! (Debian's `rustc-web` with `libstd-rust-web-dev-bpf`), and rustup's nightly with `rust-src`,
+//! which builds core itself. Both need bpf-linker.
 
 use std::{
     env,
@@ -15,7 +16,8 @@ use std::{
 /// Names a compiler with a prebuilt BPF core library; when set, no other is tried.
 pub const RUSTC_VARIABLE: &str = "FLOW_BPF_RUSTC";
 
-/// Where Debian puts its compiler. In full, because the rustc that PATH finds first is usually rustup's.
+/// The path of Debian's compiler; absolute, because the rustc that PATH finds first is usually
+/// rustup's.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 
 /// A compiler and a linker for a BPF target.
@@ -35,7 +37,8 @@ pub enum Compiler {
     Nightly,
 }
 
-/// What has to be installed before the kernel side can be built: why no compiler, no linker was found.
+/// What has to be installed before the kernel side can be built: why no compiler, no linker was
+/// found.
 #[derive(Debug)]
 pub struct Missing {
     pub compiler: Option<String>,
@@ -46,7 +49,7 @@ impl Toolchain {
     /// Finds a compiler and a linker for `target`, such as `bpfel-unknown-none`.
     ///
     /// # Errors
-    /// Says which part was not found, and where it was looked for.
+    /// Names the part that was not found, and where it was searched for.
     pub fn find(target: &str) -> Result<Self, Missing> {
         match (find_compiler(target), find_linker()) {
             (Ok(compiler), Ok(linker)) => Ok(Self {
@@ -61,17 +64,19 @@ impl Toolchain {
         }
     }
 
-    /// `cargo SUBCOMMAND` for the kernel side: release profile with full debug info, which bpf-linker turns into BTF.
+    /// `cargo SUBCOMMAND` for the kernel side: release profile with full debug info, which
+    /// bpf-linker turns into BTF.
     ///
-    /// `target_arch` is the architecture whose kernel the programs are for, in Rust's words. Nothing of the cargo that this
-    /// process may run under leaks in: its flags, wrappers and toolchain are for another target.
+    /// `target_arch` is the architecture whose kernel the programs are for, as Rust names it.
+    /// Nothing of a surrounding cargo leaks in: its flags, wrappers and toolchain are for another
+    /// target.
     pub fn cargo(&self, subcommand: &str, target_arch: &str) -> Command {
         let mut command = match &self.compiler {
             Compiler::Prebuilt(rustc) => {
                 let mut command =
                     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 forget_outer_cargo(&mut command);
-                // Stable compilers take aya-ebpf's unstable features only with this.
+                // Stable compilers accept aya-ebpf's unstable features only with this.
                 command
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
@@ -140,7 +145,8 @@ impl fmt::Display for Missing {
     }
 }
 
-/// The BPF target of the endianness that the host's kernel has: `little` or `big`, as in `CARGO_CFG_TARGET_ENDIAN`.
+/// The BPF target of the endianness that the host's kernel has: `little` or `big`, as in
+/// `CARGO_CFG_TARGET_ENDIAN`.
 pub fn target_of(endian: &str) -> &'static str {
     if endian == "big" {
         "bpfeb-unknown-none"
@@ -267,7 +273,8 @@ fn is_recent(version: &str) -> bool {
     version >= (0, 13)
 }
 
-/// Removes what a surrounding cargo or rustup says about the host's build from the environment of a build for BPF.
+/// Removes the settings of a surrounding cargo or rustup, which are for the host, from the
+/// environment of a build for BPF.
 fn forget_outer_cargo(command: &mut Command) {
     const NAMES: [&str; 10] = [
         "CARGO",

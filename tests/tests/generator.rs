@@ -142,7 +142,7 @@ fn a_reset_loses_bytes_but_no_count() {
 }
 
 #[test]
-fn each_process_tells_its_own() {
+fn each_process_reports_its_own() {
     let truths = run("short-processes", &[]);
     let mut amounts = BTreeMap::new();
     for truth in truths.iter().filter(|truth| truth.mode == "tcp-both") {
@@ -182,7 +182,7 @@ fn hostile_names_are_what_they_claim() {
 }
 
 #[test]
-fn a_process_that_becomes_another_program_tells_twice() {
+fn a_process_that_executes_another_program_reports_twice() {
     let truths = run("exec", &[]);
     let [first, second, _] = truths.as_slice() else {
         panic!("{truths:?}");

@@ -223,9 +223,14 @@ impl<Q: Send + 'static, A: Send + 'static> Inquiry<Q, A> {
 
     /// Queues a question; false if too many wait already, or there is no thread.
     fn ask(&mut self, question: Q) -> bool {
-        let is_asked = self.questions.try_send(question).is_ok();
-        self.open += usize::from(is_asked);
-        is_asked
+        // Not `open += usize::from(is_asked)`: if a comparison is also branched on, rustc 1.95
+        // casts it to 0 in optimized builds (rust-lang/rust#158206), and no answer would ever be
+        // taken.
+        if self.questions.try_send(question).is_err() {
+            return false;
+        }
+        self.open += 1;
+        true
     }
 
     /// The next answer, if it has arrived. Waits for it only if it is the only one outstanding.

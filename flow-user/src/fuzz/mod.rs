@@ -1,9 +1,9 @@
 //! Fuzz targets: the parsers and their invariants.
 //!
-//! Each target parses bytes as Flow does, and panics if an invariant is violated: a result that points
-//! outside of the bytes, a filter that is displayed as another filter, output that is not one line of
-//! JSON. `tests/fuzz` runs them under a fuzzer, and over its seeds in unit tests. The feature `fuzz`
-//! compiles this; releases do not contain it.
+//! Each target parses bytes as Flow does, and panics if an invariant is violated: a result that
+//! points outside of the bytes, a filter that is displayed as another filter, output that is not
+//! one line of JSON. `tests/fuzz` runs them under a fuzzer, and over its seeds in unit tests. The
+//! feature `fuzz` compiles this; releases do not contain it.
 
 mod btf;
 mod events;

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_address_that_is_not_chosen_yet_is_not_told() {
+    fn a_local_address_that_is_not_chosen_yet_is_not_shown() {
         let curl = fixture::process(10, "/usr/bin/curl", &[]);
         let flows = ["0.0.0.0:0", "[::]:0", "0.0.0.0:80"]
             .map(|local| fixture::flow(1, &curl, local, Some("192.0.2.1:443")));

@@ -24,7 +24,7 @@ const LIMIT: usize = 65_536;
 /// The most changes that such a sweep brings of a socket, after losses: an open and a close.
 const CHANGES_PER_SOCKET: usize = 2;
 /// A reader that never catches up gets the number of merged updates after this many changes.
-const TELL_EVERY: u64 = 1024;
+const REPORT_EVERY: u64 = 1024;
 
 /// A queue of changes for one reader.
 #[derive(Debug)]
@@ -32,13 +32,14 @@ pub struct Backlog {
     queue: VecDeque<Option<TimedChange>>,
     /// Number of the queue's first place, counted from the beginning of the stream.
     first: u64,
-    /// Where what can be replaced waits.
+    /// Numbers of the places of changes that a newer one may replace.
     replaceable: HashMap<CoalesceKey, u64>,
     /// Changes waiting that may not be dropped, and the most there may be.
     kept: usize,
     limit: usize,
+    /// Changes replaced since the stream began, and how many of them the last report counted.
     coalesced: u64,
-    told: u64,
+    reported: u64,
     /// Changes read since the last such report, and the time of the last one.
     read_since: u64,
     time: Instant,
@@ -60,7 +61,7 @@ pub enum Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the reader of the events is too slow: {waiting} events that must not be lost wait for it; read faster, \
-     or ask for less with --only or --filter"
+     or select less with --only or --filter"
 )]
 pub struct ReaderStalled {
     pub waiting: usize,
@@ -81,7 +82,7 @@ impl Backlog {
             kept: 0,
             limit,
             coalesced: 0,
-            told: 0,
+            reported: 0,
             read_since: 0,
             time: Instant::default(),
         }
@@ -123,9 +124,9 @@ impl Backlog {
 
     /// The next item for the reader; `None` while there is none.
     pub fn pop(&mut self) -> Option<Delivery> {
-        let untold = self.coalesced > self.told;
-        if untold && self.read_since >= TELL_EVERY {
-            return Some(self.tell());
+        let is_due = self.coalesced > self.reported;
+        if is_due && self.read_since >= REPORT_EVERY {
+            return Some(self.report());
         }
         while let Some(change) = self.queue.pop_front() {
             self.first += 1;
@@ -138,12 +139,12 @@ impl Backlog {
             self.time = self.time.max(change.time);
             return Some(Delivery::Change(change));
         }
-        untold.then(|| self.tell())
+        is_due.then(|| self.report())
     }
 
     /// Whether the reader has read everything.
     pub fn is_empty(&self) -> bool {
-        self.queue.iter().all(Option::is_none) && self.coalesced == self.told
+        self.queue.iter().all(Option::is_none) && self.coalesced == self.reported
     }
 
     /// Changes replaced by newer ones since the stream began.
@@ -156,16 +157,16 @@ impl Backlog {
         self.queue.get_mut(index)
     }
 
-    /// Drops the note that what has this key waits at the place just read.
+    /// Removes this key from the replaceable ones, if it refers to the place just read.
     fn forget(&mut self, key: CoalesceKey) {
-        // A later update of a flow that was opened again waits elsewhere, and stays noted.
+        // A later update of a reopened flow waits at another place, and remains replaceable.
         if self.replaceable.get(&key) == Some(&(self.first - 1)) {
             self.replaceable.remove(&key);
         }
     }
 
-    fn tell(&mut self) -> Delivery {
-        self.told = self.coalesced;
+    fn report(&mut self) -> Delivery {
+        self.reported = self.coalesced;
         self.read_since = 0;
         Delivery::Coalesced {
             time: self.time,
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_reader_gets_every_change_and_is_told_nothing() {
+    fn a_fast_reader_gets_every_change_and_no_report() {
         let mut backlog = Backlog::for_sockets(0);
         for bytes in 0..5_000 {
             let change = Change::FlowUpdated(flow(1, bytes));
@@ -296,9 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_never_catches_up_is_told_too() {
+    fn a_reader_that_never_catches_up_gets_reports_too() {
         let mut backlog = Backlog::for_sockets(0);
-        let mut told = 0;
+        let mut reports = 0;
         for round in 0..3_000 {
             for cookie in 0..2 {
                 let change = Change::FlowUpdated(flow(cookie, round));
@@ -306,10 +307,10 @@ mod tests {
             }
             let update = timed(Change::FlowUpdated(flow(1, round)), round);
             backlog.push(update).unwrap();
-            told += usize::from(matches!(backlog.pop(), Some(Delivery::Coalesced { .. })));
+            reports += usize::from(matches!(backlog.pop(), Some(Delivery::Coalesced { .. })));
             assert!(!backlog.is_empty());
         }
-        assert_eq!(told, 2);
+        assert_eq!(reports, 2);
     }
 
     proptest! {

@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_told_and_obeyed() {
+    fn a_filter_is_reported_and_applied() {
         let report = report("tcp port 443");
         assert_eq!(report["filter"], "tcp and port 443");
         assert_eq!(report["flows"].as_array().unwrap().len(), 1);

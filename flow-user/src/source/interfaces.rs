@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_says_which_way_it_leaves_the_header_out() {
+    fn a_kind_determines_in_which_direction_headers_are_left_out() {
         let mut link = link(&body(0, 0)).unwrap();
         link.hardware = libc::ARPHRD_ETHER;
         let mut of = |kind: &str| {

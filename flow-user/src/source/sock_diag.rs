@@ -326,7 +326,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_waits_at_a_listener_is_told() {
+    fn accept_queues_are_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let of_it = || {
             let all = backlogs(&mut open().unwrap()).unwrap();
@@ -366,7 +366,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn udp_sockets_tell_whether_they_are_connected() {
+    fn connected_udp_sockets_have_a_remote() {
         let one = UdpSocket::bind("[::1]:0").unwrap();
         let two = UdpSocket::bind("[::1]:0").unwrap();
         two.connect(one.local_addr().unwrap()).unwrap();

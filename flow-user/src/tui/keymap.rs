@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_tells_every_key() {
+    fn the_manual_lists_every_key() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tui.md");
         let manual = std::fs::read_to_string(path).unwrap();
         for binding in KeyMap::default().bindings() {

@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_of_a_table_tells_its_flows() {
+    fn the_header_of_a_table_has_its_flows() {
         let text = "flow  vm · kernel 6.18 · tracepoint   ▲ 1.3 GB/s  7 processes  12 flows   1 s\n  PID  PROCESS\n";
         assert_eq!(most_shown(text), Some(12));
         assert_eq!(most_shown("{}\n"), None);

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_told_apart_by_kind_and_name() {
+    fn programs_are_distinguished_by_kind_and_name() {
         let hook = |kind, name: &str| {
             Hook::of(&Program {
                 kind,

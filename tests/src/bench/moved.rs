@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flow_tells_totals_when_a_process_ends() {
+    fn flow_reports_totals_when_a_process_ends() {
         let text = "{\"type\":\"process.exit\",\"process\":{\"pid\":7},\"app\":{\"tx_bytes\":1,\"rx_bytes\":2}}\n";
         assert_eq!(ends_of_processes(text), Reported::from([(Who::Pid(7), 3)]));
     }

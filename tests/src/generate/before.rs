@@ -43,7 +43,7 @@ pub fn every_kind(options: &Options, _: &Tally) -> Result<()> {
 pub fn idle(_: &Options, _: &Tally) -> Result<()> {
     in_namespaces("idle-before", |is_own, tally, wait| {
         let kinds = Kinds::open(is_own)?;
-        kinds.tell_idle(tally)?;
+        kinds.report_idle(tally)?;
         wait()
     })
 }
@@ -168,7 +168,7 @@ impl Kinds {
     }
 
     /// Records those that a listing of sockets could have.
-    fn tell_idle(&self, tally: &Tally) -> Result<()> {
+    fn report_idle(&self, tally: &Tally) -> Result<()> {
         let Self {
             tcp: (near, far),
             listener,

@@ -302,7 +302,7 @@ fn some_returns_are_missed_where_probes_run_out_but_not_none() {
 }
 
 #[test]
-fn processes_that_shared_a_pid_are_told_apart() {
+fn processes_that_shared_a_pid_are_distinguished() {
     let second = r#"{"v":1,"seq":8,"time":"t","type":"process.exec","process":{"pid":7,"start_time":9,"name":"gen","exe":"/x/gen","cmdline":["/x/gen","tcp-up"]}}
 {"v":1,"seq":9,"time":"t","type":"flow.open","flow":{"id":"a-1.2.3.4:5","socket":10},"process":{"pid":7,"start_time":9},"app":{"tx_bytes":3,"rx_bytes":0,"tx_calls":1,"rx_calls":0}}
 {"v":1,"seq":10,"time":"t","type":"process.exit","process":{"pid":7,"start_time":9},"app":{"tx_bytes":3,"rx_bytes":0,"tx_calls":1,"rx_calls":0}}

@@ -50,8 +50,8 @@ const WIRE_BYTES: &str = "wire bytes by socket";
 const INTERFACES: &str = "interface totals";
 const PROCESSES: &str = "process life";
 
-/// Flow works without standard input, environment, a writable BPF file system, securityfs, and locked
-/// memory (which matters to old kernels only).
+/// Flow works without standard input, environment, a writable BPF file system, securityfs, and
+/// locked memory (which matters to old kernels only).
 pub fn bare_surroundings(world: &World) -> Result<()> {
     let bare = |command: &mut Command| {
         command.env_clear();

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_and_maps_are_told_from_links() {
+    fn programs_and_maps_are_distinguished_from_links() {
         let mut held = Held::default();
         for text in [
             "pos:\t0\nprog_type:\t5\nprog_tag:\tab\nprog_id:\t7\n",

@@ -68,8 +68,8 @@ pub fn renamed(world: &World) -> Result<()> {
     flow.stop(Signal::SIGINT)?.expect_code(130)
 }
 
-/// While Flow attaches to one interface, a queueing discipline changes and another interface appears.
-/// Flow lists all interfaces again before it receives the new one's own message.
+/// While Flow attaches to one interface, a queueing discipline changes and another interface
+/// appears. Flow lists all interfaces again before it receives the new one's own message.
 pub fn appeared_in_a_list(world: &World) -> Result<()> {
     let shaped = Pair::new(None, 0, 1)?;
     let flow = Flow::events(world, "appeared-in-a-list")?;

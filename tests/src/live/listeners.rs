@@ -32,7 +32,7 @@ pub fn keep_listening_changed(
     before.finish()?;
     after.finish()?;
     for address in [older, newer] {
-        let mut last = last_told(&ended.stdout, address)?;
+        let mut last = last_records(&ended.stdout, address)?;
         // The generator probes the port first.
         last.retain(|_, record| record["type"] != "flow.close");
         let states: Vec<_> = last
@@ -56,7 +56,7 @@ fn connect(world: &World, address: SocketAddr) -> Result<()> {
 }
 
 /// The last record, by id, of each TCP socket with this address and no remote.
-fn last_told(stream: &[u8], address: SocketAddr) -> Result<BTreeMap<String, Value>> {
+fn last_records(stream: &[u8], address: SocketAddr) -> Result<BTreeMap<String, Value>> {
     let of_it = |record: &Value| {
         let flow = &record["flow"];
         let is_there = flow["local"]["port"] == address.port() && flow["remote"].is_null();

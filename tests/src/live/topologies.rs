@@ -7,8 +7,8 @@
 //!
 //! - *own*: a process of Flow's network namespace uses the link,
 //! - *routed*: a third namespace's traffic is routed over it,
-//! - *into*: the far end exchanges packets with a third namespace behind the link: a device that was
-//!   moved there, a port of a bridge, a virtual machine's tap.
+//! - *into*: the far end exchanges packets with a third namespace behind the link: a device that
+//!   was moved there, a port of a bridge, a virtual machine's tap.
 //!
 //! Flow runs in a network namespace of the test's own, without other traffic.
 

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_late_is_told_by_its_size() {
+    fn late_packets_are_recognised_by_their_size() {
         let flow = packets(1000, 5);
         assert!(agrees_with(flow, flow, (0, 0, 0), true));
         // One of each kind arrived, and one was late.

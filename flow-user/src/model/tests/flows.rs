@@ -52,7 +52,7 @@ fn a_listener_is_reported_at_once() {
 }
 
 #[test]
-fn what_waits_at_a_listener_stands_in_its_row_and_tells_no_update() {
+fn an_accept_queue_is_in_its_row_and_emits_no_update() {
     let mut play = Play::new();
     let backlog = Backlog {
         waiting: 3,
@@ -536,7 +536,7 @@ fn rows_that_did_not_change_are_the_same_objects() {
 }
 
 #[test]
-fn finish_tells_what_the_last_tick_did_not() {
+fn finish_emits_what_the_last_tick_did_not() {
     let mut play = Play::new();
     play.apply(Event::Socket(connection(1, Some(10))));
     play.apply(Event::Socket(connection(2, None)));

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_tells_hosts_of_the_same_address_apart() {
+    fn a_zone_distinguishes_hosts_of_the_same_address() {
         let process = fixture::process(7, "/usr/bin/ping", &["ping"]);
         let mut flow = fixture::flow(1, &process, "[fe80::11]:9", Some("[fe80::99%3]:7005"));
         flow.interface = Some("v0".into());

@@ -302,7 +302,7 @@ TIME         EVENT  PROTO  USER     LOCAL                 REMOTE                
     }
 
     #[test]
-    fn other_events_tell_their_facts() {
+    fn other_events_show_their_facts() {
         let sh = fixture::process(7, "/bin/sh", &["sh", "-c", "a\nb"]);
         let exec = line(None, Change::ProcessExec(Arc::clone(&sh)));
         assert!(exec.ends_with("sh -c a\\nb"), "{exec}");

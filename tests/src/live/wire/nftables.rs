@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_missed_than_nftables_says() {
+    fn no_more_is_missed_than_nftables_reports() {
         let mut missed = packets(600, 10);
         assert!(!missed.takes_excess(packets(900, 10), packets(200, 5)));
         assert!(missed.takes_excess(packets(500, 10), packets(200, 5)));
