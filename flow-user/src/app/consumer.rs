@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     End, Failure,
-    engine::{Engine, Interest, Last},
+    engine::{Engine, Interest, Stopped},
     output,
 };
 use crate::{
@@ -34,8 +34,8 @@ pub trait Consumer {
         Ok(())
     }
 
-    /// Takes the state, as every counter was at a tick; without one, as it is before the first tick.
-    /// Returns whether this is its end.
+    /// Takes the state, as every counter was at a tick; without one, as it is before the first tick,
+    /// or after the end of a source that it outlives. Returns whether this is its end.
     ///
     /// # Errors
     /// It can't go on.
@@ -59,7 +59,7 @@ pub trait Consumer {
     }
 
     /// Takes what remains once the source has ended, where it stands beside another.
-    fn finish(self: Box<Self>, _last: &Last) -> Finished<'_> {
+    fn finish(self: Box<Self>, _stopped: &Stopped) -> Finished<'_> {
         Box::pin(ready(Ok(())))
     }
 
@@ -82,6 +82,8 @@ pub type Finished<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 pub struct Consumers<'a> {
     pub primary: &'a mut dyn Consumer,
     pub beside: Vec<Box<dyn Consumer>>,
+    /// The first failure of one beside the primary.
+    pub failed: Option<Failure>,
 }
 
 impl Consumers<'_> {
@@ -121,7 +123,9 @@ impl Consumers<'_> {
     /// # Errors
     /// The primary one can't go on.
     pub async fn ready(&mut self) -> Result<Proceed, Failure> {
-        let Self { primary, beside } = self;
+        let Self {
+            primary, beside, ..
+        } = self;
         let (at, result) = {
             let mut own = primary.ready();
             let mut others: Vec<_> = beside.iter_mut().map(|other| other.ready()).collect();
@@ -141,9 +145,9 @@ impl Consumers<'_> {
         match at {
             None => result,
             Some(at) => {
-                if let Some(message) = ending(&result) {
+                if !goes_on(&result) {
                     self.beside.remove(at);
-                    self.primary.notice(&message);
+                    self.ended(result);
                 }
                 Ok(ControlFlow::Continue(()))
             }
@@ -156,25 +160,33 @@ impl Consumers<'_> {
         mut serve: impl FnMut(&mut dyn Consumer) -> Result<Proceed, Failure>,
     ) -> Result<Proceed, Failure> {
         let flow = serve(self.primary)?;
-        let mut messages = Vec::new();
+        let mut ended = Vec::new();
         self.beside.retain_mut(|other| {
-            let message = ending(&serve(&mut **other));
-            let stays = message.is_none();
-            messages.extend(message);
+            let result = serve(&mut **other);
+            let stays = goes_on(&result);
+            if !stays {
+                ended.push(result);
+            }
             stays
         });
-        for message in messages {
-            self.primary.notice(&message);
+        for result in ended {
+            self.ended(result);
         }
         Ok(flow)
     }
+
+    /// Reports one that ended while others go on.
+    fn ended(&mut self, result: Result<Proceed, Failure>) {
+        match result {
+            Ok(_) => self.primary.notice("an output beside this one has ended"),
+            Err(failure) => {
+                self.primary.notice(&failure.to_string());
+                self.failed.get_or_insert(failure);
+            }
+        }
+    }
 }
 
-/// What to say of one that ends while others go on; nothing where it goes on too.
-fn ending(result: &Result<Proceed, Failure>) -> Option<String> {
-    match result {
-        Ok(ControlFlow::Continue(())) => None,
-        Ok(ControlFlow::Break(_)) => Some("an output beside this one has ended".to_owned()),
-        Err(failure) => Some(failure.to_string()),
-    }
+fn goes_on(result: &Result<Proceed, Failure>) -> bool {
+    matches!(result, Ok(ControlFlow::Continue(())))
 }

@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use super::{
     End, Ending, Failure,
     consumer::{Consumer, Proceed, Ready},
-    engine::{Interest, Plan},
-    run::Run,
+    engine::{Interest, Last, Plan},
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -64,19 +64,9 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
         stream.writer.send(header).await;
     }
     // Detached first: a reader that does not read keeps nothing in the kernel.
-    let (end, last) = run.serve(&mut stream, &mut ending, options.duration).await;
-    let end = end?;
-    let Stream { mut lines, writer } = stream;
-    lines.take(&last.changes)?;
-    while !lines.backlog.is_empty() {
-        let chunk = lines.chunk();
-        tokio::select! {
-            sent = writer.send(chunk) => if !sent { break },
-            // Asked again: whoever reads does not read to the end.
-            end = ending.wait() => return Ok(end),
-        }
-    }
-    writer.finish_unless_told(&mut ending, end).await
+    let Served { end, last, beside } = run.serve(&mut stream, &mut ending, options.duration).await;
+    let end = stream.finish(&last, &mut ending, end?).await?;
+    beside.map(|()| end)
 }
 
 const CHANGES: Interest = Interest {
@@ -117,6 +107,21 @@ impl Consumer for Stream {
 }
 
 impl Stream {
+    /// Writes what remains.
+    async fn finish(self, last: &Last, ending: &mut Ending, end: End) -> Result<End, Failure> {
+        let Self { mut lines, writer } = self;
+        lines.take(&last.changes)?;
+        while !lines.backlog.is_empty() {
+            let chunk = lines.chunk();
+            tokio::select! {
+                sent = writer.send(chunk) => if !sent { break },
+                // Asked again: whoever reads does not read to the end.
+                end = ending.wait() => return Ok(end),
+            }
+        }
+        writer.finish_unless_told(ending, end).await
+    }
+
     /// Hands a chunk to the writer as soon as it takes one.
     async fn write(&mut self) -> Result<Proceed, Failure> {
         let Self { lines, writer } = self;

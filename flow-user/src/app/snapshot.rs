@@ -6,7 +6,7 @@ use super::{
     End, Ending, Failure,
     consumer::{Consumer, Ready},
     engine::{Interest, Plan},
-    run::Run,
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -38,10 +38,10 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
         // Without a reader the report has no use.
         stream: (options.output == Path::new("-")).then(Writer::start),
     };
-    let (end, last) = run
+    let Served { end, last, beside } = run
         .serve(&mut count, &mut ending, Some(options.duration))
         .await;
-    let end = end?;
+    let mut end = end?;
     let sources = Sources {
         host: &origin.host,
         flow_version: env!("CARGO_PKG_VERSION"),
@@ -52,10 +52,11 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
     let text = Report::new(&last.snapshot, sources).to_json();
     if let Some(writer) = count.stream {
         writer.send(text.into_bytes()).await;
-        return writer.finish_unless_told(&mut ending, end).await;
+        end = writer.finish_unless_told(&mut ending, end).await?;
+    } else {
+        write_atomically(&options.output, text.as_bytes())?;
     }
-    write_atomically(&options.output, text.as_bytes())?;
-    Ok(end)
+    beside.map(|()| end)
 }
 
 /// Waits while others count, until the report's reader is gone.

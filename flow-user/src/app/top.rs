@@ -10,7 +10,7 @@ use super::{
     End, Ending, Failure,
     consumer::{Consumer, Proceed, Ready},
     engine::{Engine, Interest, Plan},
-    run::Run,
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -71,14 +71,15 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         remaining: count,
         writer: Writer::start(),
     };
-    let (end, _) = run.serve(&mut pages, &mut ending, None).await;
-    let (end, writer) = (end?, pages.writer);
+    let Served { end, beside, .. } = run.serve(&mut pages, &mut ending, None).await;
+    let (mut end, writer) = (end?, pages.writer);
     if end == End::Done {
-        return writer.finish_unless_told(&mut ending, end).await;
+        end = writer.finish_unless_told(&mut ending, end).await?;
+    } else {
+        // Told to end: nobody cares for the rest of a page that the reader does not take at once.
+        let _ = timeout(LAST_PAGE, writer.finish()).await;
     }
-    // Told to end: nobody cares for the rest of a page that the reader does not take at once.
-    let _ = timeout(LAST_PAGE, writer.finish()).await;
-    Ok(end)
+    beside.map(|()| end)
 }
 
 /// A page for each tick.
