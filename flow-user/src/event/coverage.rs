@@ -1,63 +1,46 @@
 //! What sources provide, and by which means.
 
-use std::{borrow::Cow, fmt};
+use serde::{Deserialize, Serialize};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
-/// Something that sources provide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Something that sources provide. They are reported in this order.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumIter,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[serde(into = "&'static str", try_from = "&str")]
+#[strum(const_into_str)]
 pub enum Capability {
+    #[strum(serialize = "app bytes by process")]
     AppBytes,
+    #[strum(serialize = "socket identity and life")]
     Sockets,
+    #[strum(serialize = "wire bytes by socket")]
     WireBytes,
+    #[strum(serialize = "interface totals")]
     Interfaces,
+    #[strum(serialize = "process life")]
     Processes,
     /// Sockets that were there before the source began.
+    #[strum(serialize = "sockets that existed before")]
     Existing,
 }
 
 impl Capability {
-    /// Every capability, in the order in which they are reported.
-    pub const ALL: [Self; 6] = [
-        Self::AppBytes,
-        Self::Sockets,
-        Self::WireBytes,
-        Self::Interfaces,
-        Self::Processes,
-        Self::Existing,
-    ];
-
     /// Name as it stands in outputs.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::AppBytes => "app bytes by process",
-            Self::Sockets => "socket identity and life",
-            Self::WireBytes => "wire bytes by socket",
-            Self::Interfaces => "interface totals",
-            Self::Processes => "process life",
-            Self::Existing => "sockets that existed before",
-        }
-    }
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl Serialize for Capability {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-impl<'de> Deserialize<'de> for Capability {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = Cow::<str>::deserialize(deserializer)?;
-        let mut all = Self::ALL.into_iter();
-        all.find(|capability| capability.name() == name)
-            .ok_or_else(|| D::Error::custom("no capability has this name"))
+        self.into_str()
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a socket is, and how its life goes.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// Transport protocol of a socket.
@@ -17,8 +15,11 @@ use serde::{Deserialize, Serialize};
     Serialize,
     Deserialize,
     schemars::JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Protocol {
     Tcp,
     Udp,
@@ -36,28 +37,12 @@ pub enum Protocol {
 impl Protocol {
     /// Name as it stands in outputs and filters.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Mptcp => "mptcp",
-            Self::Sctp => "sctp",
-            Self::Udplite => "udplite",
-            Self::Icmp => "icmp",
-            Self::Icmp6 => "icmp6",
-            Self::Raw => "raw",
-            Self::Packet => "packet",
-        }
+        self.into_str()
     }
 
     /// Whether its sockets have the states of TCP.
     pub const fn has_tcp_states(self) -> bool {
         matches!(self, Self::Tcp | Self::Mptcp | Self::Sctp)
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 
@@ -74,8 +59,13 @@ impl fmt::Display for Protocol {
     Serialize,
     Deserialize,
     schemars::JsonSchema,
+    strum::Display,
+    strum::EnumIter,
+    strum::EnumString,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case", const_into_str)]
 pub enum State {
     Established,
     SynSent,
@@ -95,26 +85,7 @@ pub enum State {
 impl State {
     /// Name as it stands in outputs and filters.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Established => "established",
-            Self::SynSent => "syn-sent",
-            Self::SynReceived => "syn-received",
-            Self::FinWait1 => "fin-wait1",
-            Self::FinWait2 => "fin-wait2",
-            Self::TimeWait => "time-wait",
-            Self::Closed => "closed",
-            Self::CloseWait => "close-wait",
-            Self::LastAck => "last-ack",
-            Self::Listen => "listen",
-            Self::Closing => "closing",
-            Self::Unconnected => "unconnected",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        self.into_str()
     }
 }
 
@@ -141,8 +112,20 @@ pub enum Direction {
 }
 
 /// Why a socket's life ended, as the kernel's `sk_err` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum CloseReason {
     /// An orderly close.
     Closed,
@@ -163,14 +146,6 @@ pub enum CloseReason {
 impl CloseReason {
     /// Name as it stands in outputs.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Refused => "refused",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Aborted => "aborted",
-            Self::Vanished => "vanished",
-        }
+        self.into_str()
     }
 }
