@@ -34,8 +34,8 @@ pub trait Consumer {
         Ok(())
     }
 
-    /// Takes the state, as every counter was at a tick; without one, as it is before the first tick,
-    /// or after the end of a source that it outlives. Returns whether this is its end.
+    /// Takes the state, as every counter was at a tick; without one, as it is before the first
+    /// tick, or after the end of a source that it outlives. Returns whether this is its end.
     ///
     /// # Errors
     /// It can't go on.

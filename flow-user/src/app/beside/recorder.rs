@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(shown(&first).await, shown(&second).await);
     }
 
-    /// A disk that takes a chunk for each message, and everything once nobody can send one any more.
+    /// A disk that takes a chunk for each message, and everything once nobody can send one.
     struct SlowDisk {
         go: mpsc::Sender<()>,
         written: Arc<Mutex<Vec<u8>>>,
