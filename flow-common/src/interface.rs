@@ -1,5 +1,8 @@
 //! Frame counters by interface, direction and class.
 
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// Direction of packets through an interface.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +14,7 @@ pub enum Direction {
 /// Key of the interface counters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct InterfaceKey {
     /// Interface index in the network namespace Flow runs in.
     pub ifindex: u32,
@@ -23,6 +27,7 @@ plain!(InterfaceKey);
 /// What the classifiers must know of an interface.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct LinkLayout {
     /// Bytes of its link header; 0 for one that carries IP packets only.
     pub header: u32,
@@ -106,6 +111,7 @@ pub mod stacking {
 /// Key of the map `FOREIGN`: an interface of another network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct ForeignKey {
     /// Inode number of the namespace.
     pub netns: u32,
@@ -158,6 +164,7 @@ impl Class {
 /// Packets and bytes of one class.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct PacketCount {
     /// Buffers as the network stack handed them to the interface, or got them from it; a GSO/GRO
     /// buffer is one.
@@ -174,6 +181,7 @@ const _: () = assert!(size_of::<PacketCount>() == 32);
 /// Counters of one interface and direction, by [`Class`]. Cumulative since Flow attached.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct InterfaceCounters {
     pub classes: [PacketCount; Class::COUNT],
     /// Where the last packet lies that was counted as [`Class::Socket`], ingress only: of the copies that further sockets

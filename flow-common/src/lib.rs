@@ -5,14 +5,17 @@
 //! spelled out (map keys compare bytewise), and its size is asserted beside it.
 #![no_std]
 
-/// Declares types as [`Plain`], and to the loader's library as its kind of plain data.
+/// Declares types as plain data for the loader's library. The derived traits prove that they are:
+/// without padding, and any bytes are a value.
 macro_rules! plain {
     ($($type:ty),* $(,)?) => {$(
-        // SAFETY: each type named is repr(C), of integers only, with its padding spelled out; the
-        // size assertion beside it proves that there is no other.
-        unsafe impl crate::Plain for $type {}
         #[cfg(feature = "user")]
-        // SAFETY: as above.
+        const _: () = {
+            const fn is_plain<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static>() {}
+            is_plain::<$type>();
+        };
+        #[cfg(feature = "user")]
+        // SAFETY: as proven above.
         unsafe impl aya::Pod for $type {}
     )*};
 }
@@ -33,10 +36,3 @@ pub use interface::{
 pub use loss::Loss;
 pub use record::{RecordHeader, RecordKind};
 pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketEntry};
-
-/// A type that may be copied to and from the kernel byte by byte.
-///
-/// # Safety
-/// The type is `repr(C)`, has no implicit padding, and every bit pattern of its size is a valid
-/// value.
-pub unsafe trait Plain: Copy + 'static {}

@@ -1,5 +1,8 @@
 //! Records of the ring buffer: a header that names the kind, then the kind's own struct.
 
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::{
     limits::{ARGS_BYTES, COMM_BYTES, EXE_BYTES},
     traffic::{AppCounters, AppKey, ProcessKey, SocketEntry},
@@ -41,6 +44,7 @@ impl RecordKind {
 /// Start of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct RecordHeader {
     /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub time: u64,
@@ -54,6 +58,7 @@ plain!(RecordHeader);
 /// A copy of an entry of the app counters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct AppRecord {
     pub header: RecordHeader,
     pub key: AppKey,
@@ -67,6 +72,7 @@ plain!(AppRecord);
 /// A copy of an entry of the sockets.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct SocketRecord {
     pub header: RecordHeader,
     pub cookie: u64,
@@ -78,6 +84,7 @@ plain!(SocketRecord);
 /// A process became another program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct ExecRecord {
     pub header: RecordHeader,
     pub process: ProcessKey,
@@ -106,6 +113,7 @@ plain!(ExecRecord);
 /// A process was made. It is its parent's program until it calls exec.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct ForkRecord {
     pub header: RecordHeader,
     pub process: ProcessKey,
@@ -121,6 +129,7 @@ plain!(ForkRecord);
 /// The last thread of a process ended; it makes no more calls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct ExitRecord {
     pub header: RecordHeader,
     pub process: ProcessKey,

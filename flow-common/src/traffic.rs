@@ -1,8 +1,12 @@
 //! Counters of bytes by (socket, process, remote), and what is known of a socket.
 
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// A process: its id and when it started, so that a reused id is another process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct ProcessKey {
     /// `task_struct.start_boottime` of the thread group's leader, nanoseconds since boot.
     pub start: u64,
@@ -17,6 +21,7 @@ plain!(ProcessKey);
 /// that programs move it with two instructions.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct IpAddress([u64; 2]);
 
 impl IpAddress {
@@ -75,6 +80,7 @@ impl IpAddress {
 /// Key of the app counters: who moved bytes over which socket to or from whom.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct AppKey {
     /// Socket cookie; for a socket without one of its own a number with the highest bit set.
     pub cookie: u64,
@@ -108,6 +114,7 @@ impl AppKey {
 /// App bytes of one [`AppKey`]: what send and receive calls returned. Cumulative.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct AppCounters {
     pub tx_bytes: u64,
     pub rx_bytes: u64,
@@ -148,6 +155,7 @@ pub mod direction {
 /// What is known of a socket, and its wire counters. Keyed by socket cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, Immutable, IntoBytes))]
 pub struct SocketEntry {
     /// Layer-3 bytes of packets sent, retransmits and pure ACKs included; cumulative.
     pub wire_tx_bytes: u64,

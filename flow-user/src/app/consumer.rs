@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     End, Failure,
-    engine::{Engine, Interest, Last},
+    engine::{Engine, Interest, Stopped},
     output,
 };
 use crate::{
@@ -34,8 +34,8 @@ pub trait Consumer {
         Ok(())
     }
 
-    /// Receives the state as of a tick, or, without one, the state before the first tick. Returns
-    /// whether it continues.
+    /// Receives the state as of a tick; without one, the state before the first tick, or after the
+    /// end of a source that it outlives. Returns whether it continues.
     ///
     /// # Errors
     /// It can't continue.
@@ -57,7 +57,7 @@ pub trait Consumer {
     }
 
     /// Receives what remains after the end of the source, if it is not the primary one.
-    fn finish(self: Box<Self>, _last: &Last) -> Finished<'_> {
+    fn finish(self: Box<Self>, _stopped: &Stopped) -> Finished<'_> {
         Box::pin(ready(Ok(())))
     }
 
@@ -80,6 +80,8 @@ pub type Finished<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 pub struct Consumers<'a> {
     pub primary: &'a mut dyn Consumer,
     pub beside: Vec<Box<dyn Consumer>>,
+    /// The first failure of one beside the primary.
+    pub failed: Option<Failure>,
 }
 
 impl Consumers<'_> {
@@ -119,7 +121,9 @@ impl Consumers<'_> {
     /// # Errors
     /// The primary one can't continue.
     pub async fn ready(&mut self) -> Result<Proceed, Failure> {
-        let Self { primary, beside } = self;
+        let Self {
+            primary, beside, ..
+        } = self;
         let (at, result) = {
             let mut own = primary.ready();
             let mut others: Vec<_> = beside.iter_mut().map(|other| other.ready()).collect();
@@ -139,9 +143,9 @@ impl Consumers<'_> {
         match at {
             None => result,
             Some(at) => {
-                if let Some(message) = end_message(&result) {
+                if !continues(&result) {
                     self.beside.remove(at);
-                    self.primary.notice(&message);
+                    self.ended(result);
                 }
                 Ok(ControlFlow::Continue(()))
             }
@@ -154,25 +158,33 @@ impl Consumers<'_> {
         mut serve: impl FnMut(&mut dyn Consumer) -> Result<Proceed, Failure>,
     ) -> Result<Proceed, Failure> {
         let flow = serve(self.primary)?;
-        let mut messages = Vec::new();
+        let mut ended = Vec::new();
         self.beside.retain_mut(|other| {
-            let message = end_message(&serve(&mut **other));
-            let stays = message.is_none();
-            messages.extend(message);
+            let result = serve(&mut **other);
+            let stays = continues(&result);
+            if !stays {
+                ended.push(result);
+            }
             stays
         });
-        for message in messages {
-            self.primary.notice(&message);
+        for result in ended {
+            self.ended(result);
         }
         Ok(flow)
     }
+
+    /// Reports one that ended while others continue.
+    fn ended(&mut self, result: Result<Proceed, Failure>) {
+        match result {
+            Ok(_) => self.primary.notice("an output beside this one has ended"),
+            Err(failure) => {
+                self.primary.notice(&failure.to_string());
+                self.failed.get_or_insert(failure);
+            }
+        }
+    }
 }
 
-/// The message about one that ends while others continue; absent if it continues too.
-fn end_message(result: &Result<Proceed, Failure>) -> Option<String> {
-    match result {
-        Ok(ControlFlow::Continue(())) => None,
-        Ok(ControlFlow::Break(_)) => Some("an output beside this one has ended".to_owned()),
-        Err(failure) => Some(failure.to_string()),
-    }
+fn continues(result: &Result<Proceed, Failure>) -> bool {
+    matches!(result, Ok(ControlFlow::Continue(())))
 }

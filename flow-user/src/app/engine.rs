@@ -60,11 +60,18 @@ struct Intake {
 }
 
 /// What remains after the end of the source.
-pub struct Last {
+pub struct Stopped {
+    /// The last events, as the model applied them.
     pub events: Vec<Timed>,
+    /// When the source ended.
+    pub time: Instant,
+    model: Model,
+}
+
+/// What consumers of changes and states have not received before the end of the source.
+pub struct Last {
     pub changes: Vec<TimedChange>,
     pub snapshot: Arc<Snapshot>,
-    pub time: Instant,
 }
 
 impl Engine {
@@ -170,19 +177,35 @@ impl Engine {
     }
 
     /// Ends the source. Returns what remains.
-    pub fn stop(self) -> Last {
+    pub fn stop(self) -> Stopped {
         let Self {
             source, mut stage, ..
         } = self;
         let time = source.stop(&mut stage);
         stage.answers();
-        let Intake { model, .. } = &mut stage.intake;
+        Stopped {
+            events: stage.intake.take_events(),
+            time,
+            model: stage.intake.model,
+        }
+    }
+}
+
+impl Stopped {
+    /// The state after the last event, to go on from.
+    pub fn keyframe(&self) -> &impl Serialize {
+        self.model.keyframe()
+    }
+
+    /// Ends the model.
+    pub fn finish(self) -> Last {
+        let Self {
+            time, mut model, ..
+        } = self;
         model.finish(time);
         Last {
             changes: model.changes(),
             snapshot: model.snapshot(),
-            events: stage.intake.take_events(),
-            time,
         }
     }
 }

@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use super::{
     End, EndSignals, Failure,
     consumer::{Consumer, Proceed, Ready},
-    engine::{Interest, Plan},
-    run::Run,
+    engine::{Interest, Last, Plan},
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -64,19 +64,9 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
         stream.writer.send(header).await;
     }
     // Detaches first: a reader that stalls keeps nothing in the kernel.
-    let (end, last) = run.serve(&mut stream, &mut signals, options.duration).await;
-    let end = end?;
-    let Stream { mut lines, writer } = stream;
-    lines.take(&last.changes)?;
-    while !lines.backlog.is_empty() {
-        let chunk = lines.chunk();
-        tokio::select! {
-            sent = writer.send(chunk) => if !sent { break },
-            // A second signal: do not wait for the reader.
-            end = signals.wait() => return Ok(end),
-        }
-    }
-    writer.finish_unless_ended(&mut signals, end).await
+    let Served { end, last, beside } = run.serve(&mut stream, &mut signals, options.duration).await;
+    let end = stream.finish(&last, &mut signals, end?).await?;
+    beside.map(|()| end)
 }
 
 const CHANGES: Interest = Interest {
@@ -117,6 +107,21 @@ impl Consumer for Stream {
 }
 
 impl Stream {
+    /// Writes what remains.
+    async fn finish(self, last: &Last, signals: &mut EndSignals, end: End) -> Result<End, Failure> {
+        let Self { mut lines, writer } = self;
+        lines.take(&last.changes)?;
+        while !lines.backlog.is_empty() {
+            let chunk = lines.chunk();
+            tokio::select! {
+                sent = writer.send(chunk) => if !sent { break },
+                // A second signal: do not wait for the reader.
+                end = signals.wait() => return Ok(end),
+            }
+        }
+        writer.finish_unless_ended(signals, end).await
+    }
+
     /// Sends a chunk as soon as the writer has room.
     async fn write(&mut self) -> Result<Proceed, Failure> {
         let Self { lines, writer } = self;

@@ -53,26 +53,45 @@ impl Run {
         consumer: &mut impl Consumer,
         signals: &mut EndSignals,
         duration: Option<Duration>,
-    ) -> (Result<End, Failure>, Last) {
+    ) -> Served {
         let Self { mut engine, beside } = self;
         let mut consumers = Consumers {
             primary: consumer,
             beside,
+            failed: None,
         };
         let end = drive(&mut engine, &mut consumers, signals, duration).await;
-        let last = engine.stop();
-        for other in consumers.beside {
+        let stopped = engine.stop();
+        let Consumers {
+            beside, mut failed, ..
+        } = consumers;
+        for other in beside {
             let finished = tokio::select! {
-                finished = other.finish(&last) => finished,
+                finished = other.finish(&stopped) => finished,
                 // A second signal: do not wait for a slow consumer.
                 _ = signals.wait() => break,
             };
-            if let Err(failure) = finished {
-                consumers.primary.notice(&failure.to_string());
-            }
+            failed = failed.or(finished.err());
         }
-        (end, last)
+        if let (Err(_), Some(failure)) = (&end, &failed) {
+            // The command ends with its own failure.
+            log::error!("{failure}");
+        }
+        Served {
+            end,
+            last: stopped.finish(),
+            beside: failed.map_or(Ok(()), Err),
+        }
     }
+}
+
+/// How the serving ended.
+pub struct Served {
+    /// Why the command's own consumer is served no more.
+    pub end: Result<End, Failure>,
+    pub last: Last,
+    /// The first failure of one beside it. The command fails with it once its own output is whole.
+    pub beside: Result<(), Failure>,
 }
 
 async fn drive(
@@ -105,7 +124,8 @@ async fn drive(
                 Step::Events | Step::Restart => Proceed::Continue(()),
                 Step::End if consumers.primary.outlives_source() => {
                     has_ended = true;
-                    Proceed::Continue(())
+                    consumers.deliver(engine)?;
+                    consumers.state(engine, None)?
                 }
                 Step::End => return Ok(End::Done),
             },
@@ -115,11 +135,20 @@ async fn drive(
 
 #[cfg(test)]
 pub mod tests {
-    use std::{cell::RefCell, fs, future::pending, path::Path, rc::Rc};
+    use std::{
+        cell::RefCell,
+        fs,
+        future::{pending, ready},
+        path::Path,
+        rc::Rc,
+    };
 
     use super::*;
     use crate::{
-        app::consumer::{Proceed as Go, Ready},
+        app::{
+            consumer::{Finished, Proceed as Go, Ready},
+            engine::Stopped,
+        },
         event::{
             AppFact, AppTotals, Bytes, Clock, Event, Host, Instant, ProcessId, SocketCookie, Timed,
         },
@@ -213,6 +242,9 @@ pub mod tests {
         received: Received,
         fails_at: Option<Instant>,
         ends_at: Option<Instant>,
+        /// It stays after the end of the source, and ends when it has shown the state once more.
+        outlives: bool,
+        fails_at_the_end: bool,
     }
 
     impl Witness {
@@ -223,6 +255,8 @@ pub mod tests {
                 received: Rc::clone(&received),
                 fails_at: None,
                 ends_at: None,
+                outlives: false,
+                fails_at_the_end: false,
             };
             (witness, received)
         }
@@ -248,10 +282,11 @@ pub mod tests {
 
         fn state(&mut self, engine: &mut Engine, tick: Option<Instant>) -> Result<Go, Failure> {
             if tick.is_some() && tick == self.fails_at {
-                return Err(Failure::Output(std::io::ErrorKind::StorageFull.into()));
+                return Err(full());
             }
             self.note(format!("{} sent", engine.snapshot().totals.app.tx_bytes.0));
-            if tick.is_some() && tick == self.ends_at {
+            let is_last = self.outlives && tick.is_none() && self.received.borrow().len() > 1;
+            if is_last || tick.is_some() && tick == self.ends_at {
                 return Ok(Go::Break(End::Done));
             }
             Ok(Go::Continue(()))
@@ -261,9 +296,46 @@ pub mod tests {
             Box::pin(pending())
         }
 
+        fn outlives_source(&self) -> bool {
+            self.outlives
+        }
+
+        fn finish(self: Box<Self>, _: &Stopped) -> Finished<'_> {
+            let result = if self.fails_at_the_end {
+                Err(full())
+            } else {
+                Ok(())
+            };
+            Box::pin(ready(result))
+        }
+
         fn notice(&mut self, message: &str) {
             self.note(message.to_owned());
         }
+    }
+
+    fn full() -> Failure {
+        Failure::Output(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn boxed(beside: Vec<Witness>) -> Vec<Box<dyn Consumer>> {
+        let beside = beside.into_iter();
+        beside.map(|it| Box::new(it) as Box<dyn Consumer>).collect()
+    }
+
+    /// Serves consumers with a recording of so many ticks.
+    async fn serve_all(ticks: u64, primary: &mut Witness, beside: Vec<Witness>) -> Served {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        write(&file, &entries(ticks));
+        let run = Run {
+            engine: open(&file),
+            beside: boxed(beside),
+        };
+        let mut signals = EndSignals::listen().unwrap();
+        let served = run.serve(primary, &mut signals, None);
+        let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+        served.unwrap()
     }
 
     async fn drive_all(ticks: u64, primary: &mut Witness, beside: Vec<Witness>) -> End {
@@ -271,10 +343,10 @@ pub mod tests {
         let file = folder.path().join("recording");
         write(&file, &entries(ticks));
         let mut engine = open(&file);
-        let beside = beside.into_iter();
         let mut consumers = Consumers {
             primary,
-            beside: beside.map(|it| Box::new(it) as Box<dyn Consumer>).collect(),
+            beside: boxed(beside),
+            failed: None,
         };
         let mut signals = EndSignals::listen().unwrap();
         let driven = drive(&mut engine, &mut consumers, &mut signals, None);
@@ -307,6 +379,41 @@ pub mod tests {
         let received = received.borrow();
         assert_eq!(received.len(), 5);
         assert!(received[3].contains("no storage space"), "{}", received[3]);
+    }
+
+    #[tokio::test]
+    async fn one_beside_another_that_failed_makes_the_command_fail() {
+        for fails_at in [Some(at(2)), None] {
+            let (mut primary, _) = Witness::new(Interest::default());
+            let (mut failing, _) = Witness::new(Interest::default());
+            failing.fails_at = fails_at;
+            failing.fails_at_the_end = fails_at.is_none();
+            let served = serve_all(3, &mut primary, vec![failing]).await;
+            assert_eq!(served.end.unwrap(), End::Done);
+            let message = served.beside.unwrap_err().to_string();
+            assert!(message.contains("no storage space"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_outlives_the_source_sees_its_last_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        let mut lines = entries(2);
+        // After the last event there is no tick.
+        lines.remove(lines.len() - 2);
+        write(&file, &lines);
+        let (mut primary, received) = Witness::new(Interest::default());
+        primary.outlives = true;
+        let run = Run {
+            engine: open(&file),
+            beside: Vec::new(),
+        };
+        let mut signals = EndSignals::listen().unwrap();
+        let served = run.serve(&mut primary, &mut signals, None);
+        let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+        assert_eq!(served.unwrap().end.unwrap(), End::Done);
+        assert_eq!(*received.borrow(), ["0 sent", "1000 sent", "2000 sent"]);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use super::{
     End, EndSignals, Failure,
     consumer::{Consumer, Ready},
     engine::{Interest, Plan},
-    run::Run,
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -38,10 +38,10 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
         // The command ends when the reader of the report is gone.
         stream: (options.output == Path::new("-")).then(Writer::start),
     };
-    let (end, last) = run
+    let Served { end, last, beside } = run
         .serve(&mut count, &mut signals, Some(options.duration))
         .await;
-    let end = end?;
+    let mut end = end?;
     let sources = Sources {
         host: &origin.host,
         flow_version: env!("CARGO_PKG_VERSION"),
@@ -52,10 +52,11 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
     let text = Report::new(&last.snapshot, sources).to_json();
     if let Some(writer) = count.stream {
         writer.send(text.into_bytes()).await;
-        return writer.finish_unless_ended(&mut signals, end).await;
+        end = writer.finish_unless_ended(&mut signals, end).await?;
+    } else {
+        write_atomically(&options.output, text.as_bytes())?;
     }
-    write_atomically(&options.output, text.as_bytes())?;
-    Ok(end)
+    beside.map(|()| end)
 }
 
 /// Takes nothing until the end, and ends early if the report's reader is gone.

@@ -10,7 +10,7 @@ use super::{
     End, EndSignals, Failure,
     consumer::{Consumer, Proceed, Ready},
     engine::{Engine, Interest, Plan},
-    run::Run,
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -71,14 +71,15 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         remaining: count,
         writer: Writer::start(),
     };
-    let (end, _) = run.serve(&mut pages, &mut signals, None).await;
-    let (end, writer) = (end?, pages.writer);
+    let Served { end, beside, .. } = run.serve(&mut pages, &mut signals, None).await;
+    let (mut end, writer) = (end?, pages.writer);
     if end == End::Done {
-        return writer.finish_unless_ended(&mut signals, end).await;
+        end = writer.finish_unless_ended(&mut signals, end).await?;
+    } else {
+        // After a signal, the rest of a page is not worth waiting for a slow reader.
+        let _ = timeout(LAST_PAGE, writer.finish()).await;
     }
-    // After a signal, the rest of a page is not worth waiting for a slow reader.
-    let _ = timeout(LAST_PAGE, writer.finish()).await;
-    Ok(end)
+    beside.map(|()| end)
 }
 
 /// A page for each tick.

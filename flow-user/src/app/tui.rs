@@ -43,7 +43,7 @@ use super::{
     engine::{Engine, Interest, Plan},
     output,
     reader::Reader,
-    run::Run,
+    run::{Run, Served},
     writer::Writer,
 };
 use crate::{
@@ -123,12 +123,13 @@ pub async fn run(
         problems,
     };
     let mut view = View::start(settings, view_config, users)?;
-    let (end, _) = run.serve(&mut view, &mut signals, None).await;
+    let Served { end, beside, .. } = run.serve(&mut view, &mut signals, None).await;
     let written = view.restore_terminal().await;
-    match written {
-        Ok(Err(error)) if end.is_ok() => Err(Failure::Output(error)),
-        _ => end,
+    let end = end?;
+    if let Ok(Err(error)) = written {
+        return Err(Failure::Output(error));
     }
+    beside.map(|()| end)
 }
 
 const CHANGES: Interest = Interest {

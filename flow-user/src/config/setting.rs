@@ -1,5 +1,7 @@
 //! The table of settings: one entry each. Settings by view and by action are in `read.rs`.
 
+use strum::IntoEnumIterator as _;
+
 use super::{
     Config,
     near::{shown, unknown},
@@ -57,7 +59,7 @@ pub(super) static SETTINGS: &[Setting] = &[
             take: |config, text| {
                 let names: Vec<&str> = [AUTO]
                     .into_iter()
-                    .chain(Theme::ALL.map(Theme::name))
+                    .chain(Theme::iter().map(Theme::name))
                     .collect();
                 config.screen.theme = match text {
                     AUTO => None,

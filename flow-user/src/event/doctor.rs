@@ -160,8 +160,21 @@ pub struct Environment {
 }
 
 /// Capabilities of which Flow makes use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::EnumIter,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE", const_into_str)]
 pub enum Cap {
     CapBpf,
     CapPerfmon,
@@ -173,28 +186,9 @@ pub enum Cap {
 }
 
 impl Cap {
-    /// Every capability of which Flow makes use.
-    pub const ALL: [Self; 7] = [
-        Self::CapBpf,
-        Self::CapPerfmon,
-        Self::CapNetAdmin,
-        Self::CapSysAdmin,
-        Self::CapSysPtrace,
-        Self::CapDacReadSearch,
-        Self::CapSysResource,
-    ];
-
     /// Name as in capabilities(7).
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::CapBpf => "CAP_BPF",
-            Self::CapPerfmon => "CAP_PERFMON",
-            Self::CapNetAdmin => "CAP_NET_ADMIN",
-            Self::CapSysAdmin => "CAP_SYS_ADMIN",
-            Self::CapSysPtrace => "CAP_SYS_PTRACE",
-            Self::CapDacReadSearch => "CAP_DAC_READ_SEARCH",
-            Self::CapSysResource => "CAP_SYS_RESOURCE",
-        }
+        self.into_str()
     }
 
     /// Bit in the masks of `/proc/PID/status`.

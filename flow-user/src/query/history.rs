@@ -208,6 +208,8 @@ impl<K: Copy + Eq + Hash> Tracks<K> {
 mod tests {
     use std::sync::Arc;
 
+    use strum::IntoEnumIterator as _;
+
     use super::*;
     use crate::{
         model::snapshot::{Process, Rate},
@@ -259,7 +261,8 @@ mod tests {
             history.remember(&at(second * 1_000, &[second as f64]), &Watched::default());
         }
         let track = history.process(id(1)).unwrap();
-        let spans = Span::ALL.map(|span| received(track.span(span)));
+        let spans = Span::iter().map(|span| received(track.span(span)));
+        let spans: Vec<_> = spans.collect();
         assert_eq!(
             spans[0],
             [

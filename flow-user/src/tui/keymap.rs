@@ -51,28 +51,14 @@ pub enum Action {
     Quit,
 }
 
-/// A group of actions in the help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A group of actions in the help, in its order. The name of each is its title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumIter)]
 pub enum Topic {
     Move,
-    Look,
     Find,
+    Look,
     Act,
     Screen,
-}
-
-impl Topic {
-    pub const ALL: [Self; 5] = [Self::Move, Self::Find, Self::Look, Self::Act, Self::Screen];
-
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Move => "Move",
-            Self::Find => "Find",
-            Self::Look => "Look",
-            Self::Act => "Act",
-            Self::Screen => "Screen",
-        }
-    }
 }
 
 /// An action with its keys and texts.

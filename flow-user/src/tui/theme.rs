@@ -3,9 +3,10 @@
 //! A colour only repeats what a word, a sign or a position says. The first sixteen colours are the
 //! terminal's own, so they suit its background and exist in every terminal.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use ratatui::style::{Color, Modifier, Style};
+use strum::IntoEnumIterator as _;
 
 /// The role of a piece of text, independent of its style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,20 @@ pub enum Role {
 }
 
 /// A set of colours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::EnumIter,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[strum(serialize_all = "kebab-case", const_into_str)]
+#[strum(parse_err_ty = UnknownTheme, parse_err_fn = UnknownTheme::of)]
 pub enum Theme {
     #[default]
     Dark,
@@ -47,29 +61,15 @@ pub enum Theme {
 }
 
 impl Theme {
-    pub const ALL: [Self; 5] = [
-        Self::Dark,
-        Self::Light,
-        Self::Contrast,
-        Self::ColourBlind,
-        Self::Mono,
-    ];
-
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Dark => "dark",
-            Self::Light => "light",
-            Self::Contrast => "contrast",
-            Self::ColourBlind => "colour-blind",
-            Self::Mono => "mono",
-        }
+        self.into_str()
     }
 
     /// The next one; cyclic.
     pub fn next(self) -> Self {
-        let at = Self::ALL.iter().position(|theme| *theme == self);
-        Self::ALL[at.map_or(0, |at| (at + 1) % Self::ALL.len())]
+        let mut rest = Self::iter().skip_while(|theme| *theme != self);
+        rest.nth(1).unwrap_or_default()
     }
 
     /// The style of a role.
@@ -144,14 +144,9 @@ impl fmt::Display for Theme {
 #[error("there is no theme `{0}`; choose dark, light, contrast, colour-blind or mono")]
 pub struct UnknownTheme(String);
 
-impl FromStr for Theme {
-    type Err = UnknownTheme;
-
-    fn from_str(name: &str) -> Result<Self, UnknownTheme> {
-        Self::ALL
-            .into_iter()
-            .find(|theme| theme.name() == name)
-            .ok_or_else(|| UnknownTheme(name.escape_debug().to_string()))
+impl UnknownTheme {
+    fn of(name: &str) -> Self {
+        Self(name.escape_debug().to_string())
     }
 }
 
@@ -162,7 +157,7 @@ mod tests {
     #[test]
     fn every_theme_is_found_by_its_name_and_by_going_round() {
         let mut theme = Theme::default();
-        for _ in Theme::ALL {
+        for _ in Theme::iter() {
             assert_eq!(theme.name().parse(), Ok(theme));
             theme = theme.next();
         }

@@ -36,6 +36,7 @@ pub const TESTS: &[Test] = &[
     test("screen_ends_by_key",          given_back::by_key),
     test("screen_ends_by_signal",       given_back::by_signal),
     test("screen_ends_by_panic",        given_back::by_panic),
+    test("screen_failed_recording",     given_back::failed_recording),
     test("screen_suspended",            given_back::suspended),
     test("screen_refused",              given_back::refused),
     test("screen_without_size",         given_back::without_size),

@@ -1,7 +1,8 @@
 //! A recorder: writes what the model takes to a file, which [`crate::source::recording`] reads.
 //!
 //! A thread writes. Where the disk is slower than the events, what does not fit into the buffer is
-//! left out, and a keyframe after it brings the state up to date.
+//! left out, and a keyframe after it brings the state up to date, at the latest when the source has
+//! ended.
 
 use std::{
     fs::OpenOptions,
@@ -17,7 +18,7 @@ use serde::Serialize;
 use crate::app::{
     Failure,
     consumer::{Consumer, Finished, Proceed, Ready},
-    engine::{Engine, Interest, Last},
+    engine::{Engine, Interest, Stopped},
     reader::Reader,
     writer::Writer,
 };
@@ -93,11 +94,15 @@ impl Recorder {
     }
 
     /// Writes what remains, and waits for the disk.
-    async fn close(mut self, last: &Last) -> Result<(), Failure> {
-        self.record(&last.events);
-        self.push(&Entry::<()>::End(last.time));
-        let buffer = self.buffer.split().freeze();
-        self.writer.send(buffer).await;
+    async fn close(mut self, stopped: &Stopped) -> Result<(), Failure> {
+        self.record(&stopped.events);
+        if self.has_gap {
+            self.writer.send(self.buffer.split().freeze()).await;
+            self.append(&Entry::<()>::Gap);
+            self.append(&Entry::Keyframe(stopped.keyframe()));
+        }
+        self.append(&Entry::<()>::End(stopped.time));
+        self.writer.send(self.buffer.split().freeze()).await;
         let finished = self.writer.finish().await;
         finished.map_err(|error| Failure::Recording {
             file: self.file,
@@ -111,10 +116,17 @@ impl Recorder {
         }
     }
 
+    /// Takes an entry if there is room for it.
     fn push<K: Serialize>(&mut self, entry: &Entry<K>) {
         if self.has_gap {
             return;
         }
+        self.append(entry);
+        self.has_gap = self.buffer.len() > self.room;
+    }
+
+    /// Takes an entry.
+    fn append<K: Serialize>(&mut self, entry: &Entry<K>) {
         let before = self.buffer.len();
         match serde_json::to_writer((&mut self.buffer).writer(), entry) {
             Ok(()) => self.buffer.put_u8(b'\n'),
@@ -123,7 +135,6 @@ impl Recorder {
                 self.buffer.truncate(before);
             }
         }
-        self.has_gap = self.buffer.len() > self.room;
     }
 
     async fn flush(&mut self) -> Result<Proceed, Failure> {
@@ -166,8 +177,8 @@ impl Consumer for Recorder {
         Box::pin(self.flush())
     }
 
-    fn finish(self: Box<Self>, last: &Last) -> Finished<'_> {
-        Box::pin(self.close(last))
+    fn finish(self: Box<Self>, stopped: &Stopped) -> Finished<'_> {
+        Box::pin(self.close(stopped))
     }
 }
 
@@ -189,7 +200,7 @@ mod tests {
     async fn shown(file: &Path) -> String {
         let mut engine = open(file);
         while engine.next().await.unwrap() != Step::End {}
-        format!("{:#?}", engine.stop().snapshot)
+        format!("{:#?}", engine.stop().finish().snapshot)
     }
 
     /// Records what an engine reads from a file.
@@ -224,19 +235,33 @@ mod tests {
         assert_eq!(shown(&first).await, shown(&second).await);
     }
 
-    #[tokio::test]
-    async fn what_a_slow_disk_cannot_take_is_left_out_and_the_state_is_right_after_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+    /// A disk that takes a chunk for each message, and everything once nobody can send one.
+    struct SlowDisk {
+        go: mpsc::Sender<()>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl SlowDisk {
+        /// The disk, and what writes to it.
+        fn new() -> (Self, Writer) {
+            let written = Arc::new(Mutex::new(Vec::new()));
+            let (go, went) = mpsc::channel();
+            let copy = Arc::clone(&written);
+            let writer = Writer::to(Reader::none(), move |chunk| {
+                let _ = went.recv();
+                copy.lock().unwrap().extend_from_slice(chunk);
+                Ok(true)
+            });
+            (Self { go, written }, writer)
+        }
+    }
+
+    /// Records a recording again on a slow disk that takes what waits after so many ticks, and
+    /// everything at the end. Returns what it took, of which less is than of the first.
+    async fn record_slowly(folder: &Path, ticks_to_write: u64) -> String {
+        let [first, second] = ["first", "second"].map(|name| folder.join(name));
         write(&first, &entries(50));
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let (go, went) = mpsc::channel::<()>();
-        let copy = Arc::clone(&written);
-        let writer = Writer::to(Reader::none(), move |chunk| {
-            let _ = went.recv();
-            copy.lock().unwrap().extend_from_slice(chunk);
-            Ok(true)
-        });
+        let (disk, writer) = SlowDisk::new();
         let mut engine = open(&first);
         let mut recorder = Recorder::to(writer, &second, &engine);
         recorder.room = 4096;
@@ -251,27 +276,39 @@ mod tests {
                 }
                 continue;
             };
-            assert!(
-                consumer
-                    .state(&mut engine, Some(time))
-                    .unwrap()
-                    .is_continue()
-            );
+            let proceed = consumer.state(&mut engine, Some(time)).unwrap();
+            assert!(proceed.is_continue());
             ticks += 1;
-            // The disk takes what waits only now and then.
-            if ticks % 20 == 0 {
+            if ticks % ticks_to_write == 0 {
                 assert!(consumer.ready().await.unwrap().is_continue());
-                go.send(()).unwrap();
+                disk.go.send(()).unwrap();
             }
         }
+        let SlowDisk { go, written } = disk;
         drop(go);
         recorder.close(&engine.stop()).await.unwrap();
-        let text = written.lock().unwrap().clone();
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         assert!(text.len() < fs::metadata(&first).unwrap().len() as usize);
-        let gaps = String::from_utf8(text.clone()).unwrap();
-        assert!(gaps.contains("\"gap\""), "{gaps}");
-        fs::write(&second, text).unwrap();
+        fs::write(&second, &text).unwrap();
         assert_eq!(shown(&first).await, shown(&second).await);
+        text
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_disk_cannot_take_is_left_out_and_the_state_is_right_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = record_slowly(folder.path(), 20).await;
+        let (_, after) = text.split_once("\"gap\"").unwrap();
+        assert!(after.contains("{\"tick\""), "it goes on: {after}");
+    }
+
+    #[tokio::test]
+    async fn a_recording_with_a_gap_at_the_end_ends_with_the_last_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = record_slowly(folder.path(), u64::MAX).await;
+        let kinds = text.lines().map(|line| line.split('"').nth(1).unwrap());
+        let kinds: Vec<_> = kinds.collect();
+        assert!(kinds.ends_with(&["gap", "keyframe", "end"]), "{kinds:?}");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use super::{
     lexer::{Kind, Token, tokens},
     operand::{Net, Operand},
     pattern::Pattern,
-    words::{Expected, HOST, STATES, Side, Takes, Test, Word},
+    words::{Expected, HOST, Side, Takes, Test, Word},
 };
 use crate::event::State;
 
@@ -320,7 +320,7 @@ impl<'a> Parser<'a> {
     fn state(&mut self, expected: Expected) -> Result<State, FilterError> {
         self.looks_for(expected);
         let state = match self.peek() {
-            Kind::Word(word) => STATES.into_iter().find(|state| state.name() == word),
+            Kind::Word(word) => word.parse().ok(),
             _ => None,
         };
         let state = state.ok_or_else(|| self.error(expected))?;

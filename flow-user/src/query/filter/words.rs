@@ -9,6 +9,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use strum::IntoEnumIterator as _;
+
 use super::{operand::Operand, pattern::Pattern};
 use crate::{
     event::{Direction, Protocol, State},
@@ -138,21 +140,10 @@ pub(super) const INTERFACE: &Word = &word(
     shown.interfaces.iter().for_each(|it| add(&it.name));
 }));
 
-/// The states, as `state` takes them.
-pub(super) const STATES: [State; 12] = [
-    State::Established,
-    State::SynSent,
-    State::SynReceived,
-    State::FinWait1,
-    State::FinWait2,
-    State::TimeWait,
-    State::Closed,
-    State::CloseWait,
-    State::LastAck,
-    State::Listen,
-    State::Closing,
-    State::Unconnected,
-];
+/// The names of the states, as `state` takes them.
+pub(super) fn states() -> impl Iterator<Item = &'static str> {
+    State::iter().map(State::name)
+}
 
 /// A word that can begin a primitive.
 #[derive(Debug)]
@@ -294,7 +285,7 @@ impl Expected {
             Self::OfEnd => those(Word::is_of_end),
             Self::Operator => vec!["and", "or"],
             Self::Close => vec![")"],
-            Self::Operand(word) if word.takes == Takes::State => STATES.map(State::name).into(),
+            Self::Operand(word) if word.takes == Takes::State => states().collect(),
             Self::Operand(_) => Vec::new(),
         }
     }
@@ -315,7 +306,7 @@ impl fmt::Display for Expected {
             Self::Operand(word) => match word.takes {
                 Takes::Nothing => f.write_str("nothing"),
                 Takes::State => {
-                    let names = STATES.map(State::name).join(", ");
+                    let names = states().collect::<Vec<_>>().join(", ");
                     write!(f, "a state: one of {names}")
                 }
                 Takes::Address(what)

@@ -51,25 +51,22 @@ impl Sample {
     }
 }
 
-/// The span of a graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The span of a graph, from the shortest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum Span {
+    #[strum(serialize = "10 s")]
     TenSeconds,
     #[default]
+    #[strum(serialize = "1 min")]
     Minute,
+    #[strum(serialize = "10 min")]
     TenMinutes,
 }
 
 impl Span {
-    /// From the shortest.
-    pub const ALL: [Self; 3] = [Self::TenSeconds, Self::Minute, Self::TenMinutes];
-
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::TenSeconds => "10 s",
-            Self::Minute => "1 min",
-            Self::TenMinutes => "10 min",
-        }
+        self.into_str()
     }
 
     /// The next longer one; after the longest the shortest.

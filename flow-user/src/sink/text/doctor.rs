@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use strum::IntoEnumIterator as _;
+
 use super::escape;
 use crate::{
     event::{
@@ -209,7 +211,7 @@ fn surroundings(environment: &Environment) -> Vec<Row> {
 }
 
 fn privileges(environment: &Environment) -> Row {
-    let missing = Cap::ALL.into_iter().filter(|cap| !environment.may(*cap));
+    let missing = Cap::iter().filter(|cap| !environment.may(*cap));
     let (needless, needed): (Vec<_>, Vec<_>) = missing.partition(|cap| *cap == Cap::CapSysResource);
     let missing = |caps: &[Cap]| {
         let names: Vec<_> = caps.iter().map(|cap| cap.name()).collect();
@@ -250,7 +252,7 @@ mod tests {
                 hostname: "web-3".into(),
                 kernel: "6.18.44".into(),
                 machine: "x86_64".into(),
-                capabilities: Cap::ALL[..6].iter().copied().collect(),
+                capabilities: Cap::iter().take(6).collect(),
                 btf: true,
                 cgroup_v2: Some("/sys/fs/cgroup/unified".into()),
                 cgroup_v2_part: None,

@@ -8,6 +8,7 @@ use procfs::{
     ConfigSetting,
     process::{Process, Status},
 };
+use strum::IntoEnumIterator as _;
 
 use crate::{
     event::doctor::{Cap, Environment},
@@ -72,7 +73,7 @@ pub(crate) fn selected(modes: &str) -> Option<String> {
 fn effective(status: &Status) -> BTreeSet<Cap> {
     let mask = status.capeff;
     let has = |cap: &Cap| mask >> cap.bit() & 1 == 1;
-    Cap::ALL.into_iter().filter(has).collect()
+    Cap::iter().filter(has).collect()
 }
 
 /// In the initial user namespace every id maps to itself.
@@ -129,7 +130,7 @@ mod tests {
         let mask = fs::read_to_string("/proc/self/status").unwrap();
         let mask = mask.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
-        for cap in Cap::ALL {
+        for cap in Cap::iter() {
             let has = environment.capabilities.contains(&cap);
             assert_eq!(has, mask & 1 << cap.bit() != 0, "{cap:?}");
         }

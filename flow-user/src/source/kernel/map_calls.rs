@@ -2,13 +2,13 @@
 //! with one.
 
 use std::{
-    io,
-    mem::{self, MaybeUninit},
+    io, mem,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
 use aya::{Pod, maps::MapData};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
+use zerocopy::FromBytes;
 
 use super::syscall;
 
@@ -22,16 +22,19 @@ const TOO_FEW: i32 = libc::ENOSPC;
 ///
 /// # Errors
 /// The kernel refuses it: before 5.6 it cannot.
-pub fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K, V)>> {
+pub fn entries<K: Pod + FromBytes, V: Pod + FromBytes>(
+    map: &MapData,
+    most: usize,
+) -> io::Result<Vec<(K, V)>> {
     let mut entries = Vec::new();
-    let mut batch = Batch::<K, V>::new(BATCH);
+    let mut batch = Batch::<K, V>::new(BATCH)?;
     let mut position = None;
     while entries.len() < most {
         match batch.read(map, position, &mut entries) {
             Ok(None) => break,
             Ok(next) => position = next,
             Err(error) if error.raw_os_error() == Some(TOO_FEW) && batch.size < most as u32 => {
-                batch = Batch::new(batch.size.saturating_mul(4));
+                batch = Batch::new(batch.size.saturating_mul(4))?;
             }
             Err(error) => return Err(error),
         }
@@ -43,35 +46,35 @@ pub fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K,
 ///
 /// # Errors
 /// The map does not have it (`ENOENT`), or the kernel refuses it: before 5.14 it cannot.
-pub fn lookup_and_delete<K: Pod, V: Pod>(map: &MapData, key: &K) -> io::Result<V> {
-    let mut value = MaybeUninit::uninit();
+pub fn lookup_and_delete<K: Pod, V: Pod + FromBytes>(map: &MapData, key: &K) -> io::Result<V> {
+    let mut value = V::new_zeroed();
     // SAFETY: bpf_attr is a union of plain integers; all-zero is valid for each.
     let mut attr: bpf_attr = unsafe { mem::zeroed() };
     attr.__bindgen_anon_2.map_fd = map.fd().as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = &raw const *key as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw mut value as u64;
     // SAFETY: the attribute's pointers lead to a key, and to room for a value, of the map's sizes;
     // both outlive the call.
     unsafe { syscall::bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) }?;
-    // SAFETY: the kernel has filled it in; any bytes are a valid `Pod`.
-    Ok(unsafe { value.assume_init() })
+    Ok(value)
 }
 
 /// Room for the answers.
 struct Batch<K, V> {
-    keys: Vec<MaybeUninit<K>>,
-    values: Vec<MaybeUninit<V>>,
+    keys: Vec<K>,
+    values: Vec<V>,
     size: u32,
 }
 
-impl<K: Pod, V: Pod> Batch<K, V> {
-    fn new(size: u32) -> Self {
+impl<K: Pod + FromBytes, V: Pod + FromBytes> Batch<K, V> {
+    fn new(size: u32) -> io::Result<Self> {
         let room = size as usize;
-        Self {
-            keys: vec![MaybeUninit::uninit(); room],
-            values: vec![MaybeUninit::uninit(); room],
+        let full = |_| io::Error::from(io::ErrorKind::OutOfMemory);
+        Ok(Self {
+            keys: K::new_vec_zeroed(room).map_err(full)?,
+            values: V::new_vec_zeroed(room).map_err(full)?,
             size,
-        }
+        })
     }
 
     /// Adds the entries after a position, the first ones without. The position to go on from, if
@@ -101,11 +104,8 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         };
         // SAFETY: the kernel writes the number here, and nothing else.
         let count = unsafe { attr.batch.count }.min(self.size) as usize;
-        let (keys, values) = (&self.keys[..count], &self.values[..count]);
-        entries.extend(keys.iter().zip(values).map(|(key, value)| {
-            // SAFETY: the kernel has filled in that many; any bytes are a valid `Pod`.
-            unsafe { (key.assume_init(), value.assume_init()) }
-        }));
+        let (keys, values) = (self.keys.iter(), self.values.iter());
+        entries.extend(keys.copied().zip(values.copied()).take(count));
         Ok((!is_end).then_some(next))
     }
 }

@@ -7,6 +7,7 @@ use aya::{
     maps::{Array, HashMap, IterableMap, MapData, MapError, PerCpuArray},
 };
 use flow_common::{AppCounters, AppKey, Loss, ProcessKey, SocketEntry};
+use zerocopy::FromBytes;
 
 use super::{
     attach_error::AttachError,
@@ -132,7 +133,10 @@ impl Counters for Maps {
 }
 
 /// Takes an entry out of a map, if it is there.
-fn lookup_and_delete<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Option<V> {
+fn lookup_and_delete<K: Pod, V: Pod + FromBytes>(
+    map: &mut HashMap<MapData, K, V>,
+    key: &K,
+) -> Option<V> {
     match map_calls::lookup_and_delete(IterableMap::map(map), key) {
         Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
             let value = map.get(key, 0).ok();
@@ -145,7 +149,10 @@ fn lookup_and_delete<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) 
 }
 
 /// Every entry of a map, as far as it can be read.
-fn all<K: Pod + Eq + Hash, V: Pod>(map: &HashMap<MapData, K, V>, most: usize) -> Vec<(K, V)> {
+fn all<K: Pod + FromBytes + Eq + Hash, V: Pod + FromBytes>(
+    map: &HashMap<MapData, K, V>,
+    most: usize,
+) -> Vec<(K, V)> {
     map_calls::entries(IterableMap::map(map), most).unwrap_or_else(|error| {
         log::warn!("a map cannot be read at once: {error}");
         map.iter().flatten().take(most).collect()

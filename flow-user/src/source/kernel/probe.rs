@@ -9,6 +9,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use strum::IntoEnumIterator as _;
+
 pub use self::explain::AS_ROOT;
 use self::explain::{IN_HOST_NAMESPACE, missing, remedy, status};
 use super::{
@@ -72,7 +74,7 @@ impl Findings {
         let (mut backends, others) = join_threads(
             || try_backends(&trials, Capability::Interfaces, None),
             || {
-                let others = Capability::ALL.into_iter();
+                let others = Capability::iter();
                 let others = others.filter(|capability| *capability != Capability::Interfaces);
                 others
                     .flat_map(|capability| try_backends(&trials, capability, forced))
@@ -147,7 +149,7 @@ pub fn decide(findings: Findings, forced: Option<Backend>) -> Report {
         }
     };
     Report {
-        capabilities: Capability::ALL.into_iter().map(provision).collect(),
+        capabilities: Capability::iter().map(provision).collect(),
         forced: forced.map(Backend::name),
         environment: findings.environment,
     }

@@ -1,11 +1,10 @@
 //! Records of the ring buffer, from bytes.
 
-use std::ptr;
-
 use flow_common::{
-    Plain, RecordHeader, RecordKind,
+    RecordHeader, RecordKind,
     record::{AppRecord, EXEC_FIXED_BYTES, ExecRecord, ExitRecord, ForkRecord, SocketRecord},
 };
+use zerocopy::FromBytes;
 
 /// A decoded record.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub struct Exec<'a> {
 
 /// The numbers at the start of an [`ExecRecord`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes)]
 pub struct ExecFixed {
     pub header: RecordHeader,
     pub process: flow_common::ProcessKey,
@@ -45,8 +44,6 @@ pub struct ExecFixed {
     pub comm: [u8; flow_common::limits::COMM_BYTES],
 }
 const _: () = assert!(size_of::<ExecFixed>() == std::mem::offset_of!(ExecRecord, exe));
-// SAFETY: repr(C), integers only, no padding: its parts have none and their sizes add up.
-unsafe impl Plain for ExecFixed {}
 
 /// Decodes a record. `None` where it is cut short or of no known kind.
 pub fn decode(bytes: &[u8]) -> Option<Record<'_>> {
@@ -82,10 +79,9 @@ fn exec(bytes: &[u8]) -> Option<Exec<'_>> {
     })
 }
 
-fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
-    let bytes = bytes.get(..size_of::<T>())?;
-    // SAFETY: there are enough bytes, and any bytes are a valid value of a plain type.
-    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+fn read<T: FromBytes>(bytes: &[u8]) -> Option<T> {
+    let (value, _) = T::read_from_prefix(bytes).ok()?;
+    Some(value)
 }
 
 #[cfg(test)]
@@ -95,14 +91,9 @@ mod tests {
         limits::{ARGS_BYTES, EXE_BYTES},
     };
     use proptest::prelude::*;
+    use zerocopy::IntoBytes as _;
 
     use super::*;
-
-    fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
-        let start = ptr::from_ref(value).cast::<u8>();
-        // SAFETY: a plain value has no padding, so all its bytes are initialised.
-        unsafe { std::slice::from_raw_parts(start, size_of::<T>()) }.to_vec()
-    }
 
     /// The inputs that the fuzz targets begin with have the layout of now.
     #[test]
@@ -144,7 +135,8 @@ mod tests {
 
     #[test]
     fn an_exec_record_is_cut_after_its_arguments() {
-        let bytes = &bytes_of(&exec_record())[..EXEC_FIXED_BYTES + 8];
+        let record = exec_record();
+        let bytes = &record.as_bytes()[..EXEC_FIXED_BYTES + 8];
         let Some(Record::Exec(exec)) = decode(bytes) else {
             panic!("not an exec record");
         };
@@ -161,7 +153,7 @@ mod tests {
             exe_len in 0..2000_u32, args_len in 0..5000_u32, length in 0..=size_of::<ExecRecord>()
         ) {
             let record = ExecRecord { exe_len, args_len, ..exec_record() };
-            let bytes = &bytes_of(&record)[..length];
+            let bytes = &record.as_bytes()[..length];
             let fits = exe_len as usize <= EXE_BYTES && EXEC_FIXED_BYTES + args_len as usize <= length;
             match decode(bytes) {
                 Some(Record::Exec(exec)) => {

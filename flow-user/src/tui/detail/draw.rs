@@ -9,6 +9,8 @@ use ratatui::{
     widgets::{Clear, Widget as _},
 };
 
+use strum::IntoEnumIterator as _;
+
 use super::{
     Detail, Of,
     detail_layout::{self, NAMES, Places, SPANS},
@@ -37,7 +39,7 @@ pub(super) fn draw(state: &State, detail: &Detail, buffer: &mut Buffer) {
 
 /// Identity and state; at the right the span of the graphs.
 fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
-    let spans = Span::ALL.map(|span| match span == state.span {
+    let spans = Span::iter().map(|span| match span == state.span {
         true => (format!("[{}]", span.name()), Role::Accent),
         false => (format!(" {} ", span.name()), Role::Dim),
     });

@@ -1,6 +1,7 @@
 //! The help: every key, from the table of keys, and the meaning of signs.
 
 use ratatui::buffer::Buffer;
+use strum::IntoEnumIterator as _;
 
 use super::popup_layout::{FRAME, Pieces, Place, centred, draw_lines};
 use crate::{
@@ -87,11 +88,11 @@ fn place(state: &State) -> Place {
 fn lines(state: &State) -> Vec<Pieces> {
     let room = usize::from(COLUMNS.min(state.size.0.saturating_sub(FRAME.0)));
     let mut lines: Vec<Pieces> = Vec::new();
-    for topic in Topic::ALL {
+    for topic in Topic::iter() {
         if !lines.is_empty() {
             lines.push(Vec::new());
         }
-        lines.push(vec![(topic.title().to_owned(), Role::Header)]);
+        lines.push(vec![(topic.to_string(), Role::Header)]);
         let bindings = state.keys.bindings().iter();
         for binding in bindings.filter(|binding| binding.topic == topic) {
             let keys: Vec<String> = binding.keys.iter().map(ToString::to_string).collect();

@@ -1,5 +1,7 @@
 //! Snapshots of each view at each relevant size.
 
+use strum::IntoEnumIterator as _;
+
 use super::*;
 use crate::tui::views::ViewId;
 
@@ -147,7 +149,7 @@ fn nothing_hostile_reaches_the_terminal() {
 fn every_theme_shows_the_same_text() {
     let mut state = with_scene((120, 40));
     let before = text(&state);
-    for _ in Theme::ALL {
+    for _ in Theme::iter() {
         state.theme = state.theme.next();
         assert_eq!(text(&state), before);
     }

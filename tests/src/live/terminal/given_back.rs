@@ -62,7 +62,19 @@ pub fn by_panic(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-Z returns to the shell, and `fg` to the screen.
+/// A recording that could not be written makes the command fail, with the reason on the shell's screen.
+pub fn failed_recording(world: &World) -> Result<()> {
+    let stage = Stage::empty(world, "failed-recording")?;
+    stage.start(&format!("(ulimit -f 1; exec {FLOW} --record recording)"))?;
+    stage.is_taken()?;
+    stage.terminal.keys(&["q"])?;
+    stage.given_back(world, 1)?;
+    stage.terminal.until("why it failed", |screen| {
+        screen.has("flow: cannot record in recording").then_some(())
+    })
+}
+
+/// Ctrl-Z gives the terminal to the shell, and `fg` the screen back.
 pub fn suspended(world: &World) -> Result<()> {
     let stage = Stage::set(world, "suspended")?;
     for _ in 0..2 {

@@ -1,3 +1,5 @@
+use strum::IntoEnumIterator as _;
+
 use super::{explain::ENOTSUPP, *};
 use crate::event::doctor::Cap;
 
@@ -16,7 +18,7 @@ fn absent(why: &str) -> Outcome {
 fn ideal() -> Findings {
     Findings {
         environment: Environment {
-            capabilities: Cap::ALL.into(),
+            capabilities: Cap::iter().collect(),
             btf: true,
             cgroup_v2: Some("/sys/fs/cgroup".into()),
             cgroup_v2_part: None,
@@ -123,7 +125,7 @@ fn without_privileges_every_candidate_tells_what_it_needs() {
 #[test]
 fn root_of_a_user_namespace_is_not_permitted() {
     let mut findings = unprivileged();
-    findings.environment.capabilities = Cap::ALL.into();
+    findings.environment.capabilities = Cap::iter().collect();
     findings.environment.user_namespace = true;
     let refusal = |findings: &Findings| decide(findings.clone(), None).app_backend();
     let error = refusal(&findings).unwrap_err();
