@@ -10,6 +10,12 @@ pub const OVERFLOW_ENTRIES: u32 = 8_192;
 /// Remotes of one socket that are counted each by itself; bytes to and from others are counted
 /// together. A socket that answers the whole world would fill the map otherwise.
 pub const REMOTES_PER_SOCKET: u32 = 1_024;
+/// The kernel side learns of remotes whose keys were deleted by so many of one socket: it may take
+/// one fewer than these for occupied.
+pub const FREED_REMOTES_STEP: u32 = 16;
+/// Sockets of which so many keys were deleted while they go on: those that several processes use
+/// one after the other.
+pub const FREED_REMOTES_ENTRIES: u32 = 4_096;
 /// Sockets without a cookie of their own that are told apart.
 pub const ALIAS_ENTRIES: u32 = 8_192;
 /// Interfaces that can be counted at once.

@@ -16,7 +16,7 @@ macro_rules! loss_causes {
             OverflowFullTx = "overflow_full_tx",
             /// App bytes received that found no place at all. In bytes.
             OverflowFullRx = "overflow_full_rx",
-            /// The kernel's table of sockets was full. In packets.
+            /// The kernel's table of sockets was full. Counted each time an entry was wanted.
             SocketFull = "socket_full",
             /// Wire bytes sent whose socket found no place. In bytes.
             SocketFullTx = "socket_full_tx",

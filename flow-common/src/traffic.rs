@@ -128,7 +128,8 @@ pub struct AppCounters {
     pub epoch: u32,
     /// See [`socket_kind`].
     pub kind: u32,
-    pub padding: u32,
+    /// 1 when the key is one of its socket's [`SocketEntry::remotes`].
+    pub counted: u32,
 }
 const _: () = assert!(size_of::<AppCounters>() == 56);
 plain!(AppCounters);
@@ -186,10 +187,11 @@ pub struct SocketEntry {
     pub min_rtt_us: u32,
     /// Segments retransmitted since the connection began.
     pub retransmits: u32,
+    /// Keys of the app counters that name a remote of this socket, those that user space has deleted
+    /// included: it counts them in a map of its own. Wraps around.
+    pub remotes: u32,
     /// `sk_err` when it closed: an errno, 0 for an orderly close.
-    pub error: u32,
-    /// Keys of the app counters that name a remote of this socket.
-    pub remotes: u16,
+    pub error: u16,
     /// Whether other programs of the cgroups look at its packets before Flow does: the kernel side's
     /// own.
     pub guarded: u16,

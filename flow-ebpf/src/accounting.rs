@@ -26,7 +26,7 @@ static NO_APP: AppCounters = AppCounters {
     uid: 0,
     epoch: 0,
     kind: socket_kind::UNKNOWN,
-    padding: 0,
+    counted: 0,
 };
 
 /// Adds what one call returned, for the current process. `own_peer` finds the call's own peer,
@@ -141,8 +141,13 @@ fn find(key: &mut AppKey) -> *mut AppCounters {
         return entry;
     }
     // Another CPU may insert at the same moment: then its entry is the one to add to.
-    let _ = APP.insert(*key, &NO_APP, u64::from(BPF_NOEXIST));
-    look_up(key)
+    let is_new = APP.insert(*key, &NO_APP, u64::from(BPF_NOEXIST)).is_ok();
+    entry = look_up(key);
+    if is_new && key.remote_known != 0 && !entry.is_null() && socket::count_remote(key.cookie) {
+        // SAFETY: the entry is live, and user space deletes it no sooner than this call has ended.
+        unsafe { (*entry).counted = 1 };
+    }
+    entry
 }
 
 /// The key of what `process` moves between a socket and its peer, if it has one.

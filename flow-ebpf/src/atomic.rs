@@ -12,3 +12,13 @@ pub unsafe fn add(counter: *mut u64, amount: u64) {
     // SAFETY: the caller's promise.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
 }
+
+/// As [`add`], one to a counter of 32 bits.
+///
+/// # Safety
+/// As that of [`add`].
+#[inline(always)]
+pub unsafe fn increment(counter: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, 1) };
+}

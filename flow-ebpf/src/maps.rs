@@ -1,6 +1,7 @@
 //! Maps that more than one module uses, and the counters of loss.
 
 use aya_ebpf::{
+    bindings::BPF_F_RDONLY_PROG,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
@@ -23,6 +24,12 @@ pub static OVERFLOW: HashMap<ProcessKey, AppCounters> =
 #[map]
 pub static SOCKETS: HashMap<u64, SocketEntry> =
     HashMap::with_max_entries(limits::SOCKET_ENTRIES, 0);
+
+/// By cookie: of the keys in [`SocketEntry::remotes`] those that user space has deleted. Only user
+/// space writes it, as only programs write the entry: so neither loses what the other counts.
+#[map]
+pub static FREED_REMOTES: HashMap<u64, u32> =
+    HashMap::with_max_entries(limits::FREED_REMOTES_ENTRIES, BPF_F_RDONLY_PROG);
 
 /// Frames by interface and direction. The loader makes the entries, so that it decides which
 /// interfaces count.

@@ -136,7 +136,7 @@ fn key(task: Address) -> Option<ProcessKey> {
     })
 }
 
-/// `task` made a new process, or thread, `child`.
+/// `parent` made a new process, or thread, `child`.
 #[inline(always)]
 pub fn forked(parent: Address, child: Address) -> Option<()> {
     let pid: u32 = kernel::read(child, &TASK_PID)?;

@@ -12,12 +12,12 @@ use flow_common::{
 };
 
 use crate::{
-    clock,
+    atomic, clock,
     kernel::{
         self, AF_INET, AF_INET6, Address, SK_PROTOCOL, SK_TYPE, SKC_FAMILY, SockCommon,
         TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
     },
-    maps::{RING, SOCKETS, epoch, lose},
+    maps::{FREED_REMOTES, RING, SOCKETS, epoch, lose},
     record,
 };
 
@@ -46,8 +46,8 @@ static NO_SOCKET: SocketEntry = SocketEntry {
     rtt_us: 0,
     min_rtt_us: 0,
     retransmits: 0,
-    error: 0,
     remotes: 0,
+    error: 0,
     guarded: 0,
     zone: 0,
     state: tcp_state::CLOSE,
@@ -116,20 +116,32 @@ pub fn entry(id: u64) -> Option<*mut SocketEntry> {
     Some(entry)
 }
 
-/// Whether a socket has a further remote counted by itself; notes that it has.
+/// Whether a socket has room for a further remote that is counted by itself.
 #[inline(always)]
 pub fn takes_remote(id: u64) -> bool {
-    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+    let Some(entry) = SOCKETS.get_ptr(id) else {
         return true; // its first use: the entry comes next
     };
     // SAFETY: a live map value; a race lets in a few more.
-    unsafe {
-        let takes = u32::from((*entry).remotes) < REMOTES_PER_SOCKET;
-        if takes {
-            (*entry).remotes += 1;
-        }
-        takes
+    let made = unsafe { (*entry).remotes };
+    if made < REMOTES_PER_SOCKET {
+        return true;
     }
+    // SAFETY: user space replaces the value as a whole.
+    let freed = unsafe { FREED_REMOTES.get(id) }.copied().unwrap_or(0);
+    // More were freed than made where the entry is younger than its keys.
+    made.wrapping_sub(freed).cast_signed() < REMOTES_PER_SOCKET.cast_signed()
+}
+
+/// Counts a key that names a remote; whether its socket has an entry for that.
+#[inline(always)]
+pub fn count_remote(id: u64) -> bool {
+    let Some(entry) = SOCKETS.get_ptr_mut(id) else {
+        return false;
+    };
+    // SAFETY: a live map value.
+    unsafe { atomic::increment(&raw mut (*entry).remotes) };
+    true
 }
 
 /// A process used a socket: brings its entry up to date and emits it.

@@ -158,7 +158,7 @@ pub const fn loss(cause: Loss) -> &'static str {
         Loss::AppFull => "calls without a flow: table full",
         Loss::OverflowFullTx => "bytes sent without a process",
         Loss::OverflowFullRx => "bytes received without a process",
-        Loss::SocketFull => "packets: table of sockets full",
+        Loss::SocketFull => "times the table of sockets was full",
         Loss::SocketFullTx => "wire bytes sent without a socket",
         Loss::SocketFullRx => "wire bytes received without a socket",
         Loss::CallFull => "calls: too many at once",

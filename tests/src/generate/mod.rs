@@ -26,6 +26,7 @@ mod unseen;
 mod uring;
 
 pub use renames::{FIRST, SECOND};
+pub use sharing::REMOTES_OF_HEIR;
 pub use udp::{DROPPED_ON_ARRIVAL, ECHOED, TOO_LARGE};
 
 use std::{ffi::OsString, io, net::SocketAddr};
@@ -147,6 +148,7 @@ pub const MODES: &[Mode] = &[
     mode("udp-workers",      accepts::udp_workers,        "workers that share a UDP socket"),
     mode("handed-over",      sharing::handed_over,        "a socket that another process gets and goes on using"),
     mode("inherited",        sharing::inherited,          "a process that ends, and another that goes on with its connection"),
+    mode("udp-heirs",        sharing::udp_heirs,          "COUNT processes, one after the other, that use one UDP socket, and one more with many remotes"),
     mode("asked-for",        sharing::asked_for,          "connections whose cookies somebody asks for"),
     mode("two-namespaces",   sharing::two_namespaces,     "connections with the same addresses and ports in two network namespaces"),
     mode("thread-exits",     sharing::thread_exits,       "COUNT threads that end before their process"),

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{IoSlice, IoSliceMut, Read as _, pipe},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -24,10 +24,15 @@ use super::{
     Options,
     processes::{end_child, in_child, wait_for},
     raw::loopback_up,
-    tcp::{self, FORGOTTEN_AFTER, Request},
+    tcp::{self, FORGOTTEN_AFTER, Request, ZEROS},
+    wait_for_go,
 };
 use crate::truth::Tally;
 
+/// `udp-heirs`: remotes of each process but the last, and of the last, which are more than Flow
+/// counts one by one.
+pub const REMOTES_OF_HEIR: u16 = 300;
+const REMOTES_OF_LAST: u16 = 3000;
 /// Both ports of the connection that exists twice.
 const SAME_PORTS: (u16, u16) = (40_000, 40_001);
 
@@ -68,6 +73,40 @@ pub fn inherited(options: &Options, tally: &Tally) -> Result<()> {
     tcp::receive_exactly(&far, options.bytes / 2, tally)?;
     // It ends after the heir has printed its counts.
     Ok(tcp::receive(&mut far, tally)?)
+}
+
+/// Processes that use one UDP socket, each after the former has ended and with remotes of its own.
+/// Before each but the first it waits for the word to go on.
+pub fn udp_heirs(options: &Options, _: &Tally) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let own = socket.local_addr()?;
+    let port = receiver.local_addr()?.port();
+    let remotes = |heir: u64, number: u16| {
+        let [high, low] = number.to_be_bytes();
+        SocketAddr::from(([127, heir as u8 + 1, high, low], port))
+    };
+    let mut buffer = [0; 1000];
+    for heir in 0..options.count {
+        let child = in_child(&options.mode, |tally| {
+            for number in 0..REMOTES_OF_HEIR {
+                let remote = remotes(heir, number);
+                tally.sent_to(remote, socket.send_to(&ZEROS[..100], remote)?);
+                tally.received_from(own, receiver.recv_from(&mut buffer)?.0);
+            }
+            Ok(())
+        })?;
+        wait_for(child)?;
+        wait_for_go()?;
+    }
+    let last = in_child(&options.mode, |tally| {
+        for number in 0..REMOTES_OF_LAST {
+            tally.sent(socket.send_to(&ZEROS[..100], remotes(options.count, number))?);
+            tally.received(receiver.recv(&mut buffer)?);
+        }
+        Ok(())
+    })?;
+    wait_for(last)
 }
 
 /// Connections of one listener, while another program requests their cookies, as `ss` does.

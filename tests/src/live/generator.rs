@@ -103,6 +103,17 @@ impl Generator {
         })
     }
 
+    /// Waits until so many of its processes have ended, and returns what the last of them moved.
+    pub fn moved_by(&mut self, number: usize) -> Result<Truth> {
+        self.wait("what a process moved", |lines| {
+            let moved = lines.iter().filter_map(|line| match line {
+                Line::Moved(truth) => Some(truth),
+                Line::Listening { .. } | Line::Ready => None,
+            });
+            moved.map(|truth| Truth::clone(truth)).nth(number - 1)
+        })
+    }
+
     /// Lets the mode continue.
     pub fn go(&mut self) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("its input is closed")?;
@@ -146,9 +157,13 @@ impl Generator {
     }
 
     fn first<T>(&mut self, what: &str, pick: impl Fn(&Line) -> Option<T>) -> Result<T> {
+        self.wait(what, |lines| lines.iter().find_map(&pick))
+    }
+
+    fn wait<T>(&mut self, what: &str, pick: impl Fn(&[Line]) -> Option<T>) -> Result<T> {
         let what = format!("{what} from {}", self.name);
         waiting::until(self.patience, &what, || {
-            if let Some(found) = self.lines()?.iter().find_map(&pick) {
+            if let Some(found) = pick(&self.lines()?) {
                 return Ok(Some(found));
             }
             if let Some(status) = self.child.try_wait()? {

@@ -22,6 +22,7 @@ pub(crate) mod peer;
 mod programs;
 mod qdisc;
 mod recording;
+mod remotes;
 mod renames;
 mod replay;
 mod report;

@@ -18,8 +18,8 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
-    interfaces, listeners, outputs, overload, packets, qdisc, renames, replay, report, session,
-    stacked, streams, unread,
+    interfaces, listeners, outputs, overload, packets, qdisc, remotes, renames, replay, report,
+    session, stacked, streams, unread,
 };
 
 /// A test of the program.
@@ -100,6 +100,7 @@ pub const TESTS: &[Test] = &[
     of_kernel("cgroup_namespace",         degraded::cgroup_namespace),
     of_kernel("time_namespace",           degraded::time_namespace),
     of_kernel("renames_followed",         renames::followed),
+    test("remotes_of_heirs",              remotes::of_heirs),
     of_program("pid_namespace",           degraded::pid_namespace),
     of_kernel("each_program_refused",     degraded::each_program_refused),
     of_kernel("releases_refused",         degraded::releases_refused),

@@ -196,7 +196,7 @@ fn protocol(socket: &SocketEntry) -> Option<Protocol> {
 
 /// Why a socket ended, from its last error.
 pub fn close_reason(socket: &SocketEntry) -> CloseReason {
-    match socket.error.cast_signed() {
+    match i32::from(socket.error) {
         libc::ECONNRESET | libc::EPIPE => CloseReason::Reset,
         libc::ECONNREFUSED => CloseReason::Refused,
         libc::ETIMEDOUT => CloseReason::Timeout,

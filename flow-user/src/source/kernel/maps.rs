@@ -22,6 +22,7 @@ pub struct Maps {
     app: HashMap<MapData, AppKey, AppCounters>,
     sockets: HashMap<MapData, u64, SocketEntry>,
     overflow: HashMap<MapData, ProcessKey, AppCounters>,
+    freed_remotes: HashMap<MapData, u64, u32>,
     epoch: Array<MapData, u32>,
     losses: PerCpuArray<MapData, u64>,
     /// Entries read of one map at most.
@@ -38,6 +39,7 @@ impl Maps {
             app: HashMap::try_from(take(ebpf, "APP")?)?,
             sockets: HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             overflow: HashMap::try_from(take(ebpf, "OVERFLOW")?)?,
+            freed_remotes: HashMap::try_from(take(ebpf, "FREED_REMOTES")?)?,
             epoch: Array::try_from(take(ebpf, "EPOCH")?)?,
             losses: PerCpuArray::try_from(take(ebpf, "LOSSES")?)?,
             // Twice, because entries that come and go may come twice.
@@ -119,6 +121,17 @@ impl Counters for Maps {
 
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters> {
         lookup_and_delete(&mut self.overflow, &process)
+    }
+
+    fn set_freed_remotes(&mut self, cookie: u64, freed: u32) {
+        if let Err(error) = self.freed_remotes.insert(cookie, freed, 0) {
+            log::debug!("{freed} remotes of a socket stay occupied: {error}");
+        }
+    }
+
+    fn forget_freed_remotes(&mut self, cookie: u64) {
+        // It may have found no room.
+        let _ = self.freed_remotes.remove(&cookie);
     }
 
     fn lost(&self) -> Lost {

@@ -16,8 +16,8 @@ mod tests;
 use std::{fs, sync::Arc, time::Duration};
 
 use flow_common::{
-    AppCounters, AppKey, ProcessKey, SocketEntry, protocol::has_states, record::ExitRecord,
-    socket_id::is_alias, tcp_state,
+    AppCounters, AppKey, ProcessKey, SocketEntry, limits::FREED_REMOTES_STEP, protocol::has_states,
+    record::ExitRecord, socket_id::is_alias, tcp_state,
 };
 use foldhash::{HashMap, HashSet};
 use smallvec::SmallVec;
@@ -53,6 +53,10 @@ pub trait Counters {
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)>;
     /// The overflow entry of a process, which is deleted with that.
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters>;
+    /// Tells the kernel side how many of a socket's counted keys were deleted while it goes on.
+    fn set_freed_remotes(&mut self, cookie: u64, freed: u32);
+    /// Deletes that number, with its socket.
+    fn forget_freed_remotes(&mut self, cookie: u64);
     /// What found no room so far.
     fn lost(&self) -> Lost;
 }
@@ -102,9 +106,8 @@ impl UnmappedSockets {
 /// What is known of the entries in the kernel side's maps.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Reported keys of each socket, sorted: nearly every socket has just one, and none more than
-    /// the kernel side distinguishes.
-    sockets: HashMap<u64, SmallVec<[AppKey; 1]>>,
+    /// The reported sockets.
+    sockets: HashMap<u64, KeysOfSocket>,
     /// Reported keys of each process.
     processes: HashMap<ProcessKey, HashSet<AppKey>>,
     /// Reported keys that are to be read at the next tick, with the epoch in which they were
@@ -127,6 +130,15 @@ pub struct Tracker {
     abandoned: HashSet<u64>,
     /// Sockets that may have ended, what they had moved, and since when.
     idle_since: HashMap<u64, (u64, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct KeysOfSocket {
+    /// Those reported, sorted: nearly every socket has just one, and none more than the kernel side
+    /// distinguishes.
+    keys: SmallVec<[AppKey; 1]>,
+    /// How many were deleted of those that the kernel side counts as the socket's remotes.
+    freed: u32,
 }
 
 #[derive(Debug)]
@@ -228,7 +240,7 @@ impl Tracker {
 
     /// Keeps a key with its socket and its process.
     fn index(&mut self, key: AppKey) {
-        let keys = self.sockets.entry(key.cookie).or_default();
+        let KeysOfSocket { keys, .. } = self.sockets.entry(key.cookie).or_default();
         if let Err(at) = keys.binary_search(&key) {
             keys.insert(at, key);
         }
@@ -248,11 +260,18 @@ impl Tracker {
         out: &mut impl EventSink,
     ) {
         for key in self.processes.remove(&process).unwrap_or_default() {
-            emit_app(&key, counters.take_app(&key), time, out);
+            let app = counters.take_app(&key);
+            emit_app(&key, app, time, out);
             self.moved.remove(&key);
-            let Some(keys) = self.sockets.get_mut(&key.cookie) else {
+            let Some(KeysOfSocket { keys, freed }) = self.sockets.get_mut(&key.cookie) else {
                 continue;
             };
+            if app.is_some_and(|app| app.counted != 0) {
+                *freed = freed.wrapping_add(1);
+                if freed.is_multiple_of(FREED_REMOTES_STEP) {
+                    counters.set_freed_remotes(key.cookie, *freed);
+                }
+            }
             if let Ok(at) = keys.binary_search(&key) {
                 keys.remove(at);
             }
@@ -528,7 +547,11 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        for key in self.sockets.remove(&cookie).unwrap_or_default() {
+        let KeysOfSocket { keys, freed } = self.sockets.remove(&cookie).unwrap_or_default();
+        if freed >= FREED_REMOTES_STEP {
+            counters.forget_freed_remotes(cookie);
+        }
+        for key in keys {
             emit_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
             if let Some(keys) = self.processes.get_mut(&key.process()) {

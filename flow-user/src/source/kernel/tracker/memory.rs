@@ -12,6 +12,7 @@ pub(crate) struct Maps {
     pub app: HashMap<AppKey, AppCounters>,
     pub sockets: HashMap<u64, SocketEntry>,
     pub overflow: HashMap<ProcessKey, AppCounters>,
+    pub freed_remotes: HashMap<u64, u32>,
     pub lost: Lost,
     /// Left out where all sockets are read, as it may happen while the map changes.
     pub unlisted: Option<u64>,
@@ -52,6 +53,14 @@ impl Counters for Maps {
 
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters> {
         self.overflow.remove(&process)
+    }
+
+    fn set_freed_remotes(&mut self, cookie: u64, freed: u32) {
+        self.freed_remotes.insert(cookie, freed);
+    }
+
+    fn forget_freed_remotes(&mut self, cookie: u64) {
+        self.freed_remotes.remove(&cookie);
     }
 
     fn lost(&self) -> Lost {

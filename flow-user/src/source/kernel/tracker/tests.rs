@@ -1,6 +1,6 @@
 //! What it emits of records, ticks, sweeps and ends, and what it deletes.
 
-use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
+use flow_common::{IpAddress, RecordHeader, limits, record::AppRecord, record::SocketRecord};
 
 use super::{memory::Maps, *};
 use crate::event::{Bytes, Timed};
@@ -391,4 +391,72 @@ fn a_process_that_is_gone_without_a_record_has_ended() {
     tracker.reap_absent(|_| false, Instant(KEY.start + 1), &mut maps, &mut out);
     assert!(maps.app.is_empty() && maps.overflow.is_empty());
     assert_eq!(sent(&out).last(), Some(&100));
+}
+
+/// A process with so many keys on the socket, each with a remote of its own and counted; `maps` and
+/// `tracker` know them.
+fn process_with_remotes(
+    tgid: u32,
+    count: u16,
+    maps: &mut Maps,
+    tracker: &mut Tracker,
+) -> ProcessKey {
+    let counted = AppCounters {
+        counted: 1,
+        epoch: 1,
+        ..AppCounters::default()
+    };
+    for remote_port in 1..=count {
+        let key = AppKey {
+            tgid,
+            remote_known: 1,
+            remote_port,
+            ..KEY
+        };
+        maps.app.insert(key, counted);
+        tracker.index(key);
+    }
+    let without_remote = AppKey { tgid, ..KEY };
+    maps.app.insert(without_remote, AppCounters::default());
+    tracker.index(without_remote);
+    without_remote.process()
+}
+
+#[test]
+fn remotes_of_processes_that_ended_are_free_until_their_socket_closes() {
+    let step = limits::FREED_REMOTES_STEP as u16;
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    tracker.record(app_record(KEY), &mut maps, &mut out);
+    let mut freed_after = |tgid, count, maps: &mut Maps, tracker: &mut Tracker| {
+        let process = process_with_remotes(tgid, count, maps, tracker);
+        tracker.exited(process, Instant(5), &Lost::default(), maps, &mut out);
+        maps.freed_remotes.get(&KEY.cookie).copied()
+    };
+    // One that is not counted is not freed, and the kernel side learns of whole steps.
+    assert_eq!(freed_after(8, step - 1, &mut maps, &mut tracker), None);
+    let one_more = freed_after(9, 1, &mut maps, &mut tracker);
+    assert_eq!(one_more, Some(u32::from(step)));
+    let many = freed_after(10, 2 * step + 3, &mut maps, &mut tracker);
+    assert_eq!(many, Some(3 * u32::from(step)));
+    // The socket goes on: its first process has it still.
+    assert_eq!(maps.app.len(), 1);
+
+    tracker.record(end_record(), &mut maps, &mut out);
+    tracker.close_due(Instant(100_000_000), &mut maps, &mut out);
+    assert!(maps.sockets.is_empty() && maps.freed_remotes.is_empty());
+}
+
+#[test]
+fn what_goes_with_its_socket_is_not_freed() {
+    let mut maps = maps(100, tcp());
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    let process = process_with_remotes(8, 100, &mut maps, &mut tracker);
+    tracker.record(end_record(), &mut maps, &mut out);
+    tracker.close_due(Instant(100_000_000), &mut maps, &mut out);
+    tracker.exited(process, Instant(5), &Lost::default(), &mut maps, &mut out);
+    assert!(maps.app.keys().all(|key| key.tgid != 8));
+    assert!(maps.freed_remotes.is_empty());
 }
