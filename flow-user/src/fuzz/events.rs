@@ -1,14 +1,15 @@
 //! Records in any order, all the way to what people and machines read.
 
-use flow_common::ProcessKey;
+use flow_common::AppKey;
 
 use super::outputs;
 use crate::{
-    event::{Instant, Timed},
+    event::{Instant, ProcessFact, Program, Timed},
     model::{Config, Model},
     source::kernel::{
+        convert,
         ring::{Record, decode},
-        tracker::{Tracker, UnmappedSockets, memory::Maps},
+        tracker::{Listing, Tracker, UnmappedSockets, memory::Maps},
     },
 };
 
@@ -17,8 +18,9 @@ const RECORDS: usize = 64;
 /// What no counter and no clock of the kernel's reaches: sums of these do not overflow.
 const MOST: u64 = 1 << 48;
 
-/// Each record has its length before it, in two bytes, the low one first. A length of zero is a tick; a single byte is a loss
-/// of records, and what processes there are after it.
+/// Each record has its length before it, in two bytes, the low one first. A length of zero is a tick and a whole sweep; a single
+/// byte is a loss of records, and what processes there are after it, with which a sweep begins; two bytes are a step of a sweep,
+/// how many entries that reads, and whether the sweep begins with it.
 pub fn run(bytes: &[u8]) {
     let mut model = Model::new(Config::default(), Instant(0));
     let (mut tracker, mut maps) = (Tracker::default(), Maps::default());
@@ -41,7 +43,7 @@ pub fn run(bytes: &[u8]) {
                     now = Instant(now.0 + 1_000_000_000);
                     epoch += 1;
                     tracker.tick(epoch, now, &mut maps, &mut out);
-                    tracker.sweep(&unmapped(&maps), now, &mut maps, &mut out);
+                    tracker.sweep(unmapped(&maps), None, now, &mut maps, &mut out);
                     tracker.close_due(now, &mut maps, &mut out);
                     apply(&mut model, &mut out);
                     model.tick(now);
@@ -49,15 +51,23 @@ pub fn run(bytes: &[u8]) {
                 [present] => {
                     maps.lost.traffic += 1;
                     maps.lost.process += 1;
-                    let is_present = |process: ProcessKey| present & 1 << (process.tgid % 8) != 0;
-                    tracker.reap_absent(is_present, now, &mut maps, &mut out);
+                    let listing = listing(&maps, now, *present);
+                    tracker.begin_sweep(unmapped(&maps), Some(listing), now, &maps);
+                }
+                [most, begins] => {
+                    if begins % 2 == 1 {
+                        tracker.begin_sweep(unmapped(&maps), None, now, &maps);
+                    }
+                    let most = usize::from(*most % 8) + 1;
+                    tracker.step(most, now, &mut maps, &mut out);
+                    tracker.close_due(now, &mut maps, &mut out);
                 }
                 _ => {}
             },
         }
         apply(&mut model, &mut out);
     }
-    tracker.finish(epoch, &unmapped(&maps), now, &mut maps, &mut out);
+    tracker.finish(epoch, unmapped(&maps), None, now, &mut maps, &mut out);
     apply(&mut model, &mut out);
     model.finish(now);
     let changes = model.changes();
@@ -114,6 +124,24 @@ fn unmapped(maps: &Maps) -> UnmappedSockets {
         UnmappedSockets::None
     } else {
         UnmappedSockets::Among(maps.sockets.keys().copied().collect())
+    }
+}
+
+/// The processes that moved bytes and that `present` has a bit for.
+fn listing(maps: &Maps, time: Instant, present: u8) -> Listing {
+    let processes = maps.app.keys().map(AppKey::process);
+    let processes = processes.filter(|process| present & 1 << (process.tgid % 8) != 0);
+    let ids = processes.filter_map(convert::process_id);
+    let facts = ids.map(|id| ProcessFact {
+        id,
+        parent: None,
+        program: Program::default(),
+        uid: None,
+        cgroup: None,
+    });
+    Listing {
+        time,
+        processes: facts.collect(),
     }
 }
 

@@ -148,13 +148,18 @@ impl ProcessTable {
         let present: HashSet<ProcessId> = facts.iter().map(|fact| fact.id).collect();
         for fact in facts {
             let ProcessFact { id, program, .. } = &fact;
-            // Its exec may have been among what was lost.
-            let changed = |entry: &Entry| {
+            // Its exec may have been among what was lost. The list may come later than the records
+            // of what happened after it.
+            let changed = |entry: &&Entry| {
                 let known = &entry.row.program;
-                program.exe.is_some() && program.exe != known.exe
+                let is_later = entry.exec.is_some_and(|exec| exec > time);
+                !is_later && program.exe.is_some() && program.exe != known.exe
             };
-            if self.entries.get(id).is_some_and(changed) {
-                let program = program.clone();
+            if let Some(entry) = self.entries.get(id).filter(changed) {
+                let mut program = program.clone();
+                if entry.named > time {
+                    program.comm.clone_from(&entry.row.program.comm);
+                }
                 self.identify(*id, |row| row.program = program);
             } else {
                 self.named(*id, program.clone(), time);

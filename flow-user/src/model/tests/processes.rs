@@ -52,6 +52,32 @@ fn a_list_of_processes_makes_up_for_lost_records() {
 }
 
 #[test]
+fn a_list_that_comes_late_brings_no_earlier_program_back() {
+    let mut play = Play::new();
+    let fact = |pid, name| process_fact(pid, None, program(name));
+    for pid in [5, 6] {
+        play.apply(Event::ProcessSeen(fact(pid, "bash")));
+        play.app(pid.into(), pid, None, 3, 0);
+    }
+    let listed = play.now;
+    // 5 became another program after it was listed, 6 took another name after an exec that nobody
+    // reported.
+    play.apply(Event::ProcessExec(fact(5, "curl")));
+    let mut renamed = program("worker");
+    (renamed.exe, renamed.cmdline) = (None, None);
+    play.apply(Event::ProcessNamed {
+        id: process(6),
+        program: renamed,
+    });
+    let list = vec![fact(5, "bash"), fact(6, "wget")];
+    play.apply_at(listed, Event::ProcessesListed(list));
+    assert_eq!(play.process(5).unwrap().program, program("curl"));
+    let six = play.process(6).unwrap();
+    assert_eq!(six.program.exe, program("wget").exe);
+    assert_eq!(six.program.comm.as_deref(), Some("worker"));
+}
+
+#[test]
 fn a_child_is_its_parents_program_until_it_calls_exec() {
     let mut play = Play::new();
     play.apply(Event::ProcessSeen(process_fact(1, None, program("init"))));

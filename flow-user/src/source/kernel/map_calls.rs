@@ -10,36 +10,55 @@ use aya::{Pod, maps::MapData};
 use aya_obj::generated::{bpf_attr, bpf_cmd};
 use zerocopy::FromBytes;
 
-use super::syscall;
+use super::{syscall, tracker::Part};
 
-/// Entries asked for at once. A call gives whole buckets, so this must hold the fullest of them.
+/// Most entries asked for at once. A call gives whole buckets.
 const BATCH: u32 = 4_096;
+/// More than the fullest bucket of any map.
+const MOST: u32 = 1 << 22;
 /// Kernels return this where a bucket has more entries than were asked for.
 const TOO_FEW: i32 = libc::ENOSPC;
 
-/// Every key of a hash map and its value, up to `most`. Entries that come and go meanwhile may be
-/// missing.
+/// Keys of a hash map and their values, from a position on: `most` or fewer, or some more where one
+/// bucket has more. With them where the next ones begin, if there may be more. Entries that come and go
+/// meanwhile may be missing.
 ///
 /// # Errors
 /// The kernel refuses it: before 5.6 it cannot.
+pub fn some_entries<K: Pod + FromBytes, V: Pod + FromBytes>(
+    map: &MapData,
+    position: Option<u32>,
+    most: u32,
+) -> io::Result<Part<K, V>> {
+    let mut entries = Vec::new();
+    let mut size = most.clamp(1, BATCH);
+    loop {
+        match Batch::new(size)?.read(map, position, &mut entries) {
+            Err(error) if error.raw_os_error() == Some(TOO_FEW) && size < MOST => size *= 4,
+            read => return read.map(|next| Part { entries, next }),
+        }
+    }
+}
+
+/// Every key of a hash map and its value, up to `most`, with the same reservation.
+///
+/// # Errors
+/// The same.
 pub fn entries<K: Pod + FromBytes, V: Pod + FromBytes>(
     map: &MapData,
     most: usize,
 ) -> io::Result<Vec<(K, V)>> {
-    let mut entries = Vec::new();
-    let mut batch = Batch::<K, V>::new(BATCH)?;
+    let mut all = Vec::new();
     let mut position = None;
-    while entries.len() < most {
-        match batch.read(map, position, &mut entries) {
-            Ok(None) => break,
-            Ok(next) => position = next,
-            Err(error) if error.raw_os_error() == Some(TOO_FEW) && batch.size < most as u32 => {
-                batch = Batch::new(batch.size.saturating_mul(4))?;
-            }
-            Err(error) => return Err(error),
+    while all.len() < most {
+        let Part { entries, next } = some_entries(map, position, BATCH)?;
+        all.extend(entries);
+        position = next;
+        if position.is_none() {
+            break;
         }
     }
-    Ok(entries)
+    Ok(all)
 }
 
 /// The value of a key, which leaves the map with that.

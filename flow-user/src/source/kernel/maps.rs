@@ -1,6 +1,6 @@
 //! The kernel side's maps.
 
-use std::hash::Hash;
+use std::{hash::Hash, io};
 
 use aya::{
     Ebpf, Pod,
@@ -14,7 +14,7 @@ use super::{
     loader::take,
     map_calls,
     sizes::Sizes,
-    tracker::{Counters, Lost},
+    tracker::{Counters, Lost, Part},
 };
 
 /// The maps that hold the truth.
@@ -63,12 +63,17 @@ impl Maps {
         const NO_EXIST: u64 = 1;
         match self.sockets.insert(cookie, socket, NO_EXIST) {
             Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::AlreadyExists =>
+                if error.io_error.kind() == io::ErrorKind::AlreadyExists =>
             {
                 Ok(())
             }
             result => result,
         }
+    }
+
+    /// Every socket. One that comes or goes meanwhile may be missing.
+    pub fn all_sockets(&self) -> Vec<(u64, SocketEntry)> {
+        all(&self.sockets, self.most)
     }
 
     /// How much was lost of a cause since the programs were attached, if that can be read.
@@ -107,12 +112,12 @@ impl Counters for Maps {
         lookup_and_delete(&mut self.sockets, &cookie)
     }
 
-    fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
-        all(&self.app, self.most)
+    fn some_app(&self, position: Option<u32>, most: usize) -> Part<AppKey, AppCounters> {
+        some(&self.app, position, most, self.most)
     }
 
-    fn all_sockets(&self) -> Vec<(u64, SocketEntry)> {
-        all(&self.sockets, self.most)
+    fn some_sockets(&self, position: Option<u32>, most: usize) -> Part<u64, SocketEntry> {
+        some(&self.sockets, position, most, self.most)
     }
 
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)> {
@@ -161,13 +166,41 @@ fn lookup_and_delete<K: Pod, V: Pod + FromBytes>(
     }
 }
 
+/// Some entries of a map. Where the kernel does not give them in parts, all that can be read, at
+/// most `all`.
+fn some<K: Pod + FromBytes + Eq + Hash, V: Pod + FromBytes>(
+    map: &HashMap<MapData, K, V>,
+    position: Option<u32>,
+    most: usize,
+    all: usize,
+) -> Part<K, V> {
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    match map_calls::some_entries(IterableMap::map(map), position, most) {
+        Ok(part) => part,
+        Err(error) => Part {
+            entries: one_by_one(map, all, &error),
+            next: None,
+        },
+    }
+}
+
 /// Every entry of a map, as far as it can be read.
 fn all<K: Pod + FromBytes + Eq + Hash, V: Pod + FromBytes>(
     map: &HashMap<MapData, K, V>,
     most: usize,
 ) -> Vec<(K, V)> {
-    map_calls::entries(IterableMap::map(map), most).unwrap_or_else(|error| {
-        log::warn!("a map cannot be read at once: {error}");
-        map.iter().flatten().take(most).collect()
-    })
+    map_calls::entries(IterableMap::map(map), most)
+        .unwrap_or_else(|error| one_by_one(map, most, &error))
 }
+
+fn one_by_one<K: Pod + Eq + Hash, V: Pod>(
+    map: &HashMap<MapData, K, V>,
+    most: usize,
+    error: &io::Error,
+) -> Vec<(K, V)> {
+    log::warn!("a map cannot be read at once: {error}");
+    map.iter().flatten().take(most).collect()
+}
+
+#[cfg(test)]
+mod tests;

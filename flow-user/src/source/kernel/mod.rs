@@ -32,6 +32,7 @@ pub(crate) mod qdisc;
 mod recursions;
 pub mod ring;
 pub mod sizes;
+mod sparing;
 mod stacking;
 mod start;
 mod start_error;
@@ -46,19 +47,17 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use flow_common::Loss;
-use foldhash::HashSet;
 use tokio::{io::unix::AsyncFd, time};
 
 use self::{
     interface_tracker::{InterfaceTracker, Task},
     maps::Maps,
     sizes::Sizes,
-    tracker::{Counters as _, Lost, Tracker, UnmappedSockets},
+    sparing::Sparing,
+    tracker::{Counters as _, Listing, Lost, STEP, Tracker, UnmappedSockets},
 };
 use super::{Origin, Source, SourceError, Step, netlink::Netlink, proc::Proc, seed, sock_diag};
-use crate::event::{
-    Backlog, Coverage, Event, EventSink, Instant, ProcessFact, ProcessId, SocketCookie,
-};
+use crate::event::{Backlog, Coverage, Event, EventSink, Instant, SocketCookie};
 
 pub use self::{loader::LoadError, options::Options, start_error::StartError};
 /// The kernel side's clock.
@@ -89,10 +88,14 @@ pub struct Kernel {
     listed: Lost,
     /// How often the map of sockets had been full when each socket had its entry.
     all_mapped: u64,
+    /// Lists of the sockets that there are, where some may be without an entry.
+    socket_lists: Sparing,
     /// When the ring buffer is to be read again.
     rest_until: time::Instant,
     last_sweep: time::Instant,
+    /// Stays as it is while a sweep is under way.
     next_sweep: time::Instant,
+    sweeping: Option<Sweeping>,
     /// When to report next how many interfaces have their classifiers, if some still wait.
     next_progress: time::Instant,
     /// Runs of programs that the kernel left out.
@@ -148,11 +151,12 @@ impl Source for Kernel {
         self.next_epoch();
         self.drain(out);
         let time = now();
+        // It is the last one.
+        self.socket_lists = Sparing::default();
         let unmapped = self.unmapped(self.maps.lost().sockets);
-        let listing = self.list_processes();
+        let (listing, _) = self.list_processes();
         self.tracker
-            .finish(self.epoch, &unmapped, time, &mut self.maps, out);
-        self.compare(listing, out);
+            .finish(self.epoch, unmapped, listing, time, &mut self.maps, out);
         for event in self.interfaces.read_last() {
             out.event(time, event);
         }
@@ -165,7 +169,7 @@ impl Source for Kernel {
 }
 
 impl Kernel {
-    /// When there is something to do that no record asks for.
+    /// When there is something to do that no record asks for: at once, while a sweep is under way.
     fn next_chores(&self) -> time::Instant {
         match self.tracker.next_due(now()) {
             // Several at once, where many end.
@@ -174,7 +178,7 @@ impl Kernel {
         }
     }
 
-    /// Sweeps where it is time, and closes what ended.
+    /// Sweeps a step where it is time, and closes what ended.
     fn chores(&mut self, out: &mut impl EventSink) {
         if self.tracker.is_behind(&self.maps) {
             self.next_sweep = self.next_sweep.min(self.last_sweep + SWEEP_AFTER_LOSS);
@@ -185,8 +189,34 @@ impl Kernel {
         self.tracker.close_due(now(), &mut self.maps, out);
     }
 
-    /// Finds what no record reported.
+    /// Finds what no record reported: begins to, or goes on.
     fn sweep(&mut self, out: &mut impl EventSink) {
+        let Sweeping {
+            pause,
+            refused,
+            listed,
+        } = match self.sweeping.take() {
+            Some(sweeping) => sweeping,
+            None => self.begin_sweep(),
+        };
+        let Some(swept) = self.tracker.step(STEP, now(), &mut self.maps, out) else {
+            self.sweeping = Some(Sweeping {
+                pause,
+                refused,
+                listed,
+            });
+            return;
+        };
+        if swept.all_mapped {
+            self.all_mapped = refused;
+        }
+        self.listed = listed;
+        self.recursions = recursions::count(&self.ebpf);
+        self.last_sweep = time::Instant::now();
+        self.next_sweep = self.last_sweep + pause;
+    }
+
+    fn begin_sweep(&mut self) -> Sweeping {
         // What was lost may be the end of sockets: those are closed when the next sweep finds them
         // so too.
         let pause = if self.tracker.is_behind(&self.maps) {
@@ -196,23 +226,29 @@ impl Kernel {
         };
         let refused = self.maps.lost().sockets;
         let unmapped = self.unmapped(refused);
-        let listing = self.list_processes();
-        let time = now();
-        if self.tracker.sweep(&unmapped, time, &mut self.maps, out) {
-            self.all_mapped = refused;
+        let (listing, listed) = self.list_processes();
+        self.tracker
+            .begin_sweep(unmapped, listing, now(), &self.maps);
+        Sweeping {
+            pause,
+            refused,
+            listed,
         }
-        self.compare(listing, out);
-        self.recursions = recursions::count(&self.ebpf);
-        self.last_sweep = time::Instant::now();
-        self.next_sweep = self.last_sweep + pause;
     }
 
-    /// Which sockets may be in use though they have no entry, when so many had been refused one.
-    fn unmapped(&self, refused: u64) -> UnmappedSockets {
+    /// Which sockets may be in use though they have no entry, when so many had been refused one. As
+    /// long as one without it lives and is silent, that is asked: to list all sockets may take long.
+    fn unmapped(&mut self, refused: u64) -> UnmappedSockets {
         if refused == self.all_mapped {
             return UnmappedSockets::None;
         }
+        let start = time::Instant::now();
+        if !self.socket_lists.is_due(start) {
+            return UnmappedSockets::Any;
+        }
         let listing = seed::list(&Proc::new());
+        let end = time::Instant::now();
+        self.socket_lists.done(end - start, end);
         if listing.unread.iter().any(|unread| unread.hides_sockets) {
             return UnmappedSockets::Any;
         }
@@ -220,44 +256,29 @@ impl Kernel {
     }
 
     /// The processes that there are, if records of some were lost since they were last listed, or
-    /// none reports their end.
+    /// none reports their end. With them what had been lost when they were last listed.
     ///
     /// To be called before the maps are read: of a process that is not in the list they hold then
     /// all that it moved.
-    fn list_processes(&mut self) -> Option<Listing> {
+    fn list_processes(&self) -> (Option<Listing>, Lost) {
         let lost = self.maps.lost();
         let reports_exits = programs::is_loaded(&self.ebpf, hooks::EXITS);
         if reports_exits && lost.process == self.listed.process {
-            return None;
+            return (None, self.listed);
         }
         // Before the list: what begins from here on may not be in it.
         let time = now();
         let mut proc = Proc::new();
         match proc.living() {
             Ok(processes) => {
-                self.listed = lost;
-                proc.shows_every_process()
-                    .then_some(Listing { time, processes })
+                let listing = Listing { time, processes };
+                (proc.shows_every_process().then_some(listing), lost)
             }
             Err(error) => {
                 log::warn!("cannot list the processes that are there: {error}");
-                None
+                (None, self.listed)
             }
         }
-    }
-
-    /// Makes up for lost records of processes: those that are there are reported, and others have
-    /// ended.
-    fn compare(&mut self, listing: Option<Listing>, out: &mut impl EventSink) {
-        let Some(Listing { time, processes }) = listing else {
-            return;
-        };
-        let ids: HashSet<ProcessId> = processes.iter().map(|process| process.id).collect();
-        let is_present =
-            |key| convert::process_id(key).is_none_or(|id: ProcessId| ids.contains(&id));
-        self.tracker
-            .reap_absent(is_present, time, &mut self.maps, out);
-        out.event(time, Event::ProcessesListed(processes));
     }
 
     fn follow_interfaces(&mut self, task: Task, out: &mut impl EventSink) {
@@ -357,10 +378,14 @@ impl Listeners {
     }
 }
 
-/// The processes that there were at a time.
-struct Listing {
-    time: Instant,
-    processes: Vec<ProcessFact>,
+/// A sweep under way.
+struct Sweeping {
+    /// Until the next one.
+    pause: Duration,
+    /// How often the map of sockets had been full when it began.
+    refused: u64,
+    /// What had been lost when the processes were last listed.
+    listed: Lost,
 }
 
 impl Drop for Kernel {

@@ -28,8 +28,9 @@ use super::{
     options::Options,
     probe,
     programs::{self, Target},
+    sparing::Sparing,
     start_error::StartError,
-    tracker::{Counters as _, Lost, Tracker},
+    tracker::{Lost, Tracker},
 };
 use crate::{
     event::{Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact},
@@ -101,9 +102,11 @@ impl Kernel {
             sizes: options.sizes,
             listed: Lost::default(),
             all_mapped: 0,
+            socket_lists: Sparing::default(),
             rest_until: time::Instant::now(),
             last_sweep: time::Instant::now(),
             next_sweep: time::Instant::now() + SWEEP,
+            sweeping: None,
             next_progress: time::Instant::now() + PROGRESS,
             recursions: 0,
             coverage,

@@ -10,10 +10,11 @@
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod memory;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, mem, sync::Arc, time::Duration};
 
 use flow_common::{
     AppCounters, AppKey, ProcessKey, SocketEntry, limits::FREED_REMOTES_STEP, protocol::has_states,
@@ -22,19 +23,17 @@ use flow_common::{
 use foldhash::{HashMap, HashSet};
 use smallvec::SmallVec;
 
+use self::sweep::Sweep;
 use super::{
     convert,
     ring::{Exec, Record},
 };
 use crate::event::{CloseReason, Event, EventSink, Instant, SocketCookie};
 
+pub use self::sweep::{Listing, STEP};
+
 /// How long an ended socket's entry is kept: its last packets leave just after its end.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long a socket that may have ended may stand still before it is taken for ended: one that is
-/// closed or released but not both, as no hook releases the kernel's own and those that nobody
-/// accepted; one in its handshake, whose end is not reported at all; one that its processes left.
-const IDLE: Duration = Duration::from_secs(180);
-
 /// The kernel side's maps, as the tracker needs them.
 pub trait Counters {
     /// The counters of a key, now.
@@ -45,11 +44,13 @@ pub trait Counters {
     fn take_app(&mut self, key: &AppKey) -> Option<AppCounters>;
     /// The entry of a socket, which is deleted with that.
     fn take_socket(&mut self, cookie: u64) -> Option<SocketEntry>;
-    /// Every key and its counters. An entry may be missing or come twice while the map changes.
-    fn all_app(&self) -> Vec<(AppKey, AppCounters)>;
-    /// Every socket, with the same reservation.
-    fn all_sockets(&self) -> Vec<(u64, SocketEntry)>;
-    /// Every overflow entry, with the same reservation.
+    /// Some keys and their counters, from a position on: `most`, or some more. Whatever is in the
+    /// map from the first part to the last one is in one of them; an entry that comes or goes
+    /// meanwhile may be.
+    fn some_app(&self, position: Option<u32>, most: usize) -> Part<AppKey, AppCounters>;
+    /// Some sockets, in the same way.
+    fn some_sockets(&self, position: Option<u32>, most: usize) -> Part<u64, SocketEntry>;
+    /// Every overflow entry. One that comes or goes meanwhile may be missing.
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)>;
     /// The overflow entry of a process, which is deleted with that.
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters>;
@@ -59,6 +60,14 @@ pub trait Counters {
     fn forget_freed_remotes(&mut self, cookie: u64);
     /// What found no room so far.
     fn lost(&self) -> Lost;
+}
+
+/// A part of a map.
+#[derive(Debug)]
+pub struct Part<K, V> {
+    pub entries: Vec<(K, V)>,
+    /// Where the next part begins, if there may be more.
+    pub next: Option<u32>,
 }
 
 /// What found no room since the programs were attached.
@@ -130,6 +139,8 @@ pub struct Tracker {
     abandoned: HashSet<u64>,
     /// Sockets that may have ended, what they had moved, and since when.
     idle_since: HashMap<u64, (u64, Instant)>,
+    /// The sweep that is under way.
+    sweep: Option<Sweep>,
 }
 
 #[derive(Debug, Default)]
@@ -151,8 +162,16 @@ impl Tracker {
     /// Takes up a socket that the source put into the map itself, as if it had been reported in
     /// `epoch`.
     pub fn adopt(&mut self, cookie: u64, epoch: u32) {
-        self.sockets.entry(cookie).or_default();
+        self.meet(cookie);
         self.changed.insert(cookie, epoch);
+    }
+
+    /// Notes a socket that was reported. Returns its keys.
+    fn meet(&mut self, cookie: u64) -> &mut KeysOfSocket {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.arrived(cookie);
+        }
+        self.sockets.entry(cookie).or_default()
     }
 
     /// Whether records were lost that no sweep has made up for.
@@ -189,17 +208,14 @@ impl Tracker {
             }
             Record::Socket { record, ended } => {
                 let time = Instant(record.header.time);
-                self.sockets.entry(record.cookie).or_default();
+                self.meet(record.cookie);
                 self.changed.insert(record.cookie, record.socket.epoch);
                 if let Some(fact) = convert::socket(record.cookie, &record.socket) {
                     out.event(time, Event::Socket(fact));
                 }
                 if ended {
                     self.ended_unreported.remove(&record.cookie);
-                    self.ended.push(Ended {
-                        cookie: record.cookie,
-                        time,
-                    });
+                    self.end(record.cookie, time);
                 }
             }
             Record::Exec(exec) => {
@@ -216,31 +232,52 @@ impl Tracker {
             Record::Exit(exit) => {
                 self.exits.push(exit);
                 let lost = counters.lost();
-                if !self.is_behind_of(&lost) {
+                let waits = self.sweep.as_ref().is_some_and(Sweep::holds_exits);
+                if !waits && !self.is_behind_of(&lost) {
                     self.emit_exits(&lost, counters, out);
                 }
             }
         }
     }
 
-    fn emit_exits(&mut self, lost: &Lost, counters: &mut impl Counters, out: &mut impl EventSink) {
-        for exit in std::mem::take(&mut self.exits) {
-            let time = Instant(exit.header.time);
-            // What it moved comes first: its totals are final then.
-            self.exited(exit.process, time, lost, counters, out);
-            if let Some(id) = convert::process_id(exit.process) {
-                let status = exit.status;
-                if let Some(named) = convert::named(id, &exit.comm) {
-                    out.event(time, named);
-                }
-                out.event(time, Event::ProcessExit { id, status });
-            }
+    /// Notes that a socket's end was reported.
+    fn end(&mut self, cookie: u64, time: Instant) {
+        self.ended.push(Ended { cookie, time });
+        if let Some(sweep) = &mut self.sweep {
+            sweep.ended(cookie);
         }
+    }
+
+    fn emit_exits(&mut self, lost: &Lost, counters: &mut impl Counters, out: &mut impl EventSink) {
+        for exit in mem::take(&mut self.exits) {
+            self.emit_exit(&exit, lost, counters, out);
+        }
+    }
+
+    /// Returns how many entries that took, and events.
+    fn emit_exit(
+        &mut self,
+        exit: &ExitRecord,
+        lost: &Lost,
+        counters: &mut impl Counters,
+        out: &mut impl EventSink,
+    ) -> usize {
+        let time = Instant(exit.header.time);
+        // What it moved comes first: its totals are final then.
+        let done = self.exited(exit.process, time, lost, counters, out);
+        if let Some(id) = convert::process_id(exit.process) {
+            let status = exit.status;
+            if let Some(named) = convert::named(id, &exit.comm) {
+                out.event(time, named);
+            }
+            out.event(time, Event::ProcessExit { id, status });
+        }
+        done + 2
     }
 
     /// Keeps a key with its socket and its process.
     fn index(&mut self, key: AppKey) {
-        let KeysOfSocket { keys, .. } = self.sockets.entry(key.cookie).or_default();
+        let KeysOfSocket { keys, .. } = self.meet(key.cookie);
         if let Err(at) = keys.binary_search(&key) {
             keys.insert(at, key);
         }
@@ -250,7 +287,8 @@ impl Tracker {
         self.processes.entry(key.process()).or_default().insert(key);
     }
 
-    /// Emits the last totals of a process, and deletes its keys: nobody else adds to them.
+    /// Emits the last totals of a process, and deletes its keys: nobody else adds to them. Returns
+    /// how many entries that took.
     fn exited(
         &mut self,
         process: ProcessKey,
@@ -258,8 +296,11 @@ impl Tracker {
         lost: &Lost,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
-    ) {
-        for key in self.processes.remove(&process).unwrap_or_default() {
+    ) -> usize {
+        let keys = self.processes.remove(&process).unwrap_or_default();
+        // And its overflow entry.
+        let done = keys.len() + 1;
+        for key in keys {
             let app = counters.take_app(&key);
             emit_app(&key, app, time, out);
             self.moved.remove(&key);
@@ -283,10 +324,7 @@ impl Tracker {
                 Some(socket) if has_states(socket.protocol) => {
                     self.abandoned.insert(key.cookie);
                 }
-                _ => self.ended.push(Ended {
-                    cookie: key.cookie,
-                    time,
-                }),
+                _ => self.end(key.cookie, time),
             }
         }
         if lost.app > 0
@@ -294,29 +332,7 @@ impl Tracker {
         {
             emit_overflow(process, &app, time, out);
         }
-    }
-
-    /// Takes a list of the processes that there were at `listed`, without those that began later:
-    /// others that moved bytes have ended, and their record was lost.
-    pub fn reap_absent(
-        &mut self,
-        is_present: impl Fn(ProcessKey) -> bool,
-        listed: Instant,
-        counters: &mut impl Counters,
-        out: &mut impl EventSink,
-    ) {
-        let overflowed = counters
-            .all_overflow()
-            .into_iter()
-            .map(|(process, _)| process);
-        let known = self.processes.keys().copied().chain(overflowed);
-        let gone: HashSet<ProcessKey> = known
-            .filter(|process| process.start < listed.0 && !is_present(*process))
-            .collect();
-        let lost = counters.lost();
-        for process in gone {
-            self.exited(process, listed, &lost, counters, out);
-        }
+        done
     }
 
     /// Reads again what was reported. Before, `epoch` must have begun and the ring buffer been
@@ -342,7 +358,8 @@ impl Tracker {
         self.changed.shrink_to(2 * self.changed.len());
     }
 
-    /// Closes the ended sockets whose grace is over, once everything is known of them.
+    /// Closes ended sockets whose grace is over, once everything is known of them: those that a
+    /// step has room for.
     pub fn close_due(
         &mut self,
         now: Instant,
@@ -350,151 +367,30 @@ impl Tracker {
         out: &mut impl EventSink,
     ) {
         if !self.is_behind(counters) {
-            self.close_ended(now, counters, out);
+            self.close_ended(now, STEP, counters, out);
         }
     }
 
-    /// Closes the ended sockets whose grace was over at `now`.
+    /// Closes ended sockets whose grace was over at `now`, up to so many entries. Returns how many
+    /// that took.
     fn close_ended(
         &mut self,
         now: Instant,
+        most: usize,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
-    ) {
-        let is_due = |ended: &Ended| now.since(ended.time) >= GRACE;
-        let (due, waiting) = std::mem::take(&mut self.ended)
-            .into_iter()
-            .partition(is_due);
+    ) -> usize {
+        let mut done = 0;
+        let mut waiting = Vec::new();
+        for ended in mem::take(&mut self.ended) {
+            if done < most && now.since(ended.time) >= GRACE {
+                done += self.close(ended.cookie, ended.time, counters, out);
+            } else {
+                waiting.push(ended);
+            }
+        }
         self.ended = waiting;
-        for ended in due {
-            self.close(ended.cookie, ended.time, counters, out);
-        }
-    }
-
-    /// Reads every entry: what no record brought. Returns whether each socket that may be in use
-    /// has an entry.
-    pub fn sweep(
-        &mut self,
-        unmapped: &UnmappedSockets,
-        now: Instant,
-        counters: &mut impl Counters,
-        out: &mut impl EventSink,
-    ) -> bool {
-        // Before the maps: what is lost from here on is for the next one.
-        self.swept = counters.lost();
-        let sockets = counters.all_sockets();
-        for (cookie, socket) in &sockets {
-            // One that was never reported is of no interest: made, perhaps bound, never used.
-            if socket.epoch == 0 {
-                continue;
-            }
-            self.sockets.entry(*cookie).or_default();
-            if let Some(fact) = convert::socket(*cookie, socket) {
-                out.event(now, Event::Socket(fact));
-            }
-        }
-        let known: HashSet<u64> = sockets.iter().map(|(cookie, _)| *cookie).collect();
-        let mut orphans = HashSet::default();
-        for (key, app) in counters.all_app() {
-            if let Some(fact) = convert::app(&key, &app, None) {
-                out.event(now, Event::App(fact));
-            }
-            if known.contains(&key.cookie) || unmapped.may_be_used(key.cookie) {
-                self.index(key);
-            } else if !self.orphans.contains(&key) {
-                orphans.insert(key);
-            } else if counters.socket(key.cookie).is_none() {
-                emit_app(&key, counters.take_app(&key), now, out);
-            }
-        }
-        self.orphans = orphans;
-        let reported: HashSet<u64> = self.ended.iter().map(|ended| ended.cookie).collect();
-        let unreported = || {
-            let sockets = sockets.iter();
-            sockets.filter(|(cookie, _)| !reported.contains(cookie))
-        };
-        self.close_ended_unreported(unreported(), now, counters, out);
-        self.close_idle(unreported(), now, counters, out);
-        self.close_vanished(&known, unmapped, now, counters, out);
-        // What was lost until `now` is known, whatever was lost since: else there would be no end
-        // while losses go on.
-        self.close_ended(now, counters, out);
-        self.overflow(now, counters, out);
-        self.emit_exits(&counters.lost(), counters, out);
-        let mut cookies = self.sockets.keys();
-        !cookies.any(|cookie| !known.contains(cookie) && unmapped.may_be_used(*cookie))
-    }
-
-    /// Closes sockets whose end was not reported, when two sweeps have found them ended.
-    fn close_ended_unreported<'a>(
-        &mut self,
-        sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
-        now: Instant,
-        counters: &mut impl Counters,
-        out: &mut impl EventSink,
-    ) {
-        let mut ended_unreported = HashSet::default();
-        for (cookie, socket) in sockets {
-            if !has_ended(socket) {
-                continue;
-            }
-            if self.ended_unreported.contains(cookie) {
-                self.close(*cookie, now, counters, out);
-            } else {
-                ended_unreported.insert(*cookie);
-            }
-        }
-        self.ended_unreported = ended_unreported;
-    }
-
-    /// Closes sockets that may have ended and stand still for long.
-    fn close_idle<'a>(
-        &mut self,
-        sockets: impl Iterator<Item = &'a (u64, SocketEntry)>,
-        now: Instant,
-        counters: &mut impl Counters,
-        out: &mut impl EventSink,
-    ) {
-        let mut idle_since = HashMap::default();
-        for (cookie, socket) in sockets {
-            let may_have_ended = socket.released != 0
-                || socket.closed != 0
-                || socket.state == tcp_state::SYN_RECV
-                || self.abandoned.contains(cookie);
-            if !may_have_ended {
-                continue;
-            }
-            let moved = socket.wire_tx_bytes.wrapping_add(socket.wire_rx_bytes);
-            let since = match self.idle_since.get(cookie) {
-                Some((before, since)) if *before == moved => *since,
-                _ => now,
-            };
-            if now.since(since) >= IDLE {
-                self.close(*cookie, now, counters, out);
-            } else {
-                idle_since.insert(*cookie, (moved, since));
-            }
-        }
-        self.idle_since = idle_since;
-    }
-
-    /// Closes sockets that are in no map any more.
-    fn close_vanished(
-        &mut self,
-        known: &HashSet<u64>,
-        unmapped: &UnmappedSockets,
-        now: Instant,
-        counters: &mut impl Counters,
-        out: &mut impl EventSink,
-    ) {
-        let gone: Vec<u64> = self
-            .sockets
-            .keys()
-            .filter(|cookie| !known.contains(cookie) && !unmapped.may_be_used(**cookie))
-            .filter(|cookie| counters.socket(**cookie).is_none())
-            .copied()
-            .collect();
-        self.close_missing(gone.into_iter(), now, counters, out);
+        done
     }
 
     /// Closes sockets of which another source says that they are no more.
@@ -519,38 +415,43 @@ impl Tracker {
         }
     }
 
-    /// Emits the last totals of everything, and closes what ended, without waiting.
+    /// Emits the last totals of everything, and closes what ended, without waiting. A sweep under
+    /// way gives way to a whole one.
     pub fn finish(
         &mut self,
         epoch: u32,
-        unmapped: &UnmappedSockets,
+        unmapped: UnmappedSockets,
+        listing: Option<Listing>,
         now: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
         self.tick(epoch, now, counters, out);
-        self.sweep(unmapped, now, counters, out);
-        for ended in std::mem::take(&mut self.ended) {
+        self.sweep(unmapped, listing, now, counters, out);
+        for ended in mem::take(&mut self.ended) {
             self.close(ended.cookie, ended.time, counters, out);
         }
         // No other sweep will find them.
-        for cookie in std::mem::take(&mut self.ended_unreported) {
+        for cookie in mem::take(&mut self.ended_unreported) {
             self.close(cookie, now, counters, out);
         }
     }
 
-    /// Emits a socket's last totals and its end, and deletes its entries.
+    /// Emits a socket's last totals and its end, and deletes its entries. Returns how many events
+    /// that took.
     fn close(
         &mut self,
         cookie: u64,
         time: Instant,
         counters: &mut impl Counters,
         out: &mut impl EventSink,
-    ) {
+    ) -> usize {
         let KeysOfSocket { keys, freed } = self.sockets.remove(&cookie).unwrap_or_default();
         if freed >= FREED_REMOTES_STEP {
             counters.forget_freed_remotes(cookie);
         }
+        // And the socket, and its end.
+        let done = keys.len() + 2;
         for key in keys {
             emit_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
@@ -570,6 +471,10 @@ impl Tracker {
         });
         let cookie = SocketCookie(cookie);
         out.event(time, Event::SocketEnd { cookie, reason });
+        if let Some(sweep) = &mut self.sweep {
+            sweep.closed(cookie.0);
+        }
+        done
     }
 }
 

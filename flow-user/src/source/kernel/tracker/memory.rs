@@ -1,10 +1,16 @@
 //! Maps in memory, in the place of the kernel's.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash},
+};
 
 use flow_common::{AppCounters, AppKey, ProcessKey, SocketEntry};
 
-use super::{Counters, Lost};
+use super::{Counters, Lost, Part};
+
+/// Buckets of a map, which are read whole.
+const BUCKETS: u32 = 64;
 
 /// What the kernel side counted.
 #[derive(Debug, Default)]
@@ -35,16 +41,14 @@ impl Counters for Maps {
         self.sockets.remove(&cookie)
     }
 
-    fn all_app(&self) -> Vec<(AppKey, AppCounters)> {
-        self.app.iter().map(|(key, app)| (*key, *app)).collect()
+    fn some_app(&self, position: Option<u32>, most: usize) -> Part<AppKey, AppCounters> {
+        part(&self.app, position, most, |_| true)
     }
 
-    fn all_sockets(&self) -> Vec<(u64, SocketEntry)> {
-        let listed = self
-            .sockets
-            .iter()
-            .filter(|(c, _)| Some(**c) != self.unlisted);
-        listed.map(|(c, s)| (*c, *s)).collect()
+    fn some_sockets(&self, position: Option<u32>, most: usize) -> Part<u64, SocketEntry> {
+        part(&self.sockets, position, most, |cookie| {
+            Some(*cookie) != self.unlisted
+        })
     }
 
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)> {
@@ -66,4 +70,34 @@ impl Counters for Maps {
     fn lost(&self) -> Lost {
         self.lost
     }
+}
+
+/// The entries of the buckets from a position on, as the kernel gives them.
+fn part<K: Copy + Ord + Hash, V: Copy>(
+    map: &HashMap<K, V>,
+    position: Option<u32>,
+    most: usize,
+    is_listed: impl Fn(&K) -> bool,
+) -> Part<K, V> {
+    let bucket = |key: &K| {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        (hash % u64::from(BUCKETS)) as u32
+    };
+    let mut buckets = BTreeMap::<u32, Vec<(K, V)>>::new();
+    for (key, value) in map.iter().filter(|(key, _)| is_listed(key)) {
+        let bucket = bucket(key);
+        if bucket >= position.unwrap_or(0) {
+            buckets.entry(bucket).or_default().push((*key, *value));
+        }
+    }
+    let mut entries = Vec::new();
+    for (bucket, found) in buckets {
+        if !entries.is_empty() && entries.len() + found.len() > most {
+            let next = Some(bucket);
+            return Part { entries, next };
+        }
+        entries.extend(found);
+    }
+    let next = None;
+    Part { entries, next }
 }

@@ -1,9 +1,12 @@
 //! What it emits of records, ticks, sweeps and ends, and what it deletes.
 
-use flow_common::{IpAddress, RecordHeader, limits, record::AppRecord, record::SocketRecord};
+use flow_common::{IpAddress, RecordHeader, record::AppRecord, record::SocketRecord};
+
+mod random;
+mod steps;
 
 use super::{memory::Maps, *};
-use crate::event::{Bytes, Timed};
+use crate::event::{Bytes, ProcessFact, ProcessId, Program, Timed};
 
 const KEY: AppKey = AppKey {
     cookie: 9,
@@ -172,7 +175,7 @@ fn an_alias_with_states_ends_when_it_stands_still_after_its_process() {
             tracker.exited(key.process(), Instant(5), &lost, &mut maps, &mut out);
         }
         let now = Instant(seconds * 1_000_000_000);
-        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
+        tracker.sweep(UnmappedSockets::None, None, now, &mut maps, &mut out);
         !maps.sockets.is_empty()
     };
     tracker.index(key);
@@ -197,7 +200,7 @@ fn what_has_ended_is_closed_by_a_sweep_though_losses_go_on() {
     out.clear();
     tracker.close_due(later, &mut maps, &mut out);
     assert!(out.is_empty(), "it waits for a sweep");
-    tracker.sweep(&UnmappedSockets::None, later, &mut maps, &mut out);
+    tracker.sweep(UnmappedSockets::None, None, later, &mut maps, &mut out);
     let is_end = |event: &Timed| matches!(event.event, Event::SocketEnd { .. });
     assert!(out.iter().any(is_end));
     assert_eq!(
@@ -217,15 +220,21 @@ fn without_room_for_sockets_nothing_is_deleted() {
     for seconds in 0..4 {
         let listed = HashSet::from_iter([KEY.cookie]);
         let now = Instant(seconds * 10_000_000_000);
-        tracker.sweep(&UnmappedSockets::Any, now, &mut maps, &mut out);
-        tracker.sweep(&UnmappedSockets::Among(listed), now, &mut maps, &mut out);
+        tracker.sweep(UnmappedSockets::Any, None, now, &mut maps, &mut out);
+        tracker.sweep(
+            UnmappedSockets::Among(listed),
+            None,
+            now,
+            &mut maps,
+            &mut out,
+        );
     }
     assert!(!maps.app.is_empty());
     // The system has no such socket any more.
-    let gone = UnmappedSockets::Among(HashSet::default());
     for seconds in 4..6 {
+        let gone = UnmappedSockets::Among(HashSet::default());
         let now = Instant(seconds * 10_000_000_000);
-        tracker.sweep(&gone, now, &mut maps, &mut out);
+        tracker.sweep(gone, None, now, &mut maps, &mut out);
     }
     assert!(maps.app.is_empty());
 }
@@ -237,14 +246,17 @@ fn a_sweep_says_once_every_socket_has_its_entry_again() {
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
     tracker.record(app_record(KEY), &mut maps, &mut out);
-    let listed = UnmappedSockets::Among(HashSet::from_iter([KEY.cookie]));
-    assert!(!tracker.sweep(&UnmappedSockets::Any, Instant(1), &mut maps, &mut out));
-    assert!(!tracker.sweep(&listed, Instant(2), &mut maps, &mut out));
+    let listed = |cookies: &[u64]| UnmappedSockets::Among(cookies.iter().copied().collect());
+    let mut is_mapped = |unmapped, maps: &mut Maps| {
+        let swept = tracker.sweep(unmapped, None, Instant(1), maps, &mut out);
+        swept.all_mapped
+    };
+    assert!(!is_mapped(UnmappedSockets::Any, &mut maps));
+    assert!(!is_mapped(listed(&[KEY.cookie]), &mut maps));
     maps.sockets.insert(KEY.cookie, tcp());
-    assert!(tracker.sweep(&listed, Instant(3), &mut maps, &mut out));
+    assert!(is_mapped(listed(&[KEY.cookie]), &mut maps));
     maps.sockets.clear();
-    let gone = UnmappedSockets::Among(HashSet::default());
-    assert!(tracker.sweep(&gone, Instant(4), &mut maps, &mut out));
+    assert!(is_mapped(listed(&[]), &mut maps));
 }
 
 #[test]
@@ -260,16 +272,16 @@ fn a_closed_socket_that_nobody_releases_ends_when_it_stands_still() {
         let mut out = Vec::new();
         for seconds in [0, 100] {
             let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
+            tracker.sweep(UnmappedSockets::None, None, now, &mut maps, &mut out);
         }
         maps.sockets.get_mut(&KEY.cookie).unwrap().wire_rx_bytes = 40;
         for seconds in [170, 180, 349] {
             let now = Instant(seconds * 1_000_000_000);
-            tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
+            tracker.sweep(UnmappedSockets::None, None, now, &mut maps, &mut out);
         }
         assert!(!maps.sockets.is_empty());
         let now = Instant(350_000_000_000);
-        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
+        tracker.sweep(UnmappedSockets::None, None, now, &mut maps, &mut out);
         assert!(maps.app.is_empty() && maps.sockets.is_empty());
     }
 }
@@ -307,9 +319,21 @@ fn the_sweep_finds_what_no_record_told() {
     let mut maps = maps(100, ended);
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.sweep(&UnmappedSockets::None, Instant(10), &mut maps, &mut out);
+    tracker.sweep(
+        UnmappedSockets::None,
+        None,
+        Instant(10),
+        &mut maps,
+        &mut out,
+    );
     assert_eq!(sent(&out), [100]);
-    tracker.sweep(&UnmappedSockets::None, Instant(20), &mut maps, &mut out);
+    tracker.sweep(
+        UnmappedSockets::None,
+        None,
+        Instant(20),
+        &mut maps,
+        &mut out,
+    );
     assert!(maps.app.is_empty() && maps.sockets.is_empty());
     assert_eq!(sent(&out).last(), Some(&Bytes(100).0));
 }
@@ -332,7 +356,8 @@ fn nothing_is_closed_while_counters_may_be_unknown() {
     };
     assert!(!out.iter().any(is_end));
     tracker.sweep(
-        &UnmappedSockets::None,
+        UnmappedSockets::None,
+        None,
         Instant(200_000_000),
         &mut maps,
         &mut out,
@@ -357,7 +382,14 @@ fn the_end_closes_what_ended_without_having_told() {
     let mut maps = maps(100, ended);
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
-    tracker.finish(2, &UnmappedSockets::None, Instant(10), &mut maps, &mut out);
+    tracker.finish(
+        2,
+        UnmappedSockets::None,
+        None,
+        Instant(10),
+        &mut maps,
+        &mut out,
+    );
     assert_eq!(sent(&out).last(), Some(&100));
     assert!(matches!(out.last().unwrap().event, Event::SocketEnd { .. }));
 }
@@ -371,7 +403,7 @@ fn a_socket_that_the_sweep_did_not_come_across_keeps_its_counters() {
     tracker.record(app_record(KEY), &mut maps, &mut out);
     for seconds in 0..4 {
         let now = Instant(seconds * 10_000_000_000);
-        tracker.sweep(&UnmappedSockets::None, now, &mut maps, &mut out);
+        tracker.sweep(UnmappedSockets::None, None, now, &mut maps, &mut out);
     }
     assert!(!maps.app.is_empty() && !maps.sockets.is_empty());
 }
@@ -384,13 +416,37 @@ fn a_process_that_is_gone_without_a_record_has_ended() {
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
     tracker.record(app_record(KEY), &mut maps, &mut out);
-    let before_it_began = Instant(KEY.start);
-    tracker.reap_absent(|_| false, before_it_began, &mut maps, &mut out);
-    tracker.reap_absent(|_| true, Instant(KEY.start + 1), &mut maps, &mut out);
+    let present = convert::process_id(KEY.process()).unwrap();
+    let mut sweep = |processes: &[ProcessId], listed: u64, maps: &mut Maps| {
+        let listing = listing(processes, listed);
+        let now = Instant(listed + 1);
+        tracker.sweep(UnmappedSockets::None, listing, now, maps, &mut out);
+    };
+    let before_it_began = KEY.start;
+    sweep(&[], before_it_began, &mut maps);
+    sweep(&[present], KEY.start + 1, &mut maps);
     assert!(!maps.app.is_empty());
-    tracker.reap_absent(|_| false, Instant(KEY.start + 1), &mut maps, &mut out);
+    sweep(&[], KEY.start + 1, &mut maps);
     assert!(maps.app.is_empty() && maps.overflow.is_empty());
     assert_eq!(sent(&out).last(), Some(&100));
+    assert!(matches!(
+        &out.last().unwrap().event,
+        Event::ProcessesListed(processes) if processes.is_empty()
+    ));
+}
+
+fn listing(processes: &[ProcessId], time: u64) -> Option<Listing> {
+    let processes = processes.iter().map(|id| ProcessFact {
+        id: *id,
+        parent: None,
+        program: Program::default(),
+        uid: None,
+        cgroup: None,
+    });
+    Some(Listing {
+        time: Instant(time),
+        processes: processes.collect(),
+    })
 }
 
 /// A process with so many keys on the socket, each with a remote of its own and counted; `maps` and
@@ -424,7 +480,7 @@ fn process_with_remotes(
 
 #[test]
 fn remotes_of_processes_that_ended_are_free_until_their_socket_closes() {
-    let step = limits::FREED_REMOTES_STEP as u16;
+    let step = FREED_REMOTES_STEP as u16;
     let mut maps = maps(100, tcp());
     let mut tracker = Tracker::default();
     let mut out = Vec::new();
