@@ -121,7 +121,8 @@ pub struct AppCounters {
     pub epoch: u32,
     /// See [`socket_kind`].
     pub kind: u32,
-    pub padding: u32,
+    /// See [`stream_reads`].
+    pub reads: u32,
 }
 const _: () = assert!(size_of::<AppCounters>() == 56);
 plain!(AppCounters);
@@ -136,6 +137,14 @@ pub mod socket_kind {
     pub const DATAGRAM: u32 = 2;
     /// The same, of a protocol without ports.
     pub const PORTLESS: u32 = 3;
+}
+
+/// How a stream is read. Bits of [`AppCounters::reads`].
+pub mod stream_reads {
+    /// The process is not the first that moved bytes over the socket.
+    pub const SHARED: u32 = 1;
+    /// Bytes were counted when they left the socket's queue, not when a call returned them.
+    pub const AT_QUEUE: u32 = 2;
 }
 
 /// Who opened a connection. Values of [`SocketEntry::direction`].
@@ -158,6 +167,13 @@ pub struct SocketEntry {
     pub seen: u64,
     /// Process that created, connected or accepted it; tgid 0 when nobody did yet.
     pub owner: ProcessKey,
+    /// First process that moved bytes of its stream; tgid 0 when none did yet.
+    pub user: ProcessKey,
+    /// Bytes that other processes have read of its stream.
+    pub others_rx_bytes: u64,
+    /// Bytes of its stream that were read and not counted; [`NOT_KNOWN`](Self::NOT_KNOWN) when that is
+    /// not known.
+    pub uncounted_rx_bytes: u64,
     pub local: IpAddress,
     pub remote: IpAddress,
     /// Ports, host byte order.
@@ -196,5 +212,10 @@ pub struct SocketEntry {
     /// 1 once a TCP socket reached `TCP_CLOSE` after having been open.
     pub closed: u8,
 }
-const _: () = assert!(size_of::<SocketEntry>() == 136);
+const _: () = assert!(size_of::<SocketEntry>() == 168);
 plain!(SocketEntry);
+
+impl SocketEntry {
+    /// Value of [`SocketEntry::uncounted_rx_bytes`].
+    pub const NOT_KNOWN: u64 = u64::MAX;
+}

@@ -34,6 +34,13 @@ static NO_SOCKET: SocketEntry = SocketEntry {
         tgid: 0,
         padding: 0,
     },
+    user: ProcessKey {
+        start: 0,
+        tgid: 0,
+        padding: 0,
+    },
+    others_rx_bytes: 0,
+    uncounted_rx_bytes: SocketEntry::NOT_KNOWN,
     local: IpAddress::NONE,
     remote: IpAddress::NONE,
     local_port: 0,
@@ -132,20 +139,26 @@ pub fn takes_remote(id: u64) -> bool {
     }
 }
 
-/// A process used a socket: brings its entry up to date and emits it.
+/// A process used a socket: brings its entry up to date and emits it. Returns whether it is the
+/// first that moved bytes over it.
 #[inline(always)]
-pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) {
+pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) -> bool {
     let Some(entry) = entry(id) else {
-        return;
+        return true;
     };
     // SAFETY: a live map value.
-    unsafe {
+    let is_first = unsafe {
         if (*entry).owner.tgid == 0 {
             (*entry).owner = process;
         }
-    }
+        if (*entry).user.tgid == 0 {
+            (*entry).user = process;
+        }
+        (*entry).user.start == process.start && (*entry).user.tgid == process.tgid
+    };
     refresh(sk, common, protocol, entry);
     emit(id, entry, RecordKind::Socket);
+    is_first
 }
 
 /// Copies what the kernel knows of a socket into its entry.

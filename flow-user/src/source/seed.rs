@@ -36,6 +36,8 @@ pub struct SeedSocket {
     /// Every process that holds it, by ascending pid; empty when that could not be seen.
     pub owners: Vec<ProcessId>,
     pub tcp: Option<TcpFacts>,
+    /// Bytes of its stream that were read so far, for TCP.
+    pub read: Option<u64>,
 }
 
 /// The sockets found, and what could not be looked at.
@@ -187,6 +189,7 @@ impl Seed {
                 uid,
                 ifindex,
                 tcp,
+                read,
             } = socket;
             SeedSocket {
                 cookie,
@@ -201,6 +204,7 @@ impl Seed {
                 ifindex: (ifindex != 0).then_some(ifindex),
                 owners: Vec::new(),
                 tcp,
+                read,
             }
         }));
     }
