@@ -325,14 +325,7 @@ fn emit(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters)
         (*entry).cgroup = process::current_cgroup();
         (*entry).kind = kind;
     }
-    let is_first = socket::used(sk, common, protocol, key.cookie, key.process());
-    // SAFETY: the entry is live.
-    unsafe {
-        if !is_first && protocol == protocol::TCP && (*entry).reads & stream_reads::SHARED == 0 {
-            (*entry).reads |= stream_reads::SHARED;
-            read_by_another(key.cookie, (*entry).rx_bytes);
-        }
-    }
+    socket::used(sk, common, protocol, key.cookie, key.process(), entry);
     let Some(mut record) = RING.reserve::<AppRecord>(0) else {
         lose(Loss::RingTraffic, 1);
         return;

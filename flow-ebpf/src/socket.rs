@@ -7,12 +7,16 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_fullsock,
 };
 use flow_common::{
-    IpAddress, Loss, ProcessKey, RecordKind, SocketEntry, limits::REMOTES_PER_SOCKET, protocol,
-    record::SocketRecord, tcp_state, traffic::direction,
+    AppCounters, IpAddress, Loss, ProcessKey, RecordKind, SocketEntry,
+    limits::REMOTES_PER_SOCKET,
+    protocol,
+    record::SocketRecord,
+    tcp_state,
+    traffic::{direction, stream_reads},
 };
 
 use crate::{
-    clock,
+    atomic, clock,
     kernel::{
         self, AF_INET, AF_INET6, Address, SK_PROTOCOL, SK_TYPE, SKC_FAMILY, SockCommon,
         TCP_MIN_RTT, TCP_SRTT_US, TCP_TOTAL_RETRANS,
@@ -139,26 +143,36 @@ pub fn takes_remote(id: u64) -> bool {
     }
 }
 
-/// A process used a socket: brings its entry up to date and emits it. Returns whether it is the
-/// first that moved bytes over it.
+/// A process used a socket: brings its entry up to date and emits it. `app` are the counters of what
+/// the process moved.
 #[inline(always)]
-pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) -> bool {
+pub fn used(
+    sk: Address,
+    common: &SockCommon,
+    protocol: u16,
+    id: u64,
+    process: ProcessKey,
+    app: *mut AppCounters,
+) {
     let Some(entry) = entry(id) else {
-        return true;
+        return;
     };
-    // SAFETY: a live map value.
-    let is_first = unsafe {
+    // SAFETY: live map values.
+    unsafe {
         if (*entry).owner.tgid == 0 {
             (*entry).owner = process;
         }
         if (*entry).user.tgid == 0 {
             (*entry).user = process;
         }
-        (*entry).user.start == process.start && (*entry).user.tgid == process.tgid
-    };
+        let is_first = (*entry).user.start == process.start && (*entry).user.tgid == process.tgid;
+        if !is_first && (*app).reads & stream_reads::SHARED == 0 {
+            (*app).reads |= stream_reads::SHARED;
+            atomic::add(&raw mut (*entry).others_rx_bytes, (*app).rx_bytes);
+        }
+    }
     refresh(sk, common, protocol, entry);
     emit(id, entry, RecordKind::Socket);
-    is_first
 }
 
 /// Copies what the kernel knows of a socket into its entry.
