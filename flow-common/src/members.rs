@@ -33,6 +33,13 @@ macro_rules! kernel_members {
                 SK_ERR: "sock" "sk_err" 4,
                 SK_SOCKET: "sock" "sk_socket" 8,
                 NET_INUM: "net" "ns.inum" 4,
+                SK_LOCK_OWNED: "sock" "sk_lock.owned" 4,
+                SK_FLAGS: "sock" "__sk_common.skc_flags" 8,
+                SK_USER_DATA: "sock" "sk_user_data" 8,
+                ICSK_ULP_OPS: "inet_connection_sock" "icsk_ulp_ops" 8,
+                TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4,
+                TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4,
+                TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8,
                 TCP_SRTT_US: "tcp_sock" "srtt_us" 4,
                 TCP_MIN_RTT: "tcp_sock" "rtt_min.s[0].v" 4,
                 TCP_TOTAL_RETRANS: "tcp_sock" "total_retrans" 4,
@@ -108,6 +115,11 @@ macro_rules! kernel_members {
                 CGROUP_EFFECTIVE_INGRESS: "cgroup" "bpf.effective[0]" 8,
                 CGROUP_EFFECTIVE_EGRESS: "cgroup" "bpf.effective[1]" 8,
                 PROG_ARRAY_ITEMS: "bpf_prog_array" "items" 0,
+            } {}
+
+            /// Which system call a task is in.
+            SYSCALL, SYSCALL_BITS {
+                TASK_FLAGS: "task_struct" "flags" 4,
             } {}
 
             /// What was decrypted.

@@ -78,7 +78,7 @@ pub struct SocketRecord {
     pub cookie: u64,
     pub socket: SocketEntry,
 }
-const _: () = assert!(size_of::<SocketRecord>() == 160);
+const _: () = assert!(size_of::<SocketRecord>() == 192);
 plain!(SocketRecord);
 
 /// A process became another program.

@@ -129,7 +129,12 @@ pub struct AppCounters {
     /// See [`socket_kind`].
     pub kind: u32,
     /// 1 when the key is one of its socket's [`SocketEntry::remotes`].
-    pub counted: u32,
+    pub counted: u16,
+    /// 1 when the process is not the first that moved bytes over its socket, a TCP stream's.
+    pub shared: u8,
+    /// 1 once bytes of the stream were counted as they left the receive queue, not as a call returned
+    /// them.
+    pub at_queue: u8,
 }
 const _: () = assert!(size_of::<AppCounters>() == 56);
 plain!(AppCounters);
@@ -167,6 +172,13 @@ pub struct SocketEntry {
     pub seen: u64,
     /// Process that created, connected or accepted it; tgid 0 when nobody did yet.
     pub owner: ProcessKey,
+    /// First process that moved bytes of its stream; tgid 0 when none did yet.
+    pub user: ProcessKey,
+    /// Bytes that other processes have read of its stream.
+    pub others_rx_bytes: u64,
+    /// Bytes of its stream that were read and not counted; [`NOT_KNOWN`](Self::NOT_KNOWN) when that is
+    /// not known.
+    pub uncounted_rx_bytes: u64,
     pub local: IpAddress,
     pub remote: IpAddress,
     /// Ports, host byte order.
@@ -206,5 +218,10 @@ pub struct SocketEntry {
     /// 1 once a TCP socket reached `TCP_CLOSE` after having been open.
     pub closed: u8,
 }
-const _: () = assert!(size_of::<SocketEntry>() == 136);
+const _: () = assert!(size_of::<SocketEntry>() == 168);
 plain!(SocketEntry);
+
+impl SocketEntry {
+    /// Value of [`SocketEntry::uncounted_rx_bytes`].
+    pub const NOT_KNOWN: u64 = u64::MAX;
+}

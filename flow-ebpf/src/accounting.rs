@@ -12,9 +12,9 @@ use crate::{
     atomic,
     inflight::{Dir, Peer},
     kernel::{Address, SockCommon, is_inet},
-    maps::{APP, OVERFLOW, RING, epoch, lose},
+    maps::{APP, OVERFLOW, RING, SOCKETS, epoch, lose},
     packet::Packet,
-    peer, process, record, socket, socket_id,
+    peer, process, record, socket, socket_id, stream,
 };
 
 static NO_APP: AppCounters = AppCounters {
@@ -27,6 +27,8 @@ static NO_APP: AppCounters = AppCounters {
     epoch: 0,
     kind: socket_kind::UNKNOWN,
     counted: 0,
+    shared: 0,
+    at_queue: 0,
 };
 
 /// Adds what one call returned, for the current process. `own_peer` finds the call's own peer,
@@ -101,10 +103,97 @@ pub fn app(
         overflow(process, dir, bytes);
         return;
     }
+    if dir == Dir::Rx {
+        // SAFETY: the entry is live.
+        let (shared, at_queue) = unsafe { ((*entry).shared, (*entry).at_queue) };
+        if at_queue != 0 && !stream::is_receive_call() {
+            return; // counted when they left the queue
+        }
+        if shared != 0 {
+            read_by_another(key.cookie, bytes);
+        }
+    }
     add(entry, dir, bytes);
     // SAFETY: the entry is live.
     if unsafe { (*entry).epoch } != epoch() {
         emit(sk, common, &key, entry);
+    }
+}
+
+/// Bytes left a TCP socket's receive queue while `process` held its lock, and no call will report
+/// them: counts what is not counted yet.
+#[inline(always)]
+pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -> Option<()> {
+    let id = socket_id::id(sk, common, protocol::TCP);
+    let socket = socket::entry(id)?;
+    let taken = stream::taken(sk)?;
+    let mut key = key(id, process, common);
+    set_remote(&mut key, common);
+    // SAFETY: the entries are live. Whoever else takes from this socket waits for its lock; a call
+    // that has taken and not returned yet is made up for by the next count.
+    let bytes = unsafe {
+        let user = (*socket).user;
+        let mut counted = (*socket).others_rx_bytes;
+        let mut is_known = (*socket).uncounted_rx_bytes != SocketEntry::NOT_KNOWN;
+        if user.tgid != 0 {
+            key.start = user.start;
+            key.tgid = user.tgid;
+            let first = look_up(&key);
+            if first.is_null() {
+                // It has ended, and its count with it.
+                (*socket).user = NOBODY;
+                is_known = user.start == NOBODY.start && is_known;
+            } else {
+                counted += (*first).rx_bytes;
+            }
+            key.start = process.start;
+            key.tgid = process.tgid;
+        }
+        if !is_known {
+            (*socket).uncounted_rx_bytes = taken.wrapping_sub(counted);
+            return None;
+        }
+        taken
+            .wrapping_sub((*socket).uncounted_rx_bytes)
+            .wrapping_sub(counted)
+    };
+    if bytes == 0 || bytes >> 63 != 0 {
+        return None;
+    }
+    let entry = find(&mut key);
+    if entry.is_null() {
+        lose(Loss::AppFull, 1);
+        overflow(process, Dir::Rx, bytes);
+        return None;
+    }
+    // SAFETY: the entry is live.
+    let (shared, last) = unsafe {
+        (*entry).at_queue = 1;
+        ((*entry).shared, (*entry).epoch)
+    };
+    if shared != 0 {
+        read_by_another(id, bytes);
+    }
+    add(entry, Dir::Rx, bytes);
+    if last != epoch() {
+        emit(sk, common, &key, entry);
+    }
+    Some(())
+}
+
+/// Stands for the first user of a socket when that has ended.
+const NOBODY: ProcessKey = ProcessKey {
+    start: u64::MAX,
+    tgid: u32::MAX,
+    padding: 0,
+};
+
+/// A process that is not a stream's first user has read from it.
+#[inline(always)]
+fn read_by_another(id: u64, bytes: u64) {
+    if let Some(socket) = SOCKETS.get_ptr_mut(id) {
+        // SAFETY: a live map value.
+        unsafe { atomic::add(&raw mut (*socket).others_rx_bytes, bytes) };
     }
 }
 
@@ -242,7 +331,7 @@ fn emit(sk: Address, common: &SockCommon, key: &AppKey, entry: *mut AppCounters)
         (*entry).cgroup = process::current_cgroup();
         (*entry).kind = kind;
     }
-    socket::used(sk, common, protocol, key.cookie, key.process());
+    socket::used(sk, common, protocol, key.cookie, key.process(), entry);
     let Some(mut record) = RING.reserve::<AppRecord>(0) else {
         lose(Loss::RingTraffic, 1);
         return;

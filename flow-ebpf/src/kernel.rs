@@ -19,7 +19,7 @@ macro_rules! offsets {
             $($byte:ident $bit:ident: $_of:literal $_field:literal $_least:literal,)*
         }
     )*) => {
-        offsets! { @declare $($($global)* $($byte $bit)*)* SEC_PATH_EXTENSION }
+        offsets! { @declare $($($global)* $($byte $bit)*)* SEC_PATH_EXTENSION SYSCALL_NUMBER }
     };
     (@declare $($global:ident)*) => {$(
         #[unsafe(no_mangle)]
@@ -27,12 +27,17 @@ macro_rules! offsets {
     )*};
 }
 
-// Offsets of the members in bytes, and the number of an extension of packets.
+// Offsets of the members in bytes, the number of an extension of packets, and where the registers of a
+// task have the number of its system call.
 flow_common::kernel_members!(offsets);
 
 /// 1 if all members of [`crate::ipsec`] are where programs can read them.
 #[unsafe(no_mangle)]
 pub static READS_SEC_PATH: Global<u8> = Global::new(0);
+
+/// 1 if programs can read the system call that a task is in.
+#[unsafe(no_mangle)]
+pub static READS_SYSCALL: Global<u8> = Global::new(0);
 
 /// 1 if programs can read what those before them have returned (from 5.18).
 #[unsafe(no_mangle)]

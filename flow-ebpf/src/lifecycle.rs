@@ -245,6 +245,14 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
         if new == tcp_state::SYN_SENT {
             (*entry).direction = direction::OUTBOUND;
             (*entry).closed = 0; // a socket may connect again after it was refused
+            (*entry).uncounted_rx_bytes = if (*entry).user.tgid == 0 {
+                0
+            } else {
+                SocketEntry::NOT_KNOWN
+            };
+        }
+        if old == tcp_state::SYN_RECV && new == tcp_state::ESTABLISHED {
+            (*entry).uncounted_rx_bytes = 0;
         }
         if old == tcp_state::SYN_RECV
             && new == tcp_state::ESTABLISHED

@@ -39,6 +39,7 @@ mod skb;
 mod socket;
 mod socket_id;
 mod stack;
+mod stream;
 mod verdict;
 
 use aya_ebpf::{
@@ -73,7 +74,6 @@ fexit_programs! {
     fexit_inet_recvmsg = "inet_recvmsg": recvmsg;
     fexit_inet6_recvmsg = "inet6_recvmsg": recvmsg;
     fexit_sock_common_recvmsg = "sock_common_recvmsg": recvmsg;
-    fexit_tcp_splice_read = "tcp_splice_read": splice_read;
     fexit_mptcp_splice_read = "mptcp_splice_read": splice_read;
     fexit_inet_csk_accept = "inet_csk_accept": accept;
 }
@@ -116,6 +116,12 @@ fn sock_send_length(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
     hooks::tracepoint::length(&ctx, Dir::Rx);
+    0
+}
+
+#[raw_tracepoint(tracepoint = "tcp_rcv_space_adjust")]
+fn tcp_rcv_space_adjust(ctx: RawTracePointContext) -> i32 {
+    hooks::tracepoint::advanced(&ctx);
     0
 }
 

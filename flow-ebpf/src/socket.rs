@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_fullsock,
 };
 use flow_common::{
-    IpAddress, Loss, ProcessKey, RecordKind, SocketEntry, limits::REMOTES_PER_SOCKET, protocol,
-    record::SocketRecord, tcp_state, traffic::direction,
+    AppCounters, IpAddress, Loss, ProcessKey, RecordKind, SocketEntry, limits::REMOTES_PER_SOCKET,
+    protocol, record::SocketRecord, tcp_state, traffic::direction,
 };
 
 use crate::{
@@ -34,6 +34,13 @@ static NO_SOCKET: SocketEntry = SocketEntry {
         tgid: 0,
         padding: 0,
     },
+    user: ProcessKey {
+        start: 0,
+        tgid: 0,
+        padding: 0,
+    },
+    others_rx_bytes: 0,
+    uncounted_rx_bytes: SocketEntry::NOT_KNOWN,
     local: IpAddress::NONE,
     remote: IpAddress::NONE,
     local_port: 0,
@@ -144,16 +151,32 @@ pub fn count_remote(id: u64) -> bool {
     true
 }
 
-/// A process used a socket: brings its entry up to date and emits it.
+/// A process used a socket: brings its entry up to date and emits it. `app` are the counters of what
+/// the process moved.
 #[inline(always)]
-pub fn used(sk: Address, common: &SockCommon, protocol: u16, id: u64, process: ProcessKey) {
+pub fn used(
+    sk: Address,
+    common: &SockCommon,
+    protocol: u16,
+    id: u64,
+    process: ProcessKey,
+    app: *mut AppCounters,
+) {
     let Some(entry) = entry(id) else {
         return;
     };
-    // SAFETY: a live map value.
+    // SAFETY: live map values.
     unsafe {
         if (*entry).owner.tgid == 0 {
             (*entry).owner = process;
+        }
+        if (*entry).user.tgid == 0 {
+            (*entry).user = process;
+        }
+        let is_first = (*entry).user.start == process.start && (*entry).user.tgid == process.tgid;
+        if protocol == protocol::TCP && !is_first && (*app).shared == 0 {
+            (*app).shared = 1;
+            atomic::add(&raw mut (*entry).others_rx_bytes, (*app).rx_bytes);
         }
     }
     refresh(sk, common, protocol, entry);

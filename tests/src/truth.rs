@@ -343,11 +343,11 @@ mod tests {
     fn a_line_survives_its_json() {
         let tally = Tally::default();
         tally.sent_to("10.0.0.1:5".parse().unwrap(), 7);
-        tally.received_unseen(Blind::SpliceFromSocket, 9);
+        tally.received_unseen(Blind::SpliceFromTls, 9);
         let truth = tally.truth("tcp-up").unwrap();
         assert_eq!(truth.moved.tx_bytes, 7);
         assert_eq!(truth.moved.rx_bytes, 9);
-        assert_eq!(truth.blind[&Blind::SpliceFromSocket].rx_bytes, 9);
+        assert_eq!(truth.blind[&Blind::SpliceFromTls].rx_bytes, 9);
         let json = serde_json::to_string(&Line::Moved(Box::new(truth.clone()))).unwrap();
         let Line::Moved(read) = serde_json::from_str(&json).unwrap() else {
             panic!("{json}");

@@ -41,7 +41,7 @@ pub fn sendpage(ctx: &FExitContext) -> Option<()> {
     stream(ctx, Dir::Tx)
 }
 
-/// `ssize_t tcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t
+/// `ssize_t mptcp_splice_read(struct socket *sock, loff_t *ppos, struct pipe_inode_info *pipe, size_t
 /// len, unsigned int flags)`.
 #[inline(always)]
 pub fn splice_read(ctx: &FExitContext) -> Option<()> {

@@ -38,7 +38,7 @@ pub fn sendpage(ctx: &ProbeContext) -> Option<()> {
     entered(ctx.arg(0)?, 0, false)
 }
 
-/// Entry of `tcp_splice_read` or its kin.
+/// Entry of `mptcp_splice_read`.
 #[inline(always)]
 pub fn splice_read(ctx: &ProbeContext) -> Option<()> {
     entered(ctx.arg(0)?, 0, false)

@@ -9,7 +9,7 @@ use crate::{
     kernel::SockCommon,
     lifecycle::{self, LAST_STATE_CHANGE, StateChange},
     maps::lose,
-    process, socket,
+    process, socket, stream,
 };
 
 /// `sock_send_length(sk, ret, flags)` and `sock_recv_length(sk, ret, flags)`: every call of the
@@ -36,6 +36,12 @@ fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
     let note = inflight::take(bpf_get_current_pid_tgid())?;
     let is_its = note.socket == common.cookie() && (note.is_send != 0) == (dir == Dir::Tx);
     (is_its && note.peer_known != 0).then_some(note.peer)
+}
+
+/// `tcp_rcv_space_adjust(sk)`: bytes were taken from the socket's receive queue.
+#[inline(always)]
+pub fn advanced(ctx: &RawTracePointContext) {
+    stream::advanced(ctx.arg(0));
 }
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`.

@@ -36,6 +36,8 @@ pub struct SeedSocket {
     /// The processes that have it open, by ascending pid; empty if that could not be read.
     pub owners: Vec<ProcessId>,
     pub tcp: Option<TcpFacts>,
+    /// Bytes of its stream that were read so far, for TCP.
+    pub read: Option<u64>,
 }
 
 /// The sockets found, and what could not be read.
@@ -187,6 +189,7 @@ impl Seed {
                 uid,
                 ifindex,
                 tcp,
+                read,
             } = socket;
             SeedSocket {
                 cookie,
@@ -201,6 +204,7 @@ impl Seed {
                 ifindex: (ifindex != 0).then_some(ifindex),
                 owners: Vec::new(),
                 tcp,
+                read,
             }
         }));
     }

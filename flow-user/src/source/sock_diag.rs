@@ -31,6 +31,8 @@ pub struct Listed {
     /// Interface it is bound to; 0 for none.
     pub ifindex: u32,
     pub tcp: Option<TcpFacts>,
+    /// Bytes of its stream that were read so far, for TCP.
+    pub read: Option<u64>,
 }
 
 /// A kind of sockets that can be listed.
@@ -130,7 +132,7 @@ fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
         attributes(body.get(INET_DIAG_BYTES..)?).find(|(kind, _)| *kind == INET_DIAG_SKMEMINFO);
     let drops = memory.and_then(|(_, memory)| u32_at(memory, 4 * SK_MEMINFO_DROPS));
     let backlog = Backlog {
-        waiting: u32_at(fixed, 56)?,
+        waiting: u32_at(fixed, RECEIVE_QUEUE)?,
         limit: u32_at(fixed, 60)?,
         drops: drops.unwrap_or(0),
     };
@@ -156,6 +158,8 @@ const INET_DIAG_BYTES: usize = 72;
 const PACKET_DIAG_BYTES: usize = 16;
 /// Offset of `inet_diag_sockid` in an `inet_diag_msg`: identifies a socket, its cookie last.
 pub(super) const INET_ID: Range<usize> = 4..52;
+/// Where an `inet_diag_msg` has what waits to be received, or accepted.
+const RECEIVE_QUEUE: usize = 56;
 /// Attributes of a packet socket: `packet_diag_info`, whose first field is the interface; its user.
 const PACKET_DIAG_INFO: u16 = 0;
 const PACKET_DIAG_UID: u16 = 5;
@@ -219,19 +223,20 @@ pub(crate) fn inet_socket(protocol: u16, body: &[u8]) -> Option<Listed> {
     let ifindex = u32_at(fixed, 40)?;
     let remote = zoned(address(family, fixed.get(24..40)?)?, port(6), ifindex);
     let has_remote = remote.port() != 0 || (is_raw && !remote.ip().is_unspecified());
-    let tcp = attribute(INET_DIAG_INFO)
-        .filter(|_| protocol == Protocol::Tcp)
-        .map(|(_, info)| tcp_facts(info));
+    let state = numbers::state(protocol, state)?;
+    let info = attribute(INET_DIAG_INFO).filter(|_| protocol == Protocol::Tcp);
+    let waiting = u32_at(fixed, RECEIVE_QUEUE)?;
     Some(Listed {
         cookie: cookie(u32_at(fixed, 44)?, u32_at(fixed, 48)?),
         inode: u32_at(fixed, 68)?,
         protocol,
         local,
         remote: has_remote.then_some(remote),
-        state: numbers::state(protocol, state)?,
+        state,
         uid: u32_at(fixed, 64)?,
         ifindex,
-        tcp,
+        tcp: info.map(|(_, info)| tcp_facts(info)),
+        read: info.and_then(|(_, info)| bytes_read(info, waiting, state)),
     })
 }
 
@@ -252,6 +257,7 @@ pub(crate) fn packet_socket(body: &[u8]) -> Option<Listed> {
         uid: attribute(PACKET_DIAG_UID).unwrap_or(0),
         ifindex: attribute(PACKET_DIAG_INFO).unwrap_or(0),
         tcp: None,
+        read: None,
     })
 }
 
@@ -292,6 +298,16 @@ fn tcp_facts(info: &[u8]) -> TcpFacts {
         min_rtt: micros(148),
         retransmits: u32_at(info, 100).unwrap_or(0),
     }
+}
+
+/// Bytes of a TCP stream that were read, from `tcp_info` and the length of the receive queue. Both
+/// count the other side's FIN as a byte.
+fn bytes_read(info: &[u8], waiting: u32, state: State) -> Option<u64> {
+    const BYTES_RECEIVED: usize = 128;
+    let received = info.get(BYTES_RECEIVED..)?.first_chunk()?;
+    let has_fin = matches!(state, State::CloseWait | State::LastAck | State::Closing);
+    let fin = u64::from(has_fin && waiting == 0);
+    u64::from_ne_bytes(*received).checked_sub(u64::from(waiting) + fin)
 }
 
 #[cfg(test)]

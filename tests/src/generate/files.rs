@@ -10,7 +10,7 @@ use super::{
     tcp::{self, Request, ZEROS},
     udp,
 };
-use crate::truth::{Blind, Tally};
+use crate::truth::Tally;
 
 pub fn sendfile(options: &Options, tally: &Tally) -> Result<()> {
     let stream = tcp::connect(options.peer()?, Request::Sink, tally)?;
@@ -100,7 +100,7 @@ pub fn splice_in(options: &Options, tally: &Tally) -> Result<()> {
     loop {
         let received = splice(&stream, None, &write, None, 65_536, SpliceFFlags::empty())
             .context("splice from the socket")?;
-        tally.received_unseen(Blind::SpliceFromSocket, received);
+        tally.received(received);
         if received == 0 {
             return Ok(());
         }

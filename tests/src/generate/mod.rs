@@ -20,6 +20,7 @@ mod renames;
 mod reuse;
 mod serve;
 mod sharing;
+mod splices;
 mod tcp;
 mod udp;
 mod unseen;
@@ -158,6 +159,11 @@ pub const MODES: &[Mode] = &[
     mode("sendfile",         files::sendfile,             "a file into a socket"),
     mode("splice-out",       files::splice_out,           "a pipe into a socket"),
     mode("splice-in",        files::splice_in,            "a socket into a pipe"),
+    mode("splice-mixed",     splices::mixed,              "receive calls, splices and others in turn"),
+    mode("splice-bulk",      splices::bulk,               "the same in bulk, from the far end"),
+    mode("splice-shared",    splices::shared,             "the same by several processes of one connection"),
+    mode("splice-before",    splices::before,             "splices of what came before Flow started"),
+    mode("splice-urgent",    splices::urgent,             "splices between urgent bytes"),
     mode("zerocopy-receive", unseen::zerocopy_receive,    "receives with TCP_ZEROCOPY_RECEIVE"),
     mode("many-waiting",     unseen::many_waiting,        "64 threads that wait in a receive at once"),
     mode("ktls",             unseen::ktls,                "kTLS both ways, and splice from it"),

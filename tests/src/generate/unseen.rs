@@ -36,7 +36,7 @@ pub fn zerocopy_receive(options: &Options, tally: &Tally) -> Result<()> {
         while left > 0 {
             tcp::wait(&far, PollFlags::POLLIN)?;
             let received = receive_zerocopy(&far, &mut buffer)?;
-            tally.received_unseen(Blind::ZerocopyReceive, received);
+            tally.received(received);
             left = left
                 .checked_sub(received)
                 .context("more came than was sent")?;
@@ -61,7 +61,7 @@ struct ZerocopyReceive {
 }
 
 /// Receives with `TCP_ZEROCOPY_RECEIVE`. The kernel copies what is not a whole page.
-fn receive_zerocopy(socket: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
+pub fn receive_zerocopy(socket: &TcpStream, buffer: &mut [u8]) -> Result<usize> {
     let mut request = ZerocopyReceive {
         copybuf_address: buffer.as_mut_ptr() as u64,
         copybuf_len: i32::try_from(buffer.len())?,

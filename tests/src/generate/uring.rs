@@ -21,7 +21,7 @@ const CHUNK: usize = 64 << 10;
 
 pub fn tcp(options: &Options, tally: &Tally) -> Result<()> {
     let stream = tcp::connect(options.peer()?, Request::Source(options.bytes), tally)?;
-    let mut ring = IoUring::new(8).context("io_uring_setup")?;
+    let mut ring = ring()?;
     let socket = stream.as_raw_fd();
     let mut ways = [Way::AtOnce, Way::ByWorker, Way::ZeroCopy]
         .into_iter()
@@ -79,6 +79,25 @@ fn receive(ring: &mut IoUring, socket: RawFd, way: Way) -> Result<usize> {
     let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), CHUNK as u32).build();
     // SAFETY: the buffer outlives the operation, which has ended when the call returns.
     unsafe { run(ring, operation.flags(way.flags())) }.context("a receive of io_uring")
+}
+
+/// A queue of operations.
+pub fn ring() -> Result<IoUring> {
+    IoUring::new(8).context("io_uring_setup")
+}
+
+/// Receives what fits in a buffer, while it is submitted.
+pub fn receive_some(ring: &mut IoUring, socket: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    let operation = opcode::Recv::new(Fd(socket), buffer.as_mut_ptr(), buffer.len() as u32).build();
+    // SAFETY: the buffer outlives the operation, which is over when the call returns.
+    unsafe { run(ring, operation) }.context("a receive of io_uring")
+}
+
+/// Splices from a socket into a pipe, which a worker thread of the kernel's does.
+pub fn splice(ring: &mut IoUring, socket: RawFd, pipe: RawFd, bytes: usize) -> Result<usize> {
+    let operation = opcode::Splice::new(Fd(socket), -1, Fd(pipe), -1, bytes as u32).build();
+    // SAFETY: it points to nothing.
+    unsafe { run(ring, operation) }.context("a splice of io_uring")
 }
 
 /// Runs one operation to its end and returns its result.

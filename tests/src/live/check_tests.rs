@@ -220,7 +220,7 @@ fn what_a_backend_cannot_see_is_not_expected_of_it() {
         ..Moved::default()
     };
     truth.moved.rx_bytes += 5;
-    truth.blind.insert(Blind::SpliceFromSocket, spliced);
+    truth.blind.insert(Blind::SpliceFromTls, spliced);
     assert_eq!(visible(&truth, Backend::Tracepoint).most.rx_bytes, 10);
     assert_eq!(visible(&truth, Backend::Fexit).least.rx_bytes, 15);
     let parsed = Stream::parse(GOOD.as_bytes());
@@ -271,7 +271,7 @@ fn what_a_backend_is_said_not_to_see_it_must_not_show() {
         rx_bytes: 5,
         ..Moved::default()
     };
-    truth.blind.insert(Blind::SpliceFromSocket, spliced);
+    truth.blind.insert(Blind::SpliceFromTls, spliced);
     let parsed = Stream::parse(GOOD.as_bytes());
     let found = processes(&parsed, &[truth], Backend::Tracepoint);
     assert_eq!(found[0].what, "app.rx_bytes");

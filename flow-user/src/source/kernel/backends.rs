@@ -88,7 +88,6 @@ pub static BACKENDS: [BackendDef; 11] = [
         blind_spots: &[
             BlindSpot::CallsUnderWay,
             BlindSpot::SpliceFromTls,
-            BlindSpot::ZerocopyReceive,
             BlindSpot::KernelReaders,
             BlindSpot::UnaskedSenders,
             BlindSpot::MptcpDirection,
@@ -108,7 +107,6 @@ pub static BACKENDS: [BackendDef; 11] = [
             BlindSpot::CallsUnderWay,
             BlindSpot::ReturnProbesExhausted,
             BlindSpot::SpliceFromTls,
-            BlindSpot::ZerocopyReceive,
             BlindSpot::KernelReaders,
             BlindSpot::UnaskedSenders,
             BlindSpot::MptcpDirection,
@@ -125,8 +123,7 @@ pub static BACKENDS: [BackendDef; 11] = [
         trial: Some(|it| trial::tracepoints(it.btf, hooks::LENGTHS)),
         detail: "exact",
         blind_spots: &[
-            BlindSpot::SpliceFromSocket,
-            BlindSpot::ZerocopyReceive,
+            BlindSpot::SpliceFromTls,
             BlindSpot::KernelReaders,
             BlindSpot::UnaskedSenders,
             BlindSpot::MixedSenders,
@@ -287,12 +284,7 @@ impl Backend {
 
     /// Whether it sees something.
     pub fn sees(self, spot: BlindSpot) -> bool {
-        let whole = match spot {
-            BlindSpot::SpliceFromTls => BlindSpot::SpliceFromSocket,
-            other => other,
-        };
-        let spots = self.blind_spots();
-        !spots.contains(&spot) && !spots.contains(&whole)
+        !self.blind_spots().contains(&spot)
     }
 }
 

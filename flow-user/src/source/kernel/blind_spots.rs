@@ -9,13 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlindSpot {
-    /// splice(2) and tee from a socket: no receive call returns those bytes.
-    SpliceFromSocket,
-    /// The same from a kTLS socket, whose own function does it, in a module.
+    /// splice(2) from a kTLS socket: the bytes that leave its queue are the encrypted ones.
     SpliceFromTls,
-    /// `TCP_ZEROCOPY_RECEIVE`: pages mapped instead of bytes received.
-    ZerocopyReceive,
-    /// Sockets that the kernel itself reads: NFS, sockmap, strparser.
+    /// What programs of a sockmap take from a socket, for nobody.
     KernelReaders,
     /// More calls wait at once than the kernel keeps return probes for.
     ReturnProbesExhausted,
@@ -58,10 +54,8 @@ impl BlindSpot {
     /// In words, as they follow "cannot see".
     pub const fn words(self) -> &'static str {
         match self {
-            Self::SpliceFromSocket => "bytes read with splice() from a socket",
             Self::SpliceFromTls => "bytes read with splice() from a kTLS socket",
-            Self::ZerocopyReceive => "bytes received with TCP_ZEROCOPY_RECEIVE",
-            Self::KernelReaders => "bytes that the kernel itself reads",
+            Self::KernelReaders => "bytes that programs in the kernel take from a socket (sockmap)",
             Self::ReturnProbesExhausted => {
                 "calls that return while more calls wait than the kernel keeps return probes for"
             }

@@ -131,6 +131,7 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketEntry {
     SocketEntry {
         seen: now.0,
         owner,
+        uncounted_rx_bytes: socket.read.unwrap_or(SocketEntry::NOT_KNOWN),
         local,
         remote,
         local_port,

@@ -58,9 +58,9 @@ pub const FEXIT: &[Hook] = &[
     fexit("fexit_inet_recvmsg", "inet_recvmsg", Required),
     fexit("fexit_inet6_recvmsg", "inet6_recvmsg", Optional),
     fexit("fexit_sock_common_recvmsg", "sock_common_recvmsg", Optional),
-    fexit("fexit_tcp_splice_read", "tcp_splice_read", Expected),
     fexit("fexit_mptcp_splice_read", "mptcp_splice_read", Optional),
     fexit("fexit_inet_csk_accept", "inet_csk_accept", Optional),
+    QUEUE,
 ];
 
 /// Entry and return of the same functions; the last reports who accepted a connection.
@@ -69,9 +69,17 @@ pub const KPROBE: &[Hook] = &[
     probes("kretprobe_sendmsg", Some("kprobe_sendmsg"), &["inet_sendmsg", "inet6_sendmsg", "packet_sendmsg"], Required),
     probes("kretprobe_sendpage", Some("kprobe_sendpage"), &["inet_sendpage"], Optional),
     probes("kretprobe_recvmsg", Some("kprobe_recvmsg"), &["inet_recvmsg", "inet6_recvmsg", "sock_common_recvmsg"], Required),
-    probes("kretprobe_splice_read", Some("kprobe_splice_read"), &["tcp_splice_read", "mptcp_splice_read"], Optional),
+    probes("kretprobe_splice_read", Some("kprobe_splice_read"), &["mptcp_splice_read"], Optional),
     probes("kretprobe_accept", None, &["inet_csk_accept"], Optional),
+    QUEUE,
 ];
+
+/// Bytes that no call returns: one that all backends of app bytes have.
+const QUEUE: Hook = tracepoint(
+    "tcp_rcv_space_adjust",
+    "bytes of TCP that no receive call returns",
+    Expected,
+);
 
 /// Lengths of calls. The tracepoints do not bring the peers of datagrams, which programs of the
 /// cgroup v2 root do.
@@ -79,6 +87,7 @@ pub const KPROBE: &[Hook] = &[
 pub const LENGTHS: &[Hook] = &[
     tracepoint("sock_send_length", "", Required),
     tracepoint("sock_recv_length", "", Required),
+    QUEUE,
     cgroup("sendmsg4", BPF_CGROUP_UDP4_SENDMSG, "whom an unconnected IPv4 socket sends to", Expected),
     cgroup("sendmsg6", BPF_CGROUP_UDP6_SENDMSG, "whom an unconnected IPv6 socket sends to", Optional),
     cgroup("recvmsg4", BPF_CGROUP_UDP4_RECVMSG, "whom an unconnected IPv4 socket receives from", Optional),

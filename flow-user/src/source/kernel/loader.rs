@@ -75,6 +75,11 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
         Ok(of_verdicts) => offsets.extend(of_verdicts),
         Err(error) => log::info!("packets that others refuse are counted: {error}"),
     }
+    let of_system_calls = offsets::of_system_calls(btf)
+        .ok()
+        .filter(|_| btf.function("bpf_task_pt_regs").is_some());
+    let reads_syscall = u8::from(of_system_calls.is_some());
+    offsets.extend(of_system_calls.unwrap_or_default());
     let of_decrypted = offsets::of_decrypted(btf);
     let reads_sec_path = u8::from(of_decrypted.is_ok());
     match of_decrypted {
@@ -95,6 +100,7 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
+    loader.override_global("READS_SYSCALL", &reads_syscall, true);
     loader.override_global("READS_SKB", &reads_skb, true);
     loader.override_global("READS_VERDICT", &reads_verdict, true);
     loader.override_global("READS_SEC_PATH", &reads_sec_path, true);

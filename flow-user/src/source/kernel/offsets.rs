@@ -76,6 +76,21 @@ pub fn of_decrypted(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> 
     Ok(offsets)
 }
 
+/// The same for the system call a task is in, with the place of its number among the registers.
+///
+/// # Errors
+/// As of [`resolve`]. Then the programs are to read none of them.
+pub fn of_system_calls(btf: &Btf) -> Result<Vec<(&'static str, u16)>, OffsetError> {
+    let number = if cfg!(target_arch = "aarch64") {
+        ("SYSCALL_NUMBER", "pt_regs", "syscallno", 4)
+    } else {
+        ("SYSCALL_NUMBER", "pt_regs", "orig_ax", 8)
+    };
+    let mut offsets = group(btf, SYSCALL, SYSCALL_BITS)?;
+    offsets.extend(group(btf, &[number], &[])?);
+    Ok(offsets)
+}
+
 /// The same for what other programs of the cgroups returned.
 ///
 /// # Errors

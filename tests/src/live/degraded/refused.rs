@@ -72,8 +72,8 @@ fn counting(backend: Backend) -> Result<(&'static [&'static str], &'static [&'st
                 "fexit_inet_sendpage",
                 "fexit_inet6_recvmsg",
                 "fexit_sock_common_recvmsg",
-                "fexit_tcp_splice_read",
                 "fexit_inet_csk_accept",
+                "tcp_rcv_space_adjust",
             ],
         ),
         Backend::Kprobe => (
@@ -89,11 +89,18 @@ fn counting(backend: Backend) -> Result<(&'static [&'static str], &'static [&'st
                 "kprobe_splice_read",
                 "kretprobe_splice_read",
                 "kretprobe_accept",
+                "tcp_rcv_space_adjust",
             ],
         ),
         Backend::Tracepoint => (
             &["sock_send_length", "sock_recv_length"],
-            &["sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6"],
+            &[
+                "tcp_rcv_space_adjust",
+                "sendmsg4",
+                "sendmsg6",
+                "recvmsg4",
+                "recvmsg6",
+            ],
         ),
         Backend::Auto => bail!("which programs there are depends on the backend: name one"),
     })
@@ -168,7 +175,7 @@ fn rounds<'a>(world: &World, programs: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a st
 fn has_function(symbols: &str, program: &str) -> bool {
     let function = match program {
         "kprobe_sendpage" | "kretprobe_sendpage" => "inet_sendpage",
-        "kprobe_splice_read" | "kretprobe_splice_read" => "tcp_splice_read",
+        "kprobe_splice_read" | "kretprobe_splice_read" => "mptcp_splice_read",
         "kretprobe_accept" => "inet_csk_accept",
         name => match name.strip_prefix("fexit_") {
             Some(function) => function,

@@ -86,7 +86,7 @@ fn the_best_backend_that_works_is_chosen() {
         app.candidates[0].status.why(),
         Some("BPF programs of type tracing: EPERM (an LSM denies them)")
     );
-    assert!(report.coverage()[0].limits.contains("splice()"));
+    assert!(report.coverage()[0].limits.contains("sockmap"));
 }
 
 #[test]

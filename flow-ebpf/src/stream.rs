@@ -1,0 +1,130 @@
+//! Bytes of TCP streams that leave their socket without a receive call: splice(2),
+//! `TCP_ZEROCOPY_RECEIVE`, threads of the kernel.
+//!
+//! A receive call reports what it returns. Whatever else takes bytes from a socket's queue moves
+//! `copied_seq` on as well, and says so (`tcp_rcv_space_adjust`) while it holds the socket's lock. So
+//! what was taken from the stream, less what is counted by now, is what this one took: no matter who
+//! took the rest, and how.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use flow_common::protocol;
+
+use crate::{
+    accounting,
+    kernel::{
+        self, Address, ICSK_ULP_OPS, READS_SYSCALL, SK_FLAGS, SK_LOCK_OWNED, SK_USER_DATA,
+        SYSCALL_NUMBER, SockCommon, TASK_FLAGS, TCP_BYTES_RECEIVED, TCP_COPIED_SEQ, TCP_RCV_NXT,
+        TYPED_TASK, is_inet,
+    },
+    process, socket,
+};
+
+/// `PF_IO_WORKER` and `PF_KTHREAD`: tasks that are in no system call, whatever their registers say.
+const WORKERS: u32 = 0x10 | 0x20_0000;
+/// `SOCK_DONE`: the other side's FIN has come.
+const SOCK_DONE: u64 = 1 << 1;
+/// `SK_USER_DATA_PSOCK`: programs of a sockmap take what comes.
+const SK_USER_DATA_PSOCK: u64 = 4;
+
+/// Bytes were taken from a socket's receive queue.
+#[inline(always)]
+pub fn advanced(sk: Address) -> Option<()> {
+    if is_receive_call() {
+        return None; // it reports them when it returns
+    }
+    // A program of the kernel took them as they came, for nobody.
+    if kernel::read::<u32>(sk, &SK_LOCK_OWNED)? == 0
+        || kernel::read::<u64>(sk, &SK_USER_DATA)? & SK_USER_DATA_PSOCK != 0
+    {
+        return None;
+    }
+    // kTLS takes encrypted ones, MPTCP those of one path.
+    if kernel::read::<u64>(sk, &ICSK_ULP_OPS)? != 0 || socket::protocol(sk) != protocol::TCP {
+        return None;
+    }
+    let mut storage = core::mem::MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    if is_inet(common.family()) {
+        accounting::taken_from_queue(sk, common, process::current()?);
+    }
+    Some(())
+}
+
+/// Bytes of its stream that were taken from a TCP socket's receive queue so far. Call it under the
+/// socket's lock.
+#[inline(always)]
+pub fn taken(sk: Address) -> Option<u64> {
+    let received: u64 = kernel::read(sk, &TCP_BYTES_RECEIVED)?;
+    let next: u32 = kernel::read(sk, &TCP_RCV_NXT)?;
+    let copied: u32 = kernel::read(sk, &TCP_COPIED_SEQ)?;
+    let flags: u64 = kernel::read(sk, &SK_FLAGS)?;
+    let waiting = next.wrapping_sub(copied);
+    // The FIN counts as a byte, and as taken once it is seen.
+    let fin = u64::from(waiting == 0 && flags & SOCK_DONE != 0);
+    Some(received.wrapping_sub(u64::from(waiting)).wrapping_sub(fin))
+}
+
+/// Whether the current task is in a system call that receives, and so reports what it takes. Not
+/// knowing is no harm: then the bytes are counted as they leave the queue.
+#[inline(always)]
+pub fn is_receive_call() -> bool {
+    if READS_SYSCALL.load() == 0 || TYPED_TASK.load() == 0 {
+        return false;
+    }
+    // SAFETY: the verifier knows the pointers' types, and that such a member is at each offset; the
+    // kernel reads 0 where an address is bad. Volatile, so that the reads stay as they are.
+    let (flags, number) = unsafe {
+        let task = bpf_get_current_task_btf();
+        let flags = task.cast::<u8>().add(usize::from(TASK_FLAGS.load()));
+        let registers = bpf_task_pt_regs(task) as *const u8;
+        let number = registers.add(usize::from(SYSCALL_NUMBER.load()));
+        (
+            flags.cast::<u32>().read_volatile(),
+            number.cast::<i32>().read_volatile(),
+        )
+    };
+    flags & WORKERS == 0 && receives(number)
+}
+
+/// Whether a system call receives: read, readv, recvfrom, recvmsg, recvmmsg and preadv2.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+const fn receives(number: i32) -> bool {
+    is_in(number, [0, 19, 45, 47, 299, 327])
+}
+
+/// See above.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+const fn receives(number: i32) -> bool {
+    is_in(number, [63, 65, 207, 212, 243, 286])
+}
+
+/// See above.
+#[cfg(not(any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")))]
+#[inline(always)]
+const fn receives(_: i32) -> bool {
+    false
+}
+
+/// Looks up a number below 384 in a set, by one bit for each.
+#[inline(always)]
+const fn is_in(number: i32, set: [i32; 6]) -> bool {
+    let mut words = [0_u64; 6];
+    let mut at = 0;
+    while at < set.len() {
+        words[set[at] as usize / 64] |= 1 << (set[at] % 64);
+        at += 1;
+    }
+    let [a, b, c, d, e, f] = words;
+    let word = match number >> 6 {
+        0 => a,
+        1 => b,
+        2 => c,
+        3 => d,
+        4 => e,
+        5 => f,
+        _ => 0,
+    };
+    word >> (number & 63) & 1 != 0
+}
