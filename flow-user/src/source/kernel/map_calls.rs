@@ -19,6 +19,9 @@ const MOST: u32 = 1 << 22;
 /// Kernels return this where a bucket has more entries than were asked for.
 const TOO_FEW: i32 = libc::ENOSPC;
 
+/// Entries, and where the next ones begin.
+type Entries<K, V> = (Vec<(K, V)>, Option<u32>);
+
 /// Keys of a hash map and their values, from a position on: `most` or fewer, or some more where one
 /// bucket has more. With them where the next ones begin, if there may be more. Entries that come and go
 /// meanwhile may be missing.
@@ -29,7 +32,7 @@ pub fn some_entries<K: Pod, V: Pod>(
     map: &MapData,
     position: Option<u32>,
     most: u32,
-) -> io::Result<(Vec<(K, V)>, Option<u32>)> {
+) -> io::Result<Entries<K, V>> {
     let mut entries = Vec::new();
     let mut size = most.clamp(1, BATCH);
     loop {
