@@ -121,7 +121,7 @@ fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "tcp_rcv_space_adjust")]
 fn tcp_rcv_space_adjust(ctx: RawTracePointContext) -> i32 {
-    hooks::tracepoint::advanced(&ctx);
+    hooks::tracepoint::taken(&ctx);
     0
 }
 

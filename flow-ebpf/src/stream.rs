@@ -10,13 +10,11 @@ use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use flow_common::protocol;
 
 use crate::{
-    accounting,
     kernel::{
         self, Address, ICSK_ULP_OPS, READS_SYSCALL, SK_FLAGS, SK_LOCK_OWNED, SK_USER_DATA,
-        SYSCALL_NUMBER, SockCommon, TASK_FLAGS, TCP_BYTES_RECEIVED, TCP_COPIED_SEQ, TCP_RCV_NXT,
-        TYPED_TASK, is_inet,
+        SYSCALL_NUMBER, TASK_FLAGS, TCP_BYTES_RECEIVED, TCP_COPIED_SEQ, TCP_RCV_NXT, TYPED_TASK,
     },
-    process, socket,
+    socket,
 };
 
 /// `PF_IO_WORKER` and `PF_KTHREAD`: tasks that are in no system call, whatever their registers say.
@@ -26,28 +24,19 @@ const SOCK_DONE: u64 = 1 << 1;
 /// `SK_USER_DATA_PSOCK`: programs of a sockmap take what comes.
 const SK_USER_DATA_PSOCK: u64 = 4;
 
-/// Bytes were taken from a socket's receive queue.
+/// Whether bytes that are being taken from a socket's receive queue are a process's, and no call will
+/// report them.
 #[inline(always)]
-pub fn advanced(sk: Address) -> Option<()> {
-    if is_receive_call() {
-        return None; // it reports them when it returns
-    }
-    // A program of the kernel took them as they came, for nobody.
-    if kernel::read::<u32>(sk, &SK_LOCK_OWNED)? == 0
-        || kernel::read::<u64>(sk, &SK_USER_DATA)? & SK_USER_DATA_PSOCK != 0
-    {
-        return None;
-    }
-    // kTLS takes encrypted ones, MPTCP those of one path.
-    if kernel::read::<u64>(sk, &ICSK_ULP_OPS)? != 0 || socket::protocol(sk) != protocol::TCP {
-        return None;
-    }
-    let mut storage = core::mem::MaybeUninit::uninit();
-    let common = SockCommon::read(sk, &mut storage)?;
-    if is_inet(common.family()) {
-        accounting::taken_from_queue(sk, common, process::current()?);
-    }
-    Some(())
+pub fn is_taken_without_call(sk: Address) -> bool {
+    // A receive call reports them when it returns.
+    !is_receive_call()
+        // In a softirq a program of the kernel takes them as they come, for nobody; with a sockmap also
+        // while a process has the lock.
+        && kernel::read::<u32>(sk, &SK_LOCK_OWNED).is_some_and(|owned| owned != 0)
+        && kernel::read::<u64>(sk, &SK_USER_DATA).is_some_and(|data| data & SK_USER_DATA_PSOCK == 0)
+        // kTLS takes encrypted ones, MPTCP those of one path.
+        && kernel::read::<u64>(sk, &ICSK_ULP_OPS) == Some(0)
+        && socket::protocol(sk) == protocol::TCP
 }
 
 /// Bytes of its stream that were taken from a TCP socket's receive queue so far. Call it under the

@@ -1,12 +1,15 @@
 //! Raw tracepoints: lengths of sends and receives, states of sockets, lifecycle of processes.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
 use flow_common::{Loss, protocol};
 
 use super::{count_call, is_peek};
 use crate::{
+    accounting,
     inflight::{self, Dir, Peer},
-    kernel::SockCommon,
+    kernel::{Address, SockCommon},
     lifecycle::{self, LAST_STATE_CHANGE, StateChange},
     maps::lose,
     process, socket, stream,
@@ -40,8 +43,14 @@ fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
 
 /// `tcp_rcv_space_adjust(sk)`: bytes were taken from the socket's receive queue.
 #[inline(always)]
-pub fn advanced(ctx: &RawTracePointContext) {
-    stream::advanced(ctx.arg(0));
+pub fn taken(ctx: &RawTracePointContext) -> Option<()> {
+    let sk: Address = ctx.arg(0);
+    if !stream::is_taken_without_call(sk) {
+        return None;
+    }
+    let mut storage = MaybeUninit::uninit();
+    let common = SockCommon::read(sk, &mut storage)?;
+    accounting::taken_from_queue(sk, common, process::current()?)
 }
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`.

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::truth::Tally;
 
+/// So many bytes find room in a socket's buffers.
+const FITS_BUFFERS: usize = 30_000;
+
 /// How bytes are taken from a stream.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -129,7 +132,7 @@ fn write_all(mut to: &TcpStream, bytes: usize, tally: &Tally) -> Result<()> {
 /// Every way in turn, on connections of which each begins with another and ends with another.
 pub fn mixed(options: &Options, tally: &Tally) -> Result<()> {
     let mut reader = Reader::new()?;
-    for first in 0..WAYS.len() {
+    for (first, last) in WAYS.into_iter().enumerate() {
         let (near, far) = tcp::pair()?;
         let ways = WAYS.iter().cycle().skip(first);
         for (number, way) in ways.take(options.count as usize).enumerate() {
@@ -139,7 +142,7 @@ pub fn mixed(options: &Options, tally: &Tally) -> Result<()> {
                 .with_context(|| format!("{way:?}"))?;
         }
         near.shutdown(Shutdown::Write)?;
-        let end = match WAYS[first] {
+        let end = match last {
             // It fails where there is nothing to map.
             Way::ZeroCopy => Way::Splice,
             way => way,
@@ -206,9 +209,12 @@ pub fn before(options: &Options, tally: &Tally) -> Result<()> {
     wait_for_go()?;
     for (near, far, waiting, is_over) in pairs {
         reader.take_all(&far, Way::Splice, waiting, tally)?;
-        if !is_over {
-            write_all(&near, options.bytes as usize, tally)?;
-            reader.take_all(&far, Way::UringSplice, options.bytes as usize, tally)?;
+        let mut left = if is_over { 0 } else { options.bytes as usize };
+        while left > 0 {
+            let part = left.min(FITS_BUFFERS);
+            write_all(&near, part, tally)?;
+            reader.take_all(&far, Way::UringSplice, part, tally)?;
+            left -= part;
         }
     }
     Ok(())
