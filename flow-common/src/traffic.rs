@@ -174,7 +174,7 @@ pub struct SocketEntry {
     pub owner: ProcessKey,
     /// First process that moved bytes of its stream; tgid 0 when none did yet.
     pub user: ProcessKey,
-    /// Bytes that other processes have read of its stream.
+    /// Bytes of its stream that other processes have read, or that found no room in the app counters.
     pub others_rx_bytes: u64,
     /// Bytes of its stream that were read and not counted; [`NOT_KNOWN`](Self::NOT_KNOWN) when that is
     /// not known.

@@ -101,6 +101,9 @@ pub fn app(
     if entry.is_null() {
         lose(Loss::AppFull, 1);
         overflow(process, dir, bytes);
+        if dir == Dir::Rx {
+            read_elsewhere(key.cookie, bytes);
+        }
         return;
     }
     if dir == Dir::Rx {
@@ -110,7 +113,7 @@ pub fn app(
             return; // counted when they left the queue
         }
         if shared != 0 {
-            read_by_another(key.cookie, bytes);
+            read_elsewhere(key.cookie, bytes);
         }
     }
     add(entry, dir, bytes);
@@ -164,6 +167,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
     if entry.is_null() {
         lose(Loss::AppFull, 1);
         overflow(process, Dir::Rx, bytes);
+        read_elsewhere(id, bytes);
         return None;
     }
     // SAFETY: the entry is live.
@@ -172,7 +176,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
         ((*entry).shared, (*entry).epoch)
     };
     if shared != 0 {
-        read_by_another(id, bytes);
+        read_elsewhere(id, bytes);
     }
     add(entry, Dir::Rx, bytes);
     if last != epoch() {
@@ -188,9 +192,9 @@ const NOBODY: ProcessKey = ProcessKey {
     padding: 0,
 };
 
-/// A process that is not a stream's first user has read from it.
+/// Bytes of a stream were read that do not stand in the entry of its first user.
 #[inline(always)]
-fn read_by_another(id: u64, bytes: u64) {
+fn read_elsewhere(id: u64, bytes: u64) {
     if let Some(socket) = SOCKETS.get_ptr_mut(id) {
         // SAFETY: a live map value.
         unsafe { atomic::add(&raw mut (*socket).others_rx_bytes, bytes) };

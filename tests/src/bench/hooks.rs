@@ -79,7 +79,7 @@ impl Hook {
             kind::CGROUP_SKB => either(&["egress"], Self::CgroupEgress, Self::CgroupIngress),
             kind::CLASSIFIER => either(&["egress"], Self::TcEgress, Self::TcIngress),
             kind::RAW_TRACEPOINT | kind::TRACING | kind::KPROBE | kind::CGROUP_SOCK_ADDR => {
-                let or = either(&["recv", "splice_read"], Self::Receive, Self::Other);
+                let or = either(&["recv", "rcv", "splice_read"], Self::Receive, Self::Other);
                 either(&["send"], Self::Send, or)
             }
             _ => Self::Other,
@@ -174,7 +174,7 @@ fn verdicts(worst: &BTreeMap<Hook, f64>) -> Vec<Verdict> {
 fn notes(rounds: usize, time: Duration, empties: &Empties) -> Vec<String> {
     let mut notes = vec![format!(
         "Medians of {rounds} rounds of {:.1} s each, over a veth pair; a packet of TCP is a buffer of many segments. A call's \
-         figure holds what the cgroup hooks of datagrams take besides. The traffic stands in brackets where a program ran \
+         figure holds what the cgroup hooks of datagrams and the program on receive queues take besides. The traffic stands in brackets where a program ran \
          in several kinds of it.",
         time.as_secs_f64()
     )];
