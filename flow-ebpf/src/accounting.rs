@@ -99,17 +99,20 @@ pub fn app(
         }
     }
     if entry.is_null() {
-        lose(Loss::AppFull, 1);
-        overflow(process, dir, bytes);
         if dir == Dir::Rx {
+            if is_tracked(key.cookie) && stream::is_counted_at_queue(sk) {
+                return;
+            }
             read_elsewhere(key.cookie, bytes);
         }
+        lose(Loss::AppFull, 1);
+        overflow(process, dir, bytes);
         return;
     }
     if dir == Dir::Rx {
         // SAFETY: the entry is live.
         let (shared, at_queue) = unsafe { ((*entry).shared, (*entry).at_queue) };
-        if at_queue != 0 && !stream::is_receive_call() {
+        if at_queue != 0 && stream::is_counted_at_queue(sk) {
             return; // counted when they left the queue
         }
         if shared != 0 {
@@ -151,6 +154,13 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
             }
             key.start = process.start;
             key.tgid = process.tgid;
+        } else {
+            // It may have moved bytes while its socket had no entry.
+            let own = look_up(&key);
+            if !own.is_null() {
+                (*socket).user = process;
+                counted += (*own).rx_bytes;
+            }
         }
         if !is_known {
             (*socket).uncounted_rx_bytes = taken.wrapping_sub(counted);
@@ -183,6 +193,26 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
         emit(sk, common, &key, entry);
     }
     Some(())
+}
+
+/// A program of the kernel took bytes of a stream: what is taken next is not known to be all that is
+/// not counted.
+#[inline(always)]
+pub fn lose_track(sk: Address, common: &SockCommon) -> Option<()> {
+    let id = socket_id::known_id(sk, common, protocol::TCP)?;
+    let socket = SOCKETS.get_ptr_mut(id)?;
+    // SAFETY: a live map value.
+    unsafe { (*socket).uncounted_rx_bytes = SocketEntry::NOT_KNOWN };
+    Some(())
+}
+
+/// Whether it is known how much of a socket's stream was read and not counted.
+#[inline(always)]
+fn is_tracked(id: u64) -> bool {
+    SOCKETS.get_ptr(id).is_some_and(|socket| {
+        // SAFETY: a live map value.
+        unsafe { (*socket).uncounted_rx_bytes != SocketEntry::NOT_KNOWN }
+    })
 }
 
 /// Stands for the first user of a socket when that has ended.

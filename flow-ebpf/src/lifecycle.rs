@@ -213,7 +213,7 @@ pub fn state_changed(change: StateChange, again: bool) -> Option<()> {
     let entry = entry(id)?;
     // An errno fits into the lower half, which comes first here. Read as a whole and cut, it would
     // cost the verifier some 200 instructions more.
-    let error: u16 = kernel::read(sk, &SK_ERR).unwrap_or(0);
+    let error = kernel::read::<u32>(sk, &SK_ERR).unwrap_or(0) as u16;
     refresh(sk, common, protocol, entry);
     if new == tcp_state::SYN_SENT && common.local_port() == 0 {
         // It may have had a port for a connection that was refused.

@@ -24,19 +24,31 @@ const SOCK_DONE: u64 = 1 << 1;
 /// `SK_USER_DATA_PSOCK`: programs of a sockmap take what comes.
 const SK_USER_DATA_PSOCK: u64 = 4;
 
-/// Whether bytes that are being taken from a socket's receive queue are a process's, and no call will
-/// report them.
+/// Whether a receive counts the bytes that it takes as they leave the queue: one in a system call
+/// that is not known to receive, of io_uring for instance.
 #[inline(always)]
-pub fn is_taken_without_call(sk: Address) -> bool {
-    // A receive call reports them when it returns.
-    !is_receive_call()
-        // In a softirq a program of the kernel takes them as they come, for nobody; with a sockmap also
-        // while a process has the lock.
-        && kernel::read::<u32>(sk, &SK_LOCK_OWNED).is_some_and(|owned| owned != 0)
-        && kernel::read::<u64>(sk, &SK_USER_DATA).is_some_and(|data| data & SK_USER_DATA_PSOCK == 0)
-        // kTLS takes encrypted ones, MPTCP those of one path.
-        && kernel::read::<u64>(sk, &ICSK_ULP_OPS) == Some(0)
-        && socket::protocol(sk) == protocol::TCP
+pub fn is_counted_at_queue(sk: Address) -> bool {
+    !is_receive_call() && is_plain(sk) && !has_programs(sk)
+}
+
+/// Whether a socket's stream is what its processes read. kTLS takes encrypted bytes from it, MPTCP
+/// those of one path.
+#[inline(always)]
+pub fn is_plain(sk: Address) -> bool {
+    kernel::read::<u64>(sk, &ICSK_ULP_OPS) == Some(0) && socket::protocol(sk) == protocol::TCP
+}
+
+/// Whether a program of the kernel takes what leaves the queue now, for no process: in a softirq, or,
+/// with a sockmap, while a process has the lock.
+#[inline(always)]
+pub fn is_taken_by_program(sk: Address) -> bool {
+    kernel::read::<u32>(sk, &SK_LOCK_OWNED) == Some(0) || has_programs(sk)
+}
+
+/// Whether a socket is in a sockmap.
+#[inline(always)]
+fn has_programs(sk: Address) -> bool {
+    kernel::read::<u64>(sk, &SK_USER_DATA).is_none_or(|data| data & SK_USER_DATA_PSOCK != 0)
 }
 
 /// Bytes of its stream that were taken from a TCP socket's receive queue so far. Call it under the

@@ -45,12 +45,17 @@ fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
 #[inline(always)]
 pub fn taken(ctx: &RawTracePointContext) -> Option<()> {
     let sk: Address = ctx.arg(0);
-    if !stream::is_taken_without_call(sk) {
+    // A receive call reports them when it returns.
+    if stream::is_receive_call() || !stream::is_plain(sk) {
         return None;
     }
     let mut storage = MaybeUninit::uninit();
     let common = SockCommon::read(sk, &mut storage)?;
-    accounting::taken_from_queue(sk, common, process::current()?)
+    if stream::is_taken_by_program(sk) {
+        accounting::lose_track(sk, common)
+    } else {
+        accounting::taken_from_queue(sk, common, process::current()?)
+    }
 }
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`.

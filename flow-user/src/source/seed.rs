@@ -85,6 +85,23 @@ pub fn seed(proc: &Proc) -> Seed {
     seed
 }
 
+impl Seed {
+    /// Compares with a later list, and forgets how much was read from the sockets that have moved
+    /// since: it will be more by the time that it is asked for.
+    pub fn forget_reads_of_moving(&mut self, later: &Self) {
+        let later: HashMap<_, _> = later
+            .sockets
+            .iter()
+            .map(|it| (it.cookie, it.read))
+            .collect();
+        for socket in &mut self.sockets {
+            if later.get(&socket.cookie) != Some(&socket.read) {
+                socket.read = None;
+            }
+        }
+    }
+}
+
 /// Lists the sockets of every network namespace, without owners and directions.
 pub fn list(proc: &Proc) -> Seed {
     list_with_pids(proc).0
@@ -283,7 +300,8 @@ fn set_directions(sockets: &mut [SeedSocket]) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::io::{Read as _, Write as _};
+    use std::net::{Shutdown, TcpListener, TcpStream};
 
     use super::*;
 
@@ -313,6 +331,42 @@ mod tests {
             assert!(socket.netns.is_some());
         }
         drop(server);
+    }
+
+    #[test]
+    fn what_was_read_of_a_stream_is_known_until_it_moves() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut streams = [(); 2].map(|()| {
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (near, listener.accept().unwrap().0)
+        });
+        for (near, far) in &mut streams {
+            near.write_all(&[0; 100]).unwrap();
+            far.read_exact(&mut [0; 60]).unwrap();
+        }
+        let reads = |seed: &Seed, streams: &[(TcpStream, TcpStream); 2]| {
+            streams.each_ref().map(|(_, far)| {
+                let local = far.local_addr().unwrap();
+                let remote = far.peer_addr().unwrap();
+                let mut sockets = seed.sockets.iter();
+                sockets
+                    .find(|socket| socket.local == local && socket.remote == Some(remote))
+                    .unwrap()
+                    .read
+            })
+        };
+        let mut seed = list(&Proc::new());
+        assert_eq!(reads(&seed, &streams), [Some(60); 2]);
+        let [(near, far), ended] = &mut streams;
+        far.read_exact(&mut [0; 10]).unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        ended.0.shutdown(Shutdown::Write).unwrap();
+        ended.1.read_to_end(&mut Vec::new()).unwrap();
+        let later = list(&Proc::new());
+        // The end of the stream is not one of its bytes.
+        assert_eq!(reads(&later, &streams), [Some(70), Some(100)]);
+        seed.forget_reads_of_moving(&later);
+        assert_eq!(reads(&seed, &streams), [None; 2]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use nix::{
 use super::{
     Options, odd,
     tcp::{self, ZEROS},
+    uring,
 };
 use crate::truth::{Blind, Feature, Tally};
 
@@ -134,6 +135,17 @@ fn unread(socket: &TcpStream) -> Result<i32> {
 /// A kTLS connection: received by calls, then spliced into a pipe.
 pub fn ktls(options: &Options, tally: &Tally) -> Result<()> {
     let (near, far) = tcp::pair()?;
+    let mut ring = uring::ring()?;
+    let mut by_ring = |bytes: usize| -> Result<()> {
+        tally.sent({ &near }.write(&ZEROS[..bytes])?);
+        tally.received(uring::receive_some(
+            &mut ring,
+            far.as_raw_fd(),
+            &mut vec![0; bytes],
+        )?);
+        Ok(())
+    };
+    by_ring(100)?;
     for socket in [&near, &far] {
         match start_tls(socket) {
             Err(Errno::ENOENT) => {
@@ -143,6 +155,7 @@ pub fn ktls(options: &Options, tally: &Tally) -> Result<()> {
             other => other.context("kTLS")?,
         }
     }
+    by_ring(900)?;
     tcp::pass(&near, &far, options.bytes, tally)?;
     tcp::pass(&far, &near, options.bytes / 2, tally)?;
     let (read, write) = nix::unistd::pipe().context("pipe")?;

@@ -67,10 +67,11 @@ impl Kernel {
         // Before anything is attached: of a socket whose first packet comes before its entry nobody
         // knows the network namespace.
         let target = Target::new(&btf, report.environment.cgroup_v2.as_deref());
-        let (seed, ()) = join_threads(
+        let (mut seed, ()) = join_threads(
             || seed::seed(&Proc::new()),
             || programs::load_all(&mut ebpf, attach::hooks_of(backend), &target),
         );
+        seed.forget_reads_of_moving(&seed::list(&Proc::new()));
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             seed_entry(&mut maps, socket);
         }
