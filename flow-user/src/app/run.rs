@@ -150,7 +150,8 @@ pub mod tests {
             engine::Stopped,
         },
         event::{
-            AppFact, AppTotals, Bytes, Clock, Event, Host, Instant, ProcessId, SocketCookie, Timed,
+            AppFact, AppTotals, Bytes, Capability, Clock, Coverage, Event, Host, Instant,
+            ProcessId, SocketCookie, Timed,
         },
         model::{Config, Model, change::TimedChange},
         source::Spec,
@@ -365,6 +366,37 @@ pub mod tests {
         assert_eq!(*of_states.borrow(), ["0 sent", "1000 sent", "2000 sent"]);
         let expected = ["0 sent", "1 events", "1000 sent", "1 events", "2000 sent"];
         assert_eq!(*of_events.borrow(), expected);
+    }
+
+    #[tokio::test]
+    async fn coverage_that_changed_twice_between_two_ticks_arrives_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        let mut lines = entries(1);
+        for limits in ["being attached", ""] {
+            let coverage = Coverage {
+                capability: Capability::Interfaces,
+                backend: Some("TCX".to_owned()),
+                limits: limits.to_owned(),
+            };
+            let event = Event::Coverage(vec![coverage]);
+            let entry = Entry::<()>::Event(Timed { time: at(1), event });
+            lines.insert(lines.len() - 3, serde_json::to_string(&entry).unwrap());
+        }
+        write(&file, &lines);
+        let (mut primary, received) = Witness::new(Interest {
+            events: false,
+            changes: true,
+        });
+        let run = Run {
+            engine: open(&file),
+            beside: Vec::new(),
+        };
+        let mut signals = EndSignals::listen().unwrap();
+        let served = run.serve(&mut primary, &mut signals, None);
+        let served = tokio::time::timeout(Duration::from_secs(60), served).await;
+        assert_eq!(served.unwrap().end.unwrap(), End::Done);
+        assert_eq!(received.borrow()[1..3], ["1 changes", "1 changes"]);
     }
 
     #[tokio::test]

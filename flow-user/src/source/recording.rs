@@ -14,7 +14,7 @@ use tokio::{task::yield_now, time};
 
 use super::{Origin, Pace, Source, SourceError, Step};
 use crate::{
-    event::{EventSink, Instant, Timed},
+    event::{Event, EventSink, Instant, Timed},
     model::Keyframe,
     wire::{Entry, Header, VERSION},
 };
@@ -174,7 +174,13 @@ impl Source for Recording {
             match self.entry()? {
                 Some(Entry::Event(Timed { time, event })) => {
                     self.now = self.now.max(time);
+                    let may_be_replaced = matches!(event, Event::Coverage(_));
                     out.event(time, event);
+                    if may_be_replaced {
+                        // Of several that arrive together a stream shows the newest only. These came
+                        // one after the other.
+                        return Ok(Step::Events);
+                    }
                 }
                 Some(Entry::Tick(tick)) => {
                     self.now = self.now.max(tick);
