@@ -16,7 +16,7 @@ pub const FREED_REMOTES_STEP: u32 = 16;
 /// Sockets of which so many keys were deleted while they go on: those that several processes use
 /// one after the other.
 pub const FREED_REMOTES_ENTRIES: u32 = 4_096;
-/// Sockets without a cookie of their own that are told apart.
+/// Sockets without a cookie of their own that are distinguished.
 pub const ALIAS_ENTRIES: u32 = 8_192;
 /// Interfaces that can be counted at once.
 pub const INTERFACE_ENTRIES: u32 = 4_096;

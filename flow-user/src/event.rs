@@ -1,4 +1,4 @@
-//! The vocabulary: what sources say and the model hears. Owned types, no I/O.
+//! The vocabulary: what sources emit and the model receives. Owned types, no I/O.
 //!
 //! Counters in events are cumulative: an event that is lost costs nothing, because the next one
 //! brings the same total.
@@ -75,12 +75,12 @@ pub struct SocketFact {
 pub struct AppFact {
     pub socket: SocketCookie,
     pub process: ProcessId,
-    /// Peer of this part of the socket's traffic; `None` where the call did not tell.
+    /// Peer of this part of the socket's traffic; `None` where the call does not name it.
     pub remote: Option<SocketAddr>,
     pub totals: AppTotals,
     pub uid: Option<u32>,
     pub cgroup: Option<CgroupId>,
-    /// Name that the process has now, where the source tells.
+    /// Name that the process has now, where the source knows it.
     pub comm: Option<Arc<str>>,
 }
 /// The machine that events are from, for headers and reports.
@@ -106,14 +106,14 @@ pub enum Event {
     /// itself others since it began (`prctl`, a title over its arguments).
     ProcessNamed { id: ProcessId, program: Program },
     /// The last thread of a process ended; `status` as `wait(2)` reports it. All its totals were
-    /// told before.
+    /// reported before.
     ProcessExit { id: ProcessId, status: u32 },
     /// Every process that there is, because records of processes were lost. One that began before this and is
-    /// not among them has ended. All its totals were told before.
+    /// not among them has ended. All its totals were reported before.
     ProcessesListed(Vec<ProcessFact>),
     /// A socket is new or changed.
     Socket(SocketFact),
-    /// A socket is gone. Its last totals were told before.
+    /// A socket is gone. Its last totals were reported before.
     SocketEnd {
         cookie: SocketCookie,
         reason: CloseReason,

@@ -56,7 +56,7 @@ pub struct TcpFacts {
 pub struct Backlog {
     /// How many wait.
     pub waiting: u32,
-    /// How many may, as `listen(2)` was told.
+    /// How many may: the backlog of `listen(2)`.
     pub limit: u32,
     /// Connections that it refused or dropped since it listens.
     pub drops: u32,

@@ -154,7 +154,7 @@ pub struct Environment {
     pub cgroup_v2_part: Option<PathBuf>,
     /// Whether cgroup v1 hierarchies are mounted too.
     pub cgroup_v1: bool,
-    /// Whether the kernel was built with `CONFIG_KPROBES`, where it tells.
+    /// Whether the kernel was built with `CONFIG_KPROBES`, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kprobes_built: Option<bool>,
 }

@@ -111,7 +111,7 @@ pub enum Direction {
     Inbound,
 }
 
-/// Why a socket's life ended, as the kernel's `sk_err` tells.
+/// Why a socket ended, by the kernel's `sk_err`.
 #[derive(
     Clone,
     Copy,

@@ -118,7 +118,7 @@ fn plausible(record: Record<'_>) -> Option<Record<'_>> {
     })
 }
 
-/// The sockets that may have no entry: those that were told of, once records were lost.
+/// The sockets that may have no entry: those that were reported, once records were lost.
 fn unmapped(maps: &Maps) -> UnmappedSockets {
     if maps.lost.traffic == 0 {
         UnmappedSockets::None
@@ -145,7 +145,7 @@ fn listing(maps: &Maps, time: Instant, present: u8) -> Listing {
     }
 }
 
-/// Puts what a record tells of into the maps.
+/// Puts what a record reports into the maps.
 fn hold(maps: &mut Maps, record: &Record<'_>) {
     match record {
         Record::App(it) => {

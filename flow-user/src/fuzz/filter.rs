@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A filter is shown as an expression that is the same filter, and answers alike for everything; a
-/// mistake is told in three lines that a terminal only shows.
+/// mistake is reported in three lines that a terminal only shows.
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let filter = match read(&text) {

@@ -1,4 +1,4 @@
-//! A small world: a process with a few sockets behind one interface, as the model tells it.
+//! A small world: a process with a few sockets behind one interface, as the model shows it.
 
 use std::{
     ffi::OsStr,

@@ -19,7 +19,7 @@ pub enum AttachError {
     Map(#[from] aya::maps::MapError),
     #[error("there is room for {0}")]
     TooMany(usize),
-    #[error("cannot tell the number of CPUs: {0}")]
+    #[error("cannot read the number of CPUs: {0}")]
     Cpus(io::Error),
     #[error("cannot lock the classifiers: {0}")]
     Lock(io::Error),

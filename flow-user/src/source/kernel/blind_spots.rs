@@ -67,7 +67,7 @@ impl BlindSpot {
                 "senders of what raw and ping sockets receive while datagrams of several wait"
             }
             Self::UnconnectedPeers => {
-                "whom unconnected sockets talk to (needs the root of the cgroup v2 tree)"
+                "the remotes of unconnected sockets (needs the root of the cgroup v2 tree)"
             }
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
@@ -76,7 +76,7 @@ impl BlindSpot {
                 "that a program attached to the root later than Flow refused a packet"
             }
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
-            Self::FrameOwners => "whose the frames are",
+            Self::FrameOwners => "which sockets the frames belong to",
             Self::OtherThanTcp => {
                 "sockets other than TCP's, and who opened them, connections that wait at newer listeners"
             }

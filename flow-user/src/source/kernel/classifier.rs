@@ -232,7 +232,7 @@ impl Classifiers {
         Ok(())
     }
 
-    /// Tells the programs what an interface is, also when that changed.
+    /// Gives the programs the facts about an interface, also when they changed.
     ///
     /// # Errors
     /// The map is full.
@@ -240,7 +240,7 @@ impl Classifiers {
         self.layouts.insert(link.ifindex, link.layout, 0)
     }
 
-    /// Tells the programs what the host has, by the bits of [`flow_common::interface::stacking`].
+    /// Gives the programs the features of the host, by the bits of [`flow_common::interface::stacking`].
     ///
     /// # Errors
     /// The kernel refuses it.

@@ -23,7 +23,7 @@ use crate::{
     source::{numbers, proc::process_start, seed::SeedSocket},
 };
 
-/// A process's identity; the kernel's start time rounded to what `/proc` can tell.
+/// A process's identity; the kernel's start time rounded to the precision of `/proc`.
 pub fn process_id(key: ProcessKey) -> Option<ProcessId> {
     (key.tgid != 0).then(|| ProcessId {
         pid: key.tgid,

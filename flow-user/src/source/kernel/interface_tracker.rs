@@ -308,7 +308,7 @@ impl InterfaceTracker {
         }
     }
 
-    /// Tells the programs how the interfaces lie on top of one another, if that changed.
+    /// Gives the programs the order in which interfaces lie on top of one another, if that changed.
     fn stack(&mut self) {
         let Some(classifiers) = &mut self.classifiers else {
             return;

@@ -40,7 +40,9 @@ pub enum LoadError {
         name: String,
         io_error: std::io::Error,
     },
-    #[error("cannot tell this network namespace: {0}; mount /proc: mount -t proc proc /proc")]
+    #[error(
+        "cannot find out which network namespace this is: {0}; mount /proc: mount -t proc proc /proc"
+    )]
     Netns(std::io::Error),
 }
 

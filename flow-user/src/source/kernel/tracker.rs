@@ -54,7 +54,7 @@ pub trait Counters {
     fn all_overflow(&self) -> Vec<(ProcessKey, AppCounters)>;
     /// The overflow entry of a process, which is deleted with that.
     fn take_overflow(&mut self, process: ProcessKey) -> Option<AppCounters>;
-    /// Tells the kernel side how many of a socket's counted keys were deleted while it goes on.
+    /// Reports to the kernel side how many of a living socket's counted keys were deleted.
     fn set_freed_remotes(&mut self, cookie: u64, freed: u32);
     /// Deletes that number, with its socket.
     fn forget_freed_remotes(&mut self, cookie: u64);

@@ -78,7 +78,7 @@ pub fn cgroup_namespace(world: &World) -> Result<()> {
     run.covers(SOCKETS, "tracepoint", "sockets other than TCP's")?;
     let (backend, limits) = run.coverage_of(APP_BYTES)?;
     if backend == "tracepoint" {
-        expect_text(limits, "whom unconnected sockets talk to")?;
+        expect_text(limits, "the remotes of unconnected sockets")?;
     }
     run.follows_connections()?;
     let doctor = doctor(world, name, inside(true, true))?;

@@ -188,7 +188,7 @@ fn a_part_of_the_cgroup_tree_is_told_from_none() {
     assert!(remedy.contains("--cgroupns=host"), "{remedy}");
     let limits = &report.coverage()[0].limits;
     assert!(
-        limits.contains("whom unconnected sockets talk to"),
+        limits.contains("the remotes of unconnected sockets"),
         "{limits}"
     );
 }
