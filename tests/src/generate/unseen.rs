@@ -134,6 +134,10 @@ fn unread(socket: &TcpStream) -> Result<i32> {
 
 /// A kTLS connection: received by calls, then spliced into a pipe.
 pub fn ktls(options: &Options, tally: &Tally) -> Result<()> {
+    if start_tls(&tcp::pair()?.0) == Err(Errno::ENOENT) {
+        tally.lacks(Feature::Ktls);
+        return Ok(());
+    }
     let (near, far) = tcp::pair()?;
     let mut ring = uring::ring()?;
     let mut by_ring = |bytes: usize| -> Result<()> {
@@ -145,15 +149,10 @@ pub fn ktls(options: &Options, tally: &Tally) -> Result<()> {
         )?);
         Ok(())
     };
+    // Before it is one of kTLS, and after.
     by_ring(100)?;
     for socket in [&near, &far] {
-        match start_tls(socket) {
-            Err(Errno::ENOENT) => {
-                tally.lacks(Feature::Ktls);
-                return Ok(());
-            }
-            other => other.context("kTLS")?,
-        }
+        start_tls(socket).context("kTLS")?;
     }
     by_ring(900)?;
     tcp::pass(&near, &far, options.bytes, tally)?;
