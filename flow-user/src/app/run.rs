@@ -326,9 +326,14 @@ pub mod tests {
 
     /// Serves consumers with a recording of so many ticks.
     async fn serve_all(ticks: u64, primary: &mut Witness, beside: Vec<Witness>) -> Served {
+        serve_lines(&entries(ticks), primary, beside).await
+    }
+
+    /// The same with a recording of these lines.
+    async fn serve_lines(lines: &[String], primary: &mut Witness, beside: Vec<Witness>) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("recording");
-        write(&file, &entries(ticks));
+        write(&file, lines);
         let run = Run {
             engine: open(&file),
             beside: boxed(beside),
@@ -370,8 +375,6 @@ pub mod tests {
 
     #[tokio::test]
     async fn coverage_that_changed_twice_between_two_ticks_arrives_twice() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("recording");
         let mut lines = entries(1);
         for limits in ["being attached", ""] {
             let coverage = Coverage {
@@ -383,19 +386,12 @@ pub mod tests {
             let entry = Entry::<()>::Event(Timed { time: at(1), event });
             lines.insert(lines.len() - 3, serde_json::to_string(&entry).unwrap());
         }
-        write(&file, &lines);
         let (mut primary, received) = Witness::new(Interest {
             events: false,
             changes: true,
         });
-        let run = Run {
-            engine: open(&file),
-            beside: Vec::new(),
-        };
-        let mut signals = EndSignals::listen().unwrap();
-        let served = run.serve(&mut primary, &mut signals, None);
-        let served = tokio::time::timeout(Duration::from_secs(60), served).await;
-        assert_eq!(served.unwrap().end.unwrap(), End::Done);
+        let served = serve_lines(&lines, &mut primary, Vec::new()).await;
+        assert_eq!(served.end.unwrap(), End::Done);
         assert_eq!(received.borrow()[1..3], ["1 changes", "1 changes"]);
     }
 
@@ -429,22 +425,13 @@ pub mod tests {
 
     #[tokio::test]
     async fn who_outlives_the_source_sees_its_last_state() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("recording");
         let mut lines = entries(2);
         // After the last event there is no tick.
         lines.remove(lines.len() - 2);
-        write(&file, &lines);
         let (mut primary, received) = Witness::new(Interest::default());
         primary.outlives = true;
-        let run = Run {
-            engine: open(&file),
-            beside: Vec::new(),
-        };
-        let mut signals = EndSignals::listen().unwrap();
-        let served = run.serve(&mut primary, &mut signals, None);
-        let served = tokio::time::timeout(Duration::from_secs(60), served).await;
-        assert_eq!(served.unwrap().end.unwrap(), End::Done);
+        let served = serve_lines(&lines, &mut primary, Vec::new()).await;
+        assert_eq!(served.end.unwrap(), End::Done);
         assert_eq!(*received.borrow(), ["0 sent", "1000 sent", "2000 sent"]);
     }
 
