@@ -29,6 +29,22 @@ pub struct Seen {
     pub after: ClassCount,
 }
 
+impl Passed {
+    pub fn since(self, begun: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(begun.bytes),
+            packets: self.packets.saturating_sub(begun.packets),
+        }
+    }
+}
+
+/// What a comparison showed: so many bytes more of each of so many packets.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    more: i64,
+    packets: u64,
+}
+
 /// How an interface counts in one direction.
 #[derive(Clone, Debug)]
 pub struct Counting {
@@ -40,6 +56,9 @@ pub struct Counting {
     evidence: u64,
     /// What it may be as well, while it is presumed.
     less: Option<i64>,
+    /// What the last comparison showed, against what counts. One alone proves nothing: a packet may
+    /// have waited for its classifier where the comparison began, and another where it ended.
+    contradiction: Option<i64>,
     /// Where the comparison begins.
     mark: (Passed, ClassCount),
     /// Where it begins between moments when nothing passes: see [`Self::take_calm`].
@@ -54,6 +73,7 @@ impl Counting {
             more,
             evidence: 0,
             less: None,
+            contradiction: None,
             mark: Default::default(),
             calm: Default::default(),
         }
@@ -69,16 +89,38 @@ impl Counting {
 
     /// The least that it may count: of what is reported nothing must fall.
     pub fn least(&self) -> Self {
-        let less = self.less.filter(|_| !self.is_shown());
+        let doubts = self.doubts().into_iter().flatten();
         Self {
-            more: less.unwrap_or(self.more).min(self.more),
+            more: doubts.fold(self.more, i64::min),
             ..self.clone()
         }
     }
 
-    /// Nothing more will pass: what is presumed stands.
-    pub fn end(&mut self) {
+    /// What it may count as well.
+    fn doubts(&self) -> [Option<i64>; 2] {
+        let less = self.less.filter(|_| !self.is_shown());
+        [less, self.contradiction]
+    }
+
+    /// Nothing more will pass. Of what is in doubt, that counts which fits best all that passed
+    /// since the ledger began.
+    pub fn end(&mut self, own: Passed, total: &ClassCount) {
+        let distance = |more: &i64| {
+            let counting = Self {
+                more: *more,
+                ..self.clone()
+            };
+            let mut counted = *total;
+            counting.apply(&mut counted);
+            let as_buffers = counted.bytes.0.abs_diff(own.bytes);
+            let as_segments = (counted.bytes + counted.header_bytes).0.abs_diff(own.bytes);
+            as_buffers.min(as_segments)
+        };
+        let doubts = self.doubts().into_iter().flatten();
+        let all = [self.more].into_iter().chain(doubts);
+        self.more = all.min_by_key(distance).unwrap_or(self.more);
         self.less = None;
+        self.contradiction = None;
     }
 
     /// Whether the packets seen so far showed it.
@@ -92,10 +134,17 @@ impl Counting {
         self.calm = self.mark;
     }
 
-    /// Compares. What was shown by more packets stands against what fewer show.
+    /// Compares. What was shown by more packets stands against what fewer show, and against what is
+    /// shown only once.
     pub fn take(&mut self, own: Passed, seen: &Seen) {
         let gap = seen.after.since(&seen.before).bytes.0;
-        self.compare(&self.mark.clone(), own, &seen.after, gap);
+        match self.compare(&self.mark, own, &seen.after, gap) {
+            Some(shown) if shown.more == self.more || self.contradiction == Some(shown.more) => {
+                self.believe(shown);
+            }
+            Some(shown) => self.contradiction = Some(shown.more),
+            None => {}
+        }
         if gap == 0 {
             // A packet that was lost shall spoil no further comparison.
             self.mark = (own, seen.after);
@@ -105,34 +154,46 @@ impl Counting {
     /// Compares at a moment when nothing has passed for a while. A device that waits for more
     /// packets before it hands up some (`gro_flush_timeout`) agrees with its classifier only then.
     pub fn take_calm(&mut self, own: Passed, total: &ClassCount) {
-        if !self.is_shown() {
-            self.compare(&self.calm.clone(), own, total, 0);
+        // No packet waits, neither now nor where the comparison began: once is enough.
+        if let Some(shown) = self.compare(&self.calm, own, total, 0) {
+            self.believe(shown);
         }
         self.begin(own, total);
     }
 
-    /// Compares what has passed since `mark`, `gap` bytes of it during the reading.
-    fn compare(&mut self, mark: &(Passed, ClassCount), own: Passed, seen: &ClassCount, gap: u64) {
-        let (own_mark, seen_mark) = mark;
-        let passed = Passed {
-            bytes: own.bytes.saturating_sub(own_mark.bytes),
-            packets: own.packets.saturating_sub(own_mark.packets),
-        };
+    fn believe(&mut self, shown: Shown) {
+        if shown.more != self.more {
+            log::debug!(
+                "an interface counts {} bytes more of each packet",
+                shown.more
+            );
+            self.more = shown.more;
+            self.evidence = 0;
+        }
+        self.evidence += shown.packets;
+        self.contradiction = None;
+    }
+
+    /// Compares what has passed since `mark`, `gap` bytes of it during the reading. `None` if that
+    /// shows nothing, or otherwise than more packets did.
+    fn compare(
+        &self,
+        (own_mark, seen_mark): &(Passed, ClassCount),
+        own: Passed,
+        seen: &ClassCount,
+        gap: u64,
+    ) -> Option<Shown> {
+        let passed = own.since(*own_mark);
         let total = seen.since(seen_mark);
         if total.packets == 0 {
-            return;
+            return None;
         }
-        let shown = more_of_each(passed, &total, gap, self.header);
-        if let Some(more) = shown
-            && (more == self.more || passed.packets > self.evidence.saturating_mul(2))
-        {
-            if more != self.more {
-                log::debug!("an interface counts {more} bytes more of each packet");
-                self.evidence = 0;
-            }
-            self.more = more;
-            self.evidence += passed.packets;
-        }
+        let more = more_of_each(passed, &total, gap, self.header)?;
+        let is_enough = more == self.more || passed.packets > self.evidence.saturating_mul(2);
+        is_enough.then_some(Shown {
+            more,
+            packets: passed.packets,
+        })
     }
 
     /// What the classifier counted, as the interface counts it.
@@ -245,9 +306,11 @@ mod tests {
         };
         let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
         assert_eq!(counting.least().more, -14);
-        let mut ended = counting.clone();
-        ended.end();
-        assert_eq!(ended.least().more, 0);
+        for (own, more) in [(740, 0), (739, 0), (600, -14), (601, -14)] {
+            let mut ended = counting.clone();
+            ended.end(passed(10, own), &total);
+            assert_eq!(ended.least().more, more, "{own}");
+        }
         counting.take(passed(10, 740), &seen);
         assert_eq!(counting.least().more, 0);
         assert_eq!(Counting::presumed(ETHERNET, 32).least().more, 32);
@@ -321,15 +384,32 @@ mod tests {
             counting.take(passed(packets, own), &seen);
             counting.more
         };
-        assert_eq!(take(1, 60), -14, "the first");
+        assert_eq!(take(1, 60), 0, "shown once");
+        assert_eq!(take(2, 120), -14);
         assert_eq!(take(200, 200 * 60), -14);
         // Another packet came than the one that was seen.
         assert_eq!(take(201, 200 * 60 + 74), -14);
-        assert_eq!(
-            take(1500, 200 * 60 + 1300 * 74),
-            0,
-            "it counts otherwise now"
-        );
+        assert_eq!(take(1500, 200 * 60 + 1300 * 74), -14, "shown once");
+        let changed = 200 * 60 + 2800 * 74;
+        assert_eq!(take(3000, changed), 0, "it counts otherwise now");
+    }
+
+    #[test]
+    fn a_packet_that_waited_where_the_comparison_began_does_not_mislead() {
+        // Of a packet of 114 bytes and two of 86 each, the interface had counted the first when the
+        // comparison began; the last waits for its classifier.
+        let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
+        let at = |packets: u64, bytes: u64| Seen {
+            before: count(packets, bytes, packets, 0),
+            after: count(packets, bytes, packets, 0),
+        };
+        counting.begin(passed(1, 114), &at(0, 0).after);
+        counting.take(passed(3, 114 + 2 * 86), &at(2, 114 + 86));
+        assert_eq!(counting.more, 0);
+        assert_eq!(counting.least().more, -14, "it may be so");
+        counting.take(passed(30, 114 + 29 * 86), &at(30, 114 + 29 * 86));
+        counting.end(passed(29, 29 * 86), &count(30, 114 + 29 * 86, 30, 0));
+        assert_eq!(counting.least().more, 0);
     }
 
     #[test]
@@ -345,7 +425,8 @@ mod tests {
             counting.more
         };
         assert_eq!(take(10, 9), 0);
-        assert_eq!(take(20, 19), -14);
+        assert_eq!(take(20, 19), 0);
+        assert_eq!(take(30, 29), -14);
     }
 
     #[test]
@@ -373,6 +454,44 @@ mod tests {
             let shown = shown(passed(counted as u64, own), total);
             prop_assert!(shown.is_none_or(|shown| shown == more), "{shown:?}");
             prop_assert!(on_their_way > 0 || shown.is_some());
+        }
+
+        /// Readings of a stream of packets, at each of which a few wait for the classifier, the first
+        /// one included.
+        #[test]
+        fn what_waits_at_every_reading_does_not_mislead(
+            readings in prop::collection::vec(
+                (prop::collection::vec(prop::sample::select(vec![66_u64, 86, 94, 114, 1514]), 1..40),
+                0..3_usize),
+                2..8,
+            ),
+            truth in prop::sample::select(vec![0_i64, -14]),
+        ) {
+            let sizes: Vec<u64> = readings.iter().flat_map(|(sizes, _)| sizes).copied().collect();
+            let own = |packets: usize| {
+                let bytes: u64 = sizes[..packets].iter().sum();
+                let bytes = bytes.checked_add_signed(truth * packets as i64).unwrap();
+                passed(packets as u64, bytes)
+            };
+            let seen = |packets: usize| {
+                let bytes = sizes[..packets].iter().sum();
+                count(packets as u64, bytes, packets as u64, 0)
+            };
+            let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
+            let mut passed = 0;
+            for (index, (more, waiting)) in readings.iter().enumerate() {
+                passed += more.len();
+                let total = seen(passed.saturating_sub(*waiting));
+                if index == 0 {
+                    counting.begin(own(passed), &total);
+                } else {
+                    counting.take(own(passed), &Seen { before: total, after: total });
+                    let least = counting.least().more;
+                    prop_assert!(truth == 0 || least == -14, "more is reported than is counted");
+                }
+            }
+            counting.end(own(passed), &seen(passed));
+            prop_assert_eq!(counting.least().more, truth);
         }
 
         #[test]

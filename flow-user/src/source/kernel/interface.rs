@@ -238,9 +238,17 @@ impl Known {
         self.seen = seen;
     }
 
-    /// No later reading will show how it counts: what is presumed stands.
+    /// No later reading will show how it counts: all that passed decides.
     pub(super) fn conclude(&mut self) {
-        self.counting.iter_mut().for_each(Counting::end);
+        let own = self.own.counters();
+        let begun = &self.baseline.own;
+        let passed = [
+            own.received().since(begun.received()),
+            own.sent().since(begun.sent()),
+        ];
+        for ((counting, passed), seen) in self.counting.iter_mut().zip(passed).zip(&self.seen) {
+            counting.end(passed, total(seen));
+        }
     }
 
     /// It is gone: its last counters, if they were read, and the classifier's.

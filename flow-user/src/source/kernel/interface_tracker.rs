@@ -462,13 +462,19 @@ impl InterfaceTracker {
 
     /// The interfaces and their counters, now.
     pub fn read(&mut self) -> Vec<Event> {
-        let events = self.report();
+        self.read_counters();
+        let events = self.events();
         // They are attached before the next tick, as what waits is not reported.
         self.try_again();
         events
     }
 
-    fn report(&mut self) -> Vec<Event> {
+    fn events(&self) -> Vec<Event> {
+        let chosen = self.known.values().filter(|known| known.is_chosen);
+        chosen.map(|known| self.event(known)).collect()
+    }
+
+    fn read_counters(&mut self) {
         self.settle();
         if let Some(foreign) = &mut self.foreign {
             foreign.look();
@@ -500,8 +506,6 @@ impl InterfaceTracker {
             }
             Err(error) => log::warn!("cannot read the interfaces' counters: {error}"),
         }
-        let chosen = self.known.values().filter(|known| known.is_chosen);
-        chosen.map(|known| self.event(known)).collect()
     }
 
     /// The same for the last time: ledgers that have just begun do not wait any longer.
@@ -509,7 +513,9 @@ impl InterfaceTracker {
         self.settle();
         self.settling.clear();
         self.waiting.clear();
-        let events = self.report();
+        self.read_counters();
+        self.known.values_mut().for_each(Known::conclude);
+        let events = self.events();
         for event in &events {
             if let Event::Interface(fact) = event {
                 let bytes = fact.ingress.taken_too_often();
