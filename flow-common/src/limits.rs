@@ -26,7 +26,7 @@ pub const FOREIGN_ENTRIES: u32 = 8_192;
 pub const QUEUED_ENTRIES: u32 = 16_384;
 /// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
 pub const CALL_ENTRIES: u32 = 32_768;
-/// Raw and ping sockets whose senders are known to backends that do not see a call's message.
+/// Sockets that receive datagrams without asking for their senders.
 pub const SENDER_ENTRIES: u32 = 1_024;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 4 << 20;

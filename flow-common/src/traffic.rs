@@ -185,7 +185,10 @@ pub struct SocketEntry {
     pub local_port: u16,
     pub remote_port: u16,
     /// Address family: `AF_INET`, `AF_INET6` or `AF_PACKET`.
-    pub family: u16,
+    pub family: u8,
+    /// 1 once a datagram was received without asking for its sender, which the kernel side then
+    /// notes of each packet that comes.
+    pub unasked: u8,
     /// `IPPROTO_*` of the socket; MPTCP is 262, hence 16 bits.
     pub protocol: u16,
     /// Inode number of its network namespace; 0 when not known.

@@ -72,7 +72,8 @@ pub fn app(
         // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that
         // counts.
         socket_kind::STREAM if bytes == 0 => return,
-        socket_kind::STREAM | socket_kind::DATAGRAM => {}
+        socket_kind::STREAM => {}
+        socket_kind::DATAGRAM if key.remote_known != 0 || dir == Dir::Tx => {}
         socket_kind::PORTLESS if key.remote_known != 0 => {}
         _ => {
             let protocol = socket::protocol(sk);
@@ -89,9 +90,12 @@ pub fn app(
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; it is ignored.
                     key.remote_port = 0;
-                    if key.remote_known == 0 && dir == Dir::Rx {
-                        name_remote(&mut key, peer::take_sender(cookie, sk), common);
-                    }
+                }
+                if key.remote_known == 0
+                    && dir == Dir::Rx
+                    && !name_remote(&mut key, peer::take_sender(cookie), common)
+                {
+                    socket::note_senders(cookie);
                 }
             }
             key.cookie = socket_id::id(sk, common, protocol);

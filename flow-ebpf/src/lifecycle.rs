@@ -33,7 +33,7 @@ pub fn created(id: u64, sock: *const bpf_sock, owner: ProcessKey) {
     };
     // SAFETY: a live map value; the context's fields are readable here.
     unsafe {
-        (*entry).family = (*sock).family as u16;
+        (*entry).family = (*sock).family as u8;
         (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).owner = owner;
         (*entry).netns = socket::netns(sock);
@@ -52,7 +52,7 @@ pub fn connecting(id: u64, family: u16, protocol: u16, owner: ProcessKey, sock: 
             (*entry).owner = owner;
         }
         if (*entry).family == 0 {
-            (*entry).family = family;
+            (*entry).family = family as u8;
             (*entry).protocol = protocol;
         }
         // Not that of the process, which may have left it since it made the socket.
@@ -71,7 +71,7 @@ pub fn bound(id: u64, sock: *const bpf_sock, address: IpAddress, owner: ProcessK
     };
     // SAFETY: a live map value; the fields are readable in post_bind.
     let protocol = unsafe {
-        (*entry).family = (*sock).family as u16;
+        (*entry).family = (*sock).family as u8;
         (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).local_port = (*sock).src_port as u16;
         (*entry).local = address;

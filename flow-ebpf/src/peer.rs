@@ -5,9 +5,12 @@
 //! - The tracepoints do not see the message of a call, and no cgroup program runs for the addresses
 //!   of raw and ping sockets.
 //!
+//! - Who receives without asking gets no address (`recv`).
+//!
 //! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it
 //! notes in [`CALLS`] when the call returns. On its way in it is queued: [`SENDERS`] keeps its
-//! source until it is read.
+//! source until it is read. A queue's order is not known for certain (datagrams may be dropped from
+//! it, or come on two CPUs at once), so a sender is known as long as all that wait are its own.
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -21,15 +24,20 @@ use flow_common::{
 };
 
 use crate::{
+    atomic, bytes, clock,
     inflight::{self, CALLS, Call, Dir, Peer},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
     process,
 };
 
-/// Senders that sockets without ports and peer receive from, by cookie.
+/// Senders that sockets without a peer receive from and have not asked for, by cookie.
 #[map]
 pub static SENDERS: LruHashMap<u64, Senders> =
     LruHashMap::with_max_entries(limits::SENDER_ENTRIES, 0);
+
+/// How long nothing must have come to an empty queue until nobody can be about to return from
+/// reading from it.
+const QUIET: u64 = 100_000_000;
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const LOOPBACK6: IpAddress =
@@ -39,7 +47,7 @@ const IPV6_HEADER: usize = 40;
 /// The offset of `sin6_scope_id` in a `struct sockaddr_in6`.
 const SCOPE_OF_NAME: u64 = 24;
 
-/// Senders of the datagrams that wait at a socket.
+/// Who sent the datagrams that wait at a socket.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Senders {
@@ -47,13 +55,28 @@ pub struct Senders {
     /// Address of the socket. Read from here it is a number, to which the verifier lets programs
     /// add.
     socket: Address,
+    /// When the last one came; 0 until the queue was empty once.
+    last: u64,
     zone: u32,
-    /// How many wait. Too many where datagrams were dropped after they passed `cgroup_skb`.
-    waiting: u32,
+    /// How many came, and how many were read: more of the former where some were dropped on the
+    /// way, or read by a call that asked.
+    came: u32,
+    read: u32,
     /// 1 once datagrams of another sender wait as well.
-    mixed: u32,
-    padding: u32,
+    mixed: u16,
+    port: u16,
 }
+
+static NO_SENDERS: Senders = Senders {
+    address: IpAddress::NONE,
+    socket: 0,
+    last: 0,
+    zone: 0,
+    came: 0,
+    read: 0,
+    mixed: 0,
+    port: 0,
+};
 
 /// A packet of a socket that has no connection. What a call says or gets is completed by it.
 #[inline(always)]
@@ -70,6 +93,8 @@ pub fn of_packet(
         return;
     }
     let portless = !has_ports(protocol);
+    // SAFETY: as above.
+    let is_unasked = portless || unsafe { (*entry).unasked != 0 };
     // SAFETY: fields of a socket that each of its forms has.
     let (is_connected, bound_to) = unsafe {
         (
@@ -78,8 +103,8 @@ pub fn of_packet(
         )
     };
     if dir == Dir::Rx {
-        if portless && !is_connected {
-            queue_sender(skb, cookie, sock as Address);
+        if is_unasked && !is_connected {
+            queue_sender(skb, cookie, sock as Address, portless);
         }
     } else if portless || !is_connected {
         sent(skb, cookie, portless, bound_to);
@@ -143,63 +168,91 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
 
 /// Keeps the source of a packet until a call reads it.
 #[inline(always)]
-fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address) -> Option<()> {
-    let address = match Ends::of(skb)? {
-        Ends::V4 { source, .. } => IpAddress::mapped(source),
-        Ends::V6 { at } => source6(at),
+fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -> Option<()> {
+    let (address, port) = match Ends::of(skb)? {
+        Ends::V4 { source, .. } => (IpAddress::mapped(source), source_port(skb, true)),
+        Ends::V6 { at } => (source6(at), source_port(skb, false)),
     };
-    let first = Senders {
-        address,
-        socket: sk,
-        zone: zone(skb, address),
-        waiting: 1,
-        mixed: 0,
-        padding: 0,
-    };
-    let Some(senders) = SENDERS.get_ptr_mut(cookie) else {
-        let _ = SENDERS.insert(cookie, first, 0);
-        return None;
-    };
-    // SAFETY: a live map value. Packets of two CPUs may mix up who waits: then the sender is not
-    // known, or that of a neighbour in the queue.
-    let senders = unsafe { &mut *senders };
-    // SAFETY: a field of it; volatile, or the compiler would leave the number out.
-    let sk = unsafe {
-        (&raw mut senders.socket).write_volatile(sk);
-        (&raw const senders.socket).read_volatile()
-    };
-    if senders.waiting == 0 || is_empty(sk) {
-        *senders = first;
-    } else {
-        senders.waiting += 1;
-        if senders.address != first.address || senders.zone != first.zone {
-            senders.mixed = 1;
+    let port = if portless { Some(0) } else { port };
+    let zone = zone(skb, address);
+    let now = clock::now();
+    let mut known = SENDERS.get_ptr_mut(cookie);
+    if known.is_none() {
+        let _ = SENDERS.insert(cookie, NO_SENDERS, 0);
+        known = SENDERS.get_ptr_mut(cookie);
+    }
+    let senders = known?;
+    // SAFETY: a live map value. Volatile: other CPUs count as well, and the compiler would leave
+    // the number of the socket out.
+    unsafe {
+        (&raw mut (*senders).socket).write_volatile(sk);
+        let sk = (&raw const (*senders).socket).read_volatile();
+        atomic::increment(&raw mut (*senders).came);
+        let came = (&raw const (*senders).came).read_volatile();
+        let last = (*senders).last;
+        let is_alone = last != 0 && waiting(senders) == 1;
+        if !is_alone {
+            // Some were dropped, or waited before they were counted. Without ports two that come at
+            // once may be mixed up here.
+            let is_quiet = portless || now.wrapping_sub(last) >= QUIET;
+            if is_quiet && is_empty(sk) {
+                (*senders).read = came.wrapping_sub(1);
+            } else if last == 0 {
+                return None;
+            }
         }
+        if waiting(senders) == 1 {
+            (*senders).address = address;
+            (*senders).zone = zone;
+            (*senders).port = port.unwrap_or(0);
+            (*senders).mixed = 0;
+        }
+        let is_other = (*senders).address != address
+            || (*senders).zone != zone
+            || Some((*senders).port) != port;
+        // Another CPU may be here at the same moment, with another sender.
+        if is_other || (&raw const (*senders).came).read_volatile() != came {
+            (*senders).mixed = 1;
+        }
+        (*senders).last = now;
     }
     Some(())
 }
 
-/// Whom a datagram came from that was just read from a socket without ports and peer; `None` where
-/// datagrams of several senders waited.
+/// How many datagrams wait at a socket, or are on their way to whoever reads them.
+///
+/// # Safety
+/// `senders` is a live map value.
 #[inline(always)]
-pub fn take_sender(cookie: u64, sk: Address) -> Option<Peer> {
+unsafe fn waiting(senders: *mut Senders) -> u32 {
+    // SAFETY: the caller's. Volatile: another CPU may count meanwhile.
+    unsafe {
+        let came = (&raw const (*senders).came).read_volatile();
+        let read = (&raw const (*senders).read).read_volatile();
+        came.wrapping_sub(read)
+    }
+}
+
+/// Whom a datagram came from that was just read by a call that did not ask; `None` where that is
+/// not known.
+#[inline(always)]
+pub fn take_sender(cookie: u64) -> Option<Peer> {
     let senders = SENDERS.get_ptr_mut(cookie)?;
     // SAFETY: a live map value.
-    let senders = unsafe { &mut *senders };
-    if senders.waiting == 0 {
-        return None;
+    unsafe {
+        if (*senders).last == 0 || waiting(senders) == 0 {
+            return None; // it came before they were counted
+        }
+        let senders = &mut *senders;
+        let peer = (senders.mixed == 0).then_some(Peer {
+            address: senders.address,
+            port: senders.port,
+            padding: 0,
+            zone: senders.zone,
+        });
+        atomic::increment(&raw mut senders.read);
+        peer
     }
-    senders.waiting -= 1;
-    let peer = (senders.mixed == 0).then_some(Peer {
-        address: senders.address,
-        port: 0,
-        padding: 0,
-        zone: senders.zone,
-    });
-    if senders.mixed != 0 && is_empty(sk) {
-        senders.waiting = 0;
-    }
-    peer
 }
 
 /// Whether nothing waits at a socket to be read.
@@ -290,6 +343,21 @@ impl Ends {
         }
         (start + IPV6_HEADER <= end).then_some(Self::V6 { at })
     }
+}
+
+/// The source port of a datagram of UDP or a protocol like it; `None` where other headers stand in
+/// front of that.
+#[inline(always)]
+fn source_port(skb: *mut __sk_buff, is_v4: bool) -> Option<u16> {
+    let at = if is_v4 {
+        u32::from(bytes::byte(skb, 0, 0)? & 0xf) * 4
+    } else if has_ports(u16::from(bytes::byte(skb, 0, 6)?)) {
+        IPV6_HEADER as u32
+    } else {
+        return None;
+    };
+    let mut port = [0_u8; 2];
+    bytes::load(skb, at, &mut port).then_some(u16::from_be_bytes(port))
 }
 
 #[inline(always)]

@@ -46,6 +46,7 @@ static NO_SOCKET: SocketEntry = SocketEntry {
     local_port: 0,
     remote_port: 0,
     family: 0,
+    unasked: 0,
     protocol: 0,
     netns: 0,
     ifindex: 0,
@@ -151,6 +152,15 @@ pub fn count_remote(id: u64) -> bool {
     true
 }
 
+/// A process received a datagram without asking for its sender: notes those of the next ones.
+#[inline(always)]
+pub fn note_senders(id: u64) {
+    if let Some(entry) = SOCKETS.get_ptr_mut(id) {
+        // SAFETY: a live map value.
+        unsafe { (*entry).unasked = 1 };
+    }
+}
+
 /// A process used a socket: brings its entry up to date and emits it. `app` are the counters of what
 /// the process moved.
 #[inline(always)]
@@ -188,7 +198,7 @@ pub fn used(
 pub fn refresh(sk: Address, common: &SockCommon, protocol: u16, entry: *mut SocketEntry) {
     // SAFETY: a live map value.
     unsafe {
-        (*entry).family = common.family();
+        (*entry).family = common.family() as u8;
         (*entry).protocol = protocol;
         (*entry).state = common.state();
         // When a connection closes, the kernel may clear the addresses; the last ones are the ones
@@ -292,7 +302,7 @@ unsafe fn identify(entry: *mut SocketEntry, sock: *const bpf_sock) {
     // SAFETY: the caller's promise.
     unsafe {
         let family = (*sock).family as u16;
-        (*entry).family = family;
+        (*entry).family = family as u8;
         (*entry).protocol = shown_protocol((*sock).type_, (*sock).protocol as u16);
         (*entry).state = (*sock).state as u8;
         (*entry).local_port = (*sock).src_port as u16;

@@ -23,6 +23,7 @@ mod sharing;
 mod splices;
 mod tcp;
 mod udp;
+mod unasked;
 mod unseen;
 mod uring;
 
@@ -117,6 +118,7 @@ pub const MODES: &[Mode] = &[
     mode("udp-buffers",      udp::buffers,                "COUNT calls for many datagrams each (UDP_SEGMENT), which nobody answers"),
     mode("udp-remotes",      udp::many_remotes,           "one socket and more remotes than Flow counts one by one"),
     mode("udp-peers",        udp::peers,                  "one socket and 200 remotes, each of which answers"),
+    mode("udp-unasked",      unasked::recv_only,          "COUNT rounds of datagrams of several senders, received without an address"),
     mode("udp-peek",         udp::peek,                   "each datagram is looked at with MSG_PEEK before it is read"),
     mode("drip",             odd::drip,                   "a few bytes a second, COUNT times"),
     mode("tcp-zerocopy",     flags::zerocopy,             "sends with MSG_ZEROCOPY"),

@@ -54,22 +54,27 @@ pub fn visible(truth: &Truth, backend: Backend) -> Visible {
     Visible { least, most }
 }
 
-/// What the backend must report of a process's datagrams, by remote.
-pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Moved> {
+/// What the backend must report of a process's datagrams, by remote. Whether the sender of one that
+/// was received without asking is known depends on what else waited.
+pub fn by_remote(truth: &Truth, backend: Backend) -> BTreeMap<String, Visible> {
     let mut remotes = truth.remotes.clone();
-    for (remote, unasked) in &truth.unasked {
-        let moved = remotes.entry(remote.clone()).or_default();
-        if sees(backend, Blind::UnaskedSenders) {
-            *moved += *unasked;
-        }
-    }
     for (remote, mixed) in &truth.mixed {
         let moved = remotes.entry(remote.clone()).or_default();
         if sees(backend, Blind::MixedSenders) {
             *moved += *mixed;
         }
     }
-    remotes
+    for remote in truth.unasked.keys() {
+        remotes.entry(remote.clone()).or_default();
+    }
+    let visible = |(remote, least): (String, Moved)| {
+        let mut most = least;
+        if let Some(unasked) = truth.unasked.get(&remote) {
+            most += *unasked;
+        }
+        (remote, Visible { least, most })
+    };
+    remotes.into_iter().map(visible).collect()
 }
 
 /// The truths of each pid, one for each process that had it, in the order in which they started. A

@@ -21,7 +21,8 @@ pub enum BlindSpot {
     Acceptors,
     /// That an MPTCP connection was accepted: the kernel's hooks report its first path only.
     MptcpDirection,
-    /// recvfrom(2) and its kin without an address: no hook reports whom the datagram came from.
+    /// recvfrom(2) and its kin without an address: whom the datagram came from is known of its
+    /// packet, unless datagrams of several senders wait.
     UnaskedSenders,
     /// Whom a datagram came from that a raw or ping socket received, where datagrams of several
     /// senders waited there: the tracepoint does not see the message.
@@ -62,7 +63,9 @@ impl BlindSpot {
             Self::CallsUnderWay => "calls that were waiting when Flow started",
             Self::Acceptors => "who accepted a connection that is not used yet",
             Self::MptcpDirection => "who opened an MPTCP connection that was accepted",
-            Self::UnaskedSenders => "senders of datagrams received without asking for them",
+            Self::UnaskedSenders => {
+                "senders of datagrams received without asking for them while those of several wait"
+            }
             Self::MixedSenders => {
                 "senders of what raw and ping sockets receive while datagrams of several wait"
             }

@@ -140,7 +140,7 @@ pub fn seed_state(socket: &SeedSocket, now: Instant) -> SocketEntry {
             Some(SocketAddr::V6(remote)) => remote.scope_id(),
             _ => 0,
         },
-        family: family as u16,
+        family: family as u8,
         protocol: numbers::protocol_number(socket.protocol),
         netns: socket.netns.map_or(0, |netns| netns.0),
         ifindex: socket.ifindex.unwrap_or(0),
