@@ -24,7 +24,9 @@ pub const INTERFACE_ENTRIES: u32 = 4_096;
 pub const FOREIGN_ENTRIES: u32 = 8_192;
 /// Packets that wait in queues of upper interfaces, two entries each.
 pub const QUEUED_ENTRIES: u32 = 16_384;
-/// Threads whose calls may need a note, from a function's entry, or a cgroup hook, to its return.
+/// Threads whose calls need a note, from a function's entry, or a cgroup hook, to its return: as
+/// many have a slot, by the last bits of their ids, and further ones an entry.
+pub const CALL_SLOTS: u32 = 4_096;
 pub const CALL_ENTRIES: u32 = 32_768;
 /// Sockets that receive datagrams without asking for their senders.
 pub const SENDER_ENTRIES: u32 = 1_024;

@@ -8,7 +8,7 @@
 //! - Who receives without asking gets no address (`recv`).
 //!
 //! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it
-//! notes in [`CALLS`] when the call returns. On its way in it is queued: [`SENDERS`] keeps its
+//! notes ([`inflight`]) when the call returns. On its way in it is queued: [`SENDERS`] keeps its
 //! source until it is read. A queue's order is not known for certain (datagrams may be dropped from
 //! it, or come on two CPUs at once), so a sender is known as long as all that wait are its own.
 
@@ -25,7 +25,7 @@ use flow_common::{
 
 use crate::{
     atomic, bytes, clock,
-    inflight::{self, CALLS, Call, Dir, Peer},
+    inflight::{self, Call, Dir, Peer},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
     process,
 };
@@ -130,7 +130,7 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
     };
     let zone = zone(skb, address);
     let thread = process::thread()?;
-    if let Some(call) = CALLS.get_ptr_mut(thread) {
+    if let Some(call) = inflight::find(thread) {
         // SAFETY: a live map value, which only this thread writes.
         let call = unsafe { &mut *call };
         let is_its = call.is_of_entry() || call.socket == cookie && call.is_send != 0;
@@ -265,7 +265,7 @@ fn is_empty(sk: Address) -> bool {
 /// without its zone.
 #[inline(always)]
 pub fn settled(address: IpAddress, common: &SockCommon) -> (IpAddress, u32) {
-    let sent = CALLS.get_ptr_mut(bpf_get_current_pid_tgid());
+    let sent = inflight::find(bpf_get_current_pid_tgid());
     // SAFETY: a live map value, which only this thread writes.
     let sent = sent.map(|call| unsafe { &mut *call }).filter(|call| {
         let is_its = call.is_of_entry() || call.socket == common.cookie();

@@ -176,11 +176,14 @@ pub fn processes(world: &World) -> Result<()> {
     report::expect_none(&differences)
 }
 
-/// The maps `CALLS`, `INTERFACES` and `ALIASES` are too small.
+/// The maps `CALLS`, `SLOT_THREADS`, `INTERFACES` and `LINKS` are too small.
 pub fn small_maps(world: &World) -> Result<()> {
     let peer = session::new_peer(world)?;
     let flow = Flow::events_changed(world, "notes", |command| {
-        command.env("FLOW_MAP_ENTRIES", "CALLS=16,INTERFACES=2,LINKS=1");
+        command.env(
+            "FLOW_MAP_ENTRIES",
+            "CALLS=16,SLOT_THREADS=1,INTERFACES=2,LINKS=1",
+        );
     })?;
     let truths = talk(world, "notes", &peer, "addressing-crowd", 100)?;
     let stream = ended(flow)?;
