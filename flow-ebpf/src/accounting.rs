@@ -57,7 +57,11 @@ pub fn app(
     if cookie != 0 {
         // Of a stream this may be nonsense; then nothing is found.
         if key.remote_known == 0 {
-            name_remote(&mut key, own_peer(common), common);
+            let peer = match own_peer(common) {
+                None if dir == Dir::Rx => peer::take_sender(cookie),
+                peer => peer,
+            };
+            name_remote(&mut key, peer, common);
             asked = true;
         }
         entry = look_up(&key);
@@ -72,8 +76,7 @@ pub fn app(
         // Nothing moved: the end of a stream, or an empty write. An empty datagram is a call that
         // counts.
         socket_kind::STREAM if bytes == 0 => return,
-        socket_kind::STREAM => {}
-        socket_kind::DATAGRAM if key.remote_known != 0 || dir == Dir::Tx => {}
+        socket_kind::STREAM | socket_kind::DATAGRAM => {}
         socket_kind::PORTLESS if key.remote_known != 0 => {}
         _ => {
             let protocol = socket::protocol(sk);
@@ -90,12 +93,6 @@ pub fn app(
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; it is ignored.
                     key.remote_port = 0;
-                }
-                if key.remote_known == 0
-                    && dir == Dir::Rx
-                    && !name_remote(&mut key, peer::take_sender(cookie), common)
-                {
-                    socket::note_senders(cookie);
                 }
             }
             key.cookie = socket_id::id(sk, common, protocol);

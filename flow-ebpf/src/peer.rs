@@ -14,7 +14,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_jiffies64},
     macros::map,
     maps::LruHashMap,
 };
@@ -24,10 +24,10 @@ use flow_common::{
 };
 
 use crate::{
-    atomic, bytes, clock,
+    atomic, bytes,
     inflight::{self, Call, Dir, Peer},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
-    process,
+    process, socket,
 };
 
 /// Senders that sockets without a peer receive from and have not asked for, by cookie.
@@ -35,9 +35,9 @@ use crate::{
 pub static SENDERS: LruHashMap<u64, Senders> =
     LruHashMap::with_max_entries(limits::SENDER_ENTRIES, 0);
 
-/// How long nothing must have come to an empty queue until nobody can be about to return from
-/// reading from it.
-const QUIET: u64 = 100_000_000;
+/// For how many of the kernel's ticks nothing must have come to an empty queue until nobody can be
+/// about to return from reading from it: 0.1 to 1 s.
+const QUIET: u64 = 100;
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
 const LOOPBACK6: IpAddress =
@@ -55,7 +55,7 @@ pub struct Senders {
     /// Address of the socket. Read from here it is a number, to which the verifier lets programs
     /// add.
     socket: Address,
-    /// When the last one came; 0 until the queue was empty once.
+    /// When the last one came, in ticks; 0 until the queue was empty once.
     last: u64,
     zone: u32,
     /// How many came, and how many were read: more of the former where some were dropped on the
@@ -169,13 +169,14 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
 /// Keeps the source of a packet until a call reads it.
 #[inline(always)]
 fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -> Option<()> {
-    let (address, port) = match Ends::of(skb)? {
-        Ends::V4 { source, .. } => (IpAddress::mapped(source), source_port(skb, true)),
-        Ends::V6 { at } => (source6(at), source_port(skb, false)),
+    let address = match Ends::of(skb)? {
+        Ends::V4 { source, .. } => IpAddress::mapped(source),
+        Ends::V6 { at } => source6(at),
     };
-    let port = if portless { Some(0) } else { port };
+    let port = if portless { 0 } else { source_port(skb) };
     let zone = zone(skb, address);
-    let now = clock::now();
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_jiffies64() };
     let mut known = SENDERS.get_ptr_mut(cookie);
     if known.is_none() {
         let _ = SENDERS.insert(cookie, NO_SENDERS, 0);
@@ -204,14 +205,14 @@ fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -
         if waiting(senders) == 1 {
             (*senders).address = address;
             (*senders).zone = zone;
-            (*senders).port = port.unwrap_or(0);
+            (*senders).port = port;
             (*senders).mixed = 0;
         }
-        let is_other = (*senders).address != address
-            || (*senders).zone != zone
-            || Some((*senders).port) != port;
+        let is_unknown = port == 0 && !portless;
+        let is_other =
+            (*senders).address != address || (*senders).zone != zone || (*senders).port != port;
         // Another CPU may be here at the same moment, with another sender.
-        if is_other || (&raw const (*senders).came).read_volatile() != came {
+        if is_unknown || is_other || (&raw const (*senders).came).read_volatile() != came {
             (*senders).mixed = 1;
         }
         (*senders).last = now;
@@ -237,7 +238,10 @@ unsafe fn waiting(senders: *mut Senders) -> u32 {
 /// not known.
 #[inline(always)]
 pub fn take_sender(cookie: u64) -> Option<Peer> {
-    let senders = SENDERS.get_ptr_mut(cookie)?;
+    let Some(senders) = SENDERS.get_ptr_mut(cookie) else {
+        socket::note_senders(cookie);
+        return None;
+    };
     // SAFETY: a live map value.
     unsafe {
         if (*senders).last == 0 || waiting(senders) == 0 {
@@ -345,19 +349,20 @@ impl Ends {
     }
 }
 
-/// The source port of a datagram of UDP or a protocol like it; `None` where other headers stand in
-/// front of that.
+/// The source port of a datagram of UDP or a protocol like it; 0 where other headers stand in front
+/// of that, or it has none.
 #[inline(always)]
-fn source_port(skb: *mut __sk_buff, is_v4: bool) -> Option<u16> {
-    let at = if is_v4 {
-        u32::from(bytes::byte(skb, 0, 0)? & 0xf) * 4
-    } else if has_ports(u16::from(bytes::byte(skb, 0, 6)?)) {
+fn source_port(skb: *mut __sk_buff) -> u16 {
+    let byte = |at, index| bytes::byte(skb, at, index).unwrap_or(0);
+    let first = byte(0, 0);
+    let at = if first >> 4 == 4 {
+        u32::from(first & 0xf) * 4
+    } else if has_ports(u16::from(byte(0, 6))) {
         IPV6_HEADER as u32
     } else {
-        return None;
+        return 0;
     };
-    let mut port = [0_u8; 2];
-    bytes::load(skb, at, &mut port).then_some(u16::from_be_bytes(port))
+    u16::from_be_bytes([byte(at, 0), byte(at, 1)])
 }
 
 #[inline(always)]

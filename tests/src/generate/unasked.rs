@@ -21,7 +21,7 @@ const BURST: usize = 5;
 const TOO_MANY: usize = 100;
 const LARGE: usize = 1000;
 /// More than the time after which Flow no longer expects datagrams that were dropped.
-const QUIET: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(1200);
 
 /// A sender, and what its datagrams begin with.
 struct Sender {
