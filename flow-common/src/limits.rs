@@ -24,11 +24,12 @@ pub const INTERFACE_ENTRIES: u32 = 4_096;
 pub const FOREIGN_ENTRIES: u32 = 8_192;
 /// Packets that wait in queues of upper interfaces, two entries each.
 pub const QUEUED_ENTRIES: u32 = 16_384;
-/// Threads whose calls need a note, from a function's entry, or a cgroup hook, to its return: as
-/// many have a slot, by the last bits of their ids, and further ones an entry.
+/// Slots for notes of threads, from a function's entry, or a cgroup hook, to its return.
 pub const CALL_SLOTS: u32 = 4_096;
+/// Entries for those of threads that found their slot taken.
 pub const CALL_ENTRIES: u32 = 32_768;
-/// Sockets that receive datagrams without asking for their senders.
+/// Sockets whose senders are kept until their datagrams are read: of raw and ping sockets, and of
+/// those read without asking.
 pub const SENDER_ENTRIES: u32 = 1_024;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 4 << 20;

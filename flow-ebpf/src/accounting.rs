@@ -58,15 +58,15 @@ pub fn app(
         // Of a stream this may be nonsense; then nothing is found.
         if key.remote_known == 0 {
             let peer = match own_peer(common) {
-                None if dir == Dir::Rx => peer::take_sender(cookie),
+                None if dir == Dir::Rx => peer::take_sender(cookie, sk),
                 peer => peer,
             };
-            name_remote(&mut key, peer, common);
+            name_remote(&mut key, peer, dir, common);
             asked = true;
         }
         entry = look_up(&key);
         if !asked && matches!(kind(entry), socket_kind::DATAGRAM | socket_kind::PORTLESS) {
-            if name_remote(&mut key, own_peer(common), common) {
+            if name_remote(&mut key, own_peer(common), dir, common) {
                 entry = look_up(&key);
             }
             asked = true;
@@ -88,7 +88,7 @@ pub fn app(
                 set_remote(&mut key, common);
             } else if is_inet {
                 if !asked {
-                    name_remote(&mut key, own_peer(common), common);
+                    name_remote(&mut key, own_peer(common), dir, common);
                 }
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; it is ignored.
@@ -313,7 +313,7 @@ fn set_remote(key: &mut AppKey, common: &SockCommon) {
 
 /// The call's own peer, if it has one.
 #[inline(always)]
-fn name_remote(key: &mut AppKey, peer: Option<Peer>, common: &SockCommon) -> bool {
+fn name_remote(key: &mut AppKey, peer: Option<Peer>, dir: Dir, common: &SockCommon) -> bool {
     let Some(peer) = peer else {
         return false;
     };
@@ -321,7 +321,9 @@ fn name_remote(key: &mut AppKey, peer: Option<Peer>, common: &SockCommon) -> boo
     key.remote_port = peer.port;
     key.remote_known = 1;
     key.zone = peer.zone;
-    if peer.address.is_unspecified() || peer.zone == 0 && peer.address.has_zone() {
+    // Who sends from no address has none (DHCP).
+    let is_meant = dir == Dir::Tx && peer.address.is_unspecified();
+    if is_meant || peer.zone == 0 && peer.address.has_zone() {
         let (address, zone) = peer::settled(peer.address, common);
         key.remote = address;
         key.zone = zone;

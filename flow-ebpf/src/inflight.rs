@@ -40,7 +40,7 @@ pub struct Slot {
     is_contested: u64,
     call: Call,
 }
-// One line of the cache.
+// The size of a line of the cache.
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// Direction of bytes, as the process or socket sees it.
@@ -87,8 +87,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether its return did not come: it is of a function's entry and was not taken. Those of the
-    /// cgroup hooks may be left behind, by calls that failed.
+    /// Whether a function was entered and its return has not come. Notes of the cgroup hooks may be
+    /// left behind, by calls that failed.
     #[inline(always)]
     fn is_missed(&self) -> bool {
         self.under_way != 0 && self.is_of_entry()

@@ -4,7 +4,6 @@
 //! - A link-local address may come without its zone, and the kernel chooses the interface.
 //! - The tracepoints do not see the message of a call, and no cgroup program runs for the addresses
 //!   of raw and ping sockets.
-//!
 //! - Who receives without asking gets no address (`recv`).
 //!
 //! A packet passes `cgroup_skb` on its way out in the context of its sender, who finds what it
@@ -13,7 +12,7 @@
 //! it, or come on two CPUs at once), so a sender is known as long as all that wait are its own.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
+    bindings::{__sk_buff, BPF_NOEXIST, bpf_sock},
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_jiffies64},
     macros::map,
     maps::LruHashMap,
@@ -27,16 +26,17 @@ use crate::{
     atomic, bytes,
     inflight::{self, Call, Dir, Peer},
     kernel::{self, Address, ESTABLISHED, SK_RMEM_ALLOC, SockCommon},
+    link::LOOPBACK_IFINDEX,
     process, socket,
 };
 
-/// Senders that sockets without a peer receive from and have not asked for, by cookie.
+/// Senders of the datagrams that wait at sockets: those without ports and peer, and those that were
+/// read without asking. By cookie.
 #[map]
 pub static SENDERS: LruHashMap<u64, Senders> =
     LruHashMap::with_max_entries(limits::SENDER_ENTRIES, 0);
 
-/// For how many of the kernel's ticks nothing must have come to an empty queue until nobody can be
-/// about to return from reading from it: 0.1 to 1 s.
+/// A reader returns from the kernel in fewer ticks (0.1 to 1 s) after it has taken a datagram.
 const QUIET: u64 = 100;
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
@@ -55,27 +55,28 @@ pub struct Senders {
     /// Address of the socket. Read from here it is a number, to which the verifier lets programs
     /// add.
     socket: Address,
-    /// When the last one came, in ticks; 0 until the queue was empty once.
+    /// When the last one came, in ticks of the kernel; 0 until they are counted, which begins when
+    /// none waits.
     last: u64,
-    zone: u32,
     /// How many came, and how many were read: more of the former where some were dropped on the
     /// way, or read by a call that asked.
-    came: u32,
-    read: u32,
-    /// 1 once datagrams of another sender wait as well.
+    came: u64,
+    read: u64,
+    /// 1 if those that wait may be of several senders.
     mixed: u16,
     port: u16,
+    zone: u32,
 }
 
 static NO_SENDERS: Senders = Senders {
     address: IpAddress::NONE,
     socket: 0,
     last: 0,
-    zone: 0,
     came: 0,
     read: 0,
     mixed: 0,
     port: 0,
+    zone: 0,
 };
 
 /// A packet of a socket that has no connection. What a call says or gets is completed by it.
@@ -103,7 +104,8 @@ pub fn of_packet(
         )
     };
     if dir == Dir::Rx {
-        if is_unasked && !is_connected {
+        // What comes while a socket is connected may be read after that.
+        if is_unasked && !(portless && is_connected) {
             queue_sender(skb, cookie, sock as Address, portless);
         }
     } else if portless || !is_connected {
@@ -129,7 +131,8 @@ fn sent(skb: *mut __sk_buff, cookie: u64, portless: bool, bound_to: u32) -> Opti
         Ends::V6 { at } => target6(at),
     };
     let zone = zone(skb, address);
-    let thread = process::thread()?;
+    // An interrupted idle task is no thread that sends.
+    let thread = process::thread().filter(|thread| *thread != 0)?;
     if let Some(call) = inflight::find(thread) {
         // SAFETY: a live map value, which only this thread writes.
         let call = unsafe { &mut *call };
@@ -175,27 +178,26 @@ fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -
     };
     let port = if portless { 0 } else { source_port(skb) };
     let zone = zone(skb, address);
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_jiffies64() };
     let mut known = SENDERS.get_ptr_mut(cookie);
     if known.is_none() {
-        let _ = SENDERS.insert(cookie, NO_SENDERS, 0);
+        // Another CPU may insert at the same moment: the look-up finds either.
+        let _ = SENDERS.insert(cookie, NO_SENDERS, u64::from(BPF_NOEXIST));
         known = SENDERS.get_ptr_mut(cookie);
     }
     let senders = known?;
     // SAFETY: a live map value. Volatile: other CPUs count as well, and the compiler would leave
     // the number of the socket out.
     unsafe {
+        let last = (&raw const (*senders).last).read_volatile();
+        let now = bpf_jiffies64();
         (&raw mut (*senders).socket).write_volatile(sk);
         let sk = (&raw const (*senders).socket).read_volatile();
-        atomic::increment(&raw mut (*senders).came);
+        atomic::add(&raw mut (*senders).came, 1);
         let came = (&raw const (*senders).came).read_volatile();
-        let last = (*senders).last;
         let is_alone = last != 0 && waiting(senders) == 1;
         if !is_alone {
-            // Some were dropped, or waited before they were counted. Without ports two that come at
-            // once may be mixed up here.
-            let is_quiet = portless || now.wrapping_sub(last) >= QUIET;
+            // Some were dropped, or waited before they were counted.
+            let is_quiet = portless || now.saturating_sub(last) >= QUIET;
             if is_quiet && is_empty(sk) {
                 (*senders).read = came.wrapping_sub(1);
             } else if last == 0 {
@@ -206,12 +208,17 @@ fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -
             (*senders).address = address;
             (*senders).zone = zone;
             (*senders).port = port;
-            (*senders).mixed = 0;
+            // A reader may be about to return with one that was not counted. Of sockets without
+            // ports some are dropped all the time (`ICMP_FILTER`, `SO_ATTACH_FILTER`).
+            (*senders).mixed = u16::from(!is_alone && !portless);
         }
-        let is_unknown = port == 0 && !portless;
+        // An address with a zone that came over loopback says nothing of the zone.
+        let is_unknown = port == 0 && !portless || zone == LOOPBACK_IFINDEX;
         let is_other =
             (*senders).address != address || (*senders).zone != zone || (*senders).port != port;
-        // Another CPU may be here at the same moment, with another sender.
+        // Another CPU may be here at the same moment, with another sender. To add nothing puts what
+        // was written before what is read.
+        atomic::add(&raw mut (*senders).came, 0);
         if is_unknown || is_other || (&raw const (*senders).came).read_volatile() != came {
             (*senders).mixed = 1;
         }
@@ -225,37 +232,43 @@ fn queue_sender(skb: *mut __sk_buff, cookie: u64, sk: Address, portless: bool) -
 /// # Safety
 /// `senders` is a live map value.
 #[inline(always)]
-unsafe fn waiting(senders: *mut Senders) -> u32 {
+unsafe fn waiting(senders: *mut Senders) -> i64 {
     // SAFETY: the caller's. Volatile: another CPU may count meanwhile.
     unsafe {
         let came = (&raw const (*senders).came).read_volatile();
         let read = (&raw const (*senders).read).read_volatile();
-        came.wrapping_sub(read)
+        came.wrapping_sub(read).cast_signed()
     }
 }
 
 /// Whom a datagram came from that was just read by a call that did not ask; `None` where that is
 /// not known.
 #[inline(always)]
-pub fn take_sender(cookie: u64) -> Option<Peer> {
+pub fn take_sender(cookie: u64, sk: Address) -> Option<Peer> {
     let Some(senders) = SENDERS.get_ptr_mut(cookie) else {
         socket::note_senders(cookie);
         return None;
     };
     // SAFETY: a live map value.
     unsafe {
-        if (*senders).last == 0 || waiting(senders) == 0 {
-            return None; // it came before they were counted
+        if (*senders).last == 0 {
+            return None;
         }
-        let senders = &mut *senders;
-        let peer = (senders.mixed == 0).then_some(Peer {
-            address: senders.address,
-            port: senders.port,
+        let peer = Peer {
+            address: (*senders).address,
+            port: (*senders).port,
             padding: 0,
-            zone: senders.zone,
-        });
-        atomic::increment(&raw mut senders.read);
-        peer
+            zone: (*senders).zone,
+        };
+        let is_mixed = (*senders).mixed != 0;
+        atomic::add(&raw mut (*senders).read, 1);
+        let left = waiting(senders);
+        if left < 0 || left == 0 && !is_empty(sk) {
+            // One that was not counted: the next ones are not who is expected.
+            (*senders).last = 0;
+            return None;
+        }
+        (!is_mixed).then_some(peer)
     }
 }
 

@@ -104,6 +104,11 @@ pub fn destroyed(ctx: &RawTracePointContext) {
 /// `sched_process_exec(task, old_pid, bprm)`.
 #[inline(always)]
 pub fn exec(ctx: &RawTracePointContext) {
+    let (thread, old): (u64, i32) = (bpf_get_current_pid_tgid(), ctx.arg(1));
+    if old as u32 != thread as u32 {
+        // It was not the first thread, whose id it has taken over.
+        inflight::forget(thread >> 32 << 32 | u64::from(old as u32));
+    }
     process::executed(ctx.arg(0));
 }
 

@@ -143,7 +143,7 @@ pub(crate) fn snapshot(
         coverage: Arc::new([Coverage {
             capability: Capability::AppBytes,
             backend: Some("tracepoint".to_owned()),
-            limits: "bytes read with splice() from a socket".to_owned(),
+            limits: "bytes read with splice() from a kTLS socket".to_owned(),
         }]),
     }
 }

@@ -9,7 +9,11 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{netns, proc::Proc, sock_diag};
+use super::{
+    netns,
+    proc::Proc,
+    sock_diag::{self, Kind},
+};
 use crate::event::{
     Direction, Netns, ProcessId, Protocol, SocketCookie, SocketFact, State, TcpFacts,
 };
@@ -79,7 +83,7 @@ impl SeedSocket {
 
 /// Lists the sockets of every network namespace, with their processes and directions.
 pub fn seed(proc: &Proc) -> Seed {
-    let (mut seed, pids) = list_with_pids(proc);
+    let (mut seed, pids) = list_with_pids(proc, &sock_diag::KINDS);
     seed.find_owners(proc, &pids);
     set_directions(&mut seed.sockets);
     seed
@@ -104,10 +108,15 @@ impl Seed {
 
 /// Lists the sockets of every network namespace, without owners and directions.
 pub fn list(proc: &Proc) -> Seed {
-    list_with_pids(proc).0
+    list_with_pids(proc, &sock_diag::KINDS).0
 }
 
-fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
+/// The same, of TCP only.
+pub fn list_tcp(proc: &Proc) -> Seed {
+    list_with_pids(proc, sock_diag::TCP_KINDS).0
+}
+
+fn list_with_pids(proc: &Proc, kinds: &[Kind]) -> (Seed, Vec<u32>) {
     let mut seed = Seed::default();
     let mut pids = proc.pids().unwrap_or_else(|why| {
         seed.cannot_read("/proc".into(), why);
@@ -115,11 +124,11 @@ fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
     });
     pids.sort_unstable();
     let namespaces = netns::Namespaces::find(&pids);
-    match sockets_here() {
+    match sockets_here(kinds) {
         Ok(listed) => seed.add(namespaces.own, listed),
         Err(why) => seed.cannot_read("sockets of this network namespace".into(), why),
     }
-    match netns::inside(&namespaces.others, |_| sockets_here()) {
+    match netns::inside(&namespaces.others, |_| sockets_here(kinds)) {
         Ok(visited) => {
             for (netns, result) in visited {
                 match result {
@@ -146,12 +155,12 @@ fn list_with_pids(proc: &Proc) -> (Seed, Vec<u32>) {
 type ListedHere = (Vec<sock_diag::Listed>, Vec<(&'static str, io::Error)>);
 
 /// Lists the sockets of the calling thread's network namespace.
-fn sockets_here() -> io::Result<ListedHere> {
+fn sockets_here(kinds: &[Kind]) -> io::Result<ListedHere> {
     let mut netlink = sock_diag::open()?;
     let mut sockets = Vec::new();
     let mut failed = Vec::new();
-    for kind in sock_diag::KINDS {
-        match sock_diag::list(&mut netlink, kind) {
+    for kind in kinds {
+        match sock_diag::list(&mut netlink, *kind) {
             Ok(listed) => sockets.extend(listed),
             // Kinds whose module is not loaded have no sockets.
             Err(why) if !kind.usual && is_unknown(&why) => {}
@@ -362,7 +371,7 @@ mod tests {
         near.shutdown(Shutdown::Write).unwrap();
         ended.0.shutdown(Shutdown::Write).unwrap();
         ended.1.read_to_end(&mut Vec::new()).unwrap();
-        let later = list(&Proc::new());
+        let later = list_tcp(&Proc::new());
         // The end of the stream is not one of its bytes.
         assert_eq!(reads(&later, &streams), [Some(70), Some(100)]);
         seed.forget_reads_of_moving(&later);

@@ -62,6 +62,9 @@ pub const KINDS: [Kind; 13] = [
     ip("udplite6", libc::AF_INET6, protocol::UDPLITE, false),
 ];
 
+/// Those of TCP.
+pub const TCP_KINDS: &[Kind] = KINDS.split_at(2).0;
+
 /// Whether TCP sockets can be listed here, without listing any.
 ///
 /// # Errors
@@ -109,8 +112,8 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
 /// The error of the kernel.
 pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)>> {
     let mut found = Vec::new();
-    for kind in [KINDS[0], KINDS[1]] {
-        let mut request = inet_request(kind, 1 << tcp_state::LISTEN);
+    for kind in TCP_KINDS {
+        let mut request = inet_request(*kind, 1 << tcp_state::LISTEN);
         request[EXTENSIONS] |= 1 << (INET_DIAG_SKMEMINFO - 1);
         let listed = netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
             backlog(message.body)

@@ -398,7 +398,7 @@ pub fn exchange(socket: &UdpSocket, size: usize, tally: &Tally) -> Result<()> {
 }
 
 /// Disconnects a connected socket.
-fn disconnect(socket: &UdpSocket) -> Result<()> {
+pub fn disconnect(socket: &UdpSocket) -> Result<()> {
     // SAFETY: all-zero is a valid address, of the family AF_UNSPEC.
     let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
     let length = size_of_val(&nobody) as libc::socklen_t;

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
-use super::{Options, udp::PATIENCE};
+use super::{
+    Options,
+    udp::{PATIENCE, disconnect},
+};
 use crate::truth::Tally;
 
 /// Datagrams of one sender that wait together.
@@ -20,6 +23,8 @@ const BURST: usize = 5;
 /// Datagrams that do not all fit in the smallest queue, and bytes of each.
 const TOO_MANY: usize = 100;
 const LARGE: usize = 1000;
+/// Bytes of a queue that all others fit in.
+const QUEUE: usize = 1 << 16;
 /// More than the time after which Flow no longer expects datagrams that were dropped.
 const QUIET: Duration = Duration::from_millis(1200);
 
@@ -72,12 +77,10 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    /// Receives one of these senders, when those of both wait or it cannot be known how many.
-    fn mixed(&self, from: [&Sender; 2], flags: MsgFlags) -> io::Result<()> {
-        let (mark, received) = self.receive(flags)?;
-        let sender = from.into_iter().find(|sender| sender.mark == mark);
-        let sender = sender.ok_or_else(|| io::Error::other("a datagram of another sender"))?;
-        self.tally.received_unasked(sender.address, received);
+    /// Receives one whose sender Flow must not name.
+    fn unknown(&self, flags: MsgFlags) -> io::Result<()> {
+        let (_, received) = self.receive(flags)?;
+        self.tally.received(received);
         Ok(())
     }
 }
@@ -87,7 +90,9 @@ pub fn recv_only(options: &Options, tally: &Tally) -> Result<()> {
         IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::LOCALHOST),
     ] {
-        let socket = UdpSocket::bind((host, 0))?;
+        // At an explicit port, which it keeps when its remote is removed.
+        let own = UdpSocket::bind((host, 0))?.local_addr()?;
+        let socket = UdpSocket::bind(own)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let receiver = Receiver {
             address: socket.local_addr()?,
@@ -100,13 +105,28 @@ pub fn recv_only(options: &Options, tally: &Tally) -> Result<()> {
 }
 
 fn rounds(host: IpAddr, receiver: &Receiver<'_>, options: &Options) -> Result<()> {
-    // The first that a socket receives shows that it does not ask.
-    let first = Sender::new(host, b'1')?;
-    first.send(70, receiver)?;
-    receiver.mixed([&first; 2], MsgFlags::empty())?;
-    let (one, other) = (Sender::new(host, b'a')?, Sender::new(host, b'b')?);
-    let together = [Sender::new(host, b'c')?, Sender::new(host, b'd')?];
-    let together = [&together[0], &together[1]];
+    let sender = |mark| Sender::new(host, mark);
+    let (one, other) = (sender(b'a')?, sender(b'b')?);
+    // Only these two are ever known.
+    let others = [sender(b'c')?, sender(b'd')?];
+    for sender in &others {
+        receiver.tally.nothing_with(sender.address);
+    }
+    let wait_for = |senders: &[&Sender], bytes: usize| {
+        senders
+            .iter()
+            .try_for_each(|sender| sender.send(bytes, receiver))
+    };
+    let [first, second] = &others;
+    // The first that a socket receives shows that it does not ask, while another waits already.
+    wait_for(&[first, second], 70)?;
+    receiver.unknown(MsgFlags::empty())?;
+    wait_for(&[first], 60)?;
+    receiver.unknown(MsgFlags::empty())?;
+    receiver.unknown(MsgFlags::empty())?;
+    // The first that finds no other waiting.
+    wait_for(&[second], 50)?;
+    receiver.unknown(MsgFlags::empty())?;
     for round in 0..options.count as usize {
         for sender in [&one, &other] {
             sender.send(100 + round, receiver)?;
@@ -114,20 +134,22 @@ fn rounds(host: IpAddr, receiver: &Receiver<'_>, options: &Options) -> Result<()
             ensure!(mark == sender.mark, "a datagram of another sender waits");
             receiver.known(sender)?;
         }
-        for _ in 0..BURST {
-            one.send(200 + round, receiver)?;
-        }
+        wait_for(&[&one; BURST], 200 + round)?;
         (0..BURST).try_for_each(|_| receiver.known(&one))?;
-        for sender in together {
-            sender.send(300 + round, receiver)?;
-        }
-        for _ in together {
-            receiver.mixed(together, MsgFlags::empty())?;
-        }
+        wait_for(&[first], 300 + round)?;
+        wait_for(&[second], 400 + round)?;
+        (0..2).try_for_each(|_| receiver.unknown(MsgFlags::empty()))?;
     }
-    overrun(receiver, together)?;
-    one.send(400, receiver)?;
-    receiver.known(&one)
+    overrun(receiver, [first, second])?;
+    // After a while without any Flow counts anew, which begins with the next datagram.
+    thread::sleep(QUIET);
+    wait_for(&[first], 80)?;
+    receiver.unknown(MsgFlags::empty())?;
+    one.send(500, receiver)?;
+    receiver.known(&one)?;
+    reconnected(receiver, [first, second])?;
+    other.send(600, receiver)?;
+    receiver.known(&other)
 }
 
 /// Sends more than has room; what is dropped is never read.
@@ -140,13 +162,23 @@ fn overrun(receiver: &Receiver<'_>, from: [&Sender; 2]) -> Result<()> {
     }
     let mut received = 0;
     loop {
-        match receiver.mixed(from, MsgFlags::MSG_DONTWAIT) {
+        match receiver.unknown(MsgFlags::MSG_DONTWAIT) {
             Ok(()) => received += 1,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error.into()),
         }
     }
     ensure!(received < TOO_MANY, "nothing was dropped");
-    thread::sleep(QUIET);
-    Ok(())
+    setsockopt(&receiver.socket, sockopt::RcvBuf, &QUEUE).context("SO_RCVBUF")
+}
+
+/// What came while the socket was connected waits when it no longer is.
+fn reconnected(receiver: &Receiver<'_>, from: [&Sender; 2]) -> Result<()> {
+    let [peer, other] = from;
+    receiver.socket.connect(peer.address)?;
+    peer.send(700, receiver)?;
+    disconnect(&receiver.socket)?;
+    other.send(800, receiver)?;
+    receiver.unknown(MsgFlags::empty())?;
+    Ok(receiver.unknown(MsgFlags::empty())?)
 }

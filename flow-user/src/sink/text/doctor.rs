@@ -292,9 +292,10 @@ mod tests {
 Flow on web-3, kernel 6.18.44, x86_64
   app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a kTLS socket, bytes that
                                              programs in the kernel take from a socket (sockmap), senders of datagrams
-                                             received without asking for them, senders of what raw and ping sockets
-                                             receive while datagrams of several wait, who opened an MPTCP connection
-                                             that was accepted, who accepted a connection that is not used yet
+                                             received without asking for them while those of several wait, senders of
+                                             what raw and ping sockets receive while datagrams of several wait, who
+                                             opened an MPTCP connection that was accepted, who accepted a connection
+                                             that is not used yet
     fexit                      refused       BPF programs of type tracing: EPERM (an LSM denies them)
     kprobe                     absent        the kernel has no kprobes (CONFIG_KPROBES)
   socket identity and life     cgroup hooks  on the cgroup v2 root, /sys/fs/cgroup/unified

@@ -392,7 +392,7 @@ mod tests {
             render(&snapshot(), By::Process, Some(100)),
             "\
 flow  web-3 · kernel 6.18.44 · tracepoint   ▲ 2.2 MB/s  ▼ 61.2 MB/s   3 processes  0 flows   40 s
-not seen (flow doctor says why): bytes read with splice() from a socket
+not seen (flow doctor says why): bytes read with splice() from a kTLS socket
 
   PID  PROCESS              USER  FLOWS  RECEIVED/s    SENT/s  RECEIVED    SENT  COMMAND
  8123  postgres             1000      3   61.2 MB/s  1.1 MB/s    6.1 GB  2.0 GB  postgres: walsender

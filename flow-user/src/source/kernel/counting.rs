@@ -56,9 +56,9 @@ pub struct Counting {
     evidence: u64,
     /// What it may be as well, while it is presumed.
     less: Option<i64>,
-    /// What the last comparison showed, against what counts. One alone proves nothing: a packet may
-    /// have waited for its classifier where the comparison began, and another where it ended.
-    contradiction: Option<i64>,
+    /// What a comparison showed that is not believed yet. One alone proves nothing: a packet may have
+    /// waited for its classifier where the comparison began, and another where it ended.
+    shown_once: Option<i64>,
     /// Where the comparison begins.
     mark: (Passed, ClassCount),
     /// Where it begins between moments when nothing passes: see [`Self::take_calm`].
@@ -73,7 +73,7 @@ impl Counting {
             more,
             evidence: 0,
             less: None,
-            contradiction: None,
+            shown_once: None,
             mark: Default::default(),
             calm: Default::default(),
         }
@@ -99,7 +99,7 @@ impl Counting {
     /// What it may count as well.
     fn doubts(&self) -> [Option<i64>; 2] {
         let less = self.less.filter(|_| !self.is_shown());
-        [less, self.contradiction]
+        [less, self.shown_once]
     }
 
     /// Nothing more will pass. Of what is in doubt, that counts which fits best all that passed
@@ -120,7 +120,7 @@ impl Counting {
         let all = [self.more].into_iter().chain(doubts);
         self.more = all.min_by_key(distance).unwrap_or(self.more);
         self.less = None;
-        self.contradiction = None;
+        self.shown_once = None;
     }
 
     /// Whether the packets seen so far showed it.
@@ -138,12 +138,14 @@ impl Counting {
     /// shown only once.
     pub fn take(&mut self, own: Passed, seen: &Seen) {
         let gap = seen.after.since(&seen.before).bytes.0;
-        match self.compare(&self.mark, own, &seen.after, gap) {
-            Some(shown) if shown.more == self.more || self.contradiction == Some(shown.more) => {
+        if let Some(shown) = self.compare(&self.mark, own, &seen.after, gap) {
+            let is_in_doubt = self.doubts().into_iter().flatten().count() > 0;
+            let is_known = shown.more == self.more && !is_in_doubt;
+            if is_known || self.shown_once == Some(shown.more) {
                 self.believe(shown);
+            } else {
+                self.shown_once = Some(shown.more);
             }
-            Some(shown) => self.contradiction = Some(shown.more),
-            None => {}
         }
         if gap == 0 {
             // A packet that was lost shall spoil no further comparison.
@@ -155,7 +157,9 @@ impl Counting {
     /// packets before it hands up some (`gro_flush_timeout`) agrees with its classifier only then.
     pub fn take_calm(&mut self, own: Passed, total: &ClassCount) {
         // No packet waits, neither now nor where the comparison began: once is enough.
-        if let Some(shown) = self.compare(&self.calm, own, total, 0) {
+        if let Some(shown) = self.compare(&self.calm, own, total, 0)
+            && (shown.more != self.more || !self.is_shown())
+        {
             self.believe(shown);
         }
         self.begin(own, total);
@@ -171,7 +175,7 @@ impl Counting {
             self.evidence = 0;
         }
         self.evidence += shown.packets;
-        self.contradiction = None;
+        self.shown_once = None;
     }
 
     /// Compares what has passed since `mark`, `gap` bytes of it during the reading. `None` if that
@@ -312,6 +316,13 @@ mod tests {
             assert_eq!(ended.least().more, more, "{own}");
         }
         counting.take(passed(10, 740), &seen);
+        assert_eq!(counting.least().more, -14, "shown once");
+        let total = count(20, 1480, 20, 0);
+        let seen = Seen {
+            before: total,
+            after: total,
+        };
+        counting.take(passed(20, 1480), &seen);
         assert_eq!(counting.least().more, 0);
         assert_eq!(Counting::presumed(ETHERNET, 32).least().more, 32);
     }
@@ -394,22 +405,41 @@ mod tests {
         assert_eq!(take(3000, changed), 0, "it counts otherwise now");
     }
 
-    #[test]
-    fn a_packet_that_waited_where_the_comparison_began_does_not_mislead() {
-        // Of a packet of 114 bytes and two of 86 each, the interface had counted the first when the
-        // comparison began; the last waits for its classifier.
+    /// At each reading one packet waits for its classifier, of these sizes in turn, and so many of
+    /// 86 bytes have passed in between.
+    fn with_one_waiting(truth: i64, waiting: &[u64], between: u64) -> Counting {
         let mut counting = Counting::presumed(ETHERNET, 0).or_without_header();
-        let at = |packets: u64, bytes: u64| Seen {
-            before: count(packets, bytes, packets, 0),
-            after: count(packets, bytes, packets, 0),
-        };
-        counting.begin(passed(1, 114), &at(0, 0).after);
-        counting.take(passed(3, 114 + 2 * 86), &at(2, 114 + 86));
-        assert_eq!(counting.more, 0);
-        assert_eq!(counting.least().more, -14, "it may be so");
-        counting.take(passed(30, 114 + 29 * 86), &at(30, 114 + 29 * 86));
-        counting.end(passed(29, 29 * 86), &count(30, 114 + 29 * 86, 30, 0));
+        let (mut packets, mut bytes) = (0, 0);
+        for (index, size) in waiting.iter().enumerate() {
+            let seen = count(packets, bytes, packets, 0);
+            let own = (bytes + size).checked_add_signed(truth * (packets as i64 + 1));
+            let own = passed(packets + 1, own.unwrap());
+            if index == 0 {
+                counting.begin(own, &seen);
+            } else {
+                let seen = Seen {
+                    before: seen,
+                    after: seen,
+                };
+                counting.take(own, &seen);
+            }
+            packets += 1 + between;
+            bytes += size + between * 86;
+        }
+        counting
+    }
+
+    #[test]
+    fn packets_that_waited_where_a_comparison_began_and_ended_do_not_mislead() {
+        // Two packets look 14 bytes shorter each than they are, or as long as they are.
+        let mut counting = with_one_waiting(0, &[114, 86], 1);
+        assert_eq!((counting.more, counting.least().more), (0, -14));
+        counting.end(passed(3, 286), &count(3, 286, 3, 0));
         assert_eq!(counting.least().more, 0);
+        let mut counting = with_one_waiting(-14, &[86, 114], 1);
+        assert_eq!(counting.least().more, -14);
+        counting.end(passed(3, 286 - 42), &count(3, 286, 3, 0));
+        assert_eq!(counting.least().more, -14);
     }
 
     #[test]

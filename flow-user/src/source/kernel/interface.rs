@@ -246,8 +246,10 @@ impl Known {
             own.received().since(begun.received()),
             own.sent().since(begun.sent()),
         ];
-        for ((counting, passed), seen) in self.counting.iter_mut().zip(passed).zip(&self.seen) {
-            counting.end(passed, total(seen));
+        // What the classifiers had counted after the interface.
+        let seen = [&self.came, total(&self.seen[1])];
+        for ((counting, passed), seen) in self.counting.iter_mut().zip(passed).zip(seen) {
+            counting.end(passed, seen);
         }
     }
 

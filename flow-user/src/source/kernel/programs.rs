@@ -1,6 +1,14 @@
 //! Loads, attaches and detaches programs.
 
-use std::{cell::OnceCell, fs::File, io, path::Path};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    fs::File,
+    io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     Ebpf,
@@ -16,6 +24,10 @@ use super::{
     hooks::{At, Hook, Need},
 };
 use crate::faults;
+
+/// Threads that load programs at most: they wait for the kernel's verifier, and one of the programs
+/// takes a quarter of all the time.
+const LOADERS: usize = 4;
 
 /// What hooks are looked for in.
 pub struct Target<'a> {
@@ -66,15 +78,40 @@ impl<'a> Target<'a> {
 /// Loads what is going to be attached, so that the attachments follow one another closely: of a
 /// process that runs meanwhile, some hooks see more than others. What is refused here is refused
 /// again, and reported, when it is attached.
+///
+/// The kernel verifies each program in the thread that loads it, and that is most of a start.
 pub fn load_all<'a>(
     ebpf: &mut Ebpf,
     hooks: impl IntoIterator<Item = &'a Hook>,
     target: &Target<'_>,
 ) {
+    let mut wanted = HashMap::new();
     for hook in hooks.into_iter().filter(|hook| target.has(hook)) {
-        // As said.
-        let _ = load_hook(ebpf, hook, target);
+        for name in hook.programs() {
+            wanted.insert(name, hook);
+        }
     }
+    let needs_types = wanted.values().any(|hook| matches!(hook.at, At::Fexit(_)));
+    let types = needs_types.then(|| target.types().ok()).flatten();
+    let programs = ebpf.programs_mut().filter_map(|(name, program)| {
+        let hook = wanted.get(name).copied()?;
+        Some((name, program, hook))
+    });
+    let waiting = Mutex::new(programs.collect::<Vec<_>>());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        while let Some((name, program, hook)) = next() {
+            // As said.
+            let _ = load_program(name, program, hook, types);
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 1..processors.min(LOADERS) {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// Attaches each hook that this kernel has a place for; those that were refused.
@@ -126,16 +163,12 @@ fn attach_hook(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Option<Miss
 }
 
 fn load_hook(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Result<(), AttachError> {
-    let At::Fexit(function) = hook.at else {
-        return hook.programs().try_for_each(|name| load(ebpf, name));
+    let types = match hook.at {
+        At::Fexit(_) => Some(target.types()?),
+        _ => None,
     };
-    let name = hook.program;
-    inject_refusal(name)?;
-    if is_loaded(ebpf, name) {
-        return Ok(());
-    }
-    let types = target.types()?;
-    with_program(name, program::<FExit>(ebpf, name)?.load(function, types))
+    hook.programs()
+        .try_for_each(|name| load_program(name, find(ebpf, name)?, hook, types))
 }
 
 fn attach_loaded(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Result<(), AttachError> {
@@ -191,10 +224,28 @@ pub fn detach(ebpf: &mut Ebpf) {
     }
 }
 
+/// Loads a program of a hook; one that is loaded already stays.
+fn load_program(
+    name: &str,
+    program: &mut Program,
+    hook: &Hook,
+    types: Option<&aya::Btf>,
+) -> Result<(), AttachError> {
+    match (program, hook.at, types) {
+        (Program::FExit(program), At::Fexit(function), Some(types)) => {
+            loaded(name, || program.load(function, types))
+        }
+        (program, ..) => load_plain(name, program),
+    }
+}
+
 /// Loads a program of a kind that needs no more than that; one that is loaded already stays.
 pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
-    inject_refusal(name)?;
-    let result = match find(ebpf, name)? {
+    load_plain(name, find(ebpf, name)?)
+}
+
+fn load_plain(name: &str, program: &mut Program) -> Result<(), AttachError> {
+    loaded(name, || match program {
         Program::KProbe(program) => program.load(),
         Program::RawTracePoint(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
@@ -202,9 +253,13 @@ pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
         Program::SockOps(program) => program.load(),
         Program::CgroupSkb(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
-        _ => return Err(AttachError::NoProgram(name.to_owned())),
-    };
-    match result {
+        _ => Err(ProgramError::UnexpectedProgramType),
+    })
+}
+
+fn loaded(name: &str, load: impl FnOnce() -> Result<(), ProgramError>) -> Result<(), AttachError> {
+    inject_refusal(name)?;
+    match load() {
         Err(ProgramError::AlreadyLoaded) => Ok(()),
         result => with_program(name, result),
     }

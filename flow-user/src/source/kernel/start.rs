@@ -71,7 +71,7 @@ impl Kernel {
             || seed::seed(&Proc::new()),
             || programs::load_all(&mut ebpf, attach::hooks_of(backend), &target),
         );
-        seed.forget_reads_of_moving(&seed::list(&Proc::new()));
+        seed.forget_reads_of_moving(&seed::list_tcp(&Proc::new()));
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             seed_entry(&mut maps, socket);
         }

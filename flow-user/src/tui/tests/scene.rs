@@ -88,7 +88,7 @@ pub fn troubled() -> Event {
     let coverage = vec![covered(
         Capability::AppBytes,
         "tracepoint",
-        "bytes read with splice() from a socket",
+        "bytes read with splice() from a kTLS socket",
     )];
     let lost = event::Event::Lost {
         cause: Loss::RingTraffic,
