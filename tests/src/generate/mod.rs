@@ -142,6 +142,7 @@ pub const MODES: &[Mode] = &[
     mode("portless-peers",   peers::portless,             "echoes through raw and ping sockets, connected and not"),
     mode("mixed-senders",    peers::mixed,                "a raw socket at which datagrams of two senders wait"),
     mode("unspecified",      peers::unspecified,          "UDP to 0.0.0.0 and ::, answered"),
+    mode("addressless",      peers::addressless,          "datagrams from 0.0.0.0"),
     mode("zones",            peers::zones,                "peers with the same link-local address on two interfaces"),
     mode("packets",          raw::packets,                "COUNT frames through a packet socket"),
     mode("sctp",             raw::sctp,                   "SCTP, both ways"),

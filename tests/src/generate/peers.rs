@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     Options,
-    raw::{self, ICMP, ICMPV6, loopback_up, ping_socket},
+    raw::{self, FrameSender, ICMP, ICMPV6, loopback_up, ping_socket},
     tcp::ZEROS,
     udp::PATIENCE,
 };
@@ -247,6 +247,57 @@ pub fn unspecified(options: &Options, tally: &Tally) -> Result<()> {
     let (received, from) = far.recv_from(&mut [0; 200])?;
     tally.received_from(from, received);
     Ok(())
+}
+
+/// Datagrams from hosts that have no address yet, as DHCP servers get them; received with their
+/// senders and without.
+pub fn addressless(options: &Options, tally: &Tally) -> Result<()> {
+    const CLIENT: u16 = 68;
+    own_namespace()?;
+    links()?;
+    let sender = FrameSender::new(LINKS[0])?;
+    let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    let frame = broadcast(CLIENT, server.local_addr()?.port());
+    let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, CLIENT));
+    for _ in 0..options.count {
+        sender.send_frame(&frame, tally)?;
+        let (received, from) = server.recv_from(&mut [0; 200])?;
+        ensure!(from == nobody, "a datagram from {from}");
+        tally.received_from(from, received);
+        sender.send_frame(&frame, tally)?;
+        tally.received_unasked(nobody, server.recv(&mut [0; 200])?);
+    }
+    // What would be taken for the sender otherwise.
+    tally.nothing_with((Ipv4Addr::LOCALHOST, CLIENT).into());
+    Ok(())
+}
+
+/// A frame from a host without an address to all others, with a datagram between these ports.
+fn broadcast(source: u16, target: u16) -> Vec<u8> {
+    const PAYLOAD: usize = 50;
+    let length = 8 + PAYLOAD;
+    let mut ip = vec![0_u8; IPV4_HEADER];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&((IPV4_HEADER + length) as u16).to_be_bytes());
+    ip[8] = 64;
+    ip[9] = libc::IPPROTO_UDP as u8;
+    ip[16..20].fill(0xff);
+    let words = ip.chunks_exact(2);
+    let sum: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0, 0, 0, 2]);
+    frame.extend((libc::ETH_P_IP as u16).to_be_bytes());
+    frame.extend(ip);
+    for word in [source, target, length as u16, 0] {
+        frame.extend(word.to_be_bytes());
+    }
+    frame.extend([0; PAYLOAD]);
+    frame
 }
 
 fn answer(socket: &UdpSocket, tally: &Tally) -> Result<()> {

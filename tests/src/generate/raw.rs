@@ -119,6 +119,12 @@ impl FrameSender {
         Ok(Self { socket, address })
     }
 
+    /// Sends one frame.
+    pub fn send_frame(&self, frame: &[u8], tally: &Tally) -> Result<()> {
+        tally.sent(self.socket.send_to(frame, &self.address)?);
+        Ok(())
+    }
+
     /// Sends `count` frames to a station that does not exist, so that nobody answers.
     pub fn send(&self, count: u64, tally: &Tally) -> Result<()> {
         for number in 0..count as usize {
@@ -127,7 +133,7 @@ impl FrameSender {
             frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
             frame[12..14].copy_from_slice(&ETH_P_IP.to_be_bytes());
             frame[14] = 0x45;
-            tally.sent(self.socket.send_to(&frame, &self.address)?);
+            self.send_frame(&frame, tally)?;
         }
         Ok(())
     }

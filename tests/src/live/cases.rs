@@ -145,6 +145,7 @@ pub const CASES: &[Case] = &[
     case("portless_peers",       "portless-peers",     Net::Alone).count(20),
     case("mixed_senders",        "mixed-senders",      Net::Alone).count(20).proves(&[Blind::MixedSenders]),
     case("udp_unspecified",      "unspecified",        Net::Alone).count(20),
+    case("addressless",          "addressless",        Net::Alone).count(20),
     case("link_local_zones",     "zones",              Net::Alone).count(20),
     case("packet_socket",        "packets",            Net::Peer4).count(200).also(packet_sockets),
     case("sctp",                 "sctp",               Net::Alone).bytes(MB).needs(Feature::Sctp),
