@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench, Output, Process, Section,
-    bulk::{any_port, listening},
     figures::{Table, mebibytes, number},
     moved::{Reported, Who, bytes_of, ends_of_processes, moved_by},
+    sink::{any_port, listening},
 };
 use crate::{live::peer::Peer, truth::Truth};
 
