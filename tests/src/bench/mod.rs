@@ -13,6 +13,7 @@ pub mod load;
 mod machine;
 mod moments;
 mod moved;
+mod paced;
 mod process;
 mod screen;
 mod sink;
@@ -51,6 +52,12 @@ pub struct Options {
     /// Path of bandwhich, to measure it as well
     #[arg(long)]
     pub bandwhich: Option<PathBuf>,
+    /// Path of rustnet, to measure it as well
+    #[arg(long)]
+    pub rustnet: Option<PathBuf>,
+    /// Path of iftop, to measure it as well
+    #[arg(long)]
+    pub iftop: Option<PathBuf>,
     /// Parts to run, all by default
     pub parts: Vec<String>,
 }
