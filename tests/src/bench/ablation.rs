@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::net::if_::if_nameindex;
 
 use super::{
@@ -214,7 +214,24 @@ impl Setting {
         };
         let (_, missing) = setting.empties(Ends::Both)?;
         setting.missing.extend(missing);
+        setting.check_families(bench)?;
         Ok(setting)
+    }
+
+    /// Fails if this Flow attaches more than it is asked to, as one without fault injection does.
+    fn check_families(&self, bench: &Bench) -> Result<()> {
+        let lives = Arm::Family("", "process life");
+        let Holding::Flow(flow) = self.attach(bench, lives, Ends::One)? else {
+            return Ok(());
+        };
+        let attached = bpf::attached_of(flow.pid())?;
+        flow.interrupt()?;
+        ensure!(
+            !attached.is_empty() && attached.len() < self.places.len(),
+            "{} attaches all of its programs; build it with --features flow-user/fault-injection",
+            bench.options.flow.display()
+        );
+        Ok(())
     }
 
     fn attach(&self, bench: &Bench, arm: Arm, ends: Ends) -> Result<Holding> {
@@ -343,9 +360,20 @@ impl Holding {
 /// A cgroup for the sender. Removed on drop, once it is empty.
 struct Cgroup(PathBuf);
 
+const CGROUP_PREFIX: &str = "flow-bench-";
+
 impl Cgroup {
+    /// Makes one, and removes those of killed benchmarks.
     fn new(root: &Path) -> Result<Self> {
-        let path = root.join(format!("flow-bench-{}", process::id()));
+        for entry in fs::read_dir(root).context("listing the cgroups")?.flatten() {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|it| it.strip_prefix(CGROUP_PREFIX));
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                // One that still has processes stays.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+        let path = root.join(format!("{CGROUP_PREFIX}{}", process::id()));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self(path))
     }

@@ -18,6 +18,7 @@ mod process;
 mod screen;
 mod sink;
 mod storm;
+mod tool;
 
 use std::{
     path::PathBuf,

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench, Process, Section, Verdict,
-    beside::{Kind, SETTLING, Tool},
     figures::{Table, median, si},
     sink::{self, Sink},
+    tool::{Kind, SETTLING, Tool},
 };
 use crate::{
     bpf::{self, Statistics},
