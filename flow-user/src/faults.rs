@@ -15,8 +15,8 @@ pub fn refuses(program: &str) -> bool {
     names.split(',').any(|refused| refused == program)
 }
 
-/// Whether programs for a capability are attached: `FLOW_ONLY=capability,capability`, by their names
-/// in outputs; all of them where it is not set. Coverage claims the others all the same.
+/// Whether programs for a capability are attached: `FLOW_ONLY=capability,capability`, by their
+/// names in outputs; all of them where it is not set. Coverage claims the others all the same.
 #[cfg(feature = "fault-injection")]
 pub fn attaches(capability: Capability) -> bool {
     env::var("FLOW_ONLY").map_or(true, |names| {

@@ -1,5 +1,5 @@
-//! What tools cost under traffic of a fixed pace: their own CPU, their BPF programs, and what sender,
-//! receiver and the whole machine took more than in turns without a tool.
+//! What tools cost under traffic of a fixed pace: their own CPU, their BPF programs, and what
+//! sender, receiver and the whole machine took more than in turns without a tool.
 
 use std::{
     fs,
