@@ -59,7 +59,7 @@ struct Cost {
 struct Costs<'a> {
     tool: Option<&'a Tool<'a>>,
     turns: [Vec<Cost>; PACES.len()],
-    /// Run time of its BPF programs, in cores; absent without any that ran.
+    /// Run time of its BPF programs at the full pace, in cores; absent without any that ran.
     bpf: [Option<f64>; PACES.len()],
     failure: Option<String>,
 }
@@ -122,7 +122,7 @@ pub fn measure(
     let (verdicts, missing) = verdicts(&costs);
     section.verdicts.extend(verdicts);
     section.notes.push(format!(
-        "Each tool alone, {rounds} turns of {:.1} s at each pace, in turn with turns without a tool; medians, in percent of a core. \
+        "Each tool alone, turns of {:.1} s at each pace, {rounds} in all, in turn with turns without a tool; medians, in percent of a core. \
          BPF is the run time of the tool's programs, from one more turn with the kernel's statistics, which time themselves too. \
          Sender and receiver, at the full pace, and the machine's system and softirq time are what is more than without a tool in the \
          same round; in the row `no tool` all of it. The total is own CPU and the more of BPF and of sender and receiver, \
@@ -172,7 +172,8 @@ impl Costs<'_> {
             let cost = cost(bench, peer, pace, tool.as_ref(), time)?;
             if statistics {
                 let ran = run_time(&programs)? - before;
-                let cores = ran.as_secs_f64() / time.as_secs_f64();
+                // At the full pace.
+                let cores = ran.as_secs_f64() / time.as_secs_f64() * pace.rate / cost.carried;
                 self.bpf[place] = (!ran.is_zero()).then_some(cores);
             } else {
                 self.turns[place].push(cost);
