@@ -5,7 +5,8 @@
 //! file.
 
 use std::{
-    ffi::CStr,
+    collections::BTreeMap,
+    ffi::{CStr, CString},
     fs, io,
     mem::size_of,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -133,12 +134,58 @@ pub fn programs_of(pid: u32) -> Result<Vec<OwnedFd>> {
     }
     ids.sort_unstable();
     ids.dedup();
-    ids.into_iter()
-        .map(|id| {
-            let id = u32::try_from(id)?;
-            descriptor(PROG_GET_FD_BY_ID, &[id, 0, 0]).context("BPF_PROG_GET_FD_BY_ID")
-        })
-        .collect()
+    ids.into_iter().map(by_id).collect()
+}
+
+fn by_id(program: u64) -> Result<OwnedFd> {
+    let id = u32::try_from(program)?;
+    descriptor(PROG_GET_FD_BY_ID, &[id, 0, 0]).context("BPF_PROG_GET_FD_BY_ID")
+}
+
+/// Where a program of another process is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    RawTracepoint(CString),
+    Cgroup {
+        kind: u32,
+        attach: u32,
+    },
+    /// A kind of link of which no empty one is made here, by its name.
+    Other(String),
+}
+
+/// Where the programs of a process are attached, from the links among its descriptors. Links that
+/// it has pinned and closed are missing.
+pub fn attached_of(pid: u32) -> Result<Vec<Attached>> {
+    let mut links = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        if let Some(link) = field(&text, "link_id:") {
+            links.insert(link, text);
+        }
+    }
+    links.values().map(|text| attached(text)).collect()
+}
+
+fn attached(link: &str) -> Result<Attached> {
+    let name = value(link, "link_type:").context("a link has no type")?;
+    Ok(match name {
+        "raw_tracepoint" => {
+            let name = value(link, "tp_name:").context("a link has no tracepoint")?;
+            Attached::RawTracepoint(CString::new(name)?)
+        }
+        "cgroup" => {
+            let program = field(link, "prog_id:").context("a link has no program")?;
+            let attach = field(link, "attach_type:").context("a link has no type of attachment")?;
+            Attached::Cgroup {
+                kind: info(&by_id(program)?)?.kind,
+                attach: attach.try_into()?,
+            }
+        }
+        other => Attached::Other(other.to_owned()),
+    })
 }
 
 /// Bytes of kernel memory of a process's maps, from its descriptors.
@@ -188,8 +235,12 @@ pub fn cgroup_root() -> Result<PathBuf> {
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
+    value(text, name)?.parse().ok()
+}
+
+fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().parse().ok()
+    Some(line.trim())
 }
 
 #[repr(C)]
@@ -315,5 +366,17 @@ mod tests {
         let text = "pos:\t0\nprog_type:\t17\nprog_id:\t42\nmemlock:\t4096\n";
         assert_eq!(field(text, "prog_id:"), Some(42));
         assert_eq!(field(text, "map_id:"), None);
+    }
+
+    #[test]
+    fn links_are_recognised_by_their_type() {
+        let link = "pos:\t0\nlink_type:\traw_tracepoint\nlink_id:\t9\ntp_name:\tsock_send_length\n";
+        let name = c"sock_send_length".to_owned();
+        assert_eq!(attached(link).unwrap(), Attached::RawTracepoint(name));
+        let link = "link_type:\ttracing\nlink_id:\t9\n";
+        assert_eq!(
+            attached(link).unwrap(),
+            Attached::Other("tracing".to_owned())
+        );
     }
 }

@@ -22,9 +22,47 @@ const BEGIN: &str = "<!-- figures: begin; written by cargo xtask bench -->";
 const END: &str = "<!-- figures: end -->";
 
 /// For a benchmark that hangs: it normally ends earlier.
-const TIME_LIMIT: Duration = Duration::from_secs(920);
+const TIME_LIMIT: Duration = Duration::from_secs(1110);
 
-const BANDWHICH_VERSION: &str = "0.23.1";
+/// A tool that Flow is compared with.
+struct Tool {
+    program: &'static str,
+    /// Packages of Debian: the tool itself, or what it needs to build.
+    packages: &'static [&'static str],
+    /// The package of crates.io and its version, built once into the target folder.
+    built: Option<(&'static str, &'static str)>,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool {
+        program: "nethogs",
+        packages: &["nethogs"],
+        built: None,
+    },
+    Tool {
+        program: "iftop",
+        packages: &["iftop"],
+        built: None,
+    },
+    Tool {
+        program: "bandwhich",
+        packages: &[],
+        built: Some(("bandwhich", "0.23.1")),
+    },
+    Tool {
+        program: "rustnet",
+        // libpcap, and for its BPF programs clang and what libbpf is built with.
+        packages: &[
+            "libpcap-dev",
+            "clang",
+            "libelf-dev",
+            "zlib1g-dev",
+            "make",
+            "pkg-config",
+        ],
+        built: Some(("rustnet-monitor", "1.7.0")),
+    },
+];
 
 /// Measures. A run of only some parts prints the figures and leaves the document as it is. Returns
 /// whether everything could be measured, whether or not budgets were met.
@@ -40,12 +78,12 @@ pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
         command.arg("--quick");
     }
     if parts.is_empty() || parts.iter().any(|part| part == "beside") {
-        for (name, find) in [("nethogs", nethogs as fn() -> _), ("bandwhich", bandwhich)] {
-            match find() {
+        for tool in TOOLS {
+            match tool.find() {
                 Ok(program) => {
-                    command.arg(format!("--{name}")).arg(program);
+                    command.arg(format!("--{}", tool.program)).arg(program);
                 }
-                Err(error) => eprintln!("without {name}: {error:#}"),
+                Err(error) => eprintln!("without {}: {error:#}", tool.program),
             }
         }
     }
@@ -70,30 +108,29 @@ pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
     Ok(complete)
 }
 
-/// nethogs, from the distribution.
-fn nethogs() -> Result<PathBuf> {
-    if let Some(program) = find_program("nethogs") {
-        return Ok(program);
+impl Tool {
+    /// Finds it, or installs it.
+    fn find(&self) -> Result<PathBuf> {
+        if let Some(program) = find_program(self.program) {
+            return Ok(program);
+        }
+        let folder = target()?.join("bench-tools");
+        let program = folder.join("bin").join(self.program);
+        if program.is_file() {
+            return Ok(program);
+        }
+        if !self.packages.is_empty() {
+            Apt::find()
+                .context("this system has no apt to install packages with")?
+                .install(self.packages)?;
+        }
+        let Some((package, version)) = self.built else {
+            return find_program(self.program).context("it is not where programs are");
+        };
+        let mut install = cargo(["install", package, "--locked", "--version", version]);
+        succeed(install.arg("--root").arg(&folder))?;
+        Ok(program)
     }
-    Apt::find()
-        .context("this system has no apt to install it with")?
-        .install(&["nethogs"])?;
-    find_program("nethogs").context("it is not where programs are")
-}
-
-/// bandwhich, built once into the target folder.
-fn bandwhich() -> Result<PathBuf> {
-    if let Some(program) = find_program("bandwhich") {
-        return Ok(program);
-    }
-    let folder = target()?.join("bench-tools");
-    let program = folder.join("bin/bandwhich");
-    if !program.is_file() {
-        let mut install = cargo(["install", "bandwhich", "--locked", "--version"]);
-        install.arg(BANDWHICH_VERSION).arg("--root").arg(&folder);
-        succeed(&mut install)?;
-    }
-    Ok(program)
 }
 
 fn write(document: &Path, figures: &str) -> Result<()> {

@@ -70,11 +70,11 @@ enum Command {
     },
     /// Measure what Flow and other tools cost; writes the figures into docs/benchmarks.md
     Bench {
-        /// Fewer and shorter rounds, under four minutes
+        /// Fewer and shorter rounds, under six minutes
         #[arg(long)]
         quick: bool,
-        /// Only these parts, without writing the document: hooks, throughput, footprint, moments,
-        /// beside
+        /// Only these parts, without writing the document: hooks, ablation, footprint, screen,
+        /// moments, storm, beside
         parts: Vec<String>,
     },
     /// Fuzz a parser with libFuzzer, until something breaks or the time is over

@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench, Output, Section, Verdict,
-    bulk::Sink,
     figures::{Table, median, number},
+    sink::Sink,
 };
 use crate::{
     bpf::{self, Empty, Place, Program, Statistics, kind},

@@ -4,9 +4,11 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd as _,
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -16,7 +18,12 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout},
-    sys::resource::{Resource, getrlimit, setrlimit},
+    sched::{CpuSet, sched_setaffinity},
+    sys::{
+        resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+        time::{TimeVal, TimeValLike as _},
+    },
+    unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +38,23 @@ const LISTENERS: usize = 16;
 /// Bytes that a held connection moves each way when it is opened, and when it is used.
 const WORD: usize = 100;
 
+/// How far the schedule of a paced sender is from step to step: no multiple of the kernel's ticks,
+/// which would find it at work always or never.
+const STEP: Duration = Duration::from_micros(1370);
+
+/// Command line of `flow-live load`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Run on this core only
+    #[arg(long)]
+    core: Option<usize>,
+    /// The cgroup to run in
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+    #[command(subcommand)]
+    load: Load,
+}
+
 /// A kind of load.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Load {
@@ -42,7 +66,7 @@ pub enum Load {
         #[arg(long)]
         ask: bool,
     },
-    /// Send by TCP, as fast as possible
+    /// Send by TCP, as fast as possible or at a rate
     Tcp {
         #[arg(long)]
         peer: SocketAddr,
@@ -51,6 +75,9 @@ pub enum Load {
         /// Bytes of one call
         #[arg(long, default_value_t = CHUNK)]
         size: usize,
+        /// Calls each second, of each stream
+        #[arg(long)]
+        rate: Option<u32>,
         #[arg(long)]
         seconds: f64,
     },
@@ -90,10 +117,21 @@ pub struct Done {
     /// Connections opened at the given rate.
     pub opened: u64,
     pub seconds: f64,
+    /// CPU time of the process; of a sender of datagrams only while it sent.
+    pub cpu_seconds: f64,
 }
 
 /// Runs a load and prints its result.
-pub fn run(load: &Load) -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
+    let Options { core, cgroup, load } = options;
+    if let Some(core) = *core {
+        pin(core)?;
+    }
+    if let Some(cgroup) = cgroup {
+        let path = cgroup.join("cgroup.procs");
+        // 0: the process that writes.
+        fs::write(&path, "0").with_context(|| format!("writing to {}", path.display()))?;
+    }
     let started = Instant::now();
     let mut done = match *load {
         Load::Sink { listen, ask } => sink(listen, ask)?,
@@ -101,8 +139,9 @@ pub fn run(load: &Load) -> Result<()> {
             peer,
             streams,
             size,
+            rate,
             seconds,
-        } => tcp(peer, streams, size, Duration::from_secs_f64(seconds))?,
+        } => tcp(peer, streams, size, rate, Duration::from_secs_f64(seconds))?,
         Load::Udp {
             peer,
             to,
@@ -119,7 +158,17 @@ pub fn run(load: &Load) -> Result<()> {
     if done.seconds == 0.0 {
         done.seconds = started.elapsed().as_secs_f64();
     }
+    if done.cpu_seconds == 0.0 {
+        done.cpu_seconds = cpu_seconds()?;
+    }
     println_json(&done)
+}
+
+/// Keeps this process and its threads on a core, as long as it has no other thread.
+fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).with_context(|| format!("pinning to core {core}"))
 }
 
 /// The number of connections of which one process can hold both ends.
@@ -193,7 +242,13 @@ fn sink(listen: SocketAddr, ask: bool) -> Result<Done> {
     })
 }
 
-fn tcp(peer: SocketAddr, streams: usize, size: usize, time: Duration) -> Result<Done> {
+fn tcp(
+    peer: SocketAddr,
+    streams: usize,
+    size: usize,
+    rate: Option<u32>,
+    time: Duration,
+) -> Result<Done> {
     let connections = (0..streams)
         .map(|_| TcpStream::connect(peer).context("connecting"))
         .collect::<Result<Vec<_>>>()?;
@@ -201,7 +256,7 @@ fn tcp(peer: SocketAddr, streams: usize, size: usize, time: Duration) -> Result<
     let (bytes, calls) = thread::scope(|scope| {
         let threads: Vec<_> = connections
             .into_iter()
-            .map(|stream| scope.spawn(move || send(stream, size, started + time)))
+            .map(|stream| scope.spawn(move || send(stream, size, rate, time)))
             .collect();
         let mut sum = (0, 0);
         for thread in threads {
@@ -215,18 +270,32 @@ fn tcp(peer: SocketAddr, streams: usize, size: usize, time: Duration) -> Result<
     Ok(Done {
         bytes,
         calls,
-        opened: 0,
         seconds: started.elapsed().as_secs_f64(),
+        ..Done::default()
     })
 }
 
-/// Sends until `end`, then waits until the far end has read everything.
-fn send(mut stream: TcpStream, size: usize, end: Instant) -> Result<(u64, u64)> {
+/// Sends for so long, then waits until the far end has read everything.
+fn send(
+    mut stream: TcpStream,
+    size: usize,
+    rate: Option<u32>,
+    time: Duration,
+) -> Result<(u64, u64)> {
     let buffer = vec![0; size];
     let (mut bytes, mut calls) = (0, 0);
     // Large calls are slow enough to read the clock after each.
     let batch = if size < CHUNK { BATCH } else { 1 };
-    while Instant::now() < end {
+    let started = Instant::now();
+    loop {
+        let elapsed = started.elapsed();
+        if elapsed >= time {
+            break;
+        }
+        if rate.is_some_and(|rate| calls >= due(rate, elapsed)) {
+            thread::sleep(STEP);
+            continue;
+        }
         for _ in 0..batch {
             bytes += stream.write(&buffer)? as u64;
             calls += 1;
@@ -238,13 +307,18 @@ fn send(mut stream: TcpStream, size: usize, end: Instant) -> Result<(u64, u64)> 
     Ok((bytes, calls))
 }
 
+/// How many calls are due by now.
+fn due(rate: u32, elapsed: Duration) -> u64 {
+    (elapsed.as_secs_f64() * f64::from(rate)) as u64
+}
+
 fn udp(peer: SocketAddr, to: bool, size: usize, time: Duration) -> Result<Done> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     if !to {
         socket.connect(peer)?;
     }
     let buffer = vec![0; size];
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_seconds()?);
     let mut done = Done::default();
     while started.elapsed() < time {
         for _ in 0..BATCH {
@@ -258,7 +332,15 @@ fn udp(peer: SocketAddr, to: bool, size: usize, time: Duration) -> Result<Done> 
         }
     }
     done.seconds = started.elapsed().as_secs_f64();
+    done.cpu_seconds = cpu_seconds()? - cpu;
     Ok(done)
+}
+
+/// User and system time of this process so far.
+fn cpu_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("getrusage")?;
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool) -> Result<Done> {

@@ -3,8 +3,8 @@
 //! To add a part, write a function `fn(&Bench) -> Result<Section>` and add it to [`PARTS`].
 //! Progress is printed on standard error, the report in Markdown on standard output at the end.
 
+mod ablation;
 mod beside;
-mod bulk;
 mod figures;
 mod footprint;
 mod frames;
@@ -13,12 +13,16 @@ pub mod load;
 mod machine;
 mod moments;
 mod moved;
+mod paced;
 mod process;
 mod screen;
+mod sink;
 mod storm;
+mod tool;
 
 use std::{
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -40,7 +44,7 @@ pub struct Options {
     /// The backend for app bytes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Fewer and shorter rounds: under four minutes instead of under fourteen
+    /// Fewer and shorter rounds: under six minutes instead of under eighteen
     #[arg(long)]
     pub quick: bool,
     /// Path of nethogs, to measure it as well
@@ -49,6 +53,12 @@ pub struct Options {
     /// Path of bandwhich, to measure it as well
     #[arg(long)]
     pub bandwhich: Option<PathBuf>,
+    /// Path of rustnet, to measure it as well
+    #[arg(long)]
+    pub rustnet: Option<PathBuf>,
+    /// Path of iftop, to measure it as well
+    #[arg(long)]
+    pub iftop: Option<PathBuf>,
     /// Parts to run, all by default
     pub parts: Vec<String>,
 }
@@ -68,7 +78,7 @@ const fn part(name: &'static str, title: &'static str, run: fn(&Bench) -> Result
 #[rustfmt::skip]
 const PARTS: &[Part] = &[
     part("hooks",      "Nanoseconds in the kernel",                 hooks::measure),
-    part("throughput", "Throughput with Flow and without",          bulk::measure),
+    part("ablation",   "Throughput, family by family",              ablation::measure),
     part("footprint",  "CPU and memory of the flow process",        footprint::measure),
     part("screen",     "The full-screen view",                      screen::measure),
     part("moments",    "Start and stop",                            moments::measure),
@@ -77,8 +87,8 @@ const PARTS: &[Part] = &[
 ];
 
 /// Time limit of the whole benchmark. What is not measured by then is reported as missing.
-const FULL: Duration = Duration::from_secs(830);
-const QUICK: Duration = Duration::from_secs(230);
+const FULL: Duration = Duration::from_secs(1040);
+const QUICK: Duration = Duration::from_secs(350);
 
 /// Set by SIGINT, SIGTERM and SIGHUP: every wait then ends with an error, so that everything is
 /// cleaned up.
@@ -174,26 +184,44 @@ impl Bench {
         }
     }
 
-    /// A peer with a name that is unique in this process.
+    /// A peer with a name that is unique in this process. It counts no packets, which would take
+    /// time of each.
     fn peer(&self) -> Result<Peer> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         self.check()?;
-        Peer::new(
-            NUMBER.fetch_add(1, Ordering::Relaxed),
-            Duration::from_secs(10),
-        )
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer::new(number, Duration::from_secs(10))?;
+        peer.stop_counting()?;
+        Ok(peer)
     }
 
-    /// Starts a command of Flow with the backend under test.
+    /// A command of Flow with the backend under test.
+    fn flow_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.options.flow);
+        command.args(arguments);
+        command.args(["--backend", self.options.backend.name()]);
+        command
+    }
+
+    /// Starts a command of Flow.
     fn flow(&self, arguments: &[&str], output: Output) -> Result<Process> {
-        let mut all = arguments.to_vec();
-        all.extend(["--backend", self.options.backend.name()]);
-        Process::start(self, "flow", &self.options.flow, &all, None, output)
+        Process::start_command(self, "flow", self.flow_command(arguments), None, output)
     }
 
     /// Starts `flow events --json` and waits until it is attached.
     fn flow_attached(&self, output: Output) -> Result<Process> {
-        let mut flow = self.flow(&["events", "--json"], output)?;
+        self.flow_attached_with(output, |_| {})
+    }
+
+    /// The same after `change` has changed the command.
+    fn flow_attached_with(
+        &self,
+        output: Output,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Process> {
+        let mut command = self.flow_command(&["events", "--json"]);
+        change(&mut command);
+        let mut flow = Process::start_command(self, "flow", command, None, output)?;
         flow.first_output(self)?;
         Ok(flow)
     }

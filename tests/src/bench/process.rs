@@ -85,15 +85,26 @@ impl Process {
         peer: Option<&Peer>,
         output: Output,
     ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::start_command(bench, name, command, peer, output)
+    }
+
+    /// The same with a command that is made already.
+    pub fn start_command(
+        bench: &Bench,
+        name: &str,
+        mut command: Command,
+        peer: Option<&Peer>,
+        output: Output,
+    ) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         bench.check()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| bench.scratch.join(format!("{number}-{name}.{kind}"));
         let (out, errors) = (file("out"), file("err"));
         let netns = peer.map(Peer::netns).transpose()?;
-        let mut command = Command::new(program);
         command
-            .args(arguments)
             .stdin(Stdio::piped())
             .stderr(File::create(&errors).context("making a file")?);
         match output {

@@ -25,8 +25,7 @@ enum Command {
     /// measured
     Bench(bench::Options),
     /// Make traffic by time or by rate, for the benchmark
-    #[command(subcommand)]
-    Load(bench::load::Load),
+    Load(bench::load::Options),
 }
 
 fn main() -> ExitCode {

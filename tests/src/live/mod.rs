@@ -36,7 +36,7 @@ mod topologies;
 mod unread;
 pub(crate) mod waiting;
 mod watched;
-mod wire;
+pub mod wire;
 
 use std::{fs, path::PathBuf, time::Duration};
 

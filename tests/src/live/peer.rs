@@ -77,6 +77,11 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Ends the counting at the far end. It takes time of each packet there.
+    pub fn stop_counting(&self) -> Result<()> {
+        wire::remove(&self.namespace)
+    }
+
     /// Makes TCP at both ends tolerate delayed acknowledgements.
     pub fn be_patient(&self) -> Result<()> {
         for (netns, device) in self.ends() {

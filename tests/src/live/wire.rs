@@ -10,7 +10,7 @@ use super::{
 };
 
 pub use nftables::{
-    ETHERNET_MTU, FAR, NearPort, Packets, Ports, Table, frames, install, ports, sent_again,
+    ETHERNET_MTU, FAR, NearPort, Packets, Ports, Table, frames, install, ports, remove, sent_again,
 };
 
 /// Compares the wire bytes of every flow over `link` with what nftables counted at its port.

@@ -9,13 +9,17 @@ use super::{
     hooks::{self, Hook},
     programs::{self, Target},
 };
-use crate::event::{Capability, Coverage, doctor::Report};
+use crate::{
+    event::{Capability, Coverage, doctor::Report},
+    faults,
+};
 
 /// What is to be loaded before anything is attached, for a backend of app bytes.
 pub fn hooks_of(app: Backend) -> impl Iterator<Item = &'static Hook> {
     backends::BACKENDS
         .iter()
         .filter(move |def| def.capability != Capability::AppBytes || def.backend == app)
+        .filter(|def| faults::attaches(def.capability))
         .flat_map(|def| def.hooks)
 }
 
@@ -31,30 +35,34 @@ pub fn attach_common(
         let new = provided(backend, programs, missing, &report.environment);
         coverage::update(coverage, new);
     };
-    if report.uses(Backend::CgroupSkb) {
+    if faults::attaches(Capability::WireBytes) && report.uses(Backend::CgroupSkb) {
         let missing = programs::attach(ebpf, hooks::PACKETS, target);
         update(Backend::CgroupSkb, hooks::PACKETS.len(), &missing);
     }
-    let mut backend = Backend::StateTracepoint;
-    let mut programs = hooks::STATES.len();
-    let mut missing = programs::attach(ebpf, hooks::STATES, target);
-    let mut releases = hooks::RELEASES;
-    if report.uses(Backend::CgroupSockets) {
-        let refused = programs::attach(ebpf, hooks::SOCKETS, target);
-        if refused.len() < hooks::SOCKETS.len() {
-            backend = Backend::CgroupSockets;
+    if faults::attaches(Capability::Sockets) {
+        let mut backend = Backend::StateTracepoint;
+        let mut programs = hooks::STATES.len();
+        let mut missing = programs::attach(ebpf, hooks::STATES, target);
+        let mut releases = hooks::RELEASES;
+        if report.uses(Backend::CgroupSockets) {
+            let refused = programs::attach(ebpf, hooks::SOCKETS, target);
+            if refused.len() < hooks::SOCKETS.len() {
+                backend = Backend::CgroupSockets;
+            }
+            programs += hooks::SOCKETS.len();
+            missing.extend(refused);
+            if programs::is_loaded(ebpf, hooks::SOCKET_RELEASES) {
+                releases = &[];
+            }
         }
-        programs += hooks::SOCKETS.len();
-        missing.extend(refused);
-        if programs::is_loaded(ebpf, hooks::SOCKET_RELEASES) {
-            releases = &[];
-        }
+        programs += releases.len();
+        missing.extend(programs::attach(ebpf, releases, target));
+        update(backend, programs, &missing);
     }
-    programs += releases.len();
-    missing.extend(programs::attach(ebpf, releases, target));
-    update(backend, programs, &missing);
-    let missing = programs::attach(ebpf, hooks::LIVES, target);
-    update(Backend::ProcessTracepoints, hooks::LIVES.len(), &missing);
+    if faults::attaches(Capability::Processes) {
+        let missing = programs::attach(ebpf, hooks::LIVES, target);
+        update(Backend::ProcessTracepoints, hooks::LIVES.len(), &missing);
+    }
 }
 
 /// Attaches the best backend for app bytes that works as a whole, from `first` on, or the one that
@@ -69,6 +77,9 @@ pub fn attach_app(
     report: &Report,
     coverage: &mut [Coverage],
 ) -> Result<(), AttachError> {
+    if !faults::attaches(Capability::AppBytes) {
+        return Ok(());
+    }
     let most = report.forced.map_or(usize::MAX, |_| 1);
     let backends = backends::of(Capability::AppBytes)
         .skip_while(|def| def.backend != first)

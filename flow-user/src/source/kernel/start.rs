@@ -33,7 +33,8 @@ use super::{
     tracker::{Lost, Tracker},
 };
 use crate::{
-    event::{Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact},
+    event::{Capability, Clock, Event, EventSink, Host, Instant, Netns, Protocol, SocketFact},
+    faults,
     source::{
         Origin, Pace,
         boottime::now,
@@ -66,7 +67,8 @@ impl Kernel {
 
         // Before anything is attached: of a socket whose first packet comes before its entry nobody
         // knows the network namespace.
-        let target = Target::new(&btf, report.environment.cgroup_v2.as_deref());
+        let cgroup_root = faults::cgroup().or_else(|| report.environment.cgroup_v2.clone());
+        let target = Target::new(&btf, cgroup_root.as_deref());
         let (mut seed, ()) = join_threads(
             || seed::seed(&Proc::new()),
             || programs::load_all(&mut ebpf, attach::hooks_of(backend), &target),
@@ -84,6 +86,7 @@ impl Kernel {
         } else {
             report.uses(Backend::Clsact).then_some(AttachMode::Clsact)
         };
+        let mode = mode.filter(|_| faults::attaches(Capability::Interfaces));
         // Interfaces wait in the kernel for most of the time that it takes to attach to them.
         let (listing, interfaces) = join_threads(
             || seed::list(&Proc::new()),

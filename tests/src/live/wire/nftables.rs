@@ -243,6 +243,12 @@ pub fn install(namespace: &str, own: IpAddr) -> Result<()> {
     nft(Some(namespace), &format!("{RULES}\n{own}")).map(drop)
 }
 
+/// Counts no longer.
+pub fn remove(namespace: &str) -> Result<()> {
+    let tables = "delete table inet flow-test\ndelete table netdev flow-test";
+    nft(Some(namespace), tables).map(drop)
+}
+
 /// What was counted by port since [`install`].
 pub fn ports(namespace: &str) -> Result<Ports> {
     let table = table(namespace, "inet")?;
