@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::encoding::{cause, path};
 pub use self::{
-    clock::Clock,
+    clock::{Clock, time_of_day},
     counters::{AppTotals, Backlog, TcpFacts, WireTotals},
     coverage::{Capability, Coverage},
     interface::{ClassCount, InterfaceFact, InterfaceSide},

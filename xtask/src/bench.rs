@@ -23,6 +23,8 @@ const END: &str = "<!-- figures: end -->";
 
 /// For a benchmark that hangs: it normally ends earlier.
 const TIME_LIMIT: Duration = Duration::from_secs(920);
+/// The same where the part `soak` is among what is measured.
+const TIME_LIMIT_OF_SOAK: Duration = Duration::from_secs(2600);
 
 const BANDWHICH_VERSION: &str = "0.23.1";
 
@@ -52,14 +54,19 @@ pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
     command.args(parts);
 
     let mut figures = String::new();
-    let end = watch(&mut command, TIME_LIMIT, |line| {
+    let limit = if parts.iter().any(|part| part == "soak") {
+        TIME_LIMIT_OF_SOAK
+    } else {
+        TIME_LIMIT
+    };
+    let end = watch(&mut command, limit, |line| {
         println!("{line}");
         figures.push_str(line);
         figures.push('\n');
     })?;
     let complete = match end {
         End::Exited(status) => status.success(),
-        End::TimedOut => bail!("stopped after {} s", TIME_LIMIT.as_secs()),
+        End::TimedOut => bail!("stopped after {} s", limit.as_secs()),
     };
     ensure!(!figures.is_empty(), "nothing was measured");
     if parts.is_empty() {

@@ -73,8 +73,8 @@ enum Command {
         /// Fewer and shorter rounds, under four minutes
         #[arg(long)]
         quick: bool,
-        /// Only these parts, without writing the document: hooks, throughput, footprint, moments,
-        /// beside
+        /// Only these parts, without writing the document: hooks, throughput, footprint, screen, scale,
+        /// moments, storm, beside, soak; the last one only runs where it is named
         parts: Vec<String>,
     },
     /// Fuzz a parser with libFuzzer, until something breaks or the time is over

@@ -20,9 +20,12 @@ use super::{
     tombstone::Tombstones,
     totals::moved,
 };
-use crate::event::{
-    AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie, SocketFact,
-    State,
+use crate::{
+    event::{
+        AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie,
+        SocketFact, State,
+    },
+    room::Room as _,
 };
 
 /// Rows of ended sockets kept at most, so that a storm of short connections cannot fill memory.
@@ -66,10 +69,9 @@ impl FlowTable {
             socket.cookie = *cookie;
             socket.resume(processes, &mut self.dirty);
         }
-        let cookies: Vec<_> = self.sockets.keys().copied().collect();
-        for cookie in cookies {
-            if let Some(at) = self.listening(cookie) {
-                self.listeners.entry(at).or_default().push(cookie);
+        for (cookie, socket) in &self.sockets {
+            if let Some(at) = socket.listening() {
+                self.listeners.entry(at).or_default().push(*cookie);
             }
         }
         self.queue_closed();
@@ -134,10 +136,11 @@ impl FlowTable {
             return;
         }
         let listener = self.listener_of(&fact);
-        let before = self.listening(cookie);
         let (mut ctx, sockets) = self.ctx(time, processes, changes);
-        socket(sockets, cookie).learn(fact, names, listener, &mut ctx);
-        let after = self.listening(cookie);
+        let socket = socket(sockets, cookie);
+        let before = socket.listening();
+        socket.learn(fact, names, listener, &mut ctx);
+        let after = socket.listening();
         if before != after {
             self.stop_listening(cookie, before);
             if let Some(port) = after {
@@ -165,14 +168,14 @@ impl FlowTable {
         if self.dropped.contains(&cookie) {
             return;
         }
-        let listening = self.listening(cookie);
-        self.stop_listening(cookie, listening);
         let (mut ctx, sockets) = self.ctx(time, processes, changes);
         let socket = socket(sockets, cookie);
+        let listening = socket.listening();
         if socket.closed.is_none() {
             socket.close(reason, &mut ctx);
             self.closed.push_back((time, cookie));
         }
+        self.stop_listening(cookie, listening);
     }
 
     /// An interface of the host, whose namespace is `netns`, has a new name.
@@ -265,6 +268,9 @@ impl FlowTable {
             moving.retain(|(cookie, _)| sockets.contains_key(cookie));
         }
         self.dropped.expire(time);
+        self.closed.give_back();
+        self.dirty.moving.give_back();
+        self.listeners.give_back();
     }
 
     /// Every row, open ones and those in the history.
@@ -285,6 +291,30 @@ impl FlowTable {
         self.dropped_rows
     }
 
+    /// Entries that its lists and tables have room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let Self {
+            history: _,
+            // Its nodes go with their entries.
+            sockets: _,
+            listeners,
+            closed,
+            dropped,
+            dropped_rows: _,
+            dirty,
+        } = self;
+        let DirtyRows {
+            unreported,
+            moving,
+            deferring: _,
+            open_rows: _,
+            closed_rows: _,
+        } = dirty;
+        let lists = closed.capacity() + unreported.capacity() + moving.capacity();
+        lists + listeners.capacity() + dropped.room()
+    }
+
     fn ctx<'a>(
         &'a mut self,
         time: Instant,
@@ -298,14 +328,6 @@ impl FlowTable {
             dirty: &mut self.dirty,
         };
         (ctx, &mut self.sockets)
-    }
-
-    /// Where a socket listens, if it does.
-    fn listening(&self, cookie: SocketCookie) -> Option<(Option<Netns>, u16)> {
-        let socket = self.sockets.get(&cookie)?;
-        let fact = socket.fact.as_ref()?;
-        let listens = fact.state == State::Listen && socket.closed.is_none();
-        listens.then_some((fact.netns, fact.local.port()))
     }
 
     fn stop_listening(&mut self, cookie: SocketCookie, at: Option<(Option<Netns>, u16)>) {

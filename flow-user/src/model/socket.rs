@@ -37,7 +37,7 @@ use super::{
     totals::{moved, raise_app},
 };
 use crate::event::{
-    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, ProcessId, Protocol,
+    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, Protocol,
     SocketCookie, SocketFact, State,
 };
 
@@ -91,8 +91,9 @@ pub(super) struct FinalCounters(Box<[(CounterKey, AppTotals)]>);
 struct Counter {
     /// The most that was reported.
     total: AppTotals,
-    /// Part of it that is in no row yet, and since when.
-    deferred: Option<(Instant, AppTotals)>,
+    /// Part of it that is in no row yet, and since when. Boxed, because few have any, and not for
+    /// long.
+    deferred: Option<Box<(Instant, AppTotals)>>,
 }
 
 /// A socket.
@@ -318,6 +319,13 @@ impl Socket {
             .map(|(_, name)| name.clone())
     }
 
+    /// Where it listens, if it does.
+    pub(super) fn listening(&self) -> Option<(Option<Netns>, u16)> {
+        let fact = self.fact.as_ref()?;
+        let listens = fact.state == State::Listen && self.closed.is_none();
+        listens.then_some((fact.netns, fact.local.port()))
+    }
+
     /// What waits at it to be accepted.
     pub(super) fn listening_with(&mut self, backlog: Backlog) {
         if self.backlog.replace(backlog) != Some(backlog) {
@@ -399,7 +407,9 @@ impl Socket {
             if deferred.is_none() {
                 ctx.processes.acquire(fact.process, ctx.time);
             }
-            deferred.get_or_insert((ctx.time, AppTotals::default())).1 += growth;
+            let deferred =
+                deferred.get_or_insert_with(|| Box::new((ctx.time, AppTotals::default())));
+            deferred.1 += growth;
             ctx.dirty.deferring.insert(self.cookie);
         }
     }
@@ -422,7 +432,8 @@ impl Socket {
                 none_left = false;
                 continue;
             };
-            if let Some((since, deferred)) = self.counters.at_mut(at).deferred.take() {
+            let deferred = self.counters.at_mut(at).deferred.take();
+            if let Some((since, deferred)) = deferred.map(|it| *it) {
                 self.add((process, remote), deferred, since, ctx);
                 ctx.processes.release(process, ctx.time);
             }

@@ -14,7 +14,9 @@ mod machine;
 mod moments;
 mod moved;
 mod process;
+mod scale;
 mod screen;
+mod soak;
 mod storm;
 
 use std::{
@@ -49,7 +51,7 @@ pub struct Options {
     /// Path of bandwhich, to measure it as well
     #[arg(long)]
     pub bandwhich: Option<PathBuf>,
-    /// Parts to run, all by default
+    /// Parts to run; by default all but `soak`, which takes 25 minutes
     pub parts: Vec<String>,
 }
 
@@ -59,11 +61,27 @@ struct Part {
     name: &'static str,
     title: &'static str,
     run: fn(&Bench) -> Result<Section>,
+    /// Only where it is named: it takes too long.
+    on_request: bool,
 }
 
 const fn part(name: &'static str, title: &'static str, run: fn(&Bench) -> Result<Section>) -> Part {
-    Part { name, title, run }
+    Part {
+        name,
+        title,
+        run,
+        on_request: false,
+    }
 }
+
+const fn on_request(part: Part) -> Part {
+    Part {
+        on_request: true,
+        ..part
+    }
+}
+
+const SOAK: &str = "soak";
 
 #[rustfmt::skip]
 const PARTS: &[Part] = &[
@@ -71,9 +89,11 @@ const PARTS: &[Part] = &[
     part("throughput", "Throughput with Flow and without",          bulk::measure),
     part("footprint",  "CPU and memory of the flow process",        footprint::measure),
     part("screen",     "The full-screen view",                      screen::measure),
+    part("scale",      "Cost by size",                              scale::measure),
     part("moments",    "Start and stop",                            moments::measure),
     part("storm",      "Short connections, as many as go",          storm::measure),
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
+    on_request(part(SOAK, "Memory over many minutes",             soak::measure)),
 ];
 
 /// Time limit of the whole benchmark. What is not measured by then is reported as missing.
@@ -114,16 +134,21 @@ pub fn run(options: &Options) -> Result<bool> {
     catch_signals()?;
     peer::remove_stale();
     let temporary = tempfile::Builder::new().prefix("flow-bench-").tempdir()?;
+    let mut limit = if options.quick { QUICK } else { FULL };
+    let wanted = |part: &&Part| match options.parts.as_slice() {
+        [] => !part.on_request,
+        names => names.iter().any(|name| name == part.name),
+    };
+    if options.parts.iter().any(|name| name == SOAK) {
+        limit += soak::time(options.quick);
+    }
     let bench = Bench {
         options: options.clone(),
         generator: std::env::current_exe().context("finding this program")?,
         scratch: temporary.path().to_owned(),
-        deadline: Instant::now() + if options.quick { QUICK } else { FULL },
+        deadline: Instant::now() + limit,
     };
     let machine = machine::describe(&bench)?;
-    let wanted = |part: &&Part| {
-        options.parts.is_empty() || options.parts.iter().any(|name| name == part.name)
-    };
     let mut complete = true;
     let mut sections = Vec::new();
     for part in PARTS.iter().filter(wanted) {
