@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::encoding::{cause, path};
 pub use self::{
     clock::{Clock, time_of_day},
-    counters::{AppTotals, Backlog, TcpFacts, WireTotals},
+    counters::{AppTotals, Backlog, RoundTrip, TcpFacts, WireTotals},
     coverage::{Capability, Coverage},
     interface::{ClassCount, InterfaceFact, InterfaceSide},
     socket::{CloseReason, Direction, Protocol, State},

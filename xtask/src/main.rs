@@ -70,7 +70,7 @@ enum Command {
     },
     /// Measure what Flow and other tools cost; writes the figures into docs/benchmarks.md
     Bench {
-        /// Fewer and shorter rounds, under four minutes
+        /// Fewer and shorter rounds, some four minutes
         #[arg(long)]
         quick: bool,
         /// Only these parts, without writing the document: hooks, throughput, footprint, screen, scale,

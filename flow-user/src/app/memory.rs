@@ -12,9 +12,9 @@ use tokio::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Free memory that is kept in any case, as it will soon be used again: each tick makes its rows
 /// anew.
-const SPARE: usize = 4 << 20;
+const SPARE: usize = 2 << 20;
 /// As much more is kept as this part of what is in use.
-const SHARE: usize = 4;
+const SHARE: usize = 8;
 
 /// Looks after the memory of the process.
 pub struct Keeper {
@@ -98,11 +98,11 @@ mod tests {
     #[test]
     fn what_is_soon_needed_again_is_kept_and_what_is_stuck_is_not_asked_for_again() {
         let mut stuck = Stuck::default();
-        assert!(!stuck.pays(8 * MIB, 6 * MIB));
-        assert!(stuck.pays(8 * MIB, 7 * MIB));
+        assert!(!stuck.pays(8 * MIB, 3 * MIB));
+        assert!(stuck.pays(8 * MIB, 4 * MIB));
         stuck.0 = 5 * MIB;
-        assert!(!stuck.pays(8 * MIB, 11 * MIB));
-        assert!(stuck.pays(8 * MIB, 12 * MIB));
+        assert!(!stuck.pays(8 * MIB, 8 * MIB));
+        assert!(stuck.pays(8 * MIB, 9 * MIB));
         // What is used again is stuck no longer.
         assert!(!stuck.pays(8 * MIB, MIB));
         assert!(stuck.pays(8 * MIB, 8 * MIB));

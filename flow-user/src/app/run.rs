@@ -464,7 +464,8 @@ pub mod tests {
         assert!(foreign.contains("no recording"), "{foreign}");
         let headless = refused(&good[1..]).unwrap();
         assert!(headless.contains("no recording"), "{headless}");
-        let newer = good[0].replace("\"version\":1", "\"version\":99");
+        let version = format!("\"version\":{VERSION}");
+        let newer = good[0].replace(&version, "\"version\":99");
         let newer = refused(&[newer, good[1].clone()]).unwrap();
         assert!(newer.contains("99"), "{newer}");
         let mut broken = good.clone();

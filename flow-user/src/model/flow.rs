@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use super::{
     change::Changes,
     process::ProcessTable,
     snapshot::Flow,
-    socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Socket},
+    socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Place, Socket},
     tombstone::Tombstones,
     totals::moved,
 };
@@ -40,7 +41,7 @@ pub(super) struct FlowTable {
     /// values is mostly room for values to come.
     sockets: BTreeMap<SocketCookie, Box<Socket>>,
     #[serde(skip)]
-    listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
+    listeners: HashMap<Place, Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
     dropped: Tombstones<SocketCookie, FinalCounters>,
     /// Rows of dropped sockets.
@@ -330,7 +331,7 @@ impl FlowTable {
         (ctx, &mut self.sockets)
     }
 
-    fn stop_listening(&mut self, cookie: SocketCookie, at: Option<(Option<Netns>, u16)>) {
+    fn stop_listening(&mut self, cookie: SocketCookie, at: Option<Place>) {
         if let Some(at) = at
             && let Some(cookies) = self.listeners.get_mut(&at)
         {
@@ -351,30 +352,32 @@ impl FlowTable {
         if !waits {
             return None;
         }
-        let cookies = self.listeners.get(&(fact.netns, fact.local.port()))?;
         let local = fact.local.ip().to_canonical();
-        let (mut exact, mut wildcard) = (Vec::new(), Vec::new());
-        for listener in cookies.iter().filter_map(|cookie| self.sockets.get(cookie)) {
-            let Some(listener) = &listener.fact else {
-                continue;
-            };
-            let ip = listener.local.ip();
-            if listener.protocol != fact.protocol {
-                continue;
-            }
-            if ip.to_canonical() == local {
-                exact.push(listener.owner);
-            } else if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) {
-                wildcard.push(listener.owner);
-            }
+        let mut owners = self.owners_at(local, fact).peekable();
+        if owners.peek().is_some() {
+            return common(owners);
         }
-        let owners = if exact.is_empty() { wildcard } else { exact };
-        let first = *owners.first()?;
-        owners
-            .iter()
-            .all(|owner| *owner == first)
-            .then_some(first)?
+        let v4 = local.is_ipv4().then_some(IpAddr::from([0; 4]));
+        let wildcards = v4.into_iter().chain([IpAddr::from([0; 16])]);
+        common(wildcards.flat_map(|any| self.owners_at(any, fact)))
     }
+
+    /// The owners of those that listen for a connection at an address.
+    fn owners_at(&self, ip: IpAddr, fact: &SocketFact) -> impl Iterator<Item = Option<ProcessId>> {
+        let at = (fact.netns, fact.local.port(), ip);
+        let cookies = self.listeners.get(&at).into_iter().flatten();
+        let protocol = fact.protocol;
+        cookies.filter_map(move |cookie| {
+            let listener = self.sockets.get(cookie)?.fact.as_ref()?;
+            (listener.protocol == protocol).then_some(listener.owner)
+        })
+    }
+}
+
+/// What all of them are, if they are the same.
+fn common(mut owners: impl Iterator<Item = Option<ProcessId>>) -> Option<ProcessId> {
+    let first = owners.next()?;
+    owners.all(|owner| owner == first).then_some(first)?
 }
 
 fn socket(sockets: &mut BTreeMap<SocketCookie, Box<Socket>>, cookie: SocketCookie) -> &mut Socket {

@@ -42,7 +42,7 @@ pub struct Options {
     /// The backend for app bytes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Fewer and shorter rounds: under four minutes instead of under fourteen
+    /// Fewer and shorter rounds: some four minutes instead of under fifteen
     #[arg(long)]
     pub quick: bool,
     /// Path of nethogs, to measure it as well
@@ -97,8 +97,8 @@ const PARTS: &[Part] = &[
 ];
 
 /// Time limit of the whole benchmark. What is not measured by then is reported as missing.
-const FULL: Duration = Duration::from_secs(830);
-const QUICK: Duration = Duration::from_secs(230);
+const FULL: Duration = Duration::from_secs(870);
+const QUICK: Duration = Duration::from_secs(240);
 
 /// Set by SIGINT, SIGTERM and SIGHUP: every wait then ends with an error, so that everything is
 /// cleaned up.

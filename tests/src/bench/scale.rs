@@ -37,7 +37,7 @@ const PROCESSES: u64 = 100;
 const TRIES: usize = 3;
 
 /// What is timed, in order.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "open a flow, with its first bytes",
     "the first tick",
     "a line of JSON",
@@ -47,6 +47,7 @@ const STEPS: [&str; 9] = [
     "rows of the screen by rate",
     "rows of `flow top` by remote",
     "close a flow, and drop it",
+    "a process of its own for each: begin, move, exit, drop",
 ];
 
 pub fn measure(bench: &Bench) -> Result<Section> {
@@ -143,8 +144,19 @@ fn times(bench: &Bench, size: u64) -> Result<[Duration; STEPS.len()]> {
         host.pause(HISTORY);
         host.tick();
     });
+    bench.check()?;
+    let mut host = Host::new();
+    let processes = timed(|| {
+        (0..size).for_each(|number| host.visit(number));
+        host.tick();
+        (0..size).for_each(|number| host.leave(number));
+        host.tick();
+        host.model.changes();
+        host.pause(HISTORY);
+        host.tick();
+    });
     Ok([
-        open, first_tick, lines, new, still, moving, screen, top, close,
+        open, first_tick, lines, new, still, moving, screen, top, close, processes,
     ])
 }
 
@@ -190,19 +202,36 @@ impl Host {
             bytes: 1000,
         };
         for number in 0..PROCESSES {
-            let program = Program {
-                comm: Some("server".into()),
-                ..Program::default()
-            };
-            host.apply(Event::ProcessSeen(ProcessFact {
-                id: owner(number),
-                parent: None,
-                program,
-                uid: Some(1000),
-                cgroup: None,
-            }));
+            host.begin(owner(number), None);
         }
         host
+    }
+
+    fn begin(&mut self, id: ProcessId, parent: Option<ProcessId>) {
+        let program = Program {
+            comm: Some("server".into()),
+            ..Program::default()
+        };
+        self.apply(Event::ProcessExec(ProcessFact {
+            id,
+            parent,
+            program,
+            uid: Some(1000),
+            cgroup: None,
+        }));
+    }
+
+    /// A child of a server, with a connection.
+    fn visit(&mut self, number: u64) {
+        self.begin(visitor(number), Some(owner(number)));
+        self.connect(number, visitor(number));
+        self.moves(number, visitor(number));
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.close(number);
+        let id = visitor(number);
+        self.apply(Event::ProcessExit { id, status: 0 });
     }
 
     fn apply(&mut self, event: Event) {
@@ -211,6 +240,15 @@ impl Host {
     }
 
     fn open(&mut self, number: u64) {
+        self.connect(number, owner(number));
+        self.move_bytes(number);
+    }
+
+    fn move_bytes(&mut self, number: u64) {
+        self.moves(number, owner(number));
+    }
+
+    fn connect(&mut self, number: u64, process: ProcessId) {
         self.apply(Event::Socket(SocketFact {
             cookie: SocketCookie(number + 1),
             protocol: Protocol::Tcp,
@@ -220,17 +258,16 @@ impl Host {
             direction: Some(Direction::Inbound),
             netns: Some(Netns(1)),
             ifindex: None,
-            owner: Some(owner(number)),
+            owner: Some(process),
             wire: Some(WireTotals::default()),
             tcp: None,
         }));
-        self.move_bytes(number);
     }
 
-    fn move_bytes(&mut self, number: u64) {
+    fn moves(&mut self, number: u64, process: ProcessId) {
         self.apply(Event::App(AppFact {
             socket: SocketCookie(number + 1),
-            process: owner(number),
+            process,
             remote: Some(remote(number)),
             totals: AppTotals {
                 tx_bytes: Bytes(self.bytes + number % 977),
@@ -265,6 +302,14 @@ fn owner(number: u64) -> ProcessId {
         // Below a hundred.
         pid: 1000 + (number % PROCESSES) as u32,
         start: Moment(SECOND),
+    }
+}
+
+fn visitor(number: u64) -> ProcessId {
+    ProcessId {
+        // A million at most.
+        pid: 10_000 + number as u32,
+        start: Moment(2 * SECOND),
     }
 }
 

@@ -156,7 +156,7 @@ static FLOW: &[Column] = &[
             .and_then(|flow| flow.tcp)
             .and_then(|tcp| tcp.rtt);
         rtt.map_or(Value::Absent, |rtt| {
-            Value::Microseconds(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
+            Value::Microseconds(rtt.micros().into())
         })
     })
     .width(9, 9),

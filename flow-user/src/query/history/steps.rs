@@ -32,7 +32,7 @@ impl Sample {
     pub(super) fn of_flow(flow: &Flow) -> Self {
         let rtt = flow.tcp.and_then(|tcp| tcp.rtt);
         Self {
-            rtt: rtt.map_or(0.0, |rtt| rtt.as_secs_f32()),
+            rtt: rtt.map_or(0.0, |rtt| rtt.duration().as_secs_f32()),
             ..Self::of(flow.rate)
         }
     }

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     event::{
-        AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
-        WireTotals,
+        AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, RoundTrip,
+        State, TcpFacts, WireTotals,
     },
     model::{
         change::Change,
@@ -466,7 +466,7 @@ impl WireRecord {
 
 impl TcpRecord {
     pub fn of(tcp: TcpFacts) -> Option<Self> {
-        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let microseconds = |time: RoundTrip| u64::from(time.micros());
         let record = Self {
             rtt_us: tcp.rtt.map(microseconds),
             min_rtt_us: tcp.min_rtt.map(microseconds),

@@ -384,7 +384,9 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        if !self.is_behind(counters) {
+        // Asked last: what was lost is read from the kernel.
+        let is_due = self.next_due(now) == Some(Duration::ZERO);
+        if is_due && !self.is_behind(counters) {
             self.close_ended(now, STEP, counters, out);
         }
     }
