@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use self::encoding::{cause, path};
 pub use self::{
-    clock::Clock,
-    counters::{AppTotals, Backlog, TcpFacts, WireTotals},
+    clock::{Clock, time_of_day},
+    counters::{AppTotals, Backlog, RoundTrip, TcpFacts, WireTotals},
     coverage::{Capability, Coverage},
     interface::{ClassCount, InterfaceFact, InterfaceSide},
     socket::{CloseReason, Direction, Protocol, State},

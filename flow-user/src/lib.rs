@@ -5,6 +5,8 @@
 
 pub mod event;
 
+pub(crate) mod room;
+
 pub mod wire;
 
 pub mod model;

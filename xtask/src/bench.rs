@@ -22,7 +22,9 @@ const BEGIN: &str = "<!-- figures: begin; written by cargo xtask bench -->";
 const END: &str = "<!-- figures: end -->";
 
 /// For a benchmark that hangs: it normally ends earlier.
-const TIME_LIMIT: Duration = Duration::from_secs(1110);
+const TIME_LIMIT: Duration = Duration::from_secs(1230);
+/// The same where the part `soak` is among what is measured.
+const TIME_LIMIT_OF_SOAK: Duration = Duration::from_secs(2600);
 
 /// A tool that Flow is compared with.
 struct Tool {
@@ -90,14 +92,19 @@ pub fn bench(quick: bool, parts: &[String]) -> Result<bool> {
     command.args(parts);
 
     let mut figures = String::new();
-    let end = watch(&mut command, TIME_LIMIT, |line| {
+    let limit = if parts.iter().any(|part| part == "soak") {
+        TIME_LIMIT_OF_SOAK
+    } else {
+        TIME_LIMIT
+    };
+    let end = watch(&mut command, limit, |line| {
         println!("{line}");
         figures.push_str(line);
         figures.push('\n');
     })?;
     let complete = match end {
         End::Exited(status) => status.success(),
-        End::TimedOut => bail!("stopped after {} s", TIME_LIMIT.as_secs()),
+        End::TimedOut => bail!("stopped after {} s", limit.as_secs()),
     };
     ensure!(!figures.is_empty(), "nothing was measured");
     if parts.is_empty() {

@@ -70,11 +70,11 @@ enum Command {
     },
     /// Measure what Flow and other tools cost; writes the figures into docs/benchmarks.md
     Bench {
-        /// Fewer and shorter rounds, under six minutes
+        /// Fewer and shorter rounds, under seven minutes
         #[arg(long)]
         quick: bool,
-        /// Only these parts, without writing the document: hooks, ablation, footprint, screen,
-        /// moments, storm, beside
+        /// Only these parts, without writing the document: hooks, ablation, footprint, screen, scale,
+        /// moments, storm, beside, soak; the last one only runs where it is named
         parts: Vec<String>,
     },
     /// Fuzz a parser with libFuzzer, until something breaks or the time is over

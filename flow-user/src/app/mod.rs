@@ -6,6 +6,7 @@ mod consumer;
 mod engine;
 mod events;
 mod failure;
+mod memory;
 mod output;
 mod reader;
 mod run;

@@ -8,6 +8,7 @@ use super::{
     End, EndSignals, Failure, beside,
     consumer::{Consumer, Consumers, Proceed},
     engine::{Engine, Interest, Last, Plan},
+    memory::Keeper,
 };
 use crate::source::{Origin, Pace, Step};
 
@@ -104,6 +105,7 @@ async fn drive(
     tokio::pin!(over);
     let is_live = engine.origin().is_live;
     let mut has_ended = false;
+    let mut memory = Keeper::start();
     let mut proceed = consumers.state(engine, None)?;
     loop {
         if let Proceed::Break(end) = proceed {
@@ -119,7 +121,9 @@ async fn drive(
             step = engine.next(), if may_read => match step? {
                 Step::Tick(time) => {
                     consumers.deliver(engine)?;
-                    consumers.state(engine, Some(time))?
+                    let proceed = consumers.state(engine, Some(time))?;
+                    memory.tick();
+                    proceed
                 }
                 Step::Events | Step::Restart => Proceed::Continue(()),
                 Step::End if consumers.primary.outlives_source() => {
@@ -460,7 +464,8 @@ pub mod tests {
         assert!(foreign.contains("no recording"), "{foreign}");
         let headless = refused(&good[1..]).unwrap();
         assert!(headless.contains("no recording"), "{headless}");
-        let newer = good[0].replace("\"version\":1", "\"version\":99");
+        let version = format!("\"version\":{VERSION}");
+        let newer = good[0].replace(&version, "\"version\":99");
         let newer = refused(&[newer, good[1].clone()]).unwrap();
         assert!(newer.contains("99"), "{newer}");
         let mut broken = good.clone();

@@ -27,9 +27,14 @@ impl Clock {
 
     /// Time of day with milliseconds, in `zone`.
     pub fn time_of_day(&self, instant: Instant, zone: &TimeZone) -> String {
-        let zoned = self.timestamp(instant).to_zoned(zone.clone());
-        zoned.strftime("%H:%M:%S%.3f").to_string()
+        time_of_day(self.timestamp(instant), zone)
     }
+}
+
+/// Time of day with milliseconds, in `zone`.
+pub fn time_of_day(time: Timestamp, zone: &TimeZone) -> String {
+    let zoned = time.to_zoned(zone.clone());
+    zoned.strftime("%H:%M:%S%.3f").to_string()
 }
 
 #[cfg(test)]

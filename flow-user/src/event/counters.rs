@@ -1,6 +1,6 @@
 //! Counters and measurements of sockets.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,9 +46,33 @@ impl std::ops::AddAssign for WireTotals {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpFacts {
     /// Smoothed round trip time.
-    pub rtt: Option<Duration>,
-    pub min_rtt: Option<Duration>,
+    pub rtt: Option<RoundTrip>,
+    pub min_rtt: Option<RoundTrip>,
     pub retransmits: u32,
+}
+
+/// A round trip time in the kernel's unit, microseconds: a quarter of the size of a [`Duration`], and
+/// each connection has four of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoundTrip(NonZeroU32);
+
+impl RoundTrip {
+    /// None where nothing was measured yet.
+    pub const fn from_micros(micros: u32) -> Option<Self> {
+        match NonZeroU32::new(micros) {
+            Some(micros) => Some(Self(micros)),
+            None => None,
+        }
+    }
+
+    pub const fn micros(self) -> u32 {
+        self.0.get()
+    }
+
+    pub const fn duration(self) -> Duration {
+        Duration::from_micros(self.0.get() as u64)
+    }
 }
 
 /// Connections that wait at a listening socket to be accepted.

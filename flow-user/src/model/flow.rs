@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -16,13 +17,16 @@ use super::{
     change::Changes,
     process::ProcessTable,
     snapshot::Flow,
-    socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Socket},
+    socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Place, Socket},
     tombstone::Tombstones,
     totals::moved,
 };
-use crate::event::{
-    AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie, SocketFact,
-    State,
+use crate::{
+    event::{
+        AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie,
+        SocketFact, State,
+    },
+    room::Room as _,
 };
 
 /// Rows of ended sockets kept at most, so that a storm of short connections cannot fill memory.
@@ -37,7 +41,7 @@ pub(super) struct FlowTable {
     /// values is mostly room for values to come.
     sockets: BTreeMap<SocketCookie, Box<Socket>>,
     #[serde(skip)]
-    listeners: HashMap<(Option<Netns>, u16), Vec<SocketCookie>>,
+    listeners: HashMap<Place, Vec<SocketCookie>>,
     closed: VecDeque<(Instant, SocketCookie)>,
     dropped: Tombstones<SocketCookie, FinalCounters>,
     /// Rows of dropped sockets.
@@ -66,10 +70,9 @@ impl FlowTable {
             socket.cookie = *cookie;
             socket.resume(processes, &mut self.dirty);
         }
-        let cookies: Vec<_> = self.sockets.keys().copied().collect();
-        for cookie in cookies {
-            if let Some(at) = self.listening(cookie) {
-                self.listeners.entry(at).or_default().push(cookie);
+        for (cookie, socket) in &self.sockets {
+            if let Some(at) = socket.listening() {
+                self.listeners.entry(at).or_default().push(*cookie);
             }
         }
         self.queue_closed();
@@ -134,10 +137,11 @@ impl FlowTable {
             return;
         }
         let listener = self.listener_of(&fact);
-        let before = self.listening(cookie);
         let (mut ctx, sockets) = self.ctx(time, processes, changes);
-        socket(sockets, cookie).learn(fact, names, listener, &mut ctx);
-        let after = self.listening(cookie);
+        let socket = socket(sockets, cookie);
+        let before = socket.listening();
+        socket.learn(fact, names, listener, &mut ctx);
+        let after = socket.listening();
         if before != after {
             self.stop_listening(cookie, before);
             if let Some(port) = after {
@@ -165,14 +169,14 @@ impl FlowTable {
         if self.dropped.contains(&cookie) {
             return;
         }
-        let listening = self.listening(cookie);
-        self.stop_listening(cookie, listening);
         let (mut ctx, sockets) = self.ctx(time, processes, changes);
         let socket = socket(sockets, cookie);
+        let listening = socket.listening();
         if socket.closed.is_none() {
             socket.close(reason, &mut ctx);
             self.closed.push_back((time, cookie));
         }
+        self.stop_listening(cookie, listening);
     }
 
     /// An interface of the host, whose namespace is `netns`, has a new name.
@@ -265,6 +269,9 @@ impl FlowTable {
             moving.retain(|(cookie, _)| sockets.contains_key(cookie));
         }
         self.dropped.expire(time);
+        self.closed.give_back();
+        self.dirty.moving.give_back();
+        self.listeners.give_back();
     }
 
     /// Every row, open ones and those in the history.
@@ -285,6 +292,30 @@ impl FlowTable {
         self.dropped_rows
     }
 
+    /// Entries that its lists and tables have room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let Self {
+            history: _,
+            // Its nodes go with their entries.
+            sockets: _,
+            listeners,
+            closed,
+            dropped,
+            dropped_rows: _,
+            dirty,
+        } = self;
+        let DirtyRows {
+            unreported,
+            moving,
+            deferring: _,
+            open_rows: _,
+            closed_rows: _,
+        } = dirty;
+        let lists = closed.capacity() + unreported.capacity() + moving.capacity();
+        lists + listeners.capacity() + dropped.room()
+    }
+
     fn ctx<'a>(
         &'a mut self,
         time: Instant,
@@ -300,15 +331,7 @@ impl FlowTable {
         (ctx, &mut self.sockets)
     }
 
-    /// Where a socket listens, if it does.
-    fn listening(&self, cookie: SocketCookie) -> Option<(Option<Netns>, u16)> {
-        let socket = self.sockets.get(&cookie)?;
-        let fact = socket.fact.as_ref()?;
-        let listens = fact.state == State::Listen && socket.closed.is_none();
-        listens.then_some((fact.netns, fact.local.port()))
-    }
-
-    fn stop_listening(&mut self, cookie: SocketCookie, at: Option<(Option<Netns>, u16)>) {
+    fn stop_listening(&mut self, cookie: SocketCookie, at: Option<Place>) {
         if let Some(at) = at
             && let Some(cookies) = self.listeners.get_mut(&at)
         {
@@ -329,30 +352,32 @@ impl FlowTable {
         if !waits {
             return None;
         }
-        let cookies = self.listeners.get(&(fact.netns, fact.local.port()))?;
         let local = fact.local.ip().to_canonical();
-        let (mut exact, mut wildcard) = (Vec::new(), Vec::new());
-        for listener in cookies.iter().filter_map(|cookie| self.sockets.get(cookie)) {
-            let Some(listener) = &listener.fact else {
-                continue;
-            };
-            let ip = listener.local.ip();
-            if listener.protocol != fact.protocol {
-                continue;
-            }
-            if ip.to_canonical() == local {
-                exact.push(listener.owner);
-            } else if ip.is_unspecified() && (ip.is_ipv6() || local.is_ipv4()) {
-                wildcard.push(listener.owner);
-            }
+        let mut owners = self.owners_at(local, fact).peekable();
+        if owners.peek().is_some() {
+            return common(owners);
         }
-        let owners = if exact.is_empty() { wildcard } else { exact };
-        let first = *owners.first()?;
-        owners
-            .iter()
-            .all(|owner| *owner == first)
-            .then_some(first)?
+        let v4 = local.is_ipv4().then_some(IpAddr::from([0; 4]));
+        let wildcards = v4.into_iter().chain([IpAddr::from([0; 16])]);
+        common(wildcards.flat_map(|any| self.owners_at(any, fact)))
     }
+
+    /// The owners of those that listen for a connection at an address.
+    fn owners_at(&self, ip: IpAddr, fact: &SocketFact) -> impl Iterator<Item = Option<ProcessId>> {
+        let at = (fact.netns, fact.local.port(), ip);
+        let cookies = self.listeners.get(&at).into_iter().flatten();
+        let protocol = fact.protocol;
+        cookies.filter_map(move |cookie| {
+            let listener = self.sockets.get(cookie)?.fact.as_ref()?;
+            (listener.protocol == protocol).then_some(listener.owner)
+        })
+    }
+}
+
+/// What all of them are, if they are the same.
+fn common(mut owners: impl Iterator<Item = Option<ProcessId>>) -> Option<ProcessId> {
+    let first = owners.next()?;
+    owners.all(|owner| owner == first).then_some(first)?
 }
 
 fn socket(sockets: &mut BTreeMap<SocketCookie, Box<Socket>>, cookie: SocketCookie) -> &mut Socket {

@@ -7,6 +7,7 @@ use std::hash::Hash;
 
 use foldhash::HashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
 
 /// Entries up to which a search of the list is faster than hashing.
 const LIST: usize = 12;
@@ -14,7 +15,8 @@ const LIST: usize = 12;
 /// A map from `K` to `V` that keeps the order of insertion.
 #[derive(Debug)]
 pub(super) struct Keyed<K, V> {
-    entries: Vec<(K, V)>,
+    /// Most have one entry, which needs no memory of its own.
+    entries: SmallVec<[(K, V); 1]>,
     /// Boxed, because most maps never have one.
     index: Option<Box<Index<K>>>,
 }
@@ -25,7 +27,7 @@ struct Index<K>(HashMap<K, usize>);
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: SmallVec::new(),
             index: None,
         }
     }
@@ -34,7 +36,7 @@ impl<K, V> Default for Keyed<K, V> {
 /// As the list; what the index says follows from it.
 impl<K: Serialize, V: Serialize> Serialize for Keyed<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.entries.serialize(serializer)
+        self.entries.as_slice().serialize(serializer)
     }
 }
 
@@ -46,7 +48,7 @@ where
     /// Of entries with the same key the first counts.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut keyed = Self::default();
-        for (key, value) in Vec::deserialize(deserializer)? {
+        for (key, value) in Vec::<(K, V)>::deserialize(deserializer)? {
             if keyed.position(&key).is_none() {
                 keyed.push(key, value);
             }
@@ -86,10 +88,6 @@ impl<K: Copy + Eq + Hash, V> Keyed<K, V> {
     /// Adds an entry whose key must be new, and returns its position.
     pub(super) fn push(&mut self, key: K, value: V) -> usize {
         debug_assert!(self.position(&key).is_none(), "the key is new");
-        if self.entries.is_empty() {
-            // Most lists stay at one entry; a Vec would make room for four.
-            self.entries.reserve_exact(1);
-        }
         let position = self.entries.len();
         self.entries.push((key, value));
         match &mut self.index {

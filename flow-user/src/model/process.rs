@@ -45,7 +45,7 @@ pub(super) struct ProcessTable {
     users: Known<u32>,
     /// Processes that moved bytes since the last tick, or had a rate then.
     #[serde(skip)]
-    moving: Vec<ProcessId>,
+    moving: HashSet<ProcessId>,
     /// Exited processes whose grace runs, then those whose history runs.
     grace: VecDeque<(Instant, ProcessId)>,
     exited: VecDeque<(Instant, ProcessId)>,
@@ -97,7 +97,7 @@ impl ProcessTable {
             newest: HashMap::default(),
             cgroups: Known::default(),
             users: Known::default(),
-            moving: Vec::new(),
+            moving: HashSet::default(),
             grace: VecDeque::new(),
             exited: VecDeque::new(),
             dropped: Tombstones::default(),
@@ -351,7 +351,7 @@ impl ProcessTable {
         Arc::make_mut(&mut entry.row).totals += growth;
         if !entry.moving {
             entry.moving = true;
-            self.moving.push(id);
+            self.moving.insert(id);
         }
         if first {
             self.shown_first(id);

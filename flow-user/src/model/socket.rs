@@ -22,9 +22,13 @@
 
 mod row;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use self::row::{Reported, Row};
 use super::{
@@ -37,12 +41,15 @@ use super::{
     totals::{moved, raise_app},
 };
 use crate::event::{
-    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, ProcessId, Protocol,
+    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, Protocol,
     SocketCookie, SocketFact, State,
 };
 
 /// Index and name of an interface of the host.
 pub(super) type NamedZone = (u32, Arc<str>);
+
+/// Where a socket listens: IPv4 addresses as such.
+pub(super) type Place = (Option<Netns>, u16, IpAddr);
 
 /// Names of the interfaces that a fact has by index.
 #[derive(Debug, Default)]
@@ -84,15 +91,25 @@ type RowKey = (Option<ProcessId>, Option<SocketAddr>);
 
 /// Counters of a dropped socket, which late reports are compared with; see [`super::tombstone`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FinalCounters(Box<[(CounterKey, AppTotals)]>);
+pub(super) struct FinalCounters(SmallVec<[(CounterKey, AppTotals); 1]>);
 
 /// One counter.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Counter {
     /// The most that was reported.
     total: AppTotals,
-    /// Part of it that is in no row yet, and since when.
-    deferred: Option<(Instant, AppTotals)>,
+    /// Part of it that is in no row yet, and since when. Boxed, because few have any, and not for
+    /// long.
+    deferred: Option<Box<(Instant, AppTotals)>>,
+}
+
+/// What few sockets have.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Rare {
+    /// Zones of its peers.
+    zones: Vec<NamedZone>,
+    /// What waits at it, if it listens.
+    backlog: Option<Backlog>,
 }
 
 /// A socket.
@@ -107,10 +124,8 @@ pub(super) struct Socket {
     interface: Option<Arc<str>>,
     /// Whether it is of the host's namespace, so that names of interfaces are those of its zones.
     host: bool,
-    /// Zones of its peers.
-    zones: Vec<NamedZone>,
-    /// What waits at it, if it listens.
-    backlog: Option<Backlog>,
+    /// Boxed, because nearly none has any of it.
+    rare: Option<Box<Rare>>,
     /// Direction of the first app bytes.
     first_app: Option<Direction>,
     counters: Keyed<CounterKey, Counter>,
@@ -131,9 +146,7 @@ impl FinalCounters {
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, total)) => raise_app(total, &fact.totals),
             None if moved(&fact.totals) => {
-                let mut counters = std::mem::take(&mut self.0).into_vec();
-                counters.push((key, fact.totals));
-                self.0 = counters.into();
+                self.0.push((key, fact.totals));
                 fact.totals
             }
             None => AppTotals::default(),
@@ -149,8 +162,7 @@ impl Socket {
             fact_time: Instant::default(),
             interface: None,
             host: false,
-            zones: Vec::new(),
-            backlog: None,
+            rare: None,
             first_app: None,
             counters: Keyed::default(),
             rows: Keyed::default(),
@@ -294,33 +306,50 @@ impl Socket {
     /// Gives a zone of its peers a name.
     pub(super) fn name_zone(&mut self, zone: Option<NamedZone>) {
         let Some((index, name)) = zone else { return };
-        match self.zones.iter_mut().find(|(known, _)| *known == index) {
+        let zones = &mut self.rare.get_or_insert_default().zones;
+        match zones.iter_mut().find(|(known, _)| *known == index) {
             Some((_, known)) if *known == name => return,
             Some((_, known)) => *known = name,
-            None => self.zones.push((index, name)),
+            None => zones.push((index, name)),
         }
         self.version += 1;
     }
 
     /// An interface has a new name.
     pub(super) fn rename_zone(&mut self, index: u32, name: &Arc<str>) {
-        if self.zones.iter().any(|(known, _)| *known == index) {
+        if self.zones().iter().any(|(known, _)| *known == index) {
             self.name_zone(Some((index, name.clone())));
         }
+    }
+
+    fn zones(&self) -> &[NamedZone] {
+        self.rare.as_deref().map_or(&[], |rare| &rare.zones)
     }
 
     /// Name of the interface of a peer's zone.
     fn zone_of(&self, remote: Option<SocketAddr>) -> Option<Arc<str>> {
         let index = zone_index(remote?).filter(|_| self.host)?;
-        let mut zones = self.zones.iter();
+        let mut zones = self.zones().iter();
         zones
             .find(|(known, _)| *known == index)
             .map(|(_, name)| name.clone())
     }
 
+    /// Where it listens, if it does.
+    pub(super) fn listening(&self) -> Option<Place> {
+        let fact = self.fact.as_ref()?;
+        let listens = fact.state == State::Listen && self.closed.is_none();
+        listens.then_some((
+            fact.netns,
+            fact.local.port(),
+            fact.local.ip().to_canonical(),
+        ))
+    }
+
     /// What waits at it to be accepted.
     pub(super) fn listening_with(&mut self, backlog: Backlog) {
-        if self.backlog.replace(backlog) != Some(backlog) {
+        let known = &mut self.rare.get_or_insert_default().backlog;
+        if known.replace(backlog) != Some(backlog) {
             self.version += 1;
         }
     }
@@ -399,7 +428,9 @@ impl Socket {
             if deferred.is_none() {
                 ctx.processes.acquire(fact.process, ctx.time);
             }
-            deferred.get_or_insert((ctx.time, AppTotals::default())).1 += growth;
+            let deferred =
+                deferred.get_or_insert_with(|| Box::new((ctx.time, AppTotals::default())));
+            deferred.1 += growth;
             ctx.dirty.deferring.insert(self.cookie);
         }
     }
@@ -422,7 +453,8 @@ impl Socket {
                 none_left = false;
                 continue;
             };
-            if let Some((since, deferred)) = self.counters.at_mut(at).deferred.take() {
+            let deferred = self.counters.at_mut(at).deferred.take();
+            if let Some((since, deferred)) = deferred.map(|it| *it) {
                 self.add((process, remote), deferred, since, ctx);
                 ctx.processes.release(process, ctx.time);
             }

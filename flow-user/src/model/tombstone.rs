@@ -11,7 +11,7 @@ use std::{collections::VecDeque, hash::Hash, time::Duration};
 use foldhash::HashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::event::Instant;
+use crate::{event::Instant, room::Room as _};
 
 /// How long a tombstone is kept after it was last needed: two sweeps, and a machine that is busy.
 pub(super) const AGE: Duration = Duration::from_secs(25);
@@ -98,6 +98,14 @@ impl<K: Copy + Eq + Hash, V> Tombstones<K, V> {
                 self.stones.remove(&key);
             }
         }
+        self.stones.give_back();
+        self.queue.give_back();
+    }
+
+    /// Entries that there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.stones.capacity() + self.queue.capacity()
     }
 }
 

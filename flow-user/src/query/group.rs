@@ -60,7 +60,8 @@ pub(crate) fn rows(snapshot: &Snapshot, view: &View, of: RowsOf) -> Vec<Entry> {
 
 /// The rows of the log's events that pass the filter, the oldest first.
 pub(crate) fn events(log: &Log, filter: &Filter) -> Vec<Entry> {
-    log.passing(filter).map(Entry::of_event).collect()
+    let events = log.passing(filter);
+    events.map(|event| Entry::of_event(&event)).collect()
 }
 
 /// A row for each protocol that moved something.

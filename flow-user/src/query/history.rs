@@ -14,6 +14,7 @@ pub use self::steps::{Sample, Span, Steps};
 use crate::{
     event::{Instant, ProcessId},
     model::snapshot::{FlowKey, Snapshot},
+    room::Room as _,
 };
 
 /// Seconds kept of the sum.
@@ -119,7 +120,7 @@ impl Track {
 
     /// It moved nothing since the last sample.
     fn pause(&mut self, time: Instant) {
-        let rtt = self.seconds.values.back().map_or(0.0, |last| last.rtt);
+        let rtt = self.seconds.values.last().map_or(0.0, |last| last.rtt);
         let still = Sample {
             rtt,
             ..Sample::default()
@@ -201,6 +202,7 @@ impl<K: Copy + Eq + Hash> Tracks<K> {
     fn forget(&mut self, time: Instant, idle: Duration, watched: &[K]) {
         self.tracks
             .retain(|key, track| time.since(track.moved) < idle || watched.contains(key));
+        self.tracks.give_back();
     }
 }
 
@@ -329,5 +331,8 @@ mod tests {
         assert!(history.process(id(40_001)).is_some());
         assert!(history.process(id(1)).is_none());
         assert!(history.processes.tracks.len() <= PROCESSES + 1);
+        // Nothing is kept of a burst that is long over.
+        history.remember(&at(700_000, &[]), &Watched::default());
+        assert!(history.processes.tracks.capacity() < 512);
     }
 }

@@ -3,7 +3,10 @@
 //! From the changes of the model, which reports openings and ends at once and other states at
 //! ticks: of several states within a tick only the last one is known.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
+use smallvec::SmallVec;
 
 use crate::{
     event::{Instant, SocketCookie, State},
@@ -25,7 +28,7 @@ pub struct Passed {
 /// The states of sockets that have any.
 #[derive(Clone, Debug, Default)]
 pub struct States {
-    sockets: HashMap<SocketCookie, Vec<Passed>>,
+    sockets: HashMap<SocketCookie, SmallVec<[Passed; 3]>>,
     /// In the order of their first change.
     order: VecDeque<SocketCookie>,
 }
@@ -49,13 +52,13 @@ impl States {
 
     /// The states of a socket, the first one first.
     pub fn of(&self, socket: SocketCookie) -> &[Passed] {
-        self.sockets.get(&socket).map_or(&[], Vec::as_slice)
+        self.sockets.get(&socket).map_or(&[], SmallVec::as_slice)
     }
 
     fn pass(&mut self, socket: SocketCookie, passed: Passed) {
         let states = self.sockets.entry(socket).or_insert_with(|| {
             self.order.push_back(socket);
-            Vec::with_capacity(2)
+            SmallVec::new()
         });
         if states.last().is_some_and(|last| last.state == passed.state) {
             return;

@@ -11,7 +11,9 @@
 //! change is an [`Arc`](std::sync::Arc) to a row, some 600 bytes with its place here, and a
 //! process's rows share the process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
 
 use crate::{
     event::Instant,
@@ -78,7 +80,7 @@ impl Backlog {
         Self {
             queue: VecDeque::new(),
             first: 0,
-            replaceable: HashMap::new(),
+            replaceable: HashMap::default(),
             kept: 0,
             limit,
             coalesced: 0,

@@ -4,7 +4,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     ops::Range,
-    time::Duration,
 };
 
 use flow_common::{IpAddress, protocol, tcp_state};
@@ -13,7 +12,7 @@ use super::{
     netlink::{Netlink, attributes, push_attribute, u32_at},
     numbers,
 };
-use crate::event::{Backlog, Protocol, SocketCookie, State, TcpFacts};
+use crate::event::{Backlog, Protocol, RoundTrip, SocketCookie, State, TcpFacts};
 
 /// A listed socket. Its cookie is the one that BPF programs see; listing a socket assigns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,9 +291,8 @@ fn zoned(ip: IpAddr, port: u16, bound_to: u32) -> SocketAddr {
 /// Reads the fields of `tcp_info` that Flow shows; older kernels have a shorter one.
 fn tcp_facts(info: &[u8]) -> TcpFacts {
     let micros = |offset| {
-        u32_at(info, offset)
-            .filter(|value| *value != 0 && *value != u32::MAX)
-            .map(|value| Duration::from_micros(value.into()))
+        let value = u32_at(info, offset).filter(|value| *value != u32::MAX);
+        value.and_then(RoundTrip::from_micros)
     };
     TcpFacts {
         rtt: micros(68),

@@ -94,10 +94,7 @@ fn take_snapshot(
     }
     state.history.remember(&snapshot, &watched);
     state.states.take(&changes);
-    let (clock, zone) = (state.clock, state.zone.clone());
-    state
-        .log
-        .take(changes, &|time| clock.time_of_day(time, &zone));
+    state.log.take(changes);
     alert(state, &snapshot);
     state.own = own;
     state.live = snapshot;
@@ -116,8 +113,7 @@ fn alert(state: &mut State, snapshot: &Snapshot) {
     let mut now = HashSet::new();
     for process in reached {
         if !state.alerted.contains(&process.id) {
-            let time = state.clock.time_of_day(snapshot.time, &state.zone);
-            state.log.alert(time, Arc::clone(process));
+            state.log.alert(snapshot.time, Arc::clone(process));
         }
         now.insert(process.id);
     }

@@ -256,7 +256,7 @@ impl State {
             shown: empty,
             paused: None,
             history: History::default(),
-            log: Log::default(),
+            log: Log::new(clock, zone.clone()),
             states: States::default(),
             own: OwnUse::default(),
             filter: filtering,
@@ -349,6 +349,8 @@ impl State {
             return;
         }
         self.changed = true;
+        // Before there are new ones, which then take the same memory.
+        self.rows = Rows::none();
         let view = View {
             by: self.view.def().by.unwrap_or_default(),
             filter: self.filter.filter.clone(),

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -108,7 +108,7 @@ pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
 }
 
 /// The screen, drawn to a buffer that is discarded.
-struct Screen {
+pub(super) struct Screen {
     state: State,
     terminal: Terminal<CrosstermBackend<io::Sink>>,
 }
@@ -120,6 +120,14 @@ impl Screen {
             ..Preferences::default()
         };
         Self::preferred(preferences, snapshot)
+    }
+
+    /// How long it takes to make the rows of the flows of a snapshot.
+    pub(super) fn time_of_rows(snapshot: &Arc<Snapshot>) -> Result<Duration> {
+        let mut screen = Self::showing(ViewId::Group(By::Flow), &Arc::new(Snapshot::default()))?;
+        let started = Instant::now();
+        screen.take(snapshot);
+        Ok(started.elapsed())
     }
 
     /// Shows the flows, sorted by the column of this name.

@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd as _,
     path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -106,6 +107,14 @@ pub enum Load {
         /// Move bytes on every connection once a second
         #[arg(long)]
         talk: bool,
+        /// New processes each second; each opens a connection to this one, uses it and ends
+        #[arg(long, default_value_t = 0)]
+        visitors: u64,
+    },
+    /// Open a connection, use it and end
+    Visit {
+        #[arg(long)]
+        peer: SocketAddr,
     },
 }
 
@@ -153,7 +162,9 @@ pub fn run(options: &Options) -> Result<()> {
             connections,
             rate,
             talk,
-        } => hold(ip, connections, rate, talk)?,
+            visitors,
+        } => hold(ip, connections, rate, talk, visitors)?,
+        Load::Visit { peer } => visit(peer)?,
     };
     if done.seconds == 0.0 {
         done.seconds = started.elapsed().as_secs_f64();
@@ -343,7 +354,7 @@ fn cpu_seconds() -> Result<f64> {
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
-fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool) -> Result<Done> {
+fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool, visitors: u64) -> Result<Done> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("setrlimit")?;
     let listeners = (0..LISTENERS)
@@ -361,6 +372,7 @@ fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool) -> Result<Done>
     let mut held = (0..connections)
         .map(|_| open())
         .collect::<Result<VecDeque<_>>>()?;
+    let mut visitors = Visitors::at(ip, visitors)?;
     Line::Ready.print()?;
 
     let started = Instant::now();
@@ -379,12 +391,86 @@ fn hold(ip: Ipv4Addr, connections: usize, rate: u64, talk: bool) -> Result<Done>
             speaker = (speaker + 1) % held.len();
             talked += 1;
         }
+        visitors.come(elapsed)?;
         let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         if nix::poll::poll(&mut input, 10_u8).context("poll")? > 0 {
             done.seconds = started.elapsed().as_secs_f64();
             return Ok(done);
         }
     }
+}
+
+/// The most visitors at a time: on a machine that is too slow for the rate there are fewer a second.
+const VISITORS: usize = 64;
+
+/// Processes that come by rate.
+struct Visitors {
+    rate: u64,
+    address: SocketAddr,
+    came: u64,
+    present: Vec<Child>,
+}
+
+impl Visitors {
+    /// A thread serves them, one after the other.
+    fn at(ip: Ipv4Addr, rate: u64) -> Result<Self> {
+        let listener = TcpListener::bind((IpAddr::from(ip), 0)).context("listening")?;
+        let address = listener.local_addr()?;
+        thread::spawn(move || {
+            for visitor in listener.incoming().flatten() {
+                // One that has ended early is as good.
+                let _ = answer(visitor);
+            }
+        });
+        Ok(Self {
+            rate,
+            address,
+            came: 0,
+            present: Vec::new(),
+        })
+    }
+
+    /// Starts those that are due so many seconds after the beginning.
+    fn come(&mut self, elapsed: f64) -> Result<()> {
+        self.present
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let due = (elapsed * self.rate as f64) as u64;
+        while self.came < due && self.present.len() < VISITORS {
+            let mut command =
+                Command::new(std::env::current_exe().context("finding this program")?);
+            command
+                .args(["load", "visit", "--peer", &self.address.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            self.present
+                .push(command.spawn().context("starting a visitor")?);
+            self.came += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Visitors {
+    fn drop(&mut self) {
+        for child in &mut self.present {
+            // The listener is still served: it ends by itself.
+            let _ = child.wait();
+        }
+    }
+}
+
+fn visit(peer: SocketAddr) -> Result<Done> {
+    let mut near = TcpStream::connect(peer).context("connecting")?;
+    let mut buffer = [0; WORD];
+    near.write_all(&buffer)?;
+    near.read_exact(&mut buffer)?;
+    Ok(Done::default())
+}
+
+fn answer(mut visitor: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; WORD];
+    visitor.read_exact(&mut buffer)?;
+    visitor.write_all(&buffer)
 }
 
 /// Both ends of a connection.

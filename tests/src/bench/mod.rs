@@ -15,8 +15,10 @@ mod moments;
 mod moved;
 mod paced;
 mod process;
+mod scale;
 mod screen;
 mod sink;
+mod soak;
 mod storm;
 mod tool;
 
@@ -44,7 +46,7 @@ pub struct Options {
     /// The backend for app bytes
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Fewer and shorter rounds: under six minutes instead of under eighteen
+    /// Fewer and shorter rounds: under seven minutes instead of under twenty
     #[arg(long)]
     pub quick: bool,
     /// Path of nethogs, to measure it as well
@@ -59,7 +61,7 @@ pub struct Options {
     /// Path of iftop, to measure it as well
     #[arg(long)]
     pub iftop: Option<PathBuf>,
-    /// Parts to run, all by default
+    /// Parts to run; by default all but `soak`, which takes 25 minutes
     pub parts: Vec<String>,
 }
 
@@ -69,11 +71,27 @@ struct Part {
     name: &'static str,
     title: &'static str,
     run: fn(&Bench) -> Result<Section>,
+    /// Only where it is named: it takes too long.
+    on_request: bool,
 }
 
 const fn part(name: &'static str, title: &'static str, run: fn(&Bench) -> Result<Section>) -> Part {
-    Part { name, title, run }
+    Part {
+        name,
+        title,
+        run,
+        on_request: false,
+    }
 }
+
+const fn on_request(part: Part) -> Part {
+    Part {
+        on_request: true,
+        ..part
+    }
+}
+
+const SOAK: &str = "soak";
 
 #[rustfmt::skip]
 const PARTS: &[Part] = &[
@@ -81,14 +99,16 @@ const PARTS: &[Part] = &[
     part("ablation",   "Throughput, family by family",              ablation::measure),
     part("footprint",  "CPU and memory of the flow process",        footprint::measure),
     part("screen",     "The full-screen view",                      screen::measure),
+    part("scale",      "Cost by size",                              scale::measure),
     part("moments",    "Start and stop",                            moments::measure),
     part("storm",      "Short connections, as many as go",          storm::measure),
     part("beside",     "Beside other tools, on the same traffic",   beside::measure),
+    on_request(part(SOAK, "Memory over many minutes",             soak::measure)),
 ];
 
 /// Time limit of the whole benchmark. What is not measured by then is reported as missing.
-const FULL: Duration = Duration::from_secs(1040);
-const QUICK: Duration = Duration::from_secs(350);
+const FULL: Duration = Duration::from_secs(1160);
+const QUICK: Duration = Duration::from_secs(400);
 
 /// Set by SIGINT, SIGTERM and SIGHUP: every wait then ends with an error, so that everything is
 /// cleaned up.
@@ -124,16 +144,21 @@ pub fn run(options: &Options) -> Result<bool> {
     catch_signals()?;
     peer::remove_stale();
     let temporary = tempfile::Builder::new().prefix("flow-bench-").tempdir()?;
+    let mut limit = if options.quick { QUICK } else { FULL };
+    let wanted = |part: &&Part| match options.parts.as_slice() {
+        [] => !part.on_request,
+        names => names.iter().any(|name| name == part.name),
+    };
+    if options.parts.iter().any(|name| name == SOAK) {
+        limit += soak::time(options.quick);
+    }
     let bench = Bench {
         options: options.clone(),
         generator: std::env::current_exe().context("finding this program")?,
         scratch: temporary.path().to_owned(),
-        deadline: Instant::now() + if options.quick { QUICK } else { FULL },
+        deadline: Instant::now() + limit,
     };
     let machine = machine::describe(&bench)?;
-    let wanted = |part: &&Part| {
-        options.parts.is_empty() || options.parts.iter().any(|name| name == part.name)
-    };
     let mut complete = true;
     let mut sections = Vec::new();
     for part in PARTS.iter().filter(wanted) {

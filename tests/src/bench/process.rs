@@ -3,12 +3,13 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        atomic::{AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
@@ -37,6 +38,8 @@ pub enum Output {
     Lines,
     /// To a file that is read at the end: reading it earlier would take CPU from what is measured.
     File,
+    /// To this program, which counts it and keeps nothing: too much for a file.
+    Counted,
     /// To a terminal of its own, of 120 columns and 40 rows, which is its standard input too; its
     /// output goes on to a file.
     Terminal,
@@ -57,6 +60,7 @@ pub struct Process {
     started: Instant,
     stdin: Option<ChildStdin>,
     lines: Option<Receiver<(Instant, String)>>,
+    counted: Option<Arc<AtomicU64>>,
     output: PathBuf,
     errors: PathBuf,
 }
@@ -108,7 +112,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stderr(File::create(&errors).context("making a file")?);
         match output {
-            Output::Lines => command.stdout(Stdio::piped()),
+            Output::Lines | Output::Counted => command.stdout(Stdio::piped()),
             Output::File => command.stdout(File::create(&out).context("making a file")?),
             Output::Terminal => {
                 let OpenptyResult { master, slave } =
@@ -141,11 +145,17 @@ impl Process {
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {name}"))?;
+        let stdout = child.stdout.take();
+        let (lines, counted) = match (stdout, output) {
+            (Some(stdout), Output::Counted) => (None, Some(count(stdout))),
+            (stdout, _) => (stdout.map(read_lines), None),
+        };
         Ok(Self {
             name: name.to_owned(),
             started,
             stdin: child.stdin.take(),
-            lines: child.stdout.take().map(read_lines),
+            lines,
+            counted,
             child,
             output: out,
             errors,
@@ -235,8 +245,11 @@ impl Process {
         Ok((took, self.text()?))
     }
 
-    /// Bytes of its output so far, if that goes to a file.
+    /// Bytes of its output so far, if that goes to a file or is counted.
     pub fn written(&self) -> Result<u64> {
+        if let Some(counted) = &self.counted {
+            return Ok(counted.load(Ordering::Relaxed));
+        }
         Ok(fs::metadata(&self.output)?.len())
     }
 
@@ -248,6 +261,7 @@ impl Process {
     fn text(&self) -> Result<String> {
         Ok(match &self.lines {
             Some(lines) => lines.iter().map(|(_, line)| line + "\n").collect(),
+            None if self.counted.is_some() => String::new(),
             None => String::from_utf8_lossy(&fs::read(&self.output)?).into_owned(),
         })
     }
@@ -315,6 +329,19 @@ fn kibibytes(status: &str, name: &str) -> Option<u64> {
 /// Reads what is written to a terminal, until it is closed everywhere.
 fn copy(mut terminal: File, mut file: File) {
     thread::spawn(move || io::copy(&mut terminal, &mut file));
+}
+
+/// Reads what is written and counts it, until it ends.
+fn count(mut stdout: std::process::ChildStdout) -> Arc<AtomicU64> {
+    let counted = Arc::new(AtomicU64::new(0));
+    let total = Arc::clone(&counted);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+            total.fetch_add(read as u64, Ordering::Relaxed);
+        }
+    });
+    counted
 }
 
 fn read_lines(stdout: std::process::ChildStdout) -> Receiver<(Instant, String)> {

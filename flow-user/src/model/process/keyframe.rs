@@ -106,7 +106,7 @@ impl ProcessTable {
             let newest = self.newest.entry(id.pid).or_insert(id.start);
             *newest = id.start.max(*newest);
             if entry.moving {
-                self.moving.push(*id);
+                self.moving.insert(*id);
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{Entry, ProcessTable};
 use crate::{
     event::{AppTotals, Instant, ProcessId},
     model::{snapshot::Process, totals::moved},
+    room::Room as _,
 };
 
 /// How long an exited process without traffic is kept, in case its bytes are reported late.
@@ -100,6 +101,38 @@ impl ProcessTable {
             }
         }
         self.dropped.expire(now);
+        self.newest.give_back();
+        self.moving.give_back();
+        self.grace.give_back();
+        self.exited.give_back();
+        self.renamed.give_back();
+        self.retitled.give_back();
+    }
+
+    /// Entries that its lists and tables have room for.
+    #[cfg(test)]
+    pub(in crate::model) fn room(&self) -> usize {
+        let Self {
+            history: _,
+            // Its nodes go with their entries.
+            entries: _,
+            newest,
+            // Bounded by the processes that there are.
+            cgroups: _,
+            users: _,
+            moving,
+            grace,
+            exited,
+            dropped,
+            dropped_rows: _,
+            renamed,
+            retitled,
+            untitled,
+            total: _,
+        } = self;
+        let queues = grace.capacity() + exited.capacity() + untitled.capacity();
+        let sets = moving.capacity() + renamed.capacity() + retitled.capacity();
+        queues + sets + newest.capacity() + dropped.room()
     }
 
     /// The entry of a process, made if need be. One that was dropped comes back as exited.
@@ -168,10 +201,8 @@ impl ProcessTable {
             return;
         };
         self.dropped_rows += u64::from(moved(&entry.row.totals));
-        if entry.moving {
-            // A late report may bring it back: it would be listed twice.
-            self.moving.retain(|moving| *moving != id);
-        }
+        // A late report may bring it back.
+        self.moving.remove(&id);
         self.renamed.remove(&id);
         self.retitled.remove(&id);
         if self.newest.get(&id.pid) == Some(&id.start) {

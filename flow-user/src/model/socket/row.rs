@@ -101,7 +101,7 @@ impl Socket {
             app: row.app,
             wire: fact.wire,
             tcp: fact.tcp,
-            backlog: self.backlog,
+            backlog: self.rare.as_ref().and_then(|rare| rare.backlog),
             rate: row.rate,
             opened: row.opened,
             closed,

@@ -30,6 +30,40 @@ fn closed_flows_and_exited_processes_leave_nothing_behind() {
     assert_eq!(snapshot.totals.app.tx_bytes, Bytes(5000));
 }
 
+/// What a burst needed is given back once it has left the history.
+#[test]
+fn memory_follows_the_load_down() {
+    let mut play = Play::with_history(1);
+    let before = play.model.flows.room() + play.model.processes.room();
+    for cookie in 1..=20_000 {
+        let pid = u32::try_from(cookie).expect("a small number");
+        play.apply(Event::Socket(connection(cookie, Some(pid))));
+        play.app(cookie, pid, None, 1, 1);
+    }
+    play.tick(1);
+    play.model.snapshot();
+    let most = play.model.flows.room() + play.model.processes.room();
+    assert!(most > 60_000, "{most} after {before}");
+    for cookie in 1..=20_000 {
+        let pid = u32::try_from(cookie).expect("a small number");
+        play.end(cookie);
+        play.apply(Event::ProcessExit {
+            id: process(pid),
+            status: 0,
+        });
+    }
+    play.tick(1);
+    play.model.changes();
+    play.model.snapshot();
+    // The history, then the tombstones.
+    for _ in 0..3 {
+        play.tick(30);
+        play.model.snapshot();
+    }
+    let after = play.model.flows.room() + play.model.processes.room();
+    assert!(after < before + 4_000, "{after} after {most}");
+}
+
 #[test]
 fn the_history_holds_a_bounded_number_of_flows() {
     let mut play = Play::with_history(1000);

@@ -15,6 +15,7 @@ use crate::{
     query::{
         entry::{Entry, Ledger, Subject},
         groups::{By, Label},
+        log::Logged,
     },
 };
 
@@ -34,7 +35,7 @@ pub fn of(by: By) -> &'static [Column] {
 /// The columns of the view Events, in order, and of `flow events`.
 pub(crate) static EVENT: &[Column] = &[
     left_aligned("time", "TIME", Show::Text(0), |entry, _| {
-        text(event_of(entry).map(|event| event.time.clone()))
+        text(event_of(entry).map(Logged::time_of_day))
     })
     .width(12, 12),
     left_aligned("event", "EVENT", Show::Text(0), |entry, _| {
@@ -155,7 +156,7 @@ static FLOW: &[Column] = &[
             .and_then(|flow| flow.tcp)
             .and_then(|tcp| tcp.rtt);
         rtt.map_or(Value::Absent, |rtt| {
-            Value::Microseconds(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
+            Value::Microseconds(rtt.micros().into())
         })
     })
     .width(9, 9),

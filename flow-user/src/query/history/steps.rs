@@ -1,6 +1,6 @@
 //! Samples of one row in steps of the same length, and the span of a graph of them.
 
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
 use crate::{
     event::Instant,
@@ -32,7 +32,7 @@ impl Sample {
     pub(super) fn of_flow(flow: &Flow) -> Self {
         let rtt = flow.tcp.and_then(|tcp| tcp.rtt);
         Self {
-            rtt: rtt.map_or(0.0, |rtt| rtt.as_secs_f32()),
+            rtt: rtt.map_or(0.0, |rtt| rtt.duration().as_secs_f32()),
             ..Self::of(flow.rate)
         }
     }
@@ -93,7 +93,8 @@ pub struct Steps {
     /// Seconds of each.
     each: u64,
     most: usize,
-    pub(super) values: VecDeque<Sample>,
+    /// Those of short connections, which are the most, need no memory of their own.
+    pub(super) values: SmallVec<[Sample; 4]>,
     /// Number of the last step, counted from boot.
     end: u64,
 }
@@ -103,14 +104,14 @@ impl Steps {
         Self {
             each,
             most,
-            values: VecDeque::new(),
+            values: SmallVec::new(),
             end: 0,
         }
     }
 
     pub(super) fn push(&mut self, time: Instant, sample: Sample) {
         let step = self.step(time);
-        let passed = match self.values.back_mut() {
+        let passed = match self.values.last_mut() {
             None => 1,
             Some(last) if step <= self.end => {
                 *last = last.most(sample);
@@ -121,9 +122,9 @@ impl Steps {
         };
         for _ in 0..passed.min(self.most) {
             if self.values.len() == self.most {
-                self.values.pop_front();
+                self.values.remove(0);
             }
-            self.values.push_back(sample);
+            self.values.push(sample);
         }
         self.end = step;
     }
@@ -137,7 +138,7 @@ impl Steps {
         let missing = number(step.saturating_sub(self.end)).min(count);
         let end = self.values.len().saturating_sub(later);
         let start = end.saturating_sub(count - missing);
-        let mut steps: Vec<Sample> = self.values.range(start..end).copied().collect();
+        let mut steps: Vec<Sample> = self.values[start..end].to_vec();
         steps.resize(steps.len() + missing, Sample::default());
         steps
     }

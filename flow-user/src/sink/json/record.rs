@@ -4,11 +4,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{
     event::{
-        AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, State, TcpFacts,
-        WireTotals,
+        AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, RoundTrip,
+        State, TcpFacts, WireTotals,
     },
     model::{
         change::Change,
@@ -65,12 +66,13 @@ pub enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn new(change: &'a Change, clock: Clock) -> Self {
+    /// `process` is the record of its flow's process, as text.
+    pub(super) fn new(change: &'a Change, process: Option<&'a RawValue>, clock: Clock) -> Self {
         match change {
-            Change::FlowOpened(it) => Self::FlowOpen(FlowBody::new(it, clock)),
-            Change::FlowUpdated(it) => Self::FlowUpdate(FlowBody::new(it, clock)),
+            Change::FlowOpened(it) => Self::FlowOpen(FlowBody::new(it, process)),
+            Change::FlowUpdated(it) => Self::FlowUpdate(FlowBody::new(it, process)),
             Change::FlowClosed(it) => Self::FlowClose(CloseBody {
-                facts: FlowBody::new(it, clock),
+                facts: FlowBody::new(it, process),
                 duration_ns: it.closed.map(|(at, _)| nanoseconds(at.since(it.opened))),
                 reason: it.closed.map(|(_, reason)| reason),
             }),
@@ -98,7 +100,8 @@ pub struct FlowBody<'a> {
     pub flow: FlowRecord<'a>,
     /// The owner of the bytes; absent until a process accepts or uses the socket.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub process: Option<ProcessRecord<'a>>,
+    #[schemars(with = "Option<ProcessRecord<'a>>")]
+    pub process: Option<&'a RawValue>,
     pub app: AppRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<WireRecord>,
@@ -353,13 +356,10 @@ pub fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl<'a> FlowBody<'a> {
-    pub fn new(flow: &'a Flow, clock: Clock) -> Self {
+    fn new(flow: &'a Flow, process: Option<&'a RawValue>) -> Self {
         Self {
             flow: FlowRecord::new(flow),
-            process: flow
-                .process
-                .as_deref()
-                .map(|process| ProcessRecord::new(process, clock)),
+            process,
             app: flow.app.into(),
             wire: WireRecord::of(flow.wire, flow.tcp),
             tcp: flow.tcp.and_then(TcpRecord::of),
@@ -466,7 +466,7 @@ impl WireRecord {
 
 impl TcpRecord {
     pub fn of(tcp: TcpFacts) -> Option<Self> {
-        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let microseconds = |time: RoundTrip| u64::from(time.micros());
         let record = Self {
             rtt_us: tcp.rtt.map(microseconds),
             min_rtt_us: tcp.min_rtt.map(microseconds),

@@ -1,12 +1,12 @@
 //! The stream against its schema.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    event::{CloseReason, Direction, Loss, TcpFacts},
+    event::{CloseReason, Direction, Loss, RoundTrip, TcpFacts},
     model::{change::Change, snapshot::Process},
     query::fixture,
     sink::json::record::FlowRecord,
@@ -38,7 +38,7 @@ fn changes() -> Vec<Change> {
     let mut flow = fixture::flow(0x1f3, &full, "10.0.0.2:5000", Some("[2001:db8::1]:443"));
     flow.direction = Some(Direction::Outbound);
     flow.tcp = Some(TcpFacts {
-        rtt: Some(Duration::from_micros(400)),
+        rtt: RoundTrip::from_micros(400),
         min_rtt: None,
         retransmits: 2,
     });

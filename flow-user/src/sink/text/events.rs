@@ -129,7 +129,8 @@ impl EventText {
     fn event(&self, time: Instant, change: &Change, style: Style) -> String {
         let entry = Entry::of_event(&Arc::new(Logged {
             number: 0,
-            time: self.clock.time_of_day(time, &self.zone),
+            time: self.clock.timestamp(time),
+            zone: self.zone.clone(),
             what: What::Change(change.clone()),
         }));
         let context = Context::default();

@@ -6,7 +6,6 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use flow_common::{
@@ -17,8 +16,8 @@ use super::ring::Exec;
 use crate::{
     event::{
         AppFact, AppTotals, Bytes, CgroupId, CloseReason, Direction, Event, Instant, Netns,
-        ProcessFact, ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts,
-        WireTotals,
+        ProcessFact, ProcessId, Program, Protocol, RoundTrip, SocketCookie, SocketFact, State,
+        TcpFacts, WireTotals,
     },
     source::{numbers, proc::process_start, seed::SeedSocket},
 };
@@ -103,9 +102,10 @@ pub fn socket(cookie: u64, socket: &SocketEntry) -> Option<SocketFact> {
             rx_packets: socket.wire_rx_packets,
         }),
         tcp: (protocol == Protocol::Tcp).then(|| TcpFacts {
-            rtt: microseconds(socket.rtt_us),
+            rtt: RoundTrip::from_micros(socket.rtt_us),
             // The kernel's initial value means that none was measured.
-            min_rtt: microseconds(socket.min_rtt_us).filter(|_| socket.min_rtt_us != u32::MAX),
+            min_rtt: RoundTrip::from_micros(socket.min_rtt_us)
+                .filter(|_| socket.min_rtt_us != u32::MAX),
             retransmits: socket.retransmits,
         }),
     })
@@ -179,10 +179,6 @@ const fn has_ports(protocol: Protocol) -> bool {
         protocol,
         Protocol::Icmp | Protocol::Icmp6 | Protocol::Raw | Protocol::Packet
     )
-}
-
-fn microseconds(value: u32) -> Option<Duration> {
-    (value != 0).then(|| Duration::from_micros(u64::from(value)))
 }
 
 fn protocol(socket: &SocketEntry) -> Option<Protocol> {

@@ -14,7 +14,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fs, mem, sync::Arc, time::Duration};
 
 use flow_common::{
     AppCounters, AppKey, ProcessKey, SocketEntry, limits::FREED_REMOTES_STEP, protocol::has_states,
@@ -28,7 +28,10 @@ use super::{
     convert,
     ring::{Exec, Record},
 };
-use crate::event::{CloseReason, Event, EventSink, Instant, SocketCookie};
+use crate::{
+    event::{CloseReason, Event, EventSink, Instant, SocketCookie},
+    room::Room,
+};
 
 pub use self::sweep::{Listing, STEP};
 
@@ -117,14 +120,15 @@ impl UnmappedSockets {
 pub struct Tracker {
     /// The reported sockets.
     sockets: HashMap<u64, KeysOfSocket>,
-    /// Reported keys of each process.
-    processes: HashMap<ProcessKey, HashSet<AppKey>>,
+    /// The sockets of each process's reported keys.
+    processes: HashMap<ProcessKey, HashSet<u64>>,
     /// Reported keys that are to be read at the next tick, with the epoch in which they were
     /// reported.
     moved: HashMap<AppKey, u32>,
     /// Reported sockets that are to be read at the next tick, with the epoch.
     changed: HashMap<u64, u32>,
-    ended: Vec<Ended>,
+    /// As reported: nearly in order of time, as each CPU has its own clock readings.
+    ended: VecDeque<Ended>,
     /// Processes that ended and whose end waits for a sweep.
     exits: Vec<ExitRecord>,
     /// What was lost before the last sweep.
@@ -145,8 +149,8 @@ pub struct Tracker {
 
 #[derive(Debug, Default)]
 struct KeysOfSocket {
-    /// Those reported, sorted: nearly every socket has just one, and none more than the kernel side
-    /// distinguishes.
+    /// Those reported, sorted, so that those of a process are together. Nearly every socket has just
+    /// one, and none more than the kernel side distinguishes.
     keys: SmallVec<[AppKey; 1]>,
     /// How many were deleted of those that the kernel side counts as the socket's remotes.
     freed: u32,
@@ -185,7 +189,7 @@ impl Tracker {
 
     /// How long until the next ended socket is to be closed.
     pub fn next_due(&self, now: Instant) -> Option<Duration> {
-        let first = self.ended.first()?;
+        let first = self.ended.front()?;
         Some(GRACE.saturating_sub(now.since(first.time)))
     }
 
@@ -242,7 +246,7 @@ impl Tracker {
 
     /// Notes that a socket's end was reported.
     fn end(&mut self, cookie: u64, time: Instant) {
-        self.ended.push(Ended { cookie, time });
+        self.ended.push_back(Ended { cookie, time });
         if let Some(sweep) = &mut self.sweep {
             sweep.ended(cookie);
         }
@@ -284,7 +288,8 @@ impl Tracker {
         if is_alias(key.cookie) {
             self.abandoned.remove(&key.cookie);
         }
-        self.processes.entry(key.process()).or_default().insert(key);
+        let sockets = self.processes.entry(key.process()).or_default();
+        sockets.insert(key.cookie);
     }
 
     /// Emits the last totals of a process, and deletes its keys: nobody else adds to them. Returns
@@ -297,34 +302,38 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) -> usize {
-        let keys = self.processes.remove(&process).unwrap_or_default();
-        // And its overflow entry.
-        let done = keys.len() + 1;
-        for key in keys {
-            let app = counters.take_app(&key);
-            emit_app(&key, app, time, out);
-            self.moved.remove(&key);
-            let Some(KeysOfSocket { keys, freed }) = self.sockets.get_mut(&key.cookie) else {
+        // Its overflow entry.
+        let mut done = 1;
+        for cookie in self.processes.remove(&process).unwrap_or_default() {
+            let Some(KeysOfSocket { keys, freed }) = self.sockets.get_mut(&cookie) else {
                 continue;
             };
-            if app.is_some_and(|app| app.counted != 0) {
-                *freed = freed.wrapping_add(1);
-                if freed.is_multiple_of(FREED_REMOTES_STEP) {
-                    counters.set_freed_remotes(key.cookie, *freed);
+            // Sorted by process.
+            let of = |key: &AppKey| (key.start, key.tgid);
+            let own = (process.start, process.tgid);
+            let from = keys.partition_point(|key| of(key) < own);
+            let to = keys.partition_point(|key| of(key) <= own);
+            done += to - from;
+            for key in keys.drain(from..to) {
+                let app = counters.take_app(&key);
+                emit_app(&key, app, time, out);
+                self.moved.remove(&key);
+                if app.is_some_and(|app| app.counted != 0) {
+                    *freed = freed.wrapping_add(1);
+                    if freed.is_multiple_of(FREED_REMOTES_STEP) {
+                        counters.set_freed_remotes(cookie, *freed);
+                    }
                 }
             }
-            if let Ok(at) = keys.binary_search(&key) {
-                keys.remove(at);
-            }
-            if !keys.is_empty() || !is_alias(key.cookie) {
+            if !keys.is_empty() || !is_alias(cookie) {
                 continue;
             }
             // Without states no hook reports the end.
-            match counters.socket(key.cookie) {
+            match counters.socket(cookie) {
                 Some(socket) if has_states(socket.protocol) => {
-                    self.abandoned.insert(key.cookie);
+                    self.abandoned.insert(cookie);
                 }
-                _ => self.end(key.cookie, time),
+                _ => self.end(cookie, time),
             }
         }
         if lost.app > 0
@@ -353,9 +362,18 @@ impl Tracker {
             emit_socket(*cookie, counters.socket(*cookie), now, out);
             *reported == epoch
         });
-        // After a burst.
-        self.moved.shrink_to(2 * self.moved.len());
-        self.changed.shrink_to(2 * self.changed.len());
+        self.give_back();
+    }
+
+    /// Gives back what a burst needed.
+    fn give_back(&mut self) {
+        self.sockets.give_back();
+        self.processes.give_back();
+        self.processes.values_mut().for_each(Room::give_back);
+        self.moved.give_back();
+        self.changed.give_back();
+        self.ended.give_back();
+        self.exits.give_back();
     }
 
     /// Closes ended sockets whose grace is over, once everything is known of them: those that a
@@ -366,7 +384,9 @@ impl Tracker {
         counters: &mut impl Counters,
         out: &mut impl EventSink,
     ) {
-        if !self.is_behind(counters) {
+        // Asked last: what was lost is read from the kernel.
+        let is_due = self.next_due(now) == Some(Duration::ZERO);
+        if is_due && !self.is_behind(counters) {
             self.close_ended(now, STEP, counters, out);
         }
     }
@@ -381,15 +401,13 @@ impl Tracker {
         out: &mut impl EventSink,
     ) -> usize {
         let mut done = 0;
-        let mut waiting = Vec::new();
-        for ended in mem::take(&mut self.ended) {
-            if done < most && now.since(ended.time) >= GRACE {
-                done += self.close(ended.cookie, ended.time, counters, out);
-            } else {
-                waiting.push(ended);
-            }
+        while done < most
+            && let Some(&Ended { cookie, time }) = self.ended.front()
+            && now.since(time) >= GRACE
+        {
+            self.ended.pop_front();
+            done += self.close(cookie, time, counters, out);
         }
-        self.ended = waiting;
         done
     }
 
@@ -455,9 +473,9 @@ impl Tracker {
         for key in keys {
             emit_app(&key, counters.take_app(&key), time, out);
             self.moved.remove(&key);
-            if let Some(keys) = self.processes.get_mut(&key.process()) {
-                keys.remove(&key);
-                if keys.is_empty() {
+            if let Some(sockets) = self.processes.get_mut(&key.process()) {
+                sockets.remove(&cookie);
+                if sockets.is_empty() {
                     self.processes.remove(&key.process());
                 }
             }

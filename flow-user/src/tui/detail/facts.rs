@@ -1,10 +1,8 @@
 //! Facts of a process or flow in a detail: names and texts, not escaped yet.
 
-use std::time::Duration;
-
 use super::{Detail, Of, Sockets};
 use crate::{
-    event::{self, AppTotals, Bytes, Direction, Instant},
+    event::{self, AppTotals, Bytes, Direction, Instant, RoundTrip},
     model::snapshot::{Flow, Process},
     query::{entry::Cause, human},
     tui::state::State,
@@ -238,9 +236,9 @@ pub(in crate::tui) fn moment(state: &State, time: Instant) -> String {
     format!("{clock}, {ago} ago")
 }
 
-pub(in crate::tui) fn round_trip(time: Option<Duration>) -> String {
+pub(in crate::tui) fn round_trip(time: Option<RoundTrip>) -> String {
     match time {
-        Some(time) => human::milliseconds(time),
+        Some(time) => human::milliseconds(time.duration()),
         None => unknown(),
     }
 }

@@ -4,11 +4,11 @@ mod lasting;
 mod long;
 mod random;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{scene::snapshot, *};
 use crate::{
-    event::{CloseReason, State as SocketEntry},
+    event::{CloseReason, RoundTrip, State as SocketEntry},
     model::snapshot::{Flow, Process, Snapshot},
     query::{entry::Id, fixture, history::Span, states::Passed},
     tui::detail::{Detail, Of, detail_layout, facts},
@@ -226,7 +226,7 @@ fn round_trips_of_microseconds_are_shown_as_such() {
     for step in 40..102 {
         let mut near = snapshot(step);
         change_flows(&mut near, |flow| {
-            let short = Some(Duration::from_micros(9));
+            let short = RoundTrip::from_micros(9);
             if let Some(tcp) = &mut flow.tcp {
                 (tcp.rtt, tcp.min_rtt) = (short, short);
             }

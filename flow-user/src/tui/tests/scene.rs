@@ -11,8 +11,8 @@ use crate::{
     event::{
         self, AppFact, AppTotals, Backlog, Bytes, Capability, CgroupId, Class, ClassCount,
         CloseReason, Coverage, Direction, Instant, InterfaceFact, InterfaceSide, Loss, Netns,
-        ProcessFact, ProcessId, Program, Protocol, SocketCookie, SocketFact, State, TcpFacts,
-        Timed, WireTotals,
+        ProcessFact, ProcessId, Program, Protocol, RoundTrip, SocketCookie, SocketFact, State,
+        TcpFacts, Timed, WireTotals,
     },
     model::{Config, Model, change::TimedChange, snapshot::Snapshot},
     tui::{Event, OwnUse},
@@ -346,9 +346,10 @@ fn wire((tx, rx): (u64, u64)) -> WireTotals {
 
 /// Round trips in microseconds, now and the shortest.
 fn path(rtt: u64, min_rtt: u64, retransmits: u64) -> TcpFacts {
+    let time = |micros: u64| RoundTrip::from_micros(u32::try_from(micros).unwrap());
     TcpFacts {
-        rtt: Some(Duration::from_micros(rtt)),
-        min_rtt: Some(Duration::from_micros(min_rtt)),
+        rtt: time(rtt),
+        min_rtt: time(min_rtt),
         retransmits: u32::try_from(retransmits).unwrap(),
     }
 }

@@ -516,3 +516,28 @@ fn what_goes_with_its_socket_is_not_freed() {
     assert!(maps.app.keys().all(|key| key.tgid != 8));
     assert!(maps.freed_remotes.is_empty());
 }
+
+#[test]
+fn memory_follows_the_load_down() {
+    let mut maps = Maps::default();
+    let mut tracker = Tracker::default();
+    let mut out = Vec::new();
+    let room = |tracker: &Tracker| {
+        let keys = tracker.processes.values().map(HashSet::capacity);
+        keys.sum::<usize>() + tracker.sockets.capacity() + tracker.ended.capacity()
+    };
+    for cookie in 0..10_000 {
+        tracker.record(app_record(AppKey { cookie, ..KEY }), &mut maps, &mut out);
+    }
+    assert!(room(&tracker) >= 20_000);
+    for cookie in 10..10_000 {
+        tracker.end(cookie, Instant(5));
+    }
+    let later = Instant(1_000_000_000);
+    while tracker.next_due(later).is_some() {
+        tracker.close_due(later, &mut maps, &mut out);
+    }
+    tracker.tick(2, later, &mut maps, &mut out);
+    assert_eq!(tracker.sockets.len(), 10);
+    assert!(room(&tracker) < 2_000, "{}", room(&tracker));
+}
