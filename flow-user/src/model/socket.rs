@@ -131,7 +131,7 @@ pub(super) struct Socket {
     counters: Keyed<CounterKey, Counter>,
     rows: Keyed<RowKey, Row>,
     /// The row without bytes that represents the whole socket.
-    provisional: Option<usize>,
+    provisional: Option<u32>,
     /// Grows with each change that affects all rows.
     version: u32,
     /// One of its rows was marked as changed since the last tick.
@@ -175,7 +175,9 @@ impl Socket {
 
     /// Resumes from a keyframe: counts references to processes and lists the rows to visit.
     pub(super) fn resume(&mut self, processes: &mut ProcessTable, dirty: &mut DirtyRows) {
-        self.provisional = self.provisional.filter(|at| *at < self.rows.len());
+        self.provisional = self
+            .provisional
+            .filter(|at| (*at as usize) < self.rows.len());
         let rows = if self.closed.is_some() {
             &mut dirty.closed_rows
         } else {
@@ -474,7 +476,7 @@ impl Socket {
         ctx: &mut Ctx<'_>,
     ) {
         let key = (Some(process), remote);
-        let at = match (self.rows.position(&key), self.provisional) {
+        let at = match (self.rows.position(&key), self.provisional()) {
             (Some(at), _) => at,
             (None, Some(at)) if self.is_continued_by(at, remote) => {
                 self.rekey(at, key, ctx);
@@ -482,7 +484,7 @@ impl Socket {
             }
             (None, _) => self.push(key, since, ctx),
         };
-        if self.provisional == Some(at) {
+        if self.provisional() == Some(at) {
             self.provisional = None;
         }
         let row = self.rows.at_mut(at);
@@ -494,6 +496,11 @@ impl Socket {
         }
         self.mark_dirty(at, ctx);
         self.open_if_sure(at, ctx);
+    }
+
+    /// The position of the provisional row.
+    fn provisional(&self) -> Option<usize> {
+        self.provisional.map(|at| at as usize)
     }
 
     /// Whether the first bytes of `remote` continue the provisional row.
@@ -515,10 +522,10 @@ impl Socket {
     fn assign_owner(&mut self, listener: Option<ProcessId>, ctx: &mut Ctx<'_>) {
         let Some(fact) = &self.fact else { return };
         let (owner, remote) = (fact.owner, fact.remote);
-        match self.provisional {
+        match self.provisional() {
             None if self.rows.is_empty() && is_meaningful(fact) => {
                 let at = self.push((owner.or(listener), remote), ctx.time, ctx);
-                self.provisional = Some(at);
+                self.provisional = u32::try_from(at).ok();
             }
             Some(at) if self.closed.is_none() => {
                 let current = self.rows.key(at);
