@@ -288,7 +288,7 @@ impl Setting {
         let [core, far_core] = &self.cores;
         let cgroup = self.cgroup.0.to_str().context("the path of a cgroup")?;
         let send = |load| ["--core", core, "--cgroup", cgroup, load];
-        let sink = || Sink::start_with(bench, &self.peer, &["--core", far_core], &[]);
+        let sink = || Sink::start(bench, &self.peer, &["--core", far_core], &["--connect"]);
         let (sent, arrived) = match (traffic.protocol, traffic.ends) {
             (Protocol::Tcp, _) => {
                 let (sent, _) = sink()?.send(bench, &send("tcp"), time)?;

@@ -95,11 +95,13 @@ fn is_main(name: &str) -> bool {
 }
 
 pub fn measure(bench: &Bench) -> Result<Section> {
-    let traffic: [(&str, &[&str]); 4] = [
-        ("TCP, calls of 128 KiB", &["tcp"]),
-        ("TCP, calls of 64 B", &["tcp", "--size", "64"]),
-        ("UDP, 64 B, connected", &["udp"]),
-        ("UDP, 64 B, addressed", &["udp", "--to"]),
+    // What is sent, and how it is received.
+    let traffic: [(&str, &[&str], &[&str]); 5] = [
+        ("TCP, calls of 128 KiB", &["tcp"], &[]),
+        ("TCP, calls of 64 B", &["tcp", "--size", "64"], &[]),
+        ("UDP, 64 B, connected", &["udp"], &["--connect"]),
+        ("UDP, 64 B, addressed", &["udp", "--to"], &["--ask"]),
+        ("UDP, 64 B, senders not asked for", &["udp", "--to"], &[]),
     ];
     let rounds = bench.count(7, 3);
     let time = bench.seconds(1.0, 0.5);
@@ -115,11 +117,12 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     let mut sums = Table::new(&columns);
     let mut each = Table::new(&["program", "runs a second", "ns a run", "empty", "net"]);
     let mut worst = BTreeMap::new();
-    for (title, arguments) in traffic {
+    for (title, send, receive) in traffic {
         eprintln!("    {title}");
         let mut costs = Vec::new();
         for _ in 0..rounds {
-            costs.push(round(bench, &peer, arguments, time, &programs, &empties)?);
+            let sink = Sink::start(bench, &peer, &[], receive)?;
+            costs.push(round(bench, sink, send, time, &programs, &empties)?);
         }
         let mut row = vec![title.to_owned()];
         for (hook, _) in Hook::MEASURED {
@@ -189,16 +192,15 @@ fn notes(rounds: usize, time: Duration, empties: &Empties) -> Vec<String> {
 /// Runs the traffic for a while. Returns what each program took meanwhile.
 fn round(
     bench: &Bench,
-    peer: &Peer,
-    arguments: &[&str],
+    sink: Sink,
+    load: &[&str],
     time: Duration,
     programs: &[OwnedFd],
     empties: &Empties,
 ) -> Result<Round> {
-    let sink = Sink::start(bench, peer, arguments.contains(&"--to"))?;
     let before = programs.iter().map(bpf::info).collect::<Result<Vec<_>>>()?;
     let empty_before = empties.counted()?;
-    sink.send(bench, arguments, time)?;
+    sink.send(bench, load, time)?;
     let empty = empties.since(&empty_before)?;
     let mut round = Round::new();
     for (fd, before) in programs.iter().zip(before) {

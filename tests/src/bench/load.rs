@@ -66,6 +66,9 @@ pub enum Load {
         /// Request the sender of each datagram
         #[arg(long)]
         ask: bool,
+        /// Connect to the sender of the first datagram
+        #[arg(long, conflicts_with = "ask")]
+        connect: bool,
     },
     /// Send by TCP, as fast as possible or at a rate
     Tcp {
@@ -143,7 +146,11 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let started = Instant::now();
     let mut done = match *load {
-        Load::Sink { listen, ask } => sink(listen, ask)?,
+        Load::Sink {
+            listen,
+            ask,
+            connect,
+        } => sink(listen, ask, connect)?,
         Load::Tcp {
             peer,
             streams,
@@ -195,7 +202,7 @@ fn println_json(done: &Done) -> Result<()> {
     io::stdout().write_all(&line).context("writing to stdout")
 }
 
-fn sink(listen: SocketAddr, ask: bool) -> Result<Done> {
+fn sink(listen: SocketAddr, ask: bool, connect: bool) -> Result<Done> {
     let listener = TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
     let socket = UdpSocket::bind(address)?;
@@ -207,9 +214,15 @@ fn sink(listen: SocketAddr, ask: bool) -> Result<Done> {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut buffer = [0; 2048];
+            let mut is_connected = !connect;
             loop {
                 let received = if ask {
                     socket.recv_from(&mut buffer).map(|(received, _)| received)
+                } else if !is_connected {
+                    socket.recv_from(&mut buffer).map(|(received, from)| {
+                        is_connected = socket.connect(from).is_ok();
+                        received
+                    })
                 } else {
                     socket.recv(&mut buffer)
                 };

@@ -220,7 +220,7 @@ fn cost(
     time: Duration,
 ) -> Result<Cost> {
     let [core, far_core] = sink::cores()?;
-    let sink = Sink::start_with(bench, peer, &["--core", &far_core], &[])?;
+    let sink = Sink::start(bench, peer, &["--core", &far_core], &["--connect"])?;
     let load = [&["--core", &*core], pace.load].concat();
     let own = || match tool {
         Some(tool) => Ok(tool.usage().context("it ended early")?.cpu),

@@ -22,14 +22,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// `ask`: whether it requests the sender of each datagram.
-    pub fn start(bench: &Bench, peer: &Peer, ask: bool) -> Result<Self> {
-        let ask: &[&str] = if ask { &["--ask"] } else { &[] };
-        Self::start_with(bench, peer, &[], ask)
-    }
-
     /// `before`: options of every load, such as its core.
-    pub fn start_with(bench: &Bench, peer: &Peer, before: &[&str], after: &[&str]) -> Result<Self> {
+    pub fn start(bench: &Bench, peer: &Peer, before: &[&str], after: &[&str]) -> Result<Self> {
         let listen = any_port(peer.far4);
         let arguments = [before, &["sink", "--listen", &listen], after].concat();
         let mut process = bench.load(&arguments, Some(peer))?;
