@@ -28,7 +28,8 @@ pub static CALL_SLOTS: Array<Slot> = Array::with_max_entries(limits::CALL_SLOTS,
 #[map]
 pub static SLOT_THREADS: HashMap<u32, u64> = HashMap::with_max_entries(limits::CALL_SLOTS, 0);
 
-const _: () = assert!(limits::CALL_SLOTS.is_power_of_two());
+const HALF_BITS: u32 = limits::CALL_SLOTS.ilog2() / 2;
+const _: () = assert!(limits::CALL_SLOTS == 1 << (2 * HALF_BITS));
 
 /// A thread's place for its calls.
 #[derive(Clone, Copy)]
@@ -102,10 +103,12 @@ impl Call {
     }
 }
 
-/// The last bits of a thread's id.
+/// The slot of a thread. Threads that were made one after the other have slots far apart: those of
+/// two processors would share lines of the cache.
 #[inline(always)]
 const fn slot_of(thread: u64) -> u32 {
-    thread as u32 & (limits::CALL_SLOTS - 1)
+    let id = thread as u32 & (limits::CALL_SLOTS - 1);
+    (id << HALF_BITS | id >> HALF_BITS) & (limits::CALL_SLOTS - 1)
 }
 
 /// The thread's note, taken or not. Only this thread writes it, and it stays as long as the thread.

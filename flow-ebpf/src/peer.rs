@@ -36,7 +36,7 @@ use crate::{
 pub static SENDERS: LruHashMap<u64, Senders> =
     LruHashMap::with_max_entries(limits::SENDER_ENTRIES, 0);
 
-/// A reader returns from the kernel in fewer ticks (0.1 to 1 s) after it has taken a datagram.
+/// Ticks of the kernel (0.1 to 1 s) after which a reader has returned with what it took.
 const QUIET: u64 = 100;
 
 const LOOPBACK: u32 = u32::from_ne_bytes([127, 0, 0, 1]);
@@ -261,9 +261,11 @@ pub fn take_sender(cookie: u64, sk: Address) -> Option<Peer> {
             zone: (*senders).zone,
         };
         let is_mixed = (*senders).mixed != 0;
+        // In this order: one that comes meanwhile is counted before it waits.
+        let has_more = waiting(senders) <= 1 && !is_empty(sk);
         atomic::add(&raw mut (*senders).read, 1);
         let left = waiting(senders);
-        if left < 0 || left == 0 && !is_empty(sk) {
+        if left < 0 || left == 0 && has_more {
             // One that was not counted: the next ones are not who is expected.
             (*senders).last = 0;
             return None;
