@@ -58,10 +58,10 @@ pub struct Global {
     /// How to count the bytes of processes; auto uses the best that works here
     #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", value_parser = backend)]
     pub backend: BackendChoice,
-    /// Maximum number of sockets, and of their flows; each takes 360 bytes of kernel memory
+    /// Maximum number of sockets, and of their flows; each takes 410 bytes of kernel memory
     #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().sockets, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::SOCKETS.start())..=i64::from(*sizes::SOCKETS.end())))]
     pub max_sockets: u32,
-    /// Maximum number of processes counted once the table of flows is full; each takes 130 bytes
+    /// Maximum number of processes counted once the table of flows is full; each takes 140 bytes
     #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().processes, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::PROCESSES.start())..=i64::from(*sizes::PROCESSES.end())))]
     pub max_processes: u32,
     /// Size of the kernel's ring buffer for events: a power of two, such as 4M
