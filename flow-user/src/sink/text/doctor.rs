@@ -290,12 +290,12 @@ mod tests {
         let text = render_doctor(&decide(hardened(), None), 120);
         let begins = "\
 Flow on web-3, kernel 6.18.44, x86_64
-  app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a kTLS socket, bytes that
-                                             programs in the kernel take from a socket (sockmap), senders of datagrams
-                                             received without asking for them while those of several wait, senders of
-                                             what raw and ping sockets receive while datagrams of several wait, who
-                                             opened an MPTCP connection that was accepted, who accepted a connection
-                                             that is not used yet
+  app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a kTLS socket; bytes that
+                                             programs in the kernel take from a socket (sockmap); senders of datagrams
+                                             read with recv() while those of several senders wait; senders of what raw
+                                             and ping sockets receive while packets of several senders wait; who opened
+                                             an MPTCP connection that was accepted; who accepted a connection that is
+                                             not used yet
     fexit                      refused       BPF programs of type tracing: EPERM (an LSM denies them)
     kprobe                     absent        the kernel has no kprobes (CONFIG_KPROBES)
   socket identity and life     cgroup hooks  on the cgroup v2 root, /sys/fs/cgroup/unified

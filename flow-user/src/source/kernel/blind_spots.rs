@@ -64,10 +64,10 @@ impl BlindSpot {
             Self::Acceptors => "who accepted a connection that is not used yet",
             Self::MptcpDirection => "who opened an MPTCP connection that was accepted",
             Self::UnaskedSenders => {
-                "senders of datagrams received without asking for them while those of several wait"
+                "senders of datagrams read with recv() while those of several senders wait"
             }
             Self::MixedSenders => {
-                "senders of what raw and ping sockets receive while datagrams of several wait"
+                "senders of what raw and ping sockets receive while packets of several senders wait"
             }
             Self::UnconnectedPeers => {
                 "the remotes of unconnected sockets (needs the root of the cgroup v2 tree)"
@@ -76,12 +76,12 @@ impl BlindSpot {
                 "packets the kernel sends without a socket (the ledger has them)"
             }
             Self::RefusedLater => {
-                "that a program attached to the root later than Flow refused a packet"
+                "refusals by programs attached to the cgroup root after Flow"
             }
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
             Self::FrameOwners => "which sockets the frames belong to",
             Self::OtherThanTcp => {
-                "sockets other than TCP's, and who opened them, connections that wait at newer listeners"
+                "sockets other than TCP's, and who opened them; connections that wait at newer listeners"
             }
             Self::PortsOfConnecting => "local ports of connections that are being opened",
             Self::PingSockets => "ping sockets",
