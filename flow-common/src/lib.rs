@@ -36,3 +36,7 @@ pub use interface::{
 pub use loss::Loss;
 pub use record::{RecordHeader, RecordKind};
 pub use traffic::{AppCounters, AppKey, IpAddress, ProcessKey, SocketEntry};
+
+/// The number of a helper that no kernel has: programs call it where the loader puts a call of the
+/// kernel's function that casts an address to a pointer (`bpf_rdonly_cast`), or nothing.
+pub const CAST_CALL: i32 = 0x0ca5_7000;

@@ -14,7 +14,9 @@ use crate::{
     kernel::{Address, SockCommon, is_inet},
     maps::{APP, OVERFLOW, RING, SOCKETS, epoch, lose},
     packet::Packet,
-    peer, process, record, socket, socket_id, stream,
+    peer,
+    process::{self, Current},
+    record, socket, socket_id, stream,
 };
 
 static NO_APP: AppCounters = AppCounters {
@@ -32,7 +34,7 @@ static NO_APP: AppCounters = AppCounters {
 };
 
 /// Adds what one call returned, for the current process. `own_peer` finds the call's own peer,
-/// where it is a datagram's. Call it in process context only, and for sockets that have a place in
+/// where it is a datagram's, for the thread. Call it in process context only, and for sockets that have a place in
 /// [`APP`].
 ///
 /// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more
@@ -44,9 +46,9 @@ pub fn app(
     common: &SockCommon,
     dir: Dir,
     bytes: u64,
-    own_peer: impl Fn(&SockCommon) -> Option<Peer>,
+    own_peer: impl Fn(&SockCommon, u64) -> Option<Peer>,
 ) {
-    let Some(process) = process::current() else {
+    let Some(Current { process, thread }) = process::current_thread() else {
         lose(Loss::ReadFault, 1);
         return;
     };
@@ -57,7 +59,7 @@ pub fn app(
     if cookie != 0 {
         // Of a stream this may be nonsense; then nothing is found.
         if key.remote_known == 0 {
-            let peer = match own_peer(common) {
+            let peer = match own_peer(common, thread) {
                 None if dir == Dir::Rx => peer::take_sender(cookie, sk),
                 peer => peer,
             };
@@ -66,7 +68,7 @@ pub fn app(
         }
         entry = look_up(&key);
         if !asked && matches!(kind(entry), socket_kind::DATAGRAM | socket_kind::PORTLESS) {
-            if name_remote(&mut key, own_peer(common), dir, common) {
+            if name_remote(&mut key, own_peer(common, thread), dir, common) {
                 entry = look_up(&key);
             }
             asked = true;
@@ -88,7 +90,7 @@ pub fn app(
                 set_remote(&mut key, common);
             } else if is_inet {
                 if !asked {
-                    name_remote(&mut key, own_peer(common), dir, common);
+                    name_remote(&mut key, own_peer(common, thread), dir, common);
                 }
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; it is ignored.

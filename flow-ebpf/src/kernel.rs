@@ -2,13 +2,17 @@
 //!
 //! The offsets are read-only globals: the verifier sees constants.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::{
+    ffi::c_void,
+    mem::{self, MaybeUninit},
+};
 
 use aya_ebpf::{
     Global,
+    bindings::bpf_sock,
     helpers::{bpf_probe_read_kernel, generated},
 };
-use flow_common::IpAddress;
+use flow_common::{CAST_CALL, IpAddress};
 
 macro_rules! offsets {
     ($(
@@ -56,6 +60,15 @@ pub static HOST_NETNS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static TYPED_TASK: Global<u8> = Global::new(0);
 
+/// BTF id of a type of 16 bytes to which the kernel casts addresses (`bpf_rdonly_cast`, from 6.2), so
+/// that programs read there without a call; 0 if it does not.
+#[unsafe(no_mangle)]
+pub static CAST_TYPE: Global<u32> = Global::new(0);
+
+/// BTF id of `struct sock_common`, if [`CAST_TYPE`] is not 0.
+#[unsafe(no_mangle)]
+pub static SOCK_TYPE_ID: Global<u32> = Global::new(0);
+
 /// 1 if programs of the cgroup give each TCP connection its cookie before it is established.
 /// Without them it gets one only on request.
 #[unsafe(no_mangle)]
@@ -71,15 +84,93 @@ pub type Address = u64;
 /// Reads a member of the structure at `base`. `None` where the kernel refuses the address.
 #[inline(always)]
 pub fn read<T: Copy>(base: Address, offset: &Global<u16>) -> Option<T> {
-    let address = base.wrapping_add(u64::from(offset.load()));
+    read_at(base.wrapping_add(u64::from(offset.load())))
+}
+
+/// As [`read`], at an address.
+#[inline(always)]
+pub fn read_at<T: Copy>(address: Address) -> Option<T> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// As [`read`], without a call where the kernel casts addresses: then an address that it refuses
+/// reads as 0. For what every call or packet needs; the verifier takes longer over it.
+#[inline(always)]
+pub fn read_uncalled<T: Word>(base: Address, offset: &Global<u16>) -> Option<T> {
+    if !is_cast() {
+        return read(base, offset);
+    }
+    let from = cast(base.wrapping_add(u64::from(offset.load())));
+    // SAFETY: see `cast`.
+    Some(unsafe { from.cast::<T>().read_volatile() })
+}
+
+/// What one instruction reads.
+pub trait Word: Copy {}
+impl Word for u32 {}
+impl Word for u64 {}
+
+/// Whether the kernel casts addresses.
+#[inline(always)]
+fn is_cast() -> bool {
+    CAST_TYPE.load() != 0
 }
 
 /// Follows a pointer in the structure at `base`; `None` if it is null.
 #[inline(always)]
 pub fn follow(base: Address, offset: &Global<u16>) -> Option<Address> {
     read::<u64>(base, offset).filter(|address| *address != 0)
+}
+
+/// The cookie of a packet's socket; 0 where nobody asked for it before, or it would take a call.
+#[inline(always)]
+pub fn cookie_of(sock: *const bpf_sock) -> u64 {
+    if !is_cast() {
+        return 0;
+    }
+    let common = cast_to(sock as Address, &SOCK_TYPE_ID).cast::<u8>();
+    // SAFETY: see `cast_to`: the verifier knows that the structure has such a member.
+    unsafe {
+        common
+            .add(usize::from(SKC_COOKIE.load()))
+            .cast::<u64>()
+            .read_volatile()
+    }
+}
+
+/// A pointer through which 16 bytes of the kernel's memory are read without a call; reads of an
+/// address that is none give zeroes.
+#[inline(always)]
+fn cast(address: Address) -> *const u32 {
+    cast_to(address, &CAST_TYPE)
+}
+
+/// The same to a structure of which the BTF id is given.
+#[inline(always)]
+fn cast_to(address: Address, structure: &Global<u32>) -> *const u32 {
+    // SAFETY: the loader makes a call of the kernel's function of it (`casts.rs` there).
+    unsafe {
+        let cast: unsafe extern "C" fn(Address, u32) -> *const u32 =
+            mem::transmute(CAST_CALL as usize);
+        cast(address, structure.load())
+    }
+}
+
+/// Copies 16 bytes.
+///
+/// # Safety
+/// `to` may be written, all four words of it.
+#[inline(always)]
+unsafe fn copy_pair(to: *mut u32, address: Address) {
+    // SAFETY: the caller's; see `cast`.
+    unsafe {
+        let from = cast(address);
+        to.write_volatile(from.read_volatile());
+        to.add(1).write_volatile(from.add(1).read_volatile());
+        to.add(2).write_volatile(from.add(2).read_volatile());
+        to.add(3).write_volatile(from.add(3).read_volatile());
+    }
 }
 
 /// Bytes of `sock_common` that are copied in one read. The loader refuses offsets beyond it.
@@ -94,6 +185,26 @@ impl SockCommon {
     /// Copies it from the socket at `sk` to `storage`: moving it about would fill the stack.
     #[inline(always)]
     pub fn read(sk: Address, storage: &mut MaybeUninit<Self>) -> Option<&Self> {
+        if !is_cast() {
+            return Self::copy(sk, storage);
+        }
+        let to = storage.as_mut_ptr().cast::<u32>();
+        // SAFETY: see `cast`; all of the storage is written.
+        unsafe {
+            copy_pair(to, sk);
+            copy_pair(to.add(4), sk.wrapping_add(16));
+            copy_pair(to.add(8), sk.wrapping_add(32));
+            copy_pair(to.add(12), sk.wrapping_add(48));
+            copy_pair(to.add(16), sk.wrapping_add(64));
+            copy_pair(to.add(20), sk.wrapping_add(80));
+            Some(storage.assume_init_ref())
+        }
+    }
+
+    /// The same by a call: of a pointer whose type the verifier knows, to which it lets nothing be
+    /// added.
+    #[inline(always)]
+    pub fn copy(sk: Address, storage: &mut MaybeUninit<Self>) -> Option<&Self> {
         // SAFETY: the helper checks the address and writes the whole of the storage, or fails.
         unsafe {
             let status = generated::bpf_probe_read_kernel(

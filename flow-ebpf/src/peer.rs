@@ -13,7 +13,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, bpf_sock},
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_jiffies64},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_jiffies64},
     macros::map,
     maps::LruHashMap,
 };
@@ -277,7 +277,7 @@ pub fn take_sender(cookie: u64, sk: Address) -> Option<Peer> {
 /// Whether nothing waits at a socket to be read.
 #[inline(always)]
 fn is_empty(sk: Address) -> bool {
-    kernel::read::<u32>(sk, &SK_RMEM_ALLOC) == Some(0)
+    kernel::read_uncalled::<u32>(sk, &SK_RMEM_ALLOC) == Some(0)
 }
 
 /// The address and zone of the peer that the current call meant by no host, or by an address
@@ -319,8 +319,7 @@ pub fn own_address(source: u32) -> u32 {
 /// The zone in a `struct sockaddr_in6` of the kernel's.
 #[inline(always)]
 pub fn scope_of_name(name: Address) -> u32 {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((name + SCOPE_OF_NAME) as *const u32) }.unwrap_or(0)
+    kernel::read_at(name + SCOPE_OF_NAME).unwrap_or(0)
 }
 
 /// The interface of a packet, if it makes a difference to an address of it.

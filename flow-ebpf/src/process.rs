@@ -36,16 +36,34 @@ const _: () = assert!(EXE_BYTES.is_power_of_two());
 #[map]
 pub static EXEC_SCRATCH: PerCpuArray<ExecRecord> = PerCpuArray::with_max_entries(1, 0);
 
+/// What runs.
+#[derive(Clone, Copy)]
+pub struct Current {
+    pub process: ProcessKey,
+    /// As `bpf_get_current_pid_tgid` numbers it.
+    pub thread: u64,
+}
+
 /// The process that runs. Call it in process context only.
 #[inline(always)]
 pub fn current() -> Option<ProcessKey> {
+    current_thread().map(|current| current.process)
+}
+
+/// The thread that runs, and its process. Call it in process context only.
+#[inline(always)]
+pub fn current_thread() -> Option<Current> {
     if TYPED_TASK.load() != 0 {
         return Some(typed_current());
     }
-    Some(ProcessKey {
-        start: start_time(task())?,
-        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        padding: 0,
+    let thread = bpf_get_current_pid_tgid();
+    Some(Current {
+        process: ProcessKey {
+            start: start_time(task())?,
+            tgid: (thread >> 32) as u32,
+            padding: 0,
+        },
+        thread,
     })
 }
 
@@ -105,9 +123,9 @@ fn start_time(task: Address) -> Option<u64> {
     kernel::read(leader, &TASK_START_BOOTTIME)
 }
 
-/// [`key`] of the current task, with one call instead of three.
+/// The same with one call instead of three.
 #[inline(always)]
-fn typed_current() -> ProcessKey {
+fn typed_current() -> Current {
     // SAFETY: the verifier knows the pointer's type, and that such a member is at each offset; the
     // kernel reads 0 where an address is bad. Volatile, so that the reads stay as they are.
     unsafe {
@@ -118,11 +136,16 @@ fn typed_current() -> ProcessKey {
         let start = leader
             .read_volatile()
             .add(usize::from(TASK_START_BOOTTIME.load()));
-        let tgid = task.add(usize::from(TASK_TGID.load()));
-        ProcessKey {
-            start: start.cast::<u64>().read_volatile(),
-            tgid: tgid.cast::<u32>().read_volatile(),
-            padding: 0,
+        let tgid = task.add(usize::from(TASK_TGID.load())).cast::<u32>();
+        let tgid = tgid.read_volatile();
+        let pid = task.add(usize::from(TASK_PID.load())).cast::<u32>();
+        Current {
+            process: ProcessKey {
+                start: start.cast::<u64>().read_volatile(),
+                tgid,
+                padding: 0,
+            },
+            thread: u64::from(tgid) << 32 | u64::from(pid.read_volatile()),
         }
     }
 }

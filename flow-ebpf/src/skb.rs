@@ -9,7 +9,7 @@ use crate::kernel::{
     IPCB_FRAG_MAX_SIZE, PINET6_FRAG_SIZE, PINET6_PMTUDISC, PINET6_PMTUDISC_BIT, READS_SKB,
     RTABLE_PMTU, RTABLE_PMTU_BIT, SHINFO_GSO_TYPE, SKB_CB, SKB_DEV, SKB_ENCAPSULATION,
     SKB_ENCAPSULATION_BIT, SKB_END, SKB_HEAD, SKB_INNER_TRANSPORT_HEADER, SKB_MAC_LEN,
-    SKB_NETWORK_HEADER, SKB_REFDST, SKB_SK, SKB_TRANSPORT_HEADER, follow, read,
+    SKB_NETWORK_HEADER, SKB_REFDST, SKB_SK, SKB_TRANSPORT_HEADER, follow, read, read_at,
 };
 
 /// `SKB_GSO_*` of include/linux/skbuff.h.
@@ -200,8 +200,7 @@ fn path_mtu4(destination: Address, device: Address) -> Option<u32> {
 fn mtu_metric(destination: Address) -> Option<u32> {
     let metrics = read::<u64>(destination, &DST_METRICS)? & !METRICS_FLAGS;
     let place = metrics.wrapping_add((RTAX_MTU - 1) * size_of::<u32>() as u64);
-    // SAFETY: the helper checks the address.
-    unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(place as *const u32) }.ok()
+    read_at(place)
 }
 
 /// The largest fragment of which a packet was put together, with its headers; 0 if it came whole

@@ -238,7 +238,7 @@ pub enum NoEntry {
 pub fn netns(sock: *const bpf_sock) -> u32 {
     let mut storage = MaybeUninit::uninit();
     // The verifier takes the pointer as an address as long as nothing is added to it.
-    SockCommon::read(sock as Address, &mut storage).map_or(0, SockCommon::netns)
+    SockCommon::copy(sock as Address, &mut storage).map_or(0, SockCommon::netns)
 }
 
 /// The entry for a packet's socket, made from the packet's view of it if it is new.

@@ -35,30 +35,32 @@ pub fn is_counted_at_queue(sk: Address) -> bool {
 /// those of one path.
 #[inline(always)]
 pub fn is_plain(sk: Address) -> bool {
-    kernel::read::<u64>(sk, &ICSK_ULP_OPS) == Some(0) && socket::protocol(sk) == protocol::TCP
+    kernel::read_uncalled::<u64>(sk, &ICSK_ULP_OPS) == Some(0)
+        && socket::protocol(sk) == protocol::TCP
 }
 
 /// Whether a program of the kernel takes what leaves the queue now, for no process: in a softirq, or,
 /// with a sockmap, while a process has the lock.
 #[inline(always)]
 pub fn is_taken_by_program(sk: Address) -> bool {
-    kernel::read::<u32>(sk, &SK_LOCK_OWNED) == Some(0) || has_programs(sk)
+    kernel::read_uncalled::<u32>(sk, &SK_LOCK_OWNED) == Some(0) || has_programs(sk)
 }
 
 /// Whether a socket is in a sockmap.
 #[inline(always)]
 fn has_programs(sk: Address) -> bool {
-    kernel::read::<u64>(sk, &SK_USER_DATA).is_none_or(|data| data & SK_USER_DATA_PSOCK != 0)
+    kernel::read_uncalled::<u64>(sk, &SK_USER_DATA)
+        .is_none_or(|data| data & SK_USER_DATA_PSOCK != 0)
 }
 
 /// Bytes of its stream that were taken from a TCP socket's receive queue so far. Call it under the
 /// socket's lock.
 #[inline(always)]
 pub fn taken(sk: Address) -> Option<u64> {
-    let received: u64 = kernel::read(sk, &TCP_BYTES_RECEIVED)?;
-    let next: u32 = kernel::read(sk, &TCP_RCV_NXT)?;
-    let copied: u32 = kernel::read(sk, &TCP_COPIED_SEQ)?;
-    let flags: u64 = kernel::read(sk, &SK_FLAGS)?;
+    let received: u64 = kernel::read_uncalled(sk, &TCP_BYTES_RECEIVED)?;
+    let next: u32 = kernel::read_uncalled(sk, &TCP_RCV_NXT)?;
+    let copied: u32 = kernel::read_uncalled(sk, &TCP_COPIED_SEQ)?;
+    let flags: u64 = kernel::read_uncalled(sk, &SK_FLAGS)?;
     let waiting = next.wrapping_sub(copied);
     // The FIN counts as a byte, and as taken once it is seen.
     let fin = u64::from(waiting == 0 && flags & SOCK_DONE != 0);

@@ -216,14 +216,16 @@ pub fn egress(ctx: &SkBuffContext) -> Option<()> {
 fn packet(ctx: &SkBuffContext, dir: Dir) -> Option<()> {
     let skb = ctx.skb.skb;
     // SAFETY: the program's context and fields it may read.
-    let (cookie, sock, ifindex) = unsafe {
-        (
-            bpf_get_socket_cookie(skb.cast()),
-            (*skb).__bindgen_anon_2.sk,
-            (*skb).ifindex,
-        )
-    };
-    if sock.is_null() || cookie == 0 {
+    let (sock, ifindex) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ifindex) };
+    if sock.is_null() {
+        return None;
+    }
+    let mut cookie = kernel::cookie_of(sock);
+    if cookie == 0 {
+        // SAFETY: the program's context.
+        cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    }
+    if cookie == 0 {
         return None;
     }
     let mut packet = packet::measure_of_socket(skb);

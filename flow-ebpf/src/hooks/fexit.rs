@@ -14,7 +14,7 @@ use crate::{
 pub fn sendmsg(ctx: &FExitContext) -> Option<()> {
     let sk = sk(ctx)?;
     let result: i32 = ctx.ret().ok()?;
-    count_call(sk, Dir::Tx, i64::from(result), |_| peer(ctx));
+    count_call(sk, Dir::Tx, i64::from(result), |_, _| peer(ctx));
     Some(())
 }
 
@@ -27,7 +27,7 @@ pub fn recvmsg(ctx: &FExitContext) -> Option<()> {
         return None;
     }
     let result: i32 = ctx.ret().ok()?;
-    count_call(sk, Dir::Rx, i64::from(result), |_| peer(ctx));
+    count_call(sk, Dir::Rx, i64::from(result), |_, _| peer(ctx));
     Some(())
 }
 
@@ -60,7 +60,7 @@ pub fn accept(ctx: &FExitContext) -> Option<()> {
 fn stream(ctx: &FExitContext, dir: Dir) -> Option<()> {
     let sk = sk(ctx)?;
     let result: i64 = ctx.ret().ok()?;
-    count_call(sk, dir, result, |_| None);
+    count_call(sk, dir, result, |_, _| None);
     Some(())
 }
 

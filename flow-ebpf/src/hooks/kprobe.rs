@@ -84,7 +84,7 @@ pub fn returned(ctx: &RetProbeContext, dir: Dir) -> Option<()> {
     // Those that return an int leave the register's upper half undefined; no call moves 2 GiB or
     // more.
     let result: i32 = ctx.ret();
-    count_call(call.socket, dir, i64::from(result), |_| {
+    count_call(call.socket, dir, i64::from(result), |_, _| {
         // A call without a message has no peer of its own.
         let message = Some(call.message).filter(|message| *message != 0)?;
         peer_in_name(kernel::follow(message, &MSGHDR_NAME)?)

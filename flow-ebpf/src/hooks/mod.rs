@@ -12,10 +12,9 @@ use core::mem::MaybeUninit;
 use crate::{
     accounting,
     inflight::{Dir, Peer},
-    kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet},
+    kernel::{AF_INET, AF_INET6, AF_PACKET, Address, SockCommon, is_inet, read_at},
     peer,
 };
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use flow_common::{IpAddress, Loss};
 
 const MSG_PEEK: i32 = 0x2;
@@ -30,7 +29,12 @@ fn is_peek(flags: i32) -> bool {
 /// Counts a call that returned `result`; `own_peer` finds the call's own peer, where it is a
 /// datagram's.
 #[inline(always)]
-fn count_call(sk: Address, dir: Dir, result: i64, own_peer: impl Fn(&SockCommon) -> Option<Peer>) {
+fn count_call(
+    sk: Address,
+    dir: Dir,
+    result: i64,
+    own_peer: impl Fn(&SockCommon, u64) -> Option<Peer>,
+) {
     if result < 0 {
         return;
     }
@@ -61,8 +65,7 @@ fn peer_in_name(name: Address) -> Option<Peer> {
         port: u16,
         v4_or_flow: u32,
     }
-    // SAFETY: the helper checks the address.
-    let start = unsafe { bpf_probe_read_kernel(name as *const Name) }.ok()?;
+    let start: Name = read_at(name)?;
     let port = u16::from_be(start.port);
     match start.family {
         AF_INET => Some(Peer {
@@ -72,8 +75,7 @@ fn peer_in_name(name: Address) -> Option<Peer> {
             zone: 0,
         }),
         AF_INET6 => {
-            // SAFETY: as above.
-            let address = unsafe { bpf_probe_read_kernel((name + 8) as *const IpAddress) }.ok()?;
+            let address: IpAddress = read_at(name + 8)?;
             let zone = if address.has_zone() {
                 peer::scope_of_name(name)
             } else {

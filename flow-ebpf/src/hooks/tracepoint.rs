@@ -30,13 +30,15 @@ pub fn length(ctx: &RawTracePointContext, dir: Dir) {
         }
         return;
     }
-    count_call(sk, dir, i64::from(result), |common| noted_peer(common, dir));
+    count_call(sk, dir, i64::from(result), |common, thread| {
+        noted_peer(common, thread, dir)
+    });
 }
 
 /// The peer that a cgroup hook noted while this call was under way.
 #[inline(always)]
-fn noted_peer(common: &SockCommon, dir: Dir) -> Option<Peer> {
-    let note = inflight::take(bpf_get_current_pid_tgid())?;
+fn noted_peer(common: &SockCommon, thread: u64, dir: Dir) -> Option<Peer> {
+    let note = inflight::take(thread)?;
     let is_its = note.socket == common.cookie() && (note.is_send != 0) == (dir == Dir::Tx);
     (is_its && note.peer_known != 0).then_some(note.peer)
 }

@@ -75,9 +75,7 @@ impl BlindSpot {
             Self::SocketlessPackets => {
                 "packets the kernel sends without a socket (the ledger has them)"
             }
-            Self::RefusedLater => {
-                "refusals by programs attached to the cgroup root after Flow"
-            }
+            Self::RefusedLater => "refusals by programs attached to the cgroup root after Flow",
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
             Self::FrameOwners => "which sockets the frames belong to",
             Self::OtherThanTcp => {

@@ -128,6 +128,13 @@ impl Btf {
         })
     }
 
+    /// BTF id of a struct.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.named(name)
+            .find(|ty| ty.kind == kind::STRUCT)
+            .map(|ty| ty.id)
+    }
+
     /// Value of an enumerator, where its enum has 32 bits. `None` when there is no such enum or
     /// value.
     pub fn enumerator(&self, enum_name: &str, name: &str) -> Option<u32> {

@@ -7,10 +7,13 @@ use aya::{
     maps::{Map, MapError},
 };
 
+use zerocopy::IntoBytes as _;
+
 use super::{
     attach_error::AttachError,
     backends::Backend,
     btf::{Btf, BtfError},
+    casts::{self, Cast},
     offsets::{self, OffsetError},
     sizes::Sizes,
 };
@@ -102,6 +105,10 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     loader.override_global("HOST_NETNS", &netns, true);
     let typed_task = u8::from(btf.function("bpf_get_current_task_btf").is_some());
     loader.override_global("TYPED_TASK", &typed_task, true);
+    let cast = Cast::of(btf);
+    let (pair, socket) = cast.map_or((0, 0), |cast| (cast.pair, cast.socket));
+    loader.override_global("CAST_TYPE", &pair, true);
+    loader.override_global("SOCK_TYPE_ID", &socket, true);
     loader.override_global("READS_SYSCALL", &reads_syscall, true);
     loader.override_global("READS_SKB", &reads_skb, true);
     loader.override_global("READS_VERDICT", &reads_verdict, true);
@@ -114,7 +121,8 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     let level = log::max_level() as u8;
     #[cfg(feature = "kernel-log")]
     loader.override_global("AYA_LOG_LEVEL", &level, true);
-    loader.load(OBJECT).map_err(|error| match error {
+    let object = casts::linked(OBJECT, cast);
+    loader.load(object.as_bytes()).map_err(|error| match error {
         EbpfError::MapError(MapError::CreateError { name, io_error })
             if matches!(io_error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG)) =>
         {

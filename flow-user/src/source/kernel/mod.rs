@@ -5,6 +5,7 @@ mod attach_error;
 pub mod backends;
 pub mod blind_spots;
 pub mod btf;
+mod casts;
 mod classifier;
 pub(crate) mod convert;
 mod counter_baseline;

@@ -266,6 +266,23 @@ fn clsact_here() -> Outcome {
     }
 }
 
+/// Whether programs can read the kernel's memory through a pointer that `function` casts to the
+/// structure `pair`, both as BTF ids.
+pub fn casts(function: u32, pair: u32) -> Outcome {
+    let program = [
+        set(1, 0),
+        set(2, pair.cast_signed()),
+        call(KERNEL_FUNCTION, function.cast_signed()),
+        LOADS_FIRST,
+        LOADS_SECOND,
+        set(0, 0),
+        EXIT,
+    ];
+    let mut attr = program_attr(program::BPF_PROG_TYPE_RAW_TRACEPOINT, &program);
+    load("reading through cast pointers", &mut attr)
+        .map_or_else(|refused| refused, |_| Outcome::Works)
+}
+
 /// Whether sockets can be listed.
 pub fn sock_diag() -> Outcome {
     match crate::source::sock_diag::available() {
@@ -289,17 +306,27 @@ const fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> u
         | (source as u64) << 12
         | (immediate as u32 as u64) << 32
 }
-const fn set(register: u8, value: i32) -> u64 {
+/// An instruction that sets a register to a number.
+pub const fn set(register: u8, value: i32) -> u64 {
     instruction(0xb7, register, 0, value)
 }
+/// A call of a helper by its number; or of a [`KERNEL_FUNCTION`] by its BTF id.
+pub const fn call(kind: u8, which: i32) -> u64 {
+    instruction(0x85, 0, kind, which)
+}
 const EXIT: u64 = instruction(0x95, 0, 0, 0);
+/// What a call calls: a function of the kernel (`BPF_PSEUDO_KFUNC_CALL`).
+pub const KERNEL_FUNCTION: u8 = 2;
+/// `r1 = *(u64 *)(r0 + 0)` and `r1 = *(u64 *)(r0 + 8)`.
+const LOADS_FIRST: u64 = instruction(0x79, 1, 0, 0);
+const LOADS_SECOND: u64 = instruction(0x79, 1, 0, 0) | 8 << 16;
 /// Calls `bpf_probe_read_kernel`, which lockdown takes away without refusing the program type.
 const READS_KERNEL_MEMORY: [u64; 7] = [
     instruction(0xbf, 1, 10, 0),
     instruction(0x07, 1, 0, -8),
     set(2, 8),
     set(3, 0),
-    instruction(0x85, 0, 0, 113),
+    call(0, 113),
     set(0, 0),
     EXIT,
 ];
@@ -410,7 +437,7 @@ fn zeroed_attr() -> bpf_attr {
     unsafe { mem::zeroed() }
 }
 
-fn program_attr(kind: program, instructions: &'static [u64]) -> bpf_attr {
+fn program_attr(kind: program, instructions: &[u64]) -> bpf_attr {
     let mut attr = zeroed_attr();
     attr.__bindgen_anon_3.prog_type = kind as u32;
     attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
