@@ -40,8 +40,8 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
     Without a command, flow opens the full-screen view; ? shows its keys. `flow config` lists its \
     settings.\n\n\
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 130 ended with Ctrl-C, \
-    143 with SIGTERM.";
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 129 ended with \
+    SIGHUP, 130 with Ctrl-C, 143 with SIGTERM.";
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -158,7 +158,8 @@ pub struct Events {
     /// Exit after this time, such as 30s
     #[arg(long, value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Print only these event types, separated by commas: flow, flow.open, process.exit, ledger, ...
+    /// Print only these event types, separated by commas: flow.open, flow.update, flow.close, or flow
+    /// for these three; process.exec, process.exit, or process; ledger, lost, status
     #[arg(long, value_name = "TYPES")]
     pub only: Option<EventTypes>,
 }

@@ -110,7 +110,7 @@ impl Page {
             self.paragraph(
                 2,
                 "To get more: nothing can be done on this system as it is; a kernel that accepts BPF \
-                 programs of type tracing provides everything.",
+                 programs of type tracing permits fexit, which sees the most.",
             );
         } else {
             self.line("  To get more:");

@@ -79,7 +79,7 @@ impl BlindSpot {
             Self::BeforeClassifier => "frames dropped before the classifier (by the driver or XDP)",
             Self::FrameOwners => "which sockets the frames belong to",
             Self::OtherThanTcp => {
-                "sockets other than TCP's, and who opened them; connections that wait at newer listeners"
+                "sockets other than TCP's, and who opened them; connections in accept queues of listeners opened after Flow started"
             }
             Self::PortsOfConnecting => "local ports of connections that are being opened",
             Self::PingSockets => "ping sockets",

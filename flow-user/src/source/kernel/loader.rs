@@ -59,11 +59,17 @@ fn cause(error: &dyn std::error::Error) -> String {
 }
 
 /// Loads the object: its maps are made, its programs are ready to be loaded one by one. What the
-/// report says will be attached decides how they distinguish sockets.
+/// report says will be attached decides how they distinguish sockets. To make the `loader` takes
+/// long: it reads all of the kernel's types, though nothing in the object is relocated by them.
 ///
 /// # Errors
 /// The object is missing, does not fit this kernel, or the kernel refuses a map.
-pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError> {
+pub fn load(
+    loader: EbpfLoader<'_>,
+    btf: &Btf,
+    sizes: &Sizes,
+    report: &Report,
+) -> Result<Ebpf, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NotBuilt);
     }
@@ -93,7 +99,8 @@ pub fn load(btf: &Btf, sizes: &Sizes, report: &Report) -> Result<Ebpf, LoadError
     }
     let netns = host_netns().map_err(LoadError::Netns)?;
     let smaller = faults::map_entries();
-    let mut loader = EbpfLoader::new();
+    // It borrows from what stands here.
+    let mut loader = loader;
     sizes.apply(&mut loader);
     for (map, entries) in &smaller {
         loader.map_max_entries(map, *entries);

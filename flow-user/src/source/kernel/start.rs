@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
 };
 use foldhash::HashSet;
@@ -54,10 +54,13 @@ impl Kernel {
         let clock = clock();
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         check_interfaces(options.interfaces.as_deref())?;
-        let report = probe::probe_with(options.backend, Ok(&btf));
+        // Trials wait in the kernel for most of their time.
+        let (loader, report) = join_threads(EbpfLoader::new, || {
+            probe::probe_with(options.backend, Ok(&btf))
+        });
         let backend = report.app_backend()?;
         let mut coverage = report.coverage();
-        let mut ebpf = loader::load(&btf, &options.sizes, &report)?;
+        let mut ebpf = loader::load(loader, &btf, &options.sizes, &report)?;
         let mut maps = Maps::take(&mut ebpf, &options.sizes)?;
         let epoch = 1;
         maps.set_epoch(epoch).map_err(AttachError::from)?;

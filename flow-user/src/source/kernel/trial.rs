@@ -351,9 +351,12 @@ fn raw_tracepoints(btf: Types<'_>, names: &[&str]) -> Outcome {
         Ok(loaded) => loaded,
         Err(refused) => return refused,
     };
+    // Given back together: after a tracepoint's last program was detached, the kernel waits before it
+    // attaches the first one of another (`tp_rcu_cond_sync`).
+    let mut links = Vec::new();
     for name in names {
         match open_raw_tracepoint(Some(name), &loaded) {
-            Ok(_) => {}
+            Ok(link) => links.push(link),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 return Outcome::Absent(format!("the kernel has no tracepoint {name}"));
             }
