@@ -129,22 +129,26 @@ pub mod foreign {
 }
 
 /// What a packet on an interface was. The discriminant is the index into [`InterfaceCounters`].
+///
+/// [`Total`](Self::Total) is the last: a packet that comes in is counted there first, and the kernel
+/// copies the counters to a reader one by one. So no reading has a packet as one of a class and not
+/// in the total.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
+    /// Sent by, or delivered to, a socket.
+    Socket = 0,
+    /// Neither sent nor received by this namespace: routed through, containers' traffic among it.
+    Forwarded = 1,
+    /// Sent by the kernel without a full socket: RST, SYN-ACK, TIME_WAIT ACK, ICMP, neighbour discovery.
+    Kernel = 2,
+    /// Sent through a packet socket (`AF_PACKET`).
+    PacketSocket = 3,
+    /// Neither IPv4 nor IPv6: ARP, LLDP, ...
+    NotIp = 4,
     /// Every packet the classifier saw, of whatever class; the sum the others must explain. The kernel
     /// side counts it for [`Direction::Ingress`] only: packets that leave have one class each.
-    Total = 0,
-    /// Sent by, or delivered to, a socket.
-    Socket = 1,
-    /// Neither sent nor received by this namespace: routed through, containers' traffic among it.
-    Forwarded = 2,
-    /// Sent by the kernel without a full socket: RST, SYN-ACK, TIME_WAIT ACK, ICMP, neighbour discovery.
-    Kernel = 3,
-    /// Sent through a packet socket (`AF_PACKET`).
-    PacketSocket = 4,
-    /// Neither IPv4 nor IPv6: ARP, LLDP, ...
-    NotIp = 5,
+    Total = 5,
 }
 
 impl Class {
@@ -152,12 +156,12 @@ impl Class {
     pub const COUNT: usize = 6;
     /// Every class, in order of its index.
     pub const ALL: [Self; Self::COUNT] = [
-        Self::Total,
         Self::Socket,
         Self::Forwarded,
         Self::Kernel,
         Self::PacketSocket,
         Self::NotIp,
+        Self::Total,
     ];
 }
 

@@ -157,8 +157,12 @@ type ListedHere = (Vec<sock_diag::Listed>, Vec<(&'static str, io::Error)>);
 /// Lists the sockets of the calling thread's network namespace.
 fn sockets_here(kinds: &[Kind]) -> io::Result<ListedHere> {
     let mut netlink = sock_diag::open()?;
-    let mut sockets = Vec::new();
     let mut failed = Vec::new();
+    let of_tcp = kinds.strip_prefix(sock_diag::TCP_KINDS).and_then(|others| {
+        let listed = sock_diag::list_tcp(&mut netlink).ok()?;
+        Some((listed, others))
+    });
+    let (mut sockets, kinds) = of_tcp.unwrap_or_else(|| (Vec::new(), kinds));
     for kind in kinds {
         match sock_diag::list(&mut netlink, *kind) {
             Ok(listed) => sockets.extend(listed),

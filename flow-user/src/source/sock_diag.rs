@@ -105,6 +105,23 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
     }
 }
 
+/// Lists the sockets of all [`TCP_KINDS`] at once: for each list the kernel walks its whole table of
+/// connections (`inet_diag_dump_icsk`), which takes 10 ms where that has 262,144 places. Only the
+/// request that came before those by family asks for all families.
+///
+/// # Errors
+/// The error of the kernel.
+pub fn list_tcp(netlink: &mut Netlink) -> io::Result<Vec<Listed>> {
+    // `struct inet_diag_req`: any family, then as in the newer one.
+    let mut request = vec![libc::AF_UNSPEC as u8, 0, 0, 1 << (INET_DIAG_INFO - 1)];
+    request.extend_from_slice(&[0; 48]);
+    request.extend_from_slice(&OWNED.to_ne_bytes());
+    request.extend_from_slice(&0_u32.to_ne_bytes());
+    netlink.dump(TCPDIAG_GETSOCK, &request, |message| {
+        inet_socket(protocol::TCP, message.body)
+    })
+}
+
 /// The accept queues of TCP listeners.
 ///
 /// # Errors
@@ -142,6 +159,7 @@ fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
 }
 
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const TCPDIAG_GETSOCK: u16 = 18;
 const PACKET_SHOW_INFO: u32 = 1;
 /// States of sockets that a process may own.
 pub(super) const OWNED: u32 = !(1 << tcp_state::TIME_WAIT);
@@ -380,6 +398,32 @@ pub(super) mod tests {
         assert_eq!(client_socket.remote, Some(address));
         assert_eq!(client_socket.state, State::Established);
         assert!(client_socket.tcp.unwrap().rtt.is_some());
+    }
+
+    #[test]
+    fn one_list_of_tcp_has_what_those_by_family_have() {
+        let mut sockets = Vec::new();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = listener.accept().unwrap().0;
+            sockets.push((listener, client, accepted));
+        }
+        let all = list_tcp(&mut open().unwrap()).unwrap();
+        let by_family = [listed("tcp"), listed("tcp6")].concat();
+        let mut cookies = Vec::new();
+        for (listener, client, accepted) in &sockets {
+            cookies.extend([cookie_of(listener), cookie_of(client), cookie_of(accepted)]);
+        }
+        for cookie in cookies {
+            let find = |list: &[Listed]| {
+                let mut found = list.iter().filter(|it| it.cookie == cookie);
+                let found = (found.next().cloned(), found.next());
+                assert_eq!(found.1, None, "twice: {:?}", found.0);
+                found.0.unwrap()
+            };
+            assert_eq!(find(&all), find(&by_family));
+        }
     }
 
     #[test]

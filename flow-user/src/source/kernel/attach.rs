@@ -1,13 +1,11 @@
 //! What is attached, and what is done without where the kernel refuses it.
 
-use aya::Ebpf;
-
 use super::{
     attach_error::AttachError,
     backends::{self, Backend},
     coverage::{self, provided},
     hooks::{self, Hook},
-    programs::{self, Target},
+    programs::{self, Programs, Target},
 };
 use crate::{
     event::{Capability, Coverage, doctor::Report},
@@ -26,41 +24,41 @@ pub fn hooks_of(app: Backend) -> impl Iterator<Item = &'static Hook> {
 /// Attaches what surrounds the counting of app bytes. What is refused is reported, and done
 /// without.
 pub fn attach_common(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs<'_>,
     target: &Target<'_>,
     report: &Report,
     coverage: &mut [Coverage],
 ) {
-    let mut update = |backend, programs, missing: &[_]| {
-        let new = provided(backend, programs, missing, &report.environment);
+    let mut update = |backend, number, missing: &[_]| {
+        let new = provided(backend, number, missing, &report.environment);
         coverage::update(coverage, new);
     };
     if faults::attaches(Capability::WireBytes) && report.uses(Backend::CgroupSkb) {
-        let missing = programs::attach(ebpf, hooks::PACKETS, target);
+        let missing = programs::attach(programs, hooks::PACKETS, target);
         update(Backend::CgroupSkb, hooks::PACKETS.len(), &missing);
     }
     if faults::attaches(Capability::Sockets) {
         let mut backend = Backend::StateTracepoint;
-        let mut programs = hooks::STATES.len();
-        let mut missing = programs::attach(ebpf, hooks::STATES, target);
+        let mut number = hooks::STATES.len();
+        let mut missing = programs::attach(programs, hooks::STATES, target);
         let mut releases = hooks::RELEASES;
         if report.uses(Backend::CgroupSockets) {
-            let refused = programs::attach(ebpf, hooks::SOCKETS, target);
+            let refused = programs::attach(programs, hooks::SOCKETS, target);
             if refused.len() < hooks::SOCKETS.len() {
                 backend = Backend::CgroupSockets;
             }
-            programs += hooks::SOCKETS.len();
+            number += hooks::SOCKETS.len();
             missing.extend(refused);
-            if programs::is_loaded(ebpf, hooks::SOCKET_RELEASES) {
+            if programs.is_loaded(hooks::SOCKET_RELEASES) {
                 releases = &[];
             }
         }
-        programs += releases.len();
-        missing.extend(programs::attach(ebpf, releases, target));
-        update(backend, programs, &missing);
+        number += releases.len();
+        missing.extend(programs::attach(programs, releases, target));
+        update(backend, number, &missing);
     }
     if faults::attaches(Capability::Processes) {
-        let missing = programs::attach(ebpf, hooks::LIVES, target);
+        let missing = programs::attach(programs, hooks::LIVES, target);
         update(Backend::ProcessTracepoints, hooks::LIVES.len(), &missing);
     }
 }
@@ -71,7 +69,7 @@ pub fn attach_common(
 /// # Errors
 /// The kernel refuses programs that each of them is nothing without.
 pub fn attach_app(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs<'_>,
     first: Backend,
     target: &Target<'_>,
     report: &Report,
@@ -87,11 +85,11 @@ pub fn attach_app(
     let mut refusal = None;
     for complete in [true, false] {
         for def in backends.clone() {
-            match programs::attach_together(ebpf, def.hooks, target, complete) {
+            match programs::attach_together(programs, def.hooks, target, complete) {
                 Ok(missing) => {
                     // At least one is attached.
-                    let programs = missing.len() + 1;
-                    let new = provided(def.backend, programs, &missing, &report.environment);
+                    let number = missing.len() + 1;
+                    let new = provided(def.backend, number, &missing, &report.environment);
                     coverage::update(coverage, new);
                     return Ok(());
                 }

@@ -22,7 +22,7 @@ use super::{
     backends::Backend,
     hooks::CLASSIFIERS,
     pins::{Pin, Pins},
-    programs::{load, program},
+    programs::{Programs, load},
     qdisc,
 };
 use crate::event::{Bytes, ClassCount};
@@ -66,6 +66,27 @@ pub struct Classifiers {
     pins: Option<Pins>,
 }
 
+/// The maps that classifiers share with user space.
+pub struct ClassifierMaps {
+    counters: PerCpuHashMap<MapData, InterfaceKey, InterfaceCounters>,
+    layouts: aya::maps::HashMap<MapData, u32, LinkLayout>,
+    stacking: aya::maps::Array<MapData, u32>,
+}
+
+impl ClassifierMaps {
+    /// Takes them out of the loaded object.
+    ///
+    /// # Errors
+    /// The object lacks one.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
+        Ok(Self {
+            counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
+            layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
+            stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
+        })
+    }
+}
+
 /// An interface with classifiers.
 #[derive(Debug)]
 struct Attached {
@@ -94,14 +115,23 @@ pub struct Link<'a> {
 }
 
 impl Classifiers {
-    /// Loads the programs and takes the maps.
+    /// Takes the maps, and loads the programs.
     ///
     /// # Errors
     /// The kernel refuses a program, or the kernel side lacks a map.
-    pub fn load(ebpf: &mut Ebpf, mode: AttachMode) -> Result<Self, AttachError> {
+    pub fn load(
+        maps: ClassifierMaps,
+        programs: &mut Programs<'_>,
+        mode: AttachMode,
+    ) -> Result<Self, AttachError> {
         for name in CLASSIFIERS {
-            load(ebpf, name)?;
+            load(programs, name)?;
         }
+        let ClassifierMaps {
+            counters,
+            layouts,
+            stacking,
+        } = maps;
         let lock = match mode {
             AttachMode::Tcx => None,
             AttachMode::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
@@ -112,9 +142,9 @@ impl Classifiers {
             None
         });
         Ok(Self {
-            counters: PerCpuHashMap::try_from(super::loader::take(ebpf, "INTERFACES")?)?,
-            layouts: aya::maps::HashMap::try_from(super::loader::take(ebpf, "LINKS")?)?,
-            stacking: aya::maps::Array::try_from(super::loader::take(ebpf, "STACKING")?)?,
+            counters,
+            layouts,
+            stacking,
             attached: HashMap::new(),
             mode,
             lock,
@@ -169,17 +199,21 @@ impl Classifiers {
     ///
     /// # Errors
     /// The interface is gone or refuses the programs; then nothing is left on it.
-    pub fn attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
+    pub fn attach(
+        &mut self,
+        programs: &mut Programs<'_>,
+        link: Link<'_>,
+    ) -> Result<(), AttachError> {
         self.forget(link.ifindex);
         if self.attached.len() >= MOST {
             return Err(AttachError::TooMany(MOST));
         }
-        let mut result = self.try_attach(ebpf, link);
+        let mut result = self.try_attach(programs, link);
         if let Err(AttachError::Pin(error)) = &result {
             log::debug!("links are held by descriptors: {error}");
             self.forget(link.ifindex);
             self.pins = None;
-            result = self.try_attach(ebpf, link);
+            result = self.try_attach(programs, link);
         }
         if result.is_err() {
             self.forget(link.ifindex);
@@ -187,7 +221,11 @@ impl Classifiers {
         result
     }
 
-    fn try_attach(&mut self, ebpf: &mut Ebpf, link: Link<'_>) -> Result<(), AttachError> {
+    fn try_attach(
+        &mut self,
+        programs: &mut Programs<'_>,
+        link: Link<'_>,
+    ) -> Result<(), AttachError> {
         // aya attaches by name, and what was reported may have been renamed since.
         let name = current_name(link.ifindex)?;
         let link = Link {
@@ -209,7 +247,7 @@ impl Classifiers {
         let sides = [TcAttachType::Ingress, TcAttachType::Egress];
         let mut links = Vec::with_capacity(CLASSIFIERS.len());
         for (name, side) in CLASSIFIERS.iter().copied().zip(sides) {
-            let program: &mut SchedClassifier = program(ebpf, name)?;
+            let program: &mut SchedClassifier = programs.get(name)?;
             let options = match self.mode {
                 AttachMode::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
                 AttachMode::Clsact => TcAttachOptions::Netlink(NlOptions::default()),

@@ -3,10 +3,7 @@
 use flow_common::Class;
 
 use super::{classifier::Counts, counting::Counting};
-use crate::{
-    event::{Bytes, ClassCount},
-    source::interfaces::Counters,
-};
+use crate::{event::ClassCount, source::interfaces::Counters};
 
 /// What was counted when an interface's ledger began: by itself, and by its classifiers.
 #[derive(Default, PartialEq)]
@@ -41,20 +38,24 @@ impl CounterBaseline {
         };
 
         let passed = since(before.0, &self.ingress, received);
-        let seen_later = since(after.0, &self.ingress, received);
-        // Forwarded packets may be more than came in: a bridge makes copies.
-        let taken = bytes(&passed, Class::Socket) + bytes(&passed, Class::NotIp);
-        let late = taken.since(with_headers(&seen_later));
+        // One reading has no packet of a class that is not in the total ([`Class`]), so it is looked
+        // at alone: what comes between two would cover what is looked for. Forwarded packets may be
+        // more than came in: a bridge makes copies.
+        let taken_in = since(after.0, &self.ingress, received);
+        let taken = bytes(&taken_in, Class::Socket) + bytes(&taken_in, Class::NotIp);
+        let late = taken.since(with_headers(&taken_in));
         let total = &mut self.ingress[Class::Total as usize].bytes;
         *total = total.since(late);
+        // What was classified by then the interface had counted.
+        let rx = &mut self.own.rx_bytes;
+        *rx = rx.saturating_sub(late.0);
         let ClassCount {
             packets, frames, ..
         } = passed[Class::Total as usize];
         let counted = if received.is_shown() { frames } else { packets };
         let came_in = own.rx_packets.saturating_sub(self.own.rx_packets);
-        if came_in < counted || late > Bytes(0) {
+        if came_in < counted {
             let passed = bytes(&passed, Class::Total) + late;
-            let rx = &mut self.own.rx_bytes;
             *rx = (*rx).min(own.rx_bytes.saturating_sub(passed.0));
         }
 
@@ -88,6 +89,7 @@ pub(super) fn as_counted(mut counts: Counts, counting: &Counting) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Bytes;
 
     /// Bytes of each packet.
     const PACKET: u64 = 4;
@@ -152,18 +154,18 @@ mod tests {
     #[test]
     fn what_was_classified_before_a_socket_took_it_is_in_the_ledger() {
         assert_eq!(came_in(1500, counts(1500, 1628)), (628, 628, 628));
-        assert_eq!(came_in(1500, counts(1300, 1350)), (500, 350, 350));
+        assert_eq!(came_in(1500, counts(1300, 1350)), (550, 350, 350));
     }
 
     #[test]
-    fn what_a_socket_took_between_two_readings_moves_no_beginning() {
+    fn what_came_between_two_readings_does_not_hide_what_was_on_its_way() {
         let mut baseline = begun();
         let idle = counts(1000, 1000);
-        // A packet came in while the first was made: its socket is in it, its classifier not.
-        let (torn, whole) = ((counts(1500, 1628), idle), (counts(1628, 1628), idle));
-        baseline.settle(&torn, &own(1628), &whole, &plain());
-        assert_eq!(baseline.own.rx_bytes, 1000);
-        assert_eq!(baseline.ingress, counts(1000, 1000));
+        // A socket takes 128 bytes that were classified before; then as many come in as a whole.
+        let (before, after) = ((counts(1500, 1628), idle), (counts(1628, 1756), idle));
+        baseline.settle(&before, &own(1628), &after, &plain());
+        assert_eq!(baseline.ingress[Class::Total as usize].bytes.0, 872);
+        assert_eq!(baseline.own.rx_bytes, 872);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use tokio::{task, time};
 
 use super::{
     attach_error::AttachError,
-    classifier::{AttachMode, Classifiers, Counts},
+    classifier::{AttachMode, ClassifierMaps, Classifiers, Counts},
     foreign::{Foreign, Found},
     interface::{Attaching, Known},
+    programs::Programs,
     stacking::Stacking,
 };
 use crate::{
@@ -65,6 +66,22 @@ pub struct InterfaceTracker {
     stacking: Stacking,
 }
 
+/// The maps that the kernel side shares with what follows the interfaces.
+pub struct InterfaceMaps {
+    of_classifiers: Result<ClassifierMaps, AttachError>,
+    foreign: Result<Foreign, AttachError>,
+}
+
+impl InterfaceMaps {
+    /// Takes them out of the loaded object.
+    pub fn take(ebpf: &mut Ebpf) -> Self {
+        Self {
+            of_classifiers: ClassifierMaps::take(ebpf),
+            foreign: Foreign::start(ebpf),
+        }
+    }
+}
+
 /// How far the classifiers have come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -99,13 +116,19 @@ impl InterfaceTracker {
     /// # Errors
     /// The kernel does not list them.
     pub fn start(
-        ebpf: &mut Ebpf,
+        maps: InterfaceMaps,
+        programs: &mut Programs<'_>,
         mode: Option<AttachMode>,
         chosen: Option<Vec<String>>,
     ) -> io::Result<Self> {
+        let InterfaceMaps {
+            of_classifiers,
+            foreign,
+        } = maps;
         let mut refusal = None;
         let classifiers = mode.and_then(|mode| {
-            Classifiers::load(ebpf, mode)
+            of_classifiers
+                .and_then(|maps| Classifiers::load(maps, programs, mode))
                 .inspect_err(|error| {
                     log::warn!("packets of interfaces are not classified: {error}");
                     refusal = Some(error.to_string());
@@ -113,7 +136,7 @@ impl InterfaceTracker {
                 .ok()
         });
         let foreign = classifiers.as_ref().and_then(|_| {
-            Foreign::start(ebpf)
+            foreign
                 .inspect_err(|error| log::warn!("interfaces of other namespaces: {error}"))
                 .ok()
         });
@@ -140,7 +163,7 @@ impl InterfaceTracker {
         let started = Instant::now();
         let mut attached = 0;
         while !tracker.waiting.is_empty() && (attached < FIRST || started.elapsed() < PROMPT) {
-            tracker.attach_next(ebpf);
+            tracker.attach_next(programs);
             attached += 1;
         }
         Ok(tracker)
@@ -218,11 +241,11 @@ impl InterfaceTracker {
     }
 
     /// Does it.
-    pub fn run(&mut self, ebpf: &mut Ebpf, task: Task) -> Vec<Event> {
+    pub fn run(&mut self, programs: &mut Programs<'_>, task: Task) -> Vec<Event> {
         match task {
-            Task::Change(change) => self.change(ebpf, change),
+            Task::Change(change) => self.change(programs, change),
             Task::Attach => {
-                self.attach_next(ebpf);
+                self.attach_next(programs);
                 Vec::new()
             }
             Task::Settle => {
@@ -239,7 +262,7 @@ impl InterfaceTracker {
         }
     }
 
-    fn change(&mut self, ebpf: &mut Ebpf, change: LinkChange) -> Vec<Event> {
+    fn change(&mut self, programs: &mut Programs<'_>, change: LinkChange) -> Vec<Event> {
         match change {
             LinkChange::Present(link) => {
                 let ifindex = link.ifindex;
@@ -250,7 +273,7 @@ impl InterfaceTracker {
                 }
                 self.stack();
                 if is_due {
-                    self.attach(ebpf, ifindex);
+                    self.attach(programs, ifindex);
                 }
                 let known = self.known.get(&ifindex);
                 let known = known.filter(|known| known.is_chosen);
@@ -346,14 +369,14 @@ impl InterfaceTracker {
     }
 
     /// Attaches classifiers to the interface that waits longest.
-    fn attach_next(&mut self, ebpf: &mut Ebpf) {
+    fn attach_next(&mut self, programs: &mut Programs<'_>) {
         if let Some(ifindex) = self.waiting.pop_front() {
-            self.attach(ebpf, ifindex);
+            self.attach(programs, ifindex);
         }
     }
 
     /// Attaches classifiers to an interface that is still there and has none. Its ledger begins.
-    fn attach(&mut self, ebpf: &mut Ebpf, ifindex: u32) {
+    fn attach(&mut self, programs: &mut Programs<'_>, ifindex: u32) {
         let Some(classifiers) = &mut self.classifiers else {
             return;
         };
@@ -363,7 +386,7 @@ impl InterfaceTracker {
         if classifiers.is_attached(ifindex) {
             return;
         }
-        match classifiers.attach(ebpf, known.described(&self.stacking)) {
+        match classifiers.attach(programs, known.described(&self.stacking)) {
             Ok(()) => {
                 known.begin(classifiers, &mut self.interfaces);
                 self.settling

@@ -284,7 +284,10 @@ impl Kernel {
 
     fn follow_interfaces(&mut self, task: Task, out: &mut impl EventSink) {
         let time = now();
-        for event in self.interfaces.run(&mut self.ebpf, task) {
+        for event in self
+            .interfaces
+            .run(&mut programs::Programs::of(&mut self.ebpf), task)
+        {
             out.event(time, event);
         }
         // Many may be on their way to their classifiers: not a word for each of them.

@@ -21,7 +21,7 @@ use aya_obj::{VerifierLog, generated::bpf_attach_type::BPF_CGROUP_INET_INGRESS};
 use super::{
     attach_error::{AttachError, Missing, with_program},
     btf::Btf,
-    hooks::{At, Hook, Need},
+    hooks::{At, CLASSIFIERS, Hook, Need},
 };
 use crate::faults;
 
@@ -30,7 +30,19 @@ use crate::faults;
 const LOADERS: usize = 4;
 /// The programs that the verifier takes longest over, the longest last. They are loaded first, so
 /// that no processor waits for the last one.
-const LONGEST: [&str; 3] = ["sock_recv_length", "flow_tc_egress", "cgroup_ingress"];
+const LONGEST: [&str; 4] = [
+    "sock_send_length",
+    CLASSIFIERS[0],
+    CLASSIFIERS[1],
+    "cgroup_ingress",
+];
+/// Programs to be loaded before the others: the classifiers, and what takes as long as these do.
+pub const FIRST: [&str; 4] = [
+    CLASSIFIERS[0],
+    CLASSIFIERS[1],
+    "cgroup_ingress",
+    "tcp_rcv_space_adjust",
+];
 
 /// What hooks are looked for in.
 pub struct Target<'a> {
@@ -78,53 +90,95 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Loads what is going to be attached, so that the attachments follow one another closely: of a
-/// process that runs meanwhile, some hooks see more than others. What is refused here is refused
-/// again, and reported, when it is attached.
-///
-/// The kernel verifies each program in the thread that loads it, and that is most of a start.
-pub fn load_all<'a>(
-    ebpf: &mut Ebpf,
-    hooks: impl IntoIterator<Item = &'a Hook>,
-    target: &Target<'_>,
-) {
-    let mut wanted = HashMap::new();
-    for hook in hooks.into_iter().filter(|hook| target.has(hook)) {
-        for name in hook.programs() {
-            wanted.insert(name, hook);
-        }
+/// Programs of the object, by name.
+#[derive(Default)]
+pub struct Programs<'a>(HashMap<&'a str, &'a mut Program>);
+
+impl<'a> Programs<'a> {
+    /// All of them.
+    pub fn of(ebpf: &'a mut Ebpf) -> Self {
+        Self(ebpf.programs_mut().collect())
     }
-    let needs_types = wanted.values().any(|hook| matches!(hook.at, At::Fexit(_)));
-    let types = needs_types.then(|| target.types().ok()).flatten();
-    let programs = ebpf.programs_mut().filter_map(|(name, program)| {
-        let hook = wanted.get(name).copied()?;
-        Some((name, program, hook))
-    });
-    let mut waiting: Vec<_> = programs.collect();
-    // Taken from the end.
-    waiting.sort_by_key(|(name, ..)| LONGEST.iter().position(|longest| longest == name));
-    let waiting = Mutex::new(waiting);
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let work = || {
-        while let Some((name, program, hook)) = next() {
-            // As said.
-            let _ = load_program(name, program, hook, types);
+
+    /// Takes some out.
+    pub fn split_off(&mut self, names: &[&str]) -> Self {
+        let taken = names.iter().filter_map(|name| self.0.remove_entry(*name));
+        Self(taken.collect())
+    }
+
+    /// Takes others in.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    fn find(&mut self, name: &str) -> Result<&mut Program, AttachError> {
+        let program = self.0.get_mut(name);
+        program
+            .map(|program| &mut **program)
+            .ok_or_else(|| AttachError::NoProgram(name.to_owned()))
+    }
+
+    /// The program of this name, as the kind it is.
+    ///
+    /// # Errors
+    /// There is none, or it is of another kind.
+    pub fn get<'b, P>(&'b mut self, name: &str) -> Result<&'b mut P, AttachError>
+    where
+        &'b mut P: TryFrom<&'b mut Program, Error = ProgramError>,
+    {
+        with_program(name, self.find(name)?.try_into())
+    }
+
+    /// Whether a program is loaded.
+    pub fn is_loaded(&self, name: &str) -> bool {
+        let program = self.0.get(name);
+        program.is_some_and(|program| program.fd().is_ok())
+    }
+
+    /// Loads those that are going to be attached, so that the attachments follow one another
+    /// closely: of a process that runs meanwhile, some hooks see more than others. What is refused
+    /// here is refused again, and reported, when it is attached.
+    ///
+    /// The kernel verifies each program in the thread that loads it, and that is most of a start.
+    pub fn load_all<'h>(&mut self, hooks: impl IntoIterator<Item = &'h Hook>, target: &Target<'_>) {
+        let mut wanted = HashMap::new();
+        for hook in hooks.into_iter().filter(|hook| target.has(hook)) {
+            for name in hook.programs() {
+                wanted.insert(name, hook);
+            }
         }
-    };
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 1..processors.min(LOADERS) {
-            scope.spawn(work);
-        }
-        work();
-    });
+        let needs_types = wanted.values().any(|hook| matches!(hook.at, At::Fexit(_)));
+        let types = needs_types.then(|| target.types().ok()).flatten();
+        let programs = self.0.iter_mut().filter_map(|(name, program)| {
+            let hook = wanted.get(name).copied()?;
+            Some((*name, program, hook))
+        });
+        let mut waiting: Vec<_> = programs.collect();
+        // Taken from the end.
+        waiting.sort_by_key(|(name, ..)| LONGEST.iter().position(|longest| longest == name));
+        let waiting = Mutex::new(waiting);
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let work = || {
+            while let Some((name, program, hook)) = next() {
+                // As said.
+                let _ = load_program(name, program, hook, types);
+            }
+        };
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 1..processors.min(LOADERS) {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
 }
 
 /// Attaches each hook that this kernel has a place for; those that were refused.
-pub fn attach(ebpf: &mut Ebpf, hooks: &[Hook], target: &Target<'_>) -> Vec<Missing> {
+pub fn attach(programs: &mut Programs<'_>, hooks: &[Hook], target: &Target<'_>) -> Vec<Missing> {
     hooks
         .iter()
-        .filter_map(|hook| attach_hook(ebpf, hook, target))
+        .filter_map(|hook| attach_hook(programs, hook, target))
         .collect()
 }
 
@@ -135,16 +189,16 @@ pub fn attach(ebpf: &mut Ebpf, hooks: &[Hook], target: &Target<'_>) -> Vec<Missi
 /// One was refused that the others are nothing without, or, if it is to be `complete`, any. None
 /// stays attached.
 pub fn attach_together(
-    ebpf: &mut Ebpf,
+    programs: &mut Programs<'_>,
     hooks: &[Hook],
     target: &Target<'_>,
     complete: bool,
 ) -> Result<Vec<Missing>, AttachError> {
     let mut missing = Vec::new();
     for hook in hooks {
-        match attach_hook(ebpf, hook, target) {
+        match attach_hook(programs, hook, target) {
             Some(refused) if complete || hook.need == Need::Required => {
-                hooks.iter().for_each(|hook| unload_hook(ebpf, hook));
+                hooks.iter().for_each(|hook| unload_hook(programs, hook));
                 return Err(refused.error);
             }
             refused => missing.extend(refused),
@@ -154,45 +208,53 @@ pub fn attach_together(
 }
 
 /// Attaches a hook, if there is a place for it. One that was refused does not stay loaded.
-fn attach_hook(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Option<Missing> {
+fn attach_hook(programs: &mut Programs<'_>, hook: &Hook, target: &Target<'_>) -> Option<Missing> {
     if !target.has(hook) {
         return None;
     }
-    let error = load_hook(ebpf, hook, target)
-        .and_then(|()| attach_loaded(ebpf, hook, target))
+    let error = load_hook(programs, hook, target)
+        .and_then(|()| attach_loaded(programs, hook, target))
         .err()?;
-    unload_hook(ebpf, hook);
+    unload_hook(programs, hook);
     Some(Missing {
         unseen: hook.unseen(&target.functions(hook)),
         error,
     })
 }
 
-fn load_hook(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Result<(), AttachError> {
+fn load_hook(
+    programs: &mut Programs<'_>,
+    hook: &Hook,
+    target: &Target<'_>,
+) -> Result<(), AttachError> {
     let types = match hook.at {
         At::Fexit(_) => Some(target.types()?),
         _ => None,
     };
     hook.programs()
-        .try_for_each(|name| load_program(name, find(ebpf, name)?, hook, types))
+        .try_for_each(|name| load_program(name, programs.find(name)?, hook, types))
 }
 
-fn attach_loaded(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Result<(), AttachError> {
+fn attach_loaded(
+    programs: &mut Programs<'_>,
+    hook: &Hook,
+    target: &Target<'_>,
+) -> Result<(), AttachError> {
     let name = hook.program;
     match hook.at {
         At::Fexit(_) => {
-            with_program(name, program::<FExit>(ebpf, name)?.attach())?;
+            with_program(name, programs.get::<FExit>(name)?.attach())?;
         }
         At::Probes { .. } => {
             for name in hook.programs() {
-                let program: &mut KProbe = program(ebpf, name)?;
+                let program: &mut KProbe = programs.get(name)?;
                 for function in target.functions(hook) {
                     with_program(name, program.attach(function, 0))?;
                 }
             }
         }
         At::Tracepoint(tracepoint) => {
-            let program: &mut RawTracePoint = program(ebpf, name)?;
+            let program: &mut RawTracePoint = programs.get(name)?;
             with_program(name, program.attach(tracepoint))?;
         }
         At::Cgroup(at) => {
@@ -201,7 +263,7 @@ fn attach_loaded(ebpf: &mut Ebpf, hook: &Hook, target: &Target<'_>) -> Result<()
             // The mode concerns the old way of attaching only: a link lives beside others, and is
             // refused with EINVAL when a mode is given.
             let mode = CgroupAttachMode::Single;
-            let attached = match find(ebpf, name)? {
+            let attached = match programs.find(name)? {
                 Program::CgroupSock(program) => program.attach(&root, mode).map(drop),
                 Program::CgroupSockAddr(program) => program.attach(&root, mode).map(drop),
                 Program::SockOps(program) => program.attach(&root, mode).map(drop),
@@ -246,8 +308,8 @@ fn load_program(
 }
 
 /// Loads a program of a kind that needs no more than that; one that is loaded already stays.
-pub fn load(ebpf: &mut Ebpf, name: &str) -> Result<(), AttachError> {
-    load_plain(name, find(ebpf, name)?)
+pub fn load(programs: &mut Programs<'_>, name: &str) -> Result<(), AttachError> {
+    load_plain(name, programs.find(name)?)
 }
 
 fn load_plain(name: &str, program: &mut Program) -> Result<(), AttachError> {
@@ -288,22 +350,9 @@ pub fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
         .is_some_and(|program| program.fd().is_ok())
 }
 
-/// The program of this name, as the kind it is.
-pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, AttachError>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    with_program(name, find(ebpf, name)?.try_into())
-}
-
-fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, AttachError> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| AttachError::NoProgram(name.to_owned()))
-}
-
-fn unload_hook(ebpf: &mut Ebpf, hook: &Hook) {
+fn unload_hook(programs: &mut Programs<'_>, hook: &Hook) {
     for name in hook.programs() {
-        if let Some(program) = ebpf.program_mut(name) {
+        if let Ok(program) = programs.find(name) {
             unload(program);
         }
     }

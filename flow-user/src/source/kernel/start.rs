@@ -1,6 +1,6 @@
 //! The start: what is loaded and attached, and what was there before.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, panic::resume_unwind, thread, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,6 +10,7 @@ use foldhash::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    runtime,
     time::{self, Interval, MissedTickBehavior},
 };
 
@@ -21,13 +22,14 @@ use super::{
     classifier::AttachMode,
     convert, coverage,
     existing::{Beginning, cookies, is_seeded, seed_entry},
-    interface_tracker::InterfaceTracker,
-    join_threads::join_threads,
+    hooks::CLASSIFIERS,
+    interface_tracker::{InterfaceMaps, InterfaceTracker},
+    join_threads::{join_threads, joined},
     loader::{self, LoadError},
     maps::Maps,
     options::Options,
     probe,
-    programs::{self, Target},
+    programs::{FIRST, Programs, Target},
     sparing::Sparing,
     start_error::StartError,
     tracker::{Lost, Tracker},
@@ -54,10 +56,14 @@ impl Kernel {
         let clock = clock();
         let btf = Btf::from_kernel().map_err(LoadError::from)?;
         check_interfaces(options.interfaces.as_deref())?;
-        // Trials wait in the kernel for most of their time.
-        let (loader, report) = join_threads(EbpfLoader::new, || {
-            probe::probe_with(options.backend, Ok(&btf))
-        });
+        // While all that follows waits for the kernel.
+        let seed = thread::spawn(|| seed::seed(&Proc::new()));
+        // Trials wait in the kernel for most of their time. The loader is made in this thread: others
+        // get memory from the system bit by bit, which takes twice as long.
+        let (report, loader) = join_threads(
+            || probe::probe_with(options.backend, Ok(&btf)),
+            EbpfLoader::new,
+        );
         let backend = report.app_backend()?;
         let mut coverage = report.coverage();
         let mut ebpf = loader::load(loader, &btf, &options.sizes, &report)?;
@@ -68,33 +74,44 @@ impl Kernel {
         #[cfg(feature = "kernel-log")]
         super::kernel_log::follow(&mut ebpf);
 
-        // Before anything is attached: of a socket whose first packet comes before its entry nobody
-        // knows the network namespace.
-        let cgroup_root = faults::cgroup().or_else(|| report.environment.cgroup_v2.clone());
-        let target = Target::new(&btf, cgroup_root.as_deref());
-        let (mut seed, ()) = join_threads(
-            || seed::seed(&Proc::new()),
-            || programs::load_all(&mut ebpf, attach::hooks_of(backend), &target),
-        );
-        seed.forget_reads_of_moving(&seed::list_tcp(&Proc::new()));
-        for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
-            seed_entry(&mut maps, socket);
-        }
-        attach::attach_common(&mut ebpf, &target, &report, &mut coverage);
-        attach::attach_app(&mut ebpf, backend, &target, &report, &mut coverage)?;
-        drop(target);
-        drop(btf);
         let mode = if report.uses(Backend::Tcx) {
             Some(AttachMode::Tcx)
         } else {
             report.uses(Backend::Clsact).then_some(AttachMode::Clsact)
         };
         let mode = mode.filter(|_| faults::attaches(Capability::Interfaces));
-        // Interfaces wait in the kernel for most of the time that it takes to attach to them.
-        let (listing, interfaces) = join_threads(
-            || seed::list(&Proc::new()),
-            || InterfaceTracker::start(&mut ebpf, mode, options.interfaces.clone()),
-        );
+        let cgroup_root = faults::cgroup().or_else(|| report.environment.cgroup_v2.clone());
+        let target = Target::new(&btf, cgroup_root.as_deref());
+        let interface_maps = InterfaceMaps::take(&mut ebpf);
+        let (chosen, runtime) = (options.interfaces.clone(), runtime::Handle::current());
+        let mut programs = Programs::of(&mut ebpf);
+        let mut first = programs.split_off(&FIRST);
+        // Interfaces wait in the kernel for most of the time that it takes to attach to them, so they
+        // get their classifiers while the other programs are loaded.
+        let (seed, listing, interfaces) = thread::scope(|scope| {
+            let hooks = || attach::hooks_of(backend);
+            first.load_all(hooks(), &target);
+            let mut classifiers = first.split_off(&CLASSIFIERS);
+            programs.extend(first);
+            let interfaces = scope.spawn(move || {
+                let _context = runtime.enter();
+                InterfaceTracker::start(interface_maps, &mut classifiers, mode, chosen)
+            });
+            programs.load_all(hooks(), &target);
+            // Before anything is attached: of a socket whose first packet comes before its entry
+            // nobody knows the network namespace.
+            let mut seed = seed.join().unwrap_or_else(|panic| resume_unwind(panic));
+            seed.forget_reads_of_moving(&seed::list_tcp(&Proc::new()));
+            for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
+                seed_entry(&mut maps, socket);
+            }
+            attach::attach_common(&mut programs, &target, &report, &mut coverage);
+            attach::attach_app(&mut programs, backend, &target, &report, &mut coverage)?;
+            let listing = seed::list(&Proc::new());
+            Ok::<_, StartError>((seed, listing, joined(interfaces)))
+        })?;
+        drop(target);
+        drop(btf);
         let interfaces = interfaces.map_err(StartError::Interfaces)?;
         coverage::update(&mut coverage, coverage::of_interfaces(&interfaces));
         coverage::add_unread(&mut coverage, &seed);
