@@ -1,6 +1,6 @@
 //! Bytes of processes and of sockets.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use flow_common::{
@@ -53,7 +53,8 @@ pub fn app(
         return;
     };
     let cookie = common.cookie();
-    let mut key = key(cookie, process, common);
+    let mut storage = MaybeUninit::uninit();
+    let key = key(&mut storage, cookie, process, common);
     let mut entry = ptr::null_mut();
     let mut asked = false;
     if cookie != 0 {
@@ -63,13 +64,13 @@ pub fn app(
                 None if dir == Dir::Rx => peer::take_sender(cookie, sk),
                 peer => peer,
             };
-            name_remote(&mut key, peer, dir, common);
+            name_remote(key, peer, dir, common);
             asked = true;
         }
-        entry = look_up(&key);
+        entry = look_up(key);
         if !asked && matches!(kind(entry), socket_kind::DATAGRAM | socket_kind::PORTLESS) {
-            if name_remote(&mut key, own_peer(common, thread), dir, common) {
-                entry = look_up(&key);
+            if name_remote(key, own_peer(common, thread), dir, common) {
+                entry = look_up(key);
             }
             asked = true;
         }
@@ -87,10 +88,10 @@ pub fn app(
                 if bytes == 0 {
                     return;
                 }
-                set_remote(&mut key, common);
+                set_remote(key, common);
             } else if is_inet {
                 if !asked {
-                    name_remote(&mut key, own_peer(common, thread), dir, common);
+                    name_remote(key, own_peer(common, thread), dir, common);
                 }
                 if !protocol::has_ports(protocol) {
                     // Calls may name one; it is ignored.
@@ -98,7 +99,7 @@ pub fn app(
                 }
             }
             key.cookie = socket_id::id(sk, common, protocol);
-            entry = find(&mut key);
+            entry = find(key);
         }
     }
     if entry.is_null() {
@@ -125,7 +126,7 @@ pub fn app(
     add(entry, dir, bytes);
     // SAFETY: the entry is live.
     if unsafe { (*entry).epoch } != epoch() {
-        emit(sk, common, &key, entry);
+        emit(sk, common, key, entry);
     }
 }
 
@@ -136,8 +137,9 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
     let id = socket_id::id(sk, common, protocol::TCP);
     let socket = socket::entry(id)?;
     let taken = stream::taken(sk)?;
-    let mut key = key(id, process, common);
-    set_remote(&mut key, common);
+    let mut storage = MaybeUninit::uninit();
+    let key = key(&mut storage, id, process, common);
+    set_remote(key, common);
     // SAFETY: the entries are live. Whoever else takes from this socket waits for its lock; a call
     // that has taken and not returned yet is made up for by the next count.
     let bytes = unsafe {
@@ -147,7 +149,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
         if user.tgid != 0 {
             key.start = user.start;
             key.tgid = user.tgid;
-            let first = look_up(&key);
+            let first = look_up(key);
             if first.is_null() {
                 // It has ended, and its count with it.
                 (*socket).user = NOBODY;
@@ -159,7 +161,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
             key.tgid = process.tgid;
         } else {
             // It may have moved bytes while its socket had no entry.
-            let own = look_up(&key);
+            let own = look_up(key);
             if !own.is_null() {
                 (*socket).user = process;
                 counted += (*own).rx_bytes;
@@ -176,7 +178,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
     if bytes == 0 || bytes >> 63 != 0 {
         return None;
     }
-    let entry = find(&mut key);
+    let entry = find(key);
     if entry.is_null() {
         lose(Loss::AppFull, 1);
         overflow(process, Dir::Rx, bytes);
@@ -193,7 +195,7 @@ pub fn taken_from_queue(sk: Address, common: &SockCommon, process: ProcessKey) -
     }
     add(entry, Dir::Rx, bytes);
     if last != epoch() {
-        emit(sk, common, &key, entry);
+        emit(sk, common, key, entry);
     }
     Some(())
 }
@@ -276,18 +278,26 @@ fn find(key: &mut AppKey) -> *mut AppCounters {
     entry
 }
 
-/// The key of what `process` moves between a socket and its peer, if it has one.
+/// The key of what `process` moves between a socket and its peer, if it has one, in `storage`.
 #[inline(always)]
-fn key(cookie: u64, process: ProcessKey, common: &SockCommon) -> AppKey {
-    let mut key = AppKey {
-        cookie,
-        start: process.start,
-        tgid: process.tgid,
-        remote_port: 0,
-        remote_known: 0,
-        remote: IpAddress::NONE,
-        zone: 0,
-        padding: 0,
+fn key<'a>(
+    storage: &'a mut MaybeUninit<AppKey>,
+    cookie: u64,
+    process: ProcessKey,
+    common: &SockCommon,
+) -> &'a mut AppKey {
+    let key = storage.as_mut_ptr();
+    // SAFETY: all of the storage is written, the port and its flag as one word.
+    let key = unsafe {
+        (&raw mut (*key).cookie).write(cookie);
+        (&raw mut (*key).start).write(process.start);
+        (&raw mut (*key).tgid).write(process.tgid);
+        (&raw mut (*key).remote_port)
+            .cast::<u32>()
+            .write_volatile(0);
+        clear((&raw mut (*key).remote).cast());
+        (&raw mut (*key).zone).cast::<u64>().write_volatile(0);
+        storage.assume_init_mut()
     };
     if common.has_remote() {
         key.remote = common.remote();
@@ -296,6 +306,19 @@ fn key(cookie: u64, process: ProcessKey, common: &SockCommon) -> AppKey {
         key.zone = common.zone();
     }
     key
+}
+
+/// Clears two words. Volatile: the compiler would make a call of it that clears byte by byte.
+///
+/// # Safety
+/// They may be written.
+#[inline(always)]
+unsafe fn clear(words: *mut u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        words.write_volatile(0);
+        words.add(1).write_volatile(0);
+    }
 }
 
 /// The peer of a stream's socket.
