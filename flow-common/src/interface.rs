@@ -131,8 +131,8 @@ pub mod foreign {
 /// What a packet on an interface was. The discriminant is the index into [`InterfaceCounters`].
 ///
 /// [`Total`](Self::Total) is the last: a packet that comes in is counted there first, and the kernel
-/// copies the counters to a reader one by one. So no reading has a packet as one of a class and not
-/// in the total.
+/// copies a CPU's counters to a reader one by one. So a reading hardly ever has a packet as one of a
+/// class and not in the total: only if another CPU took it, in the microsecond between two copies.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {

@@ -33,9 +33,9 @@ static NO_APP: AppCounters = AppCounters {
     at_queue: 0,
 };
 
-/// Adds what one call returned, for the current process. `own_peer` finds the call's own peer,
-/// where it is a datagram's, for the thread. Call it in process context only, and for sockets that have a place in
-/// [`APP`].
+/// Adds what one call returned, for the current process. `own_peer` finds the call's own peer, where
+/// it is a datagram's, by the thread. Call it in process context only, and for sockets that have a
+/// place in [`APP`].
 ///
 /// Nearly every call is one more of a socket that has an entry. Each call of a helper costs more
 /// than all the arithmetic between two of them, so what the entry says is not read from the socket

@@ -123,7 +123,7 @@ fn start_time(task: Address) -> Option<u64> {
     kernel::read(leader, &TASK_START_BOOTTIME)
 }
 
-/// The same with one call instead of three.
+/// The same with one call instead of four.
 #[inline(always)]
 fn typed_current() -> Current {
     // SAFETY: the verifier knows the pointer's type, and that such a member is at each offset; the

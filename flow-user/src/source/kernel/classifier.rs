@@ -363,6 +363,13 @@ impl Classifiers {
     }
 }
 
+impl Drop for Classifiers {
+    /// Filters and qdiscs would stay otherwise, when Flow gives up or does not come to start.
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
 /// Removes the filters that bear our programs' names; whether there were any.
 fn remove_filters(ifindex: u32) -> bool {
     let Ok(interface) = current_name(ifindex) else {

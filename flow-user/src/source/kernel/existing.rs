@@ -13,9 +13,9 @@ use crate::{
 
 /// What was there when the programs were attached, until it is reported.
 pub struct Beginning {
-    /// Listed before anything was attached.
+    /// Listed before the hooks of sockets and calls were attached.
     pub seed: Seed,
-    /// Listed after it.
+    /// Listed after that.
     pub listing: Seed,
     pub gives_cookies: bool,
 }

@@ -48,29 +48,33 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Takes the maps, and looks for the interfaces that there are.
+    /// Takes the maps.
     ///
     /// # Errors
     /// The kernel side lacks a map.
-    pub fn start(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
-        let mut foreign = Self {
+    pub fn take_maps(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
+        Ok(Self {
             carriers: aya::maps::HashMap::try_from(loader::take(ebpf, "FOREIGN")?)?,
             seen: PerCpuArray::try_from(loader::take(ebpf, "FOREIGN_SEEN")?)?,
             looked_for: 0,
             in_doubt: false,
             search: None,
             any: false,
-        };
+        })
+    }
+
+    /// Looks for the interfaces that there are.
+    pub fn start(mut self) -> Self {
         // Those that no interface of this host carries are noted once they receive something.
         let carriers = find(None).map(|mut found| {
             found.retain(|_, lower| *lower != foreign::UNRELATED);
             found
         });
-        foreign.take(Found {
+        self.take(Found {
             wanted: Vec::new(),
             carriers,
         });
-        Ok(foreign)
+        self
     }
 
     /// What is known is to be looked for again.

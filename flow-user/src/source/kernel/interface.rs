@@ -32,7 +32,7 @@ const CALM: Duration = Duration::from_millis(500);
 /// classifier's.
 const READINGS: usize = 2;
 
-/// When an interface gets its classifiers. Each takes the kernel some 20 ms to attach and 16 to
+/// When an interface gets its classifiers. Each takes the kernel 10 to 20 ms to attach and 16 to
 /// detach, also where no packet will ever pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attaching {

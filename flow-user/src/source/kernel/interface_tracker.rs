@@ -77,7 +77,7 @@ impl InterfaceMaps {
     pub fn take(ebpf: &mut Ebpf) -> Self {
         Self {
             of_classifiers: ClassifierMaps::take(ebpf),
-            foreign: Foreign::start(ebpf),
+            foreign: Foreign::take_maps(ebpf),
         }
     }
 }
@@ -137,6 +137,7 @@ impl InterfaceTracker {
         });
         let foreign = classifiers.as_ref().and_then(|_| {
             foreign
+                .map(Foreign::start)
                 .inspect_err(|error| log::warn!("interfaces of other namespaces: {error}"))
                 .ok()
         });

@@ -392,13 +392,6 @@ struct Sweeping {
     listed: Lost,
 }
 
-impl Drop for Kernel {
-    /// Filters of a clsact qdisc would stay otherwise, when Flow gives up.
-    fn drop(&mut self) {
-        self.interfaces.detach();
-    }
-}
-
 /// Takes up to `most` records; whether the ring buffer is empty now.
 fn take_records(
     ring: &mut RingBuf<MapData>,

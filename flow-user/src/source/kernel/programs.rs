@@ -36,7 +36,8 @@ const LONGEST: [&str; 4] = [
     CLASSIFIERS[1],
     "cgroup_ingress",
 ];
-/// Programs to be loaded before the others: the classifiers, and what takes as long as these do.
+/// Programs to be loaded before the others: the classifiers, and what two processors verify in the
+/// same time besides.
 pub const FIRST: [&str; 4] = [
     CLASSIFIERS[0],
     CLASSIFIERS[1],

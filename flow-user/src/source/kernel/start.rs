@@ -98,8 +98,8 @@ impl Kernel {
                 InterfaceTracker::start(interface_maps, &mut classifiers, mode, chosen)
             });
             programs.load_all(hooks(), &target);
-            // Before anything is attached: of a socket whose first packet comes before its entry
-            // nobody knows the network namespace.
+            // Before the hooks of sockets and calls are attached: of a socket whose first packet comes
+            // before its entry nobody knows the network namespace.
             let mut seed = seed.join().unwrap_or_else(|panic| resume_unwind(panic));
             seed.forget_reads_of_moving(&seed::list_tcp(&Proc::new()));
             for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {

@@ -8,7 +8,7 @@ use super::{
     APP_BYTES, INTERFACES, PROCESSES, Run, SOCKETS, SYMBOLS, WIRE_BYTES, ended, expect_text,
     has_symbol,
 };
-use crate::live::{Backend, World};
+use crate::live::{Backend, World, qdisc};
 
 /// A kernel that refuses one of the programs that all backends share, for each of these.
 pub fn each_program_refused(world: &World) -> Result<()> {
@@ -150,11 +150,14 @@ fn needed_refused(world: &World, program: &str) -> Result<()> {
     let refuse = |command: &mut Command| {
         command.env("FLOW_REFUSE", program);
     };
+    let before = qdisc::read()?;
     let forced = world.options.backend.name();
     let arguments = ["events", "--json", "--backend", forced];
     let ended = ended(world, "refused", &arguments, refuse)?;
     ended.expect_complaint(1)?;
     expect_text(&ended.stderr, program)?;
+    // Classifiers were attached by then.
+    before.is_all_there_is()?;
     // Of the other backends, guests have at least kprobe.
     if world.options.backend == Backend::Fexit {
         let any = world.with_backend(Backend::Auto);
