@@ -361,6 +361,59 @@ mod tests {
         assert!(error.contains("--history-ttl is for"), "{error}");
     }
 
+    /// The arguments of the commands in the code blocks of a page, without comments, pipes and files.
+    fn commands(page: &str) -> Vec<Vec<String>> {
+        let blocks = page.split("```").skip(1).step_by(2);
+        let lines = blocks.flat_map(str::lines).filter_map(|line| {
+            let prompt = ["$ sudo ", "$ ", ""];
+            let command = prompt.iter().find_map(|it| line.strip_prefix(it))?;
+            let is_flow = command == "flow" || command.starts_with("flow ");
+            // A title of the program has two blanks.
+            (is_flow && !command.starts_with("flow  ")).then_some(command)
+        });
+        let arguments = |command: &str| {
+            let mut words = Vec::new();
+            for (number, part) in command.split('\'').enumerate() {
+                if number % 2 == 1 {
+                    words.push(part.to_owned());
+                    continue;
+                }
+                let part = part.split("  ").next().unwrap_or_default();
+                let shown = part.split(['|', '>', '#']).next().unwrap_or_default();
+                words.extend(shown.split_whitespace().map(str::to_owned));
+                if shown != part {
+                    break;
+                }
+            }
+            words
+        };
+        lines.map(arguments).collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_pages_are_right() {
+        for page in [
+            include_str!("../../README.md"),
+            include_str!("../../docs/config.md"),
+            include_str!("../../docs/filter.md"),
+            include_str!("../../docs/tui.md"),
+        ] {
+            for command in commands(page) {
+                let mut parser = Cli::command();
+                let matches = parser.try_get_matches_from_mut(&command);
+                let checked = matches.and_then(|it| check_screen_options(&mut parser, &it));
+                assert!(checked.is_ok(), "{command:?}: {checked:?}");
+            }
+        }
+        let page =
+            "```\n$ sudo flow top --filter 'port 22 or port 80' | cat\nflow config  # all\n```";
+        let expected = [
+            vec!["flow", "top", "--filter", "port 22 or port 80"],
+            vec!["flow", "config"],
+        ];
+        assert_eq!(commands(page), expected);
+    }
+
     #[test]
     fn the_ring_is_a_power_of_two_within_its_bounds() {
         assert_eq!(ring_size("8M"), Ok(8 << 20));
