@@ -87,6 +87,35 @@ impl ClassifierMaps {
     }
 }
 
+/// Programs that are loaded, and what else attaching them takes.
+pub struct Loaded {
+    mode: AttachMode,
+    lock: Option<qdisc::Lock>,
+    pins: Option<Pins>,
+}
+
+impl Loaded {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// The kernel refuses a program, or the lock of the classifiers cannot be taken.
+    pub fn new(programs: &mut Programs<'_>, mode: AttachMode) -> Result<Self, AttachError> {
+        for name in CLASSIFIERS {
+            load(programs, name)?;
+        }
+        let lock = match mode {
+            AttachMode::Tcx => None,
+            AttachMode::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
+        };
+        let pins = (mode == AttachMode::Tcx).then(Pins::open).transpose();
+        let pins = pins.unwrap_or_else(|error| {
+            log::debug!("no BPF file system of its own: {error}");
+            None
+        });
+        Ok(Self { mode, lock, pins })
+    }
+}
+
 /// An interface with classifiers.
 #[derive(Debug)]
 struct Attached {
@@ -115,33 +144,15 @@ pub struct Link<'a> {
 }
 
 impl Classifiers {
-    /// Takes the maps, and loads the programs.
-    ///
-    /// # Errors
-    /// The kernel refuses a program, or the kernel side lacks a map.
-    pub fn load(
-        maps: ClassifierMaps,
-        programs: &mut Programs<'_>,
-        mode: AttachMode,
-    ) -> Result<Self, AttachError> {
-        for name in CLASSIFIERS {
-            load(programs, name)?;
-        }
+    /// Classifiers on no interface yet.
+    pub fn new(loaded: Loaded, maps: ClassifierMaps) -> Self {
+        let Loaded { mode, lock, pins } = loaded;
         let ClassifierMaps {
             counters,
             layouts,
             stacking,
         } = maps;
-        let lock = match mode {
-            AttachMode::Tcx => None,
-            AttachMode::Clsact => Some(qdisc::Lock::take().map_err(AttachError::Lock)?),
-        };
-        let pins = (mode == AttachMode::Tcx).then(Pins::open).transpose();
-        let pins = pins.unwrap_or_else(|error| {
-            log::debug!("no BPF file system of its own: {error}");
-            None
-        });
-        Ok(Self {
+        Self {
             counters,
             layouts,
             stacking,
@@ -150,7 +161,7 @@ impl Classifiers {
             lock,
             left_behind: HashSet::new(),
             pins,
-        })
+        }
     }
 
     /// How they are attached.

@@ -12,7 +12,7 @@ use tokio::{task, time};
 
 use super::{
     attach_error::AttachError,
-    classifier::{AttachMode, ClassifierMaps, Classifiers, Counts},
+    classifier::{AttachMode, ClassifierMaps, Classifiers, Counts, Loaded},
     foreign::{Foreign, Found},
     interface::{Attaching, Known},
     programs::Programs,
@@ -66,19 +66,23 @@ pub struct InterfaceTracker {
     stacking: Stacking,
 }
 
-/// The maps that the kernel side shares with what follows the interfaces.
+/// The maps that the kernel side shares with what follows the interfaces. Programs name them by their
+/// descriptors until they are loaded, so they are to be kept until then, used or not.
 pub struct InterfaceMaps {
-    of_classifiers: Result<ClassifierMaps, AttachError>,
-    foreign: Result<Foreign, AttachError>,
+    classifiers: Option<ClassifierMaps>,
+    foreign: Option<Foreign>,
 }
 
 impl InterfaceMaps {
     /// Takes them out of the loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Self {
-        Self {
-            of_classifiers: ClassifierMaps::take(ebpf),
-            foreign: Foreign::take_maps(ebpf),
-        }
+    ///
+    /// # Errors
+    /// The object lacks one.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
+        Ok(Self {
+            classifiers: Some(ClassifierMaps::take(ebpf)?),
+            foreign: Some(Foreign::take_maps(ebpf)?),
+        })
     }
 }
 
@@ -116,32 +120,23 @@ impl InterfaceTracker {
     /// # Errors
     /// The kernel does not list them.
     pub fn start(
-        maps: InterfaceMaps,
+        maps: &mut InterfaceMaps,
         programs: &mut Programs<'_>,
         mode: Option<AttachMode>,
         chosen: Option<Vec<String>>,
     ) -> io::Result<Self> {
-        let InterfaceMaps {
-            of_classifiers,
-            foreign,
-        } = maps;
         let mut refusal = None;
         let classifiers = mode.and_then(|mode| {
-            of_classifiers
-                .and_then(|maps| Classifiers::load(maps, programs, mode))
-                .inspect_err(|error| {
-                    log::warn!("packets of interfaces are not classified: {error}");
-                    refusal = Some(error.to_string());
-                })
-                .ok()
-        });
-        let foreign = classifiers.as_ref().and_then(|_| {
-            foreign
-                .map(Foreign::start)
-                .inspect_err(|error| log::warn!("interfaces of other namespaces: {error}"))
-                .ok()
+            let loaded = Loaded::new(programs, mode).inspect_err(|error| {
+                log::warn!("packets of interfaces are not classified: {error}");
+                refusal = Some(error.to_string());
+            });
+            Some(Classifiers::new(loaded.ok()?, maps.classifiers.take()?))
         });
         let monitor = Monitor::open()?;
+        let foreign = classifiers
+            .as_ref()
+            .and_then(|_| Some(maps.foreign.take()?.start()));
         let mut tracker = Self {
             interfaces: Interfaces::open()?,
             monitor,

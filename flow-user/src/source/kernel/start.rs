@@ -82,7 +82,7 @@ impl Kernel {
         let mode = mode.filter(|_| faults::attaches(Capability::Interfaces));
         let cgroup_root = faults::cgroup().or_else(|| report.environment.cgroup_v2.clone());
         let target = Target::new(&btf, cgroup_root.as_deref());
-        let interface_maps = InterfaceMaps::take(&mut ebpf);
+        let mut interface_maps = InterfaceMaps::take(&mut ebpf)?;
         let (chosen, runtime) = (options.interfaces.clone(), runtime::Handle::current());
         let mut programs = Programs::of(&mut ebpf);
         let mut first = programs.split_off(&FIRST);
@@ -93,9 +93,10 @@ impl Kernel {
             first.load_all(hooks(), &target);
             let mut classifiers = first.split_off(&CLASSIFIERS);
             programs.extend(first);
+            let maps_of_interfaces = &mut interface_maps;
             let interfaces = scope.spawn(move || {
                 let _context = runtime.enter();
-                InterfaceTracker::start(interface_maps, &mut classifiers, mode, chosen)
+                InterfaceTracker::start(maps_of_interfaces, &mut classifiers, mode, chosen)
             });
             programs.load_all(hooks(), &target);
             // Before the hooks of sockets and calls are attached: of a socket whose first packet comes
