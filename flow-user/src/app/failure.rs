@@ -56,11 +56,11 @@ impl From<OpenError> for Failure {
 /// What to type next, unless the error itself says so.
 fn hint(error: &StartError) -> String {
     match error {
-        StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),
         error if error.is_out_of_files() => {
             "; Flow needs some hundred open files, two more for each interface: ulimit -n 1024"
                 .into()
         }
+        StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),
         error if error.is_not_permitted() => format!("; {AS_ROOT}"),
         _ => "; `flow doctor` shows what works here".into(),
     }

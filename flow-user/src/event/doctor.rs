@@ -84,6 +84,11 @@ impl Provision {
 }
 
 impl Status {
+    /// Whether it was refused because no more files could be opened.
+    pub fn is_out_of_files(&self) -> bool {
+        matches!(self, Self::Refused { errno, .. } if matches!(*errno, libc::EMFILE | libc::ENFILE))
+    }
+
     /// Why it cannot be had.
     pub fn why(&self) -> Option<&str> {
         match self {

@@ -34,6 +34,8 @@ pub struct BackendError {
     instead: String,
     /// Whether Flow lacks a capability for it, rather than the kernel the means.
     pub not_permitted: bool,
+    /// Whether a trial failed because Flow may open no more files.
+    pub out_of_files: bool,
 }
 
 /// Finds out what this system offers. Needs no privileges; without them it reports which are
@@ -207,6 +209,9 @@ impl Report {
                 names => format!("available: {} (--backend {})", names.join(", "), names[0]),
             },
             not_permitted: lacks_rights || is_confined,
+            out_of_files: refused
+                .iter()
+                .any(|(_, candidate)| candidate.status.is_out_of_files()),
         })
     }
 

@@ -34,6 +34,9 @@ impl StartError {
 
     /// Whether Flow may not open as many files as it needs.
     pub fn is_out_of_files(&self) -> bool {
+        if let Self::Backend(error) = self {
+            return error.out_of_files;
+        }
         self.has_cause(|it| matches!(it.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
     }
 

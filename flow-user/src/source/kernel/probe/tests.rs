@@ -123,6 +123,24 @@ fn without_privileges_every_candidate_tells_what_it_needs() {
 }
 
 #[test]
+fn a_trial_without_a_free_descriptor_says_nothing_of_the_kernel() {
+    let mut findings = hardened();
+    assert!(
+        !decide(findings.clone(), Some(Backend::Fexit))
+            .app_backend()
+            .unwrap_err()
+            .out_of_files
+    );
+    let refused = Outcome::Refused {
+        step: "the tracepoint sock_send_length".into(),
+        errno: libc::EMFILE,
+    };
+    findings.backends.insert(Backend::Tracepoint, refused);
+    let error = decide(findings, None).app_backend().unwrap_err();
+    assert!(error.out_of_files, "{error}");
+}
+
+#[test]
 fn root_of_a_user_namespace_is_not_permitted() {
     let mut findings = unprivileged();
     findings.environment.capabilities = Cap::iter().collect();
