@@ -176,8 +176,8 @@ unsafe fn copy_pair(to: *mut u32, address: Address) {
 /// Bytes of `sock_common` that are copied in one read. The loader refuses offsets beyond it.
 const SOCK_COMMON_BYTES: usize = 96;
 
-/// A copy of the start of a `struct sock`: `struct sock_common`, whole in one read because each
-/// read costs a call.
+/// A copy of the start of a `struct sock`: `struct sock_common`, whole at once because, where the
+/// kernel casts no addresses, each read costs a call.
 #[repr(C, align(8))]
 pub struct SockCommon([u8; SOCK_COMMON_BYTES]);
 

@@ -39,8 +39,8 @@ impl CounterBaseline {
 
         let passed = since(before.0, &self.ingress, received);
         // One reading hardly ever has a packet of a class that is not in the total ([`Class`]), so it
-        // is looked at alone: what comes between two would cover what is looked for. Forwarded packets may be
-        // more than came in: a bridge makes copies.
+        // is looked at alone: what comes between two would cover what is looked for. Forwarded
+        // packets may be more than came in: a bridge makes copies.
         let taken_in = since(after.0, &self.ingress, received);
         let taken = bytes(&taken_in, Class::Socket) + bytes(&taken_in, Class::NotIp);
         let late = taken.since(with_headers(&taken_in));
