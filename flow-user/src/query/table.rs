@@ -55,6 +55,15 @@ impl Table {
             total,
         }
     }
+
+    /// Leaves out the last of several rows, if others are left out: the line that says so takes its
+    /// place.
+    pub fn make_room(&mut self) {
+        if self.omitted > 0 && self.rows.len() > 1 {
+            self.rows.pop();
+            self.omitted += 1;
+        }
+    }
 }
 
 fn row(entry: &Entry, columns: &[Column], context: &Context<'_>) -> Row {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     keymap::Action,
+    preferences::Chosen,
     state::{Paused, State},
 };
 use crate::{
@@ -49,6 +50,17 @@ impl State {
         self.shown = Arc::clone(&self.live);
         for popup in &mut self.popups {
             popup.renew(&self.shown, &self.states);
+        }
+    }
+
+    /// What is chosen now, for the configuration.
+    pub(super) fn settings(&self) -> Chosen {
+        Chosen {
+            view: self.view,
+            theme: self.theme,
+            units: self.units,
+            compact: self.compact,
+            threshold: self.threshold.setting(),
         }
     }
 

@@ -38,6 +38,7 @@ pub enum Action {
     Threshold,
     Span,
     Theme,
+    Save,
     Reset,
     Help,
     Kill,
@@ -209,6 +210,7 @@ static TABLE: &[Row] = table! {
     Screen PreviousView  "previous_view"  "BackTab"      ""       "previous view or panel"
     Screen Compact       "compact"        "c"            ""       "compact layout"
     Screen Theme         "theme"          "ctrl-t"       ""       "next theme"
+    Screen Save          "save"           "W"            ""       "save theme, units, layout, view and threshold"
     Screen Redraw        "redraw"         "ctrl-l"       ""       "redraw"
     Screen Suspend       "suspend"        "ctrl-z"       ""       "back to the shell; fg returns"
     Screen Back          "back"           "Esc"          ""       "close; else clear the filter, then the selection"

@@ -227,6 +227,7 @@ fn act(state: &mut State, action: Action) -> Reply {
             state.theme = state.theme.next();
             state.set_note(format!("theme {}", state.theme));
         }
+        Action::Save => return Reply::Do(Effect::SaveSettings(state.settings())),
         Action::Reset => reset(state),
         Action::Help => return Reply::Open(Box::new(Help::default())),
         Action::Export => return acting::export(state),

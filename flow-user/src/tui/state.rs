@@ -395,9 +395,13 @@ impl State {
 
 impl ViewState {
     fn new(table: Table) -> Self {
-        let Table { columns, sort } = table;
+        let Table {
+            columns,
+            sort,
+            grouping,
+        } = table;
         Self {
-            grouping: 0,
+            grouping,
             columns,
             sort,
             first_sort: sort,

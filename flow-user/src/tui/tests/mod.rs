@@ -11,6 +11,7 @@ mod pages;
 mod random;
 mod scale;
 mod scene;
+mod symbols;
 
 use std::{
     any::Any,
