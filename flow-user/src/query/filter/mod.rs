@@ -7,6 +7,7 @@ mod ast;
 mod complete;
 mod error;
 mod eval;
+mod help;
 mod lexer;
 mod operand;
 mod parser;
@@ -25,6 +26,7 @@ use self::{
 pub use self::{
     complete::{Completion, complete},
     error::FilterError,
+    help::help,
 };
 use crate::model::snapshot::{Flow, Interface, Process};
 

@@ -21,6 +21,8 @@ use crate::{
 pub(super) static WORDS: [&Word; 27] = [
     &word(
         "process",
+        "NAME",
+        "of a process with this name",
         Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
         Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
     )
@@ -31,6 +33,8 @@ pub(super) static WORDS: [&Word; 27] = [
     HOST,
     &word(
         "net",
+        "CIDR",
+        "with an address of this network at either end",
         Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
         Test::End(|_, end, operand| match operand {
             Operand::Net(net) => net.contains(end.ip().to_canonical()),
@@ -39,6 +43,8 @@ pub(super) static WORDS: [&Word; 27] = [
     ),
     &word(
         "user",
+        "NAME|UID",
+        "of a process of this user",
         Takes::User("a user's name or number"),
         Test::Process(|it, operand| match operand {
             Operand::User { uid, .. } => it.uid == Some(*uid),
@@ -48,6 +54,8 @@ pub(super) static WORDS: [&Word; 27] = [
     .offers(Candidates::Users),
     &word(
         "pid",
+        "N",
+        "of this process",
         Takes::Number("a process id"),
         Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
     )
@@ -56,12 +64,16 @@ pub(super) static WORDS: [&Word; 27] = [
     })),
     &word(
         "state",
+        "NAME",
+        "in this state",
         Takes::State,
         Test::Flow(|it, operand| *operand == Operand::State(it.state)),
     ),
     INTERFACE,
     &word(
         "cgroup",
+        "PATH",
+        "of a process in this cgroup or one below it",
         Takes::Pattern("a cgroup's path, such as /system.slice/nginx.service"),
         Test::Process(|it, operand| {
             let path = it.cgroup_path.as_deref();
@@ -78,18 +90,20 @@ pub(super) static WORDS: [&Word; 27] = [
     &protocol(Protocol::Udp),
     &bare(
         "inbound",
+        "opened by the remote",
         Test::Flow(|it, _| it.direction == Some(Direction::Inbound)),
     ),
     &bare(
         "outbound",
+        "opened here",
         Test::Flow(|it, _| it.direction == Some(Direction::Outbound)),
     ),
-    &bare("ip", Test::Version(IpAddr::is_ipv4)),
-    &bare("ip6", Test::Version(IpAddr::is_ipv6)),
-    &bare("local", Test::Side(Side::Local)),
-    &bare("remote", Test::Side(Side::Remote)),
-    &bare("src", Test::Side(Side::Source)),
-    &bare("dst", Test::Side(Side::Destination)),
+    &bare("ip", "over IPv4", Test::Version(IpAddr::is_ipv4)),
+    &bare("ip6", "over IPv6", Test::Version(IpAddr::is_ipv6)),
+    &side("local", Side::Local),
+    &side("remote", Side::Remote),
+    &side("src", Side::Source),
+    &side("dst", Side::Destination),
     &PORT.also("portrange"),
     &protocol(Protocol::Mptcp),
     &protocol(Protocol::Sctp),
@@ -103,6 +117,8 @@ pub(super) static WORDS: [&Word; 27] = [
 /// The qualifier where only an address follows a side.
 pub(super) const HOST: &Word = &word(
     "host",
+    "ADDRESS",
+    "with this IPv4 or IPv6 address at either end",
     Takes::Address("an IP address, such as 192.0.2.1 or 2001:db8::1"),
     Test::End(|flow, end, operand| match operand {
         Operand::Address(address, zone) => {
@@ -119,6 +135,8 @@ pub(super) const HOST: &Word = &word(
 
 const PORT: &Word = &word(
     "port",
+    "N|A-B",
+    "with this port, or one from A to B, at either end",
     Takes::Ports("a port of 0 to 65535, or two such as 8000-8080"),
     Test::End(|_, end, operand| match operand {
         Operand::Ports(ports) => ports.contains(&end.port()),
@@ -133,6 +151,8 @@ const PORT: &Word = &word(
 /// The word behind `--interface`.
 pub(super) const INTERFACE: &Word = &word(
     "interface",
+    "NAME",
+    "whose last packet passed this interface",
     Takes::Pattern("an interface's name, such as eth0 or veth*"),
     Test::Interface(|name, operand| operand.pattern(|pattern| pattern.matches(name))),
 )
@@ -151,6 +171,10 @@ pub(super) struct Word {
     pub name: &'static str,
     /// Its name in an expression that is shown: of two that mean the same, the first one's.
     pub shown: &'static str,
+    /// What follows it, for the help; nothing if it stands alone.
+    pub operand: &'static str,
+    /// What it matches, for the help: a flow ...
+    pub says: &'static str,
     pub takes: Takes,
     pub test: Test,
     pub candidates: Candidates,
@@ -208,6 +232,18 @@ pub(super) enum Side {
     Destination,
     Local,
     Remote,
+}
+
+impl Side {
+    const fn says(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Source => "before host, net or port: at the end that opened the flow",
+            Self::Destination => "before host, net or port: at the end that did not open it",
+            Self::Local => "before host, net or port: at this host's end",
+            Self::Remote => "before host, net or port: at the other end",
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -320,22 +356,38 @@ impl fmt::Display for Expected {
     }
 }
 
-const fn word(name: &'static str, takes: Takes, test: Test) -> Word {
+const fn word(
+    name: &'static str,
+    operand: &'static str,
+    says: &'static str,
+    takes: Takes,
+    test: Test,
+) -> Word {
     Word {
         name,
         shown: name,
+        operand,
+        says,
         takes,
         test,
         candidates: Candidates::Nothing,
     }
 }
 
-const fn bare(name: &'static str, test: Test) -> Word {
-    word(name, Takes::Nothing, test)
+const fn bare(name: &'static str, says: &'static str, test: Test) -> Word {
+    word(name, "", says, Takes::Nothing, test)
 }
 
 const fn protocol(protocol: Protocol) -> Word {
-    bare(protocol.name(), Test::Protocol(protocol))
+    bare(
+        protocol.name(),
+        "of this protocol",
+        Test::Protocol(protocol),
+    )
+}
+
+const fn side(name: &'static str, side: Side) -> Word {
+    word(name, "...", side.says(), Takes::Nothing, Test::Side(side))
 }
 
 fn is_named(process: &Process, pattern: &Pattern) -> bool {
