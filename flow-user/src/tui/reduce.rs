@@ -240,7 +240,7 @@ fn act(state: &mut State, action: Action) -> Reply {
             };
             return acting::act(state, action, focus).unwrap_or(Reply::Stay);
         }
-        Action::Back => back(state),
+        Action::Back => typing::back(state),
         Action::Redraw => return Reply::Do(Effect::Clear),
         Action::Suspend => return Reply::Do(Effect::Suspend),
         Action::Quit => return Reply::Do(Effect::Quit),
@@ -298,13 +298,4 @@ fn reset(state: &mut State) {
         None => "totals count from the start",
     });
     state.stale = true;
-}
-
-/// Esc in the main view clears the filter first, then the selection.
-fn back(state: &mut State) {
-    if !state.filter.text.is_empty() {
-        typing::set_filter(state, "");
-    } else {
-        state.here_mut().chosen = None;
-    }
 }

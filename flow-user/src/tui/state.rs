@@ -12,7 +12,7 @@ use super::{
     key::{Key, Mouse},
     keymap::KeyMap,
     preferences::{Preferences, Table},
-    prompt::Prompt,
+    prompt::{Earlier, Prompt},
     rows::{Arrangement, Ask, Folding, RowKey, Rows},
     theme::Theme,
     threshold::Threshold,
@@ -127,6 +127,9 @@ pub(super) struct Filtering {
     pub text: String,
     pub interfaces: Vec<String>,
     pub filter: Filter,
+    /// The one of the command line, to which Esc returns.
+    pub given: String,
+    pub earlier: Earlier,
 }
 
 /// A popup over the table. The one on top receives keys and the mouse; it is not among
@@ -209,7 +212,12 @@ impl Filtering {
     /// Reads the expression and narrows it to the interfaces; the text stays as it is.
     pub fn parse(&self, text: &str, world: &dyn World) -> Result<Filter, FilterError> {
         let filter = Filter::parse(text, &|name| world.uid(name))?;
-        Ok(filter.on_interfaces(self.interfaces.iter().cloned()))
+        Ok(self.narrowed(filter))
+    }
+
+    /// The filter, narrowed to the interfaces.
+    pub fn narrowed(&self, filter: Filter) -> Filter {
+        filter.on_interfaces(self.interfaces.iter().cloned())
     }
 }
 
@@ -244,8 +252,11 @@ impl State {
             text: String::new(),
             interfaces,
             filter: Filter::all(),
+            given: filter.clone(),
+            earlier: Earlier::default(),
         };
         filtering.filter = filtering.parse(&filter, &*world)?;
+        filtering.earlier.remember(&filter);
         filtering.text = filter;
         let empty = Arc::new(Snapshot::default());
         Ok(Self {

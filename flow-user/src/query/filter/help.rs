@@ -1,6 +1,9 @@
 //! The help of the language, for `flow help filter`: made from the tables of its words.
 
-use super::words::{WORDS, Word, states};
+use super::{
+    short::SHORT,
+    words::{TEXT, WORDS, Word, states},
+};
 
 /// Columns of a line.
 const COLUMNS: usize = 80;
@@ -10,7 +13,7 @@ const WIDEST: usize = 22;
 /// What binds the words together.
 const OPERATORS: [(&str, &str); 4] = [
     ("not A, !A", "what A does not match; binds tightest"),
-    ("A and B, A && B", "what both match"),
+    ("A B, A and B, A && B", "what both match"),
     ("A or B, A || B", "what either matches; binds least"),
     ("( )", "group"),
 ];
@@ -27,7 +30,8 @@ const NAMES: [(&str, &str); 4] = [
 ];
 
 /// Expressions, and what each shows.
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
+    ("curl port https", "web traffic of whatever is called curl"),
     (
         "process nginx and not port 22",
         "what nginx does, without ssh",
@@ -50,12 +54,22 @@ const EXAMPLES: [(&str, &str); 5] = [
 /// The help of the language: plain text of lines that end in a line break.
 pub fn help() -> String {
     let mut help = Help::default();
-    help.title("A filter shows only what matches an expression. Words, and the flows they match:");
+    help.title("A filter shows only what matches it. It is text, words of the language, or both:");
+    help.row("TEXT", TEXT.says, WIDEST);
+    help.row(
+        "\"TEXT\"",
+        "the same for what would be a word, number or address",
+        WIDEST,
+    );
+    for (form, long) in short_forms() {
+        help.row(form, &long, WIDEST);
+    }
+    help.title("Words, and the flows they match:");
     for (names, says) in words() {
         help.row(&names, says, WIDEST);
     }
     help.title("States:");
-    help.paragraph(states());
+    help.paragraph("", states());
     help.title("Names, after process, cgroup and interface:");
     for (form, says) in NAMES {
         help.row(form, says, WIDEST);
@@ -70,6 +84,19 @@ pub fn help() -> String {
         help.row(example, says, widest.unwrap_or(0));
     }
     help.text
+}
+
+/// The short forms, with what they are short for.
+fn short_forms() -> Vec<(&'static str, String)> {
+    let mut forms: Vec<(&str, String)> = Vec::new();
+    for short in &SHORT {
+        if forms.iter().all(|(form, _)| *form != short.form) {
+            let long = |word: &&Word| format!("{} {}", word.name, short.form);
+            let long: Vec<String> = short.words.iter().map(long).collect();
+            forms.push((short.form, long.join(" or ")));
+        }
+    }
+    forms
 }
 
 /// The words with what follows them, and what they match; those that say the same in one row.
@@ -103,22 +130,26 @@ impl Help {
 
     /// A form, and what it means behind it; below it where the form is too wide.
     fn row(&mut self, form: &str, says: &str, widest: usize) {
-        if form.len() <= widest {
-            return self.line(&format!("  {form:widest$}  {says}"));
+        let mut form = form;
+        if form.len() > widest {
+            self.paragraph("", form.split(' '));
+            form = "";
         }
-        self.paragraph(form.split(' '));
-        self.line(&format!("  {:widest$}  {says}", ""));
+        self.paragraph(&format!("{form:widest$}  "), says.split(' '));
     }
 
-    /// Words, in as many lines as they need.
-    fn paragraph<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
-        let mut line = String::new();
+    /// Words behind a beginning, in as many lines as they need.
+    fn paragraph<'a>(&mut self, beginning: &str, words: impl Iterator<Item = &'a str>) {
+        let mut line = format!("  {beginning}");
+        let indent = line.len();
         for word in words {
-            if line.len() + word.len() + 3 > COLUMNS {
-                self.line(&line);
-                line.clear();
+            if line.len() + 1 + word.len() > COLUMNS {
+                self.line(line.trim_end());
+                line = " ".repeat(indent);
             }
-            line += if line.is_empty() { "  " } else { " " };
+            if line.len() > indent {
+                line.push(' ');
+            }
             line += word;
         }
         self.line(&line);

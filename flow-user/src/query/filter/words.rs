@@ -1,7 +1,8 @@
 //! The words of the language: one row each.
 //!
 //! From the row of a word the parser knows its operand, errors what was expected, the evaluation
-//! its test, and the completion its candidates.
+//! its test, the completion its candidates, and the help what it says. What is no word of the
+//! language is short for one (`short`), or [`TEXT`].
 
 use std::{
     collections::BTreeSet,
@@ -11,36 +12,21 @@ use std::{
 
 use strum::IntoEnumIterator as _;
 
-use super::{operand::Operand, pattern::Pattern};
+use super::{
+    operand::Operand,
+    told::{Subject, canonical, ends, has_text, is_in_zone, is_named},
+};
 use crate::{
     event::{Direction, Protocol, State},
-    model::snapshot::{Flow, Process, Snapshot, zone_index},
+    model::snapshot::{Flow, Process, Snapshot},
 };
 
 /// Every word that can begin a primitive, those of most use first.
-pub(super) static WORDS: [&Word; 27] = [
-    &word(
-        "process",
-        "NAME",
-        "of a process with this name",
-        Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
-        Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
-    )
-    .offers(Candidates::Names(|shown, add| {
-        shown.processes.iter().for_each(|it| add(it.name()));
-    })),
+pub(super) static WORDS: [&Word; 29] = [
+    PROCESS,
     PORT,
     HOST,
-    &word(
-        "net",
-        "CIDR",
-        "with an address of this network at either end",
-        Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
-        Test::End(|_, end, operand| match operand {
-            Operand::Net(net) => net.contains(end.ip().to_canonical()),
-            _ => false,
-        }),
-    ),
+    NET,
     &word(
         "user",
         "NAME|UID",
@@ -52,16 +38,7 @@ pub(super) static WORDS: [&Word; 27] = [
         }),
     )
     .offers(Candidates::Users),
-    &word(
-        "pid",
-        "N",
-        "of this process",
-        Takes::Number("a process id"),
-        Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
-    )
-    .offers(Candidates::Numbers(|shown| {
-        shown.processes.iter().map(|it| it.id.pid).collect()
-    })),
+    PID,
     &word(
         "state",
         "NAME",
@@ -98,6 +75,7 @@ pub(super) static WORDS: [&Word; 27] = [
         "opened here",
         Test::Flow(|it, _| it.direction == Some(Direction::Outbound)),
     ),
+    EXITED,
     &bare("ip", "over IPv4", Test::Version(IpAddr::is_ipv4)),
     &bare("ip6", "over IPv6", Test::Version(IpAddr::is_ipv6)),
     &side("local", Side::Local),
@@ -105,6 +83,7 @@ pub(super) static WORDS: [&Word; 27] = [
     &side("src", Side::Source),
     &side("dst", Side::Destination),
     &PORT.also("portrange"),
+    &EXITED.also("ended"),
     &protocol(Protocol::Mptcp),
     &protocol(Protocol::Sctp),
     &protocol(Protocol::Udplite),
@@ -113,6 +92,17 @@ pub(super) static WORDS: [&Word; 27] = [
     &protocol(Protocol::Raw),
     &protocol(Protocol::Packet),
 ];
+
+pub(super) const PROCESS: &Word = &word(
+    "process",
+    "NAME",
+    "of a process with this name",
+    Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
+    Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
+)
+.offers(Candidates::Names(|shown, add| {
+    shown.processes.iter().for_each(|it| add(it.name()));
+}));
 
 /// The qualifier where only an address follows a side.
 pub(super) const HOST: &Word = &word(
@@ -125,6 +115,7 @@ pub(super) const HOST: &Word = &word(
             let is_there = |zone| is_in_zone(flow, end, zone);
             end.ip().to_canonical() == *address && zone.as_deref().is_none_or(is_there)
         }
+        Operand::Endpoint(endpoint) => canonical(end) == *endpoint,
         _ => false,
     }),
 )
@@ -133,20 +124,66 @@ pub(super) const HOST: &Word = &word(
     addresses.filter(|it| !it.is_unspecified()).collect()
 }));
 
-const PORT: &Word = &word(
+pub(super) const NET: &Word = &word(
+    "net",
+    "CIDR",
+    "with an address of this network at either end",
+    Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
+    Test::End(|_, end, operand| match operand {
+        Operand::Net(net) => net.contains(end.ip().to_canonical()),
+        _ => false,
+    }),
+);
+
+pub(super) const PORT: &Word = &word(
     "port",
     "N|A-B",
     "with this port, or one from A to B, at either end",
-    Takes::Ports("a port of 0 to 65535, or two such as 8000-8080"),
+    Takes::Ports("a port, such as 443, 8000-8080 or https"),
     Test::End(|_, end, operand| match operand {
         Operand::Ports(ports) => ports.contains(&end.port()),
         _ => false,
     }),
 )
-.offers(Candidates::Numbers(|shown| {
+.offers(Candidates::Ports(|shown| {
     let ports = ends(shown).map(|end| end.port().into());
     ports.filter(|port| *port > 0).collect()
 }));
+
+pub(super) const PID: &Word = &word(
+    "pid",
+    "N",
+    "of this process",
+    Takes::Number("a process id"),
+    Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
+)
+.offers(Candidates::Numbers(|shown| {
+    shown.processes.iter().map(|it| it.id.pid).collect()
+}));
+
+/// What has ended: an exited process, a closed flow, an interface that is gone.
+const EXITED: &Word = &bare(
+    "exited",
+    "that has ended; a process that has exited",
+    Test::Any(|it, _| {
+        Some(match it {
+            Subject::Flow(flow) => flow.closed.is_some(),
+            Subject::Process(process) => process.exited.is_some(),
+            Subject::Interface(interface) => interface.gone.is_some(),
+        })
+    }),
+);
+
+/// A bare word or a quoted string that is none of the language. It has no name of its own.
+pub(super) const TEXT: &Word = &bare(
+    "",
+    "with this text, in any case, in the name, command line, user or cgroup of the process, or in \
+     an address and port",
+    Test::Any(|it, operand| match operand {
+        Operand::Text(text) => has_text(it, text),
+        _ => Some(false),
+    }),
+);
 
 /// The word behind `--interface`.
 pub(super) const INTERFACE: &Word = &word(
@@ -206,6 +243,8 @@ pub(super) enum Test {
     Process(fn(&Process, &Operand) -> bool),
     /// Of an interface's name.
     Interface(fn(&str, &Operand) -> bool),
+    /// Of whatever it is; `None` where its flows decide.
+    Any(fn(Subject<'_>, &Operand) -> Option<bool>),
 }
 
 /// Candidates for the operand of a word, from what is shown.
@@ -215,6 +254,8 @@ pub(super) enum Candidates {
     Names(EachName),
     Users,
     Numbers(fn(&Snapshot) -> BTreeSet<u32>),
+    /// By number, and by the name of the service.
+    Ports(fn(&Snapshot) -> BTreeSet<u32>),
     Addresses(fn(&Snapshot) -> BTreeSet<IpAddr>),
 }
 
@@ -278,9 +319,10 @@ impl PartialEq for Word {
 }
 
 impl Word {
-    /// What `text` begins, if it is a word of the language.
+    /// What `text` begins, if it is a word of the language, in any case.
     pub fn of(text: &str) -> Option<&'static Self> {
-        WORDS.into_iter().find(|word| word.name == text)
+        let mut words = WORDS.into_iter();
+        words.find(|word| word.name.eq_ignore_ascii_case(text))
     }
 
     /// Another name of it.
@@ -331,12 +373,8 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected ")?;
         match self {
-            Self::Primitive => {
-                let named = |word: &&&Word| !matches!(word.test, Test::Protocol(_));
-                let words: Vec<&str> = WORDS.iter().filter(named).map(|word| word.name).collect();
-                write!(f, "{}, a protocol, not or (", words.join(", "))
-            }
-            Self::End | Self::OfEnd => f.write_str("host, net, port or an IP address"),
+            Self::Primitive => f.write_str("text, or a word such as process or port"),
+            Self::End | Self::OfEnd => f.write_str("an address, a network or a port"),
             Self::Operator => f.write_str("`and`, `or` or the end"),
             Self::Close => f.write_str("`and`, `or` or )"),
             Self::Operand(word) => match word.takes {
@@ -388,54 +426,4 @@ const fn protocol(protocol: Protocol) -> Word {
 
 const fn side(name: &'static str, side: Side) -> Word {
     word(name, "...", side.says(), Takes::Nothing, Test::Side(side))
-}
-
-fn is_named(process: &Process, pattern: &Pattern) -> bool {
-    let program = &process.program;
-    let comm = program.comm.as_deref();
-    let names = [Some(process.name()), comm, process.file_name()];
-    let is_one_of = |name: &str| pattern.matches(name);
-    if names.into_iter().flatten().any(is_one_of)
-        || process
-            .title()
-            .is_some_and(|title| pattern.matches_words(title))
-    {
-        return true;
-    }
-    let exe = || {
-        program
-            .exe
-            .as_deref()
-            .is_some_and(|exe| pattern.matches(&exe.to_string_lossy()))
-    };
-    let command_line = || {
-        program
-            .cmdline
-            .as_deref()
-            .is_some_and(|arguments| pattern.matches(&arguments.join(" ")))
-    };
-    if pattern.is_regex() {
-        exe() || command_line()
-    } else {
-        pattern.has_slash() && exe()
-    }
-}
-
-/// Whether an end of a flow is in the zone of this name or index. For this machine's end the
-/// interface of the last packet decides.
-fn is_in_zone(flow: &Flow, end: SocketAddr, zone: &str) -> bool {
-    if flow.key.remote == Some(end) {
-        let index = zone_index(end);
-        return index.is_some()
-            && (flow.zone.as_deref() == Some(zone) || zone.parse().ok() == index);
-    }
-    flow.interface.as_deref() == Some(zone)
-}
-
-/// Both ends of every flow that is shown.
-fn ends(shown: &Snapshot) -> impl Iterator<Item = SocketAddr> {
-    let flows = shown.flows.iter();
-    flows
-        .flat_map(|flow| [flow.bound(), flow.key.remote])
-        .flatten()
 }

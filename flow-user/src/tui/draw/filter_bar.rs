@@ -36,6 +36,9 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     if !state.filter.text.is_empty() {
         line.put("filter ", Role::Accent);
         line.put(&state.filter.text, Role::Strong);
+        if state.filter.text == state.filter.given {
+            line.put_whole(" from the command line", Role::Dim);
+        }
         line.skip(3);
     }
     if let Some(rate) = state.threshold.rate() {

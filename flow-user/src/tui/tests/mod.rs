@@ -5,6 +5,7 @@ mod columns;
 mod completion;
 mod details;
 mod events;
+mod filtering;
 mod keys;
 mod mouse;
 mod pages;
