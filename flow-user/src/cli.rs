@@ -1,6 +1,7 @@
 //! The command line: commands, options and their help.
 
 mod examples;
+mod generate;
 mod locale;
 mod suggest;
 mod uses;
@@ -10,7 +11,10 @@ use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, sync::LazyLock, tim
 
 use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub use self::values::Choice;
+pub use self::{
+    generate::{completions, man},
+    values::Choice,
+};
 use crate::{
     config::{
         INTERVAL, Overrides,
@@ -141,6 +145,12 @@ pub enum Command {
     /// Show the configuration of the full-screen view (TOML), and where each setting comes from
     #[command(after_help = examples::CONFIG)]
     Config,
+    /// Write the completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the page of the manual for Flow or a command
+    #[command(after_help = examples::MAN)]
+    Man(Page),
     /// Show the help of a command, or the filter language
     Help(Help),
 }
@@ -188,6 +198,17 @@ pub struct Snapshot {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Page {
+    /// The command; without one, Flow
+    pub command: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct Help {
     /// A command, or `filter`
     pub topic: Option<String>,
@@ -227,7 +248,7 @@ pub fn help(topic: Option<&str>) -> Result<String, UnknownTopic> {
         Some(FILTER) => Ok(filter::help()),
         Some(name) => match command.find_subcommand_mut(name) {
             Some(of) => Ok(help(of)),
-            None => Err(UnknownTopic::new(name, &command)),
+            None => Err(UnknownTopic::new(name, &command, &[FILTER])),
         },
     }
 }
@@ -241,9 +262,9 @@ const FILTER: &str = "filter";
 pub struct UnknownTopic(String);
 
 impl UnknownTopic {
-    fn new(name: &str, command: &clap::Command) -> Self {
+    fn new(name: &str, command: &clap::Command, others: &[&'static str]) -> Self {
         let commands = command.get_subcommands().map(clap::Command::get_name);
-        let topics: Vec<&str> = commands.chain([FILTER]).collect();
+        let topics: Vec<&str> = commands.chain(others.iter().copied()).collect();
         Self(unknown("topic", name, &topics))
     }
 }
@@ -436,6 +457,8 @@ mod tests {
             examples::EVENTS,
             examples::SNAPSHOT,
             examples::CONFIG,
+            examples::COMPLETIONS,
+            examples::MAN,
         ];
         for text in texts {
             let page: String = text

@@ -127,8 +127,14 @@ impl End {
 
 fn try_run(cli: &Cli) -> Result<End, Failure> {
     let output = cli.global.output();
-    if let Some(Command::Help(options)) = &cli.command {
-        output::write_text(&cli::help(options.topic.as_deref())?)?;
+    let text = match &cli.command {
+        Some(Command::Help(options)) => Some(cli::help(options.topic.as_deref())?),
+        Some(Command::Completions(options)) => Some(cli::completions(options.shell)),
+        Some(Command::Man(options)) => Some(cli::man(options.command.as_deref())?),
+        _ => None,
+    };
+    if let Some(text) = text {
+        output::write_text(&text)?;
         return Ok(End::Done);
     }
     if let Some(Command::Doctor) = &cli.command {
@@ -155,7 +161,13 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
             Some(Command::Top(options)) => top::run(plan, options).await,
             Some(Command::Events(options)) => events::run(plan, options).await,
             Some(Command::Snapshot(options)) => snapshot::run(plan, options).await,
-            Some(Command::Doctor | Command::Config | Command::Help(_)) => Ok(End::Done),
+            Some(
+                Command::Doctor
+                | Command::Config
+                | Command::Completions(_)
+                | Command::Man(_)
+                | Command::Help(_),
+            ) => Ok(End::Done),
         }
     })
 }

@@ -40,3 +40,15 @@ Examples:
   flow config                                   what is in effect
   flow config --theme light                     what would be, with this option
   flow config > my.toml                         a file with these settings";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  flow completions bash > /etc/bash_completion.d/flow
+  flow completions zsh > /usr/local/share/zsh/site-functions/_flow
+  flow completions fish > ~/.config/fish/completions/flow.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  flow man | man -l -                           read it
+  flow man > /usr/local/share/man/man1/flow.1   install it
+  flow man events | man -l -                    the page of a command";

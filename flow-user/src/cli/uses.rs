@@ -27,13 +27,15 @@ const SCREEN: &[&str] = &["view", "theme", "history_ttl", "symbols"];
 const CONFIGURED: &[&str] = &["filter", "interval"];
 
 /// The options of each command; without a name of the full-screen view.
-static USES: [(Option<&str>, &[&[&str]]); 7] = [
+static USES: [(Option<&str>, &[&[&str]]); 9] = [
     (None, &[COUNTING, SCREEN]),
     (Some("top"), &[COUNTING, TEXT]),
     (Some("events"), &[COUNTING, TEXT]),
     (Some("snapshot"), &[COUNTING, JSON]),
     (Some("doctor"), &[BACKEND, TEXT]),
     (Some("config"), &[SCREEN, CONFIGURED]),
+    (Some("completions"), &[]),
+    (Some("man"), &[]),
     (Some("help"), &[]),
 ];
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     config::{near::unknown, time::milliseconds},
-    query::view::By,
+    query::{near::nearest, view::By},
     sink::text::Symbols,
     source::kernel::{backends::Backend, sizes},
     tui::{Theme, views::ViewId},
@@ -71,8 +71,15 @@ pub(super) fn grouping(text: &str) -> Result<By, String> {
     let other = || GROUPINGS.iter().find(|(name, _)| *name == wanted);
     let found = By::ALL.into_iter().find(named);
     found.or_else(|| Some(other()?.1)).ok_or_else(|| {
-        let names = By::ALL.map(By::name);
-        unknown("grouping", text, &names)
+        let others = GROUPINGS.iter().map(|(name, _)| *name);
+        let all = By::ALL
+            .into_iter()
+            .flat_map(|by| [by.name(), by.def().view]);
+        let all: Vec<&str> = all.chain(others).collect();
+        match nearest(text, &all) {
+            Some(_) => unknown("grouping", text, &all),
+            None => unknown("grouping", text, &By::ALL.map(By::name)),
+        }
     })
 }
 
@@ -136,7 +143,9 @@ mod tests {
         }
         assert_eq!(grouping("host"), Ok(By::Remote));
         let error = grouping("remots").unwrap_err();
-        assert!(error.contains("did you mean `remote`?"), "{error}");
+        assert!(error.contains("did you mean `remotes`?"), "{error}");
+        let error = grouping("hots").unwrap_err();
+        assert!(error.contains("did you mean `host`?"), "{error}");
     }
 
     #[test]

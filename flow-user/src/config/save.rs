@@ -93,10 +93,10 @@ fn changed(before: &mut Config, after: &mut Config) -> Vec<(&'static str, Value)
 }
 
 /// Changes the file. It is read again for that: changes made meanwhile stay.
-fn update<'a>(
-    place: Option<&'a Place>,
+fn update(
+    place: Option<&Place>,
     edit: impl FnOnce(&Place, &str, &Loaded) -> Result<String, SaveError>,
-) -> Result<&'a Place, SaveError> {
+) -> Result<&Place, SaveError> {
     let place = place.ok_or(SaveError::NoHome)?;
     let unusable = |problem| SaveError::Unusable {
         place: place.clone(),
