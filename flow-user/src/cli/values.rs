@@ -143,7 +143,7 @@ mod tests {
         }
         assert_eq!(grouping("host"), Ok(By::Remote));
         let error = grouping("remots").unwrap_err();
-        assert!(error.contains("did you mean `remotes`?"), "{error}");
+        assert!(error.contains("did you mean `remote`?"), "{error}");
         let error = grouping("hots").unwrap_err();
         assert!(error.contains("did you mean `host`?"), "{error}");
     }
