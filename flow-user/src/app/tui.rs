@@ -10,6 +10,7 @@ mod signal;
 mod work;
 
 use std::{
+    env,
     future::poll_fn,
     io, mem,
     ops::ControlFlow,
@@ -56,7 +57,7 @@ use crate::{
     sink::export::Format,
     source::{Pace, boottime},
     tui::{
-        self, Effect, Event, OwnUse, Settings, State, Theme, World,
+        self, Depth, Effect, Event, OwnUse, Settings, State, Theme, World,
         terminal::{self, Screen},
         views::ViewId,
     },
@@ -113,6 +114,7 @@ pub async fn run(
         preferences,
         filter: arguments.filter,
         interfaces: arguments.interfaces,
+        depth: Depth::of(|name| env::var(name).ok()),
         host: origin.host.clone(),
         clock: origin.clock,
         zone: TimeZone::system(),

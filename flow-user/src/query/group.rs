@@ -94,6 +94,12 @@ pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entr
         total.flows += entry.flows;
         total.processes += entry.processes;
         if let Some(part) = entry.ledger.as_deref() {
+            let mut part = *part;
+            if entry.subject.is_over() {
+                // The counters of an interface that is gone ended before those of Flow.
+                part.ingress.unexplained = 0;
+                part.egress.unexplained = 0;
+            }
             ledger.ingress = ledger.ingress.combine(&part.ingress, Add::add);
             ledger.egress = ledger.egress.combine(&part.egress, Add::add);
         }

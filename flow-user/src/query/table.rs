@@ -307,7 +307,7 @@ mod tests {
         let snapshot = fixture::snapshot(Vec::new(), Vec::new(), interfaces);
         let all = table(&snapshot, By::Interface, "", Some("total"));
         assert_eq!(column(&all, "interface"), ["eth0", "docker0", "TOTAL"]);
-        assert_eq!(column(&all, "owned"), ["99.2 %", "0 %", "98.2 %"]);
+        assert_eq!(column(&all, "owned"), ["99.2%", "0%", "98.2%"]);
         assert_eq!(column(&all, "forwarded"), ["16 B", "20 B", "36 B"]);
         let some = table(&snapshot, By::Interface, "interface eth* and tcp", None);
         assert_eq!(column(&some, "interface"), ["eth0", "TOTAL"]);

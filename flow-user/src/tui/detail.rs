@@ -22,7 +22,7 @@ use super::{
     state::{Popup, Reply, State},
 };
 use crate::{
-    event::{AppTotals, Instant, ProcessId, WireTotals},
+    event::{self, AppTotals, Instant, ProcessId, WireTotals},
     model::snapshot::{Flow, FlowKey, Process, Snapshot, Totals},
     query::{
         columns::Context,
@@ -191,7 +191,10 @@ impl Popup for Detail {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
         match state.keys.action(key) {
             Some(action) => keys::act(self, state, action),
-            None => Reply::Stay,
+            None => {
+                state.refuse(key);
+                Reply::Stay
+            }
         }
     }
 
@@ -220,7 +223,7 @@ impl Popup for Detail {
             (Action::Back, "back"),
             (Action::NextView, "panel"),
             (Action::Open, "open"),
-            (Action::Span, "span"),
+            (Action::Span, "range"),
             (Action::Pause, "pause"),
             (Action::Help, "help"),
             (Action::Kill, "kill"),
@@ -260,6 +263,14 @@ impl Of {
         match self {
             Self::Process(process) => process.exited.is_some(),
             Self::Flow(flow) => flow.closed.is_some(),
+        }
+    }
+
+    /// Whether it is a connection with round trips: no listener and no datagrams.
+    pub fn has_round_trips(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Flow(flow) => flow.tcp.is_some() && flow.state != event::State::Listen,
         }
     }
 

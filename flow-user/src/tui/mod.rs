@@ -47,6 +47,7 @@ mod tests;
 mod theme;
 mod threshold;
 pub mod views;
+mod widths;
 
 pub use self::{
     draw::draw,
@@ -57,5 +58,5 @@ pub use self::{
     reduce::reduce,
     state::{Settings, State, World},
     target::{Connection, Target},
-    theme::{Role, Theme, UnknownTheme},
+    theme::{Depth, Role, Theme, UnknownTheme},
 };

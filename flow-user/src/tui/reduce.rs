@@ -17,9 +17,8 @@ use super::{
     event::{Event, OwnUse},
     key::{Code, Input, Key},
     keymap::Action,
-    popups::{columns::ColumnPicker, help::Help},
+    popups::{columns::ColumnPicker, help::Help, sort::SortPicker},
     state::{Popup, Reply, State},
-    target,
     views::ViewId,
 };
 use crate::{
@@ -78,6 +77,7 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
     };
     state.refresh();
     cursor::keep_visible(state);
+    state.measure();
     with_top(state, |popup, state| popup.clamp_scroll(state));
     effects
 }
@@ -146,9 +146,14 @@ fn take_key(state: &mut State, key: Key) -> Vec<Effect> {
         return settle(state, reply);
     }
     state.note = None;
-    let action = state.keys.action(key);
-    let reply = action.map(|action| act(state, action));
-    reply.map_or_else(Vec::new, |reply| settle(state, reply))
+    let reply = match state.keys.action(key) {
+        Some(action) => act(state, action),
+        None => {
+            state.refuse(key);
+            Reply::Stay
+        }
+    };
+    settle(state, reply)
 }
 
 /// Hands the popup on top to `take`. `None` if there is none.
@@ -202,7 +207,8 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Search => typing::open_search(state),
         Action::NextMatch => typing::next_match(state, true),
         Action::PreviousMatch => typing::next_match(state, false),
-        Action::Sort => order::next_sort(state, true),
+        Action::Sort => return choose_sort(state),
+        Action::NextSort => order::next_sort(state, true),
         Action::PreviousSort => order::next_sort(state, false),
         Action::Reverse => order::reverse(state),
         Action::Group => order::next_grouping(state),
@@ -217,11 +223,11 @@ fn act(state: &mut State, action: Action) -> Reply {
         }
         Action::Compact => state.compact = !state.compact,
         Action::Units => state.turn_units(),
-        Action::Measures => state.measures = state.measures.next(),
+        Action::Measures => state.turn_measures(),
         Action::Threshold => state.next_threshold(),
         Action::Span => {
             state.span = state.span.next();
-            state.set_note(format!("detail graphs span {}", state.span.name()));
+            state.set_note(format!("graph range {}", state.span.name()));
         }
         Action::Theme => {
             state.theme = state.theme.next();
@@ -248,7 +254,9 @@ fn act(state: &mut State, action: Action) -> Reply {
 }
 
 fn show(state: &mut State, view: ViewId) {
-    if state.view != view {
+    if !view.has_content() {
+        state.set_note(view.def().empty);
+    } else if state.view != view {
         state.view = view;
         state.stale = true;
     }
@@ -266,14 +274,20 @@ fn open(state: &mut State) -> Reply {
     if let Some(detail) = detail {
         return Reply::Open(Box::new(detail));
     }
-    // There is no detail to read a long name in.
-    let entry = state.rows.entry(line);
-    let name = entry.and_then(|entry| target::copied(&entry.subject).ok());
-    if let Some((_, name)) = name {
-        state.set_note(name);
+    if !folding::turn(state, line) {
+        state.set_note("nothing more to show");
     }
-    folding::turn(state, line);
     Reply::Stay
+}
+
+fn choose_sort(state: &mut State) -> Reply {
+    match SortPicker::open(state) {
+        Some(picker) => Reply::Open(Box::new(picker)),
+        None => {
+            state.set_note("this view has no columns yet");
+            Reply::Stay
+        }
+    }
 }
 
 fn choose_columns(state: &mut State) -> Reply {

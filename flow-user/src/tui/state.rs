@@ -14,9 +14,10 @@ use super::{
     preferences::{Preferences, Table},
     prompt::Prompt,
     rows::{Arrangement, Ask, Folding, RowKey, Rows},
-    theme::Theme,
+    theme::{Depth, Theme},
     threshold::Threshold,
     views::{Grouping, ViewId},
+    widths::Widths,
 };
 use crate::{
     event::{Clock, Host, Instant, ProcessId},
@@ -47,6 +48,7 @@ pub struct Settings {
     pub filter: String,
     /// Only traffic of these interfaces, in addition to the filter; all if there are none.
     pub interfaces: Vec<String>,
+    pub depth: Depth,
     pub host: Host,
     pub clock: Clock,
     pub zone: TimeZone,
@@ -81,6 +83,7 @@ pub struct State {
     /// The span of the graphs of details.
     pub(super) span: Span,
     pub theme: Theme,
+    pub depth: Depth,
     pub keys: KeyMap,
     pub host: Host,
     pub clock: Clock,
@@ -106,6 +109,8 @@ pub(super) struct ViewState {
     /// Its initial sort.
     pub first_sort: Option<(&'static Column, bool)>,
     pub folding: Folding,
+    /// How wide its cells were.
+    pub widths: Widths,
     pub chosen: Option<RowKey>,
     /// The line of the selected row when it was last listed.
     pub line: usize,
@@ -227,6 +232,7 @@ impl State {
             preferences,
             filter,
             interfaces,
+            depth,
             host,
             clock,
             zone,
@@ -272,6 +278,7 @@ impl State {
             measures: Measures::default(),
             span: Span::default(),
             theme: theme.unwrap_or_default(),
+            depth,
             keys,
             host,
             clock,
@@ -374,6 +381,25 @@ impl State {
         self.find_chosen();
     }
 
+    /// Measures the rows around those that are seen, and the total.
+    pub(super) fn measure(&mut self) {
+        const AROUND: usize = 100;
+        let here = self.here();
+        let first = here.offset.saturating_sub(AROUND);
+        let last = here.offset + usize::from(self.size.1) + AROUND;
+        let lines = self.rows.lines.get(first..last.min(self.rows.lines.len()));
+        let lines = lines.unwrap_or_default().iter();
+        // Rows with a label have their text across the columns.
+        let in_columns = |line: &&super::rows::Line| !line.nested || self.rows.in_columns;
+        let entries = lines
+            .filter(in_columns)
+            .map(|line| &self.rows.entries[line.at as usize])
+            .chain([&self.rows.total]);
+        let mut widths = here.widths.clone();
+        widths.take(&self.columns(), entries, &self.context(), self.units);
+        self.here_mut().widths = widths;
+    }
+
     /// Finds the selected row among new ones. If it is gone, the one in its place is selected;
     /// where there are no rows, the selection stays until there are some.
     fn find_chosen(&mut self) {
@@ -402,6 +428,7 @@ impl ViewState {
             sort,
             first_sort: sort,
             folding: Folding::default(),
+            widths: Widths::default(),
             chosen: None,
             line: 0,
             offset: 0,

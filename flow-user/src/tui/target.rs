@@ -74,7 +74,7 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         _ => None,
     };
     let Some(flow) = flow else {
-        return Err("only a flow can be closed".to_owned());
+        return Err("select a connection to close it".to_owned());
     };
     let name = endpoints(flow);
     if flow.closed.is_some() {

@@ -9,7 +9,6 @@ use crate::{
     },
     query::{
         entry::{Cause, Entry, Ledger, Subject},
-        graph::braille,
         human,
         log::{Logged, What},
     },
@@ -127,7 +126,7 @@ pub(super) fn process_name(entry: &Entry, context: &Context<'_>) -> Value {
 const GRAPH_WIDTH: usize = 10;
 const GRAPH_SECONDS: usize = 60;
 
-/// The rate of a process over time, both directions together; the highest is at the top.
+/// The rate of a process over time, both directions together.
 pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
     let Subject::Process(process) = &entry.subject else {
         return Value::Absent;
@@ -152,8 +151,10 @@ pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
     if top < 0.5 {
         return Value::Absent;
     }
+    // The oldest step is not whole.
+    steps.remove(0);
     Value::Graph {
-        text: braille(&steps, GRAPH_WIDTH, 1, top).concat(),
+        rates: steps,
         peak: top,
     }
 }

@@ -12,7 +12,7 @@ pub(crate) use self::{
     tables::{EVENT, PROTOCOL},
 };
 pub use self::{
-    column::{Align, Column, Measure, Show, Width},
+    column::{Align, Column, Loses, Measure, Show, Width},
     tables::of,
     value::Value,
 };
@@ -34,6 +34,15 @@ impl Entry {
             Subject::Event(_) => EVENT,
             Subject::Cause(_) | Subject::Total => of(By::Process),
         }
+    }
+
+    /// The text of an event that concerns neither a process nor a flow: it may take the place of
+    /// their columns.
+    pub fn statement(&self) -> Option<String> {
+        let event = cell::event_of(self)?;
+        let concerns_one = event.flow().is_some() || event.process().is_some();
+        let text = cell::what_happened(&event.what);
+        (!concerns_one && !text.is_empty()).then_some(text)
     }
 
     /// The label of a row that is nested under another: the longest form that `fits`, else the

@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     event::Bytes,
-    query::human::{self, Units},
+    query::{
+        graph,
+        human::{self, Units},
+    },
 };
 
 /// The value of a cell. Text is not escaped yet.
@@ -43,9 +46,10 @@ pub enum Value {
         whole: Bytes,
     },
     Microseconds(u64),
-    /// A drawn graph of rates, and its highest rate in bytes per second.
+    Seconds(u64),
+    /// A graph of rates in bytes per second, two for each character, and the highest of them.
     Graph {
-        text: String,
+        rates: Vec<f64>,
         peak: f64,
     },
     /// The named parts of a whole.
@@ -62,9 +66,8 @@ impl Value {
     pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
-            Self::Text(text) | Self::Labelled { label: text, .. } | Self::Graph { text, .. } => {
-                text.clone()
-            }
+            Self::Text(text) | Self::Labelled { label: text, .. } => text.clone(),
+            Self::Graph { rates, peak } => graph::row(rates, *peak),
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
@@ -84,6 +87,8 @@ impl Value {
                 texts.join("  ")
             }
             Self::Microseconds(time) => human::milliseconds(Duration::from_micros(*time)),
+            Self::Seconds(0) => "<1 s".to_owned(),
+            Self::Seconds(time) => human::duration(Duration::from_secs(*time)),
         }
     }
 
@@ -95,7 +100,10 @@ impl Value {
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port).into(),
             Self::List(parts) => parts.as_slice().into(),
             Self::Flag(flag) => (*flag).into(),
-            Self::Id(number) | Self::Count(number) | Self::Microseconds(number) => (*number).into(),
+            Self::Id(number)
+            | Self::Count(number)
+            | Self::Microseconds(number)
+            | Self::Seconds(number) => (*number).into(),
             Self::Bytes(Bytes(bytes)) => (*bytes).into(),
             Self::SignedBytes(bytes) => (*bytes).into(),
             // A cast from float saturates.

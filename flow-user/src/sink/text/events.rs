@@ -326,7 +326,7 @@ TIME         EVENT  PROTO  USER     LOCAL                 REMOTE                
         let status = fixture::snapshot(Vec::new(), Vec::new(), Vec::new()).coverage;
         assert!(line(None, Change::Status(status)).contains("tracepoint (not seen: bytes"));
         let ledger = line(None, Change::Ledger(fixture::interface("eth0", 10, 10)));
-        assert!(ledger.contains("ledger eth0 20 B: 100 %"), "{ledger}");
+        assert!(ledger.contains("ledger eth0 20 B: 100%"), "{ledger}");
     }
 
     proptest! {

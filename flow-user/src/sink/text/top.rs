@@ -399,8 +399,8 @@ not seen (flow doctor says why): bytes read with splice() from a kTLS socket
 41007  evil\\x1b[2J\\u{202e}  1000      3       3 B/s  1.1 MB/s     300 B   100 B  evil \\n\\n
 40990  sh (exited)          1000      3           0         0     40 kB   13 kB  sh -c curl x
        TOTAL                          9   61.2 MB/s  2.2 MB/s    6.1 GB  2.0 GB
-ledger  eth0 1.5 GB: 99.2 % owned by a socket, forwarded 0.8 %, unexplained 0
-ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
+ledger  eth0 1.5 GB: 99.2% owned by a socket, forwarded 0.8%, unexplained 0
+ledger  lo 2.0 kB: 100% owned by a socket, unexplained 0
 "
         );
     }

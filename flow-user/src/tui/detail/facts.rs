@@ -84,15 +84,15 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
     facts.push(("direction", direction(flow).to_owned()));
     facts.push(("state", life(state, detail)));
     if !detail.states.is_empty() {
-        facts.push(("seen", passed(state, detail)));
+        facts.push(("states", passed(state, detail)));
     }
     facts.push(("opened", moment(state, flow.opened)));
     if let Some((closed, reason)) = flow.closed {
         let text = format!("{}: {}", moment(state, closed), reason.name());
         facts.push(("closed", text));
     }
-    facts.push(("where", place(flow)));
-    facts.push(("owner", owner(flow)));
+    facts.push(("socket", place(flow)));
+    facts.push(("process", owner(flow)));
     if let Some(process) = &flow.process {
         facts.extend(of_program(process));
         facts.push(("lineage", lineage(process)));
@@ -161,6 +161,9 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
         Of::Flow(flow) => match flow.closed {
             Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
             None if !detail.listed => "no longer listed".to_owned(),
+            None if flow.state == event::State::Listen => {
+                format!("listening for {}", ago(flow.opened))
+            }
             None => format!("{} for {}", flow.state.name(), ago(flow.opened)),
         },
     }
@@ -191,10 +194,10 @@ pub(in crate::tui) fn owner(flow: &Flow) -> String {
 
 pub(in crate::tui) fn direction(flow: &Flow) -> &'static str {
     match flow.direction {
-        Some(Direction::Outbound) => "outbound: opened from here",
-        Some(Direction::Inbound) => "inbound: opened by the remote",
+        Some(Direction::Outbound) => "outbound",
+        Some(Direction::Inbound) => "inbound",
         None if flow.key.remote.is_none() => "no remote",
-        None => "unknown who opened it",
+        None => "unknown",
     }
 }
 
@@ -244,7 +247,10 @@ pub(in crate::tui) fn round_trip(time: Option<RoundTrip>) -> String {
 }
 
 fn moved(state: &State, app: AppTotals) -> [Fact; 2] {
-    let text = |bytes, calls: u64| format!("{} in {calls} calls", state.units.bytes(bytes));
+    let text = |bytes, calls: u64| {
+        let noun = if calls == 1 { "call" } else { "calls" };
+        format!("{} in {calls} {noun}", state.units.bytes(bytes))
+    };
     [
         ("received", text(app.rx_bytes.0, app.rx_calls)),
         ("sent", text(app.tx_bytes.0, app.tx_calls)),
@@ -263,8 +269,9 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
     }
     let text = |bytes: u64, packets: u64, app: u64| {
         let more = human::overhead(app, bytes);
-        let more = more.map_or_else(String::new, |more| format!(", {more} of app bytes"));
-        format!("{} in {packets} packets{more}", state.units.bytes(bytes))
+        let more = more.map_or_else(String::new, |more| format!(" ({more})"));
+        let noun = if packets == 1 { "packet" } else { "packets" };
+        format!("{} in {packets} {noun}{more}", state.units.bytes(bytes))
     };
     let listed = human::count(counted, "socket", "listed sockets");
     let mut facts = vec![

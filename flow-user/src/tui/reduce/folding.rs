@@ -11,13 +11,14 @@ use crate::{
     },
 };
 
-/// Unfolds a folded row, or folds it.
-pub(super) fn turn(state: &mut State, line: usize) {
+/// Unfolds a folded row, or folds it; false if it is neither.
+pub(super) fn turn(state: &mut State, line: usize) -> bool {
     match state.rows.lines.get(line).map(|it| it.fold) {
         Some(Fold::Folded) => unfold(state),
         Some(Fold::Open) => fold(state),
-        Some(Fold::Nothing) | None => {}
+        Some(Fold::Nothing) | None => return false,
     }
+    true
 }
 
 pub(super) fn unfold(state: &mut State) {

@@ -73,7 +73,7 @@ fn who_leaves_the_question_does_nothing() {
 fn the_chosen_signal_is_seen_on_the_smallest_screen() {
     let mut state = with_scene((60, 15));
     press(&mut state, "Down Down K");
-    assert!(line_with(&state, "▸  TERM").contains("asks it to exit"));
+    assert!(line_with(&state, "▸  TERM").contains("terminate (default)"));
     press(&mut state, "End");
     assert!(line_with(&state, "▸  USR2").contains("program-defined"));
 }
@@ -138,7 +138,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
     // Without a row in it, a detail of a process is of no connection.
     press(&mut state, "Down Enter");
     assert_eq!(press(&mut state, "X"), []);
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     assert_eq!(press(&mut state, "y"), copied("postgres: walsender"));
     // Its first flow, whatever moves meanwhile.
     press(&mut state, "Down");
@@ -152,7 +152,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
     press(&mut state, "Tab Tab Down");
     assert_eq!(press(&mut state, "y"), copied("10.0.3.21"));
     assert_eq!(press(&mut state, "X"), []);
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     let target = Target {
         id: ProcessId {
             pid: 8123,
@@ -186,7 +186,7 @@ fn what_cannot_be_closed_is_reported() {
     check("[::]:5432", "listens");
     check("203.0.113.5", "is already closed");
     press(&mut state, "1 Home X");
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     // One that would end more than one conversation.
     press(&mut state, "2 f");
     type_in(&mut state, ":123");
@@ -201,7 +201,7 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     assert_eq!(press(&mut state, "y"), []);
     let command = "/usr/sbin/chronyd -F";
     assert_eq!(press(&mut state, "Down Down Down y"), copied(command));
-    assert!(line_with(&state, "copied").contains("if the terminal permits it: /usr"));
+    assert!(line_with(&state, "copied").contains("(terminal must allow OSC 52): /usr"));
     assert_eq!(press(&mut state, "Y"), copied("912"));
     press(&mut state, "Up");
     assert_eq!(press(&mut state, "Y"), copied("41007"));

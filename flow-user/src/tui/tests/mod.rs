@@ -6,6 +6,7 @@ mod completion;
 mod details;
 mod events;
 mod keys;
+mod looks;
 mod mouse;
 mod pages;
 mod random;
@@ -53,6 +54,7 @@ fn beginning_with(preferences: Preferences, size: (u16, u16)) -> State {
         preferences,
         filter: String::new(),
         interfaces: Vec::new(),
+        depth: Depth::Full,
         host: Host {
             name: "web-3".to_owned(),
             kernel: "6.18.44".to_owned(),

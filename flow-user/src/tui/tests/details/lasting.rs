@@ -16,7 +16,7 @@ fn what_has_ended_stays_says_so_and_keeps_its_numbers() {
     assert!(line_with(&state, "198.51.100.9:443").contains("reset 60 s ago"));
     let flow = text(&state);
     assert!(
-        flow.contains("wire 507 MB (+4.6 %)") && flow.contains("484 MB"),
+        flow.contains("wire 507 MB (+4.6%)") && flow.contains("484 MB"),
         "{flow}"
     );
     assert_eq!(detail(&state).panels[0].entries.len(), 2);
@@ -27,7 +27,7 @@ fn what_has_ended_stays_says_so_and_keeps_its_numbers() {
         1,
         "its flow is still there"
     );
-    assert!(text(&state).contains("wire 507 MB (+4.6 %)"));
+    assert!(text(&state).contains("wire 507 MB (+4.6%)"));
     // Also the graph: up to its end.
     assert!(line_with(&state, "wire 507 MB").contains('⣿'));
     assert!(line_with(&state, "wire 507 MB").contains("▼           0   484 MB"));
@@ -41,7 +41,7 @@ fn an_ended_process_keeps_the_flows_that_leave_before_it() {
     later.flows.retain(|flow| flow.key.socket.0 != 4);
     reduce(&mut state, event(later));
     assert_eq!(detail(&state).panels[0].entries.len(), 1);
-    assert!(text(&state).contains("wire 507 MB (+4.6 %)"));
+    assert!(text(&state).contains("wire 507 MB (+4.6%)"));
 }
 
 #[test]
