@@ -47,7 +47,7 @@ pub(crate) static EVENT: &[Column] = &[
     left_aligned("process", "PROCESS", Show::Text(0), process_name)
         .width(12, 28)
         .naming(),
-    PID,
+    right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
     left_aligned("local", "LOCAL", Show::Text(5), local)
         .width(ENDPOINT, 29)
         .cut_in_the_middle(),
@@ -147,7 +147,7 @@ static FLOW: &[Column] = &[
             None => Value::Absent,
         }
     })
-    .width(9, 12),
+    .width(11, 12),
     right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
     left_aligned("process", "PROCESS", Show::Both(0), process_name)
         .width(12, 28)

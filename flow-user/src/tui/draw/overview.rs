@@ -155,6 +155,11 @@ fn notices(state: &State) -> Vec<(String, Role)> {
         ),
         Role::Plain,
     ));
+    if !unseen(state).is_empty() {
+        let key = state.hints(&[(Action::Help, "")]);
+        let key = key.first().map_or("flow doctor", |(key, _)| key);
+        notices.push((format!("partial, {key} says what"), Role::Dim));
+    }
     if let Some(since) = &state.since {
         let text = format!("since reset {}", total(since.total(snapshot)));
         notices.push((text, Role::Accent));
@@ -168,11 +173,6 @@ fn notices(state: &State) -> Vec<(String, Role)> {
         Role::Plain,
     ));
     notices.extend(owned(state));
-    if !unseen(state).is_empty() {
-        let key = state.hints(&[(Action::Help, "")]);
-        let key = key.first().map_or("flow doctor", |(key, _)| key);
-        notices.push((format!("partial, {key} says what"), Role::Dim));
-    }
     notices
 }
 

@@ -21,8 +21,10 @@ use crate::{
 
 /// Columns of the text where there is room, of the keys, and between two columns of text.
 const COLUMNS: u16 = 68;
-const KEYS: usize = 16;
+const KEYS: usize = 18;
 const GAP: u16 = 3;
+/// Columns left free beside the box where it has two columns.
+const MARGINS: u16 = 4;
 /// Columns of a screen with room for two columns of text.
 const WIDE: u16 = 120;
 
@@ -136,7 +138,8 @@ fn place(state: &State) -> Place {
 fn columns(state: &State) -> (u16, u16) {
     let room = state.size.0.saturating_sub(FRAME.0);
     match state.size.0 {
-        WIDE.. => (((room - GAP) / 2).min(COLUMNS), 2),
+        // Beside the box there is room for a click that closes it.
+        WIDE.. => (((room - GAP - MARGINS) / 2).min(COLUMNS), 2),
         _ => (room.min(COLUMNS), 1),
     }
 }
@@ -212,7 +215,7 @@ fn sections(state: &State, room: usize) -> Vec<Vec<Pieces>> {
         let bindings = bindings.filter(|binding| binding.topic == topic);
         let keys = bindings.flat_map(|binding| {
             let keys: Vec<String> = binding.keys.iter().map(ToString::to_string).collect();
-            key(&keys.join("  "), binding.help, room)
+            key(&keys.join(" "), binding.help, room)
         });
         sections.push(titled(&topic.to_string(), keys.collect()));
     }

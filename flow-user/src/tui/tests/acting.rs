@@ -32,7 +32,7 @@ fn a_signal_is_asked_for_and_then_sent_to_the_process_of_the_row() {
     let shown = text(&state);
     assert!(shown.contains("Signal 41007 curl"), "{shown}");
     assert!(shown.contains("curl --retry 3"), "{shown}");
-    assert!(shown.contains("Enter sends it"), "{shown}");
+    assert!(shown.contains("Enter send"), "{shown}");
     assert_eq!(
         press(&mut state, "Enter"),
         [Effect::Signal(curl(), Signal::SIGTERM)]
@@ -75,7 +75,7 @@ fn the_chosen_signal_is_seen_on_the_smallest_screen() {
     press(&mut state, "Down Down K");
     assert!(line_with(&state, "▸  TERM").contains("terminate (default)"));
     press(&mut state, "End");
-    assert!(line_with(&state, "▸  USR2").contains("program-defined"));
+    assert!(line_with(&state, "▸  USR2").contains("application-defined"));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn closing_a_connection_is_asked_and_means_that_socket() {
     let shown = text(&state);
     assert!(shown.contains("10.0.3.7:5432 10.0.3.21:50122"), "{shown}");
     assert!(shown.contains("of 8123 postgres"), "{shown}");
-    assert!(shown.contains("Enter closes it"), "{shown}");
+    assert!(shown.contains("Enter close"), "{shown}");
     let closed = [Effect::Close(Connection {
         socket: SocketCookie(1),
         protocol: Protocol::Tcp,
@@ -241,7 +241,7 @@ fn the_view_is_written_as_it_is_filtered_ordered_and_with_its_columns() {
     assert_eq!(all.lines().next(), Some(header));
     assert!(all.contains("\n41007,curl,deploy,/user.slice"), "{all}");
     // Sorted by pid, rates only, filtered.
-    press(&mut state, "s U /");
+    press(&mut state, "> > > U /");
     type_in(&mut state, "process curl or process chronyd");
     press(&mut state, "Enter");
     let some = csv(&state);

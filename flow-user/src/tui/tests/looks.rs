@@ -26,6 +26,7 @@ fn is_bold(state: &State, text: &str) -> bool {
 fn what_names_a_row_is_bold_and_nothing_else() {
     let mut state = with_scene((120, 40));
     assert!(is_bold(&state, "curl") && !is_bold(&state, "deploy"));
+    reduce(&mut state, Event::Resize(200, 60));
     press(&mut state, "2");
     assert!(is_bold(&state, "198.51.100.9:443") && is_bold(&state, "curl"));
     assert!(!is_bold(&state, "tcp") && !is_bold(&state, "established"));
@@ -80,6 +81,7 @@ fn names_lose_their_end() {
         process.program.exe = Some(Arc::new(
             "/usr/bin/a-very-long-name-of-a-program-indeed".into(),
         ));
+        process.program.comm = None;
         process.exited = Some(Instant(140_000_000_000));
     }
     let event = Event::Snapshot {
@@ -126,7 +128,7 @@ fn both_graphs_have_one_scale() {
 
 #[test]
 fn blind_spots_are_a_mark_and_the_help_says_which() {
-    let mut state = with_scene((80, 24));
+    let mut state = with_scene((120, 40));
     assert!(!text(&state).contains("partial"));
     reduce(&mut state, scene::troubled());
     assert!(text(&state).contains("partial, ? says what"));

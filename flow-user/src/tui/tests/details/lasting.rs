@@ -55,7 +55,7 @@ fn a_flow_goes_on_as_its_process_s_once_that_is_known() {
     while key(&state).process.is_some() {
         press(&mut state, "Esc Up Enter");
     }
-    assert!(line_with(&state, "owner").contains("(not accepted yet)"));
+    assert!(line_with(&state, " process  ").contains("(not accepted yet)"));
     let mut accepted = snapshot(41);
     let postgres = accepted
         .processes
@@ -71,7 +71,7 @@ fn a_flow_goes_on_as_its_process_s_once_that_is_known() {
     });
     reduce(&mut state, event(accepted));
     assert_eq!(key(&state).process, Some(postgres.id));
-    assert!(line_with(&state, "owner").contains("8123 postgres"));
+    assert!(line_with(&state, " process  ").contains("8123 postgres"));
 }
 
 #[test]
