@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Columns of the text where there is room, of the keys, and between two columns of text.
-const COLUMNS: u16 = 68;
+const COLUMNS: u16 = 70;
 const KEYS: usize = 18;
 const GAP: u16 = 3;
 /// Columns left free beside the box where it has two columns.
