@@ -302,7 +302,14 @@ impl<'a> Parser<'a> {
         };
         let meant = Short::of(behind).and_then(|short| slip(word, short.words));
         match meant {
-            Some(meant) => Err(self.did_you_mean(meant.name)),
+            Some(meant) => {
+                let found = self.found();
+                let message = format!(
+                    "found {found}; did you mean `{}`? As text it needs quotes",
+                    meant.name
+                );
+                Err(self.error_at(self.token(), message))
+            }
             None => Ok(()),
         }
     }

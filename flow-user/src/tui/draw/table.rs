@@ -102,9 +102,12 @@ fn nothing(state: &State) -> &'static str {
     if state.filter.filter.is_all() || state.view.columns().is_empty() {
         return state.view.def().empty;
     }
-    match state.filter.text.is_empty() {
-        true => "No traffic on the selected interfaces yet.",
-        false => "Nothing matches the filter; Esc clears it.",
+    match state.filter.text.as_str() {
+        "" => "No traffic on the selected interfaces yet.",
+        text if text == state.filter.given => {
+            "Nothing matches the filter of the command line; / changes it."
+        }
+        _ => "Nothing matches the filter; Esc clears it.",
     }
 }
 
