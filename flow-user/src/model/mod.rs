@@ -7,6 +7,7 @@
 //! - [`snapshot`]: the state for readers; [`change`]: what changed, in order.
 //! - `process`, `flow`, `interface`: the tables. `socket`, `fact`: how a socket's
 //!   counters and facts become rows.
+//! - [`programs`]: what processes moved that are no longer listed, by name.
 //! - `ledger`: causes of an interface's bytes.
 
 pub mod change;
@@ -16,6 +17,7 @@ mod interface;
 mod keyed;
 mod ledger;
 mod process;
+pub mod programs;
 mod rate;
 pub mod snapshot;
 mod socket;
@@ -309,6 +311,7 @@ impl Model {
             processes,
             flows: self.flows.rows(&self.processes),
             interfaces: self.interfaces.rows(),
+            programs: self.processes.programs(),
             losses: losses.into_iter().filter(|(_, count)| *count > 0).collect(),
             coverage: self.coverage.clone(),
         });

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{known::Known, life::Dropped};
 use super::{
+    programs::{Past, Programs},
     rate::Meter,
     snapshot::{Process, Rate},
     tombstone::Tombstones,
@@ -61,6 +62,8 @@ pub(super) struct ProcessTable {
     #[serde(skip)]
     untitled: Vec<ProcessId>,
     total: AppTotals,
+    #[serde(default)]
+    programs: Arc<Programs>,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,7 @@ impl ProcessTable {
             retitled: HashSet::default(),
             untitled: Vec::new(),
             total: AppTotals::default(),
+            programs: Arc::default(),
         }
     }
 
@@ -436,6 +440,11 @@ impl ProcessTable {
         self.total
     }
 
+    /// What processes moved that are no longer listed, by program.
+    pub(super) fn programs(&self) -> Arc<Programs> {
+        self.programs.clone()
+    }
+
     /// Takes the rates since the last tick; `elapsed` must not be zero.
     pub(super) fn rates(&mut self, elapsed: Duration) {
         let entries = &mut self.entries;
@@ -546,6 +555,16 @@ impl ProcessTable {
             return;
         }
         if row.name() != &*entry.name {
+            let own = entry.row.own();
+            // One without a name was what it is called now.
+            if moved(&own) && entry.row.has_name() {
+                let past = Past {
+                    totals: own,
+                    processes: 1,
+                };
+                Arc::make_mut(&mut self.programs).add(&entry.name, past);
+                row.before = row.totals;
+            }
             entry.name = row.name().into();
             self.retitled.insert(id);
         }
@@ -571,6 +590,7 @@ impl Entry {
             exited: None,
             totals: AppTotals::default(),
             overflow: AppTotals::default(),
+            before: AppTotals::default(),
             rate: Rate::default(),
             open_flows: 0,
         };

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use flow_common::limits::COMM_BYTES;
 use serde::{Deserialize, Serialize};
 
+use super::programs::Programs;
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
     Loss, Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
@@ -57,6 +58,9 @@ pub struct Process {
     pub totals: AppTotals,
     /// Part of `totals` whose flow is unknown because the kernel's map was full.
     pub overflow: AppTotals,
+    /// Part of `totals` that it moved under other names, before exec for example.
+    #[serde(default)]
+    pub before: AppTotals,
     pub rate: Rate,
     /// Its flows that are open.
     pub open_flows: usize,
@@ -71,6 +75,21 @@ impl Process {
             (Some(file_name), Some(comm)) if is_own_name(comm, file_name) => comm,
             (Some(file_name), _) => file_name,
             (None, comm) => comm.unwrap_or("?"),
+        }
+    }
+
+    /// Whether anything is known that it could be called by.
+    pub(super) fn has_name(&self) -> bool {
+        self.program.comm.is_some() || self.file_name().is_some()
+    }
+
+    /// Its totals since it has the name that it has.
+    pub fn own(&self) -> AppTotals {
+        AppTotals {
+            tx_bytes: self.totals.tx_bytes.since(self.before.tx_bytes),
+            rx_bytes: self.totals.rx_bytes.since(self.before.rx_bytes),
+            tx_calls: self.totals.tx_calls.saturating_sub(self.before.tx_calls),
+            rx_calls: self.totals.rx_calls.saturating_sub(self.before.rx_calls),
         }
     }
 
@@ -292,6 +311,8 @@ pub struct Snapshot {
     pub processes: Vec<Arc<Process>>,
     pub flows: Vec<Arc<Flow>>,
     pub interfaces: Vec<Arc<Interface>>,
+    /// What processes that are no longer listed moved.
+    pub programs: Arc<Programs>,
     pub totals: Totals,
     pub losses: Vec<(Loss, u64)>,
     pub coverage: Arc<[Coverage]>,

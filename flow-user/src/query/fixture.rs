@@ -55,6 +55,7 @@ pub(crate) fn process(pid: u32, exe: &str, cmdline: &[&str]) -> Arc<Process> {
         exited: None,
         totals: AppTotals::default(),
         overflow: AppTotals::default(),
+        before: AppTotals::default(),
         rate: Rate::default(),
         open_flows: 0,
     })
@@ -138,6 +139,7 @@ pub(crate) fn snapshot(
         processes,
         flows: flows.into_iter().map(Arc::new).collect(),
         interfaces,
+        programs: Arc::default(),
         totals: sums,
         losses: Vec::new(),
         coverage: Arc::new([Coverage {

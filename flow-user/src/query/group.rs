@@ -4,6 +4,9 @@
 //! totals, because whatever has no row of its own gets one that names the cause.
 
 mod listener;
+mod program;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,8 +14,11 @@ use std::{
     sync::Arc,
 };
 
-use self::listener::by_listener;
-pub(super) use self::listener::{accepted_at, listening};
+use self::{listener::by_listener, program::by_program};
+pub(super) use self::{
+    listener::{accepted_at, listening},
+    program::earlier,
+};
 use super::{
     baseline::app_since,
     entry::{Cause, Entry, Id, Ledger, Subject},
@@ -47,6 +53,7 @@ pub(crate) fn rows(snapshot: &Snapshot, view: &View, of: RowsOf) -> Vec<Entry> {
         RowsOf::Processes => by_process(snapshot, view, |process| {
             Subject::Process(Arc::clone(process))
         }),
+        RowsOf::Programs => by_program(snapshot, view),
         RowsOf::ProcessesBy(by, key) => by_process(snapshot, view, |it| label(by, key(it))),
         RowsOf::Flows => by_flow(snapshot, view),
         RowsOf::FlowsBy(by, key) => by_part(snapshot, view, |flow| {
@@ -119,20 +126,57 @@ fn by_process(
     view: &View,
     subject_of: impl Fn(&Arc<Process>) -> Subject,
 ) -> Vec<Entry> {
-    let filter = &view.filter;
     let mut groups = Groups::default();
     let mut rest = view.total(snapshot);
-    let flows = if filter.is_all() {
-        HashMap::new()
-    } else {
-        flows_by_process(snapshot)
+    for process in &snapshot.processes {
+        subtract(&mut rest, view.totals(process));
+    }
+    passing(snapshot, view, |process, part| {
+        let entry = groups.get(subject_of(process));
+        entry.add(part.app, part.rate);
+        entry.flows += part.flows;
+        entry.processes += 1;
+    });
+    let mut entries = groups.entries;
+    entries.extend(unowned_rows(snapshot, view));
+    if view.filter.is_all() && moved(rest) {
+        entries.push(cause_row(Cause::EndedProcesses, rest));
+    }
+    entries
+}
+
+/// What counts of a process.
+struct Part {
+    app: AppTotals,
+    /// Of these, what it moved since it has its name.
+    own: AppTotals,
+    rate: Rate,
+    flows: u64,
+}
+
+/// Hands each process that passes the filter to `each`: whole, or with those of its flows that
+/// pass.
+fn passing(snapshot: &Snapshot, view: &View, mut each: impl FnMut(&Arc<Process>, Part)) {
+    let filter = &view.filter;
+    let flows = match filter.is_all() {
+        true => HashMap::new(),
+        false => flows_by_process(snapshot),
     };
     for process in &snapshot.processes {
-        let totals = view.totals(process);
-        subtract(&mut rest, totals);
-        let (app, rate, open) = match filter.process_verdict(process) {
-            Some(false) => continue,
-            Some(true) => (totals, process.rate, process.open_flows as u64),
+        match filter.process_verdict(process) {
+            Some(false) => {}
+            Some(true) => {
+                let part = Part {
+                    app: view.totals(process),
+                    own: match filter.is_all() {
+                        true => process.own(),
+                        false => view.own(process),
+                    },
+                    rate: process.rate,
+                    flows: process.open_flows as u64,
+                };
+                each(process, part);
+            }
             // It depends on the flows: then only those that match are counted.
             None => {
                 let mut sum = Entry::new(Subject::Total);
@@ -143,28 +187,36 @@ fn by_process(
                     sum.add(view.app(flow), flow.rate);
                     sum.flows += u64::from(flow.closed.is_none());
                 }
-                if !any {
-                    continue;
+                if any {
+                    let part = Part {
+                        app: sum.app,
+                        own: sum.app,
+                        rate: sum.rate,
+                        flows: sum.flows,
+                    };
+                    each(process, part);
                 }
-                (sum.app, sum.rate, sum.flows)
             }
-        };
-        let entry = groups.get(subject_of(process));
-        entry.add(app, rate);
-        entry.flows += open;
-        entry.processes += 1;
+        }
     }
-    for flow in unowned(snapshot, filter) {
+}
+
+/// Rows of flows that belong to no process, by the cause of that.
+fn unowned_rows(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    let mut groups = Groups::default();
+    for flow in unowned(snapshot, &view.filter) {
         let entry = groups.get(Subject::Cause(Cause::of_unowned(flow)));
         entry.add(view.app(flow), flow.rate);
         entry.flows += u64::from(flow.closed.is_none());
     }
-    if filter.is_all() && moved(rest) {
-        groups
-            .get(Subject::Cause(Cause::EndedProcesses))
-            .add(rest, Rate::default());
-    }
     groups.entries
+}
+
+/// The row of bytes without a row of their own.
+fn cause_row(cause: Cause, app: AppTotals) -> Entry {
+    let mut entry = Entry::new(Subject::Cause(cause));
+    entry.add(app, Rate::default());
+    entry
 }
 
 fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
@@ -185,9 +237,7 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         entries.extend(overflow_entry(process, view));
     }
     if filter.is_all() && moved(rest) {
-        let mut entry = Entry::new(Subject::Cause(Cause::EndedFlows));
-        entry.add(rest, Rate::default());
-        entries.push(entry);
+        entries.push(cause_row(Cause::EndedFlows, rest));
     }
     entries
 }
@@ -218,6 +268,7 @@ fn by_part(
         };
         let place = groups.place(subject);
         groups.entries[place].add(app, flow.rate);
+        groups.entries[place].members += 1;
         if parts.len() == place {
             parts.push(Part::default());
         }
@@ -240,9 +291,7 @@ fn by_part(
         subtract(&mut rest, overflow);
         for (cause, app) in [(Cause::TableFull, overflow), (Cause::EndedFlows, rest)] {
             if moved(app) {
-                let mut entry = Entry::new(Subject::Cause(cause));
-                entry.add(app, Rate::default());
-                entries.push(entry);
+                entries.push(cause_row(cause, app));
             }
         }
     }

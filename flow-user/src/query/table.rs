@@ -63,7 +63,7 @@ fn row(entry: &Entry, columns: &[Column], context: &Context<'_>) -> Row {
             .iter()
             .map(|column| (column.value)(entry, context))
             .collect(),
-        over: entry.subject.is_over(),
+        over: entry.is_over(),
     }
 }
 

@@ -92,6 +92,18 @@ impl View {
         }
     }
 
+    /// What a process moved since it has its name.
+    pub(super) fn own(&self, process: &Process) -> AppTotals {
+        let all = self.totals(process);
+        let own = process.own();
+        AppTotals {
+            tx_bytes: all.tx_bytes.min(own.tx_bytes),
+            rx_bytes: all.rx_bytes.min(own.rx_bytes),
+            tx_calls: all.tx_calls.min(own.tx_calls),
+            rx_calls: all.rx_calls.min(own.rx_calls),
+        }
+    }
+
     pub(super) fn overflow(&self, process: &Process) -> AppTotals {
         match &self.since {
             None => process.overflow,

@@ -91,6 +91,7 @@ impl Detail {
                 Of::Process(Arc::clone(process))
             }
             Subject::Flow(flow) => Of::Flow(Arc::clone(flow)),
+            Subject::Program(program) => Of::Process(Arc::clone(program.sole()?)),
             Subject::Event(event) => match (event.flow(), event.process()) {
                 (Some(flow), _) => Of::Flow(Arc::clone(flow)),
                 (None, Some(process)) => Of::Process(Arc::clone(process)),

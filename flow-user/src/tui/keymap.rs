@@ -29,6 +29,7 @@ pub enum Action {
     PreviousSort,
     Reverse,
     Group,
+    HideEnded,
     Columns,
     Pause,
     Follow,
@@ -181,6 +182,7 @@ static TABLE: &[Row] = table! {
     Look   PreviousSort  "previous_sort"  "<"            ""       "sort by the previous column"
     Look   Reverse       "reverse"        "S I"          ""       "reverse the order"
     Look   Group         "group"          "a t F5"       "group"  "next grouping of the view, such as the tree"
+    Look   HideEnded     "hide_ended"     "H"            ""       "hide what has ended, or show it again"
     Look   Columns       "columns"        "o"            ""       "choose and order the columns"
     Move   Open          "open"           "Enter"        "detail" "detail of the row, or unfold it"
     Look   Pause         "pause"          "p Space"      "pause"  "pause the display; counting continues"

@@ -64,6 +64,7 @@ pub(super) fn parts(state: &State) -> Parts {
         || !state.filter.text.is_empty()
         || !state.filter.interfaces.is_empty()
         || hides_losses(state)
+        || state.hides_ended
         || state.since.is_some()
         || state.threshold.rate().is_some();
     let title = take(1);

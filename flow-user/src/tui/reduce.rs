@@ -215,6 +215,10 @@ fn act(state: &mut State, action: Action) -> Reply {
                 false => "follow is off",
             });
         }
+        Action::HideEnded => {
+            state.hides_ended = !state.hides_ended;
+            state.stale = true;
+        }
         Action::Compact => state.compact = !state.compact,
         Action::Units => state.turn_units(),
         Action::Measures => state.measures = state.measures.next(),

@@ -72,6 +72,8 @@ pub struct State {
     /// The last text that was searched for.
     pub(super) searched: String,
     pub follow: bool,
+    /// Whether rows that have ended are left out.
+    pub hides_ended: bool,
     pub compact: bool,
     pub units: Units,
     pub(super) measures: Measures,
@@ -265,6 +267,7 @@ impl State {
             popups: Vec::new(),
             searched: String::new(),
             follow: false,
+            hides_ended: false,
             compact,
             threshold: Threshold::of(threshold),
             alerted: HashSet::new(),
@@ -368,6 +371,7 @@ impl State {
             grouping: self.grouping(),
             sort: here.sort,
             folding: &here.folding,
+            hides_ended: self.hides_ended,
         };
         let rows = Rows::build(&ask, &arrangement, &self.context());
         self.rows = rows;

@@ -37,13 +37,13 @@ pub struct ViewDef {
 }
 
 /// Every view, in the order of the keys: the groupings, then the others.
-static VIEWS: [ViewDef; By::ALL.len() + OTHERS.len()] = {
-    let mut views = [OTHERS[0]; By::ALL.len() + OTHERS.len()];
+static VIEWS: [ViewDef; By::VIEWS + OTHERS.len()] = {
+    let mut views = [OTHERS[0]; By::VIEWS + OTHERS.len()];
     let mut at = 0;
     while at < views.len() {
-        views[at] = match at < By::ALL.len() {
+        views[at] = match at < By::VIEWS {
             true => ViewDef::of(By::ALL[at].def()),
-            false => OTHERS[at - By::ALL.len()],
+            false => OTHERS[at - By::VIEWS],
         };
         at += 1;
     }
@@ -114,8 +114,8 @@ impl ViewId {
     pub const fn index(self) -> usize {
         match self {
             Self::Group(by) => by as usize,
-            Self::Names => By::ALL.len(),
-            Self::Events => By::ALL.len() + 1,
+            Self::Names => By::VIEWS,
+            Self::Events => By::VIEWS + 1,
         }
     }
 

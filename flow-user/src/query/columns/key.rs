@@ -53,7 +53,8 @@ impl From<Value> for Key {
         let text = |text: String| Self::Text(text.into_bytes());
         match value {
             Value::Absent => Self::Absent,
-            Value::Text(label) | Value::Labelled { label, .. } => text(label),
+            Value::Text(label) => text(label),
+            Value::Name { name, count, note } => text(name + &count + &note),
             Value::Address { ip, zone, port } => {
                 let mut bytes = address(ip, port.unwrap_or(0));
                 bytes.extend(zone.as_deref().unwrap_or_default().as_bytes());

@@ -6,6 +6,7 @@ mod key;
 mod tables;
 mod value;
 
+use self::cell::{flow_of, process_of};
 pub(super) use self::key::{Key, falling_rate};
 pub(crate) use self::{
     column::Context,
@@ -21,6 +22,11 @@ use super::{
     groups::By,
 };
 
+/// In a label: the port of the local address alone, by which flows to the same remote differ.
+const PORT: &str = ":";
+/// In a label: the name of a process with nothing after it.
+const NAME: &str = "name";
+
 impl Entry {
     /// The columns of entries of its type.
     pub fn columns(&self) -> &'static [Column] {
@@ -30,6 +36,7 @@ impl Entry {
             Subject::Label(by, _) => of(*by),
             Subject::Protocol(_) => PROTOCOL,
             Subject::Listener(_) => of(By::Listener),
+            Subject::Program(_) => of(By::Process),
             Subject::Interface(_) => of(By::Interface),
             Subject::Event(_) => EVENT,
             Subject::Cause(_) | Subject::Total => of(By::Process),
@@ -40,25 +47,42 @@ impl Entry {
     /// shortest.
     pub fn label(&self, context: &Context<'_>, fits: &dyn Fn(&str) -> bool) -> String {
         let text = |name: &&str| {
+            match *name {
+                PORT => return Some(format!(":{}", flow_of(self)?.bound()?.port())),
+                NAME => return Some(process_of(self)?.name().to_owned()),
+                _ => {}
+            }
             let mut columns = self.columns().iter();
             let column = columns.find(|column| column.name == *name)?;
             let text = (column.value)(self, context).text();
-            (!text.is_empty()).then_some(text)
+            (!text.is_empty()).then(|| match *name {
+                "rtt_us" => format!("rtt {text}"),
+                _ => text,
+            })
         };
         let forms: &[&[&str]] = match self.is_flow() {
             true => &[
+                &["protocol", "local", "arrow", "remote", "state", "rtt_us"],
                 &["protocol", "local", "arrow", "remote", "state"],
-                &["protocol", "arrow", "remote", "state"],
-                &["protocol", "arrow", "remote"],
+                &["protocol", PORT, "arrow", "remote", "state"],
+                &["protocol", PORT, "arrow", "remote"],
+                &[PORT, "arrow", "remote"],
             ],
-            false => &[&["pid", "process", "user"], &["pid", "process"]],
+            false => &[
+                &["pid", "process", "user"],
+                &["pid", "process"],
+                &["pid", NAME],
+            ],
         };
         let mut label = String::new();
         for form in forms {
             let mut texts: Vec<String> = form.iter().filter_map(text).collect();
             if self.has_no_remote() {
                 // Without a remote, show the local address instead.
-                texts.splice(1.., ["local", "state"].iter().filter_map(text));
+                texts = ["protocol", "local", "state"]
+                    .iter()
+                    .filter_map(text)
+                    .collect();
             }
             label = texts.join(" ");
             if fits(&label) {

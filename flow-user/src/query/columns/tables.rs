@@ -3,8 +3,9 @@
 use super::{
     cell::{
         arrow, backlog, both_directions, cgroup, change_of, command, direction, event_name,
-        event_of, flow_of, flows, graph, label, local, outcome, own_counter, pid, process_name,
-        process_of, processes, protocol, remote, text, uid, user, user_named, what_happened,
+        event_of, flow_of, flows, graph, group_remote, label, local, outcome, own_counter, pid,
+        process_name, process_of, processes, protocol, remote, text, uid, user, user_named,
+        what_happened,
     },
     column::{Align, Column, Context, Measure, Show, Width},
     value::Value,
@@ -29,6 +30,7 @@ pub fn of(by: By) -> &'static [Column] {
         By::Interface => INTERFACE,
         By::User => USER,
         By::Cgroup => CGROUP,
+        By::Program => PROGRAM,
     }
 }
 
@@ -176,11 +178,7 @@ static REMOTE: &[Column] = &[
         "REMOTE",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::Label(_, Label::Address(address)) => Value::Address {
-                ip: *address,
-                zone: None,
-                port: None,
-            },
+            Subject::Label(_, group) => group_remote(group),
             _ => label(entry, context),
         },
     )
@@ -385,6 +383,37 @@ static USER: &[Column] = &[
 static CGROUP: &[Column] = &[
     left_aligned("cgroup", "CGROUP", Show::Both(0), label).width(24, 64),
     right_aligned("processes", "PROCESSES", Show::Both(4), processes),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
+    RX_RATE,
+    TX_RATE,
+    RX_BYTES,
+    TX_BYTES,
+    RATE,
+    TOTAL,
+];
+
+static PROGRAM: &[Column] = &[
+    left_aligned(
+        "program",
+        "PROGRAM",
+        Show::Both(0),
+        |entry, context| match &entry.subject {
+            Subject::Program(program) => Value::name(&*program.name),
+            _ => label(entry, context),
+        },
+    )
+    .width(18, 28),
+    right_aligned("processes", "PROCESSES", Show::Both(3), processes),
+    right_aligned(
+        "running",
+        "RUNNING",
+        Show::Both(4),
+        |entry, _| match &entry.subject {
+            Subject::Program(program) => Value::Count(program.running()),
+            _ => Value::Absent,
+        },
+    ),
+    left_aligned("user", "USER", Show::Both(5), user).width(8, 10),
     right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,

@@ -17,10 +17,13 @@ pub enum Value {
     /// Unknown, or not applicable.
     Absent,
     Text(String),
-    /// Text for machines, and a label for people.
-    Labelled {
-        text: String,
-        label: String,
+    /// A name; machines read nothing else.
+    Name {
+        name: String,
+        /// What always follows it, such as ` ×3`.
+        count: String,
+        /// What follows where there is room, such as ` (exited)`.
+        note: String,
     },
     Address {
         ip: IpAddr,
@@ -58,13 +61,31 @@ impl Value {
         self.text_in(Units::default())
     }
 
+    /// The cell for people in a place that `fits` says what has room in: of a name as much as has,
+    /// the note going first, then the end of the name.
+    pub fn text_that(&self, units: Units, fits: &dyn Fn(&str) -> bool) -> String {
+        let Self::Name { name, count, note } = self else {
+            return self.text_in(units);
+        };
+        let whole = format!("{name}{count}{note}");
+        if fits(&whole) {
+            return whole;
+        }
+        let mut text = format!("{name}{count}");
+        let mut kept = name.as_str();
+        while !fits(&text) && !kept.is_empty() {
+            kept = &kept[..kept.char_indices().next_back().map_or(0, |(at, _)| at)];
+            text = format!("{kept}…{count}");
+        }
+        text
+    }
+
     /// The cell for people, in other units.
     pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
-            Self::Text(text) | Self::Labelled { label: text, .. } | Self::Graph { text, .. } => {
-                text.clone()
-            }
+            Self::Text(text) | Self::Graph { text, .. } => text.clone(),
+            Self::Name { name, count, note } => format!("{name}{count}{note}"),
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
@@ -91,7 +112,7 @@ impl Value {
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
             Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,
-            Self::Text(text) | Self::Labelled { text, .. } => text.as_str().into(),
+            Self::Text(text) | Self::Name { name: text, .. } => text.as_str().into(),
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port).into(),
             Self::List(parts) => parts.as_slice().into(),
             Self::Flag(flag) => (*flag).into(),
@@ -126,6 +147,17 @@ impl From<SocketAddr> for Value {
             ip: address.ip(),
             zone: None,
             port: Some(address.port()),
+        }
+    }
+}
+
+impl Value {
+    /// A name with nothing after it.
+    pub fn name(name: impl Into<String>) -> Self {
+        Self::Name {
+            name: name.into(),
+            count: String::new(),
+            note: String::new(),
         }
     }
 }

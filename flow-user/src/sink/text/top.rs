@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{
-    cell::{cut, cut_end, width},
+    cell::{self, cut, cut_end, width},
     escape, human, ledger,
     style::{Style, paint},
 };
@@ -12,6 +12,7 @@ use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Align, Column, Value},
+        human::Units,
         table::{Row, Table},
     },
     sink::json::LossCause,
@@ -165,10 +166,8 @@ fn footer(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn rows(page: &mut Page, table: &Table) {
-    let lines: Vec<Vec<String>> = table
-        .rows
-        .iter()
-        .chain([&table.total])
+    let all = || table.rows.iter().chain([&table.total]);
+    let mut lines: Vec<Vec<String>> = all()
         .map(|row| {
             let escaped = |cell: &Value| escape(&cell.text()).into_owned();
             row.cells.iter().map(escaped).collect()
@@ -176,6 +175,13 @@ fn rows(page: &mut Page, table: &Table) {
         .collect();
     let Screen { width, color } = page.screen;
     let layout = layout(table.columns, &lines, width);
+    for (row, texts) in all().zip(&mut lines) {
+        for slot in &layout {
+            let fits = |text: &str| cell::width(&escape(text)) <= slot.width;
+            let text = row.cells[slot.column].text_that(Units::default(), &fits);
+            texts[slot.column] = escape(&text).into_owned();
+        }
+    }
     let columns = table.columns;
     let header = row_line(
         columns,

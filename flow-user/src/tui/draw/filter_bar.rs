@@ -38,6 +38,10 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         line.put(&state.filter.text, Role::Strong);
         line.skip(3);
     }
+    if state.hides_ended {
+        line.put_whole("ended hidden", Role::Accent);
+        line.skip(3);
+    }
     if let Some(rate) = state.threshold.rate() {
         let text = format!(" alert from {}", state.units.rate(rate));
         if width(ALERT) + width(&text) <= line.room() {

@@ -86,8 +86,7 @@ fn body(state: &State, slots: &[Slot], area: Rect, buffer: &mut Buffer) {
             ..area
         };
         let entry = &rows.entries[line.at as usize];
-        let labelled = line.nested && !rows.in_columns;
-        row(state, slots, entry, line, labelled, place, buffer);
+        row(state, slots, entry, line, line.labelled, place, buffer);
         if here.chosen.is_some() && at == here.line {
             buffer.set_style(place, state.theme.style(Role::Chosen));
         }
@@ -118,7 +117,7 @@ pub(in crate::tui) fn row(
     area: Rect,
     buffer: &mut Buffer,
 ) {
-    let over = entry.subject.is_over();
+    let over = entry.is_over();
     let style = |role| state.theme.style(role);
     let alert = state.threshold.is_reached(entry.rate);
     let plain = match (over, alert) {
@@ -159,11 +158,12 @@ pub(in crate::tui) fn row(
             _ if at == named && line.depth == 0 && !alert => Role::Strong,
             _ => plain,
         };
-        let text = value.text_in(state.units);
         let slot = match at == named && can_name(slot.column) {
             true => indented(slot, line.depth),
             false => *slot,
         };
+        let fits = |text: &str| width(&escape(text)) <= slot.width.into();
+        let text = value.text_that(state.units, &fits);
         cell(&text, style(role), &slot, area, buffer);
     }
     if labelled {

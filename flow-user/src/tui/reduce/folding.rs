@@ -58,7 +58,8 @@ fn is_unfolded(state: &State, line: usize) -> bool {
     let this = &lines[line];
     let next = lines.get(line + 1);
     let has_children = state.grouping().tree && next.is_some_and(|next| next.depth > this.depth);
-    next.is_some_and(|next| next.nested) || (this.fold == Fold::Open && !has_children)
+    next.is_some_and(|next| next.nested && next.depth > this.depth)
+        || (this.fold == Fold::Open && !has_children)
 }
 
 fn turn_over(turned: &mut HashSet<Id>, key: RowKey) {

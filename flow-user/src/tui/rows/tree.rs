@@ -68,6 +68,37 @@ pub(super) fn grow(entries: &mut Vec<Entry>) -> Trunk {
 }
 
 impl Trunk {
+    /// Adds the numbers of descendants of `pruned` to the row that stands for them.
+    pub fn collapse(&self, entries: &mut [Entry], pruned: &HashSet<Id>) {
+        if pruned.is_empty() {
+            return;
+        }
+        let is_pruned: Vec<bool> = (0..self.parents.len())
+            .map(|at| pruned.contains(&entries[at].subject.id()))
+            .collect();
+        let mut hidden = Vec::new();
+        for at in 0..self.parents.len() {
+            let parent = |at: &u32| self.parents[*at as usize];
+            let ancestors = std::iter::successors(self.parents[at], parent);
+            // No more than there are: a family may be its own ancestor.
+            let ancestors = ancestors.take(self.parents.len());
+            // The one nearest to the root is on the screen.
+            let stands = ancestors.filter(|it| is_pruned[*it as usize]).last();
+            if let Some(stands) = stands.filter(|stands| *stands as usize != at) {
+                let Entry {
+                    app, rate, flows, ..
+                } = entries[at];
+                hidden.push((stands as usize, app, rate, flows));
+            }
+        }
+        for (stands, app, rate, flows) in hidden {
+            let entry = &mut entries[stands];
+            entry.add(app, rate);
+            entry.flows += flows;
+            entry.collapsed += 1;
+        }
+    }
+
     /// The entries from the roots down. Siblings are in the order of the best of each family by
     /// `ranked`. Descendants of `pruned` are left out.
     pub fn walk(&self, entries: &[Entry], ranked: &[u32], pruned: &HashSet<Id>) -> Vec<Placed> {

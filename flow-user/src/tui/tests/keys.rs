@@ -133,7 +133,7 @@ fn folding() {
 #[test]
 fn the_tree_has_the_ancestors_and_folds_families() {
     let mut state = scened();
-    press(&mut state, "a");
+    press(&mut state, "a a");
     assert!(line_with(&state, "systemd").contains('▾'));
     let bash = line_with(&state, " bash");
     assert!(
@@ -413,7 +413,7 @@ fn numbers_are_not_indented_nor_are_graphs() {
     let here = state.here_mut();
     here.columns
         .retain(|column| ["pid", "rx_rate", "graph"].contains(&column.name));
-    press(&mut state, "a Right");
+    press(&mut state, "a a Right");
     let shown = text(&state);
     assert!(
         shown.contains("  41007  ") && !shown.contains('…'),

@@ -8,6 +8,7 @@ mod events;
 mod keys;
 mod mouse;
 mod pages;
+mod programs;
 mod random;
 mod scale;
 mod scene;

@@ -31,7 +31,7 @@ fn rows_under_rows() {
         let mut state = with_scene(size);
         press(&mut state, "Down Right");
         check("unfolded_processes", &state);
-        press(&mut state, "a *");
+        press(&mut state, "a a *");
         check("tree", &state);
         press(&mut state, "2 a");
         check("flows_by_process", &state);

@@ -98,6 +98,7 @@ fn body(
             depth: 0,
             fold: Fold::Nothing,
             nested: false,
+            labelled: false,
         };
         let labelled = !identifies(state, slots, entry);
         row(state, slots, entry, &line, labelled, place, buffer);
