@@ -62,7 +62,7 @@ pub(super) struct ProcessTable {
     #[serde(skip)]
     untitled: Vec<ProcessId>,
     total: AppTotals,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Programs::is_empty")]
     programs: Arc<Programs>,
 }
 

@@ -59,6 +59,11 @@ impl Programs {
         }
     }
 
+    /// Whether no process has left anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.others == Past::default()
+    }
+
     pub(super) fn is_over_full(&self) -> bool {
         self.named.len() > MOST
     }

@@ -59,7 +59,7 @@ pub struct Process {
     /// Part of `totals` whose flow is unknown because the kernel's map was full.
     pub overflow: AppTotals,
     /// Part of `totals` that it moved under other names, before exec for example.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub before: AppTotals,
     pub rate: Rate,
     /// Its flows that are open.
@@ -104,6 +104,10 @@ impl Process {
         let first = self.program.cmdline.as_deref()?.first()?;
         Some(first.trim_end())
     }
+}
+
+fn is_nothing(totals: &AppTotals) -> bool {
+    *totals == AppTotals::default()
 }
 
 /// Whether the name that the kernel keeps says something that the executable's file name does not.

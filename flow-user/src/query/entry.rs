@@ -157,8 +157,8 @@ impl Cause {
             Self::TableFull => "(table full)",
             Self::Unlabelled(by) => by.def().unknown,
             Self::OtherPrograms => "(other programs)",
-            Self::EndedProcesses => "(processes that ended)",
-            Self::EndedFlows => "(flows that ended)",
+            Self::EndedProcesses => "(exited earlier)",
+            Self::EndedFlows => "(closed earlier)",
         }
     }
 

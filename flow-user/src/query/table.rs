@@ -179,7 +179,7 @@ mod tests {
                 "curl",
                 "(not accepted yet)",
                 "nginx (exited)",
-                "(processes that ended)",
+                "(exited earlier)",
                 "TOTAL"
             ]
         );
@@ -208,7 +208,7 @@ mod tests {
             ["500 B", "100 B", "100 B", "100 B", "7 B", "0", "0", "807 B"]
         );
         assert_eq!(column(&table, "remote")[0], "(table full)");
-        assert_eq!(column(&table, "process")[4], "(flows that ended)");
+        assert_eq!(column(&table, "process")[4], "(closed earlier)");
         assert_eq!(column(&table, "wire_tx_bytes").last().unwrap(), "800 B");
     }
 
@@ -234,7 +234,7 @@ mod tests {
                 "192.0.2.1",
                 "10.0.0.9",
                 "(table full)",
-                "(flows that ended)",
+                "(closed earlier)",
                 "TOTAL"
             ]
         );

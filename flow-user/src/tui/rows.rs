@@ -197,7 +197,7 @@ impl Rows {
         lines.position(|line| is(line, &key.id)).or_else(|| {
             let under = key.under.as_ref()?;
             let mut lines = self.lines.iter();
-            lines.position(|line| !line.nested && is(line, under))
+            lines.position(|line| is(line, under))
         })
     }
 

@@ -20,6 +20,7 @@ pub use self::{
 use super::{
     entry::{Entry, Subject},
     groups::By,
+    human::Units,
 };
 
 /// In a label: the port of the local address alone, by which flows to the same remote differ.
@@ -86,10 +87,14 @@ impl Entry {
             }
             label = texts.join(" ");
             if fits(&label) {
-                break;
+                return label;
             }
         }
-        label
+        if self.is_flow() {
+            return label;
+        }
+        // A name loses its end.
+        Value::name(label).text_that(Units::default(), fits)
     }
 }
 

@@ -73,22 +73,19 @@ impl Trunk {
         if pruned.is_empty() {
             return;
         }
-        let is_pruned: Vec<bool> = (0..self.parents.len())
-            .map(|at| pruned.contains(&entries[at].subject.id()))
+        let is_pruned: Vec<bool> = entries
+            .iter()
+            .map(|entry| pruned.contains(&entry.subject.id()))
             .collect();
         let mut hidden = Vec::new();
-        for at in 0..self.parents.len() {
-            let parent = |at: &u32| self.parents[*at as usize];
-            let ancestors = std::iter::successors(self.parents[at], parent);
+        for (at, (entry, parent)) in entries.iter().zip(&self.parents).enumerate() {
+            let ancestors = std::iter::successors(*parent, |at| self.parents[*at as usize]);
             // No more than there are: a family may be its own ancestor.
             let ancestors = ancestors.take(self.parents.len());
             // The one nearest to the root is on the screen.
             let stands = ancestors.filter(|it| is_pruned[*it as usize]).last();
             if let Some(stands) = stands.filter(|stands| *stands as usize != at) {
-                let Entry {
-                    app, rate, flows, ..
-                } = entries[at];
-                hidden.push((stands as usize, app, rate, flows));
+                hidden.push((stands as usize, entry.app, entry.rate, entry.flows));
             }
         }
         for (stands, app, rate, flows) in hidden {

@@ -99,25 +99,22 @@ fn chosen(state: &State) -> Option<Id> {
 
 #[test]
 fn processes_of_a_name_are_one_row_that_unfolds_to_them_and_to_their_flows() {
-    let mut state = flooded((120, 40));
+    let mut state = flooded((160, 40));
     press(&mut state, "a");
     let curl = line_with(&state, "curl");
     assert!(curl.contains("curl ×200 (3 running)"), "{curl}");
     // Sums of the rates and flows, and totals of those that are gone as well.
     assert!(curl.contains("30 B/s"), "{curl}");
-    assert!(
-        curl.contains("200 kB") && curl.contains("20.0 kB"),
-        "{curl}"
-    );
+    assert!(curl.contains("200 kB") && curl.contains("20 kB"), "{curl}");
     assert_eq!(state.rows.len(), 2);
     press(&mut state, "Down Down Right");
     assert_eq!(chosen(&state), Some(Id::program(&"curl".into())));
     assert_eq!(state.rows.len(), 2 + 11);
-    assert!(line_with(&state, "ended) ×190").contains("190 kB"));
+    assert!(line_with(&state, "×190").contains("190 kB"));
     press(&mut state, "Down");
     assert!(matches!(chosen(&state), Some(Id::Process(id)) if id.pid == 100));
     press(&mut state, "Right");
-    assert!(line_with(&state, "192.0.2.1:443").contains("tcp 10.0.0.2:50001 →"));
+    assert!(line_with(&state, "192.0.2.1:443").contains("tcp 10.0.0.2:50001 ↔"));
     press(&mut state, "Down");
     assert!(matches!(chosen(&state), Some(Id::Flow(_))));
     // Back up, level by level.
@@ -142,14 +139,13 @@ fn enter_opens_the_detail_of_a_sole_process_and_unfolds_several() {
     // Of several processes none is meant.
     press(&mut state, "K");
     assert!(state.popups.is_empty());
-    assert!(text(&state).contains("not a single process"));
     press(&mut state, "Up K");
     assert!(text(&state).contains("Signal 500"));
 }
 
 #[test]
 fn search_sort_filter_and_export_know_programs() {
-    let mut state = flooded((120, 40));
+    let mut state = flooded((160, 40));
     press(&mut state, "a f");
     type_in(&mut state, "CURL");
     assert_eq!(chosen(&state), Some(Id::program(&"curl".into())));
@@ -165,7 +161,7 @@ fn search_sort_filter_and_export_know_programs() {
     press(&mut state, "/");
     type_in(&mut state, "process curl");
     press(&mut state, "Enter");
-    assert!(line_with(&state, "curl").contains("curl ×10 (3 running)"));
+    assert!(line_with(&state, "curl ×").contains("curl ×10 (3 running)"));
     assert_eq!(state.rows.len(), 1);
 }
 
@@ -200,16 +196,17 @@ fn a_program_keeps_its_total_when_its_processes_leave() {
 fn flows_of_a_program_to_the_same_remote_are_one_row() {
     let mut state = flooded((160, 40));
     press(&mut state, "2 a a a");
-    assert_eq!(state.rows.len(), 2);
+    // Also what closed earlier.
+    assert_eq!(state.rows.len(), 3);
     let row = line_with(&state, "10.201.52.2:5432");
     assert!(row.contains("tcp"), "{row}");
     assert!(row.contains("300 flows (299 open)"), "{row}");
     assert!(row.contains("→") || row.contains("↔"), "{row}");
     assert!(row.contains("orderd-with"), "{row}");
     press(&mut state, "Down Right");
-    assert_eq!(state.rows.len(), 302);
+    assert_eq!(state.rows.len(), 303);
     press(&mut state, "Left Enter");
-    assert_eq!(state.rows.len(), 302);
+    assert_eq!(state.rows.len(), 303);
 }
 
 #[test]
