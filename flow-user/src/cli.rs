@@ -1,19 +1,28 @@
 //! The command line: commands, options and their help.
 
+mod examples;
+mod generate;
+mod locale;
+mod suggest;
+mod uses;
+mod values;
+
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, sync::LazyLock, time::Duration};
 
-use clap::{
-    ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    error::ErrorKind, parser::ValueSource,
-};
+use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+pub use self::{
+    generate::{completions, man},
+    values::Choice,
+};
 use crate::{
     config::{
         INTERVAL, Overrides,
+        near::unknown,
         time::{duration, milliseconds, seconds},
     },
-    query::{selection::EventTypes, view::By},
-    sink::text,
+    query::{filter, selection::EventTypes, view::By},
+    sink::text::{self, Symbols},
     source::{
         Spec,
         kernel::{
@@ -27,7 +36,13 @@ use crate::{
 
 /// Per-process network monitor for Linux: which processes use the network, exact to the byte.
 #[derive(Debug, Parser)]
-#[command(name = "flow", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(
+    name = "flow",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = examples::FLOW
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -37,42 +52,47 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-const EXIT_CODES: &str = "\
-    Without a command, flow opens the full-screen view; ? shows its keys. `flow config` lists its \
-    settings.\n\n\
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not permitted, 129 ended with \
-    SIGHUP, 130 with Ctrl-C, 143 with SIGTERM.";
+/// The groups of options in the help.
+const SHOW: &str = "Show";
+const OUTPUT: &str = "Output";
+const TUNING: &str = "Tuning";
 
-/// Options of every command.
+/// Options of several commands; `uses.rs` says which.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Show only what matches, such as 'process curl and not port 443' (docs/filter.md)
-    #[arg(long, global = true, value_name = "EXPR")]
+    /// Show only what matches, such as 'process curl and not port 443'; see `flow help filter`
+    #[arg(long, global = true, value_name = "EXPR", help_heading = SHOW)]
     pub filter: Option<String>,
     /// Show only traffic of this interface; repeatable
-    #[arg(long, global = true, value_name = "IF")]
+    #[arg(short, long, global = true, value_name = "IF", help_heading = SHOW, value_parser = values::interface)]
     pub interface: Vec<String>,
+    /// Show user ids instead of names
+    #[arg(long, global = true, help_heading = SHOW)]
+    pub no_resolve: bool,
+    /// Write JSON
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub json: bool,
+    /// When to use colour; auto obeys NO_COLOR
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN", help_heading = OUTPUT)]
+    pub color: ColorChoice,
+    /// Symbols that the terminal has: auto, unicode, blocks, ascii; auto is by locale and TERM
+    #[arg(long, global = true, value_name = "SET", help_heading = OUTPUT, value_parser = values::symbols)]
+    pub symbols: Option<Choice<Symbols>>,
     /// Sampling interval, such as 500ms or 2s; a bare number is milliseconds [default: 1s]
-    #[arg(short, long, global = true, value_parser = milliseconds)]
+    #[arg(long, global = true, value_name = "TIME", help_heading = TUNING, value_parser = milliseconds)]
     pub interval: Option<Duration>,
     /// How to count the bytes of processes; auto uses the best that works here
-    #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", value_parser = backend)]
-    pub backend: BackendChoice,
+    #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", hide_default_value = true, help_heading = TUNING, value_parser = values::backend)]
+    pub backend: Choice<Backend>,
     /// Maximum number of sockets, and of their flows; each takes 410 bytes of kernel memory
-    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().sockets, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::SOCKETS.start())..=i64::from(*sizes::SOCKETS.end())))]
+    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().sockets, help_heading = TUNING, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::SOCKETS.start())..=i64::from(*sizes::SOCKETS.end())))]
     pub max_sockets: u32,
     /// Maximum number of processes counted once the table of flows is full; each takes 140 bytes
-    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().processes, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::PROCESSES.start())..=i64::from(*sizes::PROCESSES.end())))]
+    #[arg(long, global = true, value_name = "N", default_value_t = Sizes::default().processes, help_heading = TUNING, value_parser = clap::value_parser!(u32).range(i64::from(*sizes::PROCESSES.start())..=i64::from(*sizes::PROCESSES.end())))]
     pub max_processes: u32,
     /// Size of the kernel's ring buffer for events: a power of two, such as 4M
-    #[arg(long, global = true, value_name = "SIZE", default_value = "4M", value_parser = ring_size)]
+    #[arg(long, global = true, value_name = "SIZE", default_value = "4M", help_heading = TUNING, value_parser = values::ring_size)]
     pub ring_size: u32,
-    /// Write JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Show user ids instead of names
-    #[arg(long, global = true)]
-    pub no_resolve: bool,
     /// Write what is counted to a new file, in a format of Flow's own
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -85,93 +105,118 @@ pub struct Global {
         conflicts_with = "record"
     )]
     pub replay: Option<PathBuf>,
-    /// When to use colour; auto obeys NO_COLOR
-    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
-    pub color: ColorChoice,
 }
 
 /// Options of the full-screen view. The configuration sets the defaults, see `flow config`.
 #[derive(Args, Clone, Debug)]
 pub struct Screen {
-    #[arg(long, value_name = "VIEW", help = VIEWS.as_str())]
+    #[arg(long, global = true, value_name = "VIEW", help = VIEWS.as_str(), help_heading = SHOW, value_parser = values::view)]
     pub view: Option<ViewId>,
-    /// Theme: dark, light, contrast, colour-blind, mono; always mono without colour
-    #[arg(long, value_name = "THEME")]
-    pub theme: Option<Theme>,
     /// How long closed flows and exited processes stay visible [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", help_heading = SHOW, value_parser = duration)]
     pub history_ttl: Option<Duration>,
+    /// Theme: auto, dark, light, contrast, colour-blind, mono; always mono without colour
+    #[arg(long, global = true, value_name = "THEME", help_heading = OUTPUT, value_parser = values::theme)]
+    pub theme: Option<Choice<Theme>>,
 }
 
 static VIEWS: LazyLock<String> = LazyLock::new(|| {
     let names = ViewId::ALL.map(ViewId::name).join(", ");
     format!("First view: {names}")
 });
-static GROUPINGS: LazyLock<String> = LazyLock::new(|| By::ALL.map(By::name).join("|"));
-
-/// A backend, or the best there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendChoice(pub Option<Backend>);
+static GROUPINGS: LazyLock<String> = LazyLock::new(|| {
+    let names = By::ALL.map(By::name).join(", ");
+    format!("What each row shows: {names}")
+});
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Show who uses the network now, as a refreshed table
+    #[command(after_help = examples::TOP)]
     Top(Top),
     /// Print one line for each event
+    #[command(after_help = examples::EVENTS)]
     Events(Events),
     /// Count for a while and write a report (JSON)
+    #[command(after_help = examples::SNAPSHOT)]
     Snapshot(Snapshot),
     /// Show what works on this host, what does not, and why
     Doctor,
     /// Show the configuration of the full-screen view (TOML), and where each setting comes from
+    #[command(after_help = examples::CONFIG)]
     Config,
+    /// Write the completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(Completions),
+    /// Write the page of the manual for Flow or a command
+    #[command(after_help = examples::MAN)]
+    Man(Page),
+    /// Show the help of a command, or the filter language
+    Help(Help),
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Top {
-    /// Print one table and exit; the same as -c 1
-    #[arg(long)]
-    pub once: bool,
+    #[arg(long, default_value = "process", value_name = "GROUPING", help = GROUPINGS.as_str(), help_heading = SHOW, value_parser = values::grouping)]
+    pub by: By,
+    /// Column to sort by, as its header or in JSON; COLUMN:reverse reverses the order
+    #[arg(long, value_name = "COLUMN", help_heading = SHOW)]
+    pub sort: Option<String>,
     /// Maximum number of rows [default: as many as fit in a terminal, else 40]
-    #[arg(short = 'n', long, value_name = "ROWS")]
+    #[arg(short = 'n', long, value_name = "ROWS", help_heading = SHOW)]
     pub rows: Option<usize>,
+    /// Print one table and exit; the same as -c 1
+    #[arg(long, help_heading = OUTPUT)]
+    pub once: bool,
     /// Seconds between two tables [default: --interval]
-    #[arg(short = 'd', long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(short = 'd', long, value_name = "SECONDS", help_heading = OUTPUT, value_parser = seconds)]
     pub delay: Option<Duration>,
     /// Exit after this many tables
-    #[arg(short = 'c', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'c', long, value_name = "COUNT", help_heading = OUTPUT, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// What each row shows
-    #[arg(
-        long,
-        default_value = "process",
-        value_name = GROUPINGS.as_str()
-    )]
-    pub by: By,
-    /// Column to sort by; COLUMN:reverse reverses the order
-    #[arg(long, value_name = "COLUMN")]
-    pub sort: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Events {
-    /// Exit after this time, such as 30s
-    #[arg(long, value_parser = duration)]
-    pub duration: Option<Duration>,
     /// Print only these event types, separated by commas: flow.open, flow.update, flow.close, or flow
     /// for these three; process.exec, process.exit, or process; ledger, lost, status
-    #[arg(long, value_name = "TYPES")]
+    #[arg(long, value_name = "TYPES", help_heading = SHOW)]
     pub only: Option<EventTypes>,
+    /// Exit after this time, such as 30s
+    #[arg(long, value_name = "TIME", help_heading = OUTPUT, value_parser = duration)]
+    pub duration: Option<Duration>,
 }
 
 #[derive(Args, Clone, Debug)]
 pub struct Snapshot {
     /// How long to count, such as 30s
-    #[arg(long, default_value = "10s", value_parser = duration)]
+    #[arg(long, default_value = "10s", value_name = "TIME", help_heading = OUTPUT, value_parser = duration)]
     pub duration: Duration,
     /// File to write, complete or not at all; - is standard output
-    #[arg(long, short, default_value = "-", value_name = "FILE")]
+    #[arg(long, short, default_value = "-", value_name = "FILE", help_heading = OUTPUT)]
     pub output: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Page {
+    /// The command; without one, Flow
+    pub command: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Help {
+    /// A command, or `filter`
+    pub topic: Option<String>,
+}
+
+/// The command line as clap knows it.
+fn command() -> clap::Command {
+    uses::hide_unused(Cli::command())
 }
 
 /// Reads a command line.
@@ -179,13 +224,49 @@ pub struct Snapshot {
 /// # Errors
 /// It is wrong, or asks for help or the version.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut command = Cli::command();
+    let mut command = command();
     if !color_wanted(ColorChoice::Auto, std::io::stderr().is_terminal()) {
         command = command.color(ColorChoice::Never);
     }
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    check_screen_options(&mut command, &matches)?;
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| suggest::suggest(error, &command))?;
+    uses::check(&mut command, &matches)?;
     Cli::from_arg_matches(&matches)
+}
+
+/// The help on a topic: a command, or the filter language; without one that of Flow.
+///
+/// # Errors
+/// There is no such topic.
+pub fn help(topic: Option<&str>) -> Result<String, UnknownTopic> {
+    let mut command = command();
+    command.build();
+    let help = |of: &mut clap::Command| of.render_long_help().to_string();
+    match topic {
+        None => Ok(help(&mut command)),
+        Some(FILTER) => Ok(filter::help()),
+        Some(name) => match command.find_subcommand_mut(name) {
+            Some(of) => Ok(help(of)),
+            None => Err(UnknownTopic::new(name, &command, &[FILTER])),
+        },
+    }
+}
+
+/// The topic that is no command.
+const FILTER: &str = "filter";
+
+/// A topic there is no help on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownTopic(String);
+
+impl UnknownTopic {
+    fn new(name: &str, command: &clap::Command, others: &[&'static str]) -> Self {
+        let commands = command.get_subcommands().map(clap::Command::get_name);
+        let topics: Vec<&str> = commands.chain(others.iter().copied()).collect();
+        Self(unknown("topic", name, &topics))
+    }
 }
 
 /// How standard output is to be written.
@@ -193,6 +274,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, clap::Err
 pub struct Output {
     pub json: bool,
     pub color: bool,
+    pub symbols: Symbols,
     pub is_terminal: bool,
 }
 
@@ -218,26 +300,7 @@ impl Output {
         text::Screen {
             width: self.width(),
             color: self.color,
-        }
-    }
-}
-
-/// Rejects options of the full-screen view for other commands.
-fn check_screen_options(
-    command: &mut clap::Command,
-    matches: &ArgMatches,
-) -> Result<(), clap::Error> {
-    // `flow config` shows what would be in effect with them.
-    let Some(given) = matches.subcommand_name().filter(|it| *it != "config") else {
-        return Ok(());
-    };
-    let typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    match ["view", "theme", "history_ttl"].into_iter().find(typed) {
-        None => Ok(()),
-        Some(id) => {
-            let option = id.replace('_', "-");
-            let text = format!("--{option} is for the full-screen view, not for `flow {given}`");
-            Err(command.error(ErrorKind::ArgumentConflict, text))
+            symbols: self.symbols,
         }
     }
 }
@@ -253,14 +316,22 @@ pub fn color_wanted(choice: ColorChoice, is_terminal: bool) -> bool {
     }
 }
 
+/// The symbols for a terminal: those that were chosen, or what suits it.
+pub fn symbols_for_terminal(chosen: Option<Symbols>) -> Symbols {
+    let term = std::env::var_os("TERM");
+    chosen.unwrap_or_else(|| Symbols::suitable(locale::is_utf8(), term.as_deref()))
+}
+
 impl Cli {
     /// The configurable options that were given.
     pub fn overrides(&self) -> Overrides {
         Overrides {
             view: self.screen.view,
-            theme: self.screen.theme,
+            theme: self.screen.theme.map(|it| it.0),
+            symbols: self.global.symbols.map(|it| it.0),
             interval: self.global.interval,
             history_ttl: self.screen.history_ttl,
+            filter: self.global.filter.clone(),
         }
     }
 }
@@ -298,44 +369,13 @@ impl Global {
         Output {
             json: self.json,
             color: color_wanted(self.color, is_terminal),
+            symbols: match is_terminal {
+                true => symbols_for_terminal(self.symbols.and_then(|it| it.0)),
+                false => Symbols::Unicode,
+            },
             is_terminal,
         }
     }
-}
-
-/// Reads a size of the ring buffer: `64K`, `8M`, `1G`.
-fn ring_size(text: &str) -> Result<u32, String> {
-    // A ring buffer is a whole number of pages, some of which are larger than the least size.
-    let least = sizes::page_bytes().max(*sizes::RING.start());
-    let expected = || {
-        format!(
-            "expected a power of two from {}K to {}G, such as 8M",
-            least >> 10,
-            sizes::RING.end() >> 30
-        )
-    };
-    let (number, shift) = match text.char_indices().next_back() {
-        Some((end, 'K' | 'k')) => (&text[..end], 10),
-        Some((end, 'M' | 'm')) => (&text[..end], 20),
-        Some((end, 'G' | 'g')) => (&text[..end], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = number.parse().map_err(|_| expected())?;
-    let bytes = number
-        .checked_mul(1 << shift)
-        .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(expected)?;
-    let fits = bytes.is_power_of_two() && (least..=*sizes::RING.end()).contains(&bytes);
-    fits.then_some(bytes).ok_or_else(expected)
-}
-
-fn backend(text: &str) -> Result<BackendChoice, String> {
-    if text == "auto" {
-        return Ok(BackendChoice(None));
-    }
-    text.parse()
-        .map(|backend| BackendChoice(Some(backend)))
-        .map_err(|_| "choose auto, fexit, kprobe or tracepoint".to_owned())
 }
 
 #[cfg(test)]
@@ -344,21 +384,94 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    fn read(line: &[&str]) -> Result<Cli, String> {
+        let line = line.iter().map(OsString::from);
+        parse(line).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn options_of_the_screen_are_not_for_commands() {
-        let check = |line: &[&str]| {
-            let mut command = Cli::command();
-            let matches = command.try_get_matches_from_mut(line).unwrap();
-            check_screen_options(&mut command, &matches).map_err(|error| error.to_string())
-        };
-        assert_eq!(check(&["flow", "--view", "flows", "-i", "500"]), Ok(()));
-        assert_eq!(check(&["flow", "-i", "500", "top"]), Ok(()));
-        assert_eq!(check(&["flow", "--theme", "light", "config"]), Ok(()));
-        let error = check(&["flow", "--history-ttl", "5s", "top"]).unwrap_err();
-        assert!(error.contains("--history-ttl is for"), "{error}");
+    fn options_stand_on_both_sides_of_a_command() {
+        let interval = |line: &[&str]| read(line).unwrap().global.interval;
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(interval(&["flow", "--interval", "500", "top"]), half);
+        assert_eq!(interval(&["flow", "top", "--interval", "500"]), half);
+        let theme = |line: &[&str]| read(line).unwrap().screen.theme;
+        let light = Some(Choice(Some(Theme::Light)));
+        assert_eq!(theme(&["flow", "--theme", "light", "config"]), light);
+        assert_eq!(theme(&["flow", "config", "--theme", "light"]), light);
+        assert_eq!(theme(&["flow", "--theme", "auto"]), Some(Choice(None)));
+        let interfaces = read(&["flow", "-i", "lo", "top", "-i", "eth0"]);
+        assert!(!interfaces.unwrap().global.interface.is_empty());
+    }
+
+    #[test]
+    fn an_option_that_has_no_effect_is_an_error() {
+        for (line, option) in [
+            (&["flow", "--history-ttl", "5s", "top"][..], "--history-ttl"),
+            (&["flow", "events", "--view", "flows"], "--view"),
+            (&["flow", "doctor", "--filter", "tcp"], "--filter"),
+            (&["flow", "config", "--max-sockets", "20"], "--max-sockets"),
+            (&["flow", "--json"], "--json"),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(
+                error.contains(&format!("{option} does not apply to")),
+                "{error}"
+            );
+        }
+        assert!(read(&["flow", "config", "--color", "never"]).is_ok());
+    }
+
+    #[test]
+    fn a_time_for_the_interface_names_the_interval() {
+        let error = read(&["flow", "-i", "2s"]).unwrap_err();
+        assert!(error.contains("--interval 2s"), "{error}");
+    }
+
+    #[test]
+    fn help_offers_what_a_command_uses_in_groups() {
+        let doctor = help(Some("doctor")).unwrap();
+        assert!(doctor.contains("--backend") && doctor.contains("--json"));
+        for option in ["--filter", "--interface", "--max-sockets", "--theme"] {
+            assert!(!doctor.contains(option), "{option}: {doctor}");
+        }
+        let top = help(Some("top")).unwrap();
+        let place = |text: &str| top.find(text).unwrap_or_else(|| panic!("{text}: {top}"));
+        let groups = ["Show:", "--filter", "Output:", "--json", "Tuning:"];
+        assert!(groups.map(place).is_sorted(), "{top}");
+        assert!(top.contains("Examples:") && !top.contains("--theme"));
+        assert!(help(None).unwrap().contains("--theme"));
+        assert!(help(Some("filter")).unwrap().contains("port"));
+        let error = help(Some("evnets")).unwrap_err().to_string();
+        assert!(error.contains("did you mean `events`?"), "{error}");
+    }
+
+    #[test]
+    fn the_examples_are_right() {
+        let texts = [
+            examples::FLOW,
+            examples::TOP,
+            examples::EVENTS,
+            examples::SNAPSHOT,
+            examples::CONFIG,
+            examples::COMPLETIONS,
+            examples::MAN,
+        ];
+        for text in texts {
+            let page: String = text
+                .lines()
+                .map(|line| line.trim_start().replace("sudo ", "") + "\n")
+                .collect();
+            let commands = commands(&format!("```\n{page}```"));
+            assert!(commands.len() > 1, "{text}");
+            for command in commands {
+                let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                assert!(read(&command).is_ok(), "{:?}", read(&command));
+            }
+        }
     }
 
     /// The arguments of the commands in the code blocks of a page, without comments, pipes and files.
@@ -399,10 +512,8 @@ mod tests {
             include_str!("../../docs/tui.md"),
         ] {
             for command in commands(page) {
-                let mut parser = Cli::command();
-                let matches = parser.try_get_matches_from_mut(&command);
-                let checked = matches.and_then(|it| check_screen_options(&mut parser, &it));
-                assert!(checked.is_ok(), "{command:?}: {checked:?}");
+                let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                assert!(read(&command).is_ok(), "{:?}", read(&command));
             }
         }
         let page =
@@ -412,29 +523,6 @@ mod tests {
             vec!["flow", "config"],
         ];
         assert_eq!(commands(page), expected);
-    }
-
-    #[test]
-    fn the_ring_is_a_power_of_two_within_its_bounds() {
-        assert_eq!(ring_size("8M"), Ok(8 << 20));
-        assert_eq!(ring_size("65536"), Ok(64 << 10));
-        assert_eq!(ring_size("1g"), Ok(1 << 30));
-        for bad in [
-            "",
-            "M",
-            "8MB",
-            "-8M",
-            "3M",
-            "1K",
-            "2G",
-            "8.5M",
-            "99999999999999999999G",
-        ] {
-            assert!(
-                ring_size(bad).unwrap_err().contains("power of two"),
-                "{bad}"
-            );
-        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::encoding::{cause, path};
 pub use self::{
     clock::{Clock, time_of_day},
-    counters::{AppTotals, Backlog, RoundTrip, TcpFacts, WireTotals},
+    counters::{AppTotals, Backlog, RoundTrip, TcpFacts, TcpInfo, WireTotals},
     coverage::{Capability, Coverage},
     interface::{ClassCount, InterfaceFact, InterfaceSide},
     socket::{CloseReason, Direction, Protocol, State},
@@ -113,6 +113,8 @@ pub enum Event {
     ProcessesListed(Vec<ProcessFact>),
     /// A socket is new or changed.
     Socket(SocketFact),
+    /// A socket was there before the source began.
+    SocketFound(SocketFact),
     /// A socket is gone. Its last totals were reported before.
     SocketEnd {
         cookie: SocketCookie,
@@ -122,6 +124,11 @@ pub enum Event {
     Listening {
         cookie: SocketCookie,
         backlog: Backlog,
+    },
+    /// What TCP knows of a connection now. Only of those that a consumer asks for.
+    TcpInfo {
+        cookie: SocketCookie,
+        info: Box<TcpInfo>,
     },
     /// A process moved bytes.
     App(AppFact),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::{Instant, Timed},
-    model::change::TimedChange,
+    model::change::{StateChange, TimedChange},
 };
 
 /// Receives events, changes or states, as its [`Interest`] says. One engine serves any number of
@@ -33,6 +33,9 @@ pub trait Consumer {
     fn changes(&mut self, _changes: &[TimedChange]) -> Result<(), Failure> {
         Ok(())
     }
+
+    /// Receives new states of connections, in order.
+    fn states(&mut self, _states: &[StateChange]) {}
 
     /// Receives the state as of a tick; without one, the state before the first tick, or after the
     /// end of a source that it outlives. Returns whether it continues.
@@ -91,10 +94,14 @@ impl Consumers<'_> {
     /// The primary one can't continue.
     pub fn deliver(&mut self, engine: &mut Engine) -> Result<(), Failure> {
         let (events, changes) = (engine.take_events(), engine.take_changes());
+        let states = engine.take_states();
         self.each(|consumer| {
             let interest = consumer.interest();
             if interest.events && !events.is_empty() {
                 consumer.events(&events);
+            }
+            if interest.states && !states.is_empty() {
+                consumer.states(&states);
             }
             if interest.changes && !changes.is_empty() {
                 consumer.changes(&changes)?;

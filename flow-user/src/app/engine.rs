@@ -10,9 +10,16 @@ use crate::{
     cli::Global,
     enrich::{self, Answered, Enricher},
     event::{Event, EventSink, Instant, Timed},
-    model::{Config, Model, change::TimedChange, snapshot::Snapshot},
+    model::{
+        Config, Model, UDP_IDLE,
+        change::{StateChange, TimedChange},
+        snapshot::Snapshot,
+    },
     query::filter::Filter,
-    source::{self, AnySource, Origin, Pace, Source as _, Spec, Step},
+    source::{
+        self, AnySource, Origin, Pace, Source as _, Spec, Step,
+        tcp_info::{self, Wanted},
+    },
 };
 
 /// What a command counts, and how.
@@ -27,6 +34,8 @@ pub struct Plan {
 pub struct Interest {
     pub events: bool,
     pub changes: bool,
+    /// New states of connections.
+    pub states: bool,
 }
 
 impl Interest {
@@ -35,6 +44,7 @@ impl Interest {
         Self {
             events: self.events || other.events,
             changes: self.changes || other.changes,
+            states: self.states || other.states,
         }
     }
 }
@@ -45,6 +55,9 @@ pub struct Engine {
     answered: Answered,
     stage: Stage,
     config: Config,
+    /// Connections of which TCP's own view is read at each tick, of a live source.
+    wanted: Wanted,
+    reader: tcp_info::Reader,
 }
 
 /// The enrichers and the model, through which each event passes.
@@ -91,9 +104,11 @@ impl Engine {
         let origin = source.origin();
         let config = Config {
             history,
+            udp_idle: UDP_IDLE,
             host_netns: origin.netns,
             user_names,
             changes: interest.changes,
+            states: interest.states,
         };
         let (started, is_live) = (origin.started, origin.is_live);
         let model = match source.take_keyframe() {
@@ -117,6 +132,8 @@ impl Engine {
             },
             answered,
             config,
+            wanted: Wanted::None,
+            reader: tcp_info::Reader::default(),
         })
     }
 
@@ -144,7 +161,10 @@ impl Engine {
             }
         };
         match step {
-            Step::Tick(time) => self.stage.tick(time),
+            Step::Tick(time) => {
+                self.read_tcp_info(time);
+                self.stage.tick(time);
+            }
             Step::Restart => {
                 if let Some(keyframe) = self.source.take_keyframe() {
                     self.stage.intake.model = keyframe.resume(self.config.clone());
@@ -156,6 +176,22 @@ impl Engine {
         Ok(step)
     }
 
+    /// Says of which connections TCP's own view is read at each tick from here on. A recording has
+    /// that of those that were asked for then.
+    pub fn want_tcp_info(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    fn read_tcp_info(&mut self, time: Instant) {
+        if !self.origin().is_live {
+            return;
+        }
+        for (cookie, info) in self.reader.read(&self.wanted) {
+            let info = Box::new(info);
+            self.stage.event(time, Event::TcpInfo { cookie, info });
+        }
+    }
+
     /// The events that the model applied since the last call, in order.
     pub fn take_events(&mut self) -> Vec<Timed> {
         self.stage.intake.take_events()
@@ -164,6 +200,11 @@ impl Engine {
     /// The changes since the last call, in order.
     pub fn take_changes(&mut self) -> Vec<TimedChange> {
         self.stage.intake.model.changes()
+    }
+
+    /// The new states of connections since the last call, in order.
+    pub fn take_states(&mut self) -> Vec<StateChange> {
+        self.stage.intake.model.states()
     }
 
     /// The state as of the last tick.

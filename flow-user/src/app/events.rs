@@ -72,6 +72,7 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
 const CHANGES: Interest = Interest {
     events: false,
     changes: true,
+    states: false,
 };
 
 /// Lines on their way to the writer.

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use crate::{
+    cli::UnknownTopic,
     config::{Place, Unusable},
     query::{filter::FilterError, view::UnknownColumn},
     sink::{backlog::ReaderStalled, file::WriteError},
@@ -20,7 +21,9 @@ pub enum Failure {
     Filter(#[from] FilterError),
     #[error("{0}")]
     Column(#[from] UnknownColumn),
-    #[error("{0}{hint}", hint = hint(.0))]
+    #[error("{0}")]
+    Topic(#[from] UnknownTopic),
+    #[error("{}", start(.0))]
     Start(#[from] StartError),
     #[error("{0}")]
     Open(OpenError),
@@ -53,16 +56,27 @@ impl From<OpenError> for Failure {
     }
 }
 
-/// What to type next, unless the error itself says so.
-fn hint(error: &StartError) -> String {
+/// Why the start failed and what to type next; where privileges are missing, that comes first.
+fn start(error: &StartError) -> String {
     match error {
-        error if error.is_out_of_files() => {
-            "; Flow needs some hundred open files, two more for each interface: ulimit -n 1024"
-                .into()
+        error if error.is_out_of_files() => format!(
+            "{error}; Flow needs some hundred open files, two more for each interface: ulimit -n 1024"
+        ),
+        StartError::Backend(error) if error.not_permitted => {
+            format!("{}\n{}: {}", needs(&error.instead), error.what, error.why)
         }
-        StartError::Backend(_) | StartError::NoInterface { .. } => String::new(),
-        error if error.is_not_permitted() => format!("; {AS_ROOT}"),
-        _ => "; `flow doctor` shows what works here".into(),
+        StartError::Backend(_) | StartError::NoInterface { .. } => error.to_string(),
+        error if error.is_not_permitted() => format!("{}\n{error}", needs(AS_ROOT)),
+        _ => format!("{error}; `flow doctor` shows what works here"),
+    }
+}
+
+/// The privileges that Flow needs, and how to get them.
+fn needs(instead: &str) -> String {
+    const PRIVILEGES: &str = "needs root (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_ADMIN)";
+    match instead {
+        AS_ROOT => format!("{PRIVILEGES}: sudo flow"),
+        instead => format!("{PRIVILEGES}: {instead}"),
     }
 }
 
@@ -72,10 +86,41 @@ impl Failure {
         ExitCode::from(match self {
             Self::Filter(_)
             | Self::Column(_)
+            | Self::Topic(_)
             | Self::Screen(_)
             | Self::Start(StartError::NoInterface { .. }) => 2,
             Self::Start(error) if error.is_not_permitted() => 3,
             _ => 1,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::kernel::probe::BackendError;
+
+    #[test]
+    fn missing_privileges_come_first_and_the_details_after() {
+        let error = BackendError {
+            what: "no backend can count the bytes of processes here".into(),
+            why: "fexit: not permitted".into(),
+            instead: AS_ROOT.into(),
+            not_permitted: true,
+            out_of_files: false,
+        };
+        let failure = Failure::Start(StartError::Backend(error.clone()));
+        let message = failure.to_string();
+        let (first, rest) = message.split_once('\n').unwrap();
+        assert!(first.starts_with("needs root (CAP_BPF, CAP_PERFMON, "));
+        assert!(first.ends_with(": sudo flow"), "{first}");
+        assert!(rest.contains("fexit: not permitted") && !rest.contains("sudo"));
+        let other = BackendError {
+            not_permitted: false,
+            instead: "`flow doctor` shows what there is".into(),
+            ..error
+        };
+        let message = Failure::Start(StartError::Backend(other)).to_string();
+        assert!(message.starts_with("no backend") && !message.contains("root"));
     }
 }

@@ -127,11 +127,21 @@ impl End {
 
 fn try_run(cli: &Cli) -> Result<End, Failure> {
     let output = cli.global.output();
-    let users = Arc::new(UserResolver::default());
-    let filter = filter(cli, &users)?;
+    let text = match &cli.command {
+        Some(Command::Help(options)) => Some(cli::help(options.topic.as_deref())?),
+        Some(Command::Completions(options)) => Some(cli::completions(options.shell)),
+        Some(Command::Man(options)) => Some(cli::man(options.command.as_deref())?),
+        _ => None,
+    };
+    if let Some(text) = text {
+        output::write_text(&text)?;
+        return Ok(End::Done);
+    }
     if let Some(Command::Doctor) = &cli.command {
         return doctor(cli, output);
     }
+    let users = Arc::new(UserResolver::default());
+    let filter = filter(cli, &users)?;
     if let Some(Command::Config) = &cli.command {
         return config::run(config::load(cli.overrides()));
     }
@@ -151,7 +161,13 @@ fn try_run(cli: &Cli) -> Result<End, Failure> {
             Some(Command::Top(options)) => top::run(plan, options).await,
             Some(Command::Events(options)) => events::run(plan, options).await,
             Some(Command::Snapshot(options)) => snapshot::run(plan, options).await,
-            Some(Command::Doctor | Command::Config) => Ok(End::Done),
+            Some(
+                Command::Doctor
+                | Command::Config
+                | Command::Completions(_)
+                | Command::Man(_)
+                | Command::Help(_),
+            ) => Ok(End::Done),
         }
     })
 }
@@ -161,7 +177,7 @@ fn doctor(cli: &Cli, output: Output) -> Result<End, Failure> {
     let text = if output.json {
         crate::sink::text::doctor_json(&report).map_err(Failure::Json)?
     } else {
-        crate::sink::text::render_doctor(&report, output.width().unwrap_or(100))
+        crate::sink::text::render_doctor(&report, output.screen())
     };
     output::write_text(&text)?;
     Ok(End::Done)
@@ -177,7 +193,6 @@ fn filter(cli: &Cli, users: &UserResolver) -> Result<Filter, Failure> {
 
 fn arguments(cli: &Cli) -> tui::Arguments {
     tui::Arguments {
-        filter: cli.global.filter.clone().unwrap_or_default(),
         interfaces: cli.global.interface.clone(),
         color: cli.global.output().color,
     }

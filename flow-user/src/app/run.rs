@@ -165,6 +165,7 @@ pub mod tests {
     const ALL: Interest = Interest {
         events: true,
         changes: true,
+        states: false,
     };
 
     fn at(second: u64) -> Instant {
@@ -370,6 +371,7 @@ pub mod tests {
         let (events, of_events) = Witness::new(Interest {
             events: true,
             changes: false,
+            states: false,
         });
         assert_eq!(drive_all(2, &mut states, vec![events]).await, End::Done);
         assert_eq!(*of_states.borrow(), ["0 sent", "1000 sent", "2000 sent"]);
@@ -393,6 +395,7 @@ pub mod tests {
         let (mut primary, received) = Witness::new(Interest {
             events: false,
             changes: true,
+            states: false,
         });
         let served = serve_lines(&lines, &mut primary, Vec::new()).await;
         assert_eq!(served.end.unwrap(), End::Done);

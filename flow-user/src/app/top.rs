@@ -1,11 +1,15 @@
 //! `flow top`: a table, refreshed.
 //!
+//! In a terminal it fills the screen, and `q` ends it.
 //! While the reader is slow (a stopped terminal, a pager), whole pages are skipped.
+
+mod keys;
 
 use std::{mem, ops::ControlFlow, time::Duration};
 
 use tokio::time::timeout;
 
+use self::keys::Keys;
 use super::{
     End, EndSignals, Failure,
     consumer::{Consumer, Proceed, Ready},
@@ -21,8 +25,12 @@ use crate::{
         table::Table,
         view::{Sort, View},
     },
-    sink::{json::top_line, text::render_top},
+    sink::{
+        json::top_line,
+        text::{render_top, rows_that_fit},
+    },
     source::Pace,
+    tui::terminal::{PAGE_BEGINS, PAGE_ENDS},
 };
 
 /// How long closed flows and exited processes are shown.
@@ -31,8 +39,6 @@ const HISTORY: Duration = Duration::from_secs(5);
 const LAST_PAGE: Duration = Duration::from_millis(100);
 /// Rows if the size of the output is unknown.
 const ROWS: usize = 40;
-/// Lines of a page that are not rows of the table: header, totals, the ledger's first line.
-const LINES_AROUND: usize = 8;
 /// Home, and clear to the end of the screen.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -69,6 +75,7 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
             is_first: true,
         },
         remaining: count,
+        keys: Keys::of(output.is_terminal && !output.json && count != Some(1)),
         writer: Writer::start(),
     };
     let Served { end, beside, .. } = run.serve(&mut pages, &mut signals, None).await;
@@ -87,6 +94,7 @@ struct Pages {
     page: Page,
     /// How many are still to be shown; absent if unlimited.
     remaining: Option<u64>,
+    keys: Keys,
     writer: Writer,
 }
 
@@ -126,6 +134,7 @@ impl Consumer for Pages {
             tokio::select! {
                 biased;
                 () = self.writer.closed() => Ok(ControlFlow::Break(End::Done)),
+                () = self.keys.quit() => Ok(ControlFlow::Break(End::Done)),
                 _ = self.writer.place(), if is_busy => Ok(ControlFlow::Continue(())),
             }
         })
@@ -150,12 +159,14 @@ impl Pages {
 impl Page {
     fn render(&mut self, snapshot: &Snapshot) -> String {
         let lines = self.output.size().map(|(_, lines)| lines);
-        let interfaces = snapshot.interfaces.len();
-        let fitting = |lines: usize| lines.saturating_sub(LINES_AROUND + interfaces).max(1);
+        let fitting = |lines| rows_that_fit(snapshot, lines);
         self.view.rows = self
             .rows
             .or_else(|| (!self.output.json).then(|| lines.map_or(ROWS, fitting)));
-        let table = Table::build(snapshot, &self.view);
+        let mut table = Table::build(snapshot, &self.view);
+        if self.rows.is_none() && lines.is_some() {
+            table.make_room();
+        }
         if self.output.json {
             let mut line = top_line(&table, snapshot, self.clock);
             line.push('\n');
@@ -164,7 +175,7 @@ impl Page {
         let text = render_top(&table, snapshot, &self.host, self.output.screen());
         let is_first = mem::replace(&mut self.is_first, false);
         match (self.output.is_terminal, is_first) {
-            (true, _) => format!("{CLEAR}{text}"),
+            (true, _) => format!("{PAGE_BEGINS}{CLEAR}{text}{PAGE_ENDS}"),
             (false, true) => text,
             (false, false) => format!("\n{text}"),
         }

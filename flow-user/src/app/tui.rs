@@ -10,6 +10,7 @@ mod signal;
 mod work;
 
 use std::{
+    env,
     future::poll_fn,
     io, mem,
     ops::ControlFlow,
@@ -38,7 +39,7 @@ use tokio::{
 
 use self::work::Work;
 use super::{
-    End, EndSignals, Failure, config,
+    DIRECTORY_PATIENCE, End, EndSignals, Failure, config,
     consumer::{Consumer, Proceed, Ready},
     engine::{Engine, Interest, Plan},
     output,
@@ -47,17 +48,21 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    config::{Config, Loaded, Place, save_columns},
+    cli::symbols_for_terminal,
+    config::{Config, Loaded, Place, save_columns, save_settings},
     enrich::users::UserResolver,
     event::{Bytes, Instant},
     faults,
-    model::change::TimedChange,
-    query::human,
-    sink::export::Format,
+    model::change::{StateChange, TimedChange},
+    query::{
+        filter::{Filter, FilterError},
+        human,
+    },
+    sink::{export::Format, text::Symbols},
     source::{Pace, boottime},
     tui::{
-        self, Effect, Event, OwnUse, Settings, State, Theme, World,
-        terminal::{self, Screen},
+        self, Chosen, Depth, Effect, Event, OwnUse, Settings, State, Theme, World,
+        terminal::{self, Asked, LateAnswer, Screen},
         views::ViewId,
     },
 };
@@ -67,7 +72,6 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Arguments of the command line that the screen shows, as they were typed.
 pub struct Arguments {
-    pub filter: String,
     pub interfaces: Vec<String>,
     pub color: bool,
 }
@@ -90,36 +94,60 @@ pub async fn run(
 ) -> Result<End, Failure> {
     terminal::check().map_err(Failure::Screen)?;
     config::report_problems(&loaded);
-    let problems = problems(&loaded);
+    let mut problems = problems(&loaded);
     let Loaded { config, place, .. } = loaded;
+    let chosen = config.clone();
     let Config {
         screen: mut preferences,
         interval,
         history_ttl,
         mouse,
+        symbols,
+        mut filter,
     } = config;
+    if let Err(error) = check_filter(&filter, &users) {
+        problems = Some(format!("the configured filter is ignored: {error}"));
+        filter.clear();
+    }
     if !arguments.color {
         preferences.theme = Some(Theme::Mono);
     }
+    // The terminal answers while the kernel side starts.
+    let asked = match preferences.theme {
+        None => Asked::ask(),
+        Some(_) => None,
+    };
     let mut signals = EndSignals::listen()?;
     let pace = Pace {
         interval,
         at_once: false,
         as_recorded: true,
     };
-    let run = Run::open(&plan, pace, history_ttl, CHANGES)?;
+    let run = Run::open(&plan, pace, history_ttl, CHANGES);
+    // After a failure too: the shell would take the answer for input.
+    let answer = asked.map(Asked::answer).unwrap_or_default();
+    if let Some(is_light) = answer.is_light {
+        preferences.theme = Some(if is_light { Theme::Light } else { Theme::Dark });
+    }
+    let run = run?;
+    let first_theme = preferences.theme.unwrap_or_default();
     let origin = run.origin();
     let settings = Settings {
         preferences,
-        filter: arguments.filter,
+        filter,
         interfaces: arguments.interfaces,
+        depth: Depth::of(|name| env::var(name).ok()),
         host: origin.host.clone(),
         clock: origin.clock,
         zone: TimeZone::system(),
     };
     let view_config = ViewConfig {
         place,
+        config: chosen,
+        first_theme,
         mouse,
+        symbols: symbols_for_terminal(symbols),
+        late_answer: LateAnswer::new(answer.is_late),
         problems,
     };
     let mut view = View::start(settings, view_config, users)?;
@@ -135,14 +163,29 @@ pub async fn run(
 const CHANGES: Interest = Interest {
     events: false,
     changes: true,
+    states: true,
 };
 
 /// The part of the configuration that is not the screen's.
 struct ViewConfig {
     place: Option<Place>,
+    config: Config,
+    first_theme: Theme,
     mouse: bool,
+    symbols: Symbols,
+    late_answer: LateAnswer,
     /// Invalid settings, for the status line.
     problems: Option<String>,
+}
+
+/// Whether a filter can be used. That of the command line was read already; one of the configuration
+/// may name a user that this host does not have.
+fn check_filter(filter: &str, users: &UserResolver) -> Result<(), String> {
+    let uid_of = |name: &str| users.uid_within(name, DIRECTORY_PATIENCE);
+    let read = Filter::parse(filter, &uid_of);
+    let in_one_line = |error: FilterError| error.to_string().lines().next().map(str::to_owned);
+    read.map(drop)
+        .map_err(|error| in_one_line(error).unwrap_or_default())
 }
 
 /// Invalid settings in one line, because the screen covers the messages on standard error.
@@ -165,14 +208,19 @@ struct Session {
     state: State,
     screen: Screen,
     input: EventStream,
+    late_answer: LateAnswer,
     /// SIGCONT: Flow continues after a stop.
     resumed: unix::Signal,
     /// The configuration file.
     place: Option<Place>,
+    /// The configuration at the start, and the theme that it came to.
+    config: Config,
+    first_theme: Theme,
     meter: Meter,
     work: Work,
     /// Changes since the last tick.
     changes: Vec<TimedChange>,
+    states: Vec<StateChange>,
     /// Whether the screen must be drawn.
     is_due: bool,
     /// Whether the user has quit.
@@ -189,15 +237,21 @@ impl Consumer for View {
         Ok(())
     }
 
+    fn states(&mut self, states: &[StateChange]) {
+        self.session.states.extend_from_slice(states);
+    }
+
     /// Also shows the state before the first tick, which has no rates yet.
     fn state(&mut self, engine: &mut Engine, _: Option<Instant>) -> Result<Proceed, Failure> {
         let session = &mut self.session;
         let event = Event::Snapshot {
             changes: mem::take(&mut session.changes),
+            states: mem::take(&mut session.states),
             snapshot: engine.snapshot(),
             own: session.meter.take(),
         };
         session.take(event)?;
+        engine.want_tcp_info(session.state.wanted_connections());
         Ok(session.proceed())
     }
 
@@ -224,17 +278,22 @@ impl View {
         users: Arc<UserResolver>,
     ) -> Result<Self, Failure> {
         let state = State::new(settings, users, terminal::size())?;
-        let screen = Screen::take(view_config.mouse).map_err(Failure::Screen)?;
+        let screen =
+            Screen::take(view_config.mouse, view_config.symbols).map_err(Failure::Screen)?;
         let continued = SignalKind::from_raw(Signal::SIGCONT as i32);
         let mut session = Session {
             state,
             screen,
             input: EventStream::new(),
+            late_answer: view_config.late_answer,
             resumed: listen(continued).map_err(Failure::Runtime)?,
             place: view_config.place,
+            config: view_config.config,
+            first_theme: view_config.first_theme,
             meter: Meter::start(),
             work: Work::new(),
             changes: Vec::new(),
+            states: Vec::new(),
             is_due: true,
             ended: false,
         };
@@ -306,6 +365,9 @@ impl Session {
             return self.take(Event::Resize(columns, rows));
         }
         faults::panic_in("main");
+        if self.late_answer.takes(&event) {
+            return Ok(());
+        }
         match terminal::input(event) {
             Some(input) => self.take(Event::Input(input, boottime::now())),
             None => Ok(()),
@@ -329,6 +391,7 @@ impl Session {
                     closed.map(|()| format!("closed {}", connection.name))
                 })?,
                 Effect::SaveColumns(view, columns) => self.save_columns(view, columns)?,
+                Effect::SaveSettings(chosen) => self.save_settings(chosen)?,
             }
         }
         Ok(())
@@ -341,6 +404,33 @@ impl Session {
             Err(error) => Err(format!(
                 "columns not saved, they last until Flow ends: {error}"
             )),
+        })
+    }
+
+    fn save_settings(&mut self, chosen: Chosen) -> Result<(), Failure> {
+        let Chosen {
+            view,
+            theme,
+            units,
+            compact,
+            threshold,
+        } = chosen;
+        let place = self.place.clone();
+        let mut config = self.config.clone();
+        // The theme that nobody chose stays `auto`.
+        if theme != self.first_theme {
+            config.screen.theme = Some(theme);
+        }
+        config.screen.view = view;
+        config.screen.units = units;
+        config.screen.compact = compact;
+        config.screen.threshold = threshold;
+        self.start_work(move || match save_settings(place.as_ref(), &config) {
+            Ok((place, names)) if names.is_empty() => {
+                Ok(format!("nothing to save: {place} has these settings"))
+            }
+            Ok((place, names)) => Ok(format!("saved {} in {place}", names.join(", "))),
+            Err(error) => Err(format!("settings not saved: {error}")),
         })
     }
 

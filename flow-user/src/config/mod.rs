@@ -5,7 +5,7 @@
 //! command line overrides the file. A new setting is an entry in `setting.rs`.
 
 mod file;
-mod near;
+pub(crate) mod near;
 mod place;
 mod rate;
 mod read;
@@ -18,8 +18,14 @@ pub mod time;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-pub use self::{file::Unusable, place::Place, render::render, save::SaveError, save::save_columns};
-use crate::tui::{Preferences, Theme, views::ViewId};
+pub use self::{
+    file::Unusable, place::Place, render::render, save::SaveError, save::save_columns,
+    save::save_settings,
+};
+use crate::{
+    sink::text::Symbols,
+    tui::{Preferences, Theme, views::ViewId},
+};
 
 /// Defaults of the sampling interval, and of how long ended rows stay visible.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +39,10 @@ pub struct Config {
     pub history_ttl: Duration,
     /// Whether Flow handles the mouse; otherwise the terminal does, to select text.
     pub mouse: bool,
+    /// Symbols that the terminal has; `None` is what suits it.
+    pub symbols: Option<Symbols>,
+    /// The filter at first, as typed.
+    pub filter: String,
 }
 
 impl Default for Config {
@@ -42,17 +52,22 @@ impl Default for Config {
             interval: INTERVAL,
             history_ttl: HISTORY_TTL,
             mouse: true,
+            symbols: None,
+            filter: String::new(),
         }
     }
 }
 
 /// Settings of the command line.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub view: Option<ViewId>,
-    pub theme: Option<Theme>,
+    /// Within, `None` is `auto`.
+    pub theme: Option<Option<Theme>>,
+    pub symbols: Option<Option<Symbols>>,
     pub interval: Option<Duration>,
     pub history_ttl: Option<Duration>,
+    pub filter: Option<String>,
 }
 
 /// The origin of a value.
@@ -111,8 +126,10 @@ impl Loaded {
         let Overrides {
             view,
             theme,
+            symbols,
             interval,
             history_ttl,
+            filter,
         } = overrides;
         let Config { screen, .. } = &mut self.config;
         let mut said = Vec::new();
@@ -121,8 +138,12 @@ impl Loaded {
             said.push(setting::VIEW);
         }
         if let Some(theme) = theme {
-            screen.theme = Some(theme);
+            screen.theme = theme;
             said.push(setting::THEME);
+        }
+        if let Some(symbols) = symbols {
+            self.config.symbols = symbols;
+            said.push(setting::SYMBOLS);
         }
         if let Some(interval) = interval {
             self.config.interval = interval;
@@ -131,6 +152,10 @@ impl Loaded {
         if let Some(history_ttl) = history_ttl {
             self.config.history_ttl = history_ttl;
             said.push(setting::HISTORY_TTL);
+        }
+        if let Some(filter) = filter {
+            self.config.filter = filter;
+            said.push(setting::FILTER);
         }
         let origin = |name: &str| (name.to_owned(), Origin::CommandLine);
         self.origins.extend(said.into_iter().map(origin));

@@ -1,9 +1,8 @@
 //! Suggests the right name for a wrong one.
 
+pub(super) use crate::query::near::nearest;
 use crate::sink::text::{cut, escape};
 
-/// Characters of a wrong name that are compared.
-const LONGEST: usize = 40;
 /// Columns of a wrong name that are shown.
 const SHOWN: usize = 40;
 /// The most names that are listed.
@@ -11,24 +10,12 @@ const MOST_LISTED: usize = 24;
 
 /// The message for an unknown name: with the nearest right one, or else with all of them or where
 /// to find them.
-pub(super) fn unknown(what: &str, name: &str, names: &[&str]) -> String {
+pub fn unknown(what: &str, name: &str, names: &[&str]) -> String {
     let shown = shown(name);
     match nearest(name, names) {
         Some(near) => format!("there is no {what} `{shown}`; did you mean `{near}`?"),
         None => format!("there is no {what} `{shown}`; choose {}", listed(names)),
     }
-}
-
-/// The nearest name, if one is near enough: a third of its letters may differ, at least two.
-pub(super) fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
-    let written: String = written.chars().take(LONGEST).collect();
-    let written = written.to_lowercase();
-    let distance = |name: &&str| strsim::osa_distance(&written, name);
-    let near = names.iter().min_by_key(|name| distance(name))?;
-    let most = (near.chars().count() / 3).max(2);
-    // Of a short name that would be all letters.
-    let differs = distance(near);
-    (differs <= most && differs < near.chars().count()).then_some(near)
 }
 
 /// Text of the user, escaped and cut.

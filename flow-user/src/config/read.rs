@@ -18,9 +18,10 @@ use crate::{
     },
 };
 
-/// Names of tables: columns and order by view, keys by action.
+/// Names of tables: columns, order and grouping by view, keys by action.
 pub(super) const COLUMNS: &str = "columns";
 pub(super) const SORT: &str = "sort";
+pub(super) const GROUP: &str = "group";
 pub(super) const KEYS: &str = "keys";
 /// The suffix of a column that reverses the order.
 pub(super) const REVERSE: &str = ":reverse";
@@ -77,11 +78,12 @@ struct Entry<'a> {
 impl Reader<'_> {
     fn take(&mut self, table: &dyn TableLike) {
         let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-        names.extend([COLUMNS, SORT, KEYS]);
+        names.extend([COLUMNS, SORT, GROUP, KEYS]);
         for entry in self.entries(table) {
             match entry.name {
                 COLUMNS => self.by_view(&entry, Self::columns),
                 SORT => self.by_view(&entry, Self::sort),
+                GROUP => self.by_view(&entry, Self::group),
                 KEYS => self.keys(&entry),
                 _ => self.setting(&entry, &names),
             }
@@ -222,6 +224,21 @@ impl Reader<'_> {
         let usual = column.name == BUSIEST && !reverse;
         self.loaded.config.screen.tables[view.index()].sort = (!usual).then_some((column, reverse));
         self.came_from(format!("{SORT}.{view}"), entry.line);
+    }
+
+    fn group(&mut self, view: ViewId, entry: &Entry<'_>) {
+        let Some(text) = entry.item.as_str() else {
+            let problem = expected("the name of a grouping in quotes", entry.item);
+            return self.warn(entry.line, format!("group of {view}: {problem}"));
+        };
+        let groupings = view.def().groupings;
+        let Some(at) = groupings.iter().position(|it| it.name == text) else {
+            let names: Vec<&str> = groupings.iter().map(|it| it.name).collect();
+            let problem = unknown("grouping", text, &names);
+            return self.warn(entry.line, format!("group of {view}: {problem}"));
+        };
+        self.loaded.config.screen.tables[view.index()].grouping = at;
+        self.came_from(format!("{GROUP}.{view}"), entry.line);
     }
 
     fn keys(&mut self, entry: &Entry<'_>) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Loaded, Origin,
-    read::{BUSIEST, COLUMNS, KEYS, REVERSE, SORT},
+    read::{BUSIEST, COLUMNS, GROUP, KEYS, REVERSE, SORT},
     setting::{Kind, SETTINGS},
 };
 use crate::{
@@ -62,6 +62,25 @@ pub fn render(loaded: &Loaded) -> String {
         let order = quoted(&format!("{name}{reverse}"));
         let origin = origin(SORT, view.name());
         line(&mut text, &format!("{view} = {order}  # {origin}"));
+    }
+    line(
+        &mut text,
+        "\n# How the rows of each view are grouped at first; `a` selects another grouping.",
+    );
+    line(&mut text, &format!("[{GROUP}]"));
+    for view in ViewId::ALL {
+        let groupings = view.def().groupings;
+        if groupings.len() > 1 {
+            let grouping = &groupings[config.screen.tables[view.index()].grouping];
+            let names = groupings.iter().map(|it| it.name);
+            let names = names.collect::<Vec<_>>().join(", ");
+            let origin = origin(GROUP, view.name());
+            let name = quoted(grouping.name);
+            line(
+                &mut text,
+                &format!("{view} = {name}  # of {names}; {origin}"),
+            );
+        }
     }
     line(
         &mut text,

@@ -1,13 +1,15 @@
-//! Saves a preference: changes one line of the file, and leaves all else as it is.
+//! Saves preferences: changes their lines of the file, and leaves all else as it is.
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _};
 
 use toml_edit::{Array, DocumentMut, Item, TableLike, Value, value};
 
 use super::{
+    Config, Loaded,
     file::{self, LARGEST, Unusable},
     place::Place,
     read::{COLUMNS, read},
+    setting::{Kind, SETTINGS, Setting},
 };
 use crate::{
     sink::{
@@ -34,8 +36,7 @@ pub enum SaveError {
     Write(#[from] WriteError),
 }
 
-/// Writes the columns of a view to the file, and creates it if needed. The file is read again for
-/// that: changes made meanwhile stay. Returns its path.
+/// Writes the columns of a view to the file, and creates it if needed. Returns its path.
 ///
 /// # Errors
 /// The columns are not saved.
@@ -44,6 +45,58 @@ pub fn save_columns<'a>(
     view: ViewId,
     columns: &[&str],
 ) -> Result<&'a Place, SaveError> {
+    update(place, |place, before, _| {
+        with_columns(before, view, columns).ok_or_else(|| {
+            let lines = before.lines().zip(1..);
+            let mut lines = lines.filter(|(text, _)| text.trim_start().starts_with(COLUMNS));
+            SaveError::NoTable {
+                place: place.clone(),
+                line: lines.next().map_or(1, |(_, line)| line),
+            }
+        })
+    })
+}
+
+/// Writes the settings that keys change to the file, as far as they differ from it, and creates it
+/// if needed. Returns its path and the names of those that it wrote.
+///
+/// # Errors
+/// They are not saved.
+pub fn save_settings<'a>(
+    place: Option<&'a Place>,
+    config: &Config,
+) -> Result<(&'a Place, Vec<&'static str>), SaveError> {
+    let mut names = Vec::new();
+    let place = update(place, |_, before, loaded| {
+        let changed = changed(&mut loaded.config.clone(), &mut config.clone());
+        names.extend(changed.iter().map(|(name, _)| *name));
+        Ok(with_settings(before, changed).unwrap_or_else(|| before.to_owned()))
+    })?;
+    Ok((place, names))
+}
+
+/// The settings that keys change, if they differ, with their new values.
+fn changed(before: &mut Config, after: &mut Config) -> Vec<(&'static str, Value)> {
+    let settings = SETTINGS.iter().filter(|setting| setting.has_key);
+    let value = |setting: &Setting, config: &mut Config| match &setting.value {
+        Kind::Flag(flag) => Value::from(*flag(config)),
+        Kind::Text { show, .. } => Value::from(show(config)),
+    };
+    let mut changed = Vec::new();
+    for setting in settings {
+        let (old, new) = (value(setting, before), value(setting, after));
+        if old.to_string() != new.to_string() {
+            changed.push((setting.name, new));
+        }
+    }
+    changed
+}
+
+/// Changes the file. It is read again for that: changes made meanwhile stay.
+fn update(
+    place: Option<&Place>,
+    edit: impl FnOnce(&Place, &str, &Loaded) -> Result<String, SaveError>,
+) -> Result<&Place, SaveError> {
     let place = place.ok_or(SaveError::NoHome)?;
     let unusable = |problem| SaveError::Unusable {
         place: place.clone(),
@@ -51,15 +104,11 @@ pub fn save_columns<'a>(
     };
     let before = file::read(place).map_err(unusable)?.unwrap_or_default();
     // The same message as at the start.
-    read(&before).map_err(unusable)?;
-    let after = with_columns(&before, view, columns).ok_or_else(|| {
-        let lines = before.lines().zip(1..);
-        let mut lines = lines.filter(|(text, _)| text.trim_start().starts_with(COLUMNS));
-        SaveError::NoTable {
-            place: place.clone(),
-            line: lines.next().map_or(1, |(_, line)| line),
-        }
-    })?;
+    let loaded = read(&before).map_err(unusable)?;
+    let after = edit(place, &before, &loaded)?;
+    if after == before {
+        return Ok(place);
+    }
     if after.len() as u64 > LARGEST {
         return Err(SaveError::TooLarge {
             place: place.clone(),
@@ -91,12 +140,21 @@ fn with_columns(text: &str, view: ViewId, columns: &[&str]) -> Option<String> {
         .entry(COLUMNS)
         .or_insert_with(toml_edit::table)
         .as_table_like_mut()?;
-    set(table, view.name(), columns.iter().copied().collect());
+    let columns: Array = columns.iter().copied().collect();
+    set(table, view.name(), Value::Array(columns));
     Some(document.to_string())
 }
 
-fn set(table: &mut dyn TableLike, name: &str, columns: Array) {
-    let mut new = Value::Array(columns);
+/// The same text with other settings. `None` if it is not TOML.
+fn with_settings(text: &str, settings: Vec<(&str, Value)>) -> Option<String> {
+    let mut document: DocumentMut = text.parse().ok()?;
+    for (name, value) in settings {
+        set(document.as_table_mut(), name, value);
+    }
+    Some(document.to_string())
+}
+
+fn set(table: &mut dyn TableLike, name: &str, mut new: Value) {
     match table.get_mut(name) {
         // A comment behind it stays.
         Some(Item::Value(old)) => {
@@ -118,7 +176,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::query::groups::By;
+    use crate::{query::groups::By, tui::Theme};
 
     /// A file with this text, and what it says after columns were kept.
     fn kept(text: Option<&str>, view: ViewId, columns: &[&str]) -> Result<String, String> {
@@ -180,6 +238,36 @@ unknown = 1
             let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
             assert_eq!(names, columns, "{text}");
         }
+    }
+
+    #[test]
+    fn settings_that_differ_are_kept_and_all_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::at(&folder.path().join("flow/config.toml"));
+        let mut config = Config::default();
+        let keep = |config: &Config| {
+            let (place, names) = save_settings(Some(&place), config).unwrap();
+            let text = fs::read_to_string(place.path()).unwrap_or_default();
+            (names, text)
+        };
+        assert_eq!(keep(&config), (Vec::new(), String::new()));
+        config.screen.theme = Some(Theme::Light);
+        config.screen.compact = true;
+        // The command line's, not a key's.
+        config.mouse = false;
+        let text = "theme = \"light\"\ncompact = true\n".to_owned();
+        assert_eq!(keep(&config), (vec!["theme", "compact"], text.clone()));
+        assert_eq!(keep(&config), (Vec::new(), text));
+        let mine = "# mine\ntheme = 'dark' # dim\nfuture = 1\n\n# c\n[columns]\nflows = ['pid']\n";
+        fs::write(place.path(), mine).unwrap();
+        let (names, text) = keep(&config);
+        assert_eq!(names, ["theme", "compact"]);
+        let expected = mine.replace("'dark'", "\"light\"");
+        let expected = expected.replace("future = 1\n", "future = 1\ncompact = true\n");
+        assert_eq!(text, expected);
+        fs::write(place.path(), "theme = ").unwrap();
+        assert!(save_settings(Some(&place), &config).is_err());
+        assert_eq!(fs::read_to_string(place.path()).unwrap(), "theme = ");
     }
 
     #[test]

@@ -28,6 +28,8 @@ fn essence(config: &Config) -> String {
         interval,
         history_ttl,
         mouse,
+        symbols,
+        filter,
     } = config;
     let Preferences {
         view,
@@ -41,7 +43,7 @@ fn essence(config: &Config) -> String {
     let tables = tables.each_ref().map(|table| {
         let columns: Vec<_> = table.columns.iter().map(|column| column.name).collect();
         let sort = table.sort.map(|(column, reverse)| (column.name, reverse));
-        (columns, sort)
+        (columns, sort, table.grouping)
     });
     let keys: Vec<_> = keys
         .bindings()
@@ -49,7 +51,7 @@ fn essence(config: &Config) -> String {
         .map(|it| (it.name, &it.keys))
         .collect();
     format!(
-        "{view:?} {theme:?} {units:?} {compact} {threshold:?} {tables:?} {keys:?} {interval:?} {history_ttl:?} {mouse}"
+        "{view:?} {theme:?} {units:?} {compact} {threshold:?} {tables:?} {keys:?} {interval:?} {history_ttl:?} {mouse} {symbols:?} {filter}"
     )
 }
 
@@ -65,6 +67,9 @@ fn every_setting_is_read() {
         compact = true
         mouse = false
         threshold = "10 MB/s"
+        symbols = "ascii"
+        filter = "not port 22"
+        group.flows = "by process"
         columns.flows = ["remote", "rx_rate"]
         [sort]
         flows = "remote:reverse"
@@ -83,6 +88,8 @@ fn every_setting_is_read() {
         interval,
         history_ttl,
         mouse,
+        symbols,
+        filter,
     } = &loaded.config;
     assert_eq!(
         (screen.view, screen.theme),
@@ -92,6 +99,8 @@ fn every_setting_is_read() {
     assert_eq!(*interval, Duration::from_millis(500));
     assert_eq!(*history_ttl, Duration::from_secs(90));
     assert_eq!((screen.compact, *mouse), (true, false));
+    assert_eq!(*symbols, Some(Symbols::Ascii));
+    assert_eq!(filter, "not port 22");
     assert_eq!(screen.threshold, Some(10_000_000));
     let table = |view: ViewId| &screen.tables[view.index()];
     let names = |view: ViewId| {
@@ -106,7 +115,10 @@ fn every_setting_is_read() {
             .sort
             .map(|(column, reverse)| (column.name, reverse))
     };
-    assert_eq!(names(ViewId::Group(By::Flow)), ["remote", "rx_rate"]);
+    let flows = ViewId::Group(By::Flow);
+    let grouping = &flows.def().groupings[table(flows).grouping];
+    assert_eq!(grouping.name, "by process");
+    assert_eq!(names(flows), ["remote", "rx_rate"]);
     assert_eq!(sort(ViewId::Group(By::Flow)), Some(("remote", true)));
     assert_eq!(sort(ViewId::Group(By::User)), None);
     assert_eq!(sort(ViewId::Events), Some(("rx_bytes", false)));
@@ -118,7 +130,7 @@ fn every_setting_is_read() {
     assert_eq!(action("u"), Some(Action::View(ViewId::Group(By::User))));
     assert_eq!(action("m"), Some(Action::Units));
     assert_eq!(loaded.origin("view"), Origin::File(2));
-    assert_eq!(loaded.origin("columns.flows"), Origin::File(10));
+    assert_eq!(loaded.origin("columns.flows"), Origin::File(13));
     assert_eq!(loaded.origin("keys.quit"), Origin::Default);
 }
 
@@ -131,7 +143,7 @@ fn what_makes_no_sense_is_reported_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "\n\nzzz = 1",
-            "line 3: there is no setting `zzz`; choose view, theme, units, interval, history-ttl, compact, mouse, threshold, columns, sort or keys",
+            "line 3: there is no setting `zzz`; choose view, theme, symbols, units, filter, interval, history-ttl, compact, mouse, threshold, columns, sort, group or keys",
         ),
         (
             "view = \"flwos\"",
@@ -214,6 +226,16 @@ fn what_makes_no_sense_is_reported_with_the_nearest_name_and_does_not_count() {
         (
             "[sort]\nusers = 1",
             "sort of users: expected the name of a column in quotes, not a number",
+        ),
+        ("symbols = \"asci\"", "did you mean `ascii`?"),
+        ("filter = \"port\"", "`filter`: filter, column 5: expected"),
+        (
+            "[group]\nflows = \"by proces\"",
+            "line 2: group of flows: there is no grouping `by proces`; did you mean `by process`?",
+        ),
+        (
+            "[group]\nflows = 1",
+            "group of flows: expected the name of a grouping in quotes, not a number",
         ),
         (
             "[keys]\nquitt = \"x\"",
@@ -336,9 +358,10 @@ fn the_command_line_goes_before_the_file() {
     let mut loaded = read("view = \"flows\"\ntheme = \"light\"\ninterval = \"2s\"").unwrap();
     loaded.override_with(Overrides {
         view: Some(ViewId::Group(By::User)),
-        theme: None,
         interval: Some(Duration::from_secs(5)),
         history_ttl: Some(Duration::from_secs(1)),
+        filter: Some("tcp".to_owned()),
+        ..Overrides::default()
     });
     let Config { screen, .. } = &loaded.config;
     assert_eq!(
@@ -352,6 +375,7 @@ fn the_command_line_goes_before_the_file() {
         "interval = \"5s\"  # command line",
         "history-ttl = \"1s\"  # command line",
         "compact = false  # default",
+        "filter = \"tcp\"  # command line",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -1,6 +1,6 @@
 //! Counters and measurements of sockets.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,40 @@ pub struct TcpFacts {
     pub rtt: Option<RoundTrip>,
     pub min_rtt: Option<RoundTrip>,
     pub retransmits: u32,
+}
+
+/// What TCP knows of a connection now, as `ss -ti` shows it (`struct tcp_info`). What an older kernel
+/// does not say is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpInfo {
+    /// Name of the congestion control, such as `cubic`.
+    pub congestion: Option<Arc<str>>,
+    /// Bytes of payload in a segment that it sends.
+    pub mss: u32,
+    /// In segments; on their way, and not acknowledged yet.
+    pub unacknowledged: u32,
+    /// In segments; taken for lost, and not sent again yet.
+    pub lost: u32,
+    /// In segments; absent while no loss was seen.
+    pub slow_start_threshold: Option<u32>,
+    /// In segments.
+    pub congestion_window: u32,
+    /// Bytes that were sent by the process and not acknowledged by the remote.
+    pub send_queue: u32,
+    /// Bytes that wait for the process to receive them.
+    pub receive_queue: u32,
+    /// Bytes a second at which it sends at most.
+    pub pacing_rate: Option<u64>,
+    /// Bytes a second that arrived at the remote, as last measured.
+    pub delivery_rate: Option<u64>,
+    /// For how long it had something to send, since it began.
+    pub busy: Option<Duration>,
+    /// The part of it in which the remote's window was full.
+    pub receiver_limited: Option<Duration>,
+    /// The part of it in which the send buffer had no room.
+    pub buffer_limited: Option<Duration>,
+    /// Bytes of the window that the remote gives.
+    pub send_window: Option<u32>,
 }
 
 /// A round trip time in the kernel's unit, microseconds: a quarter of the size of a [`Duration`], and

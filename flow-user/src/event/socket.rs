@@ -141,6 +141,8 @@ pub enum CloseReason {
     Aborted,
     /// Its end was not seen; it was found gone.
     Vanished,
+    /// A datagram flow that moved nothing for a while. Its socket is open still.
+    Idle,
 }
 
 impl CloseReason {

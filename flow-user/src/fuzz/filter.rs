@@ -2,14 +2,16 @@
 
 use super::scene::Scene;
 use crate::{
-    query::filter::{Filter, FilterError},
+    query::filter::{Filter, FilterError, while_typed},
     sink::text::is_hostile,
 };
 
 /// A filter is shown as an expression that is the same filter, and answers alike for everything; a
-/// mistake is reported in three lines that a terminal only shows.
+/// mistake is reported in three lines that a terminal only shows. While it is typed, its beginning
+/// applies.
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    is_typed(&text);
     let filter = match read(&text) {
         Ok(filter) => filter,
         Err(error) => return complain(&error),
@@ -33,7 +35,19 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn read(text: &str) -> Result<Filter, FilterError> {
-    Filter::parse(text, &|name| (!name.starts_with("no")).then_some(33))
+    Filter::parse(text, &uid_of)
+}
+
+fn uid_of(name: &str) -> Option<u32> {
+    (!name.starts_with("no")).then_some(33)
+}
+
+/// What applies while it is typed is what its beginning reads as.
+fn is_typed(text: &str) {
+    let typed = while_typed(text, text.len(), &uid_of);
+    if let Some((filter, length)) = typed.read {
+        assert_eq!(read(&text[..length]), Ok(filter));
+    }
 }
 
 fn complain(error: &FilterError) {

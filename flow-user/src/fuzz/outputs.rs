@@ -39,7 +39,7 @@ pub fn check(changes: &[TimedChange], snapshot: &Snapshot) {
     };
     let screen = Screen {
         width: Some(COLUMNS),
-        color: false,
+        ..Screen::default()
     };
     let text = EventText {
         clock,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::snapshot::{Flow, FlowKey, Interface, Process};
-use crate::event::{AppTotals, Coverage, Instant, Loss};
+use crate::event::{AppTotals, Coverage, Instant, Loss, SocketCookie, State};
 
 /// A change of the model. Rows are as they stood when the change was emitted.
 #[derive(Clone, Debug)]
@@ -129,9 +129,21 @@ impl Change {
         }
     }
 
+    /// Its name for columns; a flow that was there before Flow began was not opened now.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::FlowOpened(flow) if flow.found.is_some() => "found",
+            _ => self.kind().short(),
+        }
+    }
+
     /// Whether it is worth a line in a log of what happened, where numbers that grew are not.
     pub fn is_notable(&self) -> bool {
         match self.kind().weight() {
+            // Hundreds of them at once, of a time before the log.
+            Weight::Notable if matches!(self, Self::FlowOpened(flow) if flow.found.is_some()) => {
+                false
+            }
             Weight::Routine => false,
             // Most processes never touch the network.
             Weight::IfMoved => self
@@ -218,25 +230,37 @@ pub struct TimedChange {
     pub change: Change,
 }
 
+/// A connection's socket has a new state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    pub time: Instant,
+    pub socket: SocketCookie,
+    pub state: State,
+}
+
 /// The changes since they were last drained, in the order they were emitted.
 #[derive(Debug)]
 pub(super) struct Changes {
     /// `None` where no consumer wants them.
     wanted: Option<Vec<TimedChange>>,
+    /// Of states, likewise.
+    states: Option<Vec<StateChange>>,
 }
 
 impl Default for Changes {
     fn default() -> Self {
         Self {
             wanted: Some(Vec::new()),
+            states: None,
         }
     }
 }
 
 impl Changes {
-    /// Sets whether a consumer wants them.
-    pub(super) fn want(&mut self, are_wanted: bool) {
+    /// Sets whether a consumer wants them, and those of states.
+    pub(super) fn want(&mut self, are_wanted: bool, are_states_wanted: bool) {
         self.wanted = are_wanted.then(|| self.drain());
+        self.states = are_states_wanted.then(|| self.drain_states());
     }
 
     /// Whether a consumer wants them: otherwise no rows are made for them.
@@ -248,6 +272,16 @@ impl Changes {
         if let Some(changes) = &mut self.wanted {
             changes.push(TimedChange { time, change });
         }
+    }
+
+    pub(super) fn emit_state(&mut self, change: StateChange) {
+        if let Some(states) = &mut self.states {
+            states.push(change);
+        }
+    }
+
+    pub(super) fn drain_states(&mut self) -> Vec<StateChange> {
+        self.states.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn drain(&mut self) -> Vec<TimedChange> {

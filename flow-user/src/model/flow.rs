@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     change::Changes,
     process::ProcessTable,
+    retired::RetiredFlows,
     snapshot::Flow,
     socket::{Ctx, DirtyRows, FinalCounters, NamedZone, Names, Place, Socket},
     tombstone::Tombstones,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     event::{
         AppFact, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, SocketCookie,
-        SocketFact, State,
+        SocketFact, State, TcpInfo,
     },
     room::Room as _,
 };
@@ -37,6 +38,9 @@ const CLOSED_ROWS: usize = 65_536;
 pub(super) struct FlowTable {
     #[serde(skip)]
     history: Duration,
+    /// How long a datagram flow may move nothing before it is over.
+    #[serde(skip)]
+    idle: Duration,
     /// Ordered, so that every walk over it comes out the same. Boxed, because a map of large
     /// values is mostly room for values to come.
     sockets: BTreeMap<SocketCookie, Box<Socket>>,
@@ -46,26 +50,35 @@ pub(super) struct FlowTable {
     dropped: Tombstones<SocketCookie, FinalCounters>,
     /// Rows of dropped sockets.
     dropped_rows: u64,
+    retired: RetiredFlows,
     #[serde(skip)]
     dirty: DirtyRows,
 }
 
 impl FlowTable {
-    pub(super) fn new(history: Duration) -> Self {
+    pub(super) fn new(history: Duration, idle: Duration) -> Self {
         Self {
             history,
+            idle,
             sockets: BTreeMap::new(),
             listeners: HashMap::default(),
             closed: VecDeque::new(),
             dropped: Tombstones::default(),
             dropped_rows: 0,
+            retired: RetiredFlows::default(),
             dirty: DirtyRows::default(),
         }
     }
 
     /// Resumes from a keyframe.
-    pub(super) fn resume(&mut self, history: Duration, processes: &mut ProcessTable) {
+    pub(super) fn resume(
+        &mut self,
+        history: Duration,
+        idle: Duration,
+        processes: &mut ProcessTable,
+    ) {
         self.history = history;
+        self.idle = idle;
         for (cookie, socket) in &mut self.sockets {
             socket.cookie = *cookie;
             socket.resume(processes, &mut self.dirty);
@@ -157,6 +170,13 @@ impl FlowTable {
         }
     }
 
+    /// What TCP knows of a connection; of one that is not known yet nothing is kept.
+    pub(super) fn tcp_info(&mut self, cookie: SocketCookie, info: TcpInfo, time: Instant) {
+        if let Some(socket) = self.sockets.get_mut(&cookie) {
+            socket.tcp_info(info, time);
+        }
+    }
+
     /// A socket is gone.
     pub(super) fn end(
         &mut self,
@@ -213,6 +233,25 @@ impl FlowTable {
         }
     }
 
+    /// Ends the datagram flows that have moved nothing for long.
+    pub(super) fn end_idle(
+        &mut self,
+        time: Instant,
+        processes: &mut ProcessTable,
+        changes: &mut Changes,
+    ) {
+        let idle = self.idle;
+        while let Some(&(last, row)) = self.dirty.waiting.first()
+            && time.since(last) >= idle
+        {
+            self.dirty.waiting.pop_first();
+            let (mut ctx, sockets) = self.ctx(time, processes, changes);
+            if let Some(socket) = sockets.get_mut(&row.0) {
+                socket.wait_on(row.1, idle, &mut ctx);
+            }
+        }
+    }
+
     /// Takes each row's rate since the last tick; `elapsed` must not be zero.
     pub(super) fn rates(&mut self, elapsed: Duration) {
         let sockets = &mut self.sockets;
@@ -245,6 +284,17 @@ impl FlowTable {
         processes: &mut ProcessTable,
         changes: &mut Changes,
     ) {
+        while let Some(&(since, (cookie, at))) = self.dirty.idle.front()
+            && (time.since(since) >= self.history || self.dirty.closed_rows > CLOSED_ROWS)
+        {
+            self.dirty.idle.pop_front();
+            let (mut ctx, sockets) = self.ctx(time, processes, changes);
+            if let Some(socket) = sockets.get_mut(&cookie)
+                && socket.hide(at, since, &mut ctx)
+            {
+                self.dropped_rows += 1;
+            }
+        }
         let mut moved = false;
         while let Some(&(closed, cookie)) = self.closed.front() {
             if time.since(closed) < self.history && self.dirty.closed_rows <= CLOSED_ROWS {
@@ -253,8 +303,9 @@ impl FlowTable {
             self.closed.pop_front();
             let (mut ctx, sockets) = self.ctx(time, processes, changes);
             if let Some(socket) = sockets.remove(&cookie) {
-                let rows = socket.row_count() as u64;
+                let rows = socket.listed_rows() as u64;
                 moved |= socket.moves();
+                socket.retire_all(&mut ctx);
                 let counters = socket.bury(&mut ctx);
                 self.dropped_rows += rows;
                 self.dirty.deferring.remove(&cookie);
@@ -271,6 +322,7 @@ impl FlowTable {
         self.dropped.expire(time);
         self.closed.give_back();
         self.dirty.moving.give_back();
+        self.dirty.idle.give_back();
         self.listeners.give_back();
     }
 
@@ -283,8 +335,14 @@ impl FlowTable {
         rows
     }
 
-    pub(super) fn open_rows(&self) -> usize {
-        self.dirty.open_rows
+    /// Open rows, listeners apart.
+    pub(super) fn open_flows(&self) -> usize {
+        self.dirty.open_flows
+    }
+
+    /// Sums of the rows that are no longer listed.
+    pub(super) fn retired(&mut self) -> &mut RetiredFlows {
+        &mut self.retired
     }
 
     /// Rows that are no longer listed.
@@ -297,22 +355,29 @@ impl FlowTable {
     pub(super) fn room(&self) -> usize {
         let Self {
             history: _,
+            idle: _,
             // Its nodes go with their entries.
             sockets: _,
             listeners,
             closed,
             dropped,
             dropped_rows: _,
+            // Bounded.
+            retired: _,
             dirty,
         } = self;
         let DirtyRows {
             unreported,
             moving,
+            // Its nodes go with their entries.
+            waiting: _,
+            idle,
             deferring: _,
             open_rows: _,
             closed_rows: _,
+            open_flows: _,
         } = dirty;
-        let lists = closed.capacity() + unreported.capacity() + moving.capacity();
+        let lists = closed.capacity() + unreported.capacity() + moving.capacity() + idle.capacity();
         lists + listeners.capacity() + dropped.room()
     }
 
@@ -327,6 +392,7 @@ impl FlowTable {
             processes,
             changes,
             dirty: &mut self.dirty,
+            retired: &mut self.retired,
         };
         (ctx, &mut self.sockets)
     }

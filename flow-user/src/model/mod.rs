@@ -7,6 +7,7 @@
 //! - [`snapshot`]: the state for readers; [`change`]: what changed, in order.
 //! - `process`, `flow`, `interface`: the tables. `socket`, `fact`: how a socket's
 //!   counters and facts become rows.
+//! - [`programs`]: what processes moved that are no longer listed, by name.
 //! - `ledger`: causes of an interface's bytes.
 
 pub mod change;
@@ -16,7 +17,9 @@ mod interface;
 mod keyed;
 mod ledger;
 mod process;
+pub mod programs;
 mod rate;
+mod retired;
 pub mod snapshot;
 mod socket;
 #[cfg(test)]
@@ -29,15 +32,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use self::{
-    change::{Change, Changes, TimedChange},
+    change::{Change, Changes, StateChange, TimedChange},
     flow::FlowTable,
     interface::InterfaceTable,
     process::ProcessTable,
     rate::Meter,
-    snapshot::{Rate, Snapshot, Totals, zone_index},
+    snapshot::{Rate, Retired, Snapshot, Totals, zone_index},
     socket::{NamedZone, Names},
 };
-use crate::event::{Coverage, Event, EventSink, Instant, Loss, Netns, ProcessId, Timed};
+use crate::event::{
+    Coverage, Event, EventSink, Instant, Loss, Netns, ProcessId, SocketFact, Timed,
+};
 
 /// Settings of a model.
 #[derive(Clone, Debug)]
@@ -45,6 +50,9 @@ pub struct Config {
     /// How long closed flows, exited processes and gone interfaces stay in snapshots. Of closed
     /// flows at most 65,536 and of exited processes at most 16,384 stay, the latest.
     pub history: Duration,
+    /// How long a flow of a datagram socket without a peer of its own may move nothing before it is
+    /// over.
+    pub udp_idle: Duration,
     /// The network namespace of the host, whose interfaces events report. Flows of other
     /// namespaces have no interface name; without this, none has.
     pub host_netns: Option<Netns>,
@@ -52,15 +60,22 @@ pub struct Config {
     pub user_names: bool,
     /// Whether a consumer reads [`Model::changes`].
     pub changes: bool,
+    /// Whether a consumer reads [`Model::states`].
+    pub states: bool,
 }
+
+/// As connection tracking has it for datagrams that nobody answered or that were answered once.
+pub const UDP_IDLE: Duration = Duration::from_secs(60);
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             history: Duration::from_secs(60),
+            udp_idle: UDP_IDLE,
             host_netns: None,
             user_names: true,
             changes: true,
+            states: false,
         }
     }
 }
@@ -117,13 +132,14 @@ impl Keyframe {
     pub fn resume(self, config: Config) -> Model {
         let Self(mut model) = self;
         let history = config.history;
-        model.changes.want(config.changes);
+        model.changes.want(config.changes, config.states);
         model.config = config;
         model.processes.resume(history);
         if !model.config.user_names {
             model.processes.forget_users();
         }
-        model.flows.resume(history, &mut model.processes);
+        let idle = model.config.udp_idle;
+        model.flows.resume(history, idle, &mut model.processes);
         model.processes.queue_exited();
         model.interfaces.resume(history);
         model
@@ -140,13 +156,13 @@ impl Model {
     /// A model that begins now.
     pub fn new(config: Config, now: Instant) -> Self {
         let mut changes = Changes::default();
-        changes.want(config.changes);
+        changes.want(config.changes, config.states);
         Self {
             started: now,
             now,
             measured: now,
             processes: ProcessTable::new(config.history),
-            flows: FlowTable::new(config.history),
+            flows: FlowTable::new(config.history, config.udp_idle),
             interfaces: InterfaceTable::new(config.history),
             losses: Default::default(),
             coverage: Arc::new([]),
@@ -198,21 +214,13 @@ impl Model {
                     changes.emit(time, Change::ProcessExit { process, status });
                 }
             }
-            Event::Socket(fact) => {
-                let host = fact.netns.is_some() && fact.netns == self.config.host_netns;
-                let ifindex = fact.ifindex.filter(|_| host);
-                let interface = ifindex.and_then(|ifindex| interfaces.name(ifindex));
-                let names = Names {
-                    interface,
-                    zone: named_zone(fact.remote, interfaces),
-                    host,
-                };
-                flows.socket(fact, names, time, processes, changes);
-            }
+            Event::Socket(fact) => self.socket(fact, false, time),
+            Event::SocketFound(fact) => self.socket(fact, true, time),
             Event::SocketEnd { cookie, reason } => {
                 flows.end(cookie, reason, time, processes, changes);
             }
             Event::Listening { cookie, backlog } => flows.listening_with(cookie, backlog),
+            Event::TcpInfo { cookie, info } => flows.tcp_info(cookie, *info, time),
             Event::App(fact) => {
                 let zone = named_zone(fact.remote, interfaces);
                 flows.app(&fact, zone, time, processes, changes);
@@ -259,6 +267,8 @@ impl Model {
             self.rate = self.meter.tick(total.tx_bytes, total.rx_bytes, elapsed);
         }
         self.processes.trace_again();
+        self.flows
+            .end_idle(now, &mut self.processes, &mut self.changes);
         self.emit_changes();
         self.flows
             .expire(now, &mut self.processes, &mut self.changes);
@@ -284,6 +294,12 @@ impl Model {
         self.changes.drain()
     }
 
+    /// The new states of connections since this was last called, in the order in which their reports
+    /// came; none where no consumer wants them. They are kept until then.
+    pub fn states(&mut self) -> Vec<StateChange> {
+        self.changes.drain_states()
+    }
+
     /// The state as of the last event or tick. Rows that did not change since the last snapshot are
     /// the same objects; if nothing happened at all, the whole snapshot is. In order of pid, socket
     /// cookie and interface index.
@@ -301,14 +317,20 @@ impl Model {
             totals: Totals {
                 app: self.processes.total(),
                 rate: self.rate,
-                open_flows: self.flows.open_rows(),
+                open_flows: self.flows.open_flows(),
                 processes: processes.len(),
                 dropped_processes: self.processes.dropped_count(),
                 dropped_flows: self.flows.dropped_count(),
             },
             processes,
             flows: self.flows.rows(&self.processes),
+            retired: Retired {
+                processes: self.processes.retired(),
+                remotes: self.flows.retired().remotes(),
+                accepted: self.flows.retired().accepted(),
+            },
             interfaces: self.interfaces.rows(),
+            programs: self.processes.programs(),
             losses: losses.into_iter().filter(|(_, count)| *count > 0).collect(),
             coverage: self.coverage.clone(),
         });
@@ -338,6 +360,21 @@ impl Model {
                 self.changes.emit(now, Change::Lost { cause, count });
             }
         }
+    }
+
+    /// A socket is new or changed, or was `found`: it was there before its source began.
+    fn socket(&mut self, fact: SocketFact, found: bool, time: Instant) {
+        let host = fact.netns.is_some() && fact.netns == self.config.host_netns;
+        let ifindex = fact.ifindex.filter(|_| host);
+        let interface = ifindex.and_then(|ifindex| self.interfaces.name(ifindex));
+        let names = Names {
+            interface,
+            zone: named_zone(fact.remote, &self.interfaces),
+            host,
+            found,
+        };
+        self.flows
+            .socket(fact, names, time, &mut self.processes, &mut self.changes);
     }
 
     /// A source reports how it provides its capabilities; those of other sources stay.

@@ -19,12 +19,16 @@ use serde::{Deserialize, Serialize};
 
 use self::{known::Known, life::Dropped};
 use super::{
+    programs::{Past, Programs},
     rate::Meter,
-    snapshot::{Process, Rate},
+    retired::RetiredProcesses,
+    snapshot::{Failures, Process, Rate},
     tombstone::Tombstones,
     totals::{moved, raise_app},
 };
-use crate::event::{AppFact, AppTotals, CgroupId, Instant, ProcessFact, ProcessId, Program};
+use crate::event::{
+    AppFact, AppTotals, CgroupId, CloseReason, Instant, ProcessFact, ProcessId, Program,
+};
 
 /// Ancestors kept for each process.
 const LINEAGE: usize = 32;
@@ -52,6 +56,7 @@ pub(super) struct ProcessTable {
     dropped: Tombstones<ProcessId, Dropped>,
     /// Dropped processes that had traffic.
     dropped_rows: u64,
+    retired: RetiredProcesses,
     /// Processes of which something other than numbers changed since the last snapshot.
     #[serde(skip)]
     renamed: HashSet<ProcessId>,
@@ -61,6 +66,8 @@ pub(super) struct ProcessTable {
     #[serde(skip)]
     untitled: Vec<ProcessId>,
     total: AppTotals,
+    #[serde(default, skip_serializing_if = "Programs::is_empty")]
+    programs: Arc<Programs>,
 }
 
 #[derive(Debug)]
@@ -102,10 +109,12 @@ impl ProcessTable {
             exited: VecDeque::new(),
             dropped: Tombstones::default(),
             dropped_rows: 0,
+            retired: RetiredProcesses::default(),
             renamed: HashSet::default(),
             retitled: HashSet::default(),
             untitled: Vec::new(),
             total: AppTotals::default(),
+            programs: Arc::default(),
         }
     }
 
@@ -291,10 +300,10 @@ impl ProcessTable {
         }
         let used = self.entries.values().filter_map(|e| e.row.cgroup);
         self.cgroups.set(id, Some(path.clone()), used);
-        self.identify_all(
-            |row| row.cgroup == Some(id),
-            |row| row.cgroup_path = Some(path.clone()),
-        );
+        let are = |row: &Process| row.cgroup == Some(id);
+        let change = |row: &mut Process| row.cgroup_path = Some(path.clone());
+        self.identify_all(are, change);
+        self.retired.identify(are, change);
     }
 
     /// A user's name is known, or that there is none.
@@ -302,16 +311,20 @@ impl ProcessTable {
         if self.users.get(uid) == name.as_ref() {
             return;
         }
+        let are = |row: &Process| row.uid == Some(uid);
+        self.retired.identify(are, |row| row.user.clone_from(&name));
         let used = self.entries.values().filter_map(|e| e.row.uid);
         self.users.set(uid, name, used);
         // It takes its user's name from there.
-        self.identify_all(|row| row.uid == Some(uid), |_| {});
+        self.identify_all(are, |_| {});
     }
 
     /// Leaves users without names.
     pub(super) fn forget_users(&mut self) {
         self.users = Known::default();
-        self.identify_all(|row| row.user.is_some(), |_| {});
+        let are = |row: &Process| row.user.is_some();
+        self.identify_all(are, |_| {});
+        self.retired.identify(are, |row| row.user = None);
     }
 
     /// Takes what an app fact knows of its process. A copy without new bytes may be an old one,
@@ -387,6 +400,17 @@ impl ProcessTable {
         }
     }
 
+    /// A connection of this process has ended.
+    pub(super) fn connection_ended(&mut self, id: ProcessId, reason: CloseReason) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            let mut failures = entry.row.failures;
+            failures.count(reason);
+            if failures != entry.row.failures {
+                Arc::make_mut(&mut entry.row).failures = failures;
+            }
+        }
+    }
+
     /// The process now.
     pub(super) fn row(&self, id: ProcessId) -> Option<Arc<Process>> {
         self.entries.get(&id).map(|entry| entry.row.clone())
@@ -431,9 +455,19 @@ impl ProcessTable {
         self.dropped_rows
     }
 
+    /// Sums of the processes that are no longer listed.
+    pub(super) fn retired(&mut self) -> Arc<[Arc<Process>]> {
+        self.retired.shown()
+    }
+
     /// App bytes of all processes ever, dropped ones included.
     pub(super) fn total(&self) -> AppTotals {
         self.total
+    }
+
+    /// What processes moved that are no longer listed, by program.
+    pub(super) fn programs(&self) -> Arc<Programs> {
+        self.programs.clone()
     }
 
     /// Takes the rates since the last tick; `elapsed` must not be zero.
@@ -546,6 +580,16 @@ impl ProcessTable {
             return;
         }
         if row.name() != &*entry.name {
+            let own = entry.row.own();
+            // One without a name was what it is called now.
+            if moved(&own) && entry.row.has_name() {
+                let past = Past {
+                    totals: own,
+                    processes: 1,
+                };
+                Arc::make_mut(&mut self.programs).add(&entry.name, past);
+                row.before = row.totals;
+            }
             entry.name = row.name().into();
             self.retitled.insert(id);
         }
@@ -571,8 +615,10 @@ impl Entry {
             exited: None,
             totals: AppTotals::default(),
             overflow: AppTotals::default(),
+            before: AppTotals::default(),
             rate: Rate::default(),
             open_flows: 0,
+            failures: Failures::default(),
         };
         let name = row.name().into();
         let row = Arc::new(row);

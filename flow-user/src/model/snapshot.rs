@@ -5,9 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use flow_common::limits::COMM_BYTES;
 use serde::{Deserialize, Serialize};
 
+use super::programs::Programs;
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
-    Loss, Netns, ProcessId, Program, Protocol, SocketCookie, State, TcpFacts, WireTotals,
+    Loss, Netns, ProcessId, Program, Protocol, RoundTrip, SocketCookie, State, TcpFacts, TcpInfo,
+    WireTotals,
 };
 
 /// Bytes per second over the last tick.
@@ -57,9 +59,57 @@ pub struct Process {
     pub totals: AppTotals,
     /// Part of `totals` whose flow is unknown because the kernel's map was full.
     pub overflow: AppTotals,
+    /// Part of `totals` that it moved under other names, before exec for example.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub before: AppTotals,
     pub rate: Rate,
-    /// Its flows that are open.
+    /// Its flows that are open, listeners apart.
     pub open_flows: usize,
+    pub failures: Failures,
+}
+
+/// Connections that failed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    pub refused: u32,
+    pub timeout: u32,
+    pub unreachable: u32,
+    /// By the remote, established ones too.
+    pub reset: u32,
+}
+
+impl Failures {
+    /// Counts an end, if it is a failure.
+    pub(super) const fn count(&mut self, reason: CloseReason) {
+        let of_reason = match reason {
+            CloseReason::Refused => &mut self.refused,
+            CloseReason::Timeout => &mut self.timeout,
+            CloseReason::Unreachable => &mut self.unreachable,
+            CloseReason::Reset => &mut self.reset,
+            CloseReason::Closed
+            | CloseReason::Aborted
+            | CloseReason::Vanished
+            | CloseReason::Idle => return,
+        };
+        *of_reason = of_reason.saturating_add(1);
+    }
+
+    /// The reasons that occurred, and how often.
+    pub fn occurred(&self) -> impl Iterator<Item = (CloseReason, u32)> {
+        let Self {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        } = *self;
+        let all = [
+            (CloseReason::Refused, refused),
+            (CloseReason::Timeout, timeout),
+            (CloseReason::Unreachable, unreachable),
+            (CloseReason::Reset, reset),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0)
+    }
 }
 
 impl Process {
@@ -74,6 +124,21 @@ impl Process {
         }
     }
 
+    /// Whether anything is known that it could be called by.
+    pub(super) fn has_name(&self) -> bool {
+        self.program.comm.is_some() || self.file_name().is_some()
+    }
+
+    /// Its totals since it has the name that it has.
+    pub fn own(&self) -> AppTotals {
+        AppTotals {
+            tx_bytes: self.totals.tx_bytes.since(self.before.tx_bytes),
+            rx_bytes: self.totals.rx_bytes.since(self.before.rx_bytes),
+            tx_calls: self.totals.tx_calls.saturating_sub(self.before.tx_calls),
+            rx_calls: self.totals.rx_calls.saturating_sub(self.before.rx_calls),
+        }
+    }
+
     /// The file name of its executable, where that is known and text.
     pub fn file_name(&self) -> Option<&str> {
         self.program.exe.as_deref()?.file_name()?.to_str()
@@ -85,6 +150,10 @@ impl Process {
         let first = self.program.cmdline.as_deref()?.first()?;
         Some(first.trim_end())
     }
+}
+
+fn is_nothing(totals: &AppTotals) -> bool {
+    *totals == AppTotals::default()
 }
 
 /// Whether the name that the kernel keeps says something that the executable's file name does not.
@@ -119,12 +188,77 @@ pub struct Flow {
     /// Counters of the *socket*: rows with the same `key.socket` show the same numbers.
     pub wire: Option<WireTotals>,
     pub tcp: Option<TcpFacts>,
+    /// TCP's own view of it, where that is asked for.
+    pub path: Option<Arc<Path>>,
+    /// For TCP: from its first SYN until it was established, if both were seen.
+    pub connect: Option<RoundTrip>,
     /// What waits at it, if it listens in Flow's own network namespace.
     pub backlog: Option<Backlog>,
     pub rate: Rate,
+    /// When it was opened or, where it was `found`, first seen.
     pub opened: Instant,
+    /// When it last moved bytes; if it never did, as `opened`.
+    pub last: Instant,
+    /// If it was there before Flow began.
+    pub found: Option<Found>,
     /// When and why it ended, if it did.
     pub closed: Option<(Instant, CloseReason)>,
+}
+
+/// Whether a socket in this state is an open flow: neither a listener, nor a connection that is over.
+pub(super) fn is_open(protocol: Protocol, state: State) -> bool {
+    state != State::Listen && !(protocol.has_tcp_states() && state == State::Closed)
+}
+
+/// TCP's own view of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    pub info: TcpInfo,
+    /// Of the last 10 to 20 seconds, once it was watched for a while; absent where the kernel does
+    /// not say (before 4.10).
+    pub limits: Option<Limits>,
+}
+
+/// What sending was limited by over some time. What is left of `busy` is the network: the
+/// congestion window, or waiting for acknowledgements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub of: Duration,
+    /// There was something to send.
+    pub busy: Duration,
+    /// The receiver's window was full.
+    pub receiver: Duration,
+    /// The send buffer had no room.
+    pub buffer: Duration,
+}
+
+impl Limits {
+    /// As the kernel counts them; `of` is unknown.
+    pub(super) fn since_the_beginning(info: &TcpInfo) -> Option<Self> {
+        Some(Self {
+            of: Duration::ZERO,
+            busy: info.busy?,
+            receiver: info.receiver_limited?,
+            buffer: info.buffer_limited?,
+        })
+    }
+
+    /// What came after an earlier reading; `None` right after it.
+    pub(super) fn since(self, earlier: &Self, of: Duration) -> Option<Self> {
+        (!of.is_zero()).then(|| Self {
+            of,
+            busy: self.busy.saturating_sub(earlier.busy),
+            receiver: self.receiver.saturating_sub(earlier.receiver),
+            buffer: self.buffer.saturating_sub(earlier.buffer),
+        })
+    }
+}
+
+/// What a flow had behind it when Flow began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Retransmitted segments of its connection.
+    pub retransmits: u32,
 }
 
 /// The index of the interface to which an address belongs that means another host on each.
@@ -136,6 +270,24 @@ pub fn zone_index(address: SocketAddr) -> Option<u32> {
 }
 
 impl Flow {
+    /// Segments that TCP retransmitted while Flow counted, as its wire bytes are counted.
+    pub fn retransmits(&self) -> Option<u32> {
+        let before = self.found.map_or(0, |found| found.retransmits);
+        Some(self.tcp?.retransmits.saturating_sub(before))
+    }
+
+    /// The part of its packets that were sent again, while Flow counted both.
+    pub fn retransmit_ratio(&self) -> Option<f64> {
+        let packets = self.wire?.tx_packets;
+        let again = self.retransmits()?;
+        (packets > 0).then(|| f64::from(again) / packets as f64)
+    }
+
+    /// Whether it counts as an open flow: a listener is none.
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none() && is_open(self.protocol, self.state)
+    }
+
     /// The zone of its remote, if that has one: the name of an interface, or its index where the
     /// name is not known.
     pub fn remote_zone(&self) -> Option<Arc<str>> {
@@ -272,12 +424,24 @@ pub struct Totals {
     /// App bytes of all processes, exited ones included.
     pub app: AppTotals,
     pub rate: Rate,
+    /// Listeners apart.
     pub open_flows: usize,
     pub processes: usize,
     /// Processes with traffic, and flows, that are no longer listed: what ended longer ago than the
     /// history, and the oldest where more ended than are kept.
     pub dropped_processes: u64,
     pub dropped_flows: u64,
+}
+
+/// Sums of what is no longer listed, as far as there was room for them.
+#[derive(Clone, Debug, Default)]
+pub struct Retired {
+    /// By user and cgroup: processes with only these and totals.
+    pub processes: Arc<[Arc<Process>]>,
+    /// By the address of the remote: flows with only that and totals.
+    pub remotes: Arc<[Arc<Flow>]>,
+    /// Of inbound flows, by their own end: flows with only that and totals.
+    pub accepted: Arc<[Arc<Flow>]>,
 }
 
 /// A picture of one moment.
@@ -292,6 +456,9 @@ pub struct Snapshot {
     pub processes: Vec<Arc<Process>>,
     pub flows: Vec<Arc<Flow>>,
     pub interfaces: Vec<Arc<Interface>>,
+    pub retired: Retired,
+    /// What processes that are no longer listed moved.
+    pub programs: Arc<Programs>,
     pub totals: Totals,
     pub losses: Vec<(Loss, u64)>,
     pub coverage: Arc<[Coverage]>,

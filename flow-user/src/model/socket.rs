@@ -17,32 +17,38 @@
 //!   count for the process and the total at once, and go to a row when the socket's fact comes,
 //!   for a TCP socket without peer at the next tick. A row needs a protocol, so bytes of a
 //!   socket of which no fact ever comes have none.
+//! - A row of a datagram socket that names no peer of its own is *idle* after a while without bytes:
+//!   nothing else says that its remote is done. It is reported closed then, and leaves after the
+//!   history as others do; bytes that come later are those of a new flow.
 //! - A row is reported at once when its owner is certain; otherwise at the next tick, so that a
 //!   connection which is accepted promptly is reported once, under its acceptor.
 
 mod row;
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use self::row::{Reported, Row};
+use self::row::{Phase, Reported, Row};
 use super::{
-    change::{Change, Changes},
+    change::{Change, Changes, StateChange},
     fact::{Learned, is_meaningful, merge},
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
-    snapshot::{Rate, zone_index},
+    retired::RetiredFlows,
+    snapshot::{Found, Limits, Path, Rate, zone_index},
     totals::{moved, raise_app},
 };
 use crate::event::{
     AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, Protocol,
-    SocketCookie, SocketFact, State,
+    RoundTrip, SocketCookie, SocketFact, State, TcpInfo,
 };
 
 /// Index and name of an interface of the host.
@@ -51,7 +57,8 @@ pub(super) type NamedZone = (u32, Arc<str>);
 /// Where a socket listens: IPv4 addresses as such.
 pub(super) type Place = (Option<Netns>, u16, IpAddr);
 
-/// Names of the interfaces that a fact has by index.
+/// What a fact does not say itself: names of the interfaces that it has by index, and whether it
+/// is of a socket that was there before.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// That of its last packet.
@@ -60,6 +67,8 @@ pub(super) struct Names {
     pub(super) zone: Option<NamedZone>,
     /// Whether the socket is of the host's namespace.
     pub(super) host: bool,
+    /// Whether it was there before its source began.
+    pub(super) found: bool,
 }
 
 /// Context of an event: what the tables share while it is applied.
@@ -68,6 +77,25 @@ pub(super) struct Ctx<'a> {
     pub(super) processes: &'a mut ProcessTable,
     pub(super) changes: &'a mut Changes,
     pub(super) dirty: &'a mut DirtyRows,
+    pub(super) retired: &'a mut RetiredFlows,
+}
+
+impl Ctx<'_> {
+    /// A row begins to count as an open flow of this process.
+    fn flow_opened(&mut self, process: Option<ProcessId>) {
+        self.dirty.open_flows += 1;
+        if let Some(process) = process {
+            self.processes.flow_opened(process);
+        }
+    }
+
+    /// And ends to.
+    fn flow_closed(&mut self, process: Option<ProcessId>) {
+        self.dirty.open_flows -= 1;
+        if let Some(process) = process {
+            self.processes.flow_closed(process);
+        }
+    }
 }
 
 /// The rows and sockets that the next tick visits, and the number of rows.
@@ -77,10 +105,16 @@ pub(super) struct DirtyRows {
     pub(super) unreported: Vec<RowRef>,
     /// Rows that moved bytes since the last tick, or had a rate then.
     pub(super) moving: Vec<RowRef>,
+    /// Rows that may become idle, by when they last moved bytes at least.
+    pub(super) waiting: BTreeSet<(Instant, RowRef)>,
+    /// Rows that are idle, and since when, until they leave the history.
+    pub(super) idle: VecDeque<(Instant, RowRef)>,
     /// Sockets with deferred bytes.
-    pub(super) deferring: std::collections::BTreeSet<SocketCookie>,
+    pub(super) deferring: BTreeSet<SocketCookie>,
     pub(super) open_rows: usize,
     pub(super) closed_rows: usize,
+    /// Rows that count as open flows.
+    pub(super) open_flows: usize,
 }
 
 /// A row, by its socket and position there.
@@ -110,7 +144,20 @@ struct Rare {
     zones: Vec<NamedZone>,
     /// What waits at it, if it listens.
     backlog: Option<Backlog>,
+    watched: Option<Watched>,
 }
+
+/// A connection of which TCP's own view is asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Watched {
+    path: Arc<Path>,
+    /// Two earlier readings of how its sending was limited, see [`LIMITS_OF`].
+    older: (Instant, Limits),
+    newer: (Instant, Limits),
+}
+
+/// Limits are shown of the time since a reading that is this old, up to twice as old.
+const LIMITS_OF: Duration = Duration::from_secs(10);
 
 /// A socket.
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,10 +167,16 @@ pub(super) struct Socket {
     pub(super) fact: Option<SocketFact>,
     /// When the latest fact was true.
     fact_time: Instant,
+    /// When it was first reported in its state.
+    state_since: Instant,
     /// Name of the interface of its last packet.
     interface: Option<Arc<str>>,
     /// Whether it is of the host's namespace, so that names of interfaces are those of its zones.
     host: bool,
+    /// How long it took to be established, if it connected while its source watched.
+    connect: Option<RoundTrip>,
+    /// If it was there before its source began.
+    found: Option<Found>,
     /// Boxed, because nearly none has any of it.
     rare: Option<Box<Rare>>,
     /// Direction of the first app bytes.
@@ -160,8 +213,11 @@ impl Socket {
             cookie,
             fact: None,
             fact_time: Instant::default(),
+            state_since: Instant::default(),
             interface: None,
             host: false,
+            connect: None,
+            found: None,
             rare: None,
             first_app: None,
             counters: Keyed::default(),
@@ -178,14 +234,23 @@ impl Socket {
         self.provisional = self
             .provisional
             .filter(|at| (*at as usize) < self.rows.len());
-        let rows = if self.closed.is_some() {
-            &mut dirty.closed_rows
-        } else {
-            &mut dirty.open_rows
-        };
-        *rows += self.rows.len();
         for at in 0..self.rows.len() {
-            if let Some(process) = self.rows.key(at).0 {
+            let row = self.rows.at(at);
+            match row.phase {
+                Phase::Open if self.closed.is_some() => dirty.closed_rows += 1,
+                Phase::Open => {
+                    dirty.open_rows += 1;
+                    dirty.open_flows += usize::from(row.counts);
+                }
+                Phase::Idle(since) => {
+                    dirty.closed_rows += 1;
+                    dirty.idle.push_back((since, (self.cookie, at)));
+                }
+                Phase::Hidden => {}
+            }
+            if row.phase != Phase::Hidden
+                && let Some(process) = self.rows.key(at).0
+            {
                 processes.refer(process);
             }
             let row = self.rows.at_mut(at);
@@ -196,6 +261,7 @@ impl Socket {
             if row.moving {
                 dirty.moving.push((self.cookie, at));
             }
+            self.begin_waiting(at, dirty);
         }
         for ((process, _), counter) in self.counters.iter() {
             if counter.deferred.is_some() {
@@ -259,6 +325,7 @@ impl Socket {
             interface,
             zone,
             host,
+            found,
         } = names;
         if fact.netns.is_some() {
             self.host = host;
@@ -267,9 +334,28 @@ impl Socket {
         let newer = ctx.time >= self.fact_time;
         let known_index = self.fact.as_ref().and_then(|known| known.ifindex);
         let moved_interface = fact.ifindex.is_some() && fact.ifindex != known_index;
+        let before = self.fact.as_ref().map(|known| known.state);
+        if fact.protocol.has_tcp_states() && newer && before != Some(fact.state) {
+            ctx.changes.emit_state(StateChange {
+                time: ctx.time,
+                socket: self.cookie,
+                state: fact.state,
+            });
+        }
+        let connecting = before == Some(State::SynSent) && fact.state == State::Established;
+        if newer && connecting && self.found.is_none() {
+            let took = ctx.time.since(self.state_since).as_micros();
+            self.connect = u32::try_from(took).ok().and_then(RoundTrip::from_micros);
+        }
+        if newer && before != Some(fact.state) {
+            self.state_since = ctx.time;
+        }
         let learned = match &mut self.fact {
             Some(known) => merge(known, fact, newer),
             None => {
+                self.found = found.then(|| Found {
+                    retransmits: fact.tcp.map_or(0, |tcp| tcp.retransmits),
+                });
                 self.fact = Some(fact);
                 Learned::Shape
             }
@@ -286,7 +372,12 @@ impl Socket {
                 self.version += 1;
                 self.flush_deferred(false, ctx);
                 self.assign_owner(listener, ctx);
+                let is_open = self.is_open();
                 for at in 0..self.rows.len() {
+                    if self.rows.at(at).phase == Phase::Open {
+                        self.count(at, is_open, ctx);
+                        self.begin_waiting(at, ctx.dirty);
+                    }
                     self.mark_dirty(at, ctx);
                     self.open_if_sure(at, ctx);
                 }
@@ -294,8 +385,11 @@ impl Socket {
         }
         // Each row shows the counters of the socket, and there may be thousands of rows: one
         // of them is reported.
-        if !self.has_dirty_row && !self.rows.is_empty() {
-            self.mark_dirty(self.rows.len() - 1, ctx);
+        if !self.has_dirty_row
+            && let Some(at) =
+                (0..self.rows.len()).rfind(|at| self.rows.at(*at).phase == Phase::Open)
+        {
+            self.mark_dirty(at, ctx);
         }
     }
 
@@ -356,6 +450,32 @@ impl Socket {
         }
     }
 
+    /// What TCP knows of it now.
+    pub(super) fn tcp_info(&mut self, info: TcpInfo, time: Instant) {
+        if self.closed.is_some() {
+            return;
+        }
+        let total = Limits::since_the_beginning(&info);
+        let watched = &mut self.rare.get_or_insert_default().watched;
+        let (older, newer) = match watched {
+            Some(Watched { older, newer, .. }) if time.since(newer.0) >= LIMITS_OF => {
+                (*newer, total.map_or(*older, |total| (time, total)))
+            }
+            Some(Watched { older, newer, .. }) => (*older, *newer),
+            None => {
+                let first = (time, total.unwrap_or_default());
+                (first, first)
+            }
+        };
+        let limits = total.and_then(|total| total.since(&older.1, time.since(older.0)));
+        *watched = Some(Watched {
+            path: Arc::new(Path { info, limits }),
+            older,
+            newer,
+        });
+        self.version += 1;
+    }
+
     /// The socket is gone.
     pub(super) fn close(&mut self, reason: CloseReason, ctx: &mut Ctx<'_>) {
         self.flush_deferred(true, ctx);
@@ -366,11 +486,16 @@ impl Socket {
         }
         self.closed = Some((ctx.time, reason));
         self.version += 1;
-        ctx.dirty.open_rows -= self.rows.len();
-        ctx.dirty.closed_rows += self.rows.len();
         for at in 0..self.rows.len() {
-            if let Some(process) = self.rows.key(at).0 {
-                ctx.processes.flow_closed(process);
+            if self.rows.at(at).phase != Phase::Open {
+                continue;
+            }
+            ctx.dirty.open_rows -= 1;
+            ctx.dirty.closed_rows += 1;
+            let process = self.rows.key(at).0;
+            self.count(at, false, ctx);
+            if let Some(process) = process {
+                ctx.processes.connection_ended(process, reason);
             }
             self.emit_close(at, ctx);
         }
@@ -389,8 +514,11 @@ impl Socket {
 
     /// Gives up its references, and leaves its counters.
     pub(super) fn bury(self, ctx: &mut Ctx<'_>) -> FinalCounters {
-        ctx.dirty.closed_rows -= self.rows.len();
-        for ((process, _), _) in self.rows.into_iter() {
+        for ((process, _), row) in self.rows.into_iter() {
+            if row.phase == Phase::Hidden {
+                continue;
+            }
+            ctx.dirty.closed_rows -= 1;
             if let Some(process) = process {
                 ctx.processes.release(process, ctx.time);
             }
@@ -410,6 +538,12 @@ impl Socket {
 
     pub(super) fn row_count(&self) -> usize {
         self.rows.len()
+    }
+
+    /// How many rows are listed.
+    pub(super) fn listed_rows(&self) -> usize {
+        let rows = self.rows.iter();
+        rows.filter(|(_, row)| row.phase != Phase::Hidden).count()
     }
 
     /// The remote of the row that bytes to or from `remote` belong to; `None` if that is not known
@@ -487,9 +621,15 @@ impl Socket {
         if self.provisional() == Some(at) {
             self.provisional = None;
         }
+        if self.rows.at(at).phase != Phase::Open && self.closed.is_none() {
+            self.begin_again(at, since, ctx);
+        }
         let row = self.rows.at_mut(at);
         row.app += growth;
+        row.last = row.last.max(ctx.time);
         row.shown = None;
+        self.begin_waiting(at, ctx.dirty);
+        let row = self.rows.at_mut(at);
         if !row.moving {
             row.moving = true;
             ctx.dirty.moving.push((self.cookie, at));
@@ -546,15 +686,16 @@ impl Socket {
             ctx.dirty.closed_rows += 1;
         } else {
             ctx.dirty.open_rows += 1;
-            if let Some(process) = key.0 {
-                ctx.processes.flow_opened(process);
-            }
         }
         let row = Row {
             app: AppTotals::default(),
             meter: Meter::default(),
             rate: Rate::default(),
             opened,
+            last: opened,
+            counts: false,
+            phase: Phase::Open,
+            waits: false,
             reported: Reported::Nothing,
             changed: false,
             listed: false,
@@ -562,6 +703,7 @@ impl Socket {
             shown: None,
         };
         let at = self.rows.push(key, row);
+        self.count(at, self.is_open(), ctx);
         self.mark_dirty(at, ctx);
         at
     }
@@ -573,10 +715,10 @@ impl Socket {
         if old != key.0 {
             if let Some(process) = key.0 {
                 ctx.processes.acquire(process, ctx.time);
-                ctx.processes.flow_opened(process);
             }
-            if let Some(process) = old {
-                ctx.processes.flow_closed(process);
+            if self.rows.at(at).counts {
+                ctx.flow_opened(key.0);
+                ctx.flow_closed(old);
             }
         }
         if self.rows.at(at).reported == Reported::Opened {

@@ -1,6 +1,6 @@
 //! The totals of a moment, which are subtracted so that a table counts from there on.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::entry::Ledger;
 use crate::{
@@ -15,6 +15,7 @@ pub struct Baseline {
     total: AppTotals,
     /// All, and the part of unknown flow.
     processes: HashMap<ProcessId, (AppTotals, AppTotals)>,
+    programs: HashMap<Arc<str>, AppTotals>,
     flows: HashMap<FlowKey, (AppTotals, WireTotals)>,
     interfaces: HashMap<u32, (LedgerSide, LedgerSide)>,
 }
@@ -31,6 +32,7 @@ impl Baseline {
             processes: processes
                 .map(|it| (it.id, (it.totals, it.overflow)))
                 .collect(),
+            programs: program_totals(snapshot),
             flows: flows
                 .map(|it| (it.key, (it.app, it.wire.unwrap_or_default())))
                 .collect(),
@@ -48,6 +50,11 @@ impl Baseline {
     pub(super) fn process(&self, process: &Process) -> AppTotals {
         let earlier = self.processes.get(&process.id);
         app_since(process.totals, earlier.map(|it| it.0).unwrap_or_default())
+    }
+
+    /// What a program had moved until then.
+    pub(super) fn program(&self, name: &str) -> AppTotals {
+        self.programs.get(name).copied().unwrap_or_default()
     }
 
     pub(super) fn overflow(&self, process: &Process) -> AppTotals {
@@ -69,6 +76,23 @@ impl Baseline {
             egress: interface.egress_ledger.combine(&egress, Bytes::since),
         }
     }
+}
+
+/// What programs moved so far, those with listed processes and others.
+fn program_totals(snapshot: &Snapshot) -> HashMap<Arc<str>, AppTotals> {
+    let past = snapshot.programs.named.iter();
+    let mut totals: HashMap<Arc<str>, AppTotals> = past
+        .map(|(name, past)| (Arc::clone(name), past.totals))
+        .collect();
+    for process in &snapshot.processes {
+        match totals.get_mut(process.name()) {
+            Some(sum) => *sum += process.own(),
+            None => {
+                totals.insert(process.name().into(), process.own());
+            }
+        }
+    }
+    totals
 }
 
 /// The difference, or zero where `earlier` is larger.

@@ -24,6 +24,7 @@ pub(crate) enum Subject {
     Label(By, Label),
     Protocol(Protocol),
     Listener(Box<Listener>),
+    Program(Box<Program>),
     Interface(Arc<Interface>),
     /// Bytes without a row of their own.
     Cause(Cause),
@@ -51,6 +52,13 @@ pub(crate) enum Id {
     Total,
 }
 
+impl Id {
+    /// The identity of the row of a program.
+    pub fn program(name: &Arc<str>) -> Self {
+        Self::Label(By::Program, Label::Text(Arc::clone(name)))
+    }
+}
+
 impl Subject {
     pub fn id(&self) -> Id {
         match self {
@@ -61,11 +69,17 @@ impl Subject {
             Self::Label(by, label) => Id::Label(*by, label.id()),
             Self::Protocol(protocol) => Id::Protocol(*protocol),
             Self::Listener(it) => Id::Listener(it.netns, it.protocol, it.local),
+            Self::Program(program) => Id::program(&program.name),
             Self::Interface(interface) => Id::Interface(interface.ifindex),
             Self::Cause(cause) => Id::Cause(*cause),
             Self::Event(event) => Id::Event(event.number),
             Self::Total => Id::Total,
         }
+    }
+
+    /// Whether it is the sum of what is no longer listed.
+    pub const fn is_rest(&self) -> bool {
+        matches!(self, Self::Cause(Cause::EndedProcesses | Cause::EndedFlows))
     }
 
     /// Whether it has ended: an exited process, a closed flow, a gone interface.
@@ -74,6 +88,7 @@ impl Subject {
             Self::Process(process) | Self::Overflow(process) => process.exited.is_some(),
             Self::Flow(flow) => flow.closed.is_some(),
             Self::Interface(interface) => interface.gone.is_some(),
+            Self::Program(program) => program.running() == 0,
             _ => false,
         }
     }
@@ -91,6 +106,38 @@ pub(crate) struct Listener {
     pub backlog: Option<Backlog>,
 }
 
+/// A program: processes of one name.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub name: Arc<str>,
+    /// Those that are listed.
+    pub processes: Vec<Arc<Process>>,
+    /// How many are no longer.
+    pub past: u64,
+}
+
+impl Program {
+    pub fn running(&self) -> u64 {
+        let running = self.processes.iter().filter(|it| it.exited.is_none());
+        running.count() as u64
+    }
+
+    /// Its only process, if it never had another one.
+    pub fn sole(&self) -> Option<&Arc<Process>> {
+        match self.processes.as_slice() {
+            [one] if self.past == 0 => Some(one),
+            _ => None,
+        }
+    }
+
+    /// What all of its listed processes have in common.
+    pub fn common<'a, T: PartialEq>(&'a self, of: impl Fn(&'a Process) -> T) -> Option<T> {
+        let mut values = self.processes.iter().map(|process| of(process));
+        let first = values.next()?;
+        values.all(|value| value == first).then_some(first)
+    }
+}
+
 /// The reason why bytes have no row of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Cause {
@@ -100,6 +147,8 @@ pub(crate) enum Cause {
     TableFull,
     /// A grouping has no label for them.
     Unlabelled(By),
+    /// Programs that are not kept apart.
+    OtherPrograms,
     EndedProcesses,
     EndedFlows,
 }
@@ -109,11 +158,12 @@ impl Cause {
         match self {
             Self::NotAccepted => "(not accepted yet)",
             Self::Left => "(left by its process)",
-            Self::NoProcess => "(no process seen)",
+            Self::NoProcess => "(no process)",
             Self::TableFull => "(table full)",
             Self::Unlabelled(by) => by.def().unknown,
-            Self::EndedProcesses => "(processes that ended)",
-            Self::EndedFlows => "(flows that ended)",
+            Self::OtherPrograms => "(other programs)",
+            Self::EndedProcesses => "(exited earlier)",
+            Self::EndedFlows => "(closed earlier)",
         }
     }
 
@@ -150,6 +200,10 @@ pub(crate) struct Entry {
     /// Open flows.
     pub flows: u64,
     pub processes: u64,
+    /// Flows of a group of them, closed ones too.
+    pub members: u64,
+    /// Rows under it that are not shown, and that its numbers contain.
+    pub collapsed: u64,
     /// Only in the view by interface. Boxed, because there may be many flows and few interfaces.
     pub(super) ledger: Option<Box<Ledger>>,
 }
@@ -170,6 +224,8 @@ impl Entry {
             rate: Rate::default(),
             flows: 0,
             processes: 0,
+            members: 0,
+            collapsed: 0,
             ledger: None,
         }
     }
@@ -189,6 +245,15 @@ impl Entry {
         self.app += app;
         self.rate.tx += rate.tx;
         self.rate.rx += rate.rx;
+    }
+
+    /// Whether all that it stands for has ended.
+    pub fn is_over(&self) -> bool {
+        match &self.subject {
+            Subject::Label(By::Flow | By::Remote, _) => self.members > 0 && self.flows == 0,
+            Subject::Cause(cause) => matches!(cause, Cause::EndedProcesses | Cause::EndedFlows),
+            subject => subject.is_over(),
+        }
     }
 
     /// Whether it is a flow without a remote.

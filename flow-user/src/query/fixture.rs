@@ -7,7 +7,9 @@ use crate::{
         AppTotals, Bytes, Capability, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId,
         Program, Protocol, SocketCookie, State, WireTotals,
     },
-    model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Rate, Snapshot, Totals},
+    model::snapshot::{
+        Failures, Flow, FlowKey, Interface, LedgerSide, Process, Rate, Retired, Snapshot, Totals,
+    },
 };
 
 pub(crate) fn totals(tx: u64, rx: u64) -> AppTotals {
@@ -55,8 +57,10 @@ pub(crate) fn process(pid: u32, exe: &str, cmdline: &[&str]) -> Arc<Process> {
         exited: None,
         totals: AppTotals::default(),
         overflow: AppTotals::default(),
+        before: AppTotals::default(),
         rate: Rate::default(),
         open_flows: 0,
+        failures: Failures::default(),
     })
 }
 
@@ -84,12 +88,16 @@ pub(crate) fn flow(cookie: u64, process: &Arc<Process>, local: &str, remote: Opt
             rx_packets: 3,
         }),
         tcp: None,
+        path: None,
+        connect: None,
         backlog: None,
         rate: Rate {
             tx: 10.0,
             rx: 100.0,
         },
         opened: Instant(2_000_000_000),
+        last: Instant(2_000_000_000),
+        found: None,
         closed: None,
     }
 }
@@ -138,6 +146,8 @@ pub(crate) fn snapshot(
         processes,
         flows: flows.into_iter().map(Arc::new).collect(),
         interfaces,
+        retired: Retired::default(),
+        programs: Arc::default(),
         totals: sums,
         losses: Vec::new(),
         coverage: Arc::new([Coverage {

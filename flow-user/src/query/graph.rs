@@ -41,6 +41,13 @@ pub fn braille(numbers: &[f64], width: usize, height: usize, top: f64) -> Vec<St
         .collect()
 }
 
+/// Rates as one line on a logarithmic scale, from one byte per second to `top`: small and large
+/// ones can be compared at a glance.
+pub fn row(rates: &[f64], top: f64) -> String {
+    let heights: Vec<f64> = rates.iter().map(|rate| rate.max(0.0).ln_1p()).collect();
+    braille(&heights, rates.len() / 2, 1, top.ln_1p()).concat()
+}
+
 /// The last `steps` numbers spread over `columns`, the latest at the right: each repeated where
 /// there are more columns, the largest of several where there are fewer.
 pub fn spread(numbers: &[f64], steps: usize, columns: usize) -> Vec<f64> {
@@ -69,6 +76,14 @@ mod tests {
         assert_eq!(braille(&[], 2, 1, 0.0), ["  "]);
         assert_eq!(braille(&[f64::NAN, -1.0, f64::INFINITY], 1, 1, 1.0), [" "]);
         assert!(braille(&[1.0], 0, 3, 1.0).iter().all(String::is_empty));
+    }
+
+    #[test]
+    fn rates_of_a_row_are_compared_by_their_magnitude() {
+        // Of 1.2 MB/s a rate of 68 B/s is a third, by the number of its digits.
+        assert_eq!(row(&[68.0, 68.0, 1.2e6, 0.0], 1.2e6), "⣤⡇");
+        assert_eq!(row(&[68.0, 68.0], 68.0), "⣿");
+        assert_eq!(row(&[0.0, f64::NAN], 9.0), " ");
     }
 
     #[test]

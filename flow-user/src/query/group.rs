@@ -4,6 +4,9 @@
 //! totals, because whatever has no row of its own gets one that names the cause.
 
 mod listener;
+mod program;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,13 +14,16 @@ use std::{
     sync::Arc,
 };
 
-use self::listener::by_listener;
-pub(super) use self::listener::{accepted_at, listening};
+use self::{listener::by_listener, program::by_program};
+pub(super) use self::{
+    listener::{accepted_at, listening},
+    program::earlier,
+};
 use super::{
     baseline::app_since,
     entry::{Cause, Entry, Id, Ledger, Subject},
     filter::Filter,
-    groups::{By, RowsOf},
+    groups::{By, Label, RowsOf},
     log::Log,
     view::View,
 };
@@ -44,15 +50,23 @@ pub(crate) fn rows(snapshot: &Snapshot, view: &View, of: RowsOf) -> Vec<Entry> {
     };
     match of {
         RowsOf::Nothing | RowsOf::Log => Vec::new(),
-        RowsOf::Processes => by_process(snapshot, view, |process| {
+        RowsOf::Processes => by_process(snapshot, view, of, |process| {
             Subject::Process(Arc::clone(process))
         }),
-        RowsOf::ProcessesBy(by, key) => by_process(snapshot, view, |it| label(by, key(it))),
+        RowsOf::Programs => by_program(snapshot, view),
+        RowsOf::ProcessesBy(by, key) => by_process(snapshot, view, of, |it| label(by, key(it))),
         RowsOf::Flows => by_flow(snapshot, view),
-        RowsOf::FlowsBy(by, key) => by_part(snapshot, view, |flow| {
-            let key = key(flow);
-            (key.is_some() || moved(view.app(flow))).then(|| label(by, key))
-        }),
+        RowsOf::FlowsBy(by, key) => {
+            // As with processes, see `retired_processes`.
+            let retired: &[Arc<Flow>] = match by {
+                By::Remote if view.since.is_none() => &snapshot.retired.remotes,
+                _ => &[],
+            };
+            by_part(snapshot, view, retired, |flow| {
+                let key = key(flow);
+                (key.is_some() || moved(view.app(flow))).then(|| label(by, key))
+            })
+        }
         RowsOf::Listeners => by_listener(snapshot, view),
         RowsOf::Interfaces => by_interface(snapshot, view),
     }
@@ -66,7 +80,7 @@ pub(crate) fn events(log: &Log, filter: &Filter) -> Vec<Entry> {
 
 /// A row for each protocol that moved something.
 pub(crate) fn by_protocol(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
-    by_part(snapshot, view, |flow| {
+    by_part(snapshot, view, &[], |flow| {
         let counts = flow.key.remote.is_some() || moved(view.app(flow));
         counts.then_some(Subject::Protocol(flow.protocol))
     })
@@ -74,7 +88,7 @@ pub(crate) fn by_protocol(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 
 /// A row for each process that has a part in a flow, with what it moved there.
 pub(crate) fn by_part_owner(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
-    by_part(snapshot, view, |flow| {
+    by_part(snapshot, view, &[], |flow| {
         Some(match &flow.process {
             Some(process) => Subject::Process(Arc::clone(process)),
             None => Subject::Cause(Cause::of_unowned(flow)),
@@ -86,20 +100,21 @@ pub(crate) fn by_part_owner(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entry {
     let mut total = Entry::new(Subject::Total);
     let mut ledger = Ledger::default();
-    // Where several processes share a socket, each of their rows shows its wire bytes. They are
-    // adjacent.
-    let mut before = None;
     for entry in entries {
         total.add(entry.app, entry.rate);
         total.flows += entry.flows;
         total.processes += entry.processes;
         if let Some(part) = entry.ledger.as_deref() {
+            let mut part = *part;
+            if entry.subject.is_over() {
+                // The counters of an interface that is gone ended before those of Flow.
+                part.ingress.unexplained = 0;
+                part.egress.unexplained = 0;
+            }
             ledger.ingress = ledger.ingress.combine(&part.ingress, Add::add);
             ledger.egress = ledger.egress.combine(&part.egress, Add::add);
         }
-        if let (Subject::Flow(flow), Some(wire)) = (&entry.subject, entry.wire)
-            && before.replace(flow.key.socket) != Some(flow.key.socket)
-        {
+        if let Some(wire) = entry.wire {
             *total.wire.get_or_insert_default() += wire;
         }
     }
@@ -117,22 +132,67 @@ pub(crate) fn total(snapshot: &Snapshot, view: &View, entries: &[Entry]) -> Entr
 fn by_process(
     snapshot: &Snapshot,
     view: &View,
+    of: RowsOf,
     subject_of: impl Fn(&Arc<Process>) -> Subject,
 ) -> Vec<Entry> {
-    let filter = &view.filter;
     let mut groups = Groups::default();
     let mut rest = view.total(snapshot);
-    let flows = if filter.is_all() {
-        HashMap::new()
-    } else {
-        flows_by_process(snapshot)
+    for process in &snapshot.processes {
+        subtract(&mut rest, view.totals(process));
+    }
+    passing(snapshot, view, |process, part| {
+        let entry = groups.get(subject_of(process));
+        entry.add(part.app, part.rate);
+        entry.flows += part.flows;
+        entry.processes += 1;
+    });
+    for retired in retired_processes(snapshot, view, of) {
+        subtract(&mut rest, retired.totals);
+        if view.filter.process_verdict(retired) == Some(true) {
+            let entry = groups.get(subject_of(retired));
+            entry.add(retired.totals, Rate::default());
+        }
+    }
+    let mut entries = groups.entries;
+    entries.extend(unowned_rows(snapshot, view));
+    if view.filter.is_all() && moved(rest) {
+        entries.push(cause_row(Cause::EndedProcesses, rest));
+    }
+    entries
+}
+
+/// What counts of a process.
+struct Part {
+    app: AppTotals,
+    /// Of these, what it moved since it has its name.
+    own: AppTotals,
+    rate: Rate,
+    flows: u64,
+}
+
+/// Hands each process that passes the filter to `each`: whole, or with those of its flows that
+/// pass.
+fn passing(snapshot: &Snapshot, view: &View, mut each: impl FnMut(&Arc<Process>, Part)) {
+    let filter = &view.filter;
+    let flows = match filter.is_all() {
+        true => HashMap::new(),
+        false => flows_by_process(snapshot),
     };
     for process in &snapshot.processes {
-        let totals = view.totals(process);
-        subtract(&mut rest, totals);
-        let (app, rate, open) = match filter.process_verdict(process) {
-            Some(false) => continue,
-            Some(true) => (totals, process.rate, process.open_flows as u64),
+        match filter.process_verdict(process) {
+            Some(false) => {}
+            Some(true) => {
+                let part = Part {
+                    app: view.totals(process),
+                    own: match filter.is_all() {
+                        true => process.own(),
+                        false => view.own(process),
+                    },
+                    rate: process.rate,
+                    flows: process.open_flows as u64,
+                };
+                each(process, part);
+            }
             // It depends on the flows: then only those that match are counted.
             None => {
                 let mut sum = Entry::new(Subject::Total);
@@ -141,42 +201,65 @@ fn by_process(
                 for flow in own.iter().filter(|flow| filter.matches_flow(flow)) {
                     any = true;
                     sum.add(view.app(flow), flow.rate);
-                    sum.flows += u64::from(flow.closed.is_none());
+                    sum.flows += u64::from(flow.is_open());
                 }
-                if !any {
-                    continue;
+                if any {
+                    let part = Part {
+                        app: sum.app,
+                        own: sum.app,
+                        rate: sum.rate,
+                        flows: sum.flows,
+                    };
+                    each(process, part);
                 }
-                (sum.app, sum.rate, sum.flows)
             }
-        };
-        let entry = groups.get(subject_of(process));
-        entry.add(app, rate);
-        entry.flows += open;
-        entry.processes += 1;
+        }
     }
-    for flow in unowned(snapshot, filter) {
+}
+
+/// Rows of flows that belong to no process, by the cause of that.
+fn unowned_rows(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
+    let mut groups = Groups::default();
+    for flow in unowned(snapshot, &view.filter) {
         let entry = groups.get(Subject::Cause(Cause::of_unowned(flow)));
         entry.add(view.app(flow), flow.rate);
-        entry.flows += u64::from(flow.closed.is_none());
-    }
-    if filter.is_all() && moved(rest) {
-        groups
-            .get(Subject::Cause(Cause::EndedProcesses))
-            .add(rest, Rate::default());
+        entry.flows += u64::from(flow.is_open());
     }
     groups.entries
+}
+
+/// The processes that are no longer listed, for rows that put processes together. A baseline does not
+/// know which of them it counted: then they are in the row of what has ended.
+fn retired_processes<'a>(snapshot: &'a Snapshot, view: &View, of: RowsOf) -> &'a [Arc<Process>] {
+    match of {
+        RowsOf::ProcessesBy(..) if view.since.is_none() => &snapshot.retired.processes,
+        _ => &[],
+    }
+}
+
+/// The row of bytes without a row of their own.
+fn cause_row(cause: Cause, app: AppTotals) -> Entry {
+    let mut entry = Entry::new(Subject::Cause(cause));
+    entry.add(app, Rate::default());
+    entry
 }
 
 fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     let filter = &view.filter;
     let mut entries = Vec::with_capacity(snapshot.flows.len());
     let mut rest = view.total(snapshot);
+    // Rows of one socket are adjacent. Its wire bytes are those of all its flows together: one row
+    // shows them.
+    let mut before = None;
     for flow in &snapshot.flows {
-        let entry = flow_entry(flow, view);
+        let mut entry = flow_entry(flow, view);
         if flow.process.is_some() {
             subtract(&mut rest, entry.app);
         }
         if filter.matches_flow(flow) {
+            if before.replace(flow.key.socket) == Some(flow.key.socket) {
+                entry.wire = None;
+            }
             entries.push(entry);
         }
     }
@@ -185,9 +268,7 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         entries.extend(overflow_entry(process, view));
     }
     if filter.is_all() && moved(rest) {
-        let mut entry = Entry::new(Subject::Cause(Cause::EndedFlows));
-        entry.add(rest, Rate::default());
-        entries.push(entry);
+        entries.push(cause_row(Cause::EndedFlows, rest));
     }
     entries
 }
@@ -197,6 +278,7 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 fn by_part(
     snapshot: &Snapshot,
     view: &View,
+    retired: &[Arc<Flow>],
     subject_of: impl Fn(&Flow) -> Option<Subject>,
 ) -> Vec<Entry> {
     #[derive(Default)]
@@ -218,13 +300,27 @@ fn by_part(
         };
         let place = groups.place(subject);
         groups.entries[place].add(app, flow.rate);
+        groups.entries[place].members += 1;
         if parts.len() == place {
             parts.push(Part::default());
         }
         let part = &mut parts[place];
         part.processes.extend(flow.key.process);
-        if flow.closed.is_none() {
+        if flow.is_open() {
             part.sockets.insert(flow.key.socket);
+        }
+    }
+    if filter.is_all() {
+        for flow in retired {
+            // Nothing else is known of them.
+            let Some(subject @ Subject::Label(_, Label::Address(_) | Label::Network(..))) =
+                subject_of(flow)
+            else {
+                continue;
+            };
+            subtract(&mut rest, flow.app);
+            let place = groups.place(subject);
+            groups.entries[place].add(flow.app, Rate::default());
         }
     }
     let mut entries = groups.entries;
@@ -240,9 +336,7 @@ fn by_part(
         subtract(&mut rest, overflow);
         for (cause, app) in [(Cause::TableFull, overflow), (Cause::EndedFlows, rest)] {
             if moved(app) {
-                let mut entry = Entry::new(Subject::Cause(cause));
-                entry.add(app, Rate::default());
-                entries.push(entry);
+                entries.push(cause_row(cause, app));
             }
         }
     }
@@ -259,7 +353,7 @@ pub(super) fn flow_entry(flow: &Arc<Flow>, view: &View) -> Entry {
     entry.app = app;
     entry.rate = flow.rate;
     entry.wire = wire;
-    entry.flows = u64::from(flow.closed.is_none());
+    entry.flows = u64::from(flow.is_open());
     entry
 }
 

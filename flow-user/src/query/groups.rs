@@ -1,10 +1,18 @@
 //! The groupings of processes and flows: one row each, from which `flow top --by`, the views of the
 //! screen and their keys are derived. Their columns are in [`columns::tables`](super::columns).
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use super::human::one_of;
-use crate::model::snapshot::{Flow, Process};
+use crate::{
+    event::{Direction, Protocol},
+    model::snapshot::{Flow, Process},
+};
 
 /// The subject of the rows of a grouping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,10 +27,12 @@ pub enum By {
     Interface,
     User,
     Cgroup,
+    /// Processes of one name.
+    Program,
 }
 
-/// Every grouping, in the order of [`By`], which is that of the views.
-static GROUPS: [GroupDef; 7] = [
+/// Every grouping, in the order of [`By`], which is that of the views; those without a view last.
+static GROUPS: [GroupDef; 8] = [
     GroupDef {
         by: By::Process,
         name: "process",
@@ -33,6 +43,10 @@ static GROUPS: [GroupDef; 7] = [
             Grouping {
                 nested: FLOWS,
                 ..Grouping::new("flat", RowsOf::Processes)
+            },
+            Grouping {
+                nested: PROCESSES_IN_COLUMNS,
+                ..Grouping::new("by program", RowsOf::Programs)
             },
             Grouping {
                 nested: FLOWS,
@@ -59,9 +73,21 @@ static GROUPS: [GroupDef; 7] = [
                 nested: OPEN_FLOWS,
                 ..Grouping::new("by remote", REMOTES)
             },
+            Grouping {
+                nested: CLOSED_FLOWS,
+                ..Grouping::new(
+                    "by program and remote",
+                    RowsOf::FlowsBy(By::Flow, |flow| {
+                        let process = flow.process.as_deref();
+                        let name = process.map_or("(no process)", Process::name);
+                        Peer::of(flow, Some(name.into())).map(Label::Peer)
+                    }),
+                )
+            },
         ],
         empty: "No flows yet.",
-        ..GroupDef::UNLABELLED
+        noun: "the endpoint",
+        unknown: "(remote unknown)",
     },
     GroupDef {
         by: By::Remote,
@@ -71,12 +97,19 @@ static GROUPS: [GroupDef; 7] = [
         short: "Rem",
         groupings: &[
             Grouping {
-                nested: PROCESSES,
+                nested: PROGRAMS,
                 ..Grouping::new("by host", REMOTES)
             },
             Grouping {
-                nested: PROCESSES,
+                nested: PROGRAMS,
                 ..Grouping::new("by network", NETWORKS)
+            },
+            Grouping {
+                nested: PROGRAMS,
+                ..Grouping::new(
+                    "by port",
+                    RowsOf::FlowsBy(By::Remote, |flow| Peer::of(flow, None).map(Label::Peer)),
+                )
             },
         ],
         empty: "No remotes yet.",
@@ -140,6 +173,16 @@ static GROUPS: [GroupDef; 7] = [
         noun: "the path",
         unknown: "(cgroup unknown)",
     },
+    GroupDef {
+        by: By::Program,
+        name: "program",
+        groupings: &[Grouping {
+            nested: PROCESSES,
+            ..Grouping::new("flat", RowsOf::Programs)
+        }],
+        noun: "the name",
+        ..GroupDef::UNLABELLED
+    },
 ];
 
 const REMOTES: RowsOf = RowsOf::FlowsBy(By::Remote, |flow| {
@@ -160,16 +203,37 @@ const FLOWS: Option<Nested> = Some(Nested {
     rows: Under::Flows,
     open: false,
     in_columns: false,
+    below: None,
+});
+const CLOSED_FLOWS: Option<Nested> = Some(Nested {
+    rows: Under::Flows,
+    open: false,
+    in_columns: true,
+    below: None,
 });
 const OPEN_FLOWS: Option<Nested> = Some(Nested {
     rows: Under::Flows,
     open: true,
     in_columns: true,
+    below: None,
 });
 const PROCESSES: Option<Nested> = Some(Nested {
     rows: Under::Processes,
     open: false,
     in_columns: false,
+    below: Some(Under::Flows),
+});
+const PROCESSES_IN_COLUMNS: Option<Nested> = Some(Nested {
+    rows: Under::Processes,
+    open: false,
+    in_columns: true,
+    below: Some(Under::Flows),
+});
+const PROGRAMS: Option<Nested> = Some(Nested {
+    rows: Under::Programs,
+    open: false,
+    in_columns: false,
+    below: None,
 });
 
 /// All that makes a grouping, but for its columns.
@@ -178,7 +242,7 @@ pub struct GroupDef {
     pub by: By,
     /// Its name on the command line and in outputs: that of its subject.
     pub name: &'static str,
-    /// The name of its view, on the command line and in the configuration.
+    /// The name of its view, on the command line and in the configuration; empty if it has none.
     pub view: &'static str,
     pub title: &'static str,
     /// The same where there is little room.
@@ -208,6 +272,7 @@ pub struct Grouping {
 pub enum RowsOf {
     Nothing,
     Processes,
+    Programs,
     Flows,
     Listeners,
     Interfaces,
@@ -227,6 +292,8 @@ pub struct Nested {
     /// Whether they fill the columns of the view; otherwise a label replaces the columns that
     /// identify a row.
     pub in_columns: bool,
+    /// Rows under these rows; they are folded until they are unfolded one by one.
+    pub below: Option<Under>,
 }
 
 /// The rows under a row: its part of each flow or process.
@@ -234,6 +301,8 @@ pub struct Nested {
 pub enum Under {
     Flows,
     Processes,
+    /// Programs; one with a single process is that process.
+    Programs,
 }
 
 /// The common property of the processes or flows of a row.
@@ -242,9 +311,60 @@ pub enum Label {
     Address(IpAddr),
     /// A block of addresses: the first of them and the bits they share.
     Network(IpAddr, u8),
+    Peer(Peer),
     /// A user's number, and the name where that is known.
     User(u32, Option<Arc<str>>),
     Text(Arc<str>),
+}
+
+/// A remote address and the port that was connected to: the remote's, or where the remote opened
+/// the flow, the local one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    /// The program at this end, if the grouping has it.
+    pub program: Option<Arc<str>>,
+    pub protocol: Protocol,
+    pub direction: Option<Direction>,
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+impl Peer {
+    /// The peer of a flow, if it has a remote.
+    fn of(flow: &Flow, program: Option<Arc<str>>) -> Option<Self> {
+        let remote = flow.key.remote?;
+        Some(Self {
+            program,
+            protocol: flow.protocol,
+            direction: flow.direction,
+            address: remote.ip().to_canonical(),
+            port: match flow.direction {
+                Some(Direction::Inbound) => flow.local.port(),
+                Some(Direction::Outbound) | None => remote.port(),
+            },
+        })
+    }
+
+    /// Whether the port is the local one.
+    pub fn is_inbound(&self) -> bool {
+        self.direction == Some(Direction::Inbound)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(program) = &self.program {
+            write!(
+                f,
+                "{program} {} ",
+                if self.is_inbound() { "←" } else { "→" }
+            )?;
+        }
+        match self.is_inbound() {
+            true => write!(f, "{} to :{}", self.address, self.port),
+            false => SocketAddr::new(self.address, self.port).fmt(f),
+        }
+    }
 }
 
 impl Label {
@@ -262,6 +382,7 @@ impl fmt::Display for Label {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
+            Self::Peer(peer) => peer.fmt(f),
             Self::User(uid, _) => uid.fmt(f),
             Self::Text(text) => f.write_str(text),
         }
@@ -305,6 +426,15 @@ impl By {
             at += 1;
         }
         all
+    };
+
+    /// How many of them have a view; these come first.
+    pub const VIEWS: usize = {
+        let mut count = 0;
+        while count < GROUPS.len() && !GROUPS[count].view.is_empty() {
+            count += 1;
+        }
+        count
     };
 
     pub const fn def(self) -> &'static GroupDef {

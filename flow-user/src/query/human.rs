@@ -67,34 +67,39 @@ pub fn rate(bytes_per_second: f64) -> String {
     Units::default().rate(bytes_per_second)
 }
 
-/// A part of a whole in percent: `0 %`, `99.2 %`. Nothing is rounded to `0 %` that is more, nor to
-/// `100 %` that is less.
+/// A part of a whole in percent: `0%`, `99.2%`. Nothing is rounded to `0%` that is more, nor to
+/// `100%` that is less.
 pub fn share(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
-        return "0 %".to_owned();
+        return "0%".to_owned();
     }
     if part >= whole {
-        return "100 %".to_owned();
+        return "100%".to_owned();
     }
     let tenths = u128::from(part) * 1000 / u128::from(whole);
     match tenths {
-        0 => "<0.1 %".to_owned(),
-        _ => format!("{}.{} %", tenths / 10, tenths % 10),
+        0 => "<0.1%".to_owned(),
+        _ => format!("{}.{}%", tenths / 10, tenths % 10),
     }
 }
 
-/// What a whole has over `part` of it, in percent of that: `+4.6 %`, `-0.2 %`, `+230 %`; `None`
-/// where one of them is nothing.
+/// What a whole has over `part` of it, in percent of that: `+4.6%`, `-0.2%`, `+130%`. If it is more
+/// than three times as much, how many times: `x42`. `None` where one of them is nothing.
 pub fn overhead(part: u64, whole: u64) -> Option<String> {
     if part == 0 || whole == 0 {
         return None;
     }
-    let more = whole as f64 / part as f64 * 100.0 - 100.0;
+    let times = whole as f64 / part as f64;
+    let more = times * 100.0 - 100.0;
     // Smaller numbers get a decimal.
     Some(if more.abs() < 99.95 {
-        format!("{more:+.1} %")
+        format!("{more:+.1}%")
+    } else if times <= 3.0 {
+        format!("{more:+.0}%")
+    } else if times < 9.95 {
+        format!("x{times:.1}")
     } else {
-        format!("{more:+.0} %")
+        format!("x{times:.0}")
     })
 }
 
@@ -110,10 +115,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A short time: `35 µs`, `0.4 ms`, `12.0 ms`.
+/// A short time: `35 µs`, `0.4 ms`, `12.0 ms`, `224 ms`.
 pub fn milliseconds(time: Duration) -> String {
     match time.as_micros() {
         micros @ 1..100 => format!("{micros} µs"),
+        // 99.96 would be shown as 100.0.
+        99_950.. => format!("{:.0} ms", time.as_secs_f64() * 1000.0),
         _ => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
     }
 }
@@ -129,6 +136,12 @@ pub fn one_of(names: &[&str]) -> String {
         [names @ .., last] if !names.is_empty() => format!("{} or {last}", names.join(", ")),
         _ => names.concat(),
     }
+}
+
+/// A number of things, shortened: `1 packet`, `1.1k packets`.
+pub fn short_count_of(number: u64, one: &str, many: &str) -> String {
+    let count = short_count(usize::try_from(number).unwrap_or(usize::MAX));
+    format!("{count} {}", if number == 1 { one } else { many })
 }
 
 /// A number of things in at most four characters: `812`, `1.2k`, `31k`.
@@ -241,24 +254,28 @@ mod tests {
         assert_eq!(units(false, true).bytes(1023), "1.0 KiB");
         let counts = [999, 1_234, 31_400, 2_000_000].map(short_count);
         assert_eq!(counts, ["999", "1.2k", "31k", "2.0M"]);
+        let packets = [1, 2_000].map(|it| short_count_of(it, "packet", "packets"));
+        assert_eq!(packets, ["1 packet", "2.0k packets"]);
     }
 
     #[test]
     fn a_share_is_never_rounded_to_all_or_nothing() {
-        assert_eq!(share(0, 0), "0 %");
-        assert_eq!(share(1, 1_000_000), "<0.1 %");
-        assert_eq!(share(999_999, 1_000_000), "99.9 %");
-        assert_eq!(share(7, 7), "100 %");
-        assert_eq!(share(u64::MAX - 1, u64::MAX), "99.9 %");
+        assert_eq!(share(0, 0), "0%");
+        assert_eq!(share(1, 1_000_000), "<0.1%");
+        assert_eq!(share(999_999, 1_000_000), "99.9%");
+        assert_eq!(share(7, 7), "100%");
+        assert_eq!(share(u64::MAX - 1, u64::MAX), "99.9%");
     }
 
     #[test]
     fn overheads() {
         assert_eq!((overhead(0, 100), overhead(100, 0)), (None, None));
-        assert_eq!(overhead(1000, 1046).as_deref(), Some("+4.6 %"));
-        assert_eq!(overhead(1000, 998).as_deref(), Some("-0.2 %"));
-        assert_eq!(overhead(100, 330).as_deref(), Some("+230 %"));
-        assert_eq!(overhead(7, 7).as_deref(), Some("+0.0 %"));
+        assert_eq!(overhead(1000, 1046).as_deref(), Some("+4.6%"));
+        assert_eq!(overhead(1000, 998).as_deref(), Some("-0.2%"));
+        assert_eq!(overhead(100, 230).as_deref(), Some("+130%"));
+        assert_eq!(overhead(100, 330).as_deref(), Some("x3.3"));
+        assert_eq!(overhead(100, 4212).as_deref(), Some("x42"));
+        assert_eq!(overhead(7, 7).as_deref(), Some("+0.0%"));
     }
 
     #[test]
@@ -270,6 +287,11 @@ mod tests {
             ("0.1 ms".into(), "12.0 ms".into())
         );
         assert_eq!(text(0), "0.0 ms");
+        assert_eq!(text(99_940), "99.9 ms");
+        assert_eq!(
+            (text(99_960), text(224_400)),
+            ("100 ms".into(), "224 ms".into())
+        );
     }
 
     #[test]

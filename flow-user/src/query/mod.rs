@@ -11,11 +11,13 @@ pub mod history;
 pub mod hostile;
 pub mod human;
 pub mod log;
+pub mod near;
 pub(crate) mod nested;
 pub(crate) mod order;
 pub mod selection;
 pub mod states;
 pub mod table;
+pub mod verdict;
 pub mod view;
 
 #[cfg(test)]

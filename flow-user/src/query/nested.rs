@@ -5,13 +5,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    entry::{Cause, Entry, Id, Subject},
+    entry::{Cause, Entry, Id, Program, Subject},
     group::{self, flow_entry},
     groups::{By, Grouping, Nested, RowsOf, Under},
     view::View,
 };
 use crate::{
-    event::SocketCookie,
+    event::{AppTotals, SocketCookie},
     model::snapshot::{Flow, Process, Snapshot},
 };
 
@@ -26,9 +26,8 @@ pub(crate) fn rows(
         return Vec::new();
     };
     match (grouping.rows, rows) {
-        (RowsOf::Processes, Under::Flows) => {
-            flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
-        }
+        (RowsOf::Processes, Under::Flows) => flows_of_processes(snapshot, view, open),
+        (RowsOf::Programs, Under::Processes) => processes_of_programs(snapshot, view, open),
         (RowsOf::ProcessesBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
             Some(Id::Label(by, key(it.process.as_deref()?)?.id()))
         }),
@@ -44,9 +43,128 @@ pub(crate) fn rows(
                 Some(Id::Label(by, key(it)?.id()))
             })
         }
-        (RowsOf::Processes | RowsOf::Listeners, Under::Processes)
-        | (RowsOf::Nothing | RowsOf::Flows | RowsOf::Interfaces | RowsOf::Log, _) => Vec::new(),
+        (RowsOf::FlowsBy(by, key), Under::Programs) => {
+            let parts = parts_of_processes(snapshot, view, open, |it| {
+                Some(Id::Label(by, key(it)?.id()))
+            });
+            parts_of_programs(parts)
+        }
+        (_, Under::Processes | Under::Programs)
+        | (
+            RowsOf::Nothing | RowsOf::Programs | RowsOf::Flows | RowsOf::Interfaces | RowsOf::Log,
+            _,
+        ) => Vec::new(),
     }
+}
+
+/// The rows under those of [`rows`] that are `open`, with their parent.
+pub(crate) fn below(
+    snapshot: &Snapshot,
+    view: &View,
+    grouping: &Grouping,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    match grouping.nested {
+        Some(Nested {
+            rows: Under::Processes,
+            below: Some(Under::Flows),
+            ..
+        }) => flows_of_processes(snapshot, view, open),
+        _ => Vec::new(),
+    }
+}
+
+fn flows_of_processes(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
+}
+
+/// The processes of each program of `open`, and what earlier ones of it moved.
+fn processes_of_programs(
+    snapshot: &Snapshot,
+    view: &View,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    let programs = group::rows(snapshot, view, RowsOf::Programs).into_iter();
+    let programs: HashMap<Id, Entry> = programs
+        .map(|program| (program.subject.id(), program))
+        .filter(|(id, _)| open(id))
+        .collect();
+    if programs.is_empty() {
+        return Vec::new();
+    }
+    let mut listed: HashMap<&Id, AppTotals> = HashMap::new();
+    let mut nested = Vec::new();
+    let processes = group::entries_by(snapshot, view, By::Process).into_iter();
+    for mut entry in processes {
+        let Subject::Process(process) = &entry.subject else {
+            continue;
+        };
+        let id = Id::program(&process.name().into());
+        let Some((id, _)) = programs.get_key_value(&id) else {
+            continue;
+        };
+        if view.filter.is_all() {
+            entry.app = view.own(process);
+        }
+        *listed.entry(id).or_default() += entry.app;
+        nested.push((id.clone(), entry));
+    }
+    for (id, program) in &programs {
+        let listed = listed.get(id).copied().unwrap_or_default();
+        if let Some(earlier) = group::earlier(program, listed) {
+            nested.push((id.clone(), earlier));
+        }
+    }
+    nested
+}
+
+/// Puts the processes of a name together that stand under the same row.
+fn parts_of_programs(parts: Vec<(Id, Entry)>) -> Vec<(Id, Entry)> {
+    let mut programs: Vec<(Id, Vec<Entry>)> = Vec::new();
+    let mut places: HashMap<(Id, Id), usize> = HashMap::new();
+    for (parent, entry) in parts {
+        let program = match &entry.subject {
+            Subject::Process(process) => Id::program(&process.name().into()),
+            subject => subject.id(),
+        };
+        let place = *places.entry((parent.clone(), program)).or_insert_with(|| {
+            programs.push((parent, Vec::new()));
+            programs.len() - 1
+        });
+        programs[place].1.push(entry);
+    }
+    let programs = programs.into_iter();
+    programs
+        .filter_map(|(parent, parts)| Some((parent, together(parts)?)))
+        .collect()
+}
+
+/// One row of the processes of a name; a single one stays as it is.
+fn together(mut parts: Vec<Entry>) -> Option<Entry> {
+    if parts.len() < 2 {
+        return parts.pop();
+    }
+    let mut sum = Entry::new(Subject::Total);
+    let mut processes = Vec::with_capacity(parts.len());
+    for part in parts {
+        sum.add(part.app, part.rate);
+        sum.flows += part.flows;
+        sum.processes += part.processes;
+        if let Subject::Process(process) = part.subject {
+            processes.push(process);
+        }
+    }
+    let name = processes.first()?.name().into();
+    sum.subject = Subject::Program(Box::new(Program {
+        name,
+        processes,
+        past: 0,
+    }));
+    Some(sum)
 }
 
 /// The flows under each of `open`: those that `parent` says, and bytes of processes whose flow is

@@ -33,18 +33,29 @@ pub(crate) fn first(
         }
         None => (Vec::new(), false),
     };
+    // What is no longer listed is last, whatever the order.
+    let is_rest = |row: u32| entries[row as usize].subject.is_rest();
+    let rest = entries
+        .iter()
+        .filter(|entry| entry.subject.is_rest())
+        .count();
     let sorting = Sorting {
         entries,
         keys,
         reverse,
-        most,
+        most: most.saturating_add(rest),
     };
     let mut places: Vec<u128> = (0..).take(entries.len()).collect();
     let mut equals = vec![(0..places.len(), Step::Key(0))];
     while let Some((range, step)) = equals.pop() {
         sorting.sort(&mut places, range, step, &mut equals);
     }
-    places.into_iter().map(row).take(most).collect()
+    let mut rows: Vec<u32> = places.into_iter().map(row).collect();
+    if rest > 0 {
+        rows.sort_by_key(|row| is_rest(*row));
+    }
+    rows.truncate(most);
+    rows
 }
 
 /// Rows behind numbers: sorted as numbers they are far sooner in order than by looking at rows.

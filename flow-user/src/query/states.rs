@@ -1,7 +1,7 @@
 //! The states that each socket went through.
 //!
-//! From the changes of the model, which reports openings and ends at once and other states at
-//! ticks: of several states within a tick only the last one is known.
+//! A source reports at once that a connection is being made, is established and has ended; other
+//! states at ticks, so of several within a tick only the last one is known.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::{
     event::{Instant, SocketCookie, State},
-    model::change::TimedChange,
+    model::change::StateChange,
 };
 
 /// The most sockets; beyond that the latest are kept.
@@ -35,18 +35,14 @@ pub struct States {
 
 impl States {
     /// Takes changes, in order.
-    pub fn take(&mut self, changes: &[TimedChange]) {
-        for TimedChange { time, change } in changes {
-            let Some(flow) = change.flow() else {
-                continue;
-            };
-            if flow.protocol.has_tcp_states() {
-                let passed = Passed {
-                    state: flow.state,
-                    time: *time,
-                };
-                self.pass(flow.key.socket, passed);
-            }
+    pub fn take(&mut self, changes: &[StateChange]) {
+        for &StateChange {
+            time,
+            socket,
+            state,
+        } in changes
+        {
+            self.pass(socket, Passed { state, time });
         }
     }
 
@@ -77,18 +73,13 @@ impl States {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::{model::change::Change, query::fixture};
 
-    fn seen(socket: u64, state: State, time: u64) -> TimedChange {
-        let process = fixture::process(1, "/bin/a", &[]);
-        let mut flow = fixture::flow(socket, &process, "10.0.0.2:1", Some("10.0.0.3:80"));
-        flow.state = state;
-        TimedChange {
+    fn seen(socket: u64, state: State, time: u64) -> StateChange {
+        StateChange {
             time: Instant(time),
-            change: Change::FlowUpdated(Arc::new(flow)),
+            socket: SocketCookie(socket),
+            state,
         }
     }
 

@@ -55,6 +55,15 @@ impl Table {
             total,
         }
     }
+
+    /// Leaves out the last of several rows, if others are left out: the line that says so takes its
+    /// place.
+    pub fn make_room(&mut self) {
+        if self.omitted > 0 && self.rows.len() > 1 {
+            self.rows.pop();
+            self.omitted += 1;
+        }
+    }
 }
 
 fn row(entry: &Entry, columns: &[Column], context: &Context<'_>) -> Row {
@@ -63,7 +72,7 @@ fn row(entry: &Entry, columns: &[Column], context: &Context<'_>) -> Row {
             .iter()
             .map(|column| (column.value)(entry, context))
             .collect(),
-        over: entry.subject.is_over(),
+        over: entry.is_over(),
     }
 }
 
@@ -179,7 +188,7 @@ mod tests {
                 "curl",
                 "(not accepted yet)",
                 "nginx (exited)",
-                "(processes that ended)",
+                "(exited earlier)",
                 "TOTAL"
             ]
         );
@@ -205,15 +214,15 @@ mod tests {
         let table = table(&busy(), By::Flow, "", Some("tx_bytes"));
         assert_eq!(
             column(&table, "tx_bytes"),
-            ["500 B", "100 B", "100 B", "100 B", "7 B", "0", "0", "807 B"]
+            ["500 B", "100 B", "100 B", "100 B", "0", "0", "7 B", "807 B"]
         );
         assert_eq!(column(&table, "remote")[0], "(table full)");
-        assert_eq!(column(&table, "process")[4], "(flows that ended)");
+        assert_eq!(column(&table, "process")[6], "(closed earlier)");
         assert_eq!(column(&table, "wire_tx_bytes").last().unwrap(), "800 B");
     }
 
     #[test]
-    fn wire_bytes_of_a_shared_socket_are_summed_once() {
+    fn wire_bytes_of_a_shared_socket_are_shown_once() {
         let worker = fixture::process(11, "/usr/sbin/worker", &[]);
         let other = fixture::process(12, "/usr/sbin/worker", &[]);
         let flows = vec![
@@ -222,7 +231,7 @@ mod tests {
         ];
         let snapshot = fixture::snapshot(vec![worker, other], flows, Vec::new());
         let table = table(&snapshot, By::Flow, "", None);
-        assert_eq!(column(&table, "wire_rx_bytes"), ["1.2 kB"; 3]);
+        assert_eq!(column(&table, "wire_rx_bytes"), ["1.2 kB", "", "1.2 kB"]);
     }
 
     #[test]
@@ -234,7 +243,7 @@ mod tests {
                 "192.0.2.1",
                 "10.0.0.9",
                 "(table full)",
-                "(flows that ended)",
+                "(closed earlier)",
                 "TOTAL"
             ]
         );
@@ -307,7 +316,7 @@ mod tests {
         let snapshot = fixture::snapshot(Vec::new(), Vec::new(), interfaces);
         let all = table(&snapshot, By::Interface, "", Some("total"));
         assert_eq!(column(&all, "interface"), ["eth0", "docker0", "TOTAL"]);
-        assert_eq!(column(&all, "owned"), ["99.2 %", "0 %", "98.2 %"]);
+        assert_eq!(column(&all, "owned"), ["99.2%", "0%", "98.2%"]);
         assert_eq!(column(&all, "forwarded"), ["16 B", "20 B", "36 B"]);
         let some = table(&snapshot, By::Interface, "interface eth* and tcp", None);
         assert_eq!(column(&some, "interface"), ["eth0", "TOTAL"]);

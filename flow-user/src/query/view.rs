@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 pub use super::groups::By;
-use super::{baseline::Baseline, columns, filter::Filter};
+use super::{
+    baseline::Baseline,
+    columns::{self, Column},
+    filter::Filter,
+    near::nearest,
+};
 use crate::{
     event::AppTotals,
     model::snapshot::{Flow, Process, Snapshot},
@@ -18,28 +23,23 @@ pub struct Sort {
 }
 
 impl Sort {
-    /// Reads `COLUMN` or, reversed, `COLUMN:reverse`. Besides the columns that are shown there are
-    /// `rate` and `total`: both directions together.
+    /// Reads `COLUMN` or, reversed, `COLUMN:reverse`: a name, a header, or the beginning of a name.
+    /// Besides the columns that are shown there are `rate` and `total`: both directions together.
+    ///
+    /// # Errors
+    /// The view has no such column.
     pub fn parse(by: By, text: &str) -> Result<Self, UnknownColumn> {
         let (name, reverse) = match text.strip_suffix(":reverse") {
             Some(name) => (name, true),
             None => (text, false),
         };
         let columns = columns::of(by);
-        match columns.iter().find(|column| column.name == name) {
+        match named(columns, name) {
             Some(column) => Ok(Self {
                 column: column.name,
                 reverse,
             }),
-            None => Err(UnknownColumn {
-                name: name.escape_debug().to_string(),
-                by,
-                columns: columns
-                    .iter()
-                    .map(|column| column.name)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
+            None => Err(UnknownColumn::new(name, by, columns)),
         }
     }
 
@@ -54,13 +54,45 @@ impl Sort {
     }
 }
 
+/// The column that someone calls so: by its name; by its header, whatever its case; or by the word
+/// that its name begins with, the first such column, as `tx` is for `tx_rate`.
+fn named(columns: &'static [Column], text: &str) -> Option<&'static Column> {
+    let begins = |name: &str| name.split('_').next() == Some(text);
+    let find = |is: &dyn Fn(&Column) -> bool| columns.iter().find(|column| is(column));
+    find(&|column| column.name == text)
+        .or_else(|| find(&|column| has_header(column) && column.header.eq_ignore_ascii_case(text)))
+        .or_else(|| find(&|column| begins(column.name)))
+}
+
+fn has_header(column: &Column) -> bool {
+    !column.header.is_empty()
+}
+
 /// A column the view has not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the view by {by} has no column `{name}` to sort by; choose one of {columns}")]
+#[error("the view by {by} has no column `{name}` to sort by; {instead}")]
 pub struct UnknownColumn {
     name: String,
     by: By,
-    columns: String,
+    instead: String,
+}
+
+impl UnknownColumn {
+    fn new(name: &str, by: By, columns: &[Column]) -> Self {
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+        let headers = columns.iter().filter(|column| has_header(column));
+        let headers: Vec<String> = headers.map(|it| it.header.to_lowercase()).collect();
+        let all = names.iter().copied();
+        let all: Vec<&str> = all.chain(headers.iter().map(String::as_str)).collect();
+        Self {
+            name: name.escape_debug().to_string(),
+            by,
+            instead: match nearest(name, &all) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("choose one of {}", names.join(", ")),
+            },
+        }
+    }
 }
 
 /// A question to a snapshot.
@@ -92,6 +124,18 @@ impl View {
         }
     }
 
+    /// What a process moved since it has its name.
+    pub(super) fn own(&self, process: &Process) -> AppTotals {
+        let all = self.totals(process);
+        let own = process.own();
+        AppTotals {
+            tx_bytes: all.tx_bytes.min(own.tx_bytes),
+            rx_bytes: all.rx_bytes.min(own.rx_bytes),
+            tx_calls: all.tx_calls.min(own.tx_calls),
+            rx_calls: all.rx_calls.min(own.rx_calls),
+        }
+    }
+
     pub(super) fn overflow(&self, process: &Process) -> AppTotals {
         match &self.since {
             None => process.overflow,
@@ -116,11 +160,33 @@ mod tests {
         let sort = Sort::parse(By::Process, "pid:reverse").unwrap();
         assert_eq!((sort.column(), sort.reverse()), ("pid", true));
         assert!(Sort::parse(By::Interface, "rate").is_ok());
-        let error = Sort::parse(By::User, "pid").unwrap_err().to_string();
+        let error = Sort::parse(By::User, "command").unwrap_err().to_string();
         assert!(
-            error.contains("view by user has no column `pid`"),
+            error.contains("view by user has no column `command`"),
             "{error}"
         );
         assert!(error.contains("rx_bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_column_is_known_by_what_the_screen_calls_it() {
+        for (text, column) in [
+            ("tx_bytes", "tx_bytes"),
+            ("sent", "tx_bytes"),
+            ("SENT/s", "tx_rate"),
+            ("received/s", "rx_rate"),
+            ("tx", "tx_rate"),
+            ("rx", "rx_rate"),
+            ("rtt", "rtt_us"),
+            ("wire sent", "wire_tx_bytes"),
+        ] {
+            let sort = Sort::parse(By::Flow, text).unwrap();
+            assert_eq!(sort.column(), column, "{text}");
+            let reversed = Sort::parse(By::Flow, &format!("{text}:reverse")).unwrap();
+            assert!(reversed.reverse(), "{text}");
+        }
+        let error = Sort::parse(By::Flow, "sennt").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean `sent`?"), "{error}");
+        assert!(Sort::parse(By::Flow, "").is_err());
     }
 }

@@ -19,7 +19,7 @@ use super::json::{
 };
 use crate::{
     event::{AppTotals, Clock, CloseReason, Coverage, Host, Instant},
-    model::snapshot::{Flow, Process, Snapshot},
+    model::snapshot::{Failures, Flow, Process, Snapshot},
     query::filter::Filter,
 };
 
@@ -90,9 +90,39 @@ pub struct ProcessEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<AppRecord>,
     pub open_flows: usize,
+    /// Its connections that failed; absent if none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<FailuresRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub exited: Option<String>,
+}
+
+/// Connections that failed, by reason.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FailuresRecord {
+    pub refused: u32,
+    pub timeout: u32,
+    pub unreachable: u32,
+    /// By the remote, established ones too.
+    pub reset: u32,
+}
+
+impl FailuresRecord {
+    fn of(failures: Failures) -> Option<Self> {
+        let Failures {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        } = failures;
+        (failures != Failures::default()).then_some(Self {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        })
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -204,6 +234,7 @@ impl<'a> Report<'a> {
                     app: process.totals.into(),
                     overflow: AppRecord::unless_zero(process.overflow),
                     open_flows: process.open_flows,
+                    failures: FailuresRecord::of(process.failures),
                     exited: process.exited.map(|at| clock.rfc3339(at)),
                 })
                 .collect(),
@@ -254,8 +285,8 @@ impl<'a> FlowEntry<'a> {
                 name: process.name(),
             }),
             app: flow.app.into(),
-            wire: WireRecord::of(flow.wire, flow.tcp),
-            tcp: flow.tcp.and_then(TcpRecord::of),
+            wire: WireRecord::of(flow),
+            tcp: TcpRecord::of(flow),
             opened: clock.rfc3339(flow.opened),
             closed: flow.closed.map(|(at, _)| clock.rfc3339(at)),
             duration_ns: flow

@@ -17,6 +17,7 @@ pub mod recording;
 pub mod seed;
 pub mod sock_destroy;
 pub mod sock_diag;
+pub mod tcp_info;
 
 use std::{io, path::PathBuf, time::Duration};
 

@@ -5,7 +5,9 @@ use std::io;
 
 use super::{
     netlink::Netlink,
-    sock_diag::{INET_ID, KINDS, OWNED, SOCK_DIAG_BY_FAMILY, inet_request, inet_socket},
+    sock_diag::{
+        INET_ID, KINDS, OWNED, REQUEST_HEAD, SOCK_DIAG_BY_FAMILY, inet_request, inet_socket,
+    },
 };
 use crate::event::{Protocol, SocketCookie};
 
@@ -64,8 +66,6 @@ pub fn destroy(
 }
 
 const SOCK_DESTROY: u16 = 21;
-/// Bytes of `inet_diag_req_v2` before the `inet_diag_sockid`.
-const REQUEST_HEAD: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -112,14 +112,20 @@ pub fn list(netlink: &mut Netlink, kind: Kind) -> io::Result<Vec<Listed>> {
 /// # Errors
 /// The error of the kernel.
 pub fn list_tcp(netlink: &mut Netlink) -> io::Result<Vec<Listed>> {
-    // `struct inet_diag_req`: any family, then as in the newer one.
-    let mut request = vec![libc::AF_UNSPEC as u8, 0, 0, 1 << (INET_DIAG_INFO - 1)];
+    netlink.dump(TCPDIAG_GETSOCK, &tcp_request(0), |message| {
+        inet_socket(protocol::TCP, message.body)
+    })
+}
+
+/// `struct inet_diag_req` for TCP sockets of any family, with these further attributes.
+pub(super) fn tcp_request(extensions: u8) -> Vec<u8> {
+    let extensions = extensions | 1 << (INET_DIAG_INFO - 1);
+    let mut request = vec![libc::AF_UNSPEC as u8, 0, 0, extensions];
+    // As in the newer request.
     request.extend_from_slice(&[0; 48]);
     request.extend_from_slice(&OWNED.to_ne_bytes());
     request.extend_from_slice(&0_u32.to_ne_bytes());
-    netlink.dump(TCPDIAG_GETSOCK, &request, |message| {
-        inet_socket(protocol::TCP, message.body)
-    })
+    request
 }
 
 /// The accept queues of TCP listeners.
@@ -159,27 +165,32 @@ fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
 }
 
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const TCPDIAG_GETSOCK: u16 = 18;
+pub(super) const TCPDIAG_GETSOCK: u16 = 18;
 const PACKET_SHOW_INFO: u32 = 1;
 /// States of sockets that a process may own.
 pub(super) const OWNED: u32 = !(1 << tcp_state::TIME_WAIT);
 /// Attribute of a request: the protocol, if that needs more than eight bits.
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
-const INET_DIAG_INFO: u16 = 2;
+pub(super) const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
 /// Attribute of an answer: counters of a socket's memory, and the index of its drops.
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const SK_MEMINFO_DROPS: usize = 8;
 /// Offset of the requested attributes in an `inet_diag_req_v2`.
-const EXTENSIONS: usize = 2;
+pub(super) const EXTENSIONS: usize = 2;
+/// The name of the congestion control: as an attribute of an answer, and as an extension.
+pub(super) const INET_DIAG_CONG: u16 = 4;
+pub(super) const CONGESTION: u8 = 1 << (INET_DIAG_CONG - 1);
+/// Bytes of `inet_diag_req_v2` before the `inet_diag_sockid`.
+pub(super) const REQUEST_HEAD: usize = 8;
 /// Bytes of `inet_diag_msg` and `packet_diag_msg`, after which attributes follow.
-const INET_DIAG_BYTES: usize = 72;
+pub(super) const INET_DIAG_BYTES: usize = 72;
 const PACKET_DIAG_BYTES: usize = 16;
 /// Offset of `inet_diag_sockid` in an `inet_diag_msg`: identifies a socket, its cookie last.
 pub(super) const INET_ID: Range<usize> = 4..52;
 /// Where an `inet_diag_msg` has what waits to be received, or accepted.
-const RECEIVE_QUEUE: usize = 56;
+pub(super) const RECEIVE_QUEUE: usize = 56;
 /// Attributes of a packet socket: `packet_diag_info`, whose first field is the interface; its user.
 const PACKET_DIAG_INFO: u16 = 0;
 const PACKET_DIAG_UID: u16 = 5;
@@ -279,6 +290,12 @@ pub(crate) fn packet_socket(body: &[u8]) -> Option<Listed> {
         tcp: None,
         read: None,
     })
+}
+
+/// The cookie in an `inet_diag_msg`.
+pub(super) fn socket_cookie(fixed: &[u8; INET_DIAG_BYTES]) -> SocketCookie {
+    let part = |at: usize| u32_at(fixed, at).unwrap_or(0);
+    cookie(part(44), part(48))
 }
 
 fn cookie(low: u32, high: u32) -> SocketCookie {

@@ -16,15 +16,19 @@ use crate::{
 
 /// The signals that can be sent, the most usual first.
 const SIGNALS: [(Signal, &str, &str); 9] = [
-    (Signal::SIGTERM, "TERM", "asks it to exit"),
-    (Signal::SIGINT, "INT", "same as Ctrl-C in its terminal"),
-    (Signal::SIGHUP, "HUP", "many reload their configuration"),
-    (Signal::SIGKILL, "KILL", "kills it immediately"),
-    (Signal::SIGSTOP, "STOP", "pauses it"),
-    (Signal::SIGCONT, "CONT", "continues it"),
-    (Signal::SIGQUIT, "QUIT", "exits with a core dump"),
-    (Signal::SIGUSR1, "USR1", "program-defined"),
-    (Signal::SIGUSR2, "USR2", "program-defined"),
+    (Signal::SIGTERM, "TERM", "terminate (default)"),
+    (
+        Signal::SIGINT,
+        "INT",
+        "interrupt, as Ctrl-C in its terminal",
+    ),
+    (Signal::SIGHUP, "HUP", "hang up; many daemons reload"),
+    (Signal::SIGKILL, "KILL", "kill immediately"),
+    (Signal::SIGSTOP, "STOP", "pause"),
+    (Signal::SIGCONT, "CONT", "resume"),
+    (Signal::SIGQUIT, "QUIT", "quit with a core dump"),
+    (Signal::SIGUSR1, "USR1", "application-defined"),
+    (Signal::SIGUSR2, "USR2", "application-defined"),
 ];
 
 /// File formats of an export.
@@ -76,7 +80,7 @@ pub(super) fn export(state: &mut State) -> Reply {
     let rows = human::count(rows, "row", "rows");
     let title = format!("Write {} to a file", state.view.def().title);
     let text = vec![format!("{rows}, as they are now, to the current directory")];
-    ask(state, title, text, FORMATS.map(answer).into(), "writes it")
+    ask(state, title, text, FORMATS.map(answer).into(), "save")
 }
 
 fn kill(state: &mut State, focus: Focus) -> Result<Reply, String> {
@@ -88,7 +92,7 @@ fn kill(state: &mut State, focus: Focus) -> Result<Reply, String> {
     };
     let title = format!("Signal {}", target.name);
     let answers = SIGNALS.map(answer).into();
-    Ok(ask(state, title, vec![command], answers, "sends it"))
+    Ok(ask(state, title, vec![command], answers, "send"))
 }
 
 fn close(state: &mut State, focus: Focus) -> Result<Reply, String> {
@@ -99,7 +103,7 @@ fn close(state: &mut State, focus: Focus) -> Result<Reply, String> {
         help: "its process gets an error, TCP remotes a reset",
         effect: Effect::Close(connection),
     };
-    Ok(ask(state, title, text, vec![answer], "closes it"))
+    Ok(ask(state, title, text, vec![answer], "close"))
 }
 
 /// Copies the text that `of` makes of the row.
@@ -112,7 +116,7 @@ fn copy(
     let (what, text) = of(&focus.pick(suits)?)?;
     let short = cut_end(&text, LONGEST_NOTE);
     state.set_note(format!(
-        "copied {what}, if the terminal permits it: {short}"
+        "copied {what} (terminal must allow OSC 52): {short}"
     ));
     Ok(Reply::Do(Effect::Copy(text)))
 }

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use super::{
+    key::Key,
     keymap::Action,
-    state::{Paused, State},
+    preferences::Chosen,
+    state::{Measures, Paused, State},
 };
 use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Column, Show},
+        human::Units,
         view::By,
     },
 };
+
+/// The order of rows where no column was chosen.
+pub(super) const BUSIEST: &str = "by total rate, highest first";
 
 impl State {
     /// Says a word about the last key.
@@ -52,6 +58,17 @@ impl State {
         }
     }
 
+    /// What is chosen now, for the configuration.
+    pub(super) fn settings(&self) -> Chosen {
+        Chosen {
+            view: self.view,
+            theme: self.theme,
+            units: self.units,
+            compact: self.compact,
+            threshold: self.threshold.setting(),
+        }
+    }
+
     pub(super) fn turn_units(&mut self) {
         let units = &mut self.units;
         (units.bits, units.binary) = match (units.bits, units.binary) {
@@ -60,6 +77,47 @@ impl State {
             (true, false) => (true, true),
             (true, true) => (false, false),
         };
+        let units = *units;
+        let mut known = Units::ALL.iter();
+        let name = known.find(|(_, it)| *it == units).map_or("", |it| it.0);
+        self.set_note(format!("units: {name}"));
+    }
+
+    /// Shows rates, totals or both.
+    pub(super) fn turn_measures(&mut self) {
+        self.measures = self.measures.next();
+        self.set_note(match self.measures {
+            Measures::Both => "rates and totals",
+            Measures::Rates => "rates only",
+            Measures::Totals => "totals only",
+        });
+    }
+
+    /// Sorts by a column; `None` is the default of the view.
+    pub(super) fn sort_by(&mut self, column: Option<&'static Column>) {
+        let here = self.here_mut();
+        here.sort = match column {
+            Some(column) => Some((column, false)),
+            None => here.first_sort,
+        };
+        let text = match here.sort {
+            Some((sorted, _)) if !sorted.header.is_empty() => {
+                format!("sorted by {}", sorted.header)
+            }
+            Some(_) => "default order".to_owned(),
+            None => BUSIEST.to_owned(),
+        };
+        self.stale = true;
+        self.set_note(text);
+    }
+
+    /// Says that a key has no meaning here.
+    pub(super) fn refuse(&mut self, key: Key) {
+        let help = self.hints(&[(Action::Help, "")]);
+        let help = help
+            .first()
+            .map(|(help, _)| format!("; {help} lists the keys"));
+        self.set_note(format!("`{key}` does nothing{}", help.unwrap_or_default()));
     }
 
     pub(super) fn next_threshold(&mut self) {

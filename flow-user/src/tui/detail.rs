@@ -9,6 +9,7 @@ mod draw;
 pub(super) mod facts;
 mod keys;
 pub(super) mod panel;
+mod path;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,7 +23,7 @@ use super::{
     state::{Popup, Reply, State},
 };
 use crate::{
-    event::{AppTotals, Instant, ProcessId, WireTotals},
+    event::{self, AppTotals, Instant, ProcessId, WireTotals},
     model::snapshot::{Flow, FlowKey, Process, Snapshot, Totals},
     query::{
         columns::Context,
@@ -70,6 +71,8 @@ pub(super) struct Sockets {
     pub app: AppTotals,
     /// Of those that speak TCP; `None` if none does.
     pub retransmits: Option<u64>,
+    /// What these had sent again before Flow began.
+    pub retransmits_before: u64,
 }
 
 /// A panel's rows in order, and its cursor.
@@ -91,6 +94,7 @@ impl Detail {
                 Of::Process(Arc::clone(process))
             }
             Subject::Flow(flow) => Of::Flow(Arc::clone(flow)),
+            Subject::Program(program) => Of::Process(Arc::clone(program.sole()?)),
             Subject::Event(event) => match (event.flow(), event.process()) {
                 (Some(flow), _) => Of::Flow(Arc::clone(flow)),
                 (None, Some(process)) => Of::Process(Arc::clone(process)),
@@ -191,7 +195,10 @@ impl Popup for Detail {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
         match state.keys.action(key) {
             Some(action) => keys::act(self, state, action),
-            None => Reply::Stay,
+            None => {
+                state.refuse(key);
+                Reply::Stay
+            }
         }
     }
 
@@ -220,7 +227,7 @@ impl Popup for Detail {
             (Action::Back, "back"),
             (Action::NextView, "panel"),
             (Action::Open, "open"),
-            (Action::Span, "span"),
+            (Action::Span, "range"),
             (Action::Pause, "pause"),
             (Action::Help, "help"),
             (Action::Kill, "kill"),
@@ -260,6 +267,14 @@ impl Of {
         match self {
             Self::Process(process) => process.exited.is_some(),
             Self::Flow(flow) => flow.closed.is_some(),
+        }
+    }
+
+    /// Whether it is a connection with round trips: no listener and no datagrams.
+    pub fn has_round_trips(&self) -> bool {
+        match self {
+            Self::Process(_) => false,
+            Self::Flow(flow) => flow.tcp.is_some() && flow.state != event::State::Listen,
         }
     }
 
@@ -316,9 +331,11 @@ impl Sockets {
                 self.app += row.app;
             }
         }
-        if let Some(tcp) = row.tcp {
+        if let Some(more) = row.retransmits() {
             let retransmits = self.retransmits.get_or_insert_default();
-            *retransmits = retransmits.saturating_add(tcp.retransmits.into());
+            *retransmits = retransmits.saturating_add(more.into());
+            let before = row.found.map_or(0, |found| found.retransmits);
+            self.retransmits_before = self.retransmits_before.saturating_add(before.into());
         }
     }
 }

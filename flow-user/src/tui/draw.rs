@@ -1,13 +1,17 @@
 //! Draws the screen from the state alone.
 
-mod bar;
+pub(super) mod bar;
 mod filter_bar;
-mod foot;
-mod overview;
+pub(super) mod foot;
+pub(super) mod overview;
 pub(super) mod table;
 mod tabs;
 
-use ratatui::{Frame, buffer::Buffer, layout::Rect};
+use ratatui::{
+    Frame,
+    buffer::Buffer,
+    layout::{Position, Rect},
+};
 
 use super::{
     layout::{self, LEAST},
@@ -24,6 +28,15 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
         too_small(state, area, buffer);
         return;
     }
+    let cursor = page(state, buffer);
+    state.depth.reduce(buffer);
+    if let Some(cursor) = cursor {
+        frame.set_cursor_position(cursor);
+    }
+}
+
+/// Draws all of it; returns the cursor of the terminal if a line is typed.
+fn page(state: &State, buffer: &mut Buffer) -> Option<Position> {
     let parts = layout::parts(state);
     overview::draw(state, &parts, buffer);
     tabs::draw(state, parts.tabs, buffer);
@@ -40,9 +53,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     for at in seen {
         state.popups[at].draw(state, buffer);
     }
-    if let Some(cursor) = cursor {
-        frame.set_cursor_position(cursor);
-    }
+    cursor
 }
 
 /// The message on a screen without room for a table: as much as fits.

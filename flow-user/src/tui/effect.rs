@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::{
+    preferences::Chosen,
     target::{Connection, Target},
     views::ViewId,
 };
@@ -28,4 +29,6 @@ pub enum Effect {
     Copy(String),
     /// Keep which columns a view has.
     SaveColumns(ViewId, Vec<&'static str>),
+    /// Keep what keys have chosen.
+    SaveSettings(Chosen),
 }

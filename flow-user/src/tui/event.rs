@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::key::Input;
 use crate::{
     event::{Bytes, Instant},
-    model::{change::TimedChange, snapshot::Snapshot},
+    model::{
+        change::{StateChange, TimedChange},
+        snapshot::Snapshot,
+    },
 };
 
 /// Something that happened to the screen.
@@ -19,6 +22,8 @@ pub enum Event {
     Snapshot {
         snapshot: Arc<Snapshot>,
         changes: Vec<TimedChange>,
+        /// Of connections, since then.
+        states: Vec<StateChange>,
         own: OwnUse,
     },
     /// A message for the last line: the result of an effect, or another notice.

@@ -21,7 +21,7 @@ impl State {
         let row = |line: &super::rows::Line| SheetRow {
             entry: rows.entries[line.at as usize].clone(),
             level: line.depth,
-            is_other: line.nested && !rows.in_columns,
+            is_other: line.labelled,
         };
         let has_total = self.view.def().by.is_some();
         Sheet {

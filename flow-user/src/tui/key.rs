@@ -41,7 +41,7 @@ const NAMES: [(Code, &str); 17] = [
     (Code::Enter, "Enter"),
     (Code::Esc, "Esc"),
     (Code::Tab, "Tab"),
-    (Code::BackTab, "BackTab"),
+    (Code::BackTab, "shift-Tab"),
     (Code::Backspace, "Backspace"),
     (Code::Delete, "Del"),
     (Code::Up, "Up"),
@@ -55,6 +55,9 @@ const NAMES: [(Code, &str); 17] = [
     (Code::Home, "Home"),
     (Code::End, "End"),
 ];
+
+/// A name that configurations may still have, and that of now.
+const FORMER_NAME: (&str, &str) = ("BackTab", "shift-Tab");
 
 /// Input of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +145,10 @@ impl FromStr for Key {
         let unknown = || UnknownKey(text.escape_debug().to_string());
         let (ctrl, rest) = after(text, "ctrl-");
         let (alt, rest) = after(rest, "alt-");
+        let rest = match rest.eq_ignore_ascii_case(FORMER_NAME.0) {
+            true => FORMER_NAME.1,
+            false => rest,
+        };
         let named = NAMES
             .iter()
             .find(|(_, name)| name.eq_ignore_ascii_case(rest));
@@ -177,12 +184,23 @@ mod tests {
     #[test]
     fn keys_are_read_as_they_are_written() {
         for text in [
-            "q", "G", "?", "-", "ctrl-c", "alt-x", "F12", "Space", "PgUp", "BackTab", "shift-Up",
+            "q",
+            "G",
+            "?",
+            "-",
+            "ctrl-c",
+            "alt-x",
+            "F12",
+            "Space",
+            "PgUp",
+            "shift-Tab",
+            "shift-Up",
         ] {
             let key: Key = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
         }
         assert_eq!("CTRL-pgup".parse::<Key>().unwrap().to_string(), "ctrl-PgUp");
+        assert_eq!("BackTab".parse(), Ok(Key::plain(Code::BackTab)));
         for bad in ["", "F0", "F99", "Hyper", "ctrl-", "é́"] {
             assert!(bad.parse::<Key>().is_err(), "{bad}");
         }

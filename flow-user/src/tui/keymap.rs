@@ -26,9 +26,11 @@ pub enum Action {
     NextMatch,
     PreviousMatch,
     Sort,
+    NextSort,
     PreviousSort,
     Reverse,
     Group,
+    HideEnded,
     Columns,
     Pause,
     Follow,
@@ -38,6 +40,7 @@ pub enum Action {
     Threshold,
     Span,
     Theme,
+    Save,
     Reset,
     Help,
     Kill,
@@ -174,20 +177,22 @@ macro_rules! table {
 // In the order of the hints; the help groups them by topic.
 static TABLE: &[Row] = table! {
     Find   Filter        "filter"         "/ \\ F4"      "filter" "filter rows by an expression; Tab completes"
-    Find   Search        "search"         "f F3 ctrl-f"  ""       "find text"
+    Find   Search        "search"         "f F3"         ""       "find text"
     Find   NextMatch     "next_match"     "n"            ""       "next match"
     Find   PreviousMatch "previous_match" "N"            ""       "previous match"
-    Look   Sort          "sort"           "s > F6"       "sort"   "sort by the next column; or click its header"
+    Look   Sort          "sort"           "s F6"         "sort"   "choose the column to sort by; or click its header"
+    Look   NextSort      "next_sort"      ">"            ""       "sort by the next column"
     Look   PreviousSort  "previous_sort"  "<"            ""       "sort by the previous column"
     Look   Reverse       "reverse"        "S I"          ""       "reverse the order"
     Look   Group         "group"          "a t F5"       "group"  "next grouping of the view, such as the tree"
-    Look   Columns       "columns"        "o"            ""       "choose and order the columns"
-    Move   Open          "open"           "Enter"        "detail" "detail of the row, or unfold it"
+    Look   HideEnded     "hide_ended"     "H"            ""       "hide what has ended, or show it again"
+    Look   Columns       "columns"        "o F2"         ""       "choose and order the columns"
+    Move   Open          "open"           "Enter"        "detail" "detail of the row, or expand it"
     Look   Pause         "pause"          "p Space"      "pause"  "pause the display; counting continues"
     Look   Units         "units"          "u m"          "units"  "bytes, binary, bits, binary bits"
     Look   Measures      "measures"       "U"            ""       "switch rates and totals"
     Look   Threshold     "threshold"      "T"            ""       "next alert threshold, or none"
-    Look   Span          "span"           "z"            ""       "span of detail graphs: 10 s, 1 min, 10 min"
+    Look   Span          "span"           "z"            ""       "graph range: 10 s, 1 min, 10 min"
     Look   Reset         "reset"          "r"            ""       "count from now on; again: from the start"
     Screen Help          "help"           "? h F1"       "help"   "this help"
     Act    Kill          "kill"           "K F9"         "kill"   "send a signal to the process; asks which"
@@ -195,21 +200,22 @@ static TABLE: &[Row] = table! {
     Act    Copy          "copy"           "y"            ""       "copy its command line, endpoints or name"
     Act    CopyPid       "copy_pid"       "Y"            ""       "copy the pid"
     Act    Export        "export"         "e"            ""       "write the view to a file, JSON or CSV"
-    Move   Up            "up"             "Up k ctrl-p"  ""       "one row up"
-    Move   Down          "down"           "Down j ctrl-n" ""      "one row down"
-    Move   PageUp        "page_up"        "PgUp ctrl-b"  ""       "one page up"
-    Move   PageDown      "page_down"      "PgDn ctrl-d"  ""       "one page down"
+    Move   Up            "up"             "Up k ctrl-p"  ""       "previous row"
+    Move   Down          "down"           "Down j ctrl-n" ""      "next row"
+    Move   PageUp        "page_up"        "PgUp ctrl-b ctrl-u" "" "one page up"
+    Move   PageDown      "page_down"      "PgDn ctrl-f ctrl-d" "" "one page down"
     Move   First         "first"          "Home g"       ""       "first row"
     Move   Last          "last"           "End G"        ""       "last row"
-    Move   Unfold        "unfold"         "Right l +"    ""       "unfold the row"
-    Move   Fold          "fold"           "Left -"       ""       "fold the row; again: go to its parent"
-    Move   FoldAll       "fold_all"       "*"            ""       "unfold every row, or fold all"
+    Move   Unfold        "unfold"         "Right l +"    ""       "expand the row"
+    Move   Fold          "fold"           "Left -"       ""       "collapse the row; again: go to its parent"
+    Move   FoldAll       "fold_all"       "*"            ""       "expand every row, or collapse all"
     Move   Follow        "follow"         "F"            ""       "keep the selected row in view"
     Screen NextView      "next_view"      "Tab"          ""       "next view; in a detail the next panel"
-    Screen PreviousView  "previous_view"  "BackTab"      ""       "previous view or panel"
+    Screen PreviousView  "previous_view"  "shift-Tab"    ""       "previous view or panel"
     Screen Compact       "compact"        "c"            ""       "compact layout"
     Screen Theme         "theme"          "ctrl-t"       ""       "next theme"
-    Screen Redraw        "redraw"         "ctrl-l"       ""       "redraw"
+    Screen Save          "save"           "W"            ""       "save theme, units, layout, view and threshold"
+    Screen Redraw        "redraw"         "ctrl-l"       ""       "redraw the screen"
     Screen Suspend       "suspend"        "ctrl-z"       ""       "back to the shell; fg returns"
     Screen Back          "back"           "Esc"          ""       "close; else clear the filter, then the selection"
     Screen Quit          "quit"           "q F10 ctrl-c" "quit"   "quit"

@@ -3,10 +3,10 @@
 
 use ratatui::layout::Rect;
 
-use super::{prompt::Prompt, state::State, views::ViewId};
+use super::{prompt::Prompt, state::State, views::ViewId, widths::Widths};
 use crate::{
     query::{
-        columns::{Align, Column, Measure},
+        columns::{Align, Column},
         groups::By,
         human,
     },
@@ -64,7 +64,9 @@ pub(super) fn parts(state: &State) -> Parts {
         || !state.filter.text.is_empty()
         || !state.filter.interfaces.is_empty()
         || hides_losses(state)
+        || state.hides_ended
         || state.since.is_some()
+        || state.here().grouping != 0
         || state.threshold.rate().is_some();
     let title = take(1);
     let graphs = take(graphs);
@@ -110,45 +112,83 @@ pub(super) struct Tab {
     pub view: ViewId,
     pub x: u16,
     pub text: String,
+    /// The column after it and the room for its count.
+    pub ends: u16,
 }
 
-/// The tabs, as long as they have room.
+/// The tabs. Their places depend on the width of the screen alone, so that they stay under the
+/// mouse: counts have room for the largest there are.
 pub(super) fn tabs(state: &State) -> Vec<Tab> {
     let room = usize::from(state.size.0);
-    let label = |view: ViewId, name: &str, counted: bool| {
-        let digit = view.index() + 1;
-        match count(state, view) {
-            Some(count) if counted => format!("{digit} {name} {}", human::short_count(count)),
-            _ => format!("{digit} {name}"),
-        }
-    };
-    let wide = TAB_RULE.len() - "│".len() + 1;
+    let wide = width(TAB_RULE);
     let forms = [
-        (true, true, wide),
-        (true, false, wide),
-        (true, false, 2),
-        (false, false, wide),
-        (false, false, 1),
+        (true, Counts::All, wide),
+        (true, Counts::Ready, wide),
+        (true, Counts::None, wide),
+        (true, Counts::None, 2),
+        (false, Counts::None, wide),
+        (false, Counts::None, 1),
     ];
     for (at, (long, counted, gap)) in forms.into_iter().enumerate() {
-        let name = |view: ViewId| match long {
-            true => view.def().title,
-            false => view.def().short,
+        let name = |view: ViewId| {
+            let def = view.def();
+            let name = if long { def.title } else { def.short };
+            format!("{} {name}", view.index() + 1)
         };
-        let texts = ViewId::ALL.map(|view| label(view, name(view), counted));
-        let used: usize = texts.iter().map(|text| width(text) + gap).sum();
+        let columns = |view: ViewId| match counted.has(view) {
+            true => width(&name(view)) + 1 + COUNT,
+            false => width(&name(view)),
+        };
+        let used: usize = ViewId::shown().map(|view| columns(view) + gap).sum();
         // A blank at the left, none at the right.
         if used + 1 - gap <= room || at + 1 == forms.len() {
             let mut x = 1;
-            let place = |(view, text): (ViewId, String)| {
-                let tab = Tab { view, x, text };
-                x += u16::try_from(width(&tab.text) + gap).unwrap_or(u16::MAX);
+            let place = |view: ViewId| {
+                let text = match count(state, view) {
+                    Some(count) if counted.has(view) => {
+                        format!("{} {}", name(view), human::short_count(count))
+                    }
+                    _ => name(view),
+                };
+                let width = u16::try_from(columns(view)).unwrap_or(u16::MAX);
+                let tab = Tab {
+                    view,
+                    x,
+                    text,
+                    ends: x.saturating_add(width),
+                };
+                x = tab.ends.saturating_add(u16::try_from(gap).unwrap_or(0));
                 tab
             };
-            return ViewId::ALL.into_iter().zip(texts).map(place).collect();
+            return ViewId::shown().map(place).collect();
         }
     }
     Vec::new()
+}
+
+/// Columns of a count: of [`human::short_count`].
+const COUNT: usize = 4;
+
+/// Which tabs have a count.
+#[derive(Clone, Copy)]
+enum Counts {
+    All,
+    /// Those whose count is always known.
+    Ready,
+    None,
+}
+
+impl Counts {
+    fn has(self, view: ViewId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ready => matches!(
+                view,
+                ViewId::Group(By::Process | By::Flow | By::Interface) | ViewId::Events
+            ),
+            Self::None => false,
+        }
+    }
 }
 
 /// The number of rows of a view without a filter, where that is known without building it.
@@ -175,9 +215,9 @@ pub(super) struct Slot {
 }
 
 /// Which columns have room, and how much: as many as fit, those with the lowest priority number
-/// first; text then gets the rest.
+/// first.
 pub(super) fn slots(state: &State) -> Vec<Slot> {
-    place(&state.columns(), state.size.0)
+    place(&state.columns(), &state.here().widths, state.size.0)
 }
 
 /// The area of boxes over the table: between the tabs and the last line.
@@ -191,12 +231,12 @@ pub(super) fn middle(state: &State) -> Rect {
 }
 
 /// As [`slots`], of these columns in so much room.
-pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
+pub(super) fn place(columns: &[&'static Column], widths: &Widths, room: u16) -> Vec<Slot> {
     let priority = |column: &Column| column.show.priority().unwrap_or(0);
     let room = room.saturating_sub(GUTTER);
     let mut chosen: Vec<(&'static Column, u16)> = columns
         .iter()
-        .map(|column| (*column, column.width.min.max(header_width(column))))
+        .map(|column| (*column, widths.least(column).max(header_width(column))))
         .collect();
     let used = |chosen: &[(&'static Column, u16)]| -> u32 {
         let widths: u32 = chosen.iter().map(|it| u32::from(it.1 + GAP)).sum();
@@ -219,15 +259,30 @@ pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
     if let [(_, width)] = &mut chosen[..] {
         *width = (*width).min(room);
     }
-    // The rest goes to text, first to the most important.
+    // First each column gets what its cells need, then those without a limit the rest, and without
+    // such a column all of them; always the most important ones first.
     let mut left = u32::from(room).saturating_sub(used(&chosen));
     let mut order: Vec<usize> = (0..chosen.len()).collect();
     order.sort_by_key(|&at| priority(chosen[at].0));
-    for at in order {
-        let (column, width) = &mut chosen[at];
-        let most = u32::from(column.width.max.saturating_sub(*width)).min(left);
-        *width += u16::try_from(most).unwrap_or(0);
-        left -= most;
+    let unlimited = |column: &Column| match column.width.max {
+        u16::MAX => u16::MAX,
+        _ => 0,
+    };
+    let steps: [&dyn Fn(&Column) -> u16; 3] = [
+        &|column| widths.wanted(column),
+        &unlimited,
+        &|it| match it.align {
+            Align::Left => it.width.max,
+            Align::Right => 0,
+        },
+    ];
+    for most in steps {
+        for &at in &order {
+            let (column, width) = &mut chosen[at];
+            let more = u32::from(most(column).saturating_sub(*width)).min(left);
+            *width += u16::try_from(more).unwrap_or(0);
+            left -= more;
+        }
     }
     let mut x = GUTTER;
     let slot = |(column, width): (&'static Column, u16)| {
@@ -238,19 +293,34 @@ pub(super) fn place(columns: &[&'static Column], room: u16) -> Vec<Slot> {
     chosen.into_iter().map(slot).collect()
 }
 
-/// Columns of a header, with room for the mark of the order where it is short.
+/// Columns of a header, with a cell for the mark of the order.
 fn header_width(column: &Column) -> u16 {
-    let mark = match column.align {
-        Align::Left if column.header.is_empty() => 0,
-        _ if matches!(column.measure, Some(Measure::Rate)) => 1,
-        _ => 0,
-    };
-    u16::try_from(width(column.header)).unwrap_or(u16::MAX) + mark
+    match width(column.header) {
+        0 => 0,
+        columns => u16::try_from(columns + 1).unwrap_or(u16::MAX),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An address of IPv4 with its port is never cut where a column for it is shown.
+    #[test]
+    fn text_that_is_short_leaves_room_for_more_columns() {
+        let columns: Vec<_> = ViewId::Group(By::Flow)
+            .columns()
+            .iter()
+            .filter(|column| column.show.on_screen().is_some())
+            .collect();
+        let named = |slots: &[Slot], name: &str| {
+            let mut slots = slots.iter();
+            slots.find(|slot| slot.column.name == name).copied()
+        };
+        let unknown = place(&columns, &Widths::default(), 60);
+        assert!(named(&unknown, "remote").is_some_and(|slot| slot.width >= 21));
+        assert!(named(&unknown, "tx_rate").is_some());
+    }
 
     #[test]
     fn columns_never_overlap_nor_leave_the_screen_and_the_first_stay() {
@@ -261,7 +331,7 @@ mod tests {
                 .filter(|column| column.show.on_screen().is_some())
                 .collect();
             for room in [0, 1, 20, 60, 80, 120, 200, 1000] {
-                let slots = place(&columns, room);
+                let slots = place(&columns, &Widths::default(), room);
                 for pair in slots.windows(2) {
                     assert!(pair[0].x + pair[0].width < pair[1].x, "{view} {room}");
                 }

@@ -13,7 +13,7 @@
 //!
 //! Modules import in one direction, the lowest first: `key`, `theme`, `line` and `prompt`; `views`,
 //! `rows` and `keymap`; the state; `layout`; `draw` and `popups`; `acting`; `detail`; `reduce`,
-//! `terminal`.
+//! `symbols` and `terminal`.
 //!
 //! - A new view is an entry in [`views`], a new column one in `query/columns`.
 //! - A new panel of a detail is an entry in `detail/panel`.
@@ -40,6 +40,7 @@ mod prompt;
 mod reduce;
 mod rows;
 mod state;
+mod symbols;
 mod target;
 pub mod terminal;
 #[cfg(test)]
@@ -47,15 +48,17 @@ mod tests;
 mod theme;
 mod threshold;
 pub mod views;
+mod wanted;
+mod widths;
 
 pub use self::{
     draw::draw,
     effect::Effect,
     event::{Event, OwnUse},
     key::{Code, Input, Key, Mouse, MouseAction, UnknownKey},
-    preferences::{Preferences, Table},
+    preferences::{Chosen, Preferences, Table},
     reduce::reduce,
     state::{Settings, State, World},
     target::{Connection, Target},
-    theme::{Role, Theme, UnknownTheme},
+    theme::{Depth, Role, Theme, UnknownTheme},
 };

@@ -18,6 +18,16 @@ pub struct Preferences {
     pub tables: [Table; ViewId::ALL.len()],
 }
 
+/// What keys of the screen choose, and the configuration can keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    pub view: ViewId,
+    pub theme: Theme,
+    pub units: Units,
+    pub compact: bool,
+    pub threshold: Option<u64>,
+}
+
 /// A view's table.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -26,6 +36,8 @@ pub struct Table {
     /// Its initial sort column, and whether the order is reversed; without one the busiest rows
     /// come first.
     pub sort: Option<(&'static Column, bool)>,
+    /// Its initial grouping, among those of the view.
+    pub grouping: usize,
 }
 
 impl Table {
@@ -41,6 +53,7 @@ impl Table {
             sort: sort
                 .and_then(|name| sorted.find(|column| column.name == name))
                 .map(|column| (column, false)),
+            grouping: 0,
         }
     }
 

@@ -1,10 +1,11 @@
 //! The prompt: a line being typed, its keys, and its drawing with completions.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use ratatui::{
     buffer::Buffer,
     layout::{Position, Rect},
+    widgets::{Clear, Widget as _},
 };
 
 use super::{
@@ -16,6 +17,11 @@ use crate::{
     query::filter::Completion,
     sink::text::{escape, width},
 };
+
+/// Earlier lines that are kept.
+const EARLIER: usize = 100;
+/// Lines that an error may take.
+const ERROR_LINES: u16 = 4;
 
 /// The most characters of a line.
 const LONGEST: usize = 4096;
@@ -35,9 +41,29 @@ pub(super) struct Prompt {
     pub cursor: usize,
     /// Its error: the column in characters, from 1, and the reason.
     pub error: Option<(usize, String)>,
+    /// What has to come at the cursor, if more has to come.
+    pub expected: Option<String>,
     /// Candidates for the word at the cursor, and the one that was inserted.
     pub completion: Completion,
     pub taken: Option<usize>,
+    /// Which of the earlier lines is recalled, and what was typed before.
+    recalled: Option<(usize, String)>,
+}
+
+/// Lines that were entered earlier in this session, each once, the latest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Earlier(VecDeque<String>);
+
+impl Earlier {
+    pub fn remember(&mut self, line: &str) {
+        let line = line.trim();
+        if line.is_empty() {
+            return;
+        }
+        self.0.retain(|it| it != line);
+        self.0.push_front(line.to_owned());
+        self.0.truncate(EARLIER);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,9 +101,46 @@ impl Prompt {
             cursor: text.len(),
             text,
             error: None,
+            expected: None,
             completion: Completion::default(),
             taken: None,
+            recalled: None,
         }
+    }
+
+    /// Replaces the text by the next earlier line, or by a later one; the latest is what was typed.
+    pub fn recall(&mut self, earlier: &Earlier, further: bool) -> Typed {
+        let Earlier(lines) = earlier;
+        let at = self.recalled.as_ref().map(|(at, _)| *at);
+        let text = if further {
+            let from = at.map_or(0, |at| at + 1);
+            let mut older = lines.iter().enumerate().skip(from);
+            // Usually the latest one stands there already.
+            let Some((at, line)) = older.find(|(_, line)| **line != self.text.trim()) else {
+                return Typed::Moved;
+            };
+            let typed = match self.recalled.take() {
+                Some((_, typed)) => typed,
+                None => std::mem::take(&mut self.text),
+            };
+            self.recalled = Some((at, typed));
+            line.clone()
+        } else {
+            let Some((at, typed)) = self.recalled.take() else {
+                return Typed::Moved;
+            };
+            let newer = at.checked_sub(1).and_then(|at| Some((at, lines.get(at)?)));
+            match newer.filter(|(_, line)| **line != typed.trim()) {
+                Some((at, line)) => {
+                    self.recalled = Some((at, typed));
+                    line.clone()
+                }
+                None => typed,
+            }
+        };
+        self.cursor = text.len();
+        self.text = text;
+        Typed::Changed
     }
 
     pub fn is_filter(&self) -> bool {
@@ -177,8 +240,8 @@ impl Prompt {
         hit.map(|offer| offer.at)
     }
 
-    /// Draws the line; returns the cursor of the terminal. The error is beside the text, else
-    /// `note`, and the text keeps half of the line.
+    /// Draws the line; returns the cursor of the terminal. Beside the text is `note`, and the text
+    /// keeps half of the line.
     pub fn draw(
         &self,
         theme: Theme,
@@ -190,12 +253,9 @@ impl Prompt {
             Purpose::Filter { .. } => " filter / ",
             Purpose::Search => " find ",
         };
-        let wrong = match &self.error {
-            Some((column, message)) => format!("column {column}: {message}"),
-            None => note.unwrap_or_default().to_owned(),
-        };
-        let wrong_width = width(&escape(&wrong)).min(usize::from(area.width / 2));
-        let needed = u16::try_from(wrong_width + 2).unwrap_or(0);
+        let note = note.unwrap_or_default();
+        let note_width = width(&escape(note)).min(usize::from(area.width / 2));
+        let needed = u16::try_from(note_width + 2).unwrap_or(0);
         let (left, right) = split(area, area.width.saturating_sub(needed));
         let mut line = Line::new(left, theme);
         line.put(label, Role::Accent);
@@ -218,27 +278,27 @@ impl Prompt {
         }
         let mut line = Line::new(right, theme);
         line.skip(1);
-        let role = if self.error.is_some() {
-            Role::Alarm
-        } else {
-            Role::Dim
-        };
-        line.put(&wrong, role);
+        line.put(note, Role::Dim);
         line.draw(buffer);
         let cursor = at(self.before_cursor()).min(area.right().saturating_sub(1));
         Position::new(cursor, area.y)
     }
 
-    /// Draws the candidates: as many as fit into one line.
+    /// Draws the candidates: as many as fit into one line; or the error, in as many lines upwards
+    /// as it needs.
     pub fn draw_candidates(&self, theme: Theme, area: Rect, buffer: &mut Buffer) {
+        if let Some((column, message)) = &self.error {
+            let error = format!("column {column}: {message}");
+            return draw_error(&error, theme, area, buffer);
+        }
         let candidates = &self.completion.candidates;
         let mut line = Line::new(area, theme);
         line.skip(1);
         if candidates.is_empty() {
-            if self.error.is_none() {
-                line.put_keys(&[("Enter", "keeps it")]);
+            match &self.expected {
+                Some(expected) => line.put_start(expected, Role::Dim),
+                None => line.put_keys(&[("Enter", "apply"), ("Esc", "cancel")]),
             }
-            line.put_keys(&[("Esc", "restores it")]);
             return line.draw(buffer);
         }
         line.put(OFFERS, Role::Accent);
@@ -326,6 +386,41 @@ impl Prompt {
             .and_then(|it| it.chars().next());
         self.cursor + character.map_or(0, char::len_utf8)
     }
+}
+
+/// Draws an error in the line of the candidates and, where it is longer, above it.
+fn draw_error(error: &str, theme: Theme, area: Rect, buffer: &mut Buffer) {
+    let lines = wrapped(&escape(error), usize::from(area.width).saturating_sub(2));
+    let most = ERROR_LINES.min(area.y - buffer.area.y + area.height);
+    let count = u16::try_from(lines.len()).unwrap_or(most).min(most);
+    let first = area.bottom().saturating_sub(count);
+    for (y, text) in (first..area.bottom()).zip(&lines) {
+        let row = Rect {
+            y,
+            height: 1,
+            ..area
+        };
+        Clear.render(row, buffer);
+        let mut line = Line::new(row, theme);
+        line.skip(1);
+        line.put_start(text, Role::Alarm);
+        line.draw(buffer);
+    }
+}
+
+/// The text in lines of so many columns, broken at blanks; a longer word has a line of its own.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// As many as have room, of the page on which `chosen` is: nothing moves before the next page. At
@@ -420,6 +515,41 @@ mod tests {
         assert_eq!((prompt.text.as_str(), prompt.cursor), ("port 80", 4));
         assert_eq!(completing("x", &[]).complete(true), Typed::Moved);
         assert_eq!(completing("x", &[]).complete(false), Typed::Moved);
+    }
+
+    #[test]
+    fn earlier_lines_are_recalled_and_what_was_typed_comes_back() {
+        let mut earlier = Earlier::default();
+        for line in ["tcp", "udp ", " ", "curl", "tcp"] {
+            earlier.remember(line);
+        }
+        let mut prompt = Prompt::new(Purpose::Search, "tcp".to_owned());
+        prompt.insert("x");
+        let text = |prompt: &mut Prompt, further| {
+            let typed = prompt.recall(&earlier, further);
+            assert_eq!(prompt.cursor, prompt.text.len());
+            (typed == Typed::Changed).then(|| prompt.text.clone())
+        };
+        let texts = [true, true, true, true, false, false, false, false];
+        let recalled = texts.map(|further| text(&mut prompt, further));
+        let expected = ["tcp", "curl", "udp", "", "curl", "tcp", "tcpx", ""];
+        let expected = expected.map(|it| (!it.is_empty()).then(|| it.to_owned()));
+        assert_eq!(recalled, expected);
+        // The line that stands there is not recalled.
+        let mut prompt = Prompt::new(Purpose::Search, "tcp".to_owned());
+        assert_eq!(text(&mut prompt, true).as_deref(), Some("curl"));
+        assert_eq!(text(&mut prompt, false).as_deref(), Some("tcp"));
+        for line in 0..2 * EARLIER {
+            earlier.remember(&line.to_string());
+        }
+        assert_eq!(earlier.0.len(), EARLIER);
+    }
+
+    #[test]
+    fn a_long_error_is_broken_between_its_words() {
+        let lines = wrapped("expected a port, such as 443", 12);
+        assert_eq!(lines, ["expected a", "port, such", "as 443"]);
+        assert_eq!(wrapped("expected", 3), ["expected"]);
     }
 
     #[test]

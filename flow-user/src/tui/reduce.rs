@@ -17,9 +17,8 @@ use super::{
     event::{Event, OwnUse},
     key::{Code, Input, Key},
     keymap::Action,
-    popups::{columns::ColumnPicker, help::Help},
+    popups::{columns::ColumnPicker, help::Help, sort::SortPicker},
     state::{Popup, Reply, State},
-    target,
     views::ViewId,
 };
 use crate::{
@@ -52,8 +51,10 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
         Event::Snapshot {
             snapshot,
             changes,
+            states,
             own,
         } => {
+            state.states.take(&states);
             take_snapshot(state, snapshot, changes, own);
             Vec::new()
         }
@@ -78,6 +79,7 @@ fn take(state: &mut State, event: Event) -> Vec<Effect> {
     };
     state.refresh();
     cursor::keep_visible(state);
+    state.measure();
     with_top(state, |popup, state| popup.clamp_scroll(state));
     effects
 }
@@ -93,7 +95,6 @@ fn take_snapshot(
         popup.watch(&mut watched);
     }
     state.history.remember(&snapshot, &watched);
-    state.states.take(&changes);
     state.log.take(changes);
     alert(state, &snapshot);
     state.own = own;
@@ -146,9 +147,14 @@ fn take_key(state: &mut State, key: Key) -> Vec<Effect> {
         return settle(state, reply);
     }
     state.note = None;
-    let action = state.keys.action(key);
-    let reply = action.map(|action| act(state, action));
-    reply.map_or_else(Vec::new, |reply| settle(state, reply))
+    let reply = match state.keys.action(key) {
+        Some(action) => act(state, action),
+        None => {
+            state.refuse(key);
+            Reply::Stay
+        }
+    };
+    settle(state, reply)
 }
 
 /// Hands the popup on top to `take`. `None` if there is none.
@@ -202,7 +208,8 @@ fn act(state: &mut State, action: Action) -> Reply {
         Action::Search => typing::open_search(state),
         Action::NextMatch => typing::next_match(state, true),
         Action::PreviousMatch => typing::next_match(state, false),
-        Action::Sort => order::next_sort(state, true),
+        Action::Sort => return choose_sort(state),
+        Action::NextSort => order::next_sort(state, true),
         Action::PreviousSort => order::next_sort(state, false),
         Action::Reverse => order::reverse(state),
         Action::Group => order::next_grouping(state),
@@ -215,18 +222,23 @@ fn act(state: &mut State, action: Action) -> Reply {
                 false => "follow is off",
             });
         }
+        Action::HideEnded => {
+            state.hides_ended = !state.hides_ended;
+            state.stale = true;
+        }
         Action::Compact => state.compact = !state.compact,
         Action::Units => state.turn_units(),
-        Action::Measures => state.measures = state.measures.next(),
+        Action::Measures => state.turn_measures(),
         Action::Threshold => state.next_threshold(),
         Action::Span => {
             state.span = state.span.next();
-            state.set_note(format!("detail graphs span {}", state.span.name()));
+            state.set_note(format!("graph range {}", state.span.name()));
         }
         Action::Theme => {
             state.theme = state.theme.next();
             state.set_note(format!("theme {}", state.theme));
         }
+        Action::Save => return Reply::Do(Effect::SaveSettings(state.settings())),
         Action::Reset => reset(state),
         Action::Help => return Reply::Open(Box::new(Help::default())),
         Action::Export => return acting::export(state),
@@ -239,7 +251,7 @@ fn act(state: &mut State, action: Action) -> Reply {
             };
             return acting::act(state, action, focus).unwrap_or(Reply::Stay);
         }
-        Action::Back => back(state),
+        Action::Back => typing::back(state),
         Action::Redraw => return Reply::Do(Effect::Clear),
         Action::Suspend => return Reply::Do(Effect::Suspend),
         Action::Quit => return Reply::Do(Effect::Quit),
@@ -248,7 +260,9 @@ fn act(state: &mut State, action: Action) -> Reply {
 }
 
 fn show(state: &mut State, view: ViewId) {
-    if state.view != view {
+    if !view.has_content() {
+        state.set_note(view.def().empty);
+    } else if state.view != view {
         state.view = view;
         state.stale = true;
     }
@@ -266,14 +280,20 @@ fn open(state: &mut State) -> Reply {
     if let Some(detail) = detail {
         return Reply::Open(Box::new(detail));
     }
-    // There is no detail to read a long name in.
-    let entry = state.rows.entry(line);
-    let name = entry.and_then(|entry| target::copied(&entry.subject).ok());
-    if let Some((_, name)) = name {
-        state.set_note(name);
+    if !folding::turn(state, line) {
+        state.set_note("nothing more to show");
     }
-    folding::turn(state, line);
     Reply::Stay
+}
+
+fn choose_sort(state: &mut State) -> Reply {
+    match SortPicker::open(state) {
+        Some(picker) => Reply::Open(Box::new(picker)),
+        None => {
+            state.set_note("this view has no columns yet");
+            Reply::Stay
+        }
+    }
 }
 
 fn choose_columns(state: &mut State) -> Reply {
@@ -297,13 +317,4 @@ fn reset(state: &mut State) {
         None => "totals count from the start",
     });
     state.stale = true;
-}
-
-/// Esc in the main view clears the filter first, then the selection.
-fn back(state: &mut State) {
-    if !state.filter.text.is_empty() {
-        typing::set_filter(state, "");
-    } else {
-        state.here_mut().chosen = None;
-    }
 }

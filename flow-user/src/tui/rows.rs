@@ -31,6 +31,8 @@ pub(super) struct Arrangement<'a> {
     pub grouping: &'static Grouping,
     pub sort: Option<(&'static Column, bool)>,
     pub folding: &'a Folding,
+    /// Whether rows that have ended are left out.
+    pub hides_ended: bool,
 }
 
 /// Which rows are unfolded.
@@ -59,8 +61,6 @@ pub(crate) struct Rows {
     pub(super) total: Entry,
     /// Rows without a parent.
     pub top: usize,
-    /// Whether nested rows fill the columns.
-    pub(super) in_columns: bool,
 }
 
 /// A row's place: on the screen it is one line.
@@ -74,6 +74,8 @@ pub(super) struct Line {
     pub depth: u16,
     pub fold: Fold,
     pub nested: bool,
+    /// A label takes the place of the columns that identify a row.
+    pub labelled: bool,
 }
 
 /// Whether a row can be unfolded.
@@ -92,7 +94,6 @@ impl Rows {
             lines: Vec::new(),
             total: Entry::new(Subject::Total),
             top: 0,
-            in_columns: false,
         }
     }
 
@@ -106,76 +107,56 @@ impl Rows {
             grouping,
             sort,
             folding,
+            hides_ended,
         } = *arrangement;
+        let stays = |entry: &Entry| !(hides_ended && entry.is_over());
         let mut entries = match grouping.rows {
             RowsOf::Log => group::events(ask.log, &ask.view.filter),
             of => group::rows(ask.snapshot, ask.view, of),
         };
+        // Of all rows, so that it does not fall when some end.
         let total = group::total(ask.snapshot, ask.view, &entries);
+        entries.retain(stays);
         let top = entries.len();
         let trunk = grouping.tree.then(|| tree::grow(&mut entries));
         let ranked = order(&entries, sort, context);
-        let mut under: HashMap<Id, Vec<u32>> = HashMap::new();
+        let mut placing = Placing {
+            entries,
+            lines: Vec::new(),
+            folding,
+            under: HashMap::new(),
+            below: HashMap::new(),
+        };
         let is_open =
             |id: &Id| folding.turned.contains(id) != (usually_open(grouping) != folding.all);
+        let sorted = |rows: Vec<(Id, Entry)>| {
+            let staying = rows.into_iter().filter(|(_, entry)| stays(entry));
+            let (parents, rows): (Vec<Id>, Vec<Entry>) = staying.unzip();
+            let ranks = order(&rows, sort, context);
+            (parents, rows, ranks)
+        };
         if grouping.nested.is_some() {
-            let (parents, rows): (Vec<Id>, Vec<Entry>) =
-                nested::rows(ask.snapshot, ask.view, grouping, &is_open)
-                    .into_iter()
-                    .unzip();
-            let first = entries.len();
-            for at in order(&rows, sort, context) {
-                let place = u32::try_from(first).unwrap_or(u32::MAX).saturating_add(at);
-                under
-                    .entry(parents[at as usize].clone())
-                    .or_default()
-                    .push(place);
-            }
-            entries.extend(rows);
+            let rows = sorted(nested::rows(ask.snapshot, ask.view, grouping, &is_open));
+            placing.under = placing.take(rows);
+            let is_open = |id: &Id| folding.turned.contains(id);
+            let rows = sorted(nested::below(ask.snapshot, ask.view, grouping, &is_open));
+            placing.below = placing.take(rows);
         }
         let placed: Vec<tree::Placed> = match trunk {
-            Some(trunk) => trunk.walk(&entries, &ranked, &folding.pruned),
+            Some(trunk) => {
+                trunk.collapse(&mut placing.entries, &folding.pruned);
+                trunk.walk(&placing.entries, &ranked, &folding.pruned)
+            }
             None => ranked.into_iter().map(tree::Placed::alone).collect(),
         };
-        let mut lines = Vec::with_capacity(entries.len());
         for placed in placed {
-            let subject = &entries[placed.at as usize].subject;
-            let foldable = grouping.nested.is_some() && can_unfold(subject);
-            let id = foldable.then(|| subject.id());
-            let open = id.as_ref().is_some_and(is_open);
-            let fold = match (placed.pruned, foldable, open) {
-                (true, _, _) => Fold::Folded,
-                (false, true, true) => Fold::Open,
-                (false, true, false) if placed.has_children => Fold::Open,
-                (false, true, false) => Fold::Folded,
-                (false, false, _) if placed.has_children => Fold::Open,
-                (false, false, _) => Fold::Nothing,
-            };
-            lines.push(Line {
-                at: placed.at,
-                parent: placed.parent,
-                depth: placed.depth,
-                fold,
-                nested: false,
-            });
-            let rows = id.filter(|_| open && !placed.pruned);
-            let rows = rows.and_then(|id| under.get(&id));
-            for at in rows.into_iter().flatten() {
-                lines.push(Line {
-                    at: *at,
-                    parent: Some(placed.at),
-                    depth: placed.depth + 1,
-                    fold: Fold::Nothing,
-                    nested: true,
-                });
-            }
+            placing.put(placed, grouping, &is_open);
         }
         Self {
-            entries,
-            lines,
+            entries: placing.entries,
+            lines: placing.lines,
             total,
             top,
-            in_columns: grouping.nested.is_some_and(|it| it.in_columns),
         }
     }
 
@@ -216,21 +197,102 @@ impl Rows {
         lines.position(|line| is(line, &key.id)).or_else(|| {
             let under = key.under.as_ref()?;
             let mut lines = self.lines.iter();
-            lines.position(|line| !line.nested && is(line, under))
+            lines.position(|line| is(line, under))
         })
     }
 
     /// The line of its parent.
     pub(super) fn above(&self, line: usize) -> Option<usize> {
         let parent = self.lines.get(line)?.parent?;
-        self.lines[..line]
-            .iter()
-            .rposition(|it| it.at == parent && !it.nested)
+        self.lines[..line].iter().rposition(|it| it.at == parent)
     }
 
     pub(super) fn entry(&self, line: usize) -> Option<&Entry> {
         let line = self.lines.get(line)?;
         self.entries.get(line.at as usize)
+    }
+}
+
+/// Rows on their way to their lines.
+struct Placing<'a> {
+    entries: Vec<Entry>,
+    lines: Vec<Line>,
+    folding: &'a Folding,
+    /// Rows under rows, in order, and those under these.
+    under: HashMap<Id, Vec<u32>>,
+    below: HashMap<Id, Vec<u32>>,
+}
+
+impl Placing<'_> {
+    /// Takes rows that stand under others, with their order.
+    fn take(
+        &mut self,
+        (parents, rows, ranks): (Vec<Id>, Vec<Entry>, Vec<u32>),
+    ) -> HashMap<Id, Vec<u32>> {
+        let mut under: HashMap<Id, Vec<u32>> = HashMap::new();
+        let first = self.entries.len();
+        for at in ranks {
+            let place = u32::try_from(first).unwrap_or(u32::MAX).saturating_add(at);
+            let parent = parents[at as usize].clone();
+            under.entry(parent).or_default().push(place);
+        }
+        self.entries.extend(rows);
+        under
+    }
+
+    /// Adds the line of a row, and of the rows under it if it is open.
+    fn put(&mut self, placed: tree::Placed, grouping: &Grouping, is_open: &dyn Fn(&Id) -> bool) {
+        let subject = &self.entries[placed.at as usize].subject;
+        let nested = grouping.nested.filter(|_| can_unfold(subject));
+        let id = nested.is_some().then(|| subject.id());
+        let open = id.as_ref().is_some_and(is_open);
+        let fold = match (placed.pruned, nested.is_some(), open) {
+            (true, _, _) => Fold::Folded,
+            (false, true, true) => Fold::Open,
+            (false, true, false) if placed.has_children => Fold::Open,
+            (false, true, false) => Fold::Folded,
+            (false, false, _) if placed.has_children => Fold::Open,
+            (false, false, _) => Fold::Nothing,
+        };
+        self.lines.push(Line {
+            at: placed.at,
+            parent: placed.parent,
+            depth: placed.depth,
+            fold,
+            nested: false,
+            labelled: false,
+        });
+        let Some((id, nested)) = id.zip(nested).filter(|_| open && !placed.pruned) else {
+            return;
+        };
+        for at in self.under.get(&id).into_iter().flatten() {
+            let subject = &self.entries[*at as usize].subject;
+            let unfolds = nested.below.is_some() && can_unfold(subject);
+            let id = unfolds.then(|| subject.id());
+            let open = id.filter(|id| self.folding.turned.contains(id));
+            self.lines.push(Line {
+                at: *at,
+                parent: Some(placed.at),
+                depth: placed.depth + 1,
+                fold: match (unfolds, &open) {
+                    (false, _) => Fold::Nothing,
+                    (true, None) => Fold::Folded,
+                    (true, Some(_)) => Fold::Open,
+                },
+                nested: true,
+                labelled: !nested.in_columns,
+            });
+            let below = open.and_then(|id| self.below.get(&id));
+            self.lines
+                .extend(below.into_iter().flatten().map(|below| Line {
+                    at: *below,
+                    parent: Some(*at),
+                    depth: placed.depth + 2,
+                    fold: Fold::Nothing,
+                    nested: true,
+                    labelled: true,
+                }));
+        }
     }
 }
 
@@ -242,7 +304,9 @@ fn usually_open(grouping: &Grouping) -> bool {
 /// Rows that can have nested rows.
 fn can_unfold(subject: &Subject) -> bool {
     match subject {
-        Subject::Process(_) | Subject::Label(..) | Subject::Listener(_) => true,
+        Subject::Process(_) | Subject::Label(..) | Subject::Listener(_) | Subject::Program(_) => {
+            true
+        }
         Subject::Ancestor(..)
         | Subject::Flow(_)
         | Subject::Protocol(_)

@@ -12,11 +12,12 @@ use super::{
     key::{Key, Mouse},
     keymap::KeyMap,
     preferences::{Preferences, Table},
-    prompt::Prompt,
+    prompt::{Earlier, Prompt},
     rows::{Arrangement, Ask, Folding, RowKey, Rows},
-    theme::Theme,
+    theme::{Depth, Theme},
     threshold::Threshold,
     views::{Grouping, ViewId},
+    widths::Widths,
 };
 use crate::{
     event::{Clock, Host, Instant, ProcessId},
@@ -47,6 +48,7 @@ pub struct Settings {
     pub filter: String,
     /// Only traffic of these interfaces, in addition to the filter; all if there are none.
     pub interfaces: Vec<String>,
+    pub depth: Depth,
     pub host: Host,
     pub clock: Clock,
     pub zone: TimeZone,
@@ -72,6 +74,8 @@ pub struct State {
     /// The last text that was searched for.
     pub(super) searched: String,
     pub follow: bool,
+    /// Whether rows that have ended are left out.
+    pub hides_ended: bool,
     pub compact: bool,
     pub units: Units,
     pub(super) measures: Measures,
@@ -81,6 +85,7 @@ pub struct State {
     /// The span of the graphs of details.
     pub(super) span: Span,
     pub theme: Theme,
+    pub depth: Depth,
     pub keys: KeyMap,
     pub host: Host,
     pub clock: Clock,
@@ -106,6 +111,8 @@ pub(super) struct ViewState {
     /// Its initial sort.
     pub first_sort: Option<(&'static Column, bool)>,
     pub folding: Folding,
+    /// How wide its cells were.
+    pub widths: Widths,
     pub chosen: Option<RowKey>,
     /// The line of the selected row when it was last listed.
     pub line: usize,
@@ -127,6 +134,9 @@ pub(super) struct Filtering {
     pub text: String,
     pub interfaces: Vec<String>,
     pub filter: Filter,
+    /// The one of the command line, to which Esc returns.
+    pub given: String,
+    pub earlier: Earlier,
 }
 
 /// A popup over the table. The one on top receives keys and the mouse; it is not among
@@ -209,7 +219,12 @@ impl Filtering {
     /// Reads the expression and narrows it to the interfaces; the text stays as it is.
     pub fn parse(&self, text: &str, world: &dyn World) -> Result<Filter, FilterError> {
         let filter = Filter::parse(text, &|name| world.uid(name))?;
-        Ok(filter.on_interfaces(self.interfaces.iter().cloned()))
+        Ok(self.narrowed(filter))
+    }
+
+    /// The filter, narrowed to the interfaces.
+    pub fn narrowed(&self, filter: Filter) -> Filter {
+        filter.on_interfaces(self.interfaces.iter().cloned())
     }
 }
 
@@ -227,6 +242,7 @@ impl State {
             preferences,
             filter,
             interfaces,
+            depth,
             host,
             clock,
             zone,
@@ -244,8 +260,11 @@ impl State {
             text: String::new(),
             interfaces,
             filter: Filter::all(),
+            given: filter.clone(),
+            earlier: Earlier::default(),
         };
         filtering.filter = filtering.parse(&filter, &*world)?;
+        filtering.earlier.remember(&filter);
         filtering.text = filter;
         let empty = Arc::new(Snapshot::default());
         Ok(Self {
@@ -265,6 +284,7 @@ impl State {
             popups: Vec::new(),
             searched: String::new(),
             follow: false,
+            hides_ended: false,
             compact,
             threshold: Threshold::of(threshold),
             alerted: HashSet::new(),
@@ -272,6 +292,7 @@ impl State {
             measures: Measures::default(),
             span: Span::default(),
             theme: theme.unwrap_or_default(),
+            depth,
             keys,
             host,
             clock,
@@ -368,10 +389,30 @@ impl State {
             grouping: self.grouping(),
             sort: here.sort,
             folding: &here.folding,
+            hides_ended: self.hides_ended,
         };
         let rows = Rows::build(&ask, &arrangement, &self.context());
         self.rows = rows;
         self.find_chosen();
+    }
+
+    /// Measures the rows around those that are seen, and the total.
+    pub(super) fn measure(&mut self) {
+        const AROUND: usize = 100;
+        let here = self.here();
+        let first = here.offset.saturating_sub(AROUND);
+        let last = here.offset + usize::from(self.size.1) + AROUND;
+        let lines = self.rows.lines.get(first..last.min(self.rows.lines.len()));
+        let lines = lines.unwrap_or_default().iter();
+        // Rows with a label have their text across the columns.
+        let in_columns = |line: &&super::rows::Line| !line.labelled;
+        let entries = lines
+            .filter(in_columns)
+            .map(|line| &self.rows.entries[line.at as usize])
+            .chain([&self.rows.total]);
+        let mut widths = here.widths.clone();
+        widths.take(&self.columns(), entries, &self.context(), self.units);
+        self.here_mut().widths = widths;
     }
 
     /// Finds the selected row among new ones. If it is gone, the one in its place is selected;
@@ -395,13 +436,18 @@ impl State {
 
 impl ViewState {
     fn new(table: Table) -> Self {
-        let Table { columns, sort } = table;
+        let Table {
+            columns,
+            sort,
+            grouping,
+        } = table;
         Self {
-            grouping: 0,
+            grouping,
             columns,
             sort,
             first_sort: sort,
             folding: Folding::default(),
+            widths: Widths::default(),
             chosen: None,
             line: 0,
             offset: 0,

@@ -36,6 +36,7 @@ pub(super) fn process(subject: &Subject) -> Option<&Arc<Process>> {
             [one] => Some(one),
             _ => None,
         },
+        Subject::Program(program) => program.sole(),
         Subject::Event(event) => event.process(),
         _ => None,
     }
@@ -74,7 +75,7 @@ pub(super) fn connection(subject: &Subject) -> Result<(Connection, Vec<String>),
         _ => None,
     };
     let Some(flow) = flow else {
-        return Err("only a flow can be closed".to_owned());
+        return Err("select a connection to close it".to_owned());
     };
     let name = endpoints(flow);
     if flow.closed.is_some() {
@@ -127,6 +128,7 @@ pub(super) fn copied(subject: &Subject) -> Result<(&'static str, String), String
         },
         Subject::Ancestor(_, name) => ("the name", name.to_string()),
         Subject::Flow(flow) => ("the endpoints", endpoints(flow)),
+        Subject::Program(program) => ("the name", program.name.to_string()),
         Subject::Label(_, label @ Label::Network(..)) => ("the network", label.to_string()),
         Subject::Label(by, label) => (by.def().noun, label.to_string()),
         Subject::Protocol(protocol) => ("the name", protocol.to_string()),

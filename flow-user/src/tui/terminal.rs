@@ -2,8 +2,10 @@
 //! written here, so that a terminal that accepts no output (a stopped one, a slow line) blocks
 //! nothing.
 
+mod background;
 mod clipboard;
 mod lock;
+mod quiet;
 
 use std::{
     cell::RefCell,
@@ -30,11 +32,17 @@ use crossterm::{
 use ratatui::{TerminalOptions, Viewport, backend::CrosstermBackend, layout::Rect};
 
 use self::lock::ScreenLock;
+pub use self::{
+    background::{Answer, Asked, LateAnswer},
+    quiet::{Quiet, is_in_foreground},
+};
 use super::{
     draw::draw,
     key::{Code, Input, Key, Mouse, MouseAction},
     state::State,
+    symbols,
 };
+use crate::sink::text::Symbols;
 
 /// The size taken for a terminal that does not know its own.
 const SIZE: (u16, u16) = (80, 24);
@@ -44,6 +52,11 @@ const MESSAGES: usize = 64 << 10;
 /// Mouse reports of buttons and the wheel, without moves, which crossterm would enable too.
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
+
+/// Synchronized output (DEC 2026): the terminal shows what is between these at once, so that nobody
+/// sees half of a page. One that does not know them ignores them.
+pub const PAGE_BEGINS: &str = "\x1b[?2026h";
+pub const PAGE_ENDS: &str = "\x1b[?2026l";
 
 /// How long the release of the terminal waits for a page in progress.
 pub const LAST_PAGE: Duration = Duration::from_millis(100);
@@ -71,6 +84,7 @@ pub struct Screen {
     /// Its content, as far as that is known.
     shown: Option<(Rect, Drawn)>,
     page: Page,
+    symbols: Symbols,
     /// Sequences to send with the next page.
     request: Vec<u8>,
 }
@@ -82,17 +96,18 @@ type Drawn = ratatui::Terminal<CrosstermBackend<Page>>;
 struct Page(Rc<RefCell<Vec<u8>>>);
 
 impl Screen {
-    /// Takes over the terminal, and the mouse if wanted.
+    /// Takes over a terminal that shows these symbols, and the mouse if wanted.
     ///
     /// # Errors
     /// It cannot be.
-    pub fn take(mouse: bool) -> Result<Self, NoScreen> {
+    pub fn take(mouse: bool, symbols: Symbols) -> Result<Self, NoScreen> {
         give_back_in_a_panic();
         MOUSE.store(mouse, Ordering::Release);
         enter().map_err(NoScreen::Refused)?;
         Ok(Self {
             shown: None,
             page: Page::default(),
+            symbols,
             request: Vec::new(),
         })
     }
@@ -108,9 +123,13 @@ impl Screen {
             Some((place, shown)) if place == area => shown,
             _ => self.blank(area)?,
         };
-        shown.draw(|frame| draw(state, frame))?;
+        shown.draw(|frame| {
+            draw(state, frame);
+            symbols::translate(self.symbols, frame.buffer_mut());
+        })?;
         self.shown = Some((area, shown));
-        let mut bytes = std::mem::take(&mut *self.page.0.borrow_mut());
+        let page = std::mem::take(&mut *self.page.0.borrow_mut());
+        let mut bytes = at_once(page);
         bytes.append(&mut self.request);
         Ok(bytes)
     }
@@ -148,6 +167,14 @@ impl Screen {
         self.clear();
         enter()
     }
+}
+
+/// A page that the terminal shows as a whole.
+fn at_once(page: Vec<u8>) -> Vec<u8> {
+    if page.is_empty() {
+        return page;
+    }
+    [PAGE_BEGINS.as_bytes(), &page, PAGE_ENDS.as_bytes()].concat()
 }
 
 impl Drop for Screen {
@@ -308,9 +335,10 @@ fn leave() {
     if !LOCK.release(LAST_PAGE) {
         return;
     }
-    // There is no place to report a failure.
+    // There is no place to report a failure. The last page may have been written in part.
     let _ = execute!(
         io::stdout(),
+        Print(PAGE_ENDS),
         DisableBracketedPaste,
         Print(MOUSE_OFF),
         LeaveAlternateScreen,
@@ -362,6 +390,12 @@ mod tests {
         );
         assert_eq!(input(Event::Mouse(mouse(MouseEventKind::Moved))), None);
         assert_eq!(input(Event::FocusLost), None);
+    }
+
+    #[test]
+    fn a_page_is_shown_at_once_and_none_costs_nothing() {
+        assert_eq!(at_once(b"x".into()), b"\x1b[?2026hx\x1b[?2026l");
+        assert!(at_once(Vec::new()).is_empty());
     }
 
     #[test]

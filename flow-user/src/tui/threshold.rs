@@ -27,6 +27,11 @@ impl Threshold {
         Self(steps.find(|step| *step > self.0).flatten())
     }
 
+    /// The setting that makes it.
+    pub fn setting(self) -> Option<u64> {
+        self.0
+    }
+
     /// Bytes per second, if there is a threshold.
     pub fn rate(self) -> Option<f64> {
         self.0.map(|rate| rate as f64)

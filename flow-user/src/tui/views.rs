@@ -37,13 +37,13 @@ pub struct ViewDef {
 }
 
 /// Every view, in the order of the keys: the groupings, then the others.
-static VIEWS: [ViewDef; By::ALL.len() + OTHERS.len()] = {
-    let mut views = [OTHERS[0]; By::ALL.len() + OTHERS.len()];
+static VIEWS: [ViewDef; By::VIEWS + OTHERS.len()] = {
+    let mut views = [OTHERS[0]; By::VIEWS + OTHERS.len()];
     let mut at = 0;
     while at < views.len() {
-        views[at] = match at < By::ALL.len() {
+        views[at] = match at < By::VIEWS {
             true => ViewDef::of(By::ALL[at].def()),
-            false => OTHERS[at - By::ALL.len()],
+            false => OTHERS[at - By::VIEWS],
         };
         at += 1;
     }
@@ -114,8 +114,8 @@ impl ViewId {
     pub const fn index(self) -> usize {
         match self {
             Self::Group(by) => by as usize,
-            Self::Names => By::ALL.len(),
-            Self::Events => By::ALL.len() + 1,
+            Self::Names => By::VIEWS,
+            Self::Events => By::VIEWS + 1,
         }
     }
 
@@ -136,11 +136,25 @@ impl ViewId {
         }
     }
 
-    /// The next one, or the previous; cyclic.
+    /// Those that have a tab: all but those that can have no rows yet.
+    pub fn shown() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|view| view.has_content())
+    }
+
+    /// Whether it can have rows.
+    pub fn has_content(self) -> bool {
+        !self.columns().is_empty()
+    }
+
+    /// The next one that is shown, or the previous; cyclic.
     pub fn turned(self, forward: bool) -> Self {
         let count = Self::ALL.len();
         let step = if forward { 1 } else { count - 1 };
-        Self::ALL[(self.index() + step) % count]
+        let others = (1..=count).map(|steps| Self::ALL[(self.index() + step * steps) % count]);
+        others
+            .into_iter()
+            .find(|view| view.has_content())
+            .unwrap_or(self)
     }
 }
 
@@ -187,7 +201,10 @@ mod tests {
             if let Some(sort) = def.sort {
                 assert!(view.columns().iter().any(|column| column.name == sort));
             }
-            assert_eq!(view.turned(true).turned(false), view);
+            if view.has_content() {
+                assert_eq!(view.turned(true).turned(false), view);
+            }
+            assert!(view.turned(true).has_content());
         }
         assert!("ports".parse::<ViewId>().is_err());
     }

@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use flow_user::{
     event::{self, AppTotals, Bytes, Clock, Host, ProcessId, Program, Protocol, SocketCookie},
-    model::snapshot::{Flow, FlowKey, Process, Rate, Snapshot, Totals},
+    model::snapshot::{Failures, Flow, FlowKey, Process, Rate, Snapshot, Totals},
     query::groups::By,
     tui::{
-        Event, Input, OwnUse, Preferences, Settings, State, Table, World, draw, reduce,
+        Depth, Event, Input, OwnUse, Preferences, Settings, State, Table, World, draw, reduce,
         views::ViewId,
     },
 };
@@ -145,6 +145,7 @@ impl Screen {
 
     fn preferred(preferences: Preferences, snapshot: &Arc<Snapshot>) -> Result<Self> {
         let settings = Settings {
+            depth: Depth::default(),
             preferences,
             filter: String::new(),
             interfaces: Vec::new(),
@@ -171,6 +172,7 @@ impl Screen {
         let event = Event::Snapshot {
             snapshot: Arc::clone(snapshot),
             changes: Vec::new(),
+            states: Vec::new(),
             own: OwnUse::default(),
         };
         reduce(&mut self.state, event);
@@ -240,9 +242,11 @@ fn process(pid: u32) -> Arc<Process> {
         cgroup_path: None,
         exited: None,
         totals: AppTotals::default(),
+        before: AppTotals::default(),
         overflow: AppTotals::default(),
         rate: Rate::default(),
         open_flows: (FLOWS / PROCESSES) as usize,
+        failures: Failures::default(),
     })
 }
 
@@ -273,12 +277,16 @@ fn flow(number: u32, process: &Arc<Process>, moment: u32) -> Arc<Flow> {
         },
         wire: None,
         tcp: None,
+        path: None,
+        connect: None,
         backlog: None,
         rate: Rate {
             tx: 0.0,
             rx: rate.into(),
         },
         opened: event::Instant(2_000_000_000),
+        last: event::Instant(2_000_000_000),
+        found: None,
         closed: None,
     })
 }

@@ -199,7 +199,7 @@ pub fn neighbour_waits(world: &World) -> Result<()> {
         tools::set(None, &format!("ipv4/conf/{link}/forwarding"), "1")?;
     }
 
-    let watched = Watched::start(world, "neighbour-waits", &["-i", "200ms"])?;
+    let watched = Watched::start(world, "neighbour-waits", &["--interval", "200ms"])?;
     let absent = SocketAddr::new(absent(out.far4)?, CLOSED_PORT);
     let datagrams = |peer: &Peer, to| {
         tools::within(Some(&peer.namespace), || {
@@ -330,7 +330,7 @@ fn under_traffic(
     change: impl FnOnce(&Flow) -> Result<()>,
 ) -> Result<()> {
     let link = peer.link.clone();
-    let watched = Watched::start(world, name, &["-i", "200ms"])?;
+    let watched = Watched::start(world, name, &["--interval", "200ms"])?;
     let (server, address) = far_server(world, &format!("{name}.far"), peer, peer.far4)?;
     let arguments = ["--peer", &address.to_string(), "--bytes", DATAGRAM].map(str::to_owned);
     let sender = Generator::start(world, &format!("{name}.near"), "stubborn", &arguments, None)?;

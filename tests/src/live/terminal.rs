@@ -46,7 +46,7 @@ pub const TESTS: &[Test] = &[
 /// The usual size.
 const SIZE: screen::Size = (120, 40);
 /// Arguments of Flow: a short interval, so that changes appear soon.
-const FLOW: &str = "\"$FLOW\" -i 200";
+const FLOW: &str = "\"$FLOW\" --interval 200";
 
 /// Flow in a terminal, and traffic for it to show: a process on this machine sends all the time,
 /// and another echoes all of it.

@@ -32,6 +32,7 @@ use crate::{
 pub const EVENTS: Interest = Interest {
     events: true,
     changes: false,
+    states: false,
 };
 
 /// Bytes that wait for the disk at most.
@@ -260,7 +261,7 @@ mod tests {
     /// everything at the end. Returns what it took, of which less is than of the first.
     async fn record_slowly(folder: &Path, ticks_to_write: u64) -> String {
         let [first, second] = ["first", "second"].map(|name| folder.join(name));
-        write(&first, &entries(50));
+        write(&first, &entries(150));
         let (disk, writer) = SlowDisk::new();
         let mut engine = open(&first);
         let mut recorder = Recorder::to(writer, &second, &engine);

@@ -21,8 +21,10 @@ fn config() -> impl Strategy<Value = Config> {
                 .prop_map(Some)
                 .boxed(),
         };
-        (columns, sort).prop_map(|(columns, sort)| Table {
+        let grouping = 0..view.def().groupings.len();
+        (columns, sort, grouping).prop_map(|(columns, sort, grouping)| Table {
             columns,
+            grouping,
             // The order by rate is the one without a column.
             sort: sort.filter(|(column, reverse)| column.name != "rate" || *reverse),
         })
@@ -71,14 +73,18 @@ fn config() -> impl Strategy<Value = Config> {
     let interval = (50_000_000..=3_600_000_000_000_u64).prop_map(Duration::from_nanos);
     let ttl = (any::<u64>(), 0..1_000_000_000_u32);
     let ttl = ttl.prop_map(|(seconds, rest)| Duration::new(seconds, rest));
-    (screen, interval, ttl, any::<bool>()).prop_map(|(screen, interval, history_ttl, mouse)| {
-        Config {
+    let symbols = prop::option::of(prop::sample::select(Symbols::iter().collect::<Vec<_>>()));
+    let filter = prop::sample::select(vec!["", "port 22", "user \"\u{1b}\u{202e}\" or tcp"]);
+    (screen, interval, ttl, any::<bool>(), symbols, filter).prop_map(
+        |(screen, interval, history_ttl, mouse, symbols, filter)| Config {
             screen,
             interval,
             history_ttl,
             mouse,
-        }
-    })
+            symbols,
+            filter: filter.to_owned(),
+        },
+    )
 }
 
 proptest! {
@@ -101,7 +107,7 @@ proptest! {
 
     #[test]
     fn no_value_breaks_it(
-        name in prop::sample::select(vec!["view", "interval", "mouse", "threshold", "columns", "keys", "sort.flows", "columns.flows", "keys.quit"]),
+        name in prop::sample::select(vec!["view", "interval", "mouse", "threshold", "columns", "keys", "filter", "group.flows", "sort.flows", "columns.flows", "keys.quit"]),
         value in "(\\PC{0,20}|\"\\PC{0,20}\"|\\[(\"\\PC{0,9}\", ?){0,4}\\]|\\{[a-z]{1,8} = .{1,8}\\}|-?[0-9.e]{1,30})",
     ) {
         if let Ok(loaded) = read(&format!("{name} = {value}")) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, ProcessTable};
 use crate::{
     event::{AppTotals, Instant, ProcessId},
-    model::{snapshot::Process, totals::moved},
+    model::{programs::Past, snapshot::Process, totals::moved},
     room::Room as _,
 };
 
@@ -100,6 +100,11 @@ impl ProcessTable {
                 }
             }
         }
+        if self.programs.is_over_full() {
+            let shown = self.entries.values().filter(|entry| entry.is_shown());
+            let listed = shown.map(|entry| entry.name.clone()).collect();
+            Arc::make_mut(&mut self.programs).shrink(&listed);
+        }
         self.dropped.expire(now);
         self.newest.give_back();
         self.moving.give_back();
@@ -125,10 +130,14 @@ impl ProcessTable {
             exited,
             dropped,
             dropped_rows: _,
+            // Bounded.
+            retired: _,
             renamed,
             retitled,
             untitled,
             total: _,
+            // Bounded by itself.
+            programs: _,
         } = self;
         let queues = grace.capacity() + exited.capacity() + untitled.capacity();
         let sets = moving.capacity() + renamed.capacity() + retitled.capacity();
@@ -201,6 +210,14 @@ impl ProcessTable {
             return;
         };
         self.dropped_rows += u64::from(moved(&entry.row.totals));
+        self.retired.add(&entry.row);
+        if moved(&entry.row.totals) {
+            let past = Past {
+                totals: entry.row.own(),
+                processes: 1,
+            };
+            Arc::make_mut(&mut self.programs).add(&entry.name, past);
+        }
         // A late report may bring it back.
         self.moving.remove(&id);
         self.renamed.remove(&id);

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ctx, Socket};
+use super::{Ctx, DirtyRows, Socket};
 use crate::{
-    event::{AppTotals, CloseReason, Instant},
+    event::{AppTotals, CloseReason, Instant, SocketFact},
     model::{
         change::Change,
         process::ProcessTable,
         rate::Meter,
-        snapshot::{Flow, FlowKey, Process, Rate},
+        snapshot::{Flow, FlowKey, Process, Rate, is_open},
         totals::moved,
     },
 };
@@ -23,6 +23,14 @@ pub(super) struct Row {
     pub(super) meter: Meter,
     pub(super) rate: Rate,
     pub(super) opened: Instant,
+    /// When it last moved bytes, or was opened.
+    pub(super) last: Instant,
+    /// Whether it counts as an open flow, see [`Flow::is_open`].
+    pub(super) counts: bool,
+    pub(super) phase: Phase,
+    /// Whether it is in [`waiting`](super::DirtyRows::waiting).
+    #[serde(skip)]
+    pub(super) waits: bool,
     pub(super) reported: Reported,
     /// Something changed since the last report.
     pub(super) changed: bool,
@@ -34,6 +42,16 @@ pub(super) struct Row {
     /// The row as last shown, and the socket's version then.
     #[serde(skip)]
     pub(super) shown: Option<(u32, Arc<Flow>)>,
+}
+
+/// Where a row is in its life, as long as its socket is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    Open,
+    /// It ended then, for want of bytes.
+    Idle(Instant),
+    /// It left the history after that.
+    Hidden,
 }
 
 /// What was reported of a row.
@@ -53,6 +71,9 @@ impl Socket {
         at: usize,
         processes: &ProcessTable,
     ) -> Option<Arc<Flow>> {
+        if self.rows.at(at).phase == Phase::Hidden {
+            return None;
+        }
         if let Some((version, flow)) = &self.rows.at(at).shown
             && *version == self.version
             && !flow.key.process.is_some_and(|id| processes.is_renamed(id))
@@ -65,9 +86,127 @@ impl Socket {
     /// A row now, with its process.
     fn current(&mut self, at: usize, processes: &ProcessTable) -> Option<Arc<Flow>> {
         let process = self.rows.key(at).0.and_then(|id| processes.metadata(id));
-        let flow = Arc::new(self.to_flow(at, process, self.closed)?);
+        let flow = Arc::new(self.to_flow(at, process, self.ended(at))?);
         self.rows.at_mut(at).shown = Some((self.version, flow.clone()));
         Some(flow)
+    }
+
+    /// Puts what its rows moved to the sums of what is no longer listed.
+    pub(in crate::model) fn retire_all(&self, ctx: &mut Ctx<'_>) {
+        for at in (0..self.rows.len()).filter(|at| moved(&self.rows.at(*at).app)) {
+            if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
+                ctx.retired.add(&flow);
+            }
+        }
+    }
+
+    /// When and why a row ended, if it did.
+    fn ended(&self, at: usize) -> Option<(Instant, CloseReason)> {
+        match self.rows.at(at).phase {
+            Phase::Idle(since) => Some((since, CloseReason::Idle)),
+            Phase::Open | Phase::Hidden => self.closed,
+        }
+    }
+
+    /// Whether its open rows count as open flows.
+    pub(super) fn is_open(&self) -> bool {
+        let is_open = |fact: &SocketFact| is_open(fact.protocol, fact.state);
+        self.closed.is_none() && self.fact.as_ref().is_none_or(is_open)
+    }
+
+    /// Makes a row count as an open flow, or no longer.
+    pub(super) fn count(&mut self, at: usize, counts: bool, ctx: &mut Ctx<'_>) {
+        let process = self.rows.key(at).0;
+        match std::mem::replace(&mut self.rows.at_mut(at).counts, counts) {
+            before if before == counts => {}
+            false => ctx.flow_opened(process),
+            true => ctx.flow_closed(process),
+        }
+    }
+
+    /// Has an open row looked at when it may be idle.
+    pub(super) fn begin_waiting(&mut self, at: usize, dirty: &mut DirtyRows) {
+        let row = self.rows.at(at);
+        if !row.waits && row.phase == Phase::Open && self.may_be_idle(at) {
+            dirty.waiting.insert((row.last, (self.cookie, at)));
+            self.rows.at_mut(at).waits = true;
+        }
+    }
+
+    /// Whether a row ends when it moves nothing for long.
+    pub(super) fn may_be_idle(&self, at: usize) -> bool {
+        let Some(fact) = &self.fact else { return false };
+        let has_own_peer = fact.protocol.has_tcp_states() || fact.remote.is_some();
+        !has_own_peer && self.rows.key(at).1.is_some() && self.closed.is_none()
+    }
+
+    /// Looks at a row that was in [`waiting`](super::DirtyRows::waiting): it is idle, or waits on.
+    pub(in crate::model) fn wait_on(&mut self, at: usize, idle: Duration, ctx: &mut Ctx<'_>) {
+        self.rows.at_mut(at).waits = false;
+        if self.rows.at(at).phase != Phase::Open || !self.may_be_idle(at) {
+            return;
+        }
+        if ctx.time.since(self.rows.at(at).last) < idle {
+            self.begin_waiting(at, ctx.dirty);
+            return;
+        }
+        if self.rows.at(at).reported == Reported::Nothing {
+            self.emit_open(at, ctx);
+        }
+        let row = self.rows.at_mut(at);
+        row.phase = Phase::Idle(ctx.time);
+        row.shown = None;
+        ctx.dirty.idle.push_back((ctx.time, (self.cookie, at)));
+        ctx.dirty.open_rows -= 1;
+        ctx.dirty.closed_rows += 1;
+        self.count(at, false, ctx);
+        self.emit_close(at, ctx);
+    }
+
+    /// A row that is idle since then leaves the history, if it still is. Returns whether it does.
+    pub(in crate::model) fn hide(&mut self, at: usize, since: Instant, ctx: &mut Ctx<'_>) -> bool {
+        if self.rows.at(at).phase != Phase::Idle(since) || self.closed.is_some() {
+            return false;
+        }
+        self.retire(at, ctx);
+        self.rows.at_mut(at).phase = Phase::Hidden;
+        ctx.dirty.closed_rows -= 1;
+        if let Some(process) = self.rows.key(at).0 {
+            ctx.processes.release(process, ctx.time);
+        }
+        true
+    }
+
+    /// Bytes came for a row that had ended: a new flow begins.
+    pub(super) fn begin_again(&mut self, at: usize, since: Instant, ctx: &mut Ctx<'_>) {
+        let process = self.rows.key(at).0;
+        if self.rows.at(at).phase == Phase::Hidden {
+            if let Some(process) = process {
+                ctx.processes.acquire(process, ctx.time);
+            }
+        } else {
+            self.retire(at, ctx);
+            ctx.dirty.closed_rows -= 1;
+        }
+        ctx.dirty.open_rows += 1;
+        self.count(at, self.is_open(), ctx);
+        let row = self.rows.at_mut(at);
+        row.phase = Phase::Open;
+        row.opened = since;
+        row.reported = Reported::Nothing;
+        row.changed = true;
+    }
+
+    /// Puts what a row moved to the sums of what is no longer listed.
+    fn retire(&mut self, at: usize, ctx: &mut Ctx<'_>) {
+        if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
+            ctx.retired.add(&flow);
+        }
+        let row = self.rows.at_mut(at);
+        row.app = AppTotals::default();
+        row.meter = Meter::default();
+        row.rate = Rate::default();
+        row.shown = None;
     }
 
     pub(super) fn to_flow(
@@ -101,9 +240,16 @@ impl Socket {
             app: row.app,
             wire: fact.wire,
             tcp: fact.tcp,
+            path: self
+                .rare
+                .as_ref()
+                .and_then(|rare| Some(rare.watched.as_ref()?.path.clone())),
+            connect: self.connect,
             backlog: self.rare.as_ref().and_then(|rare| rare.backlog),
             rate: row.rate,
             opened: row.opened,
+            last: row.last,
+            found: self.found,
             closed,
         })
     }

@@ -228,7 +228,7 @@ fn state(model: &mut Model) -> String {
 
 /// Invariants of any snapshot.
 fn check(snapshot: &Snapshot) -> Result<(), TestCaseError> {
-    let open = snapshot.flows.iter().filter(|flow| flow.closed.is_none());
+    let open = snapshot.flows.iter().filter(|flow| flow.is_open());
     prop_assert_eq!(snapshot.totals.open_flows, open.count());
     prop_assert_eq!(snapshot.totals.processes, snapshot.processes.len());
     let keys: BTreeSet<_> = snapshot.flows.iter().map(|flow| flow.key).collect();
@@ -252,7 +252,7 @@ fn check(snapshot: &Snapshot) -> Result<(), TestCaseError> {
     }
     for process in &snapshot.processes {
         let flows = flows_of(snapshot, process.id.pid);
-        let open = flows.filter(|flow| flow.closed.is_none()).count();
+        let open = flows.filter(|flow| flow.is_open()).count();
         prop_assert_eq!(process.open_flows, open);
     }
     Ok(())

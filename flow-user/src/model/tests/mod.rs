@@ -3,6 +3,7 @@
 mod conservation;
 mod flows;
 mod growth;
+mod lasting;
 mod processes;
 mod scale;
 
@@ -20,6 +21,8 @@ use crate::event::{
 
 const SECOND: u64 = 1_000_000_000;
 const HISTORY: u64 = 10;
+/// So short that random scripts come to it.
+const UDP_IDLE: u64 = 4;
 const HOST: Netns = Netns(1);
 
 /// A model and a clock.
@@ -98,6 +101,7 @@ impl Play {
 fn config(history: u64) -> Config {
     Config {
         history: Duration::from_secs(history),
+        udp_idle: Duration::from_secs(UDP_IDLE.max(history / 10)),
         host_netns: Some(HOST),
         changes: true,
         ..Config::default()

@@ -9,7 +9,7 @@ use crate::{
     },
     query::{
         entry::{Cause, Entry, Ledger, Subject},
-        graph::braille,
+        groups::{By, Label},
         human,
         log::{Logged, What},
     },
@@ -44,7 +44,7 @@ pub(super) fn change_of(entry: &Entry) -> Option<&Change> {
 pub(super) fn event_name(what: &What) -> &'static str {
     match what {
         What::Alert(_) => "alert",
-        What::Change(change) => change.kind().short(),
+        What::Change(change) => change.word(),
     }
 }
 
@@ -88,7 +88,16 @@ pub(super) fn process_of(entry: &Entry) -> Option<&Process> {
         Subject::Flow(flow) => flow.process.as_deref(),
         Subject::Event(event) => event.process().map(|process| &**process),
         Subject::Listener(listener) => listener.processes.first().map(|process| &**process),
+        Subject::Program(program) => program.sole().map(|process| &**process),
         _ => None,
+    }
+}
+
+/// What the process of a row is said to have, or all processes of a program.
+fn common<'a, T: PartialEq>(entry: &'a Entry, of: impl Fn(&'a Process) -> Option<T>) -> Option<T> {
+    match &entry.subject {
+        Subject::Program(program) => program.common(of).flatten(),
+        _ => of(process_of(entry)?),
     }
 }
 
@@ -103,57 +112,101 @@ pub(super) fn label(entry: &Entry, _: &Context<'_>) -> Value {
 }
 
 pub(super) fn process_name(entry: &Entry, context: &Context<'_>) -> Value {
-    let Some(process) = process_of(entry) else {
-        return match &entry.subject {
-            Subject::Flow(flow) => Value::Text(Cause::of_unowned(flow).label().to_owned()),
-            Subject::Ancestor(_, name) => Value::Text(name.to_string()),
-            _ => label(entry, context),
-        };
+    let mut count = match entry.collapsed {
+        0 => String::new(),
+        hidden => format!(" (+{hidden})"),
     };
-    let name = process.name().to_owned();
-    let others = match &entry.subject {
-        Subject::Listener(listener) => listener.processes.len(),
-        _ => 1,
+    let mut note = String::new();
+    let exited = |is_over: bool| if is_over { " (exited)" } else { "" };
+    let name = match &entry.subject {
+        Subject::Program(program) => {
+            let (all, running) = (entry.processes, program.running());
+            if all > 1 {
+                count = format!(" ×{all}");
+            }
+            note = match running {
+                0 => exited(true).to_owned(),
+                running if running < all => format!(" ({running} running)"),
+                _ => String::new(),
+            };
+            program.name.to_string()
+        }
+        Subject::Listener(listener) if listener.processes.len() > 1 => {
+            count = format!(" ×{}", listener.processes.len());
+            listener.processes[0].name().to_owned()
+        }
+        Subject::Ancestor(_, name) => name.to_string(),
+        Subject::Cause(cause) => {
+            let of_processes = matches!(cause, Cause::EndedProcesses | Cause::OtherPrograms);
+            if of_processes && entry.processes > 1 {
+                count = format!(" ×{}", entry.processes);
+            }
+            cause.label().to_owned()
+        }
+        Subject::Label(By::Flow | By::Remote, group) => {
+            let program = match group {
+                Label::Peer(peer) => peer.program.as_deref(),
+                _ => None,
+            };
+            let Some(program) = program else {
+                return Value::Text(number_of(entry.processes, "process", "processes"));
+            };
+            if entry.processes > 1 {
+                count = format!(" ×{}", entry.processes);
+            }
+            program.to_owned()
+        }
+        subject => match (process_of(entry), subject) {
+            (Some(process), _) => {
+                note = exited(process.exited.is_some()).to_owned();
+                process.name().to_owned()
+            }
+            (None, Subject::Flow(flow)) => Cause::of_unowned(flow).label().to_owned(),
+            _ => return label(entry, context),
+        },
     };
-    let label = match process.exited {
-        _ if others > 1 => format!("{name} ×{others}"),
-        Some(_) => format!("{name} (exited)"),
-        None => return Value::Text(name),
-    };
-    Value::Labelled { text: name, label }
+    Value::Name { name, count, note }
 }
 
 /// Columns of the graph, and the seconds it shows.
 const GRAPH_WIDTH: usize = 10;
 const GRAPH_SECONDS: usize = 60;
 
-/// The rate of a process over time, both directions together; the highest is at the top.
+/// The rate of a process or program over time, both directions together.
 pub(super) fn graph(entry: &Entry, context: &Context<'_>) -> Value {
-    let Subject::Process(process) = &entry.subject else {
-        return Value::Absent;
+    let processes = match &entry.subject {
+        Subject::Process(process) => std::slice::from_ref(process),
+        Subject::Program(program) => &program.processes,
+        _ => return Value::Absent,
     };
     let Some((history, time)) = context.history else {
         return Value::Absent;
     };
-    let Some(track) = history.process(process.id) else {
-        return Value::Absent;
-    };
-    let samples = track.until(time, GRAPH_SECONDS);
+    let tracks = processes.iter().filter_map(|it| history.process(it.id));
     // Steps are aligned to the clock, so only the last one changes as time passes.
     let each = GRAPH_SECONDS / (GRAPH_WIDTH * 2);
     let into_last = usize::try_from(time.0 / 1_000_000_000).unwrap_or(0) % each;
     let mut steps = vec![0.0_f64; GRAPH_WIDTH * 2 + 1];
-    for (ago, sample) in samples.iter().rev().enumerate() {
+    let mut seconds = [0.0_f64; GRAPH_SECONDS];
+    for track in tracks {
+        let samples = track.until(time, GRAPH_SECONDS);
+        for (sum, sample) in seconds.iter_mut().zip(samples.iter().rev()) {
+            *sum += f64::from(sample.tx + sample.rx);
+        }
+    }
+    for (ago, rate) in seconds.into_iter().enumerate() {
         let step = (ago + each - 1 - into_last) / each;
         let place = steps.len() - 1 - step.min(steps.len() - 1);
-        steps[place] = steps[place].max((sample.tx + sample.rx).into());
+        steps[place] = steps[place].max(rate);
     }
     let top = steps.iter().fold(0.0, |most: f64, rate| most.max(*rate));
     if top < 0.5 {
         return Value::Absent;
     }
+    // The oldest step is not whole.
+    steps.remove(0);
     Value::Graph {
-        text: braille(&steps, GRAPH_WIDTH, 1, top).concat(),
+        rates: steps,
         peak: top,
     }
 }
@@ -172,7 +225,9 @@ pub(super) fn uid(entry: &Entry, _: &Context<'_>) -> Value {
 }
 
 pub(super) fn user(entry: &Entry, _: &Context<'_>) -> Value {
-    let user = process_of(entry).and_then(|process| Some((process.uid?, process.user.as_deref())));
+    let user = common(entry, |process| {
+        Some((process.uid?, process.user.as_deref()))
+    });
     user.map_or(Value::Absent, |(uid, name)| user_named(uid, name))
 }
 
@@ -181,7 +236,7 @@ pub(super) fn user_named(uid: u32, name: Option<&str>) -> Value {
 }
 
 pub(super) fn cgroup(entry: &Entry, _: &Context<'_>) -> Value {
-    text(process_of(entry).and_then(|process| process.cgroup_path.as_deref().map(str::to_owned)))
+    text(common(entry, |process| process.cgroup_path.as_deref()).map(str::to_owned))
 }
 
 pub(super) fn command(entry: &Entry, _: &Context<'_>) -> Value {
@@ -200,6 +255,7 @@ pub(super) fn processes(entry: &Entry, _: &Context<'_>) -> Value {
 pub(super) fn protocol(entry: &Entry, _: &Context<'_>) -> Value {
     let protocol = match &entry.subject {
         Subject::Listener(listener) => Some(listener.protocol),
+        Subject::Label(_, Label::Peer(peer)) => Some(peer.protocol),
         _ => flow_of(entry).map(|flow| flow.protocol),
     };
     text(protocol.map(|protocol| protocol.name().to_owned()))
@@ -208,9 +264,34 @@ pub(super) fn protocol(entry: &Entry, _: &Context<'_>) -> Value {
 pub(super) fn local(entry: &Entry, _: &Context<'_>) -> Value {
     let local = match &entry.subject {
         Subject::Listener(listener) => Some(listener.local),
+        Subject::Label(By::Flow | By::Remote, group) => return flow_count(entry, group),
+        Subject::Process(_) if entry.flows > 0 => {
+            return Value::Text(number_of(entry.flows, "flow", "flows"));
+        }
         _ => flow_of(entry).and_then(Flow::bound),
     };
     local.map_or(Value::Absent, Value::from)
+}
+
+fn number_of(number: u64, one: &str, many: &str) -> String {
+    human::count(usize::try_from(number).unwrap_or(usize::MAX), one, many)
+}
+
+/// How many flows a group has, in place of their local addresses; with the port where they have
+/// that in common.
+fn flow_count(entry: &Entry, group: &Label) -> Value {
+    let port = match group {
+        Label::Peer(peer) if peer.is_inbound() => format!(":{} ", peer.port),
+        _ => String::new(),
+    };
+    Value::Name {
+        name: format!("{port}{}", number_of(entry.members, "flow", "flows")),
+        count: String::new(),
+        note: match entry.flows {
+            open if open < entry.members => format!(" ({open} open)"),
+            _ => String::new(),
+        },
+    }
 }
 
 /// A number of a listener's accept queue.
@@ -228,20 +309,41 @@ pub(super) fn arrow(entry: &Entry, _: &Context<'_>) -> Value {
         (_, Some(Direction::Outbound)) => "→",
         (_, Some(Direction::Inbound)) => "←",
         (Some(flow), None) if flow.key.remote.is_some() => "↔",
+        (None, None) if matches!(&entry.subject, Subject::Label(_, Label::Peer(_))) => "↔",
         _ => return Value::Absent,
     };
     Value::Text(arrow.to_owned())
 }
 
 pub(super) fn direction(entry: &Entry) -> Option<Direction> {
-    flow_of(entry).and_then(|flow| flow.direction)
+    match &entry.subject {
+        Subject::Label(_, Label::Peer(peer)) => peer.direction,
+        _ => flow_of(entry).and_then(|flow| flow.direction),
+    }
 }
 
 pub(super) fn remote(entry: &Entry, _: &Context<'_>) -> Value {
     match &entry.subject {
         Subject::Overflow(_) => Value::Text(Cause::TableFull.label().to_owned()),
+        Subject::Label(_, group) => group_remote(group),
         // The process column names causes and the total.
         _ => flow_of(entry).map_or(Value::Absent, remote_of),
+    }
+}
+
+/// What a group of flows has for a remote.
+pub(super) fn group_remote(group: &Label) -> Value {
+    let (ip, port) = match group {
+        Label::Address(ip) => (*ip, None),
+        Label::Peer(peer) if !peer.is_inbound() => (peer.address, Some(peer.port)),
+        Label::Peer(peer) if peer.program.is_some() => (peer.address, None),
+        label => return Value::Text(label.to_string()),
+    };
+    Value::Address {
+        ip,
+        zone: None,
+        // A protocol without ports shows none.
+        port: port.filter(|port| *port != 0),
     }
 }
 

@@ -16,6 +16,10 @@ pub struct Column {
     pub align: Align,
     pub show: Show,
     pub width: Width,
+    /// What of a cell that is too long is left out.
+    pub loses: Loses,
+    /// Whether it says what a row is: the full-screen view has it in bold.
+    pub names: bool,
     /// Its quantity, if rows of every type have it.
     pub measure: Option<Measure>,
     pub(crate) value: fn(&Entry, &Context<'_>) -> Value,
@@ -30,13 +34,24 @@ pub enum Align {
     Right,
 }
 
-/// Its width in the full-screen view. It does not depend on the cells, so columns do not move when
-/// numbers change.
+/// Its width in the full-screen view, besides that of its header: as wide as the widest of its
+/// cells, within these limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width {
+    /// The column is left out where it cannot have so much. Text that needs less gets less; numbers
+    /// always have it, so that columns do not move when numbers change.
     pub min: u16,
     /// If there is room.
     pub max: u16,
+}
+
+/// The part of a text that is left out where it is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loses {
+    /// Of names: their start says most.
+    End,
+    /// Of paths, addresses and command lines.
+    Middle,
 }
 
 /// A quantity of app bytes.
@@ -58,6 +73,8 @@ pub enum Show {
     Lines(u8),
     /// The full-screen view only, which draws the cell or has the history for it.
     Screen(u8),
+    /// The full-screen view only, where it is chosen.
+    Choice(u8),
     Json,
     /// `flow events` as text only.
     Stream,
@@ -70,7 +87,7 @@ impl Show {
     pub const fn in_text(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Lines(priority) => Some(priority),
-            Self::Screen(_) | Self::Json | Self::Stream | Self::Sort => None,
+            Self::Screen(_) | Self::Choice(_) | Self::Json | Self::Stream | Self::Sort => None,
         }
     }
 
@@ -78,15 +95,18 @@ impl Show {
     pub const fn on_screen(self) -> Option<u8> {
         match self {
             Self::Both(priority) | Self::Text(priority) | Self::Screen(priority) => Some(priority),
-            Self::Lines(_) | Self::Json | Self::Stream | Self::Sort => None,
+            Self::Lines(_) | Self::Choice(_) | Self::Json | Self::Stream | Self::Sort => None,
         }
     }
 
     /// Its priority in the full-screen view, if it can be selected there.
     pub const fn priority(self) -> Option<u8> {
-        match self.on_screen() {
-            Some(priority) => Some(priority),
-            None => self.in_text(),
+        match self {
+            Self::Choice(priority) => Some(priority),
+            _ => match self.on_screen() {
+                Some(priority) => Some(priority),
+                None => self.in_text(),
+            },
         }
     }
 

@@ -47,13 +47,38 @@ impl Key {
     }
 }
 
+impl Value {
+    /// Whether cells like it are ordered from the largest; `None` if it is absent.
+    pub fn falls(&self) -> Option<bool> {
+        Some(match self {
+            Self::Absent => return None,
+            Self::Text(_)
+            | Self::Name { .. }
+            | Self::Address { .. }
+            | Self::List(_)
+            | Self::Id(_) => false,
+            Self::Flag(_)
+            | Self::Count(_)
+            | Self::Bytes(_)
+            | Self::SignedBytes(_)
+            | Self::Rate(_)
+            | Self::Share { .. }
+            | Self::Microseconds(_)
+            | Self::Seconds(_)
+            | Self::Graph { .. }
+            | Self::Parts(_) => true,
+        })
+    }
+}
+
 impl From<Value> for Key {
     fn from(value: Value) -> Self {
         let falling = |number: u64| Self::Number(!number);
         let text = |text: String| Self::Text(text.into_bytes());
         match value {
             Value::Absent => Self::Absent,
-            Value::Text(label) | Value::Labelled { label, .. } => text(label),
+            Value::Text(label) => text(label),
+            Value::Name { name, count, note } => text(name + &count + &note),
             Value::Address { ip, zone, port } => {
                 let mut bytes = address(ip, port.unwrap_or(0));
                 bytes.extend(zone.as_deref().unwrap_or_default().as_bytes());
@@ -62,9 +87,10 @@ impl From<Value> for Key {
             Value::List(parts) => text(parts.join(" ")),
             Value::Flag(flag) => falling(flag.into()),
             Value::Id(number) => Self::Number(number),
-            Value::Count(number) | Value::Microseconds(number) | Value::Bytes(Bytes(number)) => {
-                falling(number)
-            }
+            Value::Count(number)
+            | Value::Microseconds(number)
+            | Value::Seconds(number)
+            | Value::Bytes(Bytes(number)) => falling(number),
             Value::SignedBytes(bytes) => falling(bytes.unsigned_abs()),
             Value::Rate(rate) | Value::Graph { peak: rate, .. } => Self::Number(falling_rate(rate)),
             Value::Share { part, whole } if whole.0 > 0 => {
@@ -107,6 +133,25 @@ mod tests {
     fn numbers(value: &Value) -> Vec<u64> {
         let key = Key::from(value.clone());
         (0..).map_while(|at| key.number(at)).collect()
+    }
+
+    /// Of two values of a kind, the second is larger.
+    #[test]
+    fn the_direction_of_an_order_is_that_of_its_keys() {
+        let pairs = [
+            (Value::Id(1), Value::Id(9)),
+            (Value::Count(1), Value::Count(9)),
+            (Value::Text("a".to_owned()), Value::Text("b".to_owned())),
+            (Value::Rate(1.0), Value::Rate(9.0)),
+            (Value::Bytes(Bytes(1)), Value::Bytes(Bytes(9))),
+            (Value::Microseconds(1), Value::Microseconds(9)),
+            (Value::Flag(false), Value::Flag(true)),
+        ];
+        for (small, large) in pairs {
+            let falls = numbers(&large) < numbers(&small);
+            assert_eq!(small.falls(), Some(falls), "{small:?}");
+        }
+        assert_eq!(Value::Absent.falls(), None);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use super::{
     cell::{
         arrow, backlog, both_directions, cgroup, change_of, command, direction, event_name,
-        event_of, flow_of, flows, graph, label, local, outcome, own_counter, pid, process_name,
-        process_of, processes, protocol, remote, text, uid, user, user_named, what_happened,
+        event_of, flow_of, flows, graph, group_remote, label, local, outcome, own_counter, pid,
+        process_name, process_of, processes, protocol, remote, text, uid, user, user_named,
+        what_happened,
     },
-    column::{Align, Column, Context, Measure, Show, Width},
+    column::{Align, Column, Context, Loses, Measure, Show, Width},
     value::Value,
 };
 use crate::{
-    event::{Bytes, Direction},
+    event::{Bytes, Direction, WireTotals},
     model::snapshot::LedgerSide,
     query::{
         entry::{Entry, Ledger, Subject},
@@ -29,6 +30,7 @@ pub fn of(by: By) -> &'static [Column] {
         By::Interface => INTERFACE,
         By::User => USER,
         By::Cgroup => CGROUP,
+        By::Program => PROGRAM,
     }
 }
 
@@ -44,11 +46,18 @@ pub(crate) static EVENT: &[Column] = &[
     .width(6, 6),
     left_aligned("protocol", "PROTO", Show::Text(4), protocol).width(5, 7),
     left_aligned("user", "USER", Show::Stream, user),
-    left_aligned("process", "PROCESS", Show::Text(0), process_name).width(14, 28),
-    PID,
-    left_aligned("local", "LOCAL", Show::Text(5), local).width(15, 29),
+    left_aligned("process", "PROCESS", Show::Text(0), process_name)
+        .width(12, 28)
+        .naming(),
+    right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
+    left_aligned("local", "LOCAL", Show::Text(5), local)
+        .width(ENDPOINT, 29)
+        .cut_in_the_middle(),
     left_aligned("arrow", "", Show::Text(5), arrow).width(1, 1),
-    left_aligned("remote", "REMOTE", Show::Text(1), remote).width(15, 46),
+    left_aligned("remote", "REMOTE", Show::Text(1), remote)
+        .width(ENDPOINT, 46)
+        .cut_in_the_middle()
+        .naming(),
     left_aligned("what", "WHAT", Show::Text(2), |entry, _| {
         text(event_of(entry).map(|event| what_happened(&event.what)))
     })
@@ -80,16 +89,22 @@ pub(crate) static EVENT: &[Column] = &[
 
 static PROCESS: &[Column] = &[
     PID,
-    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(18, 28),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name)
+        .width(18, 28)
+        .naming(),
     left_aligned("user", "USER", Show::Both(4), user).width(8, 10),
-    left_aligned("cgroup", "CGROUP", Show::Both(6), cgroup).width(12, 36),
+    left_aligned("cgroup", "CGROUP", Show::Both(6), cgroup)
+        .width(12, 36)
+        .cut_in_the_middle(),
     right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
     TX_BYTES,
     GRAPH,
-    left_aligned("command", "COMMAND", Show::Text(5), command).width(20, u16::MAX),
+    left_aligned("command", "COMMAND", Show::Text(5), command)
+        .width(20, u16::MAX)
+        .cut_in_the_middle(),
     json("cmdline", |entry, _| {
         let cmdline = process_of(entry).and_then(|process| process.program.cmdline.as_deref());
         cmdline.map_or(Value::Absent, |parts| Value::List(parts.to_vec()))
@@ -109,7 +124,9 @@ static PROCESS: &[Column] = &[
 
 static FLOW: &[Column] = &[
     left_aligned("protocol", "PROTO", Show::Both(2), protocol).width(5, 7),
-    left_aligned("local", "LOCAL", Show::Both(3), local).width(21, 29),
+    left_aligned("local", "LOCAL", Show::Both(3), local)
+        .width(ENDPOINT, 29)
+        .cut_in_the_middle(),
     left_aligned("direction", "", Show::Json, |entry, _| {
         match direction(entry) {
             Some(Direction::Outbound) => Value::Text("outbound".to_owned()),
@@ -118,7 +135,10 @@ static FLOW: &[Column] = &[
         }
     }),
     left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
-    left_aligned("remote", "REMOTE", Show::Both(0), remote).width(17, 46),
+    left_aligned("remote", "REMOTE", Show::Both(0), remote)
+        .width(ENDPOINT, 46)
+        .cut_in_the_middle()
+        .naming(),
     json("remote_name", |_, _| Value::Absent),
     left_aligned("state", "STATE", Show::Both(4), |entry, _| {
         match flow_of(entry) {
@@ -131,12 +151,14 @@ static FLOW: &[Column] = &[
     })
     .width(11, 12),
     right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
-    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(13, 28),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name)
+        .width(12, 28)
+        .naming(),
     left_aligned("user", "USER", Show::Both(6), user).width(8, 10),
     left_aligned("interface", "IFACE", Show::Both(8), |entry, _| {
         text(flow_of(entry).and_then(|flow| flow.interface.as_deref().map(str::to_owned)))
     })
-    .width(6, 12),
+    .width(6, 15),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
@@ -151,7 +173,7 @@ static FLOW: &[Column] = &[
             .wire
             .map_or(Value::Absent, |wire| Value::Bytes(wire.tx_bytes))
     }),
-    right_aligned("rtt_us", "RTT", Show::Both(9), |entry, _| {
+    right_aligned("rtt_us", "RTT", Show::Both(7), |entry, _| {
         let rtt = flow_of(entry)
             .and_then(|flow| flow.tcp)
             .and_then(|tcp| tcp.rtt);
@@ -160,6 +182,21 @@ static FLOW: &[Column] = &[
         })
     })
     .width(9, 9),
+    right_aligned("age", "AGE", Show::Choice(7), |entry, context| {
+        let flow = flow_of(entry).zip(context.history);
+        flow.map_or(Value::Absent, |(flow, (_, now))| {
+            let end = flow.closed.map_or(now, |(closed, _)| closed);
+            Value::Seconds(end.since(flow.opened).as_secs())
+        })
+    })
+    .width(7, 7),
+    right_aligned("packets", "PACKETS", Show::Choice(8), |entry, _| {
+        let packets = |wire: WireTotals| wire.rx_packets.saturating_add(wire.tx_packets);
+        entry
+            .wire
+            .map_or(Value::Absent, |wire| Value::Count(packets(wire)))
+    })
+    .width(8, 12),
     json("id", |entry, _| {
         text(flow_of(entry).map(|flow| flow.key.id()))
     }),
@@ -176,15 +213,13 @@ static REMOTE: &[Column] = &[
         "REMOTE",
         Show::Both(0),
         |entry, context| match &entry.subject {
-            Subject::Label(_, Label::Address(address)) => Value::Address {
-                ip: *address,
-                zone: None,
-                port: None,
-            },
+            Subject::Label(_, group) => group_remote(group),
             _ => label(entry, context),
         },
     )
-    .width(20, 48),
+    .width(20, 48)
+    .cut_in_the_middle()
+    .naming(),
     json("name", |_, _| Value::Absent),
     right_aligned("processes", "PROCESSES", Show::Both(4), processes),
     right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
@@ -207,7 +242,8 @@ pub(crate) static PROTOCOL: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .width(10, 24),
+    .width(10, 24)
+    .naming(),
     right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
     TX_RATE,
@@ -219,9 +255,14 @@ pub(crate) static PROTOCOL: &[Column] = &[
 
 static LISTENER: &[Column] = &[
     left_aligned("protocol", "PROTO", Show::Both(2), protocol).width(5, 7),
-    left_aligned("local", "LISTENS AT", Show::Both(0), local).width(15, 40),
+    left_aligned("local", "LISTENS AT", Show::Both(0), local)
+        .width(ENDPOINT, 40)
+        .cut_in_the_middle()
+        .naming(),
     right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
-    left_aligned("process", "PROCESS", Show::Both(0), process_name).width(18, 28),
+    left_aligned("process", "PROCESS", Show::Both(0), process_name)
+        .width(12, 28)
+        .naming(),
     left_aligned("user", "USER", Show::Both(4), user).width(8, 10),
     right_aligned("flows", "FLOWS", Show::Both(2), flows).width(6, 6),
     right_aligned("waiting", "WAITING", Show::Both(5), |entry, _| {
@@ -254,7 +295,8 @@ static INTERFACE: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .width(10, 16),
+    .width(10, 16)
+    .naming(),
     left_aligned("state", "STATE", Show::Both(5), |entry, _| {
         match &entry.subject {
             Subject::Interface(interface) => {
@@ -269,17 +311,17 @@ static INTERFACE: &[Column] = &[
         }
     })
     .width(5, 5),
-    right_aligned("rx_rate", "FRAMES IN/s", Show::Both(1), |entry, _| {
+    right_aligned("rx_rate", "IN/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.rx)
     })
     .with_measure(Measure::Rate)
-    .width(12, 12),
+    .width(9, 12),
     right_aligned("tx_rate", "OUT/s", Show::Both(1), |entry, _| {
         Value::Rate(entry.rate.tx)
     })
     .with_measure(Measure::Rate)
-    .width(11, 12),
-    right_aligned("rx_bytes", "FRAMES IN", Show::Both(2), |entry, _| {
+    .width(9, 12),
+    right_aligned("rx_bytes", "IN", Show::Both(2), |entry, _| {
         Value::Bytes(entry.ledger().ingress.frames)
     })
     .with_measure(Measure::Total),
@@ -326,7 +368,7 @@ static INTERFACE: &[Column] = &[
         let sum = ingress.unexplained.saturating_add(egress.unexplained);
         Value::SignedBytes(sum)
     })
-    .width(11, 11),
+    .width(9, 11),
     left_aligned("ledger", "FRAMES BY CAUSE", Show::Screen(1), |entry, _| {
         if matches!(&entry.subject, Subject::Interface(it) if !it.classified) {
             return Value::Text("not classified".to_owned());
@@ -367,7 +409,8 @@ static USER: &[Column] = &[
             _ => label(entry, context),
         },
     )
-    .width(14, 32),
+    .width(14, 32)
+    .naming(),
     json("uid", |entry, _| match &entry.subject {
         Subject::Label(_, Label::User(uid, _)) => Value::Id((*uid).into()),
         _ => Value::Absent,
@@ -383,7 +426,10 @@ static USER: &[Column] = &[
 ];
 
 static CGROUP: &[Column] = &[
-    left_aligned("cgroup", "CGROUP", Show::Both(0), label).width(24, 64),
+    left_aligned("cgroup", "CGROUP", Show::Both(0), label)
+        .width(24, 64)
+        .cut_in_the_middle()
+        .naming(),
     right_aligned("processes", "PROCESSES", Show::Both(4), processes),
     right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
     RX_RATE,
@@ -394,6 +440,39 @@ static CGROUP: &[Column] = &[
     TOTAL,
 ];
 
+static PROGRAM: &[Column] = &[
+    left_aligned(
+        "program",
+        "PROGRAM",
+        Show::Both(0),
+        |entry, context| match &entry.subject {
+            Subject::Program(program) => Value::name(&*program.name),
+            _ => label(entry, context),
+        },
+    )
+    .width(18, 28),
+    right_aligned("processes", "PROCESSES", Show::Both(3), processes),
+    right_aligned(
+        "running",
+        "RUNNING",
+        Show::Both(4),
+        |entry, _| match &entry.subject {
+            Subject::Program(program) => Value::Count(program.running()),
+            _ => Value::Absent,
+        },
+    ),
+    left_aligned("user", "USER", Show::Both(5), user).width(8, 10),
+    right_aligned("flows", "FLOWS", Show::Both(3), flows).width(6, 6),
+    RX_RATE,
+    TX_RATE,
+    RX_BYTES,
+    TX_BYTES,
+    RATE,
+    TOTAL,
+];
+/// Columns of an IPv4 address with its port, which is never cut.
+const ENDPOINT: u16 = 21;
+
 const GRAPH: Column = left_aligned("graph", "LAST 60 s", Show::Screen(4), graph).width(10, 10);
 
 type ValueOf = fn(&Entry, &Context<'_>) -> Value;
@@ -403,12 +482,12 @@ const RX_RATE: Column = right_aligned("rx_rate", "RECEIVED/s", Show::Both(1), |e
     Value::Rate(entry.rate.rx)
 })
 .with_measure(Measure::Rate)
-.width(11, 12);
+.width(9, 12);
 const TX_RATE: Column = right_aligned("tx_rate", "SENT/s", Show::Both(1), |entry, _| {
     Value::Rate(entry.rate.tx)
 })
 .with_measure(Measure::Rate)
-.width(11, 12);
+.width(9, 12);
 const RX_BYTES: Column = right_aligned("rx_bytes", "RECEIVED", Show::Both(2), |entry, _| {
     Value::Bytes(entry.app.rx_bytes)
 })
@@ -437,6 +516,8 @@ const fn left_aligned(
         align: Align::Left,
         show,
         width: Width { min: 10, max: 16 },
+        loses: Loses::End,
+        names: false,
         measure: None,
         value,
     }
@@ -454,7 +535,9 @@ const fn right_aligned(
         header,
         align: Align::Right,
         show,
-        width: Width { min: 9, max: 9 },
+        width: Width { min: 9, max: 11 },
+        loses: Loses::End,
+        names: false,
         measure: None,
         value,
     }
@@ -464,6 +547,18 @@ impl Column {
     /// Sets the width in the full-screen view.
     const fn width(mut self, min: u16, max: u16) -> Self {
         self.width = Width { min, max };
+        self
+    }
+
+    /// Cells that are too long lose their middle.
+    const fn cut_in_the_middle(mut self) -> Self {
+        self.loses = Loses::Middle;
+        self
+    }
+
+    /// It says what a row is.
+    const fn naming(mut self) -> Self {
+        self.names = true;
         self
     }
 

@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     event::Bytes,
-    query::human::{self, Units},
+    query::{
+        graph,
+        human::{self, Units},
+    },
 };
 
 /// The value of a cell. Text is not escaped yet.
@@ -17,10 +20,13 @@ pub enum Value {
     /// Unknown, or not applicable.
     Absent,
     Text(String),
-    /// Text for machines, and a label for people.
-    Labelled {
-        text: String,
-        label: String,
+    /// A name; machines read nothing else.
+    Name {
+        name: String,
+        /// What always follows it, such as ` ×3`.
+        count: String,
+        /// What follows where there is room, such as ` (exited)`.
+        note: String,
     },
     Address {
         ip: IpAddr,
@@ -43,9 +49,10 @@ pub enum Value {
         whole: Bytes,
     },
     Microseconds(u64),
-    /// A drawn graph of rates, and its highest rate in bytes per second.
+    Seconds(u64),
+    /// A graph of rates in bytes per second, two for each character, and the highest of them.
     Graph {
-        text: String,
+        rates: Vec<f64>,
         peak: f64,
     },
     /// The named parts of a whole.
@@ -58,13 +65,32 @@ impl Value {
         self.text_in(Units::default())
     }
 
+    /// The cell for people in a place that `fits` says what has room in: of a name as much as has,
+    /// the note going first, then the end of the name.
+    pub fn text_that(&self, units: Units, fits: &dyn Fn(&str) -> bool) -> String {
+        let Self::Name { name, count, note } = self else {
+            return self.text_in(units);
+        };
+        let whole = format!("{name}{count}{note}");
+        if fits(&whole) {
+            return whole;
+        }
+        let mut text = format!("{name}{count}");
+        let mut kept = name.as_str();
+        while !fits(&text) && !kept.is_empty() {
+            kept = &kept[..kept.char_indices().next_back().map_or(0, |(at, _)| at)];
+            text = format!("{kept}…{count}");
+        }
+        text
+    }
+
     /// The cell for people, in other units.
     pub fn text_in(&self, units: Units) -> String {
         match self {
             Self::Absent => String::new(),
-            Self::Text(text) | Self::Labelled { label: text, .. } | Self::Graph { text, .. } => {
-                text.clone()
-            }
+            Self::Text(text) => text.clone(),
+            Self::Name { name, count, note } => format!("{name}{count}{note}"),
+            Self::Graph { rates, peak } => graph::row(rates, *peak),
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port),
             Self::List(parts) => parts.join(" "),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
@@ -84,6 +110,8 @@ impl Value {
                 texts.join("  ")
             }
             Self::Microseconds(time) => human::milliseconds(Duration::from_micros(*time)),
+            Self::Seconds(0) => "<1 s".to_owned(),
+            Self::Seconds(time) => human::duration(Duration::from_secs(*time)),
         }
     }
 
@@ -91,11 +119,14 @@ impl Value {
     pub fn json(&self) -> Option<serde_json::Value> {
         Some(match self {
             Self::Absent | Self::Parts(_) | Self::Graph { .. } => return None,
-            Self::Text(text) | Self::Labelled { text, .. } => text.as_str().into(),
+            Self::Text(text) | Self::Name { name: text, .. } => text.as_str().into(),
             Self::Address { ip, zone, port } => address(*ip, zone.as_deref(), *port).into(),
             Self::List(parts) => parts.as_slice().into(),
             Self::Flag(flag) => (*flag).into(),
-            Self::Id(number) | Self::Count(number) | Self::Microseconds(number) => (*number).into(),
+            Self::Id(number)
+            | Self::Count(number)
+            | Self::Microseconds(number)
+            | Self::Seconds(number) => (*number).into(),
             Self::Bytes(Bytes(bytes)) => (*bytes).into(),
             Self::SignedBytes(bytes) => (*bytes).into(),
             // A cast from float saturates.
@@ -126,6 +157,17 @@ impl From<SocketAddr> for Value {
             ip: address.ip(),
             zone: None,
             port: Some(address.port()),
+        }
+    }
+}
+
+impl Value {
+    /// A name with nothing after it.
+    pub fn name(name: impl Into<String>) -> Self {
+        Self::Name {
+            name: name.into(),
+            count: String::new(),
+            note: String::new(),
         }
     }
 }

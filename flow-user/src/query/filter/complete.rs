@@ -9,7 +9,9 @@ use super::{
     lexer::{ends_word, last_word, quote},
     parser::can_follow,
     pattern::Pattern,
-    words::{Candidates, Expected},
+    services,
+    short::written,
+    words::{Candidates, Expected, PROCESS, Word},
 };
 use crate::model::snapshot::Snapshot;
 
@@ -28,28 +30,78 @@ pub struct Completion {
 /// Completions at `cursor`, a place in bytes, that begin as the word there does, in any case.
 /// Within a word there are none.
 pub fn complete(text: &str, cursor: usize, snapshot: &Snapshot) -> Completion {
-    let halves = text.split_at_checked(cursor);
-    let Some((before, _)) = halves.filter(|(_, after)| ends_word(after)) else {
+    let Some((start, word)) = word_at(text, cursor) else {
         return Completion::default();
     };
-    let start = last_word(before);
-    let (before, word) = before.split_at(start);
-    let mut candidates = Vec::new();
-    for expected in can_follow(before) {
-        let words = expected.words().into_iter();
-        candidates.extend(words.filter(|it| fits(word, it)).map(str::to_owned));
-        let Expected::Operand(of) = expected else {
-            continue;
-        };
-        candidates.extend(match of.candidates {
-            Candidates::Nothing => Vec::new(),
-            Candidates::Names(each) => named(word, |add| each(snapshot, &mut |it| add(it, exact))),
-            Candidates::Users => named(word, |add| users(snapshot, add)),
-            Candidates::Numbers(of) => first_of(of(snapshot), word),
-            Candidates::Addresses(of) => first_of(of(snapshot), word),
+    let mut candidates: Vec<String> = Vec::new();
+    for expected in following(&text[..start]) {
+        for it in expected.words().into_iter().filter(|it| fits(word, it)) {
+            // After a protocol an end is one, and begins what stands beside it.
+            if !candidates.iter().any(|candidate| candidate == it) {
+                candidates.push(it.to_owned());
+            }
+        }
+        candidates.extend(match expected {
+            Expected::Operand(of) => operands(of, word, snapshot),
+            Expected::Primitive if !word.is_empty() => names(PROCESS, word, snapshot, written),
+            _ => Vec::new(),
         });
     }
     Completion { start, candidates }
+}
+
+/// The word that ends at `cursor`, and where it begins; it may have no letter. `None` within a
+/// word.
+pub(super) fn word_at(text: &str, cursor: usize) -> Option<(usize, &str)> {
+    let halves = text.split_at_checked(cursor);
+    let (before, _) = halves.filter(|(_, after)| ends_word(after))?;
+    let start = last_word(before);
+    Some((start, &before[start..]))
+}
+
+/// Whether `word` is the beginning of a word of the language that can come after `before`, and
+/// none itself.
+pub(super) fn begins(before: &str, word: &str) -> bool {
+    let longer = |it: &str| it.len() > word.len() && fits(word, it);
+    let of_language = |expected: Expected| expected.words().into_iter().any(longer);
+    !word.is_empty() && Word::of(word).is_none() && following(before).into_iter().any(of_language)
+}
+
+/// What can follow `before`; last what stands beside it without `and`.
+fn following(before: &str) -> Vec<Expected> {
+    let mut following = can_follow(before);
+    following.sort_by_key(|it| *it == Expected::Primitive);
+    following
+}
+
+/// What a word may take, of what is shown.
+fn operands(of: &Word, word: &str, snapshot: &Snapshot) -> Vec<String> {
+    match of.candidates {
+        Candidates::Nothing => Vec::new(),
+        Candidates::Names(_) => names(of, word, snapshot, exact),
+        Candidates::Users => named(word, |add| users(snapshot, add)),
+        Candidates::Numbers(of) => first_of(of(snapshot), word),
+        Candidates::Ports(of) => ports(of(snapshot), word),
+        Candidates::Addresses(of) => first_of(of(snapshot), word),
+    }
+}
+
+fn names(of: &Word, word: &str, snapshot: &Snapshot, write: Write) -> Vec<String> {
+    match of.candidates {
+        Candidates::Names(each) => named(word, |add| each(snapshot, &mut |it| add(it, write))),
+        _ => Vec::new(),
+    }
+}
+
+/// The first of the ports that begin as `word` does; where that is no number, their services.
+fn ports(shown: BTreeSet<u32>, word: &str) -> Vec<String> {
+    if !word.starts_with(char::is_alphabetic) {
+        return first_of(shown, word);
+    }
+    let fitting = services::all().filter(|(name, _)| fits(word, name));
+    let seen = fitting.filter(|(_, port)| shown.contains(&u32::from(*port)));
+    let names: BTreeSet<&str> = seen.map(|(name, _)| name).collect();
+    names.into_iter().take(MOST).map(str::to_owned).collect()
 }
 
 /// How a name is written.
@@ -180,20 +232,24 @@ mod tests {
         );
         assert_eq!(candidates("not (UD|"), "udp udplite");
         assert_eq!(candidates("!in|"), "interface inbound");
-        assert_eq!(
-            candidates("tcp |"),
-            "port host net local remote src dst portrange and or"
-        );
+        let begins = |text: &str, with: &str| candidates(text).starts_with(with);
+        assert!(begins(
+            "tcp |",
+            "port host net local remote src dst portrange and or process user"
+        ));
         assert_eq!(candidates("src |"), "port host net portrange");
-        assert_eq!(candidates("process x |"), "and or");
-        assert_eq!(candidates("(process x or inbound |"), "and or )");
+        assert!(begins("process x |", "and or process port"));
+        assert!(begins("(process x or inbound |", "and or ) process"));
+        assert!(begins("curl |", "and or process port"));
+        assert_eq!(candidates("curl po|"), "port portrange");
         assert_eq!(candidates("state fin|"), "fin-wait1 fin-wait2");
-        assert_eq!(candidates("tcp a| port 80"), "and");
+        assert_eq!(candidates("tcp a| port 80"), "and \"a b\"");
     }
 
     #[test]
     fn names_of_what_is_shown() {
         assert_eq!(candidates("process c|"), "Chronyd curl");
+        assert_eq!(candidates("tcp c|"), "cgroup Chronyd curl");
         assert_eq!(at("tcp and process |").1, ["Chronyd", "\"a b\"", "curl"]);
         assert_eq!(at("process \"a |"), (8, vec!["\"a b\"".to_owned()]));
         assert_eq!(candidates("interface |"), "eth0 lo");
@@ -209,6 +265,8 @@ mod tests {
         assert_eq!(candidates("pid |"), "1 2 3 4");
         assert_eq!(candidates("port |"), "53 80 443 8080 51000");
         assert_eq!(candidates("tcp dst port 80|"), "80 8080");
+        assert_eq!(candidates("port HTTPS|"), "https");
+        assert_eq!(candidates("port ss|"), "");
         assert_eq!(
             candidates("host |"),
             "192.0.2.1 198.51.100.9 203.0.113.5 2001:db8::7"
@@ -226,8 +284,6 @@ mod tests {
             "port 80-|",
             "host a|",
             "net |",
-            "frob |",
-            "tcp frob a|",
             "process \"a b\"|",
             "state \"es|",
             "\"pro|",

@@ -16,6 +16,8 @@ pub struct FilterError {
     expression: String,
     /// Byte offset into `expression`.
     offset: usize,
+    /// The end of what is wrong, likewise.
+    end: usize,
     message: String,
 }
 
@@ -24,8 +26,19 @@ impl FilterError {
         Self {
             expression: expression.to_owned(),
             offset,
+            end: offset,
             message: message.into(),
         }
+    }
+
+    /// The same, where what is wrong reaches as far as this.
+    pub(super) fn until(self, end: usize) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Whether it is about what is being typed at `cursor`, a place in bytes.
+    pub(super) fn touches(&self, cursor: usize) -> bool {
+        (self.offset..=self.end).contains(&cursor)
     }
 
     /// Column of the mistake, in characters, the first being 1.
@@ -36,6 +49,12 @@ impl FilterError {
     /// What was expected and what was found.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Its message without what was found: what has to come, where the expression is unfinished.
+    pub fn expected(&self) -> &str {
+        let end = self.message.find("; found ");
+        end.map_or(&self.message, |end| &self.message[..end])
     }
 
     fn before(&self) -> &str {

@@ -8,20 +8,10 @@ use std::net::SocketAddr;
 
 use super::{
     ast::{Expr, Primitive},
+    told::Subject,
     words::{Side, Test},
 };
-use crate::{
-    event::Direction,
-    model::snapshot::{Flow, Interface, Process},
-};
-
-/// The subject of the evaluation.
-#[derive(Clone, Copy)]
-pub(super) enum Subject<'a> {
-    Flow(&'a Flow),
-    Process(&'a Process),
-    Interface(&'a Interface),
-}
+use crate::{event::Direction, model::snapshot::Flow};
 
 /// Whether `expr` is true of `subject`; `None` where the subject alone does not decide.
 pub(super) fn holds(expr: &Expr, subject: Subject<'_>) -> Option<bool> {
@@ -29,16 +19,14 @@ pub(super) fn holds(expr: &Expr, subject: Subject<'_>) -> Option<bool> {
         Expr::And(parts) => decide(parts, subject, false),
         Expr::Or(parts) => decide(parts, subject, true),
         Expr::Not(inner) => holds(inner, subject).map(|held| !held),
-        Expr::Is(primitive) => match subject {
-            Subject::Flow(flow) => Some(flow_is(primitive, flow)),
-            Subject::Process(process) => match primitive.word.test {
-                Test::Process(is) => Some(is(process, &primitive.operand)),
-                _ => None,
-            },
-            Subject::Interface(interface) => match primitive.word.test {
-                Test::Interface(is) => Some(is(&interface.name, &primitive.operand)),
-                _ => None,
-            },
+        Expr::Is(primitive) => match (subject, primitive.word.test) {
+            (subject, Test::Any(is)) => is(subject, &primitive.operand),
+            (Subject::Flow(flow), _) => Some(flow_is(primitive, flow)),
+            (Subject::Process(process), Test::Process(is)) => Some(is(process, &primitive.operand)),
+            (Subject::Interface(interface), Test::Interface(is)) => {
+                Some(is(&interface.name, &primitive.operand))
+            }
+            (Subject::Process(_) | Subject::Interface(_), _) => None,
         },
     }
 }
@@ -65,6 +53,7 @@ fn flow_is(primitive: &Primitive, flow: &Flow) -> bool {
     match word.test {
         // The parser makes no primitive of it alone.
         Test::Side(_) => false,
+        Test::Any(is) => is(Subject::Flow(flow), operand).unwrap_or(false),
         Test::End(is) => any_end(flow, *side, |end| is(flow, end, operand)),
         Test::Protocol(protocol) => flow.protocol == protocol,
         Test::Version(is) => is(&flow.local.ip().to_canonical()),

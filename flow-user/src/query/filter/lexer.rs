@@ -67,7 +67,7 @@ pub(super) fn last_word(text: &str) -> usize {
 /// A slash at its start must find another within the word, or it could begin a regular expression
 /// that a later word seems to end; a slash at its end could end one that an earlier word begins.
 pub(super) fn is_bare(word: &str) -> bool {
-    !matches!(word, "and" | "or" | "not")
+    operator(word).is_none()
         && !word.contains('\\')
         && !word.contains(is_hostile)
         && word.strip_prefix('/').is_none_or(|rest| rest.contains('/'))
@@ -184,7 +184,7 @@ impl Lexer<'_> {
                 other => value.push(other),
             }
         }
-        Err(error(0, "this quoted string has no closing \""))
+        Err(error(0, "this quoted string has no closing \"").until(self.text.len()))
     }
 }
 
@@ -220,13 +220,19 @@ fn word(rest: &str) -> (Kind, usize) {
         .char_indices()
         .find_map(|(at, _)| ends_word(&rest[at..]).then_some(at))
         .unwrap_or(rest.len());
-    let kind = match &rest[..length] {
-        "and" => Kind::And,
-        "or" => Kind::Or,
-        "not" => Kind::Not,
-        word => Kind::Word(word.to_owned()),
-    };
+    let word = &rest[..length];
+    let kind = operator(word).unwrap_or_else(|| Kind::Word(word.to_owned()));
     (kind, length)
+}
+
+/// The operator that a word is.
+pub(super) fn operator(word: &str) -> Option<Kind> {
+    match word {
+        "and" => Some(Kind::And),
+        "or" => Some(Kind::Or),
+        "not" => Some(Kind::Not),
+        _ => None,
+    }
 }
 
 /// Whether a bare word ends before `rest`.

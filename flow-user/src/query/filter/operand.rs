@@ -1,8 +1,13 @@
 //! Operands of words, and their notation.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
-use super::{lexer::quote, pattern::Pattern};
+use super::{lexer::quote, pattern::Pattern, text::Text};
 use crate::event::State;
 
 /// The operand of a word.
@@ -11,6 +16,8 @@ pub(super) enum Operand {
     Nothing,
     /// With its zone, if that matters: name or index of an interface.
     Address(IpAddr, Option<Arc<str>>),
+    /// An address and a port, without a zone.
+    Endpoint(SocketAddr),
     Net(Net),
     Ports(RangeInclusive<u16>),
     Pattern(Pattern),
@@ -21,6 +28,8 @@ pub(super) enum Operand {
         name: Option<Arc<str>>,
     },
     State(State),
+    /// What is no operand of a word: it stands alone.
+    Text(Text),
 }
 
 /// A block of addresses. The bits past the prefix are zero.
@@ -51,6 +60,7 @@ impl fmt::Display for Operand {
                     false => write!(f, " {}", quote(&host)),
                 }
             }
+            Self::Endpoint(endpoint) => write!(f, " {endpoint}"),
             Self::Net(net) => write!(f, " {}/{}", net.address, net.prefix),
             Self::Ports(ports) if ports.start() == ports.end() => write!(f, " {}", ports.start()),
             Self::Ports(ports) => write!(f, " {}-{}", ports.start(), ports.end()),
@@ -61,6 +71,7 @@ impl fmt::Display for Operand {
                 name: Some(name), ..
             } => write!(f, " {}", quote(name)),
             Self::State(state) => write!(f, " {}", state.name()),
+            Self::Text(text) => text.fmt(f),
         }
     }
 }
@@ -85,6 +96,36 @@ impl Net {
     pub fn contains(&self, address: IpAddr) -> bool {
         Self::new(address, self.prefix).as_ref() == Some(self)
     }
+}
+
+/// An address, and the zone behind it. Only IPv6 has zones.
+pub(super) fn address(text: &str) -> Option<(IpAddr, Option<Arc<str>>)> {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let fits = zone.is_none_or(|zone| address.is_ipv6() && !zone.is_empty());
+    fits.then(|| (address, zone.map(Arc::from)))
+}
+
+/// An address and a port, such as `10.0.0.1:80` or `[::1]:80`.
+pub(super) fn endpoint(text: &str) -> Option<SocketAddr> {
+    let endpoint: SocketAddr = text.parse().ok()?;
+    let has_scope = matches!(endpoint, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    let canonical = SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port());
+    (!has_scope).then_some(canonical)
+}
+
+/// A port, also as `:80`, or two such as `8000-8080`, the lower one first.
+pub(super) fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().ok()?;
+        return Some(port..=port);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some(first..=last)
 }
 
 #[cfg(test)]

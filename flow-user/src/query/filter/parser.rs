@@ -2,23 +2,28 @@
 //!
 //! ```text
 //! or        = and { ("or" | "||") and }
-//! and       = not { ("and" | "&&") not }
+//! and       = not { [ "and" | "&&" ] not }
 //! not       = { "not" | "!" } ( "(" or ")" | primitive )
-//! primitive = protocol [ endpoint ] | endpoint | ...
-//! endpoint  = [ "src" | "dst" | "local" | "remote" ] ( [ "host" ] ADDRESS | "net" CIDR | "port" PORTS )
+//! primitive = protocol [ endpoint ] | endpoint | ... | short | TEXT
+//! endpoint  = [ "src" | "dst" | "local" | "remote" ]
+//!             ( "host" ADDRESS | "net" CIDR | "port" PORTS | short )
+//! short     = ADDRESS | CIDR | PORTS
 //! ```
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr};
 
 use super::{
     ast::{Expr, Primitive},
     error::FilterError,
-    lexer::{Kind, Token, tokens},
-    operand::{Net, Operand},
+    lexer::{Kind, Token, operator, tokens},
+    operand::{Net, Operand, address, endpoint, port_range},
     pattern::Pattern,
-    words::{Expected, HOST, Side, Takes, Test, Word},
+    services,
+    short::{Short, slip},
+    text::Text,
+    words::{Expected, Side, TEXT, Takes, Test, Word},
 };
-use crate::event::State;
+use crate::{event::State, query::near::nearest};
 
 /// The most bytes of an expression.
 const LENGTH: usize = 4096;
@@ -83,8 +88,7 @@ impl<'a> Parser<'a> {
         let expr = self.or()?;
         match self.peek() {
             Kind::End => Ok(Some(expr)),
-            Kind::Close => Err(self.error("this ) closes nothing")),
-            _ => Err(self.error(Expected::Operator)),
+            _ => Err(self.error("this ) closes nothing")),
         }
     }
 
@@ -118,8 +122,16 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Whether this is at hand; an operator in any case.
+    fn is_at(&self, kind: &Kind) -> bool {
+        match self.peek() {
+            Kind::Word(word) => operator(&word.to_ascii_lowercase()).as_ref() == Some(kind),
+            other => other == kind,
+        }
+    }
+
     fn eat(&mut self, kind: &Kind) -> bool {
-        let found = self.peek() == kind;
+        let found = self.is_at(kind);
         if found {
             self.advance();
         }
@@ -129,15 +141,42 @@ impl<'a> Parser<'a> {
     /// The error: what was expected, and what is there.
     fn error(&self, expected: impl fmt::Display) -> FilterError {
         let token = self.token();
-        let found = match self.text.get(token.start..token.end) {
+        self.error_at(token, format!("{expected}; found {}", self.found()))
+    }
+
+    /// The error: a word that was probably meant instead of the one at hand.
+    fn did_you_mean(&self, near: &str) -> FilterError {
+        let message = format!("found {}; did you mean `{near}`?", self.found());
+        self.error_at(self.token(), message)
+    }
+
+    /// The error: what was expected; or the one of its words that was probably meant.
+    fn unknown(&self, expected: Expected) -> FilterError {
+        let near = match self.peek() {
+            Kind::Word(word) => nearest(word, &expected.words()),
+            _ => None,
+        };
+        near.map_or_else(|| self.error(expected), |near| self.did_you_mean(near))
+    }
+
+    /// What is at hand.
+    fn found(&self) -> String {
+        let token = self.token();
+        match self.text.get(token.start..token.end) {
             None | Some("") => "the end".to_owned(),
             Some(text) => format!("`{}`", text.chars().take(40).collect::<String>()),
-        };
-        self.error_at(token, format!("{expected}; found {found}"))
+        }
     }
 
     fn error_at(&self, token: &Token, message: impl Into<String>) -> FilterError {
-        FilterError::new(self.text, token.start, message)
+        FilterError::new(self.text, token.start, message).until(token.end)
+    }
+
+    /// Whether something stands beside what was read, without `and` between them.
+    fn goes_on(&self) -> bool {
+        ![Kind::Or, Kind::Close, Kind::End]
+            .iter()
+            .any(|it| self.is_at(it))
     }
 
     fn deeper(&mut self) -> Result<(), FilterError> {
@@ -154,12 +193,13 @@ impl<'a> Parser<'a> {
             parts.push(self.and()?);
         }
         self.looks_for(Expected::Operator);
+        self.looks_for(Expected::Primitive);
         Ok(one_or(parts, Expr::Or))
     }
 
     fn and(&mut self) -> Result<Expr, FilterError> {
         let mut parts = vec![self.not()?];
-        while self.eat(&Kind::And) {
+        while self.eat(&Kind::And) || self.goes_on() {
             parts.push(self.not()?);
         }
         Ok(one_or(parts, Expr::And))
@@ -188,11 +228,11 @@ impl<'a> Parser<'a> {
 
     fn primitive(&mut self) -> Result<Expr, FilterError> {
         let Some(word) = self.word(Expected::Primitive) else {
-            return Err(self.error(Expected::Primitive));
+            return self.bare();
         };
         self.advance();
         Ok(match word.test {
-            Test::Side(side) => Expr::Is(self.of_side(side)?),
+            Test::Side(side) => self.of_side(side)?,
             _ if word.qualifies() => self.qualified(Primitive::new(word, Operand::Nothing))?,
             _ => Expr::Is(self.asked(word, Side::Any)?),
         })
@@ -207,16 +247,70 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What follows the word that chooses an end; `host` may be left out.
-    fn of_side(&mut self, side: Side) -> Result<Primitive, FilterError> {
-        let word = self.word(Expected::OfEnd).filter(|word| word.is_of_end());
-        if word.is_some() {
+    /// What follows the word that chooses an end.
+    fn of_side(&mut self, side: Side) -> Result<Expr, FilterError> {
+        if let Some(word) = self.word(Expected::OfEnd).filter(|word| word.is_of_end()) {
             self.advance();
+            return Ok(Expr::Is(self.asked(word, side)?));
         }
-        match (word, self.peek()) {
-            (Some(word), _) => self.asked(word, side),
-            (None, Kind::Word(text)) if address(text).is_some() => self.asked(HOST, side),
-            (None, _) => Err(self.error(Expected::OfEnd)),
+        let is_of_end = |short: &&Short| short.words.iter().any(|word| word.is_of_end());
+        match self.short().filter(is_of_end) {
+            Some(short) => self.asked_short(short, side),
+            None => Err(self.unknown(Expected::OfEnd)),
+        }
+    }
+
+    /// What is none of the language: an address, a network or a number, else text.
+    fn bare(&mut self) -> Result<Expr, FilterError> {
+        if let Some(short) = self.short() {
+            return self.asked_short(short, Side::Any);
+        }
+        if !self.goes_on() || self.is_at(&Kind::And) {
+            return Err(self.error(Expected::Primitive));
+        }
+        self.is_meant()?;
+        let text = Text::new(self.pattern(Expected::Primitive)?);
+        Ok(Expr::Is(Primitive::new(TEXT, Operand::Text(text))))
+    }
+
+    /// What the word at hand is short for.
+    fn short(&self) -> Option<&'static Short> {
+        match self.peek() {
+            Kind::Word(text) => Short::of(text),
+            _ => None,
+        }
+    }
+
+    fn asked_short(&mut self, short: &Short, side: Side) -> Result<Expr, FilterError> {
+        let begin = self.tokens;
+        let mut asked = Vec::new();
+        for word in short.words {
+            if side == Side::Any || word.is_of_end() {
+                self.tokens = begin;
+                asked.push(Expr::Is(self.asked(word, side)?));
+            }
+        }
+        Ok(one_or(asked, Expr::Or))
+    }
+
+    /// Whether the word at hand is not a slip of the pen for one that takes what is behind it, as
+    /// in `prot 443`.
+    fn is_meant(&self) -> Result<(), FilterError> {
+        let behind = self.tokens.get(1).map(|token| &token.kind);
+        let (Kind::Word(word), Some(Kind::Word(behind))) = (self.peek(), behind) else {
+            return Ok(());
+        };
+        let meant = Short::of(behind).and_then(|short| slip(word, short.words));
+        match meant {
+            Some(meant) => {
+                let found = self.found();
+                let message = format!(
+                    "found {found}; did you mean `{}`? As text it needs quotes",
+                    meant.name
+                );
+                Err(self.error_at(self.token(), message))
+            }
+            None => Ok(()),
         }
     }
 
@@ -261,9 +355,13 @@ impl<'a> Parser<'a> {
 
     fn host(&mut self, expected: Expected) -> Result<Operand, FilterError> {
         let text = self.plain(expected)?;
-        let (address, zone) = address(text).ok_or_else(|| self.error(expected))?;
+        let operand = match (address(text), endpoint(text)) {
+            (Some((address, zone)), _) => Operand::Address(address, zone),
+            (None, Some(endpoint)) => Operand::Endpoint(endpoint),
+            (None, None) => return Err(self.error(expected)),
+        };
         self.advance();
-        Ok(Operand::Address(address, zone))
+        Ok(operand)
     }
 
     fn net(&mut self, expected: Expected) -> Result<Operand, FilterError> {
@@ -289,15 +387,16 @@ impl<'a> Parser<'a> {
 
     fn ports(&mut self, expected: Expected) -> Result<Operand, FilterError> {
         let text = self.plain(expected)?;
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-            return Err(self.error(expected));
+        let service = || services::port(text).map(|port| port..=port);
+        let Some(ports) = port_range(text).or_else(service) else {
+            return Err(match services::near(text) {
+                _ if is_turned_round(text) => self.error("expected the lower port first"),
+                Some(near) => self.did_you_mean(near),
+                None => self.error(expected),
+            });
         };
-        if first > last {
-            return Err(self.error("expected the lower port first"));
-        }
         self.advance();
-        Ok(Operand::Ports(first..=last))
+        Ok(Operand::Ports(ports))
     }
 
     fn user(&mut self, expected: Expected) -> Result<Operand, FilterError> {
@@ -319,11 +418,13 @@ impl<'a> Parser<'a> {
 
     fn state(&mut self, expected: Expected) -> Result<State, FilterError> {
         self.looks_for(expected);
-        let state = match self.peek() {
-            Kind::Word(word) => word.parse().ok(),
-            _ => None,
+        let word = match self.peek() {
+            Kind::Word(word) => word.to_ascii_lowercase(),
+            _ => return Err(self.error(expected)),
         };
-        let state = state.ok_or_else(|| self.error(expected))?;
+        let Ok(state) = word.parse() else {
+            return Err(self.unknown(expected));
+        };
         self.advance();
         Ok(state)
     }
@@ -346,9 +447,7 @@ impl<'a> Parser<'a> {
                     .map_err(|reason| self.error_at(token, reason))?
             }
             Kind::And | Kind::Or | Kind::Not => {
-                return Err(
-                    self.error(format_args!("{expected} (in quotes if it is and, or, not)"))
-                );
+                return Err(self.error(format_args!("{expected}; in quotes if it is and, or, not")));
             }
             Kind::Open | Kind::Close | Kind::End => return Err(self.error(expected)),
         };
@@ -367,120 +466,13 @@ fn one_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
     }
 }
 
-/// An address, and the zone behind it. Only IPv6 has zones.
-fn address(text: &str) -> Option<(IpAddr, Option<Arc<str>>)> {
-    let (address, zone) = match text.split_once('%') {
-        Some((address, zone)) => (address, Some(zone)),
-        None => (text, None),
-    };
-    let address = address.parse::<IpAddr>().ok()?.to_canonical();
-    let fits = zone.is_none_or(|zone| address.is_ipv6() && !zone.is_empty());
-    fits.then(|| (address, zone.map(Arc::from)))
+/// Whether `text` is two ports, the higher one first.
+fn is_turned_round(text: &str) -> bool {
+    let turned = text
+        .split_once('-')
+        .map(|(first, last)| format!("{last}-{first}"));
+    turned.is_some_and(|it| port_range(&it).is_some())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Option<Expr>, FilterError> {
-        super::parse(text, &|name| (name == "www").then_some(33))
-    }
-
-    fn read(text: &str) -> String {
-        parse(text).unwrap().unwrap().to_string()
-    }
-
-    fn error(text: &str) -> (usize, String) {
-        let error = parse(text).unwrap_err();
-        (error.column(), error.message().to_owned())
-    }
-
-    #[test]
-    fn and_binds_tighter_than_or_and_not_tightest() {
-        assert_eq!(
-            read("tcp or udp and not inbound"),
-            "tcp or (udp and not inbound)"
-        );
-        assert_eq!(read("(tcp || udp) && !ip6"), "(tcp or udp) and not ip6");
-    }
-
-    #[test]
-    fn pcap_habits() {
-        assert_eq!(read("tcp port 80"), "tcp and port 80");
-        assert_eq!(
-            read("ip6 src net 2001:db8::1/32"),
-            "ip6 and src net 2001:db8::/32"
-        );
-        assert_eq!(read("dst 10.0.0.1"), "dst host 10.0.0.1");
-        assert_eq!(read("portrange 8000-8080"), "port 8000-8080");
-        assert_eq!(read("host ::ffff:10.0.0.1"), "host 10.0.0.1");
-    }
-
-    #[test]
-    fn names_and_patterns() {
-        assert_eq!(read("process host"), "process host");
-        assert_eq!(read(r#"process "a b""#), r#"process "a b""#);
-        assert_eq!(read("cgroup /system.slice"), "cgroup \"/system.slice\"");
-        assert_eq!(read("cgroup /a.slice/b"), "cgroup /a.slice/b");
-        assert_eq!(read("user www or user 0"), "user \"www\" or user 0");
-        assert_eq!(read("process /ngi.x/i"), "process /ngi.x/i");
-        assert_eq!(parse(" "), Ok(None));
-    }
-
-    #[test]
-    fn slashes_of_two_names_are_shown_as_no_regex() {
-        for text in [
-            r#"cgroup "/a" and cgroup "/""#,
-            r#"cgroup "/a" and process *x/"#,
-            r#"cgroup /a* and cgroup "\u{2f}" or process "x/\u{69}""#,
-            r#"cgroup /a* and cgroup "x/\u{20}" and process *x/"#,
-            r#"cgroup /a* and cgroup "x\\/y" and process *x/"#,
-            r#"cgroup /a* and process "\u{2f}i (""#,
-        ] {
-            let filter = parse(text).unwrap();
-            let shown = read(text);
-            assert_eq!(parse(&shown).unwrap(), filter, "{text} shown as {shown}");
-        }
-    }
-
-    #[test]
-    fn a_mistake_has_a_column_and_an_expectation() {
-        let cases = [
-            (
-                "tcp porrt 80",
-                5,
-                "expected `and`, `or` or the end; found `porrt`",
-            ),
-            ("tcp and", 8, "expected process"),
-            ("port http", 6, "expected a port"),
-            ("port 9-2", 6, "lower port first"),
-            ("net 10.0.0.0/33", 5, "0 to 32 bits"),
-            ("host example.org", 6, "expected an IP address"),
-            ("src tcp", 5, "expected host, net, port or an IP address"),
-            ("(tcp", 5, "expected `and`, `or` or ); found the end"),
-            ("tcp)", 4, "closes nothing"),
-            ("process /a(b/", 9, "unclosed group"),
-            ("process and", 9, "in quotes"),
-            ("user nobody-here", 6, "no user"),
-            ("state open", 7, "established"),
-            ("pid x", 5, "process id"),
-            ("frob", 1, "expected process, port, host"),
-            ("src frob", 5, "expected host, net"),
-        ];
-        for (text, column, expected) in cases {
-            let (found, message) = error(text);
-            assert_eq!(found, column, "{text}: {message}");
-            assert!(message.contains(expected), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn size_and_depth_are_bounded() {
-        assert!(error(&"(".repeat(3000)).1.contains("64 levels"));
-        assert!(error(&"!".repeat(3000)).1.contains("64 levels"));
-        assert!(error(&" ".repeat(5000)).1.contains("4096 bytes"));
-        let regexes = vec!["process /x/"; 33].join(" or ");
-        assert!(error(&regexes).1.contains("32 regular expressions"));
-        assert!(parse(&format!("{}tcp{}", "(".repeat(64), ")".repeat(64))).is_ok());
-    }
-}
+mod tests;

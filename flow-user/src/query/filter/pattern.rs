@@ -142,7 +142,7 @@ impl fmt::Display for Pattern {
 }
 
 /// Linear in time times the number of stars: remembers only the last star.
-fn glob_matches(glob: &str, text: &str) -> bool {
+pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     let (mut glob, mut text) = (glob.chars(), text.chars());
     let mut retry = None;
     loop {

@@ -1,7 +1,8 @@
 //! The words of the language: one row each.
 //!
 //! From the row of a word the parser knows its operand, errors what was expected, the evaluation
-//! its test, and the completion its candidates.
+//! its test, the completion its candidates, and the help what it says. What is no word of the
+//! language is short for one (`short`), or [`TEXT`].
 
 use std::{
     collections::BTreeSet,
@@ -11,34 +12,25 @@ use std::{
 
 use strum::IntoEnumIterator as _;
 
-use super::{operand::Operand, pattern::Pattern};
+use super::{
+    operand::Operand,
+    told::{Subject, canonical, ends, has_text, is_in_zone, is_named},
+};
 use crate::{
     event::{Direction, Protocol, State},
-    model::snapshot::{Flow, Process, Snapshot, zone_index},
+    model::snapshot::{Flow, Process, Snapshot},
 };
 
 /// Every word that can begin a primitive, those of most use first.
-pub(super) static WORDS: [&Word; 27] = [
-    &word(
-        "process",
-        Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
-        Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
-    )
-    .offers(Candidates::Names(|shown, add| {
-        shown.processes.iter().for_each(|it| add(it.name()));
-    })),
+pub(super) static WORDS: [&Word; 29] = [
+    PROCESS,
     PORT,
     HOST,
-    &word(
-        "net",
-        Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
-        Test::End(|_, end, operand| match operand {
-            Operand::Net(net) => net.contains(end.ip().to_canonical()),
-            _ => false,
-        }),
-    ),
+    NET,
     &word(
         "user",
+        "NAME|UID",
+        "of a process of this user",
         Takes::User("a user's name or number"),
         Test::Process(|it, operand| match operand {
             Operand::User { uid, .. } => it.uid == Some(*uid),
@@ -46,22 +38,19 @@ pub(super) static WORDS: [&Word; 27] = [
         }),
     )
     .offers(Candidates::Users),
-    &word(
-        "pid",
-        Takes::Number("a process id"),
-        Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
-    )
-    .offers(Candidates::Numbers(|shown| {
-        shown.processes.iter().map(|it| it.id.pid).collect()
-    })),
+    PID,
     &word(
         "state",
+        "NAME",
+        "in this state",
         Takes::State,
         Test::Flow(|it, operand| *operand == Operand::State(it.state)),
     ),
     INTERFACE,
     &word(
         "cgroup",
+        "PATH",
+        "of a process in this cgroup or one below it",
         Takes::Pattern("a cgroup's path, such as /system.slice/nginx.service"),
         Test::Process(|it, operand| {
             let path = it.cgroup_path.as_deref();
@@ -78,19 +67,23 @@ pub(super) static WORDS: [&Word; 27] = [
     &protocol(Protocol::Udp),
     &bare(
         "inbound",
+        "opened by the remote",
         Test::Flow(|it, _| it.direction == Some(Direction::Inbound)),
     ),
     &bare(
         "outbound",
+        "opened here",
         Test::Flow(|it, _| it.direction == Some(Direction::Outbound)),
     ),
-    &bare("ip", Test::Version(IpAddr::is_ipv4)),
-    &bare("ip6", Test::Version(IpAddr::is_ipv6)),
-    &bare("local", Test::Side(Side::Local)),
-    &bare("remote", Test::Side(Side::Remote)),
-    &bare("src", Test::Side(Side::Source)),
-    &bare("dst", Test::Side(Side::Destination)),
+    EXITED,
+    &bare("ip", "over IPv4", Test::Version(IpAddr::is_ipv4)),
+    &bare("ip6", "over IPv6", Test::Version(IpAddr::is_ipv6)),
+    &side("local", Side::Local),
+    &side("remote", Side::Remote),
+    &side("src", Side::Source),
+    &side("dst", Side::Destination),
     &PORT.also("portrange"),
+    &EXITED.also("ended"),
     &protocol(Protocol::Mptcp),
     &protocol(Protocol::Sctp),
     &protocol(Protocol::Udplite),
@@ -100,15 +93,29 @@ pub(super) static WORDS: [&Word; 27] = [
     &protocol(Protocol::Packet),
 ];
 
+pub(super) const PROCESS: &Word = &word(
+    "process",
+    "NAME",
+    "of a process with this name",
+    Takes::Pattern("a process's name, such as nginx, ng* or /nginx|httpd/"),
+    Test::Process(|it, operand| operand.pattern(|pattern| is_named(it, pattern))),
+)
+.offers(Candidates::Names(|shown, add| {
+    shown.processes.iter().for_each(|it| add(it.name()));
+}));
+
 /// The qualifier where only an address follows a side.
 pub(super) const HOST: &Word = &word(
     "host",
+    "ADDRESS",
+    "with this IPv4 or IPv6 address at either end",
     Takes::Address("an IP address, such as 192.0.2.1 or 2001:db8::1"),
     Test::End(|flow, end, operand| match operand {
         Operand::Address(address, zone) => {
             let is_there = |zone| is_in_zone(flow, end, zone);
             end.ip().to_canonical() == *address && zone.as_deref().is_none_or(is_there)
         }
+        Operand::Endpoint(endpoint) => canonical(end) == *endpoint,
         _ => false,
     }),
 )
@@ -117,22 +124,72 @@ pub(super) const HOST: &Word = &word(
     addresses.filter(|it| !it.is_unspecified()).collect()
 }));
 
-const PORT: &Word = &word(
+pub(super) const NET: &Word = &word(
+    "net",
+    "CIDR",
+    "with an address of this network at either end",
+    Takes::Net("a network, such as 10.0.0.0/8 or 2001:db8::/32"),
+    Test::End(|_, end, operand| match operand {
+        Operand::Net(net) => net.contains(end.ip().to_canonical()),
+        _ => false,
+    }),
+);
+
+pub(super) const PORT: &Word = &word(
     "port",
-    Takes::Ports("a port of 0 to 65535, or two such as 8000-8080"),
+    "N|A-B",
+    "with this port, or one from A to B, at either end",
+    Takes::Ports("a port, such as 443, 8000-8080 or https"),
     Test::End(|_, end, operand| match operand {
         Operand::Ports(ports) => ports.contains(&end.port()),
         _ => false,
     }),
 )
-.offers(Candidates::Numbers(|shown| {
+.offers(Candidates::Ports(|shown| {
     let ports = ends(shown).map(|end| end.port().into());
     ports.filter(|port| *port > 0).collect()
 }));
 
+pub(super) const PID: &Word = &word(
+    "pid",
+    "N",
+    "of this process",
+    Takes::Number("a process id"),
+    Test::Process(|it, operand| *operand == Operand::Number(it.id.pid)),
+)
+.offers(Candidates::Numbers(|shown| {
+    shown.processes.iter().map(|it| it.id.pid).collect()
+}));
+
+/// What has ended: an exited process, a closed flow, an interface that is gone.
+const EXITED: &Word = &bare(
+    "exited",
+    "that has ended; a process that has exited",
+    Test::Any(|it, _| {
+        Some(match it {
+            Subject::Flow(flow) => flow.closed.is_some(),
+            Subject::Process(process) => process.exited.is_some(),
+            Subject::Interface(interface) => interface.gone.is_some(),
+        })
+    }),
+);
+
+/// A bare word or a quoted string that is none of the language. It has no name of its own.
+pub(super) const TEXT: &Word = &bare(
+    "",
+    "with this text, in any case, in the name, command line, user or cgroup of the process, or in \
+     an address and port",
+    Test::Any(|it, operand| match operand {
+        Operand::Text(text) => has_text(it, text),
+        _ => Some(false),
+    }),
+);
+
 /// The word behind `--interface`.
 pub(super) const INTERFACE: &Word = &word(
     "interface",
+    "NAME",
+    "whose last packet passed this interface",
     Takes::Pattern("an interface's name, such as eth0 or veth*"),
     Test::Interface(|name, operand| operand.pattern(|pattern| pattern.matches(name))),
 )
@@ -151,6 +208,10 @@ pub(super) struct Word {
     pub name: &'static str,
     /// Its name in an expression that is shown: of two that mean the same, the first one's.
     pub shown: &'static str,
+    /// What follows it, for the help; nothing if it stands alone.
+    pub operand: &'static str,
+    /// What it matches, for the help: a flow ...
+    pub says: &'static str,
     pub takes: Takes,
     pub test: Test,
     pub candidates: Candidates,
@@ -182,6 +243,8 @@ pub(super) enum Test {
     Process(fn(&Process, &Operand) -> bool),
     /// Of an interface's name.
     Interface(fn(&str, &Operand) -> bool),
+    /// Of whatever it is; `None` where its flows decide.
+    Any(fn(Subject<'_>, &Operand) -> Option<bool>),
 }
 
 /// Candidates for the operand of a word, from what is shown.
@@ -191,6 +254,8 @@ pub(super) enum Candidates {
     Names(EachName),
     Users,
     Numbers(fn(&Snapshot) -> BTreeSet<u32>),
+    /// By number, and by the name of the service.
+    Ports(fn(&Snapshot) -> BTreeSet<u32>),
     Addresses(fn(&Snapshot) -> BTreeSet<IpAddr>),
 }
 
@@ -208,6 +273,18 @@ pub(super) enum Side {
     Destination,
     Local,
     Remote,
+}
+
+impl Side {
+    const fn says(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Source => "before host, net or port: at the end that opened the flow",
+            Self::Destination => "before host, net or port: at the end that did not open it",
+            Self::Local => "before host, net or port: at this host's end",
+            Self::Remote => "before host, net or port: at the other end",
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -242,9 +319,10 @@ impl PartialEq for Word {
 }
 
 impl Word {
-    /// What `text` begins, if it is a word of the language.
+    /// What `text` begins, if it is a word of the language, in any case.
     pub fn of(text: &str) -> Option<&'static Self> {
-        WORDS.into_iter().find(|word| word.name == text)
+        let mut words = WORDS.into_iter();
+        words.find(|word| word.name.eq_ignore_ascii_case(text))
     }
 
     /// Another name of it.
@@ -295,12 +373,8 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected ")?;
         match self {
-            Self::Primitive => {
-                let named = |word: &&&Word| !matches!(word.test, Test::Protocol(_));
-                let words: Vec<&str> = WORDS.iter().filter(named).map(|word| word.name).collect();
-                write!(f, "{}, a protocol, not or (", words.join(", "))
-            }
-            Self::End | Self::OfEnd => f.write_str("host, net, port or an IP address"),
+            Self::Primitive => f.write_str("text, or a word such as process or port"),
+            Self::End | Self::OfEnd => f.write_str("an address, a network or a port"),
             Self::Operator => f.write_str("`and`, `or` or the end"),
             Self::Close => f.write_str("`and`, `or` or )"),
             Self::Operand(word) => match word.takes {
@@ -320,70 +394,36 @@ impl fmt::Display for Expected {
     }
 }
 
-const fn word(name: &'static str, takes: Takes, test: Test) -> Word {
+const fn word(
+    name: &'static str,
+    operand: &'static str,
+    says: &'static str,
+    takes: Takes,
+    test: Test,
+) -> Word {
     Word {
         name,
         shown: name,
+        operand,
+        says,
         takes,
         test,
         candidates: Candidates::Nothing,
     }
 }
 
-const fn bare(name: &'static str, test: Test) -> Word {
-    word(name, Takes::Nothing, test)
+const fn bare(name: &'static str, says: &'static str, test: Test) -> Word {
+    word(name, "", says, Takes::Nothing, test)
 }
 
 const fn protocol(protocol: Protocol) -> Word {
-    bare(protocol.name(), Test::Protocol(protocol))
+    bare(
+        protocol.name(),
+        "of this protocol",
+        Test::Protocol(protocol),
+    )
 }
 
-fn is_named(process: &Process, pattern: &Pattern) -> bool {
-    let program = &process.program;
-    let comm = program.comm.as_deref();
-    let names = [Some(process.name()), comm, process.file_name()];
-    let is_one_of = |name: &str| pattern.matches(name);
-    if names.into_iter().flatten().any(is_one_of)
-        || process
-            .title()
-            .is_some_and(|title| pattern.matches_words(title))
-    {
-        return true;
-    }
-    let exe = || {
-        program
-            .exe
-            .as_deref()
-            .is_some_and(|exe| pattern.matches(&exe.to_string_lossy()))
-    };
-    let command_line = || {
-        program
-            .cmdline
-            .as_deref()
-            .is_some_and(|arguments| pattern.matches(&arguments.join(" ")))
-    };
-    if pattern.is_regex() {
-        exe() || command_line()
-    } else {
-        pattern.has_slash() && exe()
-    }
-}
-
-/// Whether an end of a flow is in the zone of this name or index. For this machine's end the
-/// interface of the last packet decides.
-fn is_in_zone(flow: &Flow, end: SocketAddr, zone: &str) -> bool {
-    if flow.key.remote == Some(end) {
-        let index = zone_index(end);
-        return index.is_some()
-            && (flow.zone.as_deref() == Some(zone) || zone.parse().ok() == index);
-    }
-    flow.interface.as_deref() == Some(zone)
-}
-
-/// Both ends of every flow that is shown.
-fn ends(shown: &Snapshot) -> impl Iterator<Item = SocketAddr> {
-    let flows = shown.flows.iter();
-    flows
-        .flat_map(|flow| [flow.bound(), flow.key.remote])
-        .flatten()
+const fn side(name: &'static str, side: Side) -> Word {
+    word(name, "...", side.says(), Takes::Nothing, Test::Side(side))
 }

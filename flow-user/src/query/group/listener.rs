@@ -58,8 +58,18 @@ pub(super) fn by_listener(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
             group.rate.tx += flow.rate.tx;
             group.rate.rx += flow.rate.rx;
             group.accepted = true;
-            if flow.closed.is_none() {
+            if flow.is_open() {
                 group.sockets.insert(flow.key.socket);
+            }
+        }
+    }
+    if view.since.is_none() {
+        for flow in snapshot.retired.accepted.iter() {
+            let listener = accepted_at(flow, &known);
+            if let Some(group) = listener.and_then(|key| groups.get_mut(&key))
+                && group.matches
+            {
+                group.app += flow.app;
             }
         }
     }

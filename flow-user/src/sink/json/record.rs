@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     event::{
         AppTotals, Bytes, Clock, CloseReason, Coverage, Direction, Loss, Protocol, RoundTrip,
-        State, TcpFacts, WireTotals,
+        State, TcpInfo,
     },
     model::{
         change::Change,
@@ -173,6 +173,10 @@ pub struct FlowRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<RemoteRecord>,
     pub state: State,
+    /// Whether it was there before Flow attached, so that its beginning was not seen; absent means
+    /// no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub existed: bool,
     /// Inode number of the network namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,
@@ -270,19 +274,108 @@ pub struct WireRecord {
     pub tx_packets: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx_packets: Option<u64>,
-    /// Retransmitted segments since the connection began.
+    /// Retransmitted segments since Flow attached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u32>,
 }
 
 /// TCP's measurements of the path.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TcpRecord {
     /// Smoothed round trip time in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_rtt_us: Option<u64>,
+    /// Retransmitted segments since the connection began, where that was before Flow attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_retransmits: Option<u32>,
+    /// Microseconds from its first SYN until it was established.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_us: Option<u64>,
+    #[serde(flatten)]
+    pub info: Option<TcpInfoRecord>,
+}
+
+/// TCP's own view of a connection (`struct tcp_info`), where `--tcp-info` asks for it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TcpInfoRecord {
+    /// Name of the congestion control.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<Arc<str>>,
+    /// Payload bytes of a segment that it sends.
+    pub mss_bytes: u32,
+    pub congestion_window_segments: u32,
+    /// Absent while no loss was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start_threshold_segments: Option<u32>,
+    /// Sent and not acknowledged.
+    pub unacknowledged_segments: u32,
+    /// Taken for lost, and not sent again yet.
+    pub lost_segments: u32,
+    /// Bytes that the process sent and the remote has not acknowledged.
+    pub send_queue_bytes: u32,
+    /// Bytes that wait for the process to receive them.
+    pub receive_queue_bytes: u32,
+    /// The window that the remote gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_window_bytes: Option<u32>,
+    /// Bytes a second that arrived at the remote, as last measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_rate: Option<u64>,
+    /// Bytes a second at which it sends at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pacing_rate: Option<u64>,
+    /// Microseconds in which it had something to send, since it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_us: Option<u64>,
+    /// The part of `busy_us` in which the remote's window was full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver_limited_us: Option<u64>,
+    /// The part of `busy_us` in which the send buffer had no room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_limited_us: Option<u64>,
+}
+
+impl From<&TcpInfo> for TcpInfoRecord {
+    fn from(info: &TcpInfo) -> Self {
+        let TcpInfo {
+            congestion,
+            mss,
+            unacknowledged,
+            lost,
+            slow_start_threshold,
+            congestion_window,
+            send_queue,
+            receive_queue,
+            pacing_rate,
+            delivery_rate,
+            busy,
+            receiver_limited,
+            buffer_limited,
+            send_window,
+        } = info;
+        let micros = |time: &Option<Duration>| {
+            let micros = time.map(|time| time.as_micros());
+            micros.map(|micros| u64::try_from(micros).unwrap_or(u64::MAX))
+        };
+        Self {
+            congestion_control: congestion.clone(),
+            mss_bytes: *mss,
+            congestion_window_segments: *congestion_window,
+            slow_start_threshold_segments: *slow_start_threshold,
+            unacknowledged_segments: *unacknowledged,
+            lost_segments: *lost,
+            send_queue_bytes: *send_queue,
+            receive_queue_bytes: *receive_queue,
+            send_window_bytes: *send_window,
+            delivery_rate: *delivery_rate,
+            pacing_rate: *pacing_rate,
+            busy_us: micros(busy),
+            receiver_limited_us: micros(receiver_limited),
+            buffer_limited_us: micros(buffer_limited),
+        }
+    }
 }
 
 /// An interface of the host's network namespace.
@@ -361,8 +454,8 @@ impl<'a> FlowBody<'a> {
             flow: FlowRecord::new(flow),
             process,
             app: flow.app.into(),
-            wire: WireRecord::of(flow.wire, flow.tcp),
-            tcp: flow.tcp.and_then(TcpRecord::of),
+            wire: WireRecord::of(flow),
+            tcp: TcpRecord::of(flow),
         }
     }
 }
@@ -389,6 +482,7 @@ impl<'a> FlowRecord<'a> {
                     name_source: None,
                 }),
             state: flow.state,
+            existed: flow.found.is_some(),
             netns: flow.netns.map(|netns| netns.0),
             interface: flow.interface.as_deref(),
         }
@@ -450,8 +544,9 @@ impl From<AppTotals> for AppRecord {
 }
 
 impl WireRecord {
-    pub fn of(wire: Option<WireTotals>, tcp: Option<TcpFacts>) -> Option<Self> {
-        if wire.is_none() && tcp.is_none() {
+    pub fn of(flow: &Flow) -> Option<Self> {
+        let (wire, retransmits) = (flow.wire, flow.retransmits());
+        if wire.is_none() && retransmits.is_none() {
             return None;
         }
         Some(Self {
@@ -459,19 +554,28 @@ impl WireRecord {
             rx_bytes: wire.map(|wire| wire.rx_bytes),
             tx_packets: wire.map(|wire| wire.tx_packets),
             rx_packets: wire.map(|wire| wire.rx_packets),
-            retransmits: tcp.map(|tcp| tcp.retransmits),
+            retransmits,
         })
     }
 }
 
 impl TcpRecord {
-    pub fn of(tcp: TcpFacts) -> Option<Self> {
+    pub fn of(flow: &Flow) -> Option<Self> {
+        let tcp = flow.tcp?;
         let microseconds = |time: RoundTrip| u64::from(time.micros());
         let record = Self {
             rtt_us: tcp.rtt.map(microseconds),
             min_rtt_us: tcp.min_rtt.map(microseconds),
+            total_retransmits: flow.found.map(|_| tcp.retransmits),
+            connect_us: flow.connect.map(microseconds),
+            info: flow.path.as_ref().map(|path| (&path.info).into()),
         };
-        (record.rtt_us.is_some() || record.min_rtt_us.is_some()).then_some(record)
+        let is_empty = record.rtt_us.is_none()
+            && record.min_rtt_us.is_none()
+            && record.total_retransmits.is_none()
+            && record.connect_us.is_none()
+            && record.info.is_none();
+        (!is_empty).then_some(record)
     }
 }
 

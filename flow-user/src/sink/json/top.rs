@@ -82,10 +82,44 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::Loss,
+        event::{Instant, Loss},
         model::snapshot::{Process, Rate},
-        query::{fixture, view::View},
+        query::{
+            fixture,
+            view::{By, View},
+        },
     };
+
+    #[test]
+    fn a_row_of_a_program_has_its_sums() {
+        let curl = |pid, exited| {
+            let mut curl = Process::clone(&fixture::process(pid, "/usr/bin/curl", &[]));
+            curl.totals = fixture::totals(5, 60);
+            curl.open_flows = 2;
+            curl.exited = exited;
+            curl.into()
+        };
+        let processes = vec![curl(7, None), curl(8, Some(Instant(1)))];
+        let snapshot = fixture::snapshot(processes, Vec::new(), Vec::new());
+        let view = View {
+            by: By::Program,
+            ..View::default()
+        };
+        let table = Table::build(&snapshot, &view);
+        let clock = Clock {
+            boot: "2026-05-01T14:00:00Z".parse().unwrap(),
+        };
+        let line = top_line(&table, &snapshot, clock);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["by"], "program");
+        assert_eq!(
+            read["rows"],
+            json!([{
+                "program": "curl", "processes": 2, "running": 1, "user": "1000", "flows": 4,
+                "rx_rate": 0, "tx_rate": 0, "rx_bytes": 120, "tx_bytes": 10,
+            }])
+        );
+    }
 
     #[test]
     fn a_refresh_is_one_object() {

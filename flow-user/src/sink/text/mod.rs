@@ -9,6 +9,7 @@ mod escape;
 mod events;
 mod ledger;
 mod style;
+mod symbols;
 mod top;
 
 pub use self::{
@@ -16,6 +17,7 @@ pub use self::{
     doctor::{doctor_json, render_doctor},
     escape::escape,
     events::{EventText, coalesced_line, event_header, event_line},
-    top::{Screen, render_top},
+    symbols::Symbols,
+    top::{Screen, render_top, rows_that_fit},
 };
 pub use crate::query::{hostile::is_hostile, human};

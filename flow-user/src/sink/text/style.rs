@@ -8,6 +8,7 @@ pub(super) enum Style {
     Strong,
     Accent,
     Dim,
+    Warning,
     Alarm,
 }
 
@@ -19,6 +20,7 @@ pub(super) fn paint(text: &str, style: Style, color: bool) -> Cow<'_, str> {
         Style::Strong => "1",
         Style::Accent => "36",
         Style::Dim => "2",
+        Style::Warning => "33",
         Style::Alarm => "31",
     };
     Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m"))

@@ -3,15 +3,17 @@
 use std::cmp::Reverse;
 
 use super::{
-    cell::{cut, cut_end, width},
+    cell::{self, cut, cut_end, width},
     escape, human, ledger,
     style::{Style, paint},
+    symbols::Symbols,
 };
 use crate::{
     event::{Capability, Host},
     model::snapshot::Snapshot,
     query::{
         columns::{Align, Column, Value},
+        human::Units,
         table::{Row, Table},
     },
     sink::json::LossCause,
@@ -29,11 +31,13 @@ const LEFT_MOST: usize = 48;
 const LEDGERS: usize = 3;
 
 /// The destination of text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
     /// Columns of the terminal; `None` cuts nothing, for pipes.
     pub width: Option<usize>,
     pub color: bool,
+    /// The characters it can show.
+    pub symbols: Symbols,
 }
 
 /// One refresh of `flow top`, each line ended by a line feed and at most as wide as the screen.
@@ -42,11 +46,20 @@ pub fn render_top(table: &Table, snapshot: &Snapshot, host: &Host, screen: Scree
         text: String::new(),
         screen,
     };
-    header(&mut page, snapshot, host);
+    page.line(&title(snapshot, host), Style::Accent);
+    page.lines(missing(snapshot));
     page.line("", Style::Plain);
     rows(&mut page, table);
-    footer(&mut page, snapshot);
+    page.lines(footer(snapshot));
     page.text
+}
+
+/// How many rows of a table a terminal of so many lines has room for. The cursor takes a line.
+pub fn rows_that_fit(snapshot: &Snapshot, lines: usize) -> usize {
+    /// The title, a blank line, the headers, the total, the cursor.
+    const ALWAYS: usize = 5;
+    let others = missing(snapshot).iter().len() + footer(snapshot).len();
+    lines.saturating_sub(ALWAYS + others).max(1)
 }
 
 struct Page {
@@ -57,7 +70,8 @@ struct Page {
 impl Page {
     /// Adds a line of the table, which has its width and styles.
     fn row(&mut self, line: &str) {
-        self.text.push_str(line.trim_end());
+        self.text
+            .push_str(&self.screen.symbols.text(line.trim_end()));
         self.text.push('\n');
     }
 
@@ -65,58 +79,57 @@ impl Page {
     fn line(&mut self, line: &str, style: Style) {
         let room = self.screen.width.unwrap_or(usize::MAX);
         let shown = cut_end(line.trim_end(), room);
+        let shown = self.screen.symbols.text(&shown);
         self.text.push_str(&paint(&shown, style, self.screen.color));
         self.text.push('\n');
     }
+
+    fn lines(&mut self, lines: impl IntoIterator<Item = (String, Style)>) {
+        for (line, style) in lines {
+            self.line(&line, style);
+        }
+    }
 }
 
-fn header(page: &mut Page, snapshot: &Snapshot, host: &Host) {
-    let coverage = &snapshot.coverage;
-    let accuracy = match coverage
-        .iter()
-        .find(|it| it.capability == Capability::AppBytes)
-    {
+/// The host, the sums, and how they are counted: what may be cut comes last.
+fn title(snapshot: &Snapshot, host: &Host) -> String {
+    let mut coverage = snapshot.coverage.iter();
+    let accuracy = match coverage.find(|it| it.capability == Capability::AppBytes) {
         Some(app) => match &app.backend {
             Some(backend) if app.limits.is_empty() => format!("exact ({})", escape(backend)),
-            Some(backend) => escape(backend).into_owned(),
+            Some(backend) => format!("{} (partial: flow doctor says what)", escape(backend)),
             None => "app bytes not counted".to_owned(),
         },
         None => "no source yet".to_owned(),
     };
     let totals = &snapshot.totals;
-    page.line(
-        &format!(
-            "flow  {} · kernel {} · {accuracy}   ▲ {}  ▼ {}   {}  {}   {}",
-            escape(&host.name),
-            escape(&host.kernel),
-            human::rate(totals.rate.tx),
-            human::rate(totals.rate.rx),
-            human::count(totals.processes, "process", "processes"),
-            human::count(totals.open_flows, "flow", "flows"),
-            human::duration(snapshot.running),
-        ),
-        Style::Accent,
-    );
-    // Missing capabilities, and the gaps in app bytes; the rest is for the doctor.
-    let missing = coverage.iter().filter(|it| it.backend.is_none());
-    let mut unseen: Vec<String> = missing.map(|it| it.capability.name().to_owned()).collect();
-    let limited = coverage
-        .iter()
-        .filter(|it| it.backend.is_some() && !it.limits.is_empty());
-    for it in limited {
-        if it.capability == Capability::AppBytes {
-            unseen.push(escape(&it.limits).into_owned());
-        }
-    }
-    if !unseen.is_empty() {
-        page.line(
-            &format!("not seen (flow doctor says why): {}", unseen.join(", ")),
-            Style::Dim,
-        );
-    }
+    format!(
+        "flow  {}   ▼ {}  ▲ {}   {}  {}   {}   {accuracy} · kernel {}",
+        escape(&host.name),
+        human::rate(totals.rate.rx),
+        human::rate(totals.rate.tx),
+        human::count(totals.processes, "process", "processes"),
+        human::count(totals.open_flows, "flow", "flows"),
+        human::duration(snapshot.running),
+        escape(&host.kernel),
+    )
 }
 
-fn footer(page: &mut Page, snapshot: &Snapshot) {
+/// The capabilities that nothing provides, if any.
+fn missing(snapshot: &Snapshot) -> Option<(String, Style)> {
+    let coverage = snapshot.coverage.iter();
+    let missing = coverage.filter(|it| it.backend.is_none());
+    let names: Vec<&str> = missing.map(|it| it.capability.name()).collect();
+    let line = || format!("not seen (flow doctor says why): {}", names.join(", "));
+    (!names.is_empty()).then(|| (line(), Style::Dim))
+}
+
+/// The ledger, and what was lost.
+fn footer(snapshot: &Snapshot) -> Vec<(String, Style)> {
+    let unexplained_style = |bytes: i64| match bytes {
+        0 => Style::Plain,
+        _ => Style::Alarm,
+    };
     let mut interfaces: Vec<_> = snapshot
         .interfaces
         .iter()
@@ -124,14 +137,13 @@ fn footer(page: &mut Page, snapshot: &Snapshot) {
         .collect();
     interfaces.sort_by_key(|interface| Reverse(ledger::frames(interface)));
     let (first, others) = interfaces.split_at(interfaces.len().min(LEDGERS));
-    for interface in first {
-        let style = if ledger::unexplained(interface) == 0 {
-            Style::Plain
-        } else {
-            Style::Alarm
-        };
-        page.line(&format!("ledger  {}", ledger::sentence(interface)), style);
-    }
+    let mut lines: Vec<(String, Style)> = first
+        .iter()
+        .map(|interface| {
+            let style = unexplained_style(ledger::unexplained(interface));
+            (format!("ledger  {}", ledger::sentence(interface)), style)
+        })
+        .collect();
     if !others.is_empty() {
         let frames: u64 = others.iter().fold(0, |sum, interface| {
             sum.saturating_add(ledger::frames(interface))
@@ -139,19 +151,13 @@ fn footer(page: &mut Page, snapshot: &Snapshot) {
         let unexplained = others.iter().fold(0_i64, |sum, interface| {
             sum.saturating_add(ledger::unexplained(interface))
         });
-        page.line(
-            &format!(
-                "ledger  {} more interfaces {}: unexplained {} (--by interface shows them)",
-                others.len(),
-                human::bytes(frames),
-                human::signed_bytes(unexplained),
-            ),
-            if unexplained == 0 {
-                Style::Plain
-            } else {
-                Style::Alarm
-            },
+        let line = format!(
+            "ledger  {} {}: unexplained {} (--by interface shows them)",
+            human::count(others.len(), "more interface", "more interfaces"),
+            human::bytes(frames),
+            human::signed_bytes(unexplained),
         );
+        lines.push((line, unexplained_style(unexplained)));
     }
     let lost: Vec<String> = snapshot
         .losses
@@ -160,22 +166,28 @@ fn footer(page: &mut Page, snapshot: &Snapshot) {
         .map(|(cause, count)| format!("{} {count}", LossCause::from(*cause).name()))
         .collect();
     if !lost.is_empty() {
-        page.line(&format!("lost    {}", lost.join(", ")), Style::Alarm);
+        lines.push((format!("lost    {}", lost.join(", ")), Style::Alarm));
     }
+    lines
 }
 
 fn rows(page: &mut Page, table: &Table) {
-    let lines: Vec<Vec<String>> = table
-        .rows
-        .iter()
-        .chain([&table.total])
+    let all = || table.rows.iter().chain([&table.total]);
+    let mut lines: Vec<Vec<String>> = all()
         .map(|row| {
             let escaped = |cell: &Value| escape(&cell.text()).into_owned();
             row.cells.iter().map(escaped).collect()
         })
         .collect();
-    let Screen { width, color } = page.screen;
+    let Screen { width, color, .. } = page.screen;
     let layout = layout(table.columns, &lines, width);
+    for (row, texts) in all().zip(&mut lines) {
+        for slot in &layout {
+            let fits = |text: &str| cell::width(&escape(text)) <= slot.width;
+            let text = row.cells[slot.column].text_that(Units::default(), &fits);
+            texts[slot.column] = escape(&text).into_owned();
+        }
+    }
     let columns = table.columns;
     let header = row_line(
         columns,
@@ -381,7 +393,7 @@ mod tests {
         let table = Table::build(snapshot, &view);
         let screen = Screen {
             width,
-            color: false,
+            ..Screen::default()
         };
         render_top(&table, snapshot, &host(), screen)
     }
@@ -389,18 +401,17 @@ mod tests {
     #[test]
     fn a_screen_of_100_columns() {
         assert_eq!(
-            render(&snapshot(), By::Process, Some(100)),
+            render(&snapshot(), By::Process, Some(100)).replace(" %", "%"),
             "\
-flow  web-3 · kernel 6.18.44 · tracepoint   ▲ 2.2 MB/s  ▼ 61.2 MB/s   3 processes  0 flows   40 s
-not seen (flow doctor says why): bytes read with splice() from a kTLS socket
+flow  web-3   ▼ 61.2 MB/s  ▲ 2.2 MB/s   3 processes  0 flows   40 s   tracepoint (partial: flow doc…
 
   PID  PROCESS              USER  FLOWS  RECEIVED/s    SENT/s  RECEIVED    SENT  COMMAND
  8123  postgres             1000      3   61.2 MB/s  1.1 MB/s    6.1 GB  2.0 GB  postgres: walsender
 41007  evil\\x1b[2J\\u{202e}  1000      3       3 B/s  1.1 MB/s     300 B   100 B  evil \\n\\n
 40990  sh (exited)          1000      3           0         0     40 kB   13 kB  sh -c curl x
        TOTAL                          9   61.2 MB/s  2.2 MB/s    6.1 GB  2.0 GB
-ledger  eth0 1.5 GB: 99.2 % owned by a socket, forwarded 0.8 %, unexplained 0
-ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
+ledger  eth0 1.5 GB: 99.2% attributed, forwarded 0.8%, unexplained 0
+ledger  lo 2.0 kB: 100% attributed, unexplained 0
 "
         );
     }
@@ -422,10 +433,11 @@ ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
         let screen = Screen {
             width: Some(120),
             color: true,
+            ..Screen::default()
         };
         let text = render_top(&table, &snapshot, &host(), screen);
-        assert!(text.contains("· exact (fexit)"), "{text}");
-        assert!(!text.contains("not seen"), "{text}");
+        assert!(text.contains("  exact (fexit) ·"), "{text}");
+        assert!(!text.contains("partial"), "{text}");
         assert!(
             text.contains("\x1b[31mlost    ring_traffic 7\x1b[0m\n"),
             "{text}"
@@ -433,6 +445,31 @@ ledger  lo 2.0 kB: 100 % owned by a socket, unexplained 0
         assert!(text.contains("\x1b[31mledger  eth0"), "{text}");
         assert!(text.contains("unexplained -12 B"), "{text}");
         assert!(!text.contains("app_full"), "{text}");
+    }
+
+    #[test]
+    fn the_rows_that_fit_fill_the_terminal() {
+        let mut snapshot = snapshot();
+        for pid in 100..160 {
+            snapshot.processes.push(process(pid, "/bin/true", &[], 5));
+        }
+        let mut crowded = snapshot.clone();
+        crowded.losses = vec![(Loss::AppFull, 1)];
+        for name in ["eth1", "eth2", "eth3"] {
+            crowded.interfaces.push(fixture::interface(name, 5, 5));
+        }
+        for snapshot in [&snapshot, &crowded] {
+            for lines in [20, 24, 50] {
+                let view = View {
+                    rows: Some(rows_that_fit(snapshot, lines)),
+                    ..View::default()
+                };
+                let mut table = Table::build(snapshot, &view);
+                table.make_room();
+                let text = render_top(&table, snapshot, &host(), Screen::default());
+                assert_eq!(text.lines().count(), lines - 1, "{text}");
+            }
+        }
     }
 
     #[test]

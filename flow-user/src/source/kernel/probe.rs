@@ -29,9 +29,10 @@ use crate::event::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}; {instead}")]
 pub struct BackendError {
-    what: String,
-    why: String,
-    instead: String,
+    pub what: String,
+    pub why: String,
+    /// What to do about it.
+    pub instead: String,
     /// Whether Flow lacks a capability for it, rather than the kernel the means.
     pub not_permitted: bool,
     /// Whether a trial failed because Flow may open no more files.

@@ -181,7 +181,7 @@ impl Kernel {
         }
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             self.tracker.adopt(socket.cookie.0, self.epoch);
-            out.event(time, Event::Socket(socket.fact()));
+            out.event(time, Event::SocketFound(socket.fact()));
         }
         self.check_seed(&seed, listing, gives_cookies, time, out);
     }
@@ -217,7 +217,7 @@ impl Kernel {
                 if !known.contains(&socket_tuple(&fact)) {
                     seed_entry(&mut self.maps, socket);
                     self.tracker.adopt(cookie, self.epoch);
-                    out.event(time, Event::Socket(fact));
+                    out.event(time, Event::SocketFound(fact));
                 }
             }
         }

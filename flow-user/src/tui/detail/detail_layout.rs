@@ -5,15 +5,16 @@ use ratatui::layout::Rect;
 
 use super::{
     Detail, Of, facts,
-    panel::{Content, Panel},
+    panel::{Content, Panel, Placement},
 };
 use crate::{
     event::Direction,
-    query::{columns::Column, human},
+    query::{columns::Column, entry::Entry, human},
     sink::text::{escape, width, wrap},
     tui::{
         layout::{self, Slot, TAB_RULE},
         state::State,
+        widths::Widths,
     },
 };
 
@@ -22,6 +23,8 @@ const WIDE: u16 = 100;
 const HIGH: u16 = 12;
 /// Lines that the panels keep, their tabs among them.
 const PANELS: u16 = 4;
+/// The most rows of a panel whose cells are measured.
+const MEASURED: usize = 500;
 /// Columns of the spans that graphs can have.
 pub(in crate::tui) const SPANS: u16 = 24;
 /// Columns of the names of facts.
@@ -60,8 +63,56 @@ pub(in crate::tui) struct Tab {
     pub text: String,
 }
 
+/// The parts above the panels.
+struct Top {
+    area: Rect,
+    title: Rect,
+    who: Rect,
+    head: Head,
+    graphs: Vec<Rect>,
+    /// What is below.
+    rest: Rect,
+}
+
+/// The identity of a subject.
+#[derive(Default)]
+struct Head {
+    lines: Vec<(&'static str, String)>,
+    /// The names of facts that are there to the end.
+    whole: Vec<&'static str>,
+}
+
 /// Where everything is.
 pub(in crate::tui) fn places(state: &State, detail: &Detail) -> Places {
+    let Top {
+        area,
+        title,
+        who,
+        head,
+        graphs,
+        rest,
+    } = top(state, detail);
+    let tabs = Rect {
+        height: rest.height.min(1),
+        ..rest
+    };
+    let below = Rect {
+        y: tabs.bottom(),
+        height: rest.height - tabs.height,
+        ..rest
+    };
+    Places {
+        area,
+        title,
+        who,
+        lines: head.lines,
+        graphs,
+        tabs,
+        panels: panels(state, detail, below),
+    }
+}
+
+fn top(state: &State, detail: &Detail) -> Top {
     let parts = layout::parts(state);
     let area = Rect {
         y: parts.marks.bottom(),
@@ -76,54 +127,120 @@ pub(in crate::tui) fn places(state: &State, detail: &Detail) -> Places {
         rest.height -= height;
         part
     };
-    let count = match &detail.of {
-        Of::Process(_) => 2,
-        Of::Flow(flow) if flow.tcp.is_some() => 3,
-        Of::Flow(_) => 2,
-    };
+    let count = if detail.of.has_round_trips() { 3 } else { 2 };
     let tall = if area.height < 26 { 1 } else { 2 };
     let title = take(1);
     let room = area.height.saturating_sub(1 + count * tall + PANELS);
-    let lines = who(state, detail, area.width, room.into());
-    let who = take(u16::try_from(lines.len()).unwrap_or(0));
+    let head = who(state, detail, area.width, room.into());
+    let who = take(u16::try_from(head.lines.len()).unwrap_or(0));
     let graphs = (0..count).map(|_| take(tall)).collect();
-    let tabs = take(1);
-    let panels = panels(detail, rest);
-    Places {
+    Top {
         area,
         title,
         who,
-        lines,
+        head,
         graphs,
-        tabs,
-        panels,
+        rest,
     }
 }
 
-fn panels(detail: &Detail, area: Rect) -> Vec<PanelPlace> {
+/// Panels with rows are beside and below each other; one without has one line at the end.
+fn panels(state: &State, detail: &Detail, area: Rect) -> Vec<PanelPlace> {
     let table = detail.table();
-    let stands_beside = |at: usize| table.get(at).is_some_and(|panel| panel.beside);
-    let together: Vec<usize> = (0..table.len()).filter(|at| stands_beside(*at)).collect();
+    let placed = |at: usize| table.get(at).map_or(Placement::Alone, |panel| panel.place);
+    let together: Vec<usize> = (0..table.len())
+        .filter(|at| placed(*at) != Placement::Alone)
+        .collect();
     let fits = area.width >= WIDE && area.height >= HIGH;
-    if !fits || !stands_beside(detail.focus) || together.len() < 2 {
+    if !fits || placed(detail.focus) == Placement::Alone || together.len() < 2 {
         return vec![place(table, detail.focus, area, false)];
     }
-    let lines = u16::try_from(together.len().div_ceil(2)).unwrap_or(1);
-    let cell = |(number, at): (u16, usize)| {
-        let (column, line) = (number % 2, number / 2);
+    let wanted = |at: usize| wanted(state, detail, at, area.width);
+    let (filled, empty): (Vec<usize>, Vec<usize>) =
+        together.into_iter().partition(|at| wanted(*at) > 0);
+    let mut bands: Vec<Vec<usize>> = Vec::new();
+    for at in filled {
+        match bands.last_mut() {
+            Some(band)
+                if band.len() == 1
+                    && placed(at) == Placement::Beside
+                    && placed(band[0]) == Placement::Beside =>
+            {
+                band.push(at);
+            }
+            _ => bands.push(vec![at]),
+        }
+    }
+    let room = area.height - u16::try_from(empty.len()).unwrap_or(0).min(area.height);
+    let wants: Vec<u16> = bands
+        .iter()
+        .map(|band| band.iter().map(|at| wanted(*at)).max().unwrap_or(0))
+        .collect();
+    let across = bands
+        .iter()
+        .position(|it| placed(it[0]) == Placement::Across);
+    let heights = share(&wants, across.unwrap_or(0), room);
+    let mut places = Vec::new();
+    let mut y = area.y;
+    for (band, height) in bands.iter().zip(heights) {
         let half = (area.width - 1) / 2;
-        let has_neighbour = column == 1 || usize::from(number) + 1 < together.len();
-        let top = area.height * line / lines;
-        let bottom = area.height * (line + 1) / lines;
+        for (column, at) in (0..).zip(band) {
+            let cell = Rect {
+                x: area.x + column * (half + 1),
+                y,
+                width: if band.len() > 1 { half } else { area.width },
+                height,
+            };
+            places.push(place(table, *at, cell, true));
+        }
+        y += height;
+    }
+    for at in empty {
         let cell = Rect {
-            x: area.x + column * (half + 1),
-            y: area.y + top,
-            width: if has_neighbour { half } else { area.width },
-            height: bottom - top,
+            y: y.min(area.bottom()),
+            height: u16::from(y < area.bottom()),
+            ..area
         };
-        place(table, at, cell, true)
+        places.push(place(table, at, cell, true));
+        y += 1;
+    }
+    places.sort_by_key(|place| place.at);
+    places
+}
+
+/// Lines that a panel has use for, its title and header among them; none if it is empty.
+fn wanted(state: &State, detail: &Detail, at: usize, columns: u16) -> u16 {
+    let panel = detail.table().get(at).zip(detail.panels.get(at));
+    let lines = match panel {
+        Some((panel, rows)) => match panel.content {
+            Content::Table { .. } if rows.entries.is_empty() => 0,
+            Content::Table { .. } => rows.entries.len() + 2,
+            Content::Text(facts) => 1 + text_lines(state, detail, facts, columns).len(),
+        },
+        None => 0,
     };
-    (0..).zip(together.iter().copied()).map(cell).collect()
+    u16::try_from(lines).unwrap_or(u16::MAX)
+}
+
+/// Shares out lines: an equal part to each at most, then the rest to those that want more, first to
+/// `first`, which also gets what nobody wants.
+fn share(wants: &[u16], first: usize, room: u16) -> Vec<u16> {
+    let count = u16::try_from(wants.len()).unwrap_or(u16::MAX).max(1);
+    let mut given: Vec<u16> = wants.iter().map(|want| (*want).min(room / count)).collect();
+    let mut left = room - given.iter().sum::<u16>();
+    let order = std::iter::once(first).chain((0..wants.len()).filter(|at| *at != first));
+    for at in order {
+        let Some(more) = given.get_mut(at) else {
+            continue;
+        };
+        let missing = (wants[at] - *more).min(left);
+        *more += missing;
+        left -= missing;
+    }
+    if let Some(first) = given.get_mut(first) {
+        *first += left;
+    }
+    given
 }
 
 fn place(table: &[Panel], at: usize, area: Rect, titled: bool) -> PanelPlace {
@@ -176,6 +293,7 @@ pub(in crate::tui) fn slots(
     state: &State,
     columns: &'static [Column],
     without: &[&str],
+    entries: &[Entry],
     room: u16,
 ) -> Vec<Slot> {
     let shown: Vec<&'static Column> = columns
@@ -183,12 +301,15 @@ pub(in crate::tui) fn slots(
         .filter(|column| column.show.on_screen().is_some() && state.measures.shows(column))
         .filter(|column| !without.contains(&column.name))
         .collect();
-    layout::place(&shown, room)
+    let mut widths = Widths::default();
+    let measured = entries.iter().take(MEASURED);
+    widths.take(&shown, measured, &state.context(), state.units);
+    layout::place(&shown, &widths, room)
 }
 
 /// The identity of its subject, in at most so many lines: the first facts get what the others
 /// leave.
-fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'static str, String)> {
+fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
     let facts = match &detail.of {
         Of::Process(process) => {
             let cgroup = process.cgroup_path.as_deref().unwrap_or("unknown");
@@ -210,27 +331,28 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'stat
             let user = flow.process.as_ref().map(|process| facts::user(process));
             let user = user.map_or_else(String::new, |user| format!(" · {user}"));
             let opened = match flow.direction {
-                Some(Direction::Outbound) => ", from here",
-                Some(Direction::Inbound) => ", by the remote",
+                Some(Direction::Outbound) => ", outbound",
+                Some(Direction::Inbound) => ", inbound",
                 None => "",
             };
             let moment = facts::moment(state, flow.opened);
             let mut facts = Vec::new();
             if !has_room_for_ends(state, detail, columns) {
-                facts.push(("ends", facts::endpoints(flow)));
+                facts.push(("endpoints", facts::endpoints(flow)));
             }
-            facts.push(("owner", format!("{}{user}", facts::owner(flow))));
+            facts.push(("process", format!("{}{user}", facts::owner(flow))));
             facts.push(("opened", format!("{moment}{opened}")));
             if !detail.states.is_empty() {
-                facts.push(("seen", facts::passed(state, detail)));
+                facts.push(("states", facts::passed(state, detail)));
             }
-            facts.push(("where", facts::place(flow)));
+            facts.push(("socket", facts::place(flow)));
             facts
         }
     };
     let room = usize::from(columns.saturating_sub(NAMES + 2)).max(2);
     let count = facts.len();
     let mut lines = Vec::new();
+    let mut whole = Vec::new();
     for (at, (name, text)) in facts.into_iter().enumerate() {
         // Each of the others has a line, and none takes more than a third.
         let later = count - at - 1;
@@ -241,11 +363,13 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Vec<(&'stat
             // The last line has all the rest, and its middle is cut when it is drawn.
             let rest = wrapped.split_off(allowed - 1).concat();
             wrapped.push(rest);
+        } else if lines.len() + wrapped.len() <= most {
+            whole.push(name);
         }
         lines.extend(named(name, wrapped));
     }
     lines.truncate(most);
-    lines
+    Head { lines, whole }
 }
 
 /// Whether both ends of a flow are in the title, with its state and the spans.
@@ -258,7 +382,22 @@ pub(in crate::tui) fn has_room_for_ends(state: &State, detail: &Detail, columns:
     ends + text(&facts::life(state, detail)) + usize::from(SPANS) + 4 <= columns.into()
 }
 
-/// All facts of a text panel, in lines.
+/// The names of facts that are in the title and the lines below it.
+fn said_above(state: &State, detail: &Detail) -> Vec<&'static str> {
+    let Top { area, head, .. } = top(state, detail);
+    let mut names = vec!["state"];
+    let has_ends = has_room_for_ends(state, detail, area.width);
+    if has_ends || head.whole.contains(&"endpoints") {
+        names.extend(["protocol", "local", "remote"]);
+    }
+    if matches!(detail.of, Of::Flow(_)) && head.whole.contains(&"opened") {
+        names.push("direction");
+    }
+    names.extend(head.whole);
+    names
+}
+
+/// The facts of a text panel that are not above it, in lines.
 pub(in crate::tui) fn text_lines(
     state: &State,
     detail: &Detail,
@@ -266,8 +405,10 @@ pub(in crate::tui) fn text_lines(
     columns: u16,
 ) -> Vec<(&'static str, String)> {
     let room = usize::from(columns.saturating_sub(NAMES + 2)).max(2);
+    let above = said_above(state, detail);
     facts(state, detail)
         .into_iter()
+        .filter(|(name, _)| !above.contains(name))
         .flat_map(|(name, text)| named(name, wrap(&escape(&text), room)))
         .collect()
 }
@@ -276,4 +417,19 @@ pub(in crate::tui) fn text_lines(
 fn named(name: &'static str, lines: Vec<String>) -> impl Iterator<Item = (&'static str, String)> {
     let names = std::iter::once(name).chain(std::iter::repeat(""));
     names.zip(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_go_where_they_are_wanted() {
+        assert_eq!(share(&[300, 3, 3], 0, 20), [14, 3, 3]);
+        assert_eq!(share(&[300, 300], 0, 20), [10, 10]);
+        assert_eq!(share(&[3, 300], 0, 20), [3, 17]);
+        assert_eq!(share(&[3, 4], 0, 20), [16, 4]);
+        assert_eq!(share(&[4, 9], 1, 20), [4, 16]);
+        assert!(share(&[], 0, 20).is_empty());
+    }
 }

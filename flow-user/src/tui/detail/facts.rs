@@ -1,6 +1,6 @@
 //! Facts of a process or flow in a detail: names and texts, not escaped yet.
 
-use super::{Detail, Of, Sockets};
+use super::{Detail, Of, Sockets, path};
 use crate::{
     event::{self, AppTotals, Bytes, Direction, Instant, RoundTrip},
     model::snapshot::{Flow, Process},
@@ -38,6 +38,13 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
         facts.push(("without a flow", text));
     }
     facts.push(("open flows", process.open_flows.to_string()));
+    let failed = process.failures.occurred();
+    let failed: Vec<String> = failed
+        .map(|(reason, count)| format!("{count} {}", reason.name()))
+        .collect();
+    if !failed.is_empty() {
+        facts.push(("failed connections", failed.join(", ")));
+    }
     facts.extend(on_the_wire(state, &detail.sockets));
     facts
 }
@@ -84,29 +91,25 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
     facts.push(("direction", direction(flow).to_owned()));
     facts.push(("state", life(state, detail)));
     if !detail.states.is_empty() {
-        facts.push(("seen", passed(state, detail)));
+        facts.push(("states", passed(state, detail)));
     }
-    facts.push(("opened", moment(state, flow.opened)));
+    facts.extend(path::of(state, flow));
+    facts.push(match flow.found {
+        Some(_) => ("opened", "before Flow began".to_owned()),
+        None => ("opened", moment(state, flow.opened)),
+    });
     if let Some((closed, reason)) = flow.closed {
         let text = format!("{}: {}", moment(state, closed), reason.name());
         facts.push(("closed", text));
     }
-    facts.push(("where", place(flow)));
-    facts.push(("owner", owner(flow)));
+    facts.push(("socket", place(flow)));
+    facts.push(("process", owner(flow)));
     if let Some(process) = &flow.process {
         facts.extend(of_program(process));
         facts.push(("lineage", lineage(process)));
     }
     facts.extend(moved(state, flow.app));
     facts.extend(on_the_wire(state, &detail.sockets));
-    if let Some(tcp) = flow.tcp {
-        let text = format!(
-            "{}, at least {}",
-            round_trip(tcp.rtt),
-            round_trip(tcp.min_rtt)
-        );
-        facts.push(("round trip", text));
-    }
     facts
 }
 
@@ -161,6 +164,12 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
         Of::Flow(flow) => match flow.closed {
             Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
             None if !detail.listed => "no longer listed".to_owned(),
+            None if flow.found.is_some() => {
+                format!("{}, since before Flow began", flow.state.name())
+            }
+            None if flow.state == event::State::Listen => {
+                format!("listening for {}", ago(flow.opened))
+            }
             None => format!("{} for {}", flow.state.name(), ago(flow.opened)),
         },
     }
@@ -191,10 +200,10 @@ pub(in crate::tui) fn owner(flow: &Flow) -> String {
 
 pub(in crate::tui) fn direction(flow: &Flow) -> &'static str {
     match flow.direction {
-        Some(Direction::Outbound) => "outbound: opened from here",
-        Some(Direction::Inbound) => "inbound: opened by the remote",
+        Some(Direction::Outbound) => "outbound",
+        Some(Direction::Inbound) => "inbound",
         None if flow.key.remote.is_none() => "no remote",
-        None => "unknown who opened it",
+        None => "unknown",
     }
 }
 
@@ -244,7 +253,10 @@ pub(in crate::tui) fn round_trip(time: Option<RoundTrip>) -> String {
 }
 
 fn moved(state: &State, app: AppTotals) -> [Fact; 2] {
-    let text = |bytes, calls: u64| format!("{} in {calls} calls", state.units.bytes(bytes));
+    let text = |bytes, calls: u64| {
+        let noun = if calls == 1 { "call" } else { "calls" };
+        format!("{} in {calls} {noun}", state.units.bytes(bytes))
+    };
     [
         ("received", text(app.rx_bytes.0, app.rx_calls)),
         ("sent", text(app.tx_bytes.0, app.tx_calls)),
@@ -257,14 +269,16 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         wire,
         app,
         retransmits,
+        retransmits_before,
     } = *sockets;
     if counted == 0 {
         return Vec::new();
     }
     let text = |bytes: u64, packets: u64, app: u64| {
         let more = human::overhead(app, bytes);
-        let more = more.map_or_else(String::new, |more| format!(", {more} of app bytes"));
-        format!("{} in {packets} packets{more}", state.units.bytes(bytes))
+        let more = more.map_or_else(String::new, |more| format!(" ({more})"));
+        let noun = if packets == 1 { "packet" } else { "packets" };
+        format!("{} in {packets} {noun}{more}", state.units.bytes(bytes))
     };
     let listed = human::count(counted, "socket", "listed sockets");
     let mut facts = vec![
@@ -279,8 +293,15 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         ),
     ];
     if let Some(retransmits) = retransmits {
-        let retransmits = usize::try_from(retransmits).unwrap_or(usize::MAX);
-        let text = human::count(retransmits, "packet", "packets");
+        let before = match retransmits_before {
+            0 => String::new(),
+            before => format!(", {before} more before Flow began"),
+        };
+        let share = human::share(retransmits, wire.tx_packets);
+        let text = format!(
+            "{retransmits} of {} packets ({share}){before}",
+            wire.tx_packets
+        );
         facts.push(("retransmitted", text));
     }
     facts

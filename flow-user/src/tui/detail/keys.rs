@@ -48,7 +48,7 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
             }
         }
         Action::Units => state.turn_units(),
-        Action::Measures => state.measures = state.measures.next(),
+        Action::Measures => state.turn_measures(),
         Action::Threshold => state.next_threshold(),
         Action::Theme => state.theme = state.theme.next(),
         Action::Redraw => return Reply::Do(Effect::Clear),

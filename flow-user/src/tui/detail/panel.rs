@@ -21,9 +21,19 @@ pub(in crate::tui) struct Panel {
     pub content: Content,
     /// The text shown while it has no rows.
     pub empty: &'static str,
-    /// Whether it is beside the others where there is room; otherwise it is shown alone when it has
-    /// the focus.
-    pub beside: bool,
+    /// Its place where there is room for several panels.
+    pub place: Placement,
+}
+
+/// Where a panel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tui) enum Placement {
+    /// Across the screen; it gets the room that the others leave.
+    Across,
+    /// Beside another one.
+    Beside,
+    /// It is shown alone, while it has the focus.
+    Alone,
 }
 
 #[derive(Clone, Copy)]
@@ -52,7 +62,7 @@ pub(super) static PROCESS: &[Panel] = &[
             rows: |part| by(part, By::Flow),
         },
         empty: "No flows.",
-        beside: true,
+        place: Placement::Across,
     },
     Panel {
         title: "Listeners",
@@ -61,8 +71,8 @@ pub(super) static PROCESS: &[Panel] = &[
             without: OF_ONE_PROCESS,
             rows: |part| by(part, By::Listener),
         },
-        empty: "No listeners.",
-        beside: true,
+        empty: "No listening sockets.",
+        place: Placement::Beside,
     },
     Panel {
         title: "Remotes",
@@ -72,7 +82,7 @@ pub(super) static PROCESS: &[Panel] = &[
             rows: |part| by(part, By::Remote),
         },
         empty: "No remotes yet.",
-        beside: true,
+        place: Placement::Beside,
     },
     Panel {
         title: "Protocols",
@@ -82,13 +92,13 @@ pub(super) static PROCESS: &[Panel] = &[
             rows: |part| group::by_protocol(part, &View::default()),
         },
         empty: "No bytes yet.",
-        beside: true,
+        place: Placement::Beside,
     },
     Panel {
         title: "About",
         content: Content::Text(facts::of),
         empty: "",
-        beside: false,
+        place: Placement::Alone,
     },
 ];
 
@@ -102,7 +112,7 @@ pub(super) static FLOW: &[Panel] = &[
             rows: |part| group::by_part_owner(part, &View::default()),
         },
         empty: "No process has used this socket yet.",
-        beside: true,
+        place: Placement::Beside,
     },
     Panel {
         title: "Remotes of the socket",
@@ -112,13 +122,13 @@ pub(super) static FLOW: &[Panel] = &[
             rows: |part| by(part, By::Remote),
         },
         empty: "No remotes yet.",
-        beside: true,
+        place: Placement::Beside,
     },
     Panel {
         title: "About",
         content: Content::Text(facts::of),
         empty: "",
-        beside: true,
+        place: Placement::Across,
     },
 ];
 

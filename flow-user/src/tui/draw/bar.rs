@@ -4,26 +4,33 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     query::human,
-    sink::text::width,
-    tui::{line::Line, state::State, theme::Role},
+    tui::{layout::GUTTER, line::Line, state::State, theme::Role},
 };
 
 /// The pattern and the role of each part, in the order of the parts; further ones look like the
-/// last.
+/// last. None is as high as the line, so that bars of rows do not melt into one shape.
 const PATTERNS: [(&str, Role); 7] = [
-    ("█", Role::Rx),
-    ("▓", Role::Accent),
-    ("▒", Role::Tx),
-    ("░", Role::Plain),
+    ("▄", Role::Rx),
+    ("■", Role::Accent),
+    ("=", Role::Tx),
+    (":", Role::Plain),
     ("∙", Role::Plain),
     ("-", Role::Plain),
     ("!", Role::Alarm),
 ];
 /// Columns of the bar.
 const LEAST: usize = 6;
-const MOST: usize = 40;
+const MOST: usize = 30;
+/// Columns between the bar and the words, and between words.
+const GAP: u16 = 2;
 
-/// Draws the bar, and behind it the names of the parts, the largest first.
+/// The pattern of a part.
+pub(in crate::tui) fn pattern(at: usize) -> &'static str {
+    PATTERNS[at.min(PATTERNS.len() - 1)].0
+}
+
+/// Draws the bar, and behind it the names and shares of the parts, the largest first, as many as
+/// have room. All bars of a column are of the same length.
 pub(super) fn draw(
     state: &State,
     parts: &[(&'static str, u64)],
@@ -35,55 +42,42 @@ pub(super) fn draw(
     if whole == 0 {
         return;
     }
-    let looks = |at: usize| {
-        let (pattern, role) = PATTERNS[at.min(PATTERNS.len() - 1)];
-        (pattern, if dim { Role::Dim } else { role })
-    };
-    let mut present: Vec<usize> = (0..parts.len()).filter(|at| parts[*at].1 > 0).collect();
-    present.sort_by_key(|at| std::cmp::Reverse(parts[*at].1));
+    let looks = |role| if dim { Role::Dim } else { role };
+    let mut present: Vec<&(&str, u64)> = parts.iter().filter(|it| it.1 > 0).collect();
+    present.sort_by_key(|it| std::cmp::Reverse(it.1));
     let sum = u64::try_from(whole).unwrap_or(u64::MAX);
-    let words: Vec<(usize, String)> = present
-        .into_iter()
-        .map(|at| {
-            (
-                at,
-                format!("{} {}", parts[at].0, human::share(parts[at].1, sum)),
-            )
-        })
-        .collect();
     let mut line = Line::new(area, state.theme);
-    // Without room for all, names come without shares.
-    let needed = |gap: usize, words: &[(usize, String)]| -> usize {
-        words.iter().map(|(_, text)| gap + 2 + width(text)).sum()
-    };
-    let whole_words = needed(2, &words) + LEAST <= line.room();
-    let (gap, words) = match whole_words {
-        true => (2, words),
-        false => {
-            let names = words.iter().map(|(at, _)| (*at, parts[*at].0.to_owned()));
-            (1, names.collect())
-        }
-    };
-    let worded = needed(gap, &words);
-    let columns = line.room().saturating_sub(worded).clamp(LEAST, MOST);
-    for (at, cells) in cells(parts, whole, columns.min(line.room()))
-        .into_iter()
-        .enumerate()
-    {
-        let (pattern, role) = looks(at);
-        line.put(&pattern.repeat(cells), role);
+    let room = line.room();
+    let columns = (room / 3).clamp(LEAST, MOST).min(room);
+    for (at, cells) in cells(parts, whole, columns).into_iter().enumerate() {
+        let (_, role) = PATTERNS[at.min(PATTERNS.len() - 1)];
+        line.put(&pattern(at).repeat(cells), looks(role));
     }
-    for (at, text) in words {
-        let (pattern, role) = looks(at);
-        if gap + 2 + width(&text) > line.room() {
-            continue;
+    for (name, part) in present {
+        line.skip(GAP);
+        let text = format!("{name} {}", human::share(*part, sum));
+        if !line.put_whole(&text, looks(Role::Plain)) {
+            break;
         }
-        line.skip(u16::try_from(gap).unwrap_or(u16::MAX));
-        line.put(pattern, role);
-        line.put(
-            &format!(" {text}"),
-            if dim { Role::Dim } else { Role::Plain },
-        );
+    }
+    line.draw(buffer);
+}
+
+/// Draws the pattern of each part that there is.
+pub(super) fn legend(
+    state: &State,
+    parts: &[(&'static str, u64)],
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let mut line = Line::new(area, state.theme);
+    line.skip(GUTTER);
+    line.put("frames by cause", Role::Dim);
+    for (at, (name, _)) in parts.iter().enumerate().filter(|(_, it)| it.1 > 0) {
+        line.skip(GAP);
+        let (_, role) = PATTERNS[at.min(PATTERNS.len() - 1)];
+        line.put(pattern(at), role);
+        line.put(&format!(" {name}"), Role::Dim);
     }
     line.draw(buffer);
 }

@@ -19,7 +19,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     if let Some(paused) = &state.paused {
         let time = human::duration(state.live.time.since(paused.since));
         line.put(" PAUSED ", Role::Mark);
-        line.put(&format!(" {time} ago"), Role::Plain);
+        line.put(&format!(" for {time}"), Role::Plain);
         line.skip(3);
     }
     if layout::hides_losses(state)
@@ -36,6 +36,18 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     if !state.filter.text.is_empty() {
         line.put("filter ", Role::Accent);
         line.put(&state.filter.text, Role::Strong);
+        if state.filter.text == state.filter.given {
+            line.put_whole(" from the command line", Role::Dim);
+        }
+        line.skip(3);
+    }
+    if state.here().grouping != 0 {
+        line.put("grouped: ", Role::Accent);
+        line.put(state.grouping().name, Role::Strong);
+        line.skip(3);
+    }
+    if state.hides_ended {
+        line.put_whole("ended hidden", Role::Accent);
         line.skip(3);
     }
     if let Some(rate) = state.threshold.rate() {

@@ -9,6 +9,7 @@ use crate::{
     query::human,
     sink::text::{escape, width},
     tui::{
+        key::{Key, Mouse},
         layout,
         line::{Line, split},
         state::State,
@@ -21,27 +22,15 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Pos
     if let Some(prompt) = &state.prompt {
         return Some(prompt.draw(state.theme, state.note.as_deref(), area, buffer));
     }
-    let (hints, position) = match state.popups.last() {
-        Some(popup) => (popup.hints(state), popup.position()),
-        None => (hints(state), position(state)),
-    };
-    let position = match &state.note {
-        // A message may take the whole line.
-        Some(note) if width(&escape(note)) > usize::from(area.width / 2) => String::new(),
-        _ => position,
-    };
-    let needed = u16::try_from(width(&position) + 2).unwrap_or(0);
-    let (left, right) = split(area, area.width.saturating_sub(needed));
+    let (left, right, position) = sides(state, area);
     let mut line = Line::new(left, state.theme);
     line.skip(1);
     if let Some(note) = &state.note {
         line.put(note, Role::Accent);
     } else {
-        for (key, hint) in hints {
-            if line.room() < width(&key) + width(hint) + 3 {
-                break;
-            }
-            line.put_keys(&[(&key, hint)]);
+        for Hint { x, key, word, .. } in hints(state, left) {
+            line.go_to(x);
+            line.put_keys(&[(&key, word)]);
         }
     }
     line.draw(buffer);
@@ -52,8 +41,83 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Pos
     None
 }
 
+/// The key of the hint that a click is on.
+pub(in crate::tui) fn key_at(state: &State, mouse: Mouse) -> Option<Key> {
+    let area = layout::parts(state).foot;
+    let is_there = area.contains((mouse.column, mouse.row).into());
+    // A click beside a box closes it, and one click never gives its answer.
+    let is_boxed = state.popups.last().is_some_and(|it| !it.hides_table());
+    if !is_there || is_boxed || state.prompt.is_some() || state.note.is_some() {
+        return None;
+    }
+    let (left, ..) = sides(state, area);
+    let hints = hints(state, left);
+    let hit = hints.iter().find(|hint| {
+        let end = usize::from(hint.x) + width(&hint.key) + 1 + width(hint.word);
+        hint.x <= mouse.column && usize::from(mouse.column) < end
+    })?;
+    hit.key.parse().ok()
+}
+
+/// The part for a message or hints, and the one for the position, with its text.
+fn sides(state: &State, area: Rect) -> (Rect, Rect, String) {
+    let position = match state.popups.last() {
+        Some(popup) => popup.position(),
+        None => position(state),
+    };
+    let position = match &state.note {
+        // A message may take the whole line.
+        Some(note) if width(&escape(note)) > usize::from(area.width / 2) => String::new(),
+        _ => position,
+    };
+    let needed = u16::try_from(width(&position) + 2).unwrap_or(0);
+    let (left, right) = split(area, area.width.saturating_sub(needed));
+    (left, right, position)
+}
+
+/// A key with its word, and its place.
+struct Hint {
+    x: u16,
+    key: String,
+    word: &'static str,
+}
+
+/// Words of keys that always have room: without them a user cannot find the others, nor the way
+/// out.
+const KEPT: [&str; 3] = ["back", "help", "quit"];
+
+/// The hints that have room. The kept ones come last.
+fn hints(state: &State, area: Rect) -> Vec<Hint> {
+    let hints = match state.popups.last() {
+        Some(popup) => popup.hints(state),
+        None => of_table(state),
+    };
+    let (kept, others): (Vec<_>, Vec<_>) =
+        hints.into_iter().partition(|(_, word)| KEPT.contains(word));
+    let columns = |(key, word): &(String, &str)| width(key) + 1 + width(word) + 2;
+    let mut room =
+        usize::from(area.width).saturating_sub(1 + kept.iter().map(columns).sum::<usize>());
+    let mut shown: Vec<(String, &'static str)> = Vec::new();
+    for hint in others {
+        let needed = columns(&hint);
+        if needed > room {
+            break;
+        }
+        room -= needed;
+        shown.push(hint);
+    }
+    let mut x = 1;
+    let place = |hint: (String, &'static str)| {
+        let at = x;
+        x += u16::try_from(columns(&hint)).unwrap_or(u16::MAX);
+        let (key, word) = hint;
+        Hint { x: at, key, word }
+    };
+    shown.into_iter().chain(kept).map(place).collect()
+}
+
 /// The keys that are of most use in the table, each with a word.
-fn hints(state: &State) -> Vec<(String, &'static str)> {
+fn of_table(state: &State) -> Vec<(String, &'static str)> {
     let bindings = state.keys.bindings().iter();
     let hinted = bindings.filter(|binding| !binding.hint.is_empty());
     hinted

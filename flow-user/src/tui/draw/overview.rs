@@ -8,6 +8,7 @@ use crate::{
     query::{graph::braille, history::Sample, human},
     sink::text::width,
     tui::{
+        keymap::Action,
         layout::Parts,
         line::{Line, split},
         state::State,
@@ -25,7 +26,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     let time = state.clock.time_of_day(state.live.time, &state.zone);
     let time = time.split('.').next().unwrap_or_default().to_owned();
     let Rate { tx, rx } = state.live.totals.rate;
-    let memory = human::bytes(state.own.memory.0).replace(' ', "");
+    let memory = human::bytes(state.own.memory.0);
     let mut right = vec![
         (format!("cpu {:.1}%", state.own.cpu * 100.0), Role::Dim),
         (format!("mem {memory}"), Role::Dim),
@@ -70,52 +71,54 @@ fn backend(state: &State) -> String {
     }
 }
 
-/// Both rates: now, and of the last minutes, two seconds in each character. The most that is seen
-/// reaches the upper edge.
+/// Both rates: now, and of the last minutes, two seconds in each character. Both have the same
+/// scale: the highest rate of both reaches the upper edge.
 fn graphs(state: &State, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
         return;
     }
     let now = state.live.totals.rate;
     let (left, right) = split(area, area.width / 2);
-    received_or_sent(
-        state,
-        left,
+    let ways: [Way; 2] = [
         ("▼", Role::Rx, now.rx, |sample| sample.rx),
-        buffer,
-    );
-    received_or_sent(
-        state,
-        right,
         ("▲", Role::Tx, now.tx, |sample| sample.tx),
-        buffer,
-    );
+    ];
+    let rates = ways.map(|(.., of)| {
+        let room = usize::from(left.width).saturating_sub(LABEL + 1);
+        let samples = state.history.total().until(state.live.time, room * 2);
+        let rates = samples.iter().map(|sample| f64::from(of(sample)));
+        rates.collect::<Vec<f64>>()
+    });
+    let peaks = rates.each_ref().map(|rates| highest(rates));
+    let top = highest(&peaks);
+    for (at, (area, (sign, role, now, _))) in [left, right].into_iter().zip(ways).enumerate() {
+        let room = usize::from(area.width).saturating_sub(LABEL + 1);
+        let labels = [
+            (format!(" {sign} {:>13} ", state.units.rate(now)), role),
+            (
+                format!(" peak {:>10} ", state.units.rate(peaks[at])),
+                Role::Dim,
+            ),
+        ];
+        let graph = braille(&rates[at], room, usize::from(area.height), top);
+        for ((y, text), (label, label_role)) in (area.y..).zip(&graph).zip(labels) {
+            let mut line = Line::new(Rect { y, ..area }, state.theme);
+            line.put(&label, label_role);
+            line.put(text, role);
+            line.draw(buffer);
+        }
+    }
 }
 
 /// One of the graphs: sign, role, current rate, and the rate to draw.
 type Way = (&'static str, Role, f64, fn(&Sample) -> f32);
 
-fn received_or_sent(state: &State, area: Rect, way: Way, buffer: &mut Buffer) {
-    let (sign, role, now, of) = way;
-    let room = usize::from(area.width).saturating_sub(LABEL + 1);
-    let samples = state.history.total().until(state.live.time, room * 2);
-    let numbers: Vec<f64> = samples.iter().map(|sample| of(sample).into()).collect();
-    let most = numbers.iter().fold(0.0, |most: f64, it| most.max(*it));
-    let labels = [
-        (format!(" {sign} {:>11} ", state.units.rate(now)), role),
-        (format!(" of {:>10} ", state.units.rate(most)), Role::Dim),
-    ];
-    let graph = braille(&numbers, room, usize::from(area.height), most);
-    for ((y, text), (label, label_role)) in (area.y..).zip(&graph).zip(labels) {
-        let mut line = Line::new(Rect { y, ..area }, state.theme);
-        line.put(&label, label_role);
-        line.put(text, role);
-        line.draw(buffer);
-    }
+fn highest(rates: &[f64]) -> f64 {
+    rates.iter().fold(0.0, |most: f64, it| most.max(*it))
 }
 
 /// Columns of the label before a graph.
-const LABEL: usize = 15;
+const LABEL: usize = 17;
 
 /// Further facts, the most important first, as far as there is room.
 fn facts(state: &State, area: Rect, buffer: &mut Buffer) {
@@ -152,6 +155,11 @@ fn notices(state: &State) -> Vec<(String, Role)> {
         ),
         Role::Plain,
     ));
+    if !unseen(state).is_empty() {
+        let key = state.hints(&[(Action::Help, "")]);
+        let key = key.first().map_or("flow doctor", |(key, _)| key);
+        notices.push((format!("partial, {key} says what"), Role::Dim));
+    }
     if let Some(since) = &state.since {
         let text = format!("since reset {}", total(since.total(snapshot)));
         notices.push((text, Role::Accent));
@@ -165,16 +173,18 @@ fn notices(state: &State) -> Vec<(String, Role)> {
         Role::Plain,
     ));
     notices.extend(owned(state));
-    let missing = snapshot.coverage.iter().filter(|it| it.backend.is_none());
-    let mut unseen: Vec<&str> = missing.map(|it| it.capability.name()).collect();
-    let limited = snapshot.coverage.iter().filter(|it| {
+    notices
+}
+
+/// What Flow cannot see here.
+pub(in crate::tui) fn unseen(state: &State) -> Vec<String> {
+    let coverage = &state.live.coverage;
+    let missing = coverage.iter().filter(|it| it.backend.is_none());
+    let missing = missing.map(|it| it.capability.name().to_owned());
+    let limited = coverage.iter().filter(|it| {
         it.backend.is_some() && !it.limits.is_empty() && it.capability == Capability::AppBytes
     });
-    unseen.extend(limited.map(|it| it.limits.as_str()));
-    if !unseen.is_empty() {
-        notices.push((format!("not seen: {}", unseen.join(", ")), Role::Dim));
-    }
-    notices
+    missing.chain(limited.map(|it| it.limits.clone())).collect()
 }
 
 /// The losses, if any.
@@ -199,6 +209,6 @@ fn owned(state: &State) -> Option<(String, Role)> {
     let socket = sides(|side| side.socket.0);
     (frames > 0).then(|| {
         let share = human::share(socket, frames);
-        (format!("{share} owned by a socket"), Role::Plain)
+        (format!("{share} attributed"), Role::Plain)
     })
 }

@@ -24,9 +24,9 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
         };
         line.put(digit, roles[0]);
         line.put(name, roles[1]);
-        let end = usize::from(tab.x) + width(&tab.text);
-        let gap = tabs.get(at + 1).map(|next| usize::from(next.x) - end);
-        if gap == Some(width(TAB_RULE)) {
+        let gap = tabs.get(at + 1).map(|next| next.x - tab.ends);
+        if gap.map(usize::from) == Some(width(TAB_RULE)) {
+            line.go_to(tab.ends);
             line.put(TAB_RULE, Role::Rule);
         }
     }

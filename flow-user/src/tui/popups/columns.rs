@@ -31,8 +31,8 @@ const NAMES: usize = 14;
 const MARK: Range<u16> = 2..5;
 /// Its keys, under the list.
 const HINTS: [&str; 2] = [
-    "Space shows or hides   J K move it   r default",
-    "Enter saves   Esc cancels",
+    "Space show or hide   J K move   r defaults",
+    "Enter save   Esc cancel",
 ];
 
 /// The columns of a view to choose from.
@@ -118,7 +118,7 @@ impl Popup for ColumnPicker {
         let place = self.place(state);
         let Place { inside, list, .. } = place;
         place.draw_frame(state.theme, &title, buffer);
-        let placed = layout::place(&self.columns(), state.size.0);
+        let placed = layout::place(&self.columns(), &state.here().widths, state.size.0);
         let has_room = |column: &Column| placed.iter().any(|slot| slot.column.name == column.name);
         let seen = self.choices.iter().enumerate().skip(self.top);
         for (y, (at, choice)) in (list.y..list.bottom()).zip(seen) {
@@ -133,7 +133,7 @@ impl Popup for ColumnPicker {
             choice.put(has_room(choice.column), &mut line);
             line.draw(buffer);
             if at == self.at {
-                buffer.set_style(place, state.theme.style(Role::Chosen));
+                state.theme.select(place, buffer);
             }
         }
         for (y, hint) in (list.bottom() + 1..inside.bottom()).zip(HINTS) {

@@ -170,7 +170,7 @@ impl Popup for Confirm {
     }
 
     fn hints(&self, _: &State) -> Vec<(String, &'static str)> {
-        let keys = [("Enter", self.verb), ("Esc", "cancels"), ("↑ ↓", "choose")];
+        let keys = [("Enter", self.verb), ("Esc", "cancel"), ("↑ ↓", "choose")];
         keys.map(|(key, hint)| (key.to_owned(), hint)).into()
     }
 }

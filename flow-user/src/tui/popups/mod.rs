@@ -4,3 +4,4 @@ pub(super) mod columns;
 pub(super) mod confirm;
 pub(super) mod help;
 mod popup_layout;
+pub(super) mod sort;

@@ -11,13 +11,14 @@ use crate::{
     },
 };
 
-/// Unfolds a folded row, or folds it.
-pub(super) fn turn(state: &mut State, line: usize) {
+/// Unfolds a folded row, or folds it; false if it is neither.
+pub(super) fn turn(state: &mut State, line: usize) -> bool {
     match state.rows.lines.get(line).map(|it| it.fold) {
         Some(Fold::Folded) => unfold(state),
         Some(Fold::Open) => fold(state),
-        Some(Fold::Nothing) | None => {}
+        Some(Fold::Nothing) | None => return false,
     }
+    true
 }
 
 pub(super) fn unfold(state: &mut State) {
@@ -58,7 +59,8 @@ fn is_unfolded(state: &State, line: usize) -> bool {
     let this = &lines[line];
     let next = lines.get(line + 1);
     let has_children = state.grouping().tree && next.is_some_and(|next| next.depth > this.depth);
-    next.is_some_and(|next| next.nested) || (this.fold == Fold::Open && !has_children)
+    next.is_some_and(|next| next.nested && next.depth > this.depth)
+        || (this.fold == Fold::Open && !has_children)
 }
 
 fn turn_over(turned: &mut HashSet<Id>, key: RowKey) {

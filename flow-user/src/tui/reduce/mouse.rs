@@ -1,10 +1,10 @@
 //! Clicks and the wheel in the main view.
 
-use super::{cursor, open, order::sort_by, settle, show, typing, with_top};
+use super::{cursor, open, settle, show, typing, with_top};
 use crate::{
     event::Instant,
-    sink::text::width,
     tui::{
+        draw::foot,
         effect::Effect,
         key::{Mouse, MouseAction},
         layout,
@@ -23,6 +23,9 @@ pub(super) fn take(state: &mut State, mouse: Mouse, time: Instant) -> Vec<Effect
         MouseAction::WheelUp => -WHEEL,
         MouseAction::WheelDown => WHEEL,
         MouseAction::Click => {
+            if let Some(key) = foot::key_at(state, mouse) {
+                return super::take_key(state, key);
+            }
             let reply = with_top(state, |popup, state| popup.click(state, mouse, time));
             let reply = reply.unwrap_or_else(|| click(state, mouse, time));
             return settle(state, reply);
@@ -53,10 +56,7 @@ fn click(state: &mut State, mouse: Mouse, time: Instant) -> Reply {
 
 fn click_tab(state: &mut State, column: u16) {
     let tabs = layout::tabs(state);
-    let hit = tabs.iter().find(|tab| {
-        let end = usize::from(tab.x) + width(&tab.text);
-        tab.x <= column && usize::from(column) < end
-    });
+    let hit = tabs.iter().find(|tab| tab.x <= column && column < tab.ends);
     if let Some(view) = hit.map(|tab| tab.view) {
         show(state, view);
     }
@@ -76,7 +76,7 @@ fn click_header(state: &mut State, x: u16) {
             state.here_mut().sort = Some((column, !reverse));
             state.stale = true;
         }
-        _ => sort_by(state, Some(column)),
+        _ => state.sort_by(Some(column)),
     }
 }
 

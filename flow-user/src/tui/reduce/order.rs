@@ -1,17 +1,12 @@
 //! Sort order and grouping.
 
-use crate::{
-    query::columns::Column,
-    tui::{layout, state::State},
-};
+use crate::tui::{layout, popups::sort::sortable, state::State};
 
-/// Sorts by the next column on the screen; after the last one by the default of the view.
+/// Sorts by the next column on the screen, the rates first; after the last one by the default of the
+/// view.
 pub(super) fn next_sort(state: &mut State, forward: bool) {
-    let columns: Vec<_> = layout::slots(state)
-        .into_iter()
-        .map(|slot| slot.column)
-        .filter(|column| !column.header.is_empty())
-        .collect();
+    let slots = layout::slots(state);
+    let columns = sortable(slots.iter().map(|slot| slot.column));
     let now = state.here().sort.and_then(|(sorted, _)| {
         let mut columns = columns.iter();
         columns.position(|column| column.name == sorted.name)
@@ -23,23 +18,7 @@ pub(super) fn next_sort(state: &mut State, forward: bool) {
         (Some(0), false) => columns.len(),
         (Some(at), false) => at - 1,
     };
-    sort_by(state, columns.get(next).copied());
-}
-
-/// Sorts by a column; `None` is the default of the view.
-pub(super) fn sort_by(state: &mut State, column: Option<&'static Column>) {
-    let here = state.here_mut();
-    here.sort = match column {
-        Some(column) => Some((column, false)),
-        None => here.first_sort,
-    };
-    let text = match here.sort {
-        Some((sorted, _)) if !sorted.header.is_empty() => format!("sorted by {}", sorted.header),
-        Some(_) => "default order".to_owned(),
-        None => "the busiest first".to_owned(),
-    };
-    state.stale = true;
-    state.set_note(text);
+    state.sort_by(columns.get(next).copied());
 }
 
 pub(super) fn reverse(state: &mut State) {
@@ -56,13 +35,12 @@ pub(super) fn reverse(state: &mut State) {
 pub(super) fn next_grouping(state: &mut State) {
     let groupings = state.view.def().groupings;
     if groupings.len() < 2 {
-        state.set_note("this view has only one grouping");
+        state.set_note("no other grouping here");
         return;
     }
     let here = state.here_mut();
     here.grouping = (here.grouping + 1) % groupings.len();
     here.folding = Default::default();
-    let name = groupings[here.grouping].name;
-    state.set_note(name);
+    here.widths = Default::default();
     state.stale = true;
 }

@@ -43,6 +43,8 @@ pub(super) fn key(state: &mut State, key: Key) {
         Code::Esc => cancel(state),
         Code::Down | Code::Tab if is_search => next_match(state, true),
         Code::Up | Code::BackTab if is_search => next_match(state, false),
+        Code::Up => recall(state, true),
+        Code::Down => recall(state, false),
         Code::Tab => complete(state, |prompt| prompt.complete(true)),
         Code::BackTab => complete(state, |prompt| prompt.complete(false)),
         _ => {}
@@ -71,7 +73,8 @@ fn changed(state: &mut State) {
 
 /// A filter that made no sense may name a user who is known by now.
 pub(super) fn try_again(state: &mut State) {
-    if state.prompt.as_ref().is_some_and(|it| it.error.is_some()) {
+    let is_wrong = |it: &Prompt| it.error.is_some() || it.expected.is_some();
+    if state.prompt.as_ref().is_some_and(is_wrong) {
         try_filter(state);
     }
 }
@@ -86,6 +89,15 @@ fn suggest(state: &mut State) {
         Purpose::Search => Completion::default(),
         Purpose::Filter { .. } => filter::complete(&prompt.text, prompt.cursor, &state.shown),
     };
+}
+
+/// Recalls an earlier filter, or a later one.
+fn recall(state: &mut State, further: bool) {
+    if let Some(prompt) = &mut state.prompt
+        && prompt.recall(&state.filter.earlier, further) == Typed::Changed
+    {
+        changed(state);
+    }
 }
 
 /// Inserts one of the candidates.
@@ -116,28 +128,44 @@ pub(super) fn leave(state: &mut State) {
     state.prompt = None;
 }
 
-/// Applies a valid filter; an invalid one reports its error.
+/// Applies the filter as far as it is typed; an invalid one reports its error.
 fn try_filter(state: &mut State) {
     let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    let uid_of = |name: &str| state.world.uid(name);
+    let typed = filter::while_typed(&prompt.text, prompt.cursor, &uid_of);
+    prompt.error = typed.error.map(|it| (it.column(), it.message().to_owned()));
+    prompt.expected = typed.unfinished.map(|it| it.expected().to_owned());
+    if let Some((filter, length)) = typed.read {
+        state.filter.text = prompt.text.get(..length).unwrap_or_default().to_owned();
+        state.filter.filter = state.filter.narrowed(filter);
+        state.stale = true;
+    }
+}
+
+/// Applies the filter as it stands; with a mistake in it, it stays in the prompt.
+fn accept(state: &mut State) {
+    let Some(prompt) = &mut state.prompt else {
+        return;
+    };
+    let Purpose::Filter { .. } = prompt.purpose else {
+        state.prompt = None;
         return;
     };
     let text = prompt.text.clone();
     match state.filter.parse(&text, &*state.world) {
         Ok(filter) => {
-            prompt.error = None;
+            state.prompt = None;
+            state.filter.earlier.remember(&text);
             state.filter.text = text;
             state.filter.filter = filter;
             state.stale = true;
         }
-        Err(error) => prompt.error = Some((error.column(), error.message().to_owned())),
-    }
-}
-
-fn accept(state: &mut State) {
-    if let Some(prompt) = &state.prompt
-        && prompt.error.is_none()
-    {
-        state.prompt = None;
+        Err(error) => {
+            prompt.expected = None;
+            prompt.error = Some((error.column(), error.message().to_owned()));
+        }
     }
 }
 
@@ -147,12 +175,32 @@ fn cancel(state: &mut State) {
         return;
     };
     if let Purpose::Filter { before } = prompt.purpose {
+        if prompt.text != before {
+            state.set_note("cancelled; the filter is as it was");
+        }
         set_filter(state, &before);
     }
 }
 
+/// Esc in the table: takes back the filter that was typed, then the selection. A filter of the
+/// command line stays.
+pub(super) fn back(state: &mut State) {
+    let given = state.filter.given.clone();
+    if state.filter.text.trim() != given.trim() {
+        set_filter(state, &given);
+        state.set_note(match given.trim() {
+            "" => "filter cleared".to_owned(),
+            given => format!("back to the filter of the command line: {given}"),
+        });
+    } else if state.here().chosen.is_some() {
+        state.here_mut().chosen = None;
+    } else if !given.trim().is_empty() {
+        state.set_note("the filter of the command line stays; / changes it");
+    }
+}
+
 /// Sets a filter that is known to be valid.
-pub(super) fn set_filter(state: &mut State, text: &str) {
+fn set_filter(state: &mut State, text: &str) {
     if let Ok(filter) = state.filter.parse(text, &*state.world) {
         state.filter.text = text.to_owned();
         state.filter.filter = filter;

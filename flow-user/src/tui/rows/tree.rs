@@ -68,6 +68,34 @@ pub(super) fn grow(entries: &mut Vec<Entry>) -> Trunk {
 }
 
 impl Trunk {
+    /// Adds the numbers of descendants of `pruned` to the row that stands for them.
+    pub fn collapse(&self, entries: &mut [Entry], pruned: &HashSet<Id>) {
+        if pruned.is_empty() {
+            return;
+        }
+        let is_pruned: Vec<bool> = entries
+            .iter()
+            .map(|entry| pruned.contains(&entry.subject.id()))
+            .collect();
+        let mut hidden = Vec::new();
+        for (at, (entry, parent)) in entries.iter().zip(&self.parents).enumerate() {
+            let ancestors = std::iter::successors(*parent, |at| self.parents[*at as usize]);
+            // No more than there are: a family may be its own ancestor.
+            let ancestors = ancestors.take(self.parents.len());
+            // The one nearest to the root is on the screen.
+            let stands = ancestors.filter(|it| is_pruned[*it as usize]).last();
+            if let Some(stands) = stands.filter(|stands| *stands as usize != at) {
+                hidden.push((stands as usize, entry.app, entry.rate, entry.flows));
+            }
+        }
+        for (stands, app, rate, flows) in hidden {
+            let entry = &mut entries[stands];
+            entry.add(app, rate);
+            entry.flows += flows;
+            entry.collapsed += 1;
+        }
+    }
+
     /// The entries from the roots down. Siblings are in the order of the best of each family by
     /// `ranked`. Descendants of `pruned` are left out.
     pub fn walk(&self, entries: &[Entry], ranked: &[u32], pruned: &HashSet<Id>) -> Vec<Placed> {

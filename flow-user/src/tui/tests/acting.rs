@@ -32,7 +32,7 @@ fn a_signal_is_asked_for_and_then_sent_to_the_process_of_the_row() {
     let shown = text(&state);
     assert!(shown.contains("Signal 41007 curl"), "{shown}");
     assert!(shown.contains("curl --retry 3"), "{shown}");
-    assert!(shown.contains("Enter sends it"), "{shown}");
+    assert!(shown.contains("Enter send"), "{shown}");
     assert_eq!(
         press(&mut state, "Enter"),
         [Effect::Signal(curl(), Signal::SIGTERM)]
@@ -73,9 +73,9 @@ fn who_leaves_the_question_does_nothing() {
 fn the_chosen_signal_is_seen_on_the_smallest_screen() {
     let mut state = with_scene((60, 15));
     press(&mut state, "Down Down K");
-    assert!(line_with(&state, "▸  TERM").contains("asks it to exit"));
+    assert!(line_with(&state, "▸  TERM").contains("terminate (default)"));
     press(&mut state, "End");
-    assert!(line_with(&state, "▸  USR2").contains("program-defined"));
+    assert!(line_with(&state, "▸  USR2").contains("application-defined"));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn closing_a_connection_is_asked_and_means_that_socket() {
     let shown = text(&state);
     assert!(shown.contains("10.0.3.7:5432 10.0.3.21:50122"), "{shown}");
     assert!(shown.contains("of 8123 postgres"), "{shown}");
-    assert!(shown.contains("Enter closes it"), "{shown}");
+    assert!(shown.contains("Enter close"), "{shown}");
     let closed = [Effect::Close(Connection {
         socket: SocketCookie(1),
         protocol: Protocol::Tcp,
@@ -138,7 +138,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
     // Without a row in it, a detail of a process is of no connection.
     press(&mut state, "Down Enter");
     assert_eq!(press(&mut state, "X"), []);
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     assert_eq!(press(&mut state, "y"), copied("postgres: walsender"));
     // Its first flow, whatever moves meanwhile.
     press(&mut state, "Down");
@@ -152,7 +152,7 @@ fn in_a_detail_keys_act_on_the_chosen_row_or_on_what_the_detail_is_of() {
     press(&mut state, "Tab Tab Down");
     assert_eq!(press(&mut state, "y"), copied("10.0.3.21"));
     assert_eq!(press(&mut state, "X"), []);
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     let target = Target {
         id: ProcessId {
             pid: 8123,
@@ -186,7 +186,7 @@ fn what_cannot_be_closed_is_reported() {
     check("[::]:5432", "listens");
     check("203.0.113.5", "is already closed");
     press(&mut state, "1 Home X");
-    assert!(text(&state).contains("only a flow can be closed"));
+    assert!(text(&state).contains("select a connection to close it"));
     // One that would end more than one conversation.
     press(&mut state, "2 f");
     type_in(&mut state, ":123");
@@ -201,7 +201,7 @@ fn rows_of_every_kind_are_copied_as_somebody_would_type_them() {
     assert_eq!(press(&mut state, "y"), []);
     let command = "/usr/sbin/chronyd -F";
     assert_eq!(press(&mut state, "Down Down Down y"), copied(command));
-    assert!(line_with(&state, "copied").contains("if the terminal permits it: /usr"));
+    assert!(line_with(&state, "copied").contains("(terminal must allow OSC 52): /usr"));
     assert_eq!(press(&mut state, "Y"), copied("912"));
     press(&mut state, "Up");
     assert_eq!(press(&mut state, "Y"), copied("41007"));
@@ -241,7 +241,7 @@ fn the_view_is_written_as_it_is_filtered_ordered_and_with_its_columns() {
     assert_eq!(all.lines().next(), Some(header));
     assert!(all.contains("\n41007,curl,deploy,/user.slice"), "{all}");
     // Sorted by pid, rates only, filtered.
-    press(&mut state, "s U /");
+    press(&mut state, "> > > U /");
     type_in(&mut state, "process curl or process chronyd");
     press(&mut state, "Enter");
     let some = csv(&state);

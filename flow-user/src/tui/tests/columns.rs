@@ -46,6 +46,26 @@ fn columns_are_hidden_moved_and_kept() {
 }
 
 #[test]
+fn age_and_packets_of_flows_can_be_chosen() {
+    let mut state = with_scene((200, 60));
+    press(&mut state, "2");
+    assert!(!text(&state).contains("PACKETS"));
+    let all = state.view.columns().iter();
+    let wanted = all.filter(|column| ["remote", "age", "packets"].contains(&column.name));
+    state.here_mut().columns = wanted.collect();
+    press(&mut state, "s Esc");
+    let line = line_with(&state, "198.51.100.9:443");
+    assert!(line.contains("59 s") && line.contains("347757"), "{line}");
+    // The most packets first.
+    press(&mut state, "s Down Down Down Down Enter");
+    assert!(
+        line_with(&state, "REMOTE").contains("▾PACKETS"),
+        "{}",
+        text(&state)
+    );
+}
+
+#[test]
 fn leaving_changes_nothing() {
     let mut state = with_scene((120, 40));
     let before = names(&state);
@@ -113,10 +133,16 @@ fn a_label_stands_where_the_names_are() {
 
 #[test]
 fn a_view_without_columns_has_none_to_choose() {
-    let mut state = with_scene((120, 40));
-    press(&mut state, "8 o");
-    assert!(!is_open(&state));
-    assert!(text(&state).contains("this view has no columns yet"));
+    let preferences = Preferences {
+        view: ViewId::Names,
+        ..Preferences::default()
+    };
+    let mut state = beginning_with(preferences, (120, 40));
+    for key in ["o", "s"] {
+        press(&mut state, key);
+        assert!(state.popups.is_empty(), "{key}");
+        assert!(text(&state).contains("this view has no columns yet"));
+    }
 }
 
 #[test]
@@ -157,7 +183,7 @@ fn the_screen_begins_as_the_user_likes_it() {
     assert!(state.compact);
     let header = line_with(&state, "RECEIVED/s");
     assert!(
-        header.contains("REMOTE↑") && !header.contains("LOCAL"),
+        header.contains("REMOTE▾") && !header.contains("LOCAL"),
         "{header}"
     );
     assert!(

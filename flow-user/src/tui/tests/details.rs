@@ -20,6 +20,7 @@ fn event(snapshot: Snapshot) -> Event {
     Event::Snapshot {
         snapshot: Arc::new(snapshot),
         changes: Vec::new(),
+        states: Vec::new(),
         own: OwnUse::default(),
     }
 }
@@ -157,7 +158,7 @@ fn enter_opens_what_the_cursor_is_on_and_esc_goes_back() {
     assert!(state.popups.is_empty());
     // A listener is the socket that listens.
     press(&mut state, "Home Enter Tab Enter");
-    assert!(line_with(&state, "listen for").contains("tcp [::]:5432"));
+    assert!(line_with(&state, "listening for").contains("tcp [::]:5432"));
 }
 
 #[test]
@@ -233,8 +234,12 @@ fn round_trips_of_microseconds_are_shown_as_such() {
         });
         reduce(&mut state, event(near));
     }
-    assert!(line_with(&state, "rtt ").contains("rtt 9 µs min 9 µs"));
-    assert!(text(&state).contains(" of       9 µs"), "{}", text(&state));
+    assert!(line_with(&state, " rtt ").contains("rtt 9 µs "));
+    assert!(
+        text(&state).contains(" min 9 µs  max 9 µs"),
+        "{}",
+        text(&state)
+    );
 }
 
 #[test]
@@ -252,13 +257,16 @@ fn what_the_wire_carries_is_reported_with_what_it_is_over_the_app_bytes() {
     let mut state = process_detail((120, 40));
     assert!(line_with(&state, "▼  ").contains("6.9 MB/s"));
     // Of the shared socket: what both processes moved.
-    let wire = "wire 504 MB (+4.6 %)";
+    let wire = "wire 504 MB (+4.6%)";
     assert!(text(&state).contains(wire), "{}", text(&state));
     assert!(text(&state).contains("retransmitted 40"));
     press(&mut state, "Enter");
     assert!(text(&state).contains(wire), "{}", text(&state));
-    assert!(line_with(&state, "rtt ").contains("12.5 ms min 8.8 ms"));
-    assert!(line_with(&state, "seen").contains("syn-sent 14:01:20.000 › established 14:01:21.000"));
+    assert!(line_with(&state, " rtt ").contains("rtt 12.5 ms "));
+    assert!(line_with(&state, " min ").contains("min 8.8 ms"));
+    assert!(
+        line_with(&state, " states ").contains("syn-sent 14:01:20.000 › established 14:01:21.000")
+    );
 }
 
 #[test]

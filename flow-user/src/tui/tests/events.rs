@@ -66,6 +66,7 @@ fn quiet(mut snapshot: Snapshot) -> Event {
     Event::Snapshot {
         snapshot: Arc::new(snapshot),
         changes: Vec::new(),
+        states: Vec::new(),
         own: OwnUse::default(),
     }
 }
@@ -80,10 +81,10 @@ fn after_the_last_column_events_stand_as_at_first() {
         .filter(|slot| !slot.column.header.is_empty())
         .count();
     for _ in 0..columns {
-        press(&mut state, "s");
+        press(&mut state, ">");
         assert!(state.note.as_ref().unwrap().starts_with("sorted by"));
     }
-    press(&mut state, "s");
+    press(&mut state, ">");
     assert_eq!(state.note.as_deref(), Some("default order"));
     assert_eq!(state.view, ViewId::Events);
     press(&mut state, "Down Up Esc");

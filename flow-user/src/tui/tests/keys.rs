@@ -57,7 +57,7 @@ fn the_chosen_row_is_followed_by_its_identity_when_the_order_changes() {
     press(&mut state, "Down Down");
     assert_eq!(pid(&state), Some(41007));
     // By pid from the smallest, then from the largest.
-    press(&mut state, "s");
+    press(&mut state, "> > >");
     assert_eq!((pid(&state), state.here().line), (Some(41007), 4));
     press(&mut state, "S");
     assert_eq!((pid(&state), state.here().line), (Some(41007), 0));
@@ -89,6 +89,7 @@ fn when_the_chosen_row_goes_the_one_in_its_place_is_chosen() {
     let event = Event::Snapshot {
         snapshot: snapshot.into(),
         changes: Vec::new(),
+        states: Vec::new(),
         own: OwnUse::default(),
     };
     reduce(&mut state, event);
@@ -133,7 +134,7 @@ fn folding() {
 #[test]
 fn the_tree_has_the_ancestors_and_folds_families() {
     let mut state = scened();
-    press(&mut state, "a");
+    press(&mut state, "a a");
     assert!(line_with(&state, "systemd").contains('▾'));
     let bash = line_with(&state, " bash");
     assert!(
@@ -175,6 +176,7 @@ fn a_detail_keeps_what_was_known_when_its_process_goes() {
     let event = Event::Snapshot {
         snapshot: snapshot.into(),
         changes: Vec::new(),
+        states: Vec::new(),
         own: OwnUse::default(),
     };
     reduce(&mut state, event);
@@ -187,12 +189,12 @@ fn a_filter_works_while_it_is_typed_and_a_wrong_one_changes_nothing() {
     press(&mut state, "/");
     type_in(&mut state, "process curl");
     assert_eq!(state.rows.len(), 1);
-    type_in(&mut state, " and porrt");
-    assert!(line_with(&state, "filter /").contains("column 18: "));
+    type_in(&mut state, " and state open ");
+    assert!(text(&state).contains("column 24: expected a state"));
     assert_eq!(state.rows.len(), 1);
     press(&mut state, "Enter");
     assert!(state.prompt.is_some(), "a wrong filter is not accepted");
-    press(&mut state, "ctrl-w ctrl-w Enter");
+    press(&mut state, "ctrl-w ctrl-w ctrl-w Enter");
     assert!(state.prompt.is_none());
     assert_eq!(state.filter.text, "process curl ");
     // Esc while typing brings back what was; in the table it clears.
@@ -239,21 +241,145 @@ fn searching_goes_to_the_next_row_and_round() {
 #[test]
 fn sorting_goes_through_the_columns_on_the_screen() {
     let mut state = scened();
-    press(&mut state, "s");
-    assert!(line_with(&state, "PROCESS").contains("↓PID"));
+    let header = |state: &State| line_with(state, "PROCESS ");
+    assert!(header(&state).contains("▾RECEIVED/s"));
+    // The rates first, and one mark alone.
+    for (column, others) in [("▾RECEIVED/s", " SENT/s"), ("▾SENT/s", " RECEIVED/s")] {
+        press(&mut state, ">");
+        let header = header(&state);
+        assert!(
+            header.contains(column) && header.contains(others),
+            "{header}"
+        );
+    }
+    // Numbers of processes rise.
+    press(&mut state, ">");
+    assert!(header(&state).contains("▴PID"));
     press(&mut state, "S");
-    assert!(line_with(&state, "PROCESS").contains("↑PID"));
-    press(&mut state, "s");
-    assert!(line_with(&state, "PID").contains("PROCESS↓"));
-    press(&mut state, "< <");
-    assert!(line_with(&state, "PID").contains("↓RECEIVED/s"));
+    assert!(header(&state).contains("▾PID"));
+    press(&mut state, ">");
+    assert!(line_with(&state, "PID").contains("PROCESS▴"));
+    press(&mut state, "< < < <");
+    assert!(text(&state).contains("by total rate, highest first"));
     press(&mut state, "S");
-    assert!(line_with(&state, "PID").contains("↑SENT/s"));
+    assert!(header(&state).contains("▴RECEIVED/s"));
     let rates: Vec<f64> = (0..state.rows.len())
         .filter_map(|line| state.rows.entry(line))
         .map(|entry| entry.rate.rx + entry.rate.tx)
         .collect();
     assert!(rates.is_sorted(), "{rates:?}");
+}
+
+#[test]
+fn the_column_to_sort_by_is_chosen_from_a_list() {
+    let mut state = scened();
+    press(&mut state, "s");
+    assert!(text(&state).contains("Sort Processes by"));
+    // The cursor is on the first of the rates.
+    press(&mut state, "Enter");
+    assert!(state.popups.is_empty());
+    assert!(text(&state).contains("sorted by RECEIVED/s"));
+    // From there to one that has no room.
+    press(&mut state, "F6");
+    assert!(line_with(&state, "› ").contains("RECEIVED/s"));
+    press(&mut state, "Down s End Up Enter");
+    let sorted = |state: &State| state.here().sort.map(|(column, _)| column.name);
+    assert_eq!(sorted(&state), Some("graph"));
+    press(&mut state, "s Home Esc");
+    assert_eq!(sorted(&state), Some("graph"));
+    press(&mut state, "s Home Enter");
+    assert_eq!(sorted(&state), None);
+}
+
+#[test]
+fn keys_without_a_meaning_say_so() {
+    let mut state = scened();
+    press(&mut state, "x");
+    assert!(text(&state).contains("`x` does nothing; ? lists the keys"));
+    press(&mut state, "Down Enter x");
+    assert!(text(&state).contains("`x` does nothing"));
+}
+
+#[test]
+fn rows_without_more_to_show_say_so_and_others_say_nothing() {
+    let mut state = scened();
+    press(&mut state, "6 Down Enter");
+    assert_eq!(state.note, None);
+    assert!(state.rows.len() > state.rows.top);
+    press(&mut state, "5 Down Enter");
+    assert!(text(&state).contains("nothing more to show"));
+}
+
+#[test]
+fn a_view_that_can_have_no_rows_has_no_tab_and_its_key_says_why() {
+    let mut state = scened();
+    assert!(!text(&state).contains("8 Names"));
+    press(&mut state, "8");
+    assert_eq!(state.view, ViewId::Group(By::Process));
+    assert!(text(&state).contains("Flow does not read names yet"));
+}
+
+#[test]
+fn help_and_quit_are_always_in_the_last_line() {
+    for size in [(60, 15), (80, 24), (200, 60)] {
+        let mut state = with_scene(size);
+        let last = |state: &State| text(state).lines().last().unwrap_or_default().to_owned();
+        for keys in ["", "2", "a", "F Down End Down"] {
+            if !keys.is_empty() {
+                press(&mut state, keys);
+            }
+            let line = last(&state);
+            assert!(line.contains("? help") && line.contains("q quit"), "{line}");
+        }
+        press(&mut state, "1 Down Enter");
+        let line = last(&state);
+        assert!(
+            line.contains("? help") && line.contains("Esc back"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn the_grouping_is_in_the_line_of_modes_and_the_keys_stay() {
+    let mut state = scened();
+    press(&mut state, "a");
+    assert!(text(&state).contains("grouped: by program"));
+    assert!(text(&state).contains("? help"));
+    while state.here().grouping != 0 {
+        press(&mut state, "a");
+    }
+    assert!(!text(&state).contains("grouped:"));
+}
+
+#[test]
+fn what_a_unit_or_a_measure_became_is_said() {
+    let mut state = scened();
+    press(&mut state, "u");
+    assert!(text(&state).contains("units: binary"));
+    press(&mut state, "U");
+    assert!(text(&state).contains("rates only"));
+    press(&mut state, "U");
+    assert!(text(&state).contains("totals only"));
+}
+
+#[test]
+fn tabs_stay_where_they_are() {
+    for size in [(60, 15), (80, 24), (120, 40), (200, 60)] {
+        let mut state = blank(size);
+        let places = |state: &State| {
+            let tabs = layout::tabs(state).into_iter();
+            tabs.map(|tab| tab.x).collect::<Vec<_>>()
+        };
+        let before = places(&state);
+        for step in 0..40 {
+            reduce(&mut state, scene::moment(step));
+        }
+        for keys in ["1", "3", "9"] {
+            press(&mut state, keys);
+            assert_eq!(places(&state), before, "{size:?}");
+        }
+    }
 }
 
 #[test]
@@ -349,7 +475,7 @@ fn what_only_the_program_around_can_do() {
 
 #[test]
 fn the_help_has_every_key() {
-    let mut state = with_scene((120, 90));
+    let mut state = with_scene((100, 120));
     press(&mut state, "F1");
     let text = text(&state);
     for binding in state.keys.bindings() {
@@ -372,7 +498,7 @@ fn the_help_can_be_read_on_the_smallest_screen_whatever_keys_there_are() {
         seen.push_str(&text(&state));
         press(&mut state, "Down");
     }
-    for part in ["header", "F20", "wheel scrolls", "alert threshold"] {
+    for part in ["header", "F20", "the wheel", "alert threshold"] {
         assert!(seen.contains(part), "{part}");
     }
     assert!(!seen.contains('…'), "{seen}");
@@ -384,7 +510,7 @@ fn the_help_ends_at_its_last_page() {
     press(&mut state, "?");
     let first = text(&state);
     press(&mut state, "End PgDn Down PgDn");
-    assert!(line_with(&state, "alert threshold").contains('!'));
+    assert!(text(&state).contains("Signs in other views"));
     // One key back shows other lines at once.
     let last = text(&state);
     press(&mut state, "Up");
@@ -396,7 +522,7 @@ fn the_help_ends_at_its_last_page() {
     press(&mut state, "End");
     // On a larger screen all of it may be seen.
     reduce(&mut state, Event::Resize(120, 90));
-    assert!(text(&state).contains("this help") && text(&state).contains("alert threshold"));
+    assert!(text(&state).contains("this help") && text(&state).contains("Signs in other views"));
 }
 
 #[test]
@@ -413,7 +539,7 @@ fn numbers_are_not_indented_nor_are_graphs() {
     let here = state.here_mut();
     here.columns
         .retain(|column| ["pid", "rx_rate", "graph"].contains(&column.name));
-    press(&mut state, "a Right");
+    press(&mut state, "a a Right");
     let shown = text(&state);
     assert!(
         shown.contains("  41007  ") && !shown.contains('…'),
@@ -422,12 +548,12 @@ fn numbers_are_not_indented_nor_are_graphs() {
 }
 
 #[test]
-fn a_mark_at_a_header_is_seen_however_narrow_its_column() {
+fn a_mark_at_a_header_has_its_own_cell() {
     let mut state = with_scene((120, 40));
-    press(&mut state, "2 s");
-    assert!(text(&state).contains("  PROT↓ LOCAL"), "{}", text(&state));
+    press(&mut state, "2 > > >");
+    assert!(text(&state).contains("  PROTO▴ LOCAL"), "{}", text(&state));
     press(&mut state, "S");
-    assert!(text(&state).contains("  PROT↑ LOCAL"));
+    assert!(text(&state).contains("  PROTO▾ LOCAL"));
 }
 
 #[test]

@@ -5,12 +5,16 @@ mod columns;
 mod completion;
 mod details;
 mod events;
+mod filtering;
 mod keys;
+mod looks;
 mod mouse;
 mod pages;
+mod programs;
 mod random;
 mod scale;
 mod scene;
+mod symbols;
 
 use std::{
     any::Any,
@@ -53,6 +57,7 @@ fn beginning_with(preferences: Preferences, size: (u16, u16)) -> State {
         preferences,
         filter: String::new(),
         interfaces: Vec::new(),
+        depth: Depth::Full,
         host: Host {
             name: "web-3".to_owned(),
             kernel: "6.18.44".to_owned(),

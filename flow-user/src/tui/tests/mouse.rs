@@ -39,14 +39,35 @@ fn tabs_headers_and_rows() {
     assert_eq!(state.view, ViewId::Group(By::Interface));
     click(&mut state, "1 Processes", 0);
     click(&mut state, "PID", 0);
-    assert!(line_with(&state, "PROCESS").contains("↓PID"));
+    assert!(line_with(&state, "PROCESS").contains("▴PID"));
     click(&mut state, "PID", 0);
-    assert!(line_with(&state, "PROCESS").contains("↑PID"));
+    assert!(line_with(&state, "PROCESS").contains("▾PID"));
     click(&mut state, "curl", 0);
     assert_eq!(state.here().line, 0);
     // Between two columns, and below the rows: nothing.
     mouse(&mut state, MouseAction::Click, 119, 38, 0);
     assert_eq!(state.here().line, 0);
+}
+
+#[test]
+fn a_click_on_a_key_in_the_last_line_presses_it() {
+    let mut state = with_scene((120, 40));
+    click(&mut state, "p pause", 0);
+    assert!(state.is_paused());
+    click(&mut state, "p pause", 0);
+    assert!(!state.is_paused());
+    assert_eq!(click(&mut state, "q quit", 0), [Effect::Quit]);
+    // Under a box it closes that, and under a message there is none.
+    press(&mut state, "Down K");
+    let row = state.size.1 - 1;
+    assert_eq!(mouse(&mut state, MouseAction::Click, 2, row, 0), []);
+    assert!(state.popups.is_empty() && state.note.is_some());
+    mouse(&mut state, MouseAction::Click, 2, row, 0);
+    assert!(state.prompt.is_none());
+    // Of a detail.
+    press(&mut state, "Down Enter");
+    click(&mut state, "Esc back", 0);
+    assert!(state.popups.is_empty());
 }
 
 #[test]
@@ -170,7 +191,7 @@ fn clicks_choose_columns() {
     click(&mut state, name, 5_000);
     assert!(line_with(&state, "] user ").contains("› [x] user"));
     click(&mut state, "[x] cgroup", 0);
-    click(&mut state, "Enter saves", 0);
+    click(&mut state, "Enter save", 0);
     let effects = press(&mut state, "Enter");
     let [Effect::SaveColumns(ViewId::Group(By::Process), names)] = &effects[..] else {
         panic!("{effects:?}");

@@ -65,6 +65,7 @@ fn event(act: Act) -> Event {
         Act::Snapshot { step, without } => Event::Snapshot {
             snapshot: Arc::new(snapshot(step, without)),
             changes: Vec::new(),
+            states: Vec::new(),
             own: OwnUse::default(),
         },
     }

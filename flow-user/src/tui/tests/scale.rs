@@ -33,6 +33,7 @@ fn shown(flows: u32) -> State {
     let event = Event::Snapshot {
         snapshot: Arc::new(crowd(flows)),
         changes: Vec::new(),
+        states: Vec::new(),
         own: OwnUse::default(),
     };
     reduce(&mut state, event);
@@ -62,6 +63,7 @@ fn rows_are_made_anew_only_if_something_moved() {
         let event = Event::Snapshot {
             snapshot: Arc::new(snapshot.clone()),
             changes: Vec::new(),
+            states: Vec::new(),
             own: OwnUse::default(),
         };
         reduce(state, event);

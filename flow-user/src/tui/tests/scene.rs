@@ -14,7 +14,11 @@ use crate::{
         ProcessFact, ProcessId, Program, Protocol, RoundTrip, SocketCookie, SocketFact, State,
         TcpFacts, Timed, WireTotals,
     },
-    model::{Config, Model, change::TimedChange, snapshot::Snapshot},
+    model::{
+        Config, Model,
+        change::{StateChange, TimedChange},
+        snapshot::Snapshot,
+    },
     tui::{Event, OwnUse},
 };
 
@@ -48,6 +52,7 @@ const MIRROR: &str = "198.51.100.9:443";
 struct Step {
     snapshot: Arc<Snapshot>,
     changes: Vec<TimedChange>,
+    states: Vec<StateChange>,
 }
 
 static PLAYED: LazyLock<Vec<Step>> = LazyLock::new(|| {
@@ -57,6 +62,7 @@ static PLAYED: LazyLock<Vec<Step>> = LazyLock::new(|| {
         Step {
             snapshot: model.snapshot(),
             changes: model.changes(),
+            states: model.states(),
         }
     };
     (0..=LAST).map(play).collect()
@@ -64,10 +70,15 @@ static PLAYED: LazyLock<Vec<Step>> = LazyLock::new(|| {
 
 /// The snapshot of one second, with the changes of it.
 pub fn moment(step: u64) -> Event {
-    let Step { snapshot, changes } = &PLAYED[usize::try_from(step).unwrap()];
+    let Step {
+        snapshot,
+        changes,
+        states,
+    } = &PLAYED[usize::try_from(step).unwrap()];
     Event::Snapshot {
         snapshot: Arc::clone(snapshot),
         changes: changes.clone(),
+        states: states.clone(),
         own: OwnUse {
             cpu: 0.004,
             memory: Bytes(21 * M),
@@ -101,6 +112,7 @@ pub fn troubled() -> Event {
     Event::Snapshot {
         snapshot: model.snapshot(),
         changes: model.changes(),
+        states: model.states(),
         own: OwnUse::default(),
     }
 }
@@ -110,6 +122,7 @@ fn begun() -> Model {
     let config = Config {
         history: HISTORY,
         host_netns: Some(HOST),
+        states: true,
         ..Config::default()
     };
     let mut model = Model::new(config, at(BEGIN));

@@ -25,12 +25,15 @@ use crate::{
 /// Columns of the label before a graph.
 const LABEL: u16 = 24;
 
+type Labels = Box<dyn Fn(f64) -> [String; 2]>;
+
 /// A graph with its labels.
 struct Graph {
     role: Role,
+    /// What is beside a graph of one line.
     label: String,
-    /// The value at the top of the graph.
-    scale: fn(&State, f64) -> String,
+    /// What is beside a higher one, given the highest value of the graph.
+    labels: Labels,
     of: fn(&Sample) -> f32,
     /// Further facts, the most important first.
     more: Vec<String>,
@@ -55,11 +58,18 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
     };
     // A row that is no longer listed moves nothing, whatever its last rate was.
     let rate = if detail.listed { rate } else { Rate::default() };
-    let rate_scale = |state: &State, top: f64| state.units.rate(top);
+    let units = state.units;
+    let labelled = |label: String| {
+        let first = label.clone();
+        let labels: Labels =
+            Box::new(move |top| [first.clone(), format!(" peak {:>8}", units.rate(top))]);
+        (label, labels)
+    };
+    let (label, labels) = labelled(moved(state, "▼", rate.rx, app.rx_bytes));
     let received = Graph {
         role: Role::Rx,
-        label: label(state, "▼", rate.rx, app.rx_bytes),
-        scale: rate_scale,
+        label,
+        labels,
         of: |sample| sample.rx,
         more: wire(
             state,
@@ -68,10 +78,11 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
             |app| app.rx_bytes,
         ),
     };
+    let (label, labels) = labelled(moved(state, "▲", rate.tx, app.tx_bytes));
     let mut sent = Graph {
         role: Role::Tx,
-        label: label(state, "▲", rate.tx, app.tx_bytes),
-        scale: rate_scale,
+        label,
+        labels,
         of: |sample| sample.tx,
         more: wire(
             state,
@@ -82,23 +93,22 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
     };
     let retransmits = detail.sockets.retransmits;
     let retransmits = retransmits.map(|packets| format!("retransmitted {packets}"));
-    let Some(tcp) = tcp else {
+    let Some(tcp) = tcp.filter(|_| detail.of.has_round_trips()) else {
         // More important than the number of packets.
         let at = sent.more.len().min(1);
         sent.more.splice(at..at, retransmits);
         return vec![received, sent];
     };
+    let [now, least] = [tcp.rtt, tcp.min_rtt].map(facts::round_trip);
+    let (now, least) = (format!(" rtt {now}"), format!("min {least}"));
     let round_trip = Graph {
         role: Role::Accent,
-        label: format!(
-            " rtt {} min {}",
-            facts::round_trip(tcp.rtt),
-            facts::round_trip(tcp.min_rtt)
-        ),
-        scale: |_, top| {
+        label: format!("{now} {least}"),
+        labels: Box::new(move |top| {
             let top = Duration::try_from_secs_f64(top).unwrap_or_default();
-            human::milliseconds(top)
-        },
+            let peak = format!(" {least}  max {}", human::milliseconds(top));
+            [now.clone(), peak]
+        }),
         of: |sample| sample.rtt,
         more: retransmits.into_iter().collect(),
     };
@@ -117,16 +127,15 @@ fn wire(
         return Vec::new();
     }
     let (Bytes(bytes), packets) = wire_of(&sockets.wire);
-    let packets = usize::try_from(packets).unwrap_or(usize::MAX);
     let more = human::overhead(app_of(&sockets.app).0, bytes);
     let more = more.map_or_else(String::new, |more| format!(" ({more})"));
     vec![
         format!("wire {}{more}", state.units.bytes(bytes)),
-        format!("{} packets", human::short_count(packets)),
+        human::short_count_of(packets, "packet", "packets"),
     ]
 }
 
-fn label(state: &State, sign: &str, rate: f64, total: Bytes) -> String {
+fn moved(state: &State, sign: &str, rate: f64, total: Bytes) -> String {
     let (rate, total) = (state.units.rate(rate), state.units.bytes(total.0));
     format!(" {sign} {rate:>11} {total:>8}")
 }
@@ -152,23 +161,29 @@ fn one(state: &State, graph: &Graph, track: Option<&Track>, area: Rect, buffer: 
     let room = usize::from(left.width.saturating_sub(LABEL));
     let columns = spread(&numbers, state.span.steps(), room * 2);
     let lines = braille(&columns, room, area.height.into(), top);
-    let scale = format!(" of {:>10}", (graph.scale)(state, top));
-    let labels = [(&graph.label, graph.role), (&scale, Role::Dim)];
-    for ((y, drawn), (text, role)) in (area.y..area.bottom()).zip(&lines).zip(labels) {
+    let labels = match area.height {
+        1 => [graph.label.clone(), String::new()],
+        _ => (graph.labels)(top),
+    };
+    let roles = [graph.role, Role::Dim];
+    for ((y, drawn), (text, role)) in (area.y..area.bottom())
+        .zip(&lines)
+        .zip(labels.iter().zip(roles))
+    {
         let mut line = Line::new(Rect { y, ..left }, state.theme);
         line.put_styled(text, LABEL.into(), state.theme.style(role));
         line.go_to(LABEL);
         line.put(drawn, graph.role);
         line.draw(buffer);
     }
-    let mut line = Line::new(right, state.theme);
-    line.skip(1);
-    for text in &graph.more {
-        if line.room() < width(text) + 1 {
-            break;
+    let mut facts = graph.more.iter().peekable();
+    for y in right.y..right.bottom() {
+        let mut line = Line::new(Rect { y, ..right }, state.theme);
+        line.skip(1);
+        while let Some(text) = facts.next_if(|text| width(text) < line.room()) {
+            line.put(text, Role::Plain);
+            line.skip(2);
         }
-        line.put(text, Role::Plain);
-        line.skip(2);
+        line.draw(buffer);
     }
-    line.draw(buffer);
 }

@@ -5,14 +5,13 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::named_lines;
 use crate::{
     query::{columns::Align, entry::Entry},
-    sink::text::width,
     tui::{
         detail::{
             Detail, Rows,
             detail_layout::{self, PanelPlace},
             panel::{Content, Panel},
         },
-        draw::table::{header, row},
+        draw::table::{Table, header},
         layout::Slot,
         line::Line,
         rows::{self, Fold},
@@ -28,7 +27,12 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
         .zip(detail.panels.get(place.at));
     let Some((panel, rows)) = panel else { return };
     let focused = place.at == detail.focus;
-    title(state, panel, rows, focused, place.title, buffer);
+    // A panel without rows may have its title only.
+    let empty = match panel.content {
+        Content::Table { .. } if rows.entries.is_empty() && place.body.is_empty() => panel.empty,
+        _ => "",
+    };
+    title(state, (panel, rows), focused, empty, place.title, buffer);
     match panel.content {
         Content::Text(facts) => {
             let lines = detail_layout::text_lines(state, detail, facts, place.body.width);
@@ -40,8 +44,9 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
         Content::Table {
             columns, without, ..
         } => {
-            let slots = detail_layout::slots(state, columns(), without, place.body.width);
-            header(state, &slots, None, place.header, buffer);
+            let slots =
+                detail_layout::slots(state, columns(), without, &rows.entries, place.body.width);
+            header(state, &slots, None, &[], place.header, buffer);
             body(state, panel, rows, focused, &slots, place.body, buffer);
         }
     }
@@ -50,9 +55,9 @@ pub(super) fn draw(state: &State, detail: &Detail, place: &PanelPlace, buffer: &
 /// The title of a panel, as a rule, where panels are side by side.
 fn title(
     state: &State,
-    panel: &Panel,
-    rows: &Rows,
+    (panel, rows): (&Panel, &Rows),
     focused: bool,
+    empty: &str,
     area: Rect,
     buffer: &mut Buffer,
 ) {
@@ -64,7 +69,10 @@ fn title(
     line.put("─", Role::Rule);
     let role = if focused { Role::Sorted } else { Role::Header };
     line.put(&text, role);
-    let rule = "─".repeat(usize::from(area.width).saturating_sub(width(&text) + 1));
+    if !empty.is_empty() {
+        line.put(&format!("{empty} "), Role::Dim);
+    }
+    let rule = "─".repeat(line.room());
     line.put(&rule, Role::Rule);
     line.draw(buffer);
 }
@@ -86,6 +94,8 @@ fn body(
         return;
     }
     let seen = rows.entries.iter().enumerate().skip(rows.offset);
+    let seen = seen.take(area.height.into());
+    let table = Table::new(state, slots, seen.clone().map(|(_, entry)| entry));
     for (y, (at, entry)) in (area.y..area.bottom()).zip(seen) {
         let place = Rect {
             y,
@@ -98,11 +108,12 @@ fn body(
             depth: 0,
             fold: Fold::Nothing,
             nested: false,
+            labelled: false,
         };
         let labelled = !identifies(state, slots, entry);
-        row(state, slots, entry, &line, labelled, place, buffer);
+        table.row(entry, &line, labelled, place, buffer);
         if focused && rows.chosen.is_some() && at == rows.line {
-            buffer.set_style(place, state.theme.style(Role::Chosen));
+            state.theme.select(place, buffer);
         }
     }
 }

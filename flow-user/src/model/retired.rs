@@ -1,0 +1,289 @@
+//! Totals of what is no longer listed, so that the sums which rows show never fall.
+//!
+//! There are few users, cgroups and listeners, and their sums are kept for good; of remotes there may
+//! be many. Each table is bounded. What finds no room in it is in no sum but the grand total.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    snapshot::{Failures, Flow, FlowKey, Process, Rate},
+    totals::moved,
+};
+use crate::event::{
+    AppTotals, CgroupId, CloseReason, Direction, Instant, Netns, ProcessId, Program, Protocol,
+    SocketCookie, State,
+};
+
+/// Rows of each table at most.
+const ROWS: usize = 4_096;
+
+/// Dropped processes, put together by user and cgroup.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct RetiredProcesses {
+    #[serde(with = "as_list")]
+    rows: BTreeMap<(Option<u32>, Option<CgroupId>), Arc<Process>>,
+    #[serde(skip)]
+    shown: Option<Arc<[Arc<Process>]>>,
+}
+
+impl RetiredProcesses {
+    /// Takes a process that is dropped.
+    pub(super) fn add(&mut self, process: &Process) {
+        let key = (process.uid, process.cgroup);
+        let has_room = self.rows.len() < ROWS || self.rows.contains_key(&key);
+        if !moved(&process.totals) || !has_room {
+            return;
+        }
+        self.shown = None;
+        let row = self.rows.entry(key).or_insert_with(|| {
+            Arc::new(Process {
+                id: ProcessId {
+                    pid: 0,
+                    start: Instant(0),
+                },
+                program: Program::default(),
+                parent: None,
+                lineage: Vec::new(),
+                totals: AppTotals::default(),
+                overflow: AppTotals::default(),
+                rate: Rate::default(),
+                open_flows: 0,
+                failures: Failures::default(),
+                exited: process.exited,
+                ..process.clone()
+            })
+        });
+        Arc::make_mut(row).totals += process.totals;
+    }
+
+    /// Changes what is known of users or cgroups.
+    pub(super) fn identify(
+        &mut self,
+        are: impl Fn(&Process) -> bool,
+        change: impl Fn(&mut Process),
+    ) {
+        for row in self.rows.values_mut().filter(|row| are(row)) {
+            change(Arc::make_mut(row));
+            self.shown = None;
+        }
+    }
+
+    pub(super) fn shown(&mut self) -> Arc<[Arc<Process>]> {
+        let rows = &self.rows;
+        let shown = self
+            .shown
+            .get_or_insert_with(|| rows.values().cloned().collect());
+        Arc::clone(shown)
+    }
+}
+
+/// Dropped flows that have something in common.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "K: Serialize", deserialize = "K: Deserialize<'de> + Ord"))]
+struct Flows<K: Ord> {
+    #[serde(with = "as_list")]
+    rows: BTreeMap<K, Sum>,
+    #[serde(skip)]
+    shown: Option<Arc<[Arc<Flow>]>>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Sum {
+    totals: AppTotals,
+    #[serde(skip)]
+    shown: Option<Arc<Flow>>,
+}
+
+impl<K: Ord> Default for Flows<K> {
+    fn default() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            shown: None,
+        }
+    }
+}
+
+impl<K: Ord> Flows<K> {
+    fn add(&mut self, key: K, totals: AppTotals) {
+        if self.rows.len() >= ROWS && !self.rows.contains_key(&key) {
+            return;
+        }
+        let sum = self.rows.entry(key).or_default();
+        sum.totals += totals;
+        sum.shown = None;
+        self.shown = None;
+    }
+
+    fn shown(&mut self, facts: impl Fn(&K) -> Facts) -> Arc<[Arc<Flow>]> {
+        let rows = &mut self.rows;
+        let shown = self.shown.get_or_insert_with(|| {
+            let flows = rows.iter_mut().map(|(key, sum)| {
+                let totals = sum.totals;
+                let flow = sum
+                    .shown
+                    .get_or_insert_with(|| Arc::new(facts(key).flow(totals)));
+                Arc::clone(flow)
+            });
+            flows.collect()
+        });
+        Arc::clone(shown)
+    }
+}
+
+/// Dropped flows: by the address of their remote, and, where a listener accepted them, by their
+/// own end.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct RetiredFlows {
+    remotes: Flows<IpAddr>,
+    accepted: Flows<(Option<Netns>, Protocol, SocketAddr)>,
+}
+
+impl RetiredFlows {
+    /// Takes a flow that is dropped.
+    pub(super) fn add(&mut self, flow: &Flow) {
+        if !moved(&flow.app) {
+            return;
+        }
+        if let Some(remote) = flow.key.remote {
+            self.remotes.add(remote.ip().to_canonical(), flow.app);
+        }
+        if flow.direction == Some(Direction::Inbound) {
+            let key = (flow.netns, flow.protocol, flow.local);
+            self.accepted.add(key, flow.app);
+        }
+    }
+
+    pub(super) fn remotes(&mut self) -> Arc<[Arc<Flow>]> {
+        self.remotes.shown(|address| Facts {
+            remote: Some(SocketAddr::new(*address, 0)),
+            ..Facts::default()
+        })
+    }
+
+    pub(super) fn accepted(&mut self) -> Arc<[Arc<Flow>]> {
+        self.accepted.shown(|(netns, protocol, local)| Facts {
+            netns: *netns,
+            protocol: Some(*protocol),
+            local: Some(*local),
+            ..Facts::default()
+        })
+    }
+}
+
+/// What flows have in common.
+#[derive(Default)]
+struct Facts {
+    netns: Option<Netns>,
+    protocol: Option<Protocol>,
+    local: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
+}
+
+impl Facts {
+    /// As one flow that has ended.
+    fn flow(self, app: AppTotals) -> Flow {
+        Flow {
+            key: FlowKey {
+                socket: SocketCookie(0),
+                process: None,
+                remote: self.remote,
+            },
+            process: None,
+            zone: None,
+            protocol: self.protocol.unwrap_or(Protocol::Raw),
+            local: self
+                .local
+                .unwrap_or_else(|| SocketAddr::new(IpAddr::from([0; 4]), 0)),
+            state: State::Closed,
+            direction: self.local.map(|_| Direction::Inbound),
+            netns: self.netns,
+            interface: None,
+            app,
+            wire: None,
+            tcp: None,
+            path: None,
+            connect: None,
+            backlog: None,
+            rate: Rate::default(),
+            opened: Instant(0),
+            last: Instant(0),
+            found: None,
+            closed: Some((Instant(0), CloseReason::Closed)),
+        }
+    }
+}
+
+/// A map as a list of its entries: keys of JSON are text only.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let entries = Vec::<(K, V)>::deserialize(deserializer)?;
+        Ok(entries.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::fixture;
+
+    #[test]
+    fn users_and_cgroups_keep_their_sums() {
+        let mut retired = RetiredProcesses::default();
+        for number in 0..10 {
+            retired.add(&Process {
+                uid: Some(number % 2),
+                totals: fixture::totals(1, 0),
+                ..Process::clone(&fixture::process(number + 1, "/bin/x", &[]))
+            });
+        }
+        let shown = retired.shown();
+        let sums: Vec<_> = shown
+            .iter()
+            .map(|it| (it.uid, it.totals.tx_bytes.0))
+            .collect();
+        assert_eq!(sums, [(Some(0), 5), (Some(1), 5)]);
+    }
+
+    #[test]
+    fn remotes_are_bounded_and_never_fall() {
+        let mut retired = RetiredFlows::default();
+        let owner = fixture::process(1, "/bin/x", &[]);
+        let add = |retired: &mut RetiredFlows, number: u32| {
+            let remote = format!("{}:1", std::net::Ipv4Addr::from_bits(number));
+            retired.add(&fixture::flow(1, &owner, "10.0.0.2:1", Some(&remote)));
+        };
+        for number in 1..=2 * ROWS as u32 {
+            add(&mut retired, number);
+        }
+        let before = retired.remotes();
+        assert_eq!(before.len(), ROWS);
+        add(&mut retired, 1);
+        let after = retired.remotes();
+        assert_eq!(after[0].app.rx_bytes.0, 2 * before[0].app.rx_bytes.0);
+        // What did not change is the same object.
+        assert!(Arc::ptr_eq(&after[1], &before[1]));
+        assert!(retired.accepted().is_empty());
+    }
+}

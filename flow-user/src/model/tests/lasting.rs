@@ -1,0 +1,180 @@
+//! What was there before, what is idle, and sums that outlast what they are of.
+
+use super::*;
+use crate::{event::TcpFacts, model::change::StateChange};
+
+const CLIENT: &str = "10.0.0.7:5353";
+
+fn retransmitted(segments: u32) -> Option<TcpFacts> {
+    Some(TcpFacts {
+        retransmits: segments,
+        ..TcpFacts::default()
+    })
+}
+
+#[test]
+fn what_was_there_before_has_no_beginning_and_counts_from_now_on() {
+    let mut play = Play::new();
+    let with = |segments| SocketFact {
+        tcp: retransmitted(segments),
+        ..connection(1, Some(10))
+    };
+    play.apply(Event::SocketFound(with(6412)));
+    play.apply(Event::Socket(connection(2, Some(10))));
+    let snapshot = play.model.snapshot();
+    let flows = &snapshot.flows;
+    assert!(flows[0].found.is_some() && flows[1].found.is_none());
+    assert_eq!(flows[0].retransmits(), Some(0));
+    let words = play.model.changes();
+    let words: Vec<_> = words.iter().map(|it| it.change.word()).collect();
+    assert_eq!(words, ["found", "open"]);
+
+    play.apply(Event::Socket(with(6436)));
+    let snapshot = play.model.snapshot();
+    assert_eq!(snapshot.flows[0].retransmits(), Some(24));
+    assert_eq!(snapshot.flows[0].tcp, retransmitted(6436));
+    // A later list changes nothing.
+    play.apply(Event::SocketFound(with(6440)));
+    assert_eq!(play.model.snapshot().flows[0].retransmits(), Some(28));
+}
+
+#[test]
+fn a_datagram_flow_without_bytes_ends_and_comes_back() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(udp(1, 10)));
+    play.app(1, 10, Some(CLIENT), 0, 40);
+    play.tick(1);
+    play.changes();
+    play.tick(UDP_IDLE - 2);
+    assert_eq!(play.changes(), Vec::<String>::new());
+    play.tick(1);
+    assert_eq!(play.changes(), ["close 1 10 10.0.0.7:5353 0 40"]);
+    let snapshot = play.model.snapshot();
+    let row = |remote: Option<&str>| {
+        let remote = remote.map(address);
+        let mut flows = snapshot.flows.iter();
+        flows.find(|flow| flow.key.remote == remote).unwrap()
+    };
+    assert_eq!(row(Some(CLIENT)).closed.unwrap().1, CloseReason::Idle);
+    // The socket itself waits on.
+    assert_eq!(row(None).closed, None);
+
+    // Within the history, and after it.
+    play.app(1, 10, Some(CLIENT), 0, 100);
+    play.tick(1);
+    assert_eq!(play.changes(), ["open 1 10 10.0.0.7:5353 0 60"]);
+    play.tick(UDP_IDLE);
+    assert_eq!(play.changes(), ["close 1 10 10.0.0.7:5353 0 60"]);
+    play.tick(HISTORY);
+    assert_eq!(play.rows(), ["1 10 * 0 0"]);
+    play.app(1, 10, Some(CLIENT), 7, 100);
+    assert_eq!(play.rows().len(), 2);
+    play.end(1);
+    let changes = play.changes();
+    assert_eq!(changes[0], "open 1 10 10.0.0.7:5353 7 0");
+    assert!(changes.contains(&"close 1 10 10.0.0.7:5353 7 0".to_owned()));
+    play.tick(HISTORY);
+    assert_eq!(play.rows(), Vec::<String>::new());
+    assert_eq!(play.process(10).unwrap().totals.rx_bytes, Bytes(100));
+}
+
+#[test]
+fn a_connected_datagram_socket_is_never_idle() {
+    let mut play = Play::new();
+    let connected = SocketFact {
+        remote: Some(address(CLIENT)),
+        state: State::Established,
+        ..udp(1, 10)
+    };
+    play.apply(Event::Socket(connected));
+    play.app(1, 10, None, 40, 0);
+    play.tick(2 * UDP_IDLE);
+    assert_eq!(play.model.snapshot().flows[0].closed, None);
+}
+
+#[test]
+fn a_listener_is_no_flow_of_its_process() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(listener(1, "0.0.0.0:80", 10)));
+    play.apply(Event::Socket(accepted(2, Some(10))));
+    assert_eq!(play.process(10).unwrap().open_flows, 1);
+    assert_eq!(play.model.snapshot().totals.open_flows, 1);
+    for socket in [1, 2] {
+        play.end(socket);
+    }
+    assert_eq!(play.process(10).unwrap().open_flows, 0);
+    assert_eq!(play.model.snapshot().totals.open_flows, 0);
+}
+
+#[test]
+fn sums_outlast_processes_and_flows() {
+    let mut play = Play::new();
+    for pid in [10, 11] {
+        play.apply(Event::ProcessSeen(process_fact(pid, None, program("curl"))));
+        let socket = u64::from(pid);
+        play.apply(Event::Socket(accepted(socket, Some(pid))));
+        play.app(socket, pid, None, 100, 5);
+        play.end(socket);
+        play.apply(Event::ProcessExit {
+            id: process(pid),
+            status: 0,
+        });
+    }
+    play.tick(HISTORY);
+    play.tick(HISTORY);
+    let snapshot = play.model.snapshot();
+    assert!(snapshot.processes.is_empty() && snapshot.flows.is_empty());
+    let [both] = &*snapshot.retired.processes else {
+        panic!("one user, one cgroup: {:?}", snapshot.retired);
+    };
+    assert_eq!(both.totals.tx_bytes, Bytes(200));
+    assert_eq!(snapshot.retired.remotes[0].app.tx_bytes, Bytes(200));
+    let accepted = &snapshot.retired.accepted[0];
+    assert_eq!(accepted.local, address("10.0.0.1:80"));
+    assert_eq!(accepted.app.rx_bytes, Bytes(10));
+    // A user's name may come late.
+    play.apply(Event::User {
+        uid: 1000,
+        name: Some("deploy".into()),
+    });
+    let snapshot = play.model.snapshot();
+    let user = snapshot.retired.processes[0].user.as_deref();
+    assert_eq!(user, Some("deploy"));
+}
+
+#[test]
+fn states_are_reported_in_order_each_once() {
+    let mut play = Play::new();
+    play.model = Model::new(
+        Config {
+            states: true,
+            ..config(HISTORY)
+        },
+        play.now,
+    );
+    let in_state = |state| SocketFact {
+        state,
+        ..connection(1, Some(10))
+    };
+    for state in [
+        State::SynSent,
+        State::SynSent,
+        State::Established,
+        State::Established,
+        State::Closed,
+    ] {
+        play.apply(Event::Socket(in_state(state)));
+    }
+    play.apply(Event::Socket(udp(2, 10)));
+    let states = play.model.states();
+    let seen: Vec<_> = states
+        .iter()
+        .map(|StateChange { socket, state, .. }| (socket.0, *state))
+        .collect();
+    let expected = [State::SynSent, State::Established, State::Closed];
+    assert_eq!(seen, expected.map(|state| (1, state)));
+    assert!(play.model.states().is_empty());
+    // From the first SYN, not from the last report of it.
+    let connect = play.model.snapshot().flows[0].connect.unwrap();
+    assert_eq!(connect.micros(), 2);
+}

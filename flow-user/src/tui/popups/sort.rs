@@ -1,0 +1,190 @@
+//! The picker of the column that a view's rows are sorted by.
+
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::popup_layout::{Place, centred};
+use crate::{
+    event::Instant,
+    query::columns::{Column, Measure},
+    tui::{
+        actions::BUSIEST,
+        effect::Effect,
+        key::{Code, Key, Mouse},
+        keymap::Action,
+        layout,
+        line::Line,
+        preferences::Table,
+        state::{Popup, Reply, State},
+        theme::Role,
+    },
+};
+
+/// Columns of the content.
+const COLUMNS: u16 = 44;
+/// Its keys, under the list.
+const HINT: &str = "Enter sort   Esc cancel";
+
+/// The columns to choose from; `None` is the default order.
+#[derive(Debug)]
+pub(in crate::tui) struct SortPicker {
+    title: String,
+    choices: Vec<Option<&'static Column>>,
+    /// Text of the default order.
+    usual: &'static str,
+    /// The one under the cursor.
+    at: usize,
+    /// The first one that is seen.
+    top: usize,
+}
+
+/// The columns that rows can be sorted by: the rates first, then all that have a header.
+pub(in crate::tui) fn sortable(
+    columns: impl Iterator<Item = &'static Column>,
+) -> Vec<&'static Column> {
+    let (mut rates, others): (Vec<_>, Vec<_>) = columns
+        .filter(|column| !column.header.is_empty())
+        .partition(|column| column.measure == Some(Measure::Rate));
+    rates.extend(others);
+    rates
+}
+
+impl SortPicker {
+    /// Of the current view: the columns that are shown, then the others. The cursor is on the column
+    /// in use, else on the first one. `None` if the view has no columns.
+    pub fn open(state: &State) -> Option<Self> {
+        let here = state.here();
+        let is_shown = |column: &Column| here.columns.iter().any(|it| it.name == column.name);
+        let mut hidden = Table::choices(state.view);
+        hidden.retain(|column| !is_shown(column));
+        let all = here.columns.iter().copied().chain(hidden);
+        let columns = sortable(all).into_iter().map(Some);
+        let choices: Vec<_> = std::iter::once(None).chain(columns).collect();
+        if choices.len() < 2 {
+            return None;
+        }
+        let now = here.sort.map(|(column, _)| column.name);
+        let mut names = choices.iter().map(|it| it.map(|column| column.name));
+        let at = match here.sort {
+            Some(_) => names.position(|name| name == now).unwrap_or(0),
+            // The next one that is likely to be wanted.
+            None => 1,
+        };
+        Some(Self {
+            title: format!("Sort {} by", state.view.def().title),
+            choices,
+            usual: match here.first_sort {
+                Some(_) => "default order",
+                None => BUSIEST,
+            },
+            at,
+            top: 0,
+        })
+    }
+
+    fn step(&mut self, lines: isize) {
+        let last = self.choices.len() - 1;
+        self.at = self.at.saturating_add_signed(lines).min(last);
+    }
+
+    fn choose(&self, state: &mut State) -> Reply {
+        state.sort_by(self.choices[self.at]);
+        Reply::Close
+    }
+
+    /// A blank line and a hint are under the list.
+    fn place(&self, state: &State) -> Place {
+        let mut place = centred(state, COLUMNS, self.choices.len() + 2);
+        place.list.height = place.list.height.saturating_sub(2);
+        place
+    }
+}
+
+impl Popup for SortPicker {
+    fn key(&mut self, state: &mut State, key: Key) -> Reply {
+        let page = isize::try_from(self.place(state).list.height).unwrap_or(1);
+        state.note = None;
+        if key.code == Code::Enter {
+            return self.choose(state);
+        }
+        match state.keys.action(key) {
+            Some(Action::Up) => self.step(-1),
+            // The key that opens it goes on, so that pressing it again is not in vain.
+            Some(Action::Down | Action::Sort | Action::NextSort) => self.step(1),
+            Some(Action::PreviousSort) => self.step(-1),
+            Some(Action::PageUp) => self.step(-page),
+            Some(Action::PageDown) => self.step(page),
+            Some(Action::First) => self.at = 0,
+            Some(Action::Last) => self.step(isize::MAX),
+            Some(Action::Redraw) => return Reply::Do(Effect::Clear),
+            Some(Action::Back | Action::Quit) => return Reply::Close,
+            _ => {}
+        }
+        Reply::Stay
+    }
+
+    /// A click chooses: an order can be undone.
+    fn click(&mut self, state: &mut State, mouse: Mouse, _: Instant) -> Reply {
+        let place = self.place(state);
+        if !place.has(mouse) {
+            return Reply::Close;
+        }
+        match place.line_at(mouse, self.top) {
+            Some(line) if line < self.choices.len() => {
+                self.at = line;
+                self.choose(state)
+            }
+            _ => Reply::Stay,
+        }
+    }
+
+    fn scroll(&mut self, _: &State, lines: isize) {
+        self.step(lines.signum());
+    }
+
+    fn clamp_scroll(&mut self, state: &State) {
+        if layout::fits(state.size) {
+            let place = self.place(state);
+            self.top = place.scroll_to(self.top, self.at, self.choices.len());
+        }
+    }
+
+    fn draw(&self, state: &State, buffer: &mut Buffer) {
+        let place = self.place(state);
+        let Place { inside, list, .. } = place;
+        place.draw_frame(state.theme, &self.title, buffer);
+        let used = state.here().sort;
+        let seen = self.choices.iter().enumerate().skip(self.top);
+        for (y, (at, choice)) in (list.y..list.bottom()).zip(seen) {
+            let place = Rect {
+                y,
+                height: 1,
+                ..list
+            };
+            let mut line = Line::new(place, state.theme);
+            line.put(if at == self.at { "›" } else { "" }, Role::Accent);
+            line.go_to(2);
+            let name = choice.map(|column| column.name);
+            let is_used = name == used.map(|(column, _)| column.name)
+                || (name.is_none() && used.is_some_and(|(column, _)| column.header.is_empty()));
+            line.put(
+                choice.map_or(self.usual, |column| column.header),
+                if is_used { Role::Sorted } else { Role::Plain },
+            );
+            if let Some(column) = choice {
+                line.go_to(18);
+                line.put(column.name, Role::Dim);
+            }
+            line.draw(buffer);
+            if at == self.at {
+                state.theme.select(place, buffer);
+            }
+        }
+        let hint = Rect {
+            y: inside.bottom().saturating_sub(1),
+            ..inside
+        };
+        let mut line = Line::new(hint, state.theme);
+        line.put(HINT, Role::Dim);
+        line.draw(buffer);
+    }
+}
