@@ -69,6 +69,9 @@ pub struct Global {
     /// Show user ids instead of names
     #[arg(long, global = true, help_heading = SHOW)]
     pub no_resolve: bool,
+    /// Read TCP's own view of each connection at every interval: windows, queues, what limits it
+    #[arg(long, global = true, help_heading = SHOW)]
+    pub tcp_info: bool,
     /// Write JSON
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub json: bool,
@@ -81,6 +84,9 @@ pub struct Global {
     /// Sampling interval, such as 500ms or 2s; a bare number is milliseconds [default: 1s]
     #[arg(long, global = true, value_name = "TIME", help_heading = TUNING, value_parser = milliseconds)]
     pub interval: Option<Duration>,
+    /// How long a datagram flow may move nothing before it is over, such as 2m
+    #[arg(long, global = true, value_name = "TIME", default_value = "60s", help_heading = TUNING, value_parser = duration)]
+    pub udp_idle: Duration,
     /// How to count the bytes of processes; auto uses the best that works here
     #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", hide_default_value = true, help_heading = TUNING, value_parser = values::backend)]
     pub backend: Choice<Backend>,

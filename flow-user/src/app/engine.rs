@@ -11,7 +11,7 @@ use crate::{
     enrich::{self, Answered, Enricher},
     event::{Event, EventSink, Instant, Timed},
     model::{
-        Config, Model, UDP_IDLE,
+        Config, Model,
         change::{StateChange, TimedChange},
         snapshot::Snapshot,
     },
@@ -47,6 +47,15 @@ impl Interest {
             states: self.states || other.states,
         }
     }
+}
+
+/// Times after which rows end or go.
+#[derive(Clone, Copy, Debug)]
+pub struct Ages {
+    /// How long closed flows and exited processes are kept.
+    pub history: Duration,
+    /// How long a datagram flow may move nothing before it is over.
+    pub udp_idle: Duration,
 }
 
 /// The source, the enrichers and the model.
@@ -88,23 +97,22 @@ pub struct Last {
 }
 
 impl Engine {
-    /// Opens the source. `history` says how long closed flows and exited processes are kept,
-    /// `user_names` whether names of users are looked up.
+    /// Opens the source. `user_names` says whether names of users are looked up.
     ///
     /// # Errors
     /// The source can't be opened.
     pub fn open(
         spec: Spec,
         pace: Pace,
-        history: Duration,
+        ages: Ages,
         interest: Interest,
         user_names: bool,
     ) -> Result<Self, Failure> {
         let mut source = source::open(spec, pace)?;
         let origin = source.origin();
         let config = Config {
-            history,
-            udp_idle: UDP_IDLE,
+            history: ages.history,
+            udp_idle: ages.udp_idle,
             host_netns: origin.netns,
             user_names,
             changes: interest.changes,

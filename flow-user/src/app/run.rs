@@ -7,10 +7,10 @@ use tokio::time::sleep;
 use super::{
     End, EndSignals, Failure, beside,
     consumer::{Consumer, Consumers, Proceed},
-    engine::{Engine, Interest, Last, Plan},
+    engine::{Ages, Engine, Interest, Last, Plan},
     memory::Keeper,
 };
-use crate::source::{Origin, Pace, Step};
+use crate::source::{Origin, Pace, Step, tcp_info::Wanted};
 
 /// An open source, and the consumers beside the command's own.
 pub struct Run {
@@ -35,7 +35,14 @@ impl Run {
         let beside = beside::of(options);
         let interests = beside.iter().map(|it| it.interest);
         let interest = interests.fold(interest, Interest::or);
-        let mut engine = Engine::open(options.source(), pace, history, interest, user_names)?;
+        let ages = Ages {
+            history,
+            udp_idle: options.udp_idle,
+        };
+        let mut engine = Engine::open(options.source(), pace, ages, interest, user_names)?;
+        if options.tcp_info {
+            engine.want_tcp_info(Wanted::All);
+        }
         let beside = beside.into_iter().map(|it| (it.open)(&engine));
         let beside = beside.collect::<Result<_, _>>()?;
         engine.begin();
@@ -45,6 +52,11 @@ impl Run {
     /// Where the events come from.
     pub fn origin(&self) -> &Origin {
         self.engine.origin()
+    }
+
+    /// Has TCP's own view of every connection read at each tick.
+    pub fn want_tcp_info(&mut self) {
+        self.engine.want_tcp_info(Wanted::All);
     }
 
     /// Serves a consumer until it ends, the source ends, the time is over or a signal arrives. Then
@@ -157,7 +169,7 @@ pub mod tests {
             AppFact, AppTotals, Bytes, Capability, Clock, Coverage, Event, Host, Instant,
             ProcessId, SocketCookie, Timed,
         },
-        model::{Config, Model, change::TimedChange},
+        model::{Config, Model, UDP_IDLE, change::TimedChange},
         source::Spec,
         wire::{Entry, Header, VERSION},
     };
@@ -167,6 +179,13 @@ pub mod tests {
         changes: true,
         states: false,
     };
+
+    fn ages(history: u64) -> Ages {
+        Ages {
+            history: Duration::from_secs(history),
+            udp_idle: UDP_IDLE,
+        }
+    }
 
     fn at(second: u64) -> Instant {
         Instant(second * 1_000_000_000)
@@ -234,7 +253,7 @@ pub mod tests {
 
     pub fn open(file: &Path) -> Engine {
         let spec = Spec::Recording(file.into());
-        let mut engine = Engine::open(spec, PACE, Duration::from_secs(60), ALL, true).unwrap();
+        let mut engine = Engine::open(spec, PACE, ages(60), ALL, true).unwrap();
         engine.begin();
         engine
     }
@@ -458,7 +477,7 @@ pub mod tests {
         let refused = |lines: &[String]| {
             write(&file, lines);
             let spec = Spec::Recording(file.clone());
-            let opened = Engine::open(spec, PACE, Duration::ZERO, ALL, true);
+            let opened = Engine::open(spec, PACE, ages(0), ALL, true);
             opened.err().map(|failure| failure.to_string())
         };
         let good = entries(1);

@@ -23,7 +23,7 @@ use crate::{
     model::snapshot::Snapshot,
     query::{
         table::Table,
-        view::{Sort, View},
+        view::{By, Sort, View},
     },
     sink::{
         json::top_line,
@@ -57,7 +57,10 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         as_recorded: output.is_terminal && count.is_none(),
     };
     let mut signals = EndSignals::listen()?;
-    let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
+    let mut run = Run::open(&plan, pace, HISTORY, Interest::default())?;
+    if options.by == By::Flow {
+        run.want_tcp_info();
+    }
     let origin = run.origin();
     let mut pages = Pages {
         page: Page {

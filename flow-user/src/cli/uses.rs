@@ -10,6 +10,7 @@ const COUNTING: &[&str] = &[
     "interface",
     "no_resolve",
     "interval",
+    "udp_idle",
     "backend",
     "max_sockets",
     "max_processes",
@@ -21,6 +22,8 @@ const BACKEND: &[&str] = &["backend"];
 /// Options of text outputs.
 const TEXT: &[&str] = &["json", "symbols"];
 const JSON: &[&str] = &["json"];
+/// The screen and `flow top` ask TCP by themselves.
+const TCP: &[&str] = &["tcp_info"];
 /// Options of the full-screen view.
 const SCREEN: &[&str] = &["view", "theme", "history_ttl", "symbols"];
 /// Options that the configuration has too.
@@ -30,8 +33,8 @@ const CONFIGURED: &[&str] = &["filter", "interval"];
 static USES: [(Option<&str>, &[&[&str]]); 9] = [
     (None, &[COUNTING, SCREEN]),
     (Some("top"), &[COUNTING, TEXT]),
-    (Some("events"), &[COUNTING, TEXT]),
-    (Some("snapshot"), &[COUNTING, JSON]),
+    (Some("events"), &[COUNTING, TCP, TEXT]),
+    (Some("snapshot"), &[COUNTING, TCP, JSON]),
     (Some("doctor"), &[BACKEND, TEXT]),
     (Some("config"), &[SCREEN, CONFIGURED]),
     (Some("completions"), &[]),

@@ -61,9 +61,9 @@ pub struct TcpInfo {
     pub mss: u32,
     /// In segments; on their way, and not acknowledged yet.
     pub unacknowledged: u32,
-    /// In segments; taken for lost, and not sent again yet.
+    /// In segments; taken for lost, and not acknowledged yet.
     pub lost: u32,
-    /// In segments; absent while no loss was seen.
+    /// In segments; absent where it was never set.
     pub slow_start_threshold: Option<u32>,
     /// In segments.
     pub congestion_window: u32,

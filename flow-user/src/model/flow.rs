@@ -30,6 +30,8 @@ use crate::{
     room::Room as _,
 };
 
+/// How long TCP's own view of a connection counts as its view now.
+const STALE: Duration = Duration::from_secs(5);
 /// Rows of ended sockets kept at most, so that a storm of short connections cannot fill memory.
 const CLOSED_ROWS: usize = 65_536;
 
@@ -51,6 +53,8 @@ pub(super) struct FlowTable {
     /// Rows of dropped sockets.
     dropped_rows: u64,
     retired: RetiredFlows,
+    /// Connections of which TCP's own view is known.
+    watched: HashSet<SocketCookie>,
     #[serde(skip)]
     dirty: DirtyRows,
 }
@@ -66,6 +70,7 @@ impl FlowTable {
             dropped: Tombstones::default(),
             dropped_rows: 0,
             retired: RetiredFlows::default(),
+            watched: HashSet::default(),
             dirty: DirtyRows::default(),
         }
     }
@@ -174,7 +179,19 @@ impl FlowTable {
     pub(super) fn tcp_info(&mut self, cookie: SocketCookie, info: TcpInfo, time: Instant) {
         if let Some(socket) = self.sockets.get_mut(&cookie) {
             socket.tcp_info(info, time);
+            self.watched.insert(cookie);
         }
+    }
+
+    /// Forgets what TCP knew of connections that are no longer asked for.
+    pub(super) fn forget_tcp_info(&mut self, now: Instant) {
+        let before = Instant(now.0.saturating_sub(STALE.as_nanos() as u64));
+        let sockets = &mut self.sockets;
+        self.watched.retain(|cookie| {
+            let socket = sockets.get_mut(cookie);
+            socket.is_some_and(|socket| socket.forget_tcp_info(before))
+        });
+        self.watched.give_back();
     }
 
     /// A socket is gone.
@@ -284,10 +301,10 @@ impl FlowTable {
         processes: &mut ProcessTable,
         changes: &mut Changes,
     ) {
-        while let Some(&(since, (cookie, at))) = self.dirty.idle.front()
+        while let Some(&(since, (cookie, at))) = self.dirty.idle.first()
             && (time.since(since) >= self.history || self.dirty.closed_rows > CLOSED_ROWS)
         {
-            self.dirty.idle.pop_front();
+            self.dirty.idle.pop_first();
             let (mut ctx, sockets) = self.ctx(time, processes, changes);
             if let Some(socket) = sockets.get_mut(&cookie)
                 && socket.hide(at, since, &mut ctx)
@@ -322,7 +339,6 @@ impl FlowTable {
         self.dropped.expire(time);
         self.closed.give_back();
         self.dirty.moving.give_back();
-        self.dirty.idle.give_back();
         self.listeners.give_back();
     }
 
@@ -347,7 +363,7 @@ impl FlowTable {
 
     /// Rows that are no longer listed.
     pub(super) fn dropped_count(&self) -> u64 {
-        self.dropped_rows
+        self.dropped_rows + self.retired.replaced()
     }
 
     /// Entries that its lists and tables have room for.
@@ -364,6 +380,7 @@ impl FlowTable {
             dropped_rows: _,
             // Bounded.
             retired: _,
+            watched,
             dirty,
         } = self;
         let DirtyRows {
@@ -371,14 +388,14 @@ impl FlowTable {
             moving,
             // Its nodes go with their entries.
             waiting: _,
-            idle,
+            idle: _,
             deferring: _,
             open_rows: _,
             closed_rows: _,
             open_flows: _,
         } = dirty;
-        let lists = closed.capacity() + unreported.capacity() + moving.capacity() + idle.capacity();
-        lists + listeners.capacity() + dropped.room()
+        let lists = closed.capacity() + unreported.capacity() + moving.capacity();
+        lists + listeners.capacity() + watched.capacity() + dropped.room()
     }
 
     fn ctx<'a>(

@@ -267,6 +267,7 @@ impl Model {
             self.rate = self.meter.tick(total.tx_bytes, total.rx_bytes, elapsed);
         }
         self.processes.trace_again();
+        self.flows.forget_tcp_info(now);
         self.flows
             .end_idle(now, &mut self.processes, &mut self.changes);
         self.emit_changes();

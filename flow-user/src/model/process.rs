@@ -389,7 +389,8 @@ impl ProcessTable {
 
     pub(super) fn flow_opened(&mut self, id: ProcessId) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            Arc::make_mut(&mut entry.row).open_flows += 1;
+            let open = &mut Arc::make_mut(&mut entry.row).open_flows;
+            *open = open.saturating_add(1);
         }
     }
 

@@ -51,6 +51,7 @@ impl RetiredProcesses {
                 parent: None,
                 lineage: Vec::new(),
                 totals: AppTotals::default(),
+                before: AppTotals::default(),
                 overflow: AppTotals::default(),
                 rate: Rate::default(),
                 open_flows: 0,
@@ -142,6 +143,8 @@ impl<K: Ord> Flows<K> {
 pub(super) struct RetiredFlows {
     remotes: Flows<IpAddr>,
     accepted: Flows<(Option<Netns>, Protocol, SocketAddr)>,
+    /// Flows in whose place another began.
+    replaced: u64,
 }
 
 impl RetiredFlows {
@@ -157,6 +160,15 @@ impl RetiredFlows {
             let key = (flow.netns, flow.protocol, flow.local);
             self.accepted.add(key, flow.app);
         }
+    }
+
+    /// Another flow begins in the place of one that was listed still.
+    pub(super) fn count_replaced(&mut self) {
+        self.replaced = self.replaced.saturating_add(1);
+    }
+
+    pub(super) fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     pub(super) fn remotes(&mut self) -> Arc<[Arc<Flow>]> {

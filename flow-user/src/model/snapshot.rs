@@ -214,9 +214,20 @@ pub(super) fn is_open(protocol: Protocol, state: State) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     pub info: TcpInfo,
+    /// When it was that.
+    pub time: Instant,
+    /// Bytes that waited for the process to receive them, in the last two readings.
+    pub waits: u32,
     /// Of the last 10 to 20 seconds, once it was watched for a while; absent where the kernel does
     /// not say (before 4.10).
     pub limits: Option<Limits>,
+}
+
+impl Path {
+    /// Whether the other says nothing else, but later.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        self.info == other.info && self.waits == other.waits && self.limits == other.limits
+    }
 }
 
 /// What sending was limited by over some time. What is left of `busy` is the network: the
@@ -224,7 +235,7 @@ pub struct Path {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub of: Duration,
-    /// There was something to send.
+    /// Something was on its way, or waited to be.
     pub busy: Duration,
     /// The receiver's window was full.
     pub receiver: Duration,
@@ -243,14 +254,14 @@ impl Limits {
         })
     }
 
-    /// What came after an earlier reading; `None` right after it.
-    pub(super) fn since(self, earlier: &Self, of: Duration) -> Option<Self> {
-        (!of.is_zero()).then(|| Self {
+    /// What came after an earlier reading.
+    pub(super) fn since(self, earlier: &Self, of: Duration) -> Self {
+        Self {
             of,
             busy: self.busy.saturating_sub(earlier.busy),
             receiver: self.receiver.saturating_sub(earlier.receiver),
             buffer: self.buffer.saturating_sub(earlier.buffer),
-        })
+        }
     }
 }
 

@@ -26,7 +26,7 @@
 mod row;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -91,7 +91,7 @@ impl Ctx<'_> {
 
     /// And ends to.
     fn flow_closed(&mut self, process: Option<ProcessId>) {
-        self.dirty.open_flows -= 1;
+        self.dirty.open_flows = self.dirty.open_flows.saturating_sub(1);
         if let Some(process) = process {
             self.processes.flow_closed(process);
         }
@@ -108,7 +108,7 @@ pub(super) struct DirtyRows {
     /// Rows that may become idle, by when they last moved bytes at least.
     pub(super) waiting: BTreeSet<(Instant, RowRef)>,
     /// Rows that are idle, and since when, until they leave the history.
-    pub(super) idle: VecDeque<(Instant, RowRef)>,
+    pub(super) idle: BTreeSet<(Instant, RowRef)>,
     /// Sockets with deferred bytes.
     pub(super) deferring: BTreeSet<SocketCookie>,
     pub(super) open_rows: usize,
@@ -156,8 +156,10 @@ struct Watched {
     newer: (Instant, Limits),
 }
 
-/// Limits are shown of the time since a reading that is this old, up to twice as old.
+/// Limits are shown of the time since a reading that is this old, up to twice as old; at first since
+/// the first one, once that is so old.
 const LIMITS_OF: Duration = Duration::from_secs(10);
+const LIMITS_LEAST: Duration = Duration::from_secs(3);
 
 /// A socket.
 #[derive(Debug, Serialize, Deserialize)]
@@ -235,7 +237,9 @@ impl Socket {
             .provisional
             .filter(|at| (*at as usize) < self.rows.len());
         for at in 0..self.rows.len() {
-            let row = self.rows.at(at);
+            let counts = self.rows.at(at).phase == Phase::Open && self.is_open();
+            let row = self.rows.at_mut(at);
+            row.counts = counts;
             match row.phase {
                 Phase::Open if self.closed.is_some() => dirty.closed_rows += 1,
                 Phase::Open => {
@@ -244,7 +248,9 @@ impl Socket {
                 }
                 Phase::Idle(since) => {
                     dirty.closed_rows += 1;
-                    dirty.idle.push_back((since, (self.cookie, at)));
+                    if self.closed.is_none() {
+                        dirty.idle.insert((since, (self.cookie, at)));
+                    }
                 }
                 Phase::Hidden => {}
             }
@@ -252,6 +258,9 @@ impl Socket {
                 && let Some(process) = self.rows.key(at).0
             {
                 processes.refer(process);
+                if counts {
+                    processes.flow_opened(process);
+                }
             }
             let row = self.rows.at_mut(at);
             row.listed = row.changed;
@@ -374,10 +383,11 @@ impl Socket {
                 self.assign_owner(listener, ctx);
                 let is_open = self.is_open();
                 for at in 0..self.rows.len() {
-                    if self.rows.at(at).phase == Phase::Open {
-                        self.count(at, is_open, ctx);
-                        self.begin_waiting(at, ctx.dirty);
+                    if self.rows.at(at).phase != Phase::Open {
+                        continue;
                     }
+                    self.count(at, is_open, ctx);
+                    self.begin_waiting(at, ctx.dirty);
                     self.mark_dirty(at, ctx);
                     self.open_if_sure(at, ctx);
                 }
@@ -455,25 +465,43 @@ impl Socket {
         if self.closed.is_some() {
             return;
         }
-        let total = Limits::since_the_beginning(&info);
-        let watched = &mut self.rare.get_or_insert_default().watched;
-        let (older, newer) = match watched {
-            Some(Watched { older, newer, .. }) if time.since(newer.0) >= LIMITS_OF => {
-                (*newer, total.map_or(*older, |total| (time, total)))
-            }
-            Some(Watched { older, newer, .. }) => (*older, *newer),
-            None => {
-                let first = (time, total.unwrap_or_default());
-                (first, first)
-            }
+        let total = Limits::since_the_beginning(&info).unwrap_or_default();
+        let watched = self.rare.get_or_insert_default().watched.take();
+        // One that was not asked for meanwhile begins anew.
+        let watched = watched.filter(|it| time.since(it.newer.0) <= 2 * LIMITS_OF);
+        let (older, newer) = match &watched {
+            Some(it) if time.since(it.newer.0) >= LIMITS_OF => (it.newer, (time, total)),
+            Some(it) => (it.older, it.newer),
+            None => ((time, total), (time, total)),
         };
-        let limits = total.and_then(|total| total.since(&older.1, time.since(older.0)));
-        *watched = Some(Watched {
-            path: Arc::new(Path { info, limits }),
-            older,
-            newer,
-        });
-        self.version += 1;
+        let known = watched.as_ref().map(|it| &it.path);
+        let waited = known.map_or(0, |path| path.info.receive_queue);
+        let of = time.since(older.0);
+        let has_clocks = info.busy.is_some() && of >= LIMITS_LEAST;
+        let path = Path {
+            waits: waited.min(info.receive_queue),
+            limits: has_clocks.then(|| total.since(&older.1, of)),
+            time,
+            info,
+        };
+        // Of one that is still nothing changes but the time.
+        let is_same = known.is_some_and(|known| known.says_the_same(&path));
+        self.version += u32::from(!is_same);
+        let path = Arc::new(path);
+        let rare = self.rare.get_or_insert_default();
+        rare.watched = Some(Watched { path, older, newer });
+    }
+
+    /// Forgets what TCP knew of it before this. Returns whether it is still watched.
+    pub(super) fn forget_tcp_info(&mut self, before: Instant) -> bool {
+        let Some(rare) = &mut self.rare else {
+            return false;
+        };
+        let is_old = |it: &mut Watched| it.path.time < before;
+        if rare.watched.take_if(is_old).is_some() {
+            self.version += 1;
+        }
+        rare.watched.is_some()
     }
 
     /// The socket is gone.
@@ -484,6 +512,7 @@ impl Socket {
                 self.emit_open(at, ctx);
             }
         }
+        self.stop_waiting(ctx.dirty);
         self.closed = Some((ctx.time, reason));
         self.version += 1;
         for at in 0..self.rows.len() {
@@ -695,7 +724,7 @@ impl Socket {
             last: opened,
             counts: false,
             phase: Phase::Open,
-            waits: false,
+            waits: None,
             reported: Reported::Nothing,
             changed: false,
             listed: false,

@@ -148,10 +148,8 @@ fn by_process(
     });
     for retired in retired_processes(snapshot, view, of) {
         subtract(&mut rest, retired.totals);
-        if view.filter.process_verdict(retired) == Some(true) {
-            let entry = groups.get(subject_of(retired));
-            entry.add(retired.totals, Rate::default());
-        }
+        let entry = groups.get(subject_of(retired));
+        entry.add(retired.totals, Rate::default());
     }
     let mut entries = groups.entries;
     entries.extend(unowned_rows(snapshot, view));
@@ -228,11 +226,14 @@ fn unowned_rows(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     groups.entries
 }
 
-/// The processes that are no longer listed, for rows that put processes together. A baseline does not
-/// know which of them it counted: then they are in the row of what has ended.
+/// The processes that are no longer listed, for rows that put processes together. A filter may ask
+/// for more than is known of them, and a baseline does not know which of them it counted: then they
+/// are in the row of what has ended, or nowhere.
 fn retired_processes<'a>(snapshot: &'a Snapshot, view: &View, of: RowsOf) -> &'a [Arc<Process>] {
     match of {
-        RowsOf::ProcessesBy(..) if view.since.is_none() => &snapshot.retired.processes,
+        RowsOf::ProcessesBy(..) if view.since.is_none() && view.filter.is_all() => {
+            &snapshot.retired.processes
+        }
         _ => &[],
     }
 }

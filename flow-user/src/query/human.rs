@@ -83,6 +83,15 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// A ratio in percent, where it need not be exact: `2.5%`, `80%`.
+pub fn percent(ratio: f64) -> String {
+    let percent = 100.0 * ratio;
+    match percent < 10.0 && percent > 0.0 {
+        true => format!("{percent:.1}%"),
+        false => format!("{percent:.0}%"),
+    }
+}
+
 /// What a whole has over `part` of it, in percent of that: `+4.6%`, `-0.2%`, `+130%`. If it is more
 /// than three times as much, how many times: `x42`. `None` where one of them is nothing.
 pub fn overhead(part: u64, whole: u64) -> Option<String> {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::human;
-use crate::model::snapshot::{Flow, Limits};
+use crate::{
+    event::TcpInfo,
+    model::snapshot::{Flow, Limits},
+};
 
 /// The part of the time from which on a limit is the verdict.
 const MOSTLY: f64 = 0.5;
@@ -11,15 +14,17 @@ const MOSTLY: f64 = 0.5;
 const SELDOM: f64 = 0.1;
 /// Segments sent again, of all it sends, that are worth a word.
 const MANY: f64 = 0.01;
+/// Bytes that wait to be received are many if they are this much, and what comes in this time.
+const MANY_BYTES: f64 = 65_536.0;
+const LONG: f64 = 0.1;
 
-/// What limits a connection, where TCP was asked for long enough: over the last 10 to 20 seconds.
+/// What limits a connection, where TCP was asked for some seconds.
 pub fn verdict(flow: &Flow) -> Option<String> {
     let path = flow.path.as_deref().filter(|_| flow.closed.is_none())?;
-    let waits = path.info.receive_queue;
-    if waits >= path.info.mss.max(1) * 4 {
+    if f64::from(path.waits) >= (LONG * flow.rate.rx).max(MANY_BYTES) {
         return Some(format!(
             "the process reads slowly: {} wait to be received",
-            human::bytes(waits.into())
+            human::bytes(path.waits.into())
         ));
     }
     let limits = path.limits?;
@@ -30,18 +35,29 @@ pub fn verdict(flow: &Flow) -> Option<String> {
         buffer,
         ..
     } = limits;
-    let percent = |time| format!("{:.0} % of the time", 100.0 * part(time).min(1.0));
+    let percent = |time| human::percent(part(time).min(1.0)) + " of the time";
     let network = busy.saturating_sub(receiver).saturating_sub(buffer);
+    let lossy = flow.retransmit_ratio().filter(|ratio| *ratio >= MANY);
+    let TcpInfo {
+        unacknowledged,
+        lost,
+        congestion_window,
+        ..
+    } = path.info;
+    // With a window that is not used, what takes time are answers, of which each needs a round trip.
+    let uses_window = unacknowledged.saturating_mul(2) >= congestion_window || lost > 0;
     Some(if part(receiver) >= MOSTLY {
         format!("limited by the receiver's window, {}", percent(receiver))
     } else if part(buffer) >= MOSTLY {
         format!("limited by the send buffer, {}", percent(buffer))
-    } else if part(network) >= MOSTLY {
-        let lossy = flow.retransmit_ratio().filter(|ratio| *ratio >= MANY);
+    } else if part(network) >= MOSTLY && (uses_window || lossy.is_some()) {
         let again = lossy.map_or_else(String::new, |ratio| {
-            format!("; {:.1} % of its packets were sent again", 100.0 * ratio)
+            let percent = human::percent(ratio);
+            format!("; {percent} of all its packets were sent again")
         });
         format!("limited by the network, {}{again}", percent(network))
+    } else if part(network) >= MOSTLY {
+        format!("waits for acknowledgements, {}", percent(network))
     } else if part(busy) < SELDOM {
         "not limited by TCP: there is seldom anything to send".to_owned()
     } else {
@@ -58,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Bytes, TcpFacts, TcpInfo, WireTotals},
+        event::{Bytes, Instant, TcpFacts, WireTotals},
         model::snapshot::Path,
         query::fixture,
     };
@@ -69,10 +85,12 @@ mod tests {
         let mut flow = fixture::flow(1, &process, "10.0.0.2:1", Some("10.0.0.3:443"));
         flow.path = Some(Arc::new(Path {
             info: TcpInfo {
-                mss: 1_000,
-                receive_queue: waits,
+                unacknowledged: 8,
+                congestion_window: 10,
                 ..TcpInfo::default()
             },
+            time: Instant(0),
+            waits,
             limits: Some(Limits {
                 of: Duration::from_secs(10),
                 busy: Duration::from_secs(busy),
@@ -93,27 +111,27 @@ mod tests {
         let says = |flow: &Flow| verdict(flow).unwrap();
         assert_eq!(
             says(&limited(9, 8, 0, 0)),
-            "limited by the receiver's window, 80 % of the time"
+            "limited by the receiver's window, 80% of the time"
         );
         assert_eq!(
             says(&limited(9, 0, 7, 0)),
-            "limited by the send buffer, 70 % of the time"
+            "limited by the send buffer, 70% of the time"
         );
         assert_eq!(
             says(&limited(10, 1, 0, 0)),
-            "limited by the network, 90 % of the time"
+            "limited by the network, 90% of the time"
         );
         assert_eq!(
             says(&limited(3, 0, 0, 0)),
-            "mostly limited by the process: something to send 30 % of the time"
+            "mostly limited by the process: something to send 30% of the time"
         );
         assert_eq!(
             says(&limited(0, 0, 0, 0)),
             "not limited by TCP: there is seldom anything to send"
         );
         assert_eq!(
-            says(&limited(0, 0, 0, 50_000)),
-            "the process reads slowly: 50 kB wait to be received"
+            says(&limited(0, 0, 0, 90_000)),
+            "the process reads slowly: 90 kB wait to be received"
         );
         let mut lossy = limited(10, 0, 0, 0);
         lossy.tcp = Some(TcpFacts {
@@ -122,8 +140,12 @@ mod tests {
         });
         assert_eq!(
             says(&lossy),
-            "limited by the network, 100 % of the time; 2.5 % of its packets were sent again"
+            "limited by the network, 100% of the time; 2.5% of all its packets were sent again"
         );
+        let mut chatty = limited(8, 0, 0, 0);
+        let path = Arc::make_mut(chatty.path.as_mut().unwrap());
+        path.info.unacknowledged = 1;
+        assert_eq!(says(&chatty), "waits for acknowledgements, 80% of the time");
         lossy.path = None;
         assert_eq!(verdict(&lossy), None);
     }

@@ -1,6 +1,11 @@
 //! What TCP knows of connections, through sock_diag: of those that are asked for, or of all.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use super::{
     netlink::{Netlink, attributes, u32_at},
@@ -35,15 +40,20 @@ pub enum Wanted {
 /// What was found.
 pub type Found = Vec<(SocketCookie, TcpInfo)>;
 
+/// How long network namespaces are taken to be the same, and how long one that could not be entered
+/// is left alone: to look for them walks `/proc`.
+const NAMESPACES_FOR: Duration = Duration::from_secs(10);
+
 /// Asks the kernel.
 #[derive(Default)]
 pub struct Reader {
-    own: Option<Netlink>,
+    /// A socket in Flow's own network namespace, and that namespace.
+    own: Option<(Netlink, Option<Netns>)>,
     /// Those of other network namespaces, as long as they are asked for: a socket there keeps a
     /// namespace alive.
     others: BTreeMap<Netns, Netlink>,
-    /// The namespace of `own`.
-    own_netns: Option<Netns>,
+    /// The namespaces that there are, when they were last looked for.
+    found: Option<(Instant, Namespaces)>,
 }
 
 impl Reader {
@@ -55,24 +65,20 @@ impl Reader {
                 Vec::new()
             }
             Wanted::These(connections) => self.read_these(connections),
-            Wanted::All => {
-                *self = Self::default();
-                all()
-            }
+            Wanted::All => self.read_all(),
         }
     }
 
     fn read_these(&mut self, connections: &[Connection]) -> Found {
-        if self.own_netns.is_none() {
-            self.own_netns = Namespaces::find(&[]).own;
-        }
-        let own = self.own_netns;
+        let Some((_, own)) = self.own() else {
+            return Vec::new();
+        };
+        let own = *own;
         let elsewhere = |it: &Connection| it.netns.filter(|netns| Some(*netns) != own);
         self.others
             .retain(|netns, _| connections.iter().any(|it| elsewhere(it) == Some(*netns)));
-        let is_missing = |netns: &Netns| !self.others.contains_key(netns);
         let mut missing: Vec<Netns> = connections.iter().filter_map(elsewhere).collect();
-        missing.retain(is_missing);
+        missing.retain(|netns| !self.others.contains_key(netns));
         if !missing.is_empty() {
             self.open(&missing);
         }
@@ -80,10 +86,7 @@ impl Reader {
         for connection in connections {
             let netlink = match elsewhere(connection) {
                 Some(netns) => self.others.get_mut(&netns),
-                None => match &mut self.own {
-                    Some(netlink) => Some(netlink),
-                    none => sock_diag::open().ok().map(|netlink| none.insert(netlink)),
-                },
+                None => self.own().map(|(netlink, _)| netlink),
             };
             // One that has ended meanwhile is not there.
             if let Some(netlink) = netlink
@@ -95,12 +98,55 @@ impl Reader {
         found
     }
 
-    /// Opens sockets in other network namespaces.
+    /// Those of every network namespace.
+    fn read_all(&mut self) -> Found {
+        self.others.clear();
+        let mut found = match self.own() {
+            Some((netlink, _)) => list(netlink).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        match netns::inside(&self.namespaces().others, |_| list(&mut sock_diag::open()?)) {
+            Ok(visited) => {
+                for (_, there) in visited {
+                    found.extend(there.unwrap_or_default());
+                }
+            }
+            Err(error) => log::debug!("no thread for other network namespaces: {error}"),
+        }
+        found
+    }
+
+    fn own(&mut self) -> Option<&mut (Netlink, Option<Netns>)> {
+        match &mut self.own {
+            Some(own) => Some(own),
+            none => {
+                let netlink = sock_diag::open().ok()?;
+                Some(none.insert((netlink, Namespaces::find(&[]).own)))
+            }
+        }
+    }
+
+    fn namespaces(&mut self) -> &Namespaces {
+        let is_new = |it: &mut (Instant, Namespaces)| it.0.elapsed() < NAMESPACES_FOR;
+        let known = self.found.take_if(is_new);
+        let (_, namespaces) = self.found.insert(known.unwrap_or_else(|| {
+            let pids = Proc::new().pids().unwrap_or_default();
+            (Instant::now(), Namespaces::find(&pids))
+        }));
+        namespaces
+    }
+
+    /// Opens sockets in other network namespaces, if these have not just been looked for in vain.
     fn open(&mut self, missing: &[Netns]) {
-        let pids = Proc::new().pids().unwrap_or_default();
-        let mut namespaces = Namespaces::find(&pids);
-        namespaces.others.retain(|netns, _| missing.contains(netns));
-        match netns::inside(&namespaces.others, |_| sock_diag::open()) {
+        if let Some((time, _)) = &self.found
+            && time.elapsed() < NAMESPACES_FOR
+        {
+            return;
+        }
+        let namespaces = self.namespaces().others.clone();
+        let mut wanted = namespaces;
+        wanted.retain(|netns, _| missing.contains(netns));
+        match netns::inside(&wanted, |_| sock_diag::open()) {
             Ok(opened) => {
                 for (netns, netlink) in opened {
                     if let Ok(netlink) = netlink {
@@ -146,31 +192,15 @@ fn one(netlink: &mut Netlink, connection: &Connection) -> io::Result<Option<TcpI
     })
 }
 
-fn write_address(room: &mut [u8], address: std::net::IpAddr) {
+fn write_address(room: &mut [u8], address: IpAddr) {
     match address {
-        std::net::IpAddr::V4(v4) => room[..4].copy_from_slice(&v4.octets()),
-        std::net::IpAddr::V6(v6) => room.copy_from_slice(&v6.octets()),
+        IpAddr::V4(v4) => room[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => room.copy_from_slice(&v6.octets()),
     }
 }
 
-/// What TCP knows of every connection, in every network namespace.
-fn all() -> Found {
-    let pids = Proc::new().pids().unwrap_or_default();
-    let namespaces = Namespaces::find(&pids);
-    let mut found = here().unwrap_or_default();
-    match netns::inside(&namespaces.others, |_| here()) {
-        Ok(visited) => {
-            for (_, there) in visited {
-                found.extend(there.unwrap_or_default());
-            }
-        }
-        Err(error) => log::debug!("no thread for other network namespaces: {error}"),
-    }
-    found
-}
-
-fn here() -> io::Result<Found> {
-    let mut netlink = sock_diag::open()?;
+/// What TCP knows of every connection in the network namespace of `netlink`.
+fn list(netlink: &mut Netlink) -> io::Result<Found> {
     let request = tcp_request(sock_diag::CONGESTION);
     netlink.dump(sock_diag::TCPDIAG_GETSOCK, &request, |message| {
         parse(message.body)
@@ -201,7 +231,7 @@ fn parse(body: &[u8]) -> Option<(SocketCookie, TcpInfo)> {
         Some(u64::from_ne_bytes(*bytes))
     };
     let time = |offset| u64_at(offset).map(Duration::from_micros);
-    /// `TCP_INFINITE_SSTHRESH`: no loss was seen yet.
+    /// `TCP_INFINITE_SSTHRESH`: never set.
     const INFINITE: u32 = 0x7fff_ffff;
     let info = TcpInfo {
         congestion: name,
@@ -227,7 +257,6 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
-        thread,
     };
 
     use proptest::prelude::*;
@@ -304,7 +333,7 @@ mod tests {
     #[test]
     fn all_connections_are_among_all() {
         let ends: Vec<_> = ["127.0.0.1:0", "[::1]:0"].map(pair).into();
-        let found = thread::spawn(|| here().unwrap()).join().unwrap();
+        let found = Reader::default().read(&Wanted::All);
         for (client, server) in &ends {
             for end in [client, server] {
                 assert!(found.iter().any(|(cookie, _)| *cookie == cookie_of(end)));

@@ -234,10 +234,11 @@ pub(super) fn middle(state: &State) -> Rect {
 pub(super) fn place(columns: &[&'static Column], widths: &Widths, room: u16) -> Vec<Slot> {
     let priority = |column: &Column| column.show.priority().unwrap_or(0);
     let room = room.saturating_sub(GUTTER);
-    let mut chosen: Vec<(&'static Column, u16)> = columns
+    let all: Vec<(&'static Column, u16)> = columns
         .iter()
         .map(|column| (*column, widths.least(column).max(header_width(column))))
         .collect();
+    let mut chosen = all.clone();
     let used = |chosen: &[(&'static Column, u16)]| -> u32 {
         let widths: u32 = chosen.iter().map(|it| u32::from(it.1 + GAP)).sum();
         widths.saturating_sub(GAP.into())
@@ -254,6 +255,24 @@ pub(super) fn place(columns: &[&'static Column], widths: &Widths, room: u16) -> 
             _ => {
                 chosen.remove(last);
             }
+        }
+    }
+    // Where a wide one had no room, narrower ones of less importance may have.
+    let is_chosen = |chosen: &[(&'static Column, u16)], column: &Column| {
+        chosen.iter().any(|it| it.0.name == column.name)
+    };
+    let mut left_out: Vec<&'static Column> = all.iter().map(|it| it.0).collect();
+    left_out.retain(|column| !is_chosen(&chosen, column));
+    left_out.sort_by_key(|column| priority(column));
+    for column in left_out {
+        let goes_with = |other: &Column| match column.measure {
+            Some(measure) => other.measure == Some(measure),
+            None => other.name == column.name,
+        };
+        let mut more = all.clone();
+        more.retain(|it| is_chosen(&chosen, it.0) || goes_with(it.0));
+        if used(&more) <= room.into() {
+            chosen = more;
         }
     }
     if let [(_, width)] = &mut chosen[..] {

@@ -8,12 +8,18 @@ use crate::{
     source::tcp_info::{Connection, Wanted},
 };
 
+/// The column of what waits to be sent or received.
+const QUEUE: &str = "queue_bytes";
 /// Connections at most, so that a tick stays short.
 const MOST: usize = 256;
 
 impl State {
     /// The connections of the rows and the details on the screen.
     pub fn wanted_connections(&self) -> Wanted {
+        // What is not on the screen may have the longest queue.
+        if self.here().sort.is_some_and(|(by, _)| by.name == QUEUE) {
+            return Wanted::All;
+        }
         let mut connections = Vec::new();
         let mut watched = Watched::default();
         for popup in &self.popups {

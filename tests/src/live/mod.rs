@@ -15,6 +15,7 @@ mod generator;
 mod held;
 mod interfaces;
 mod listeners;
+mod lives;
 mod outputs;
 mod overload;
 mod packets;

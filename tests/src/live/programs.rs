@@ -18,8 +18,8 @@ use super::{
     flow::{Ended, Flow},
     generator::Generator,
     held::Held,
-    interfaces, listeners, outputs, overload, packets, qdisc, remotes, renames, replay, report,
-    session, stacked, streams, unread,
+    interfaces, listeners, lives, outputs, overload, packets, qdisc, remotes, renames, replay,
+    report, session, stacked, streams, unread,
 };
 
 /// A test of the program.
@@ -72,6 +72,8 @@ pub const TESTS: &[Test] = &[
     of_program("interface_listed",        interfaces::appeared_in_a_list),
     of_kernel("interface_down_then_up",   interfaces::down_then_up),
     of_kernel("listeners_keep_listening", listeners::keep_listening),
+    of_program("datagrams_idle",          lives::datagrams_idle),
+    of_kernel("tcp_info",                 lives::tcp_info),
     of_kernel("ledger_forwarded",         causes::forwarded),
     of_kernel("ledger_kernel_replies",    causes::kernel_replies),
     of_kernel("ledger_several_takers",    causes::several_takers),

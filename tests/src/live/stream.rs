@@ -52,6 +52,8 @@ pub struct Flow {
     pub app: Moved,
     pub wire: Wire,
     pub opened: bool,
+    /// Whether it was there before Flow attached.
+    pub existed: bool,
     /// Number of the last record that opened it.
     pub opened_at: u64,
     pub closed: bool,
@@ -241,6 +243,7 @@ impl Stream {
             flow.socket = socket;
         }
         flow.opened |= opens;
+        flow.existed |= facts["existed"] == true;
         flow.closed = kind == "flow.close" || (flow.closed && !opens);
         // Absent means unknown, not zero.
         if record["app"].is_object() {

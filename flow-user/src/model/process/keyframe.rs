@@ -102,7 +102,11 @@ impl ProcessTable {
     /// process, and [`Self::queue_exited`] ends it.
     pub(in crate::model) fn resume(&mut self, history: Duration) {
         self.history = history;
-        for (id, entry) in &self.entries {
+        for (id, entry) in &mut self.entries {
+            // Counted again with the flows.
+            if entry.row.open_flows != 0 {
+                Arc::make_mut(&mut entry.row).open_flows = 0;
+            }
             let newest = self.newest.entry(id.pid).or_insert(id.start);
             *newest = id.start.max(*newest);
             if entry.moving {

@@ -28,9 +28,9 @@ pub(super) struct Row {
     /// Whether it counts as an open flow, see [`Flow::is_open`].
     pub(super) counts: bool,
     pub(super) phase: Phase,
-    /// Whether it is in [`waiting`](super::DirtyRows::waiting).
+    /// If it is in [`waiting`](super::DirtyRows::waiting), by which time.
     #[serde(skip)]
-    pub(super) waits: bool,
+    pub(super) waits: Option<Instant>,
     pub(super) reported: Reported,
     /// Something changed since the last report.
     pub(super) changed: bool,
@@ -127,9 +127,22 @@ impl Socket {
     /// Has an open row looked at when it may be idle.
     pub(super) fn begin_waiting(&mut self, at: usize, dirty: &mut DirtyRows) {
         let row = self.rows.at(at);
-        if !row.waits && row.phase == Phase::Open && self.may_be_idle(at) {
-            dirty.waiting.insert((row.last, (self.cookie, at)));
-            self.rows.at_mut(at).waits = true;
+        if row.waits.is_none() && row.phase == Phase::Open && self.may_be_idle(at) {
+            let last = row.last;
+            dirty.waiting.insert((last, (self.cookie, at)));
+            self.rows.at_mut(at).waits = Some(last);
+        }
+    }
+
+    /// It ends: no row is looked at any more.
+    pub(super) fn stop_waiting(&mut self, dirty: &mut DirtyRows) {
+        for at in 0..self.rows.len() {
+            if let Some(since) = self.rows.at_mut(at).waits.take() {
+                dirty.waiting.remove(&(since, (self.cookie, at)));
+            }
+            if let Phase::Idle(since) = self.rows.at(at).phase {
+                dirty.idle.remove(&(since, (self.cookie, at)));
+            }
         }
     }
 
@@ -142,7 +155,10 @@ impl Socket {
 
     /// Looks at a row that was in [`waiting`](super::DirtyRows::waiting): it is idle, or waits on.
     pub(in crate::model) fn wait_on(&mut self, at: usize, idle: Duration, ctx: &mut Ctx<'_>) {
-        self.rows.at_mut(at).waits = false;
+        if at >= self.rows.len() {
+            return;
+        }
+        self.rows.at_mut(at).waits = None;
         if self.rows.at(at).phase != Phase::Open || !self.may_be_idle(at) {
             return;
         }
@@ -156,7 +172,7 @@ impl Socket {
         let row = self.rows.at_mut(at);
         row.phase = Phase::Idle(ctx.time);
         row.shown = None;
-        ctx.dirty.idle.push_back((ctx.time, (self.cookie, at)));
+        ctx.dirty.idle.insert((ctx.time, (self.cookie, at)));
         ctx.dirty.open_rows -= 1;
         ctx.dirty.closed_rows += 1;
         self.count(at, false, ctx);
@@ -165,7 +181,8 @@ impl Socket {
 
     /// A row that is idle since then leaves the history, if it still is. Returns whether it does.
     pub(in crate::model) fn hide(&mut self, at: usize, since: Instant, ctx: &mut Ctx<'_>) -> bool {
-        if self.rows.at(at).phase != Phase::Idle(since) || self.closed.is_some() {
+        let is_there = at < self.rows.len() && self.closed.is_none();
+        if !is_there || self.rows.at(at).phase != Phase::Idle(since) {
             return false;
         }
         self.retire(at, ctx);
@@ -185,7 +202,11 @@ impl Socket {
                 ctx.processes.acquire(process, ctx.time);
             }
         } else {
+            if let Phase::Idle(since) = self.rows.at(at).phase {
+                ctx.dirty.idle.remove(&(since, (self.cookie, at)));
+            }
             self.retire(at, ctx);
+            ctx.retired.count_replaced();
             ctx.dirty.closed_rows -= 1;
         }
         ctx.dirty.open_rows += 1;

@@ -79,6 +79,29 @@ fn a_datagram_flow_without_bytes_ends_and_comes_back() {
 }
 
 #[test]
+fn a_socket_that_comes_back_has_no_rows_of_before() {
+    let mut play = Play::new();
+    let config = Config {
+        udp_idle: Duration::from_secs(600),
+        ..config(1)
+    };
+    play.model = Model::new(config, play.now);
+    play.apply(Event::Socket(udp(1, 10)));
+    for remote in ["10.0.0.7:1", "10.0.0.7:2"] {
+        play.app(1, 10, Some(remote), 0, 40);
+    }
+    play.end(1);
+    // Until its tombstone is gone too.
+    play.tick(30);
+    play.tick(30);
+    play.app(1, 10, Some(CLIENT), 0, 7);
+    play.apply(Event::Socket(udp(1, 10)));
+    play.tick(600);
+    play.tick(600);
+    assert_eq!(play.total().rx_bytes, Bytes(87));
+}
+
+#[test]
 fn a_connected_datagram_socket_is_never_idle() {
     let mut play = Play::new();
     let connected = SocketFact {

@@ -140,7 +140,7 @@ static FLOW: &[Column] = &[
         .cut_in_the_middle()
         .naming(),
     json("remote_name", |_, _| Value::Absent),
-    left_aligned("state", "STATE", Show::Both(4), |entry, _| {
+    left_aligned("state", "STATE", Show::Both(6), |entry, _| {
         match flow_of(entry) {
             Some(flow) => Value::Text(match flow.closed {
                 Some(_) => "closed".to_owned(),
@@ -150,7 +150,7 @@ static FLOW: &[Column] = &[
         }
     })
     .width(11, 12),
-    right_aligned("pid", "PID", Show::Both(3), pid).width(7, 7),
+    right_aligned("pid", "PID", Show::Both(6), pid).width(7, 7),
     left_aligned("process", "PROCESS", Show::Both(0), process_name)
         .width(12, 28)
         .naming(),
@@ -161,8 +161,9 @@ static FLOW: &[Column] = &[
     .width(6, 15),
     RX_RATE,
     TX_RATE,
-    RX_BYTES,
-    TX_BYTES,
+    // What says why it is slow comes first.
+    RX_BYTES.shown(Show::Both(5)),
+    TX_BYTES.shown(Show::Both(5)),
     right_aligned("wire_rx_bytes", "WIRE RECV", Show::Both(10), |entry, _| {
         entry
             .wire
@@ -173,7 +174,7 @@ static FLOW: &[Column] = &[
             .wire
             .map_or(Value::Absent, |wire| Value::Bytes(wire.tx_bytes))
     }),
-    right_aligned("rtt_us", "RTT", Show::Both(7), |entry, _| {
+    right_aligned("rtt_us", "RTT", Show::Both(4), |entry, _| {
         let rtt = flow_of(entry)
             .and_then(|flow| flow.tcp)
             .and_then(|tcp| tcp.rtt);
@@ -181,7 +182,20 @@ static FLOW: &[Column] = &[
             Value::Microseconds(rtt.micros().into())
         })
     })
-    .width(9, 9),
+    .width(7, 9),
+    right_aligned("queue_bytes", "QUEUE", Show::Both(4), |entry, _| {
+        let path = flow_of(entry).and_then(|flow| flow.path.as_deref());
+        path.map_or(Value::Absent, |path| {
+            let waits = path.info.send_queue.saturating_add(path.info.receive_queue);
+            Value::Bytes(Bytes(waits.into()))
+        })
+    })
+    .width(6, 7),
+    right_aligned("retransmits", "RETRANS", Show::Both(4), |entry, _| {
+        let again = flow_of(entry).and_then(|flow| flow.retransmits());
+        again.map_or(Value::Absent, |again| Value::Count(again.into()))
+    })
+    .width(8, 8),
     right_aligned("age", "AGE", Show::Choice(7), |entry, context| {
         let flow = flow_of(entry).zip(context.history);
         flow.map_or(Value::Absent, |(flow, (_, now))| {
@@ -190,6 +204,13 @@ static FLOW: &[Column] = &[
         })
     })
     .width(7, 7),
+    right_aligned("last", "LAST SEEN", Show::Choice(8), |entry, context| {
+        let flow = flow_of(entry).zip(context.history);
+        flow.map_or(Value::Absent, |(flow, (_, now))| {
+            Value::Seconds(now.since(flow.last).as_secs())
+        })
+    })
+    .width(9, 9),
     right_aligned("packets", "PACKETS", Show::Choice(8), |entry, _| {
         let packets = |wire: WireTotals| wire.rx_packets.saturating_add(wire.tx_packets);
         entry
@@ -559,6 +580,11 @@ impl Column {
     /// It says what a row is.
     const fn naming(mut self) -> Self {
         self.names = true;
+        self
+    }
+
+    const fn shown(mut self, show: Show) -> Self {
+        self.show = show;
         self
     }
 

@@ -306,12 +306,12 @@ pub struct TcpInfoRecord {
     /// Payload bytes of a segment that it sends.
     pub mss_bytes: u32,
     pub congestion_window_segments: u32,
-    /// Absent while no loss was seen.
+    /// Absent where it was never set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start_threshold_segments: Option<u32>,
     /// Sent and not acknowledged.
     pub unacknowledged_segments: u32,
-    /// Taken for lost, and not sent again yet.
+    /// Taken for lost, and not acknowledged yet.
     pub lost_segments: u32,
     /// Bytes that the process sent and the remote has not acknowledged.
     pub send_queue_bytes: u32,

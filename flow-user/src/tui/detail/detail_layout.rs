@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     event::Direction,
-    query::{columns::Column, entry::Entry, human},
+    query::{columns::Column, entry::Entry, human, verdict::verdict},
     sink::text::{escape, width, wrap},
     tui::{
         layout::{self, Slot, TAB_RULE},
@@ -335,12 +335,13 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
                 Some(Direction::Inbound) => ", inbound",
                 None => "",
             };
-            let moment = facts::moment(state, flow.opened);
+            let moment = facts::opened(state, flow);
             let mut facts = Vec::new();
             if !has_room_for_ends(state, detail, columns) {
                 facts.push(("endpoints", facts::endpoints(flow)));
             }
             facts.push(("process", format!("{}{user}", facts::owner(flow))));
+            facts.extend(verdict(flow).map(|verdict| ("speed", verdict)));
             facts.push(("opened", format!("{moment}{opened}")));
             if !detail.states.is_empty() {
                 facts.push(("states", facts::passed(state, detail)));

@@ -94,10 +94,7 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
         facts.push(("states", passed(state, detail)));
     }
     facts.extend(path::of(state, flow));
-    facts.push(match flow.found {
-        Some(_) => ("opened", "before Flow began".to_owned()),
-        None => ("opened", moment(state, flow.opened)),
-    });
+    facts.push(("opened", opened(state, flow)));
     if let Some((closed, reason)) = flow.closed {
         let text = format!("{}: {}", moment(state, closed), reason.name());
         facts.push(("closed", text));
@@ -235,7 +232,21 @@ pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
         let time = state.clock.time_of_day(time, &state.zone);
         format!("{name} {time}")
     });
-    texts.collect::<Vec<_>>().join(" › ")
+    let mut texts: Vec<String> = texts.collect();
+    if let (Of::Flow(flow), Some(first)) = (&detail.of, detail.states.first())
+        && flow.found.is_some()
+    {
+        texts[0] = format!("{} before Flow began", first.state.name());
+    }
+    texts.join(" › ")
+}
+
+/// When a flow was opened, if that was seen.
+pub(in crate::tui) fn opened(state: &State, flow: &Flow) -> String {
+    match flow.found {
+        Some(_) => "before Flow began".to_owned(),
+        None => moment(state, flow.opened),
+    }
 }
 
 /// A moment by the clock and as seen from now.

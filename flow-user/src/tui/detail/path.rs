@@ -54,7 +54,7 @@ fn of_info(state: &State, info: &TcpInfo) -> Vec<Fact> {
     let name = name.map_or_else(String::new, |name| format!(" ({name})"));
     let mut facts = vec![
         (
-            "congestion window",
+            "cwnd",
             format!("{congestion_window} segments of {mss} bytes{threshold}{name}"),
         ),
         (
@@ -74,7 +74,7 @@ fn of_info(state: &State, info: &TcpInfo) -> Vec<Fact> {
         ),
     ];
     if let Some(window) = send_window {
-        facts.push(("receiver's window", bytes(*window)));
+        facts.push(("peer window", bytes(*window)));
     }
     let rates = [
         delivery_rate.map(|it| format!("delivered {}", rate(it))),

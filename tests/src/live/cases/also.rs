@@ -40,6 +40,9 @@ pub fn directions(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Differen
             if seen != expected {
                 differences.push(difference(&truth.mode, "direction", expected, seen));
             }
+            if flow.existed {
+                differences.push(difference(&truth.mode, "existed", false, true));
+            }
         }
     }
     differences
@@ -219,7 +222,16 @@ pub fn idle(stream: &Stream, truths: &[Truth], _: Backend) -> Vec<Difference> {
         let is_it = |flow: &&Flow| {
             flow.protocol.as_ref() == Some(&socket.protocol) && flow.local.as_ref() == Some(&local)
         };
-        let seen = flows(stream, truth.pid).into_iter().filter(is_it).count();
+        let its_flows = || flows(stream, truth.pid).into_iter().filter(is_it);
+        if !its_flows().all(|flow| flow.existed) {
+            differences.push(difference(
+                &truth.mode,
+                format!("existed, {local}"),
+                true,
+                false,
+            ));
+        }
+        let seen = its_flows().count();
         let blind = socket.blind.filter(|blind| !SockDiag.sees(*blind));
         let expected = usize::from(blind.is_none());
         if seen != expected {
