@@ -23,32 +23,37 @@
 //! - A row is reported at once when its owner is certain; otherwise at the next tick, so that a
 //!   connection which is accepted promptly is reported once, under its acceptor.
 
+mod context;
+mod deferred;
+mod path;
+mod resume;
 mod row;
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use self::row::{Phase, Reported, Row};
+pub(super) use self::context::{Ctx, DirtyRows};
+use self::{
+    path::Watched,
+    row::{Phase, Reported, Row},
+};
 use super::{
-    change::{Change, Changes, StateChange},
+    change::{Change, StateChange},
     fact::{Learned, is_meaningful, merge},
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
-    retired::RetiredFlows,
-    snapshot::{Found, Limits, Path, Rate, zone_index},
+    snapshot::{Found, Rate, zone_index},
     totals::{moved, raise_app},
 };
 use crate::event::{
-    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, Protocol,
-    RoundTrip, SocketCookie, SocketFact, State, TcpInfo,
+    AppFact, AppTotals, Backlog, CloseReason, Direction, Instant, Netns, ProcessId, RoundTrip,
+    SocketCookie, SocketFact, State,
 };
 
 /// Index and name of an interface of the host.
@@ -69,52 +74,6 @@ pub(super) struct Names {
     pub(super) host: bool,
     /// Whether it was there before its source began.
     pub(super) found: bool,
-}
-
-/// Context of an event: what the tables share while it is applied.
-pub(super) struct Ctx<'a> {
-    pub(super) time: Instant,
-    pub(super) processes: &'a mut ProcessTable,
-    pub(super) changes: &'a mut Changes,
-    pub(super) dirty: &'a mut DirtyRows,
-    pub(super) retired: &'a mut RetiredFlows,
-}
-
-impl Ctx<'_> {
-    /// A row begins to count as an open flow of this process.
-    fn flow_opened(&mut self, process: Option<ProcessId>) {
-        self.dirty.open_flows += 1;
-        if let Some(process) = process {
-            self.processes.flow_opened(process);
-        }
-    }
-
-    /// And ends to.
-    fn flow_closed(&mut self, process: Option<ProcessId>) {
-        self.dirty.open_flows = self.dirty.open_flows.saturating_sub(1);
-        if let Some(process) = process {
-            self.processes.flow_closed(process);
-        }
-    }
-}
-
-/// The rows and sockets that the next tick visits, and the number of rows.
-#[derive(Debug, Default)]
-pub(super) struct DirtyRows {
-    /// Rows with unreported changes.
-    pub(super) unreported: Vec<RowRef>,
-    /// Rows that moved bytes since the last tick, or had a rate then.
-    pub(super) moving: Vec<RowRef>,
-    /// Rows that may become idle, by when they last moved bytes at least.
-    pub(super) waiting: BTreeSet<(Instant, RowRef)>,
-    /// Rows that are idle, and since when, until they leave the history.
-    pub(super) idle: BTreeSet<(Instant, RowRef)>,
-    /// Sockets with deferred bytes.
-    pub(super) deferring: BTreeSet<SocketCookie>,
-    pub(super) open_rows: usize,
-    pub(super) closed_rows: usize,
-    /// Rows that count as open flows.
-    pub(super) open_flows: usize,
 }
 
 /// A row, by its socket and position there.
@@ -146,20 +105,6 @@ struct Rare {
     backlog: Option<Backlog>,
     watched: Option<Watched>,
 }
-
-/// A connection of which TCP's own view is asked.
-#[derive(Debug, Serialize, Deserialize)]
-struct Watched {
-    path: Arc<Path>,
-    /// Two earlier readings of how its sending was limited, see [`LIMITS_OF`].
-    older: (Instant, Limits),
-    newer: (Instant, Limits),
-}
-
-/// Limits are shown of the time since a reading that is this old, up to twice as old; at first since
-/// the first one, once that is so old.
-const LIMITS_OF: Duration = Duration::from_secs(10);
-const LIMITS_LEAST: Duration = Duration::from_secs(3);
 
 /// A socket.
 #[derive(Debug, Serialize, Deserialize)]
@@ -228,55 +173,6 @@ impl Socket {
             version: 0,
             has_dirty_row: false,
             closed: None,
-        }
-    }
-
-    /// Resumes from a keyframe: counts references to processes and lists the rows to visit.
-    pub(super) fn resume(&mut self, processes: &mut ProcessTable, dirty: &mut DirtyRows) {
-        self.provisional = self
-            .provisional
-            .filter(|at| (*at as usize) < self.rows.len());
-        for at in 0..self.rows.len() {
-            let counts = self.rows.at(at).phase == Phase::Open && self.is_open();
-            let row = self.rows.at_mut(at);
-            row.counts = counts;
-            match row.phase {
-                Phase::Open if self.closed.is_some() => dirty.closed_rows += 1,
-                Phase::Open => {
-                    dirty.open_rows += 1;
-                    dirty.open_flows += usize::from(row.counts);
-                }
-                Phase::Idle(since) => {
-                    dirty.closed_rows += 1;
-                    if self.closed.is_none() {
-                        dirty.idle.insert((since, (self.cookie, at)));
-                    }
-                }
-                Phase::Hidden => {}
-            }
-            if row.phase != Phase::Hidden
-                && let Some(process) = self.rows.key(at).0
-            {
-                processes.refer(process);
-                if counts {
-                    processes.flow_opened(process);
-                }
-            }
-            let row = self.rows.at_mut(at);
-            row.listed = row.changed;
-            if row.listed {
-                dirty.unreported.push((self.cookie, at));
-            }
-            if row.moving {
-                dirty.moving.push((self.cookie, at));
-            }
-            self.begin_waiting(at, dirty);
-        }
-        for ((process, _), counter) in self.counters.iter() {
-            if counter.deferred.is_some() {
-                processes.refer(*process);
-                dirty.deferring.insert(self.cookie);
-            }
         }
     }
 
@@ -460,50 +356,6 @@ impl Socket {
         }
     }
 
-    /// What TCP knows of it now.
-    pub(super) fn tcp_info(&mut self, info: TcpInfo, time: Instant) {
-        if self.closed.is_some() {
-            return;
-        }
-        let total = Limits::since_the_beginning(&info).unwrap_or_default();
-        let watched = self.rare.get_or_insert_default().watched.take();
-        // One that was not asked for meanwhile begins anew.
-        let watched = watched.filter(|it| time.since(it.newer.0) <= 2 * LIMITS_OF);
-        let (older, newer) = match &watched {
-            Some(it) if time.since(it.newer.0) >= LIMITS_OF => (it.newer, (time, total)),
-            Some(it) => (it.older, it.newer),
-            None => ((time, total), (time, total)),
-        };
-        let known = watched.as_ref().map(|it| &it.path);
-        let waited = known.map_or(0, |path| path.info.receive_queue);
-        let of = time.since(older.0);
-        let has_clocks = info.busy.is_some() && of >= LIMITS_LEAST;
-        let path = Path {
-            waits: waited.min(info.receive_queue),
-            limits: has_clocks.then(|| total.since(&older.1, of)),
-            time,
-            info,
-        };
-        // Of one that is still nothing changes but the time.
-        let is_same = known.is_some_and(|known| known.says_the_same(&path));
-        self.version += u32::from(!is_same);
-        let path = Arc::new(path);
-        let rare = self.rare.get_or_insert_default();
-        rare.watched = Some(Watched { path, older, newer });
-    }
-
-    /// Forgets what TCP knew of it before this. Returns whether it is still watched.
-    pub(super) fn forget_tcp_info(&mut self, before: Instant) -> bool {
-        let Some(rare) = &mut self.rare else {
-            return false;
-        };
-        let is_old = |it: &mut Watched| it.path.time < before;
-        if rare.watched.take_if(is_old).is_some() {
-            self.version += 1;
-        }
-        rare.watched.is_some()
-    }
-
     /// The socket is gone.
     pub(super) fn close(&mut self, reason: CloseReason, ctx: &mut Ctx<'_>) {
         self.flush_deferred(true, ctx);
@@ -573,61 +425,6 @@ impl Socket {
     pub(super) fn listed_rows(&self) -> usize {
         let rows = self.rows.iter();
         rows.filter(|(_, row)| row.phase != Phase::Hidden).count()
-    }
-
-    /// The remote of the row that bytes to or from `remote` belong to; `None` if that is not known
-    /// yet.
-    fn route(&self, remote: Option<SocketAddr>) -> Option<Option<SocketAddr>> {
-        let fact = self.fact.as_ref()?;
-        let remote = remote.or(fact.remote);
-        let waits = remote.is_none()
-            && matches!(fact.protocol, Protocol::Tcp | Protocol::Mptcp)
-            && fact.state != State::Listen;
-        (!waits).then_some(remote)
-    }
-
-    fn defer(&mut self, fact: &AppFact, growth: AppTotals, ctx: &mut Ctx<'_>) {
-        let key = (fact.process, fact.remote);
-        if let Some(at) = self.counters.position(&key) {
-            let deferred = &mut self.counters.at_mut(at).deferred;
-            if deferred.is_none() {
-                ctx.processes.acquire(fact.process, ctx.time);
-            }
-            let deferred =
-                deferred.get_or_insert_with(|| Box::new((ctx.time, AppTotals::default())));
-            deferred.1 += growth;
-            ctx.dirty.deferring.insert(self.cookie);
-        }
-    }
-
-    /// Adds deferred bytes to their rows; with `now`, also those of a TCP socket without peer.
-    /// Returns whether none are deferred any more.
-    fn flush_deferred(&mut self, now: bool, ctx: &mut Ctx<'_>) -> bool {
-        if !ctx.dirty.deferring.contains(&self.cookie) {
-            return true;
-        }
-        let mut none_left = true;
-        for at in 0..self.counters.len() {
-            if self.counters.at(at).deferred.is_none() {
-                continue;
-            }
-            let (process, remote) = self.counters.key(at);
-            let route = self.route(remote);
-            let known = now && self.fact.is_some();
-            let Some(remote) = route.or(known.then_some(remote)) else {
-                none_left = false;
-                continue;
-            };
-            let deferred = self.counters.at_mut(at).deferred.take();
-            if let Some((since, deferred)) = deferred.map(|it| *it) {
-                self.add((process, remote), deferred, since, ctx);
-                ctx.processes.release(process, ctx.time);
-            }
-        }
-        if none_left {
-            ctx.dirty.deferring.remove(&self.cookie);
-        }
-        none_left
     }
 
     /// Adds bytes that began to move at `since` to the row they belong to, and makes it if need be.

@@ -117,7 +117,9 @@ impl Log {
     /// Takes changes, in order.
     pub fn take(&mut self, changes: Vec<TimedChange>) {
         let notable = |it: &TimedChange| it.change.is_notable();
-        let changes: Vec<TimedChange> = changes.into_iter().filter(notable).collect();
+        let mut changes: Vec<TimedChange> = changes.into_iter().filter(notable).collect();
+        // What a tick reports may have happened before what was reported at once.
+        changes.sort_by_key(|it| it.time);
         // No more than are kept.
         let skipped = changes.len().saturating_sub(EVENTS);
         self.next += skipped as u64;

@@ -14,20 +14,27 @@ const MOSTLY: f64 = 0.5;
 const SELDOM: f64 = 0.1;
 /// Segments sent again, of all it sends, that are worth a word.
 const MANY: f64 = 0.01;
-/// Bytes that wait to be received are many if they are this much, and what comes in this time.
+/// Bytes that wait to be received are many if they are what comes in a second; or in a tenth of it, if
+/// they fill a large buffer.
+const SOME_BYTES: f64 = 1_024.0;
 const MANY_BYTES: f64 = 65_536.0;
-const LONG: f64 = 0.1;
+/// How much less it sends than it receives if what limits it is known at the other end.
+const LITTLE: u64 = 10;
 
 /// What limits a connection, where TCP was asked for some seconds.
 pub fn verdict(flow: &Flow) -> Option<String> {
     let path = flow.path.as_deref().filter(|_| flow.closed.is_none())?;
-    if f64::from(path.waits) >= (LONG * flow.rate.rx).max(MANY_BYTES) {
+    let waits = f64::from(path.waits);
+    if waits >= flow.rate.rx.max(SOME_BYTES) || waits >= (flow.rate.rx / 10.0).max(MANY_BYTES) {
         return Some(format!(
             "the process reads slowly: {} wait to be received",
             human::bytes(path.waits.into())
         ));
     }
     let limits = path.limits?;
+    if flow.app.tx_bytes.0.saturating_mul(LITTLE) < flow.app.rx_bytes.0 {
+        return Some("mostly receives: what limits it is known at the other end".to_owned());
+    }
     let part = |time: Duration| time.as_secs_f64() / limits.of.as_secs_f64();
     let Limits {
         busy,
@@ -83,6 +90,7 @@ mod tests {
     fn limited(busy: u64, receiver: u64, buffer: u64, waits: u32) -> Flow {
         let process = fixture::process(1, "/bin/a", &[]);
         let mut flow = fixture::flow(1, &process, "10.0.0.2:1", Some("10.0.0.3:443"));
+        flow.app = fixture::totals(1_000, 1_000);
         flow.path = Some(Arc::new(Path {
             info: TcpInfo {
                 unacknowledged: 8,

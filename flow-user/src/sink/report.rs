@@ -11,10 +11,8 @@ use serde::Serialize;
 
 use super::json::{
     self,
-    record::{
-        AppRecord, FlowRecord, LedgerBody, LostBody, ProcessRecord, TcpRecord, WireRecord,
-        nanoseconds,
-    },
+    record::{AppRecord, FlowRecord, LedgerBody, LostBody, ProcessRecord, WireRecord, nanoseconds},
+    tcp::TcpRecord,
     to_pretty,
 };
 use crate::{

@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::{prompt::Prompt, state::State, views::ViewId, widths::Widths};
 use crate::{
     query::{
-        columns::{Align, Column},
+        columns::{Align, Column, Measure},
         groups::By,
         human,
     },
@@ -264,6 +264,13 @@ pub(super) fn place(columns: &[&'static Column], widths: &Widths, room: u16) -> 
     let mut left_out: Vec<&'static Column> = all.iter().map(|it| it.0).collect();
     left_out.retain(|column| !is_chosen(&chosen, column));
     left_out.sort_by_key(|column| priority(column));
+    let has_rates = |chosen: &[(&'static Column, u16)]| {
+        chosen.iter().any(|it| it.0.measure == Some(Measure::Rate))
+    };
+    // Nothing takes the room that the rates would need.
+    if has_rates(&all) && !has_rates(&chosen) {
+        left_out.clear();
+    }
     for column in left_out {
         let goes_with = |other: &Column| match column.measure {
             Some(measure) => other.measure == Some(measure),

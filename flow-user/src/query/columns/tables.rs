@@ -134,13 +134,13 @@ static FLOW: &[Column] = &[
             None => Value::Absent,
         }
     }),
-    left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
+    left_aligned("arrow", "", Show::Text(2), arrow).width(1, 1),
     left_aligned("remote", "REMOTE", Show::Both(0), remote)
         .width(ENDPOINT, 46)
         .cut_in_the_middle()
         .naming(),
     json("remote_name", |_, _| Value::Absent),
-    left_aligned("state", "STATE", Show::Both(6), |entry, _| {
+    left_aligned("state", "STATE", Show::Both(5), |entry, _| {
         match flow_of(entry) {
             Some(flow) => Value::Text(match flow.closed {
                 Some(_) => "closed".to_owned(),
@@ -150,7 +150,7 @@ static FLOW: &[Column] = &[
         }
     })
     .width(11, 12),
-    right_aligned("pid", "PID", Show::Both(6), pid).width(7, 7),
+    right_aligned("pid", "PID", Show::Both(7), pid).width(7, 7),
     left_aligned("process", "PROCESS", Show::Both(0), process_name)
         .width(12, 28)
         .naming(),
@@ -162,8 +162,8 @@ static FLOW: &[Column] = &[
     RX_RATE,
     TX_RATE,
     // What says why it is slow comes first.
-    RX_BYTES.shown(Show::Both(5)),
-    TX_BYTES.shown(Show::Both(5)),
+    RX_BYTES.shown(Show::Both(6)),
+    TX_BYTES.shown(Show::Both(6)),
     right_aligned("wire_rx_bytes", "WIRE RECV", Show::Both(10), |entry, _| {
         entry
             .wire
@@ -190,7 +190,7 @@ static FLOW: &[Column] = &[
             Value::Bytes(Bytes(waits.into()))
         })
     })
-    .width(6, 7),
+    .width(8, 10),
     right_aligned("retransmits", "RETRANS", Show::Both(4), |entry, _| {
         let again = flow_of(entry).and_then(|flow| flow.retransmits());
         again.map_or(Value::Absent, |again| Value::Count(again.into()))

@@ -6,6 +6,7 @@ mod line;
 mod processes;
 pub mod record;
 pub(super) mod schema;
+pub mod tcp;
 mod top;
 
 use bytes::BytesMut;

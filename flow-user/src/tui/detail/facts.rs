@@ -1,15 +1,14 @@
 //! Facts of a process or flow in a detail: names and texts, not escaped yet.
 
 use super::{Detail, Of, Sockets, path};
+
+pub(in crate::tui) use super::path::{Fact, round_trip};
 use crate::{
-    event::{self, AppTotals, Bytes, Direction, Instant, RoundTrip},
+    event::{self, AppTotals, Bytes, Direction, Instant},
     model::snapshot::{Flow, Process},
     query::{entry::Cause, human},
     tui::state::State,
 };
-
-/// A name and its text.
-pub(in crate::tui) type Fact = (&'static str, String);
 
 /// All facts.
 pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
@@ -254,13 +253,6 @@ pub(in crate::tui) fn moment(state: &State, time: Instant) -> String {
     let clock = state.clock.time_of_day(time, &state.zone);
     let ago = human::duration(state.shown.time.since(time));
     format!("{clock}, {ago} ago")
-}
-
-pub(in crate::tui) fn round_trip(time: Option<RoundTrip>) -> String {
-    match time {
-        Some(time) => human::milliseconds(time.duration()),
-        None => unknown(),
-    }
 }
 
 fn moved(state: &State, app: AppTotals) -> [Fact; 2] {

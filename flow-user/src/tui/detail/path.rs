@@ -1,12 +1,14 @@
 //! What TCP says of a connection, as facts of a detail.
 
-use super::facts::{Fact, round_trip};
 use crate::{
-    event::TcpInfo,
+    event::{RoundTrip, TcpInfo},
     model::snapshot::Flow,
     query::{human, verdict::verdict},
     tui::state::State,
 };
+
+/// A name and its text.
+pub(in crate::tui) type Fact = (&'static str, String);
 
 /// What limits it, how it was connected, its round trips, windows, queues and rates.
 pub(super) fn of(state: &State, flow: &Flow) -> Vec<Fact> {
@@ -85,4 +87,12 @@ fn of_info(state: &State, info: &TcpInfo) -> Vec<Fact> {
         facts.push(("rates", rates.join(", ")));
     }
     facts
+}
+
+/// The text of a round trip time.
+pub(in crate::tui) fn round_trip(time: Option<RoundTrip>) -> String {
+    match time {
+        Some(time) => human::milliseconds(time.duration()),
+        None => "unknown".to_owned(),
+    }
 }

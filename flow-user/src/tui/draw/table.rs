@@ -53,8 +53,8 @@ pub(super) fn draw(state: &State, parts: &Parts, buffer: &mut Buffer) {
     table.total(parts.total, buffer);
 }
 
-/// The headers. Those of the columns that rows are sorted by are underlined, and one of them has a
-/// mark: down from the largest, up from the smallest. Without an order rows are by both rates.
+/// The headers. Those of the columns that rows are sorted by are underlined and have a mark: down from
+/// the largest, up from the smallest. Without an order rows are by both rates together.
 pub(in crate::tui) fn header(
     state: &State,
     slots: &[Slot],
@@ -69,7 +69,6 @@ pub(in crate::tui) fn header(
         _ => column.measure == Some(Measure::Rate),
     };
     let reverse = sort.is_some_and(|(_, reverse)| reverse);
-    let mut marked = false;
     for slot in slots {
         let column = slot.column;
         if !is_sorted(column) || column.header.is_empty() {
@@ -77,18 +76,13 @@ pub(in crate::tui) fn header(
             cell(column.header, style, slot, area, buffer);
             continue;
         }
-        let text = match std::mem::replace(&mut marked, true) {
-            true => column.header.to_owned(),
-            false => {
-                let context = state.context();
-                let mut values = entries.iter().map(|entry| (column.value)(entry, &context));
-                let falls = is_both || values.find_map(|it| it.falls()).unwrap_or_default();
-                let mark = if falls == reverse { "▴" } else { "▾" };
-                match column.align {
-                    Align::Right => format!("{mark}{}", column.header),
-                    Align::Left => format!("{}{mark}", column.header),
-                }
-            }
+        let context = state.context();
+        let mut values = entries.iter().map(|entry| (column.value)(entry, &context));
+        let falls = is_both || values.find_map(|it| it.falls()).unwrap_or_default();
+        let mark = if falls == reverse { "▴" } else { "▾" };
+        let text = match column.align {
+            Align::Right => format!("{mark}{}", column.header),
+            Align::Left => format!("{}{mark}", column.header),
         };
         cell(&text, state.theme.style(Role::Sorted), slot, area, buffer);
     }
