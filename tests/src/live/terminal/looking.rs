@@ -7,6 +7,9 @@ use crate::live::World;
 
 /// Presses of the sort key, before every column was used.
 const COLUMNS: usize = 20;
+/// The header of a column that is sorted from the smallest, and from the largest.
+const PID: &str = "▴PID";
+const REVERSED_PID: &str = "▾PID";
 /// Ticks of Flow during which the screen must not change.
 const STILL: usize = 10;
 
@@ -29,9 +32,9 @@ pub fn filter(world: &World) -> Result<()> {
     stage.only_near()?;
     let terminal = &stage.terminal;
     // An invalid filter is reported at its position while the rows stay.
-    terminal.text("/ nonsense")?;
+    terminal.text("/ state nonsense ")?;
     terminal.until("what is wrong with the filter", |screen| {
-        let message = screen.line("/ pid")?.contains("column");
+        let message = screen.has("column") && screen.has("nonsense");
         (message && screen.pids() == [stage.near.pid()]).then_some(())
     })?;
     terminal.keys(&["Escape"])?;
@@ -66,14 +69,14 @@ pub fn sort(world: &World) -> Result<()> {
     let terminal = &stage.terminal;
     let has = |screen: &Screen, text: &str| screen.header().is_some_and(|it| it.contains(text));
     terminal.until("the order by rate", |screen| {
-        (has(screen, "↓RECEIVED/s") && has(screen, "↓SENT/s")).then_some(())
+        (has(screen, "▾RECEIVED/s") && has(screen, "▾SENT/s")).then_some(())
     })?;
     for _ in 0..COLUMNS {
         let before = terminal.screen()?;
-        if has(&before, "↓PID") {
+        if has(&before, PID) {
             break;
         }
-        terminal.keys(&["s"])?;
+        terminal.keys(&[">"])?;
         terminal.until("the mark at another column", |screen| {
             (screen.header() != before.header()).then_some(())
         })?;
@@ -90,11 +93,11 @@ pub fn sort(world: &World) -> Result<()> {
     let falls = terminal.until("the order by pid", |screen| {
         let falls = ordered(screen, true).is_some();
         let rises = ordered(screen, false).is_some();
-        (has(screen, "↓PID") && falls != rises).then_some(falls)
+        (has(screen, PID) && falls != rises).then_some(falls)
     })?;
     terminal.keys(&["S"])?;
     terminal.until("the reversed order", |screen| {
-        has(screen, "↑PID").then(|| ordered(screen, !falls))?
+        has(screen, REVERSED_PID).then(|| ordered(screen, !falls))?
     })?;
     stage.quit(world)
 }
