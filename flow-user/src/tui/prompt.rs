@@ -50,7 +50,7 @@ pub(super) struct Prompt {
     recalled: Option<(usize, String)>,
 }
 
-/// Lines that were entered earlier in this session, each once, the latest first.
+/// Lines that were entered earlier, each once, the latest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Earlier(VecDeque<String>);
 

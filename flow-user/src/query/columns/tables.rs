@@ -491,6 +491,7 @@ static PROGRAM: &[Column] = &[
     RATE,
     TOTAL,
 ];
+
 /// Columns of an IPv4 address with its port, which is never cut.
 const ENDPOINT: u16 = 21;
 

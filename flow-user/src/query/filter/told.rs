@@ -45,7 +45,7 @@ pub(super) fn is_named(process: &Process, pattern: &Pattern) -> bool {
     }
 }
 
-/// Whether the text is in what is told of the subject; `None` where it may be in an address of a
+/// Whether the text is in what the subject says of itself; `None` where it may be in an address of a
 /// process's flows.
 pub(super) fn has_text(of: Subject<'_>, text: &Text) -> Option<bool> {
     match of {
