@@ -14,11 +14,8 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::listener::{accepted_at, listening};
 use self::{listener::by_listener, program::by_program};
-pub(super) use self::{
-    listener::{accepted_at, listening},
-    program::earlier,
-};
 use super::{
     baseline::app_since,
     entry::{Cause, Entry, Id, Ledger, Subject},
@@ -243,6 +240,20 @@ fn cause_row(cause: Cause, app: AppTotals) -> Entry {
     let mut entry = Entry::new(Subject::Cause(cause));
     entry.add(app, Rate::default());
     entry
+}
+
+/// What is missing to the sum of a row when those under it are listed.
+pub(super) fn rest_of(row: &Entry, listed: AppTotals, cause: Cause) -> Option<Entry> {
+    let mut rest = row.app;
+    subtract(&mut rest, listed);
+    let processes = match &row.subject {
+        Subject::Program(program) => program.past,
+        _ => 0,
+    };
+    moved(rest).then(|| Entry {
+        processes,
+        ..cause_row(cause, rest)
+    })
 }
 
 fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {

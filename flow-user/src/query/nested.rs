@@ -15,17 +15,36 @@ use crate::{
     model::snapshot::{Flow, Process, Snapshot},
 };
 
-/// The rows under each row of `grouping` that is `open`, with their parent.
+/// The rows under each of `parents`, which are those of `grouping`, that is `open`; each with its
+/// parent. They add up to it: one more row has what is no longer listed.
 pub(crate) fn rows(
     snapshot: &Snapshot,
     view: &View,
     grouping: &Grouping,
+    parents: &[Entry],
     open: &dyn Fn(&Id) -> bool,
 ) -> Vec<(Id, Entry)> {
     let Some(Nested { rows, .. }) = grouping.nested else {
         return Vec::new();
     };
-    match (grouping.rows, rows) {
+    let rest = match grouping.rows {
+        RowsOf::Programs | RowsOf::ProcessesBy(..) if rows == Under::Processes => {
+            Cause::EndedProcesses
+        }
+        _ => Cause::EndedFlows,
+    };
+    let nested = listed(snapshot, view, grouping.rows, rows, open);
+    with_rest(nested, parents, open, rest)
+}
+
+fn listed(
+    snapshot: &Snapshot,
+    view: &View,
+    of: RowsOf,
+    under: Under,
+    open: &dyn Fn(&Id) -> bool,
+) -> Vec<(Id, Entry)> {
+    match (of, under) {
         (RowsOf::Processes, Under::Flows) => flows_of_processes(snapshot, view, open),
         (RowsOf::Programs, Under::Processes) => processes_of_programs(snapshot, view, open),
         (RowsOf::ProcessesBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
@@ -57,11 +76,12 @@ pub(crate) fn rows(
     }
 }
 
-/// The rows under those of [`rows`] that are `open`, with their parent.
+/// As [`rows`], under the rows that it returned.
 pub(crate) fn below(
     snapshot: &Snapshot,
     view: &View,
     grouping: &Grouping,
+    parents: &[Entry],
     open: &dyn Fn(&Id) -> bool,
 ) -> Vec<(Id, Entry)> {
     match grouping.nested {
@@ -69,9 +89,37 @@ pub(crate) fn below(
             rows: Under::Processes,
             below: Some(Under::Flows),
             ..
-        }) => flows_of_processes(snapshot, view, open),
+        }) => {
+            let nested = flows_of_processes(snapshot, view, open);
+            with_rest(nested, parents, open, Cause::EndedFlows)
+        }
         _ => Vec::new(),
     }
+}
+
+/// Adds what is missing to the sum of each of `parents` that is `open`.
+fn with_rest(
+    mut nested: Vec<(Id, Entry)>,
+    parents: &[Entry],
+    open: &dyn Fn(&Id) -> bool,
+    cause: Cause,
+) -> Vec<(Id, Entry)> {
+    let mut sums: HashMap<&Id, AppTotals> = HashMap::new();
+    for (parent, entry) in &nested {
+        *sums.entry(parent).or_default() += entry.app;
+    }
+    let rests: Vec<_> = parents
+        .iter()
+        .filter(|parent| !matches!(parent.subject, Subject::Cause(_)))
+        .filter_map(|parent| {
+            let id = parent.subject.id();
+            let sum = sums.get(&id).copied().unwrap_or_default();
+            let rest = group::rest_of(parent, sum, cause)?;
+            open(&id).then_some((id, rest))
+        })
+        .collect();
+    nested.extend(rests);
+    nested
 }
 
 fn flows_of_processes(
@@ -82,41 +130,20 @@ fn flows_of_processes(
     flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
 }
 
-/// The processes of each program of `open`, and what earlier ones of it moved.
+/// The processes of each program of `open`.
 fn processes_of_programs(
     snapshot: &Snapshot,
     view: &View,
     open: &dyn Fn(&Id) -> bool,
 ) -> Vec<(Id, Entry)> {
-    let programs = group::rows(snapshot, view, RowsOf::Programs).into_iter();
-    let programs: HashMap<Id, Entry> = programs
-        .map(|program| (program.subject.id(), program))
-        .filter(|(id, _)| open(id))
-        .collect();
-    if programs.is_empty() {
-        return Vec::new();
-    }
-    let mut listed: HashMap<&Id, AppTotals> = HashMap::new();
-    let mut nested = Vec::new();
-    let processes = group::entries_by(snapshot, view, By::Process).into_iter();
-    for mut entry in processes {
-        let Subject::Process(process) = &entry.subject else {
-            continue;
-        };
-        let id = Id::program(&process.name().into());
-        let Some((id, _)) = programs.get_key_value(&id) else {
-            continue;
-        };
-        if view.filter.is_all() {
-            entry.app = view.own(process);
-        }
-        *listed.entry(id).or_default() += entry.app;
-        nested.push((id.clone(), entry));
-    }
-    for (id, program) in &programs {
-        let listed = listed.get(id).copied().unwrap_or_default();
-        if let Some(earlier) = group::earlier(program, listed) {
-            nested.push((id.clone(), earlier));
+    let mut nested = processes(snapshot, view, open, |process| {
+        Some(Id::program(&process.name().into()))
+    });
+    if view.filter.is_all() {
+        for (_, entry) in &mut nested {
+            if let Subject::Process(process) = &entry.subject {
+                entry.app = view.own(process);
+            }
         }
     }
     nested
@@ -286,7 +313,9 @@ mod tests {
         let view = View::default();
         let remote = Id::Label(By::Remote, Label::Address("10.0.0.9".parse().unwrap()));
         let under = |by: By, open: &dyn Fn(&Id) -> bool| {
-            rows(&snapshot, &view, &by.def().groupings[0], open)
+            let grouping = &by.def().groupings[0];
+            let parents = group::rows(&snapshot, &view, grouping.rows);
+            rows(&snapshot, &view, grouping, &parents, open)
         };
         assert_eq!(under(By::Process, &|id| *id == curl_id).len(), 2);
         let there = under(By::Remote, &|id| *id == remote);

@@ -136,10 +136,22 @@ impl Rows {
             (parents, rows, ranks)
         };
         if grouping.nested.is_some() {
-            let rows = sorted(nested::rows(ask.snapshot, ask.view, grouping, &is_open));
+            let rows = sorted(nested::rows(
+                ask.snapshot,
+                ask.view,
+                grouping,
+                &placing.entries,
+                &is_open,
+            ));
             placing.under = placing.take(rows);
             let is_open = |id: &Id| folding.turned.contains(id);
-            let rows = sorted(nested::below(ask.snapshot, ask.view, grouping, &is_open));
+            let rows = sorted(nested::below(
+                ask.snapshot,
+                ask.view,
+                grouping,
+                &placing.entries,
+                &is_open,
+            ));
             placing.below = placing.take(rows);
         }
         let placed: Vec<tree::Placed> = match trunk {

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{cause_row, moved, passing, subtract, unowned_rows};
 use crate::{
-    event::AppTotals,
     model::snapshot::{Process, Snapshot},
     query::{
         baseline::app_since,
@@ -67,17 +66,4 @@ pub(super) fn by_program(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
         });
     }
     entries
-}
-
-/// What processes of a program moved that are no longer listed: the rest of its row.
-pub(in crate::query) fn earlier(program: &Entry, listed: AppTotals) -> Option<Entry> {
-    let Subject::Program(of) = &program.subject else {
-        return None;
-    };
-    let mut rest = program.app;
-    subtract(&mut rest, listed);
-    moved(rest).then(|| Entry {
-        processes: of.past,
-        ..cause_row(Cause::EndedProcesses, rest)
-    })
 }

@@ -11,7 +11,7 @@ use crate::{
         SocketFact, State, Timed,
     },
     model::{Config, Model},
-    query::{baseline::Baseline, fixture::totals, groups::Grouping},
+    query::{baseline::Baseline, fixture::totals, groups::Grouping, nested},
 };
 
 /// Groupings whose rows lose what leaves the history: the model keeps no totals for them.
@@ -298,24 +298,50 @@ proptest! {
             let sum = total(&snapshot, &view, &entries).app;
             let all = view.total(&snapshot);
             prop_assert_eq!((sum.tx_bytes, sum.rx_bytes), (all.tx_bytes, all.rx_bytes));
-            // Whatever is under a program adds up to it, too.
-            let grouping = &By::Program.def().groupings[0];
-            let nested = crate::query::nested::rows(&snapshot, &view, grouping, &|_| true);
-            for entry in &entries {
-                let id = entry.subject.id();
-                if !matches!(entry.subject, Subject::Program(_)) {
-                    continue;
+        }
+    }
+
+    #[test]
+    fn rows_under_a_row_add_up(steps in prop::collection::vec(step(), 0..80), reset in 0..80_usize) {
+        let mut play = Play::new();
+        let mut since = None;
+        for (number, step) in steps.into_iter().enumerate() {
+            play.step(step);
+            let snapshot = play.model.snapshot();
+            if number == reset {
+                since = Some(Arc::new(Baseline::of(&snapshot)));
+            }
+            for by in By::ALL {
+                let view = View { by, since: since.clone(), ..View::default() };
+                for grouping in by.def().groupings.iter().filter(|it| it.nested.is_some()) {
+                    add_up(&snapshot, &view, grouping)?;
                 }
-                let under = nested.iter().filter(|(parent, _)| *parent == id);
-                let sum = under.fold(AppTotals::default(), |mut sum, (_, entry)| {
-                    sum += entry.app;
-                    sum
-                });
-                prop_assert_eq!(
-                    (sum.tx_bytes, sum.rx_bytes),
-                    (entry.app.tx_bytes, entry.app.rx_bytes)
-                );
             }
         }
     }
+}
+
+/// Whatever is under a row adds up to it.
+fn add_up(snapshot: &Snapshot, view: &View, grouping: &Grouping) -> Result<(), TestCaseError> {
+    let parents = rows(snapshot, view, grouping.rows);
+    let nested = nested::rows(snapshot, view, grouping, &parents, &|_| true);
+    for parent in &parents {
+        if matches!(parent.subject, Subject::Cause(_)) {
+            continue;
+        }
+        let id = parent.subject.id();
+        let under = nested.iter().filter(|(of, _)| *of == id);
+        let sum = under.fold(AppTotals::default(), |mut sum, (_, entry)| {
+            sum += entry.app;
+            sum
+        });
+        prop_assert_eq!(
+            (sum.tx_bytes, sum.rx_bytes),
+            (parent.app.tx_bytes, parent.app.rx_bytes),
+            "{:?} under {:?}",
+            &nested,
+            parent.subject
+        );
+    }
+    Ok(())
 }

@@ -37,15 +37,18 @@ pub(in crate::tui) struct SortPicker {
     top: usize,
 }
 
-/// The columns that rows can be sorted by: the rates first, then all that have a header.
+/// The columns that rows can be sorted by: the rates first, then the totals, then all others that
+/// have a header.
 pub(in crate::tui) fn sortable(
     columns: impl Iterator<Item = &'static Column>,
 ) -> Vec<&'static Column> {
-    let (mut rates, others): (Vec<_>, Vec<_>) = columns
-        .filter(|column| !column.header.is_empty())
-        .partition(|column| column.measure == Some(Measure::Rate));
-    rates.extend(others);
-    rates
+    let mut columns: Vec<_> = columns.filter(|it| !it.header.is_empty()).collect();
+    columns.sort_by_key(|column| match column.measure {
+        Some(Measure::Rate) => 0,
+        Some(Measure::Total) => 1,
+        None => 2,
+    });
+    columns
 }
 
 impl SortPicker {
@@ -56,9 +59,11 @@ impl SortPicker {
         let is_shown = |column: &Column| here.columns.iter().any(|it| it.name == column.name);
         let mut hidden = Table::choices(state.view);
         hidden.retain(|column| !is_shown(column));
-        let all = here.columns.iter().copied().chain(hidden);
-        let columns = sortable(all).into_iter().map(Some);
-        let choices: Vec<_> = std::iter::once(None).chain(columns).collect();
+        let mut columns = sortable(here.columns.iter().copied());
+        columns.extend(sortable(hidden.into_iter()));
+        let choices: Vec<_> = std::iter::once(None)
+            .chain(columns.into_iter().map(Some))
+            .collect();
         if choices.len() < 2 {
             return None;
         }

@@ -57,7 +57,7 @@ fn age_and_packets_of_flows_can_be_chosen() {
     let line = line_with(&state, "198.51.100.9:443");
     assert!(line.contains("59 s") && line.contains("347757"), "{line}");
     // The most packets first.
-    press(&mut state, "s Down Down Down Down Enter");
+    press(&mut state, "s Down Down Enter");
     assert!(
         line_with(&state, "REMOTE").contains("▾PACKETS"),
         "{}",

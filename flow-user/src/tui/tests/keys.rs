@@ -57,7 +57,7 @@ fn the_chosen_row_is_followed_by_its_identity_when_the_order_changes() {
     press(&mut state, "Down Down");
     assert_eq!(pid(&state), Some(41007));
     // By pid from the smallest, then from the largest.
-    press(&mut state, "> > >");
+    press(&mut state, "> > > > >");
     assert_eq!((pid(&state), state.here().line), (Some(41007), 4));
     press(&mut state, "S");
     assert_eq!((pid(&state), state.here().line), (Some(41007), 0));
@@ -243,8 +243,13 @@ fn sorting_goes_through_the_columns_on_the_screen() {
     let mut state = scened();
     let header = |state: &State| line_with(state, "PROCESS ");
     assert!(header(&state).contains("▾RECEIVED/s"));
-    // The rates first, and one mark alone.
-    for (column, others) in [("▾RECEIVED/s", " SENT/s"), ("▾SENT/s", " RECEIVED/s")] {
+    // The rates first, then the totals, and one mark alone.
+    for (column, others) in [
+        ("▾RECEIVED/s", " SENT/s"),
+        ("▾SENT/s", " RECEIVED/s"),
+        ("▾RECEIVED ", " SENT/s"),
+        ("▾SENT ", " SENT/s"),
+    ] {
         press(&mut state, ">");
         let header = header(&state);
         assert!(
@@ -259,7 +264,7 @@ fn sorting_goes_through_the_columns_on_the_screen() {
     assert!(header(&state).contains("▾PID"));
     press(&mut state, ">");
     assert!(line_with(&state, "PID").contains("PROCESS▴"));
-    press(&mut state, "< < < <");
+    press(&mut state, "< < < < < <");
     assert!(text(&state).contains("by total rate, highest first"));
     press(&mut state, "S");
     assert!(header(&state).contains("▴RECEIVED/s"));
