@@ -35,6 +35,9 @@ const AT_ONCE: usize = 2;
 const DATAGRAM: u64 = 1400;
 /// Milliseconds between two datagrams of `stubborn`.
 const PAUSE: u8 = 1;
+/// Bytes that the first connection of `kept` sends at a time, and milliseconds between two times.
+const KEPT_BYTES: u64 = 500;
+const KEPT_PAUSE: u8 = 50;
 
 pub fn crowd(options: &Options, tally: &Tally) -> Result<()> {
     let exchange = |peer, tally: &Tally| {
@@ -204,6 +207,26 @@ pub fn stubborn(options: &Options, tally: &Tally) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// The connections stay until standard input has ended; the later ones send more.
+pub fn kept(options: &Options, tally: &Tally) -> Result<()> {
+    let peer = options.peer()?;
+    let mut streams = (0..options.count)
+        .map(|_| tcp::connect(peer, tcp::Request::Sink, tally))
+        .collect::<Result<Vec<_>>>()?;
+    let stdin = io::stdin();
+    loop {
+        for (stream, number) in streams.iter_mut().zip(1..) {
+            tcp::send(stream, number * KEPT_BYTES, tally)?;
+        }
+        let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut input, PollTimeout::from(KEPT_PAUSE))? > 0 {
+            break;
+        }
+    }
+    let mut streams = streams.into_iter();
+    streams.try_for_each(|stream| tcp::finish(stream, tally))
 }
 
 /// Runs a job several times in parallel, each until standard input has ended.

@@ -127,6 +127,7 @@ pub const MODES: &[Mode] = &[
     mode("tcp-partial",      flags::partial,              "blocking sends that move a part before they time out"),
     mode("tcp-truncated",    flags::truncated,            "bytes received to be thrown away (MSG_TRUNC)"),
     mode("tcp-fast-open",    flags::fast_open,            "bytes that go with the SYN, in a network namespace of its own"),
+    mode("tcp-kept",         crowds::kept,                "COUNT connections that all send, until standard input ends"),
     mode("tcp-connections",  flags::many_connections,     "COUNT connections of a few bytes, one after the other"),
     mode("io-uring",         uring::tcp,                  "operations of io_uring, some by a worker of the kernel's"),
     mode("mptcp",            mptcp::both,                 "MPTCP, both ways"),

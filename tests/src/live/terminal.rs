@@ -8,6 +8,7 @@ mod given_back;
 mod hostile;
 mod looking;
 mod screen;
+mod tasks;
 
 use std::cell::RefCell;
 
@@ -33,6 +34,12 @@ pub const TESTS: &[Test] = &[
     test("screen_resized",              looking::resized),
     test("screen_kill",                 acting::kill),
     test("screen_export",               acting::export),
+    test("task_bandwidth",              tasks::bandwidth),
+    test("task_connections",            tasks::connections),
+    test("task_slow",                   tasks::slow),
+    test("task_exited",                 tasks::exited),
+    test("task_finding",                tasks::finding),
+    test("task_one_key",                tasks::one_key),
     test("screen_ends_by_key",          given_back::by_key),
     test("screen_ends_by_signal",       given_back::by_signal),
     test("screen_ends_by_panic",        given_back::by_panic),
@@ -175,4 +182,25 @@ impl Stage {
 fn sender(world: &World, name: &str, to: &str) -> Result<Generator> {
     let arguments = ["--peer", to, "--bytes", "1400"].map(str::to_owned);
     Generator::start(world, name, "stubborn", &arguments, None)
+}
+
+/// A process of the generator under a program's name of its own.
+fn generator_named(
+    world: &World,
+    program: &str,
+    name: &str,
+    mode: &str,
+    arguments: &[String],
+) -> Result<Generator> {
+    let named = world.scratch.join(program);
+    if !named.exists() {
+        std::os::unix::fs::symlink(&world.generator, &named)
+            .with_context(|| format!("making {}", named.display()))?;
+    }
+    let world = World {
+        options: world.options.clone(),
+        generator: named,
+        scratch: world.scratch.clone(),
+    };
+    Generator::start(&world, name, mode, arguments, None)
 }
