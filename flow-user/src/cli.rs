@@ -21,6 +21,7 @@ use crate::{
         near::unknown,
         time::{duration, milliseconds, seconds},
     },
+    model::UDP_IDLE,
     query::{filter, selection::EventTypes, view::By},
     sink::text::{self, Symbols},
     source::{
@@ -84,9 +85,9 @@ pub struct Global {
     /// Sampling interval, such as 500ms or 2s; a bare number is milliseconds [default: 1s]
     #[arg(long, global = true, value_name = "TIME", help_heading = TUNING, value_parser = milliseconds)]
     pub interval: Option<Duration>,
-    /// How long a datagram flow may move nothing before it is over, such as 2m
-    #[arg(long, global = true, value_name = "TIME", default_value = "60s", help_heading = TUNING, value_parser = duration)]
-    pub udp_idle: Duration,
+    /// How long a datagram flow may move nothing before it is over, such as 2m [default: 60s]
+    #[arg(long, global = true, value_name = "TIME", help_heading = TUNING, value_parser = duration)]
+    pub udp_idle: Option<Duration>,
     /// How to count the bytes of processes; auto uses the best that works here
     #[arg(long, global = true, default_value = "auto", value_name = "auto|fexit|kprobe|tracepoint", hide_default_value = true, help_heading = TUNING, value_parser = values::backend)]
     pub backend: Choice<Backend>,
@@ -337,6 +338,7 @@ impl Cli {
             symbols: self.global.symbols.map(|it| it.0),
             interval: self.global.interval,
             history_ttl: self.screen.history_ttl,
+            udp_idle: self.global.udp_idle,
             filter: self.global.filter.clone(),
         }
     }
@@ -346,6 +348,11 @@ impl Global {
     /// The sampling interval, whatever the configuration of the full-screen view says.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(INTERVAL)
+    }
+
+    /// When an idle datagram flow is over, whatever the configuration of the full-screen view says.
+    pub fn udp_idle(&self) -> Duration {
+        self.udp_idle.unwrap_or(UDP_IDLE)
     }
 
     /// Where the events come from.

@@ -29,6 +29,16 @@ pub struct Plan {
     pub filter: Filter,
 }
 
+impl Plan {
+    /// The ages of rows for a command that keeps closed flows and exited processes so long.
+    pub fn ages(&self, history: Duration) -> Ages {
+        Ages {
+            history,
+            udp_idle: self.options.udp_idle(),
+        }
+    }
+}
+
 /// What consumers receive from the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest {

@@ -47,7 +47,8 @@ pub async fn run(plan: Plan, options: &Events) -> Result<End, Failure> {
         at_once: true,
         as_recorded: false,
     };
-    let run = Run::open(&plan, pace, HISTORY, CHANGES)?;
+    let ages = plan.ages(HISTORY);
+    let run = Run::open(&plan, pace, ages, CHANGES)?;
     let mut stream = Stream {
         lines: Lines {
             selection: Selection {

@@ -19,26 +19,16 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens the source of a plan, and the consumers beside the command's own. `history` says how
-    /// long closed flows and exited processes are kept.
+    /// Opens the source of a plan, and the consumers beside the command's own.
     ///
     /// # Errors
     /// The source or one of these consumers can't be opened.
-    pub fn open(
-        plan: &Plan,
-        pace: Pace,
-        history: Duration,
-        interest: Interest,
-    ) -> Result<Self, Failure> {
+    pub fn open(plan: &Plan, pace: Pace, ages: Ages, interest: Interest) -> Result<Self, Failure> {
         let options = &plan.options;
         let user_names = !options.no_resolve;
         let beside = beside::of(options);
         let interests = beside.iter().map(|it| it.interest);
         let interest = interests.fold(interest, Interest::or);
-        let ages = Ages {
-            history,
-            udp_idle: options.udp_idle,
-        };
         let mut engine = Engine::open(options.source(), pace, ages, interest, user_names)?;
         if options.tcp_info {
             engine.want_tcp_info(Wanted::All);

@@ -32,7 +32,8 @@ pub async fn run(plan: Plan, options: &Snapshot) -> Result<End, Failure> {
         at_once: true,
         as_recorded: false,
     };
-    let run = Run::open(&plan, pace, HISTORY, Interest::default())?;
+    let ages = plan.ages(HISTORY);
+    let run = Run::open(&plan, pace, ages, Interest::default())?;
     let origin = run.origin().clone();
     let mut count = Count {
         // The command ends when the reader of the report is gone.

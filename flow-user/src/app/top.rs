@@ -57,7 +57,8 @@ pub async fn run(plan: Plan, options: &Top) -> Result<End, Failure> {
         as_recorded: output.is_terminal && count.is_none(),
     };
     let mut signals = EndSignals::listen()?;
-    let mut run = Run::open(&plan, pace, HISTORY, Interest::default())?;
+    let ages = plan.ages(HISTORY);
+    let mut run = Run::open(&plan, pace, ages, Interest::default())?;
     if options.by == By::Flow {
         run.want_tcp_info();
     }

@@ -41,7 +41,7 @@ use self::work::Work;
 use super::{
     DIRECTORY_PATIENCE, End, EndSignals, Failure, config,
     consumer::{Consumer, Proceed, Ready},
-    engine::{Engine, Interest, Plan},
+    engine::{Ages, Engine, Interest, Plan},
     output,
     reader::Reader,
     run::{Run, Served},
@@ -101,6 +101,7 @@ pub async fn run(
         screen: mut preferences,
         interval,
         history_ttl,
+        udp_idle,
         mouse,
         symbols,
         mut filter,
@@ -123,7 +124,11 @@ pub async fn run(
         at_once: false,
         as_recorded: true,
     };
-    let run = Run::open(&plan, pace, history_ttl, CHANGES);
+    let ages = Ages {
+        history: history_ttl,
+        udp_idle,
+    };
+    let run = Run::open(&plan, pace, ages, CHANGES);
     // After a failure too: the shell would take the answer for input.
     let answer = asked.map(Asked::answer).unwrap_or_default();
     if let Some(is_light) = answer.is_light {

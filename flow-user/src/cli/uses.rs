@@ -27,7 +27,7 @@ const TCP: &[&str] = &["tcp_info"];
 /// Options of the full-screen view.
 const SCREEN: &[&str] = &["view", "theme", "history_ttl", "symbols"];
 /// Options that the configuration has too.
-const CONFIGURED: &[&str] = &["filter", "interval"];
+const CONFIGURED: &[&str] = &["filter", "interval", "udp_idle"];
 
 /// The options of each command; without a name of the full-screen view.
 static USES: [(Option<&str>, &[&[&str]]); 9] = [

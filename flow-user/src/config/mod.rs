@@ -23,6 +23,7 @@ pub use self::{
     save::save_settings,
 };
 use crate::{
+    model::UDP_IDLE,
     sink::text::Symbols,
     tui::{Preferences, Theme, views::ViewId},
 };
@@ -37,6 +38,8 @@ pub struct Config {
     pub screen: Preferences,
     pub interval: Duration,
     pub history_ttl: Duration,
+    /// How long a datagram flow may move nothing before it is over.
+    pub udp_idle: Duration,
     /// Whether Flow handles the mouse; otherwise the terminal does, to select text.
     pub mouse: bool,
     /// Symbols that the terminal has; `None` is what suits it.
@@ -51,6 +54,7 @@ impl Default for Config {
             screen: Preferences::default(),
             interval: INTERVAL,
             history_ttl: HISTORY_TTL,
+            udp_idle: UDP_IDLE,
             mouse: true,
             symbols: None,
             filter: String::new(),
@@ -67,6 +71,7 @@ pub struct Overrides {
     pub symbols: Option<Option<Symbols>>,
     pub interval: Option<Duration>,
     pub history_ttl: Option<Duration>,
+    pub udp_idle: Option<Duration>,
     pub filter: Option<String>,
 }
 
@@ -129,6 +134,7 @@ impl Loaded {
             symbols,
             interval,
             history_ttl,
+            udp_idle,
             filter,
         } = overrides;
         let Config { screen, .. } = &mut self.config;
@@ -152,6 +158,10 @@ impl Loaded {
         if let Some(history_ttl) = history_ttl {
             self.config.history_ttl = history_ttl;
             said.push(setting::HISTORY_TTL);
+        }
+        if let Some(udp_idle) = udp_idle {
+            self.config.udp_idle = udp_idle;
+            said.push(setting::UDP_IDLE);
         }
         if let Some(filter) = filter {
             self.config.filter = filter;

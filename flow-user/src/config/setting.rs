@@ -19,6 +19,7 @@ pub(super) const SYMBOLS: &str = "symbols";
 pub(super) const FILTER: &str = "filter";
 pub(super) const INTERVAL: &str = "interval";
 pub(super) const HISTORY_TTL: &str = "history-ttl";
+pub(super) const UDP_IDLE: &str = "udp-idle";
 
 /// The value that depends on what the terminal can do.
 const AUTO: &str = "auto";
@@ -155,6 +156,18 @@ pub(super) static SETTINGS: &[Setting] = &[
                 Ok(())
             },
             show: |config| time::written(config.history_ttl),
+        },
+    },
+    Setting {
+        name: UDP_IDLE,
+        meaning: "How long a datagram flow may move nothing before it is over",
+        has_key: false,
+        value: Kind::Text {
+            take: |config, text| {
+                config.udp_idle = time::duration(text).map_err(|it| not(text, &it))?;
+                Ok(())
+            },
+            show: |config| time::written(config.udp_idle),
         },
     },
     Setting {

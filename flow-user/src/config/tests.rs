@@ -27,6 +27,7 @@ fn essence(config: &Config) -> String {
         screen,
         interval,
         history_ttl,
+        udp_idle,
         mouse,
         symbols,
         filter,
@@ -51,7 +52,7 @@ fn essence(config: &Config) -> String {
         .map(|it| (it.name, &it.keys))
         .collect();
     format!(
-        "{view:?} {theme:?} {units:?} {compact} {threshold:?} {tables:?} {keys:?} {interval:?} {history_ttl:?} {mouse} {symbols:?} {filter}"
+        "{view:?} {theme:?} {units:?} {compact} {threshold:?} {tables:?} {keys:?} {interval:?} {history_ttl:?} {udp_idle:?} {mouse} {symbols:?} {filter}"
     )
 }
 
@@ -64,6 +65,7 @@ fn every_setting_is_read() {
         units = "bits"
         interval = 500
         history-ttl = "1.5m"
+        udp-idle = "2m"
         compact = true
         mouse = false
         threshold = "10 MB/s"
@@ -87,6 +89,7 @@ fn every_setting_is_read() {
         screen,
         interval,
         history_ttl,
+        udp_idle,
         mouse,
         symbols,
         filter,
@@ -98,6 +101,7 @@ fn every_setting_is_read() {
     assert_eq!((screen.units.bits, screen.units.binary), (true, false));
     assert_eq!(*interval, Duration::from_millis(500));
     assert_eq!(*history_ttl, Duration::from_secs(90));
+    assert_eq!(*udp_idle, Duration::from_secs(120));
     assert_eq!((screen.compact, *mouse), (true, false));
     assert_eq!(*symbols, Some(Symbols::Ascii));
     assert_eq!(filter, "not port 22");
@@ -130,7 +134,7 @@ fn every_setting_is_read() {
     assert_eq!(action("u"), Some(Action::View(ViewId::Group(By::User))));
     assert_eq!(action("m"), Some(Action::Units));
     assert_eq!(loaded.origin("view"), Origin::File(2));
-    assert_eq!(loaded.origin("columns.flows"), Origin::File(13));
+    assert_eq!(loaded.origin("columns.flows"), Origin::File(14));
     assert_eq!(loaded.origin("keys.quit"), Origin::Default);
 }
 
@@ -143,7 +147,7 @@ fn what_makes_no_sense_is_reported_with_the_nearest_name_and_does_not_count() {
         ),
         (
             "\n\nzzz = 1",
-            "line 3: there is no setting `zzz`; choose view, theme, symbols, units, filter, interval, history-ttl, compact, mouse, threshold, columns, sort, group or keys",
+            "line 3: there is no setting `zzz`; choose view, theme, symbols, units, filter, interval, history-ttl, udp-idle, compact, mouse, threshold, columns, sort, group or keys",
         ),
         (
             "view = \"flwos\"",
@@ -360,6 +364,7 @@ fn the_command_line_goes_before_the_file() {
         view: Some(ViewId::Group(By::User)),
         interval: Some(Duration::from_secs(5)),
         history_ttl: Some(Duration::from_secs(1)),
+        udp_idle: Some(Duration::from_secs(3)),
         filter: Some("tcp".to_owned()),
         ..Overrides::default()
     });
@@ -374,6 +379,7 @@ fn the_command_line_goes_before_the_file() {
         "theme = \"light\"  # line 2 of the file",
         "interval = \"5s\"  # command line",
         "history-ttl = \"1s\"  # command line",
+        "udp-idle = \"3s\"  # command line",
         "compact = false  # default",
         "filter = \"tcp\"  # command line",
     ] {

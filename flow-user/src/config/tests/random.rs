@@ -73,13 +73,15 @@ fn config() -> impl Strategy<Value = Config> {
     let interval = (50_000_000..=3_600_000_000_000_u64).prop_map(Duration::from_nanos);
     let ttl = (any::<u64>(), 0..1_000_000_000_u32);
     let ttl = ttl.prop_map(|(seconds, rest)| Duration::new(seconds, rest));
+    let ttls = (ttl.clone(), ttl);
     let symbols = prop::option::of(prop::sample::select(Symbols::iter().collect::<Vec<_>>()));
     let filter = prop::sample::select(vec!["", "port 22", "user \"\u{1b}\u{202e}\" or tcp"]);
-    (screen, interval, ttl, any::<bool>(), symbols, filter).prop_map(
-        |(screen, interval, history_ttl, mouse, symbols, filter)| Config {
+    (screen, interval, ttls, any::<bool>(), symbols, filter).prop_map(
+        |(screen, interval, (history_ttl, udp_idle), mouse, symbols, filter)| Config {
             screen,
             interval,
             history_ttl,
+            udp_idle,
             mouse,
             symbols,
             filter: filter.to_owned(),
