@@ -1,9 +1,10 @@
 //! Roles of text, and the colours of each.
 //!
-//! A colour only repeats what a word, a sign or a position says. The first sixteen colours are the
-//! terminal's own, so they suit its background and exist in every terminal. The exception is grey:
-//! popular palettes use the terminal's grey (8) as the background, so greys come from the 256
-//! colours, which palettes leave alone. Where there are none, grey text has the attribute dim.
+//! A colour only repeats what a word, a sign or a position says. The first eight colours are the
+//! terminal's own, so they suit its background and exist in every terminal. Popular palettes have
+//! greys in the place of the bright ones (8 to 15), one of which is the background. So greys and
+//! bright colours come from the 256 colours, which palettes leave alone. Where there are none, grey
+//! text has the attribute dim, and bright colours are the terminal's.
 
 use std::fmt;
 
@@ -72,19 +73,41 @@ impl Depth {
         if has_more { Self::Full } else { Self::Sixteen }
     }
 
-    /// Replaces the greys of a page by the attribute dim if the terminal does not have them.
+    /// Replaces the greys and the bright colours of a page if the terminal does not have them.
     pub(super) fn reduce(self, buffer: &mut Buffer) {
         if self == Self::Full {
             return;
         }
         for cell in &mut buffer.content {
-            if matches!(cell.fg, Color::Indexed(_)) {
-                cell.fg = Color::Reset;
-                cell.modifier.insert(Modifier::DIM);
+            let Color::Indexed(index) = cell.fg else {
+                continue;
+            };
+            match BRIGHT.iter().find(|(bright, _)| *bright == index) {
+                Some(&(_, own)) => cell.fg = own,
+                None => {
+                    cell.fg = Color::Reset;
+                    cell.modifier.insert(Modifier::DIM);
+                }
             }
         }
     }
 }
+
+/// Bright colours among the 256, and the terminal's own in their place.
+const BRIGHT: [(u8, Color); 6] = [
+    (YELLOW, Color::LightYellow),
+    (RED, Color::LightRed),
+    (GREEN, Color::LightGreen),
+    (MAGENTA, Color::LightMagenta),
+    (BLUE, Color::LightBlue),
+    (ORANGE, Color::Yellow),
+];
+const YELLOW: u8 = 226;
+const RED: u8 = 210;
+const GREEN: u8 = 46;
+const MAGENTA: u8 = 213;
+const BLUE: u8 = 75;
+const ORANGE: u8 = 214;
 
 /// A set of colours.
 #[derive(
@@ -135,17 +158,17 @@ impl Theme {
             Self::Dark => (Color::Cyan, Color::LightRed, Color::Green, Color::Magenta),
             Self::Light => (Color::Blue, Color::Red, Color::Green, Color::Magenta),
             Self::Contrast => (
-                Color::LightYellow,
-                Color::LightRed,
-                Color::LightGreen,
-                Color::LightMagenta,
+                Color::Indexed(YELLOW),
+                Color::Indexed(RED),
+                Color::Indexed(GREEN),
+                Color::Indexed(MAGENTA),
             ),
             // Blue and yellow differ for most colour-blind people.
             Self::ColourBlind => (
-                Color::LightBlue,
-                Color::LightYellow,
-                Color::LightBlue,
-                Color::Yellow,
+                Color::Indexed(BLUE),
+                Color::Indexed(YELLOW),
+                Color::Indexed(BLUE),
+                Color::Indexed(ORANGE),
             ),
             Self::Mono => return mono(role),
         };
@@ -261,9 +284,16 @@ mod tests {
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
-    /// The ramp of greys among the 256 colours.
-    fn grey(index: u8) -> u32 {
-        (8 + 10 * (u32::from(index) - 232)) * 0x01_0101
+    /// One of the 256 colours, as every terminal has it: of the cube, or of the ramp of greys.
+    fn rgb(index: u8) -> u32 {
+        let index = u32::from(index);
+        if index >= 232 {
+            return (8 + 10 * (index - 232)) * 0x01_0101;
+        }
+        assert!(index >= 16, "a colour of the palette");
+        let level = |step: u32| [0, 95, 135, 175, 215, 255][(step % 6) as usize];
+        let cube = index - 16;
+        level(cube / 36) << 16 | level(cube / 6) << 8 | level(cube)
     }
 
     #[test]
@@ -281,7 +311,7 @@ mod tests {
                     panic!("{theme} {role:?}: a colour of the palette: {colour:?}");
                 };
                 for background in backgrounds {
-                    let found = contrast(grey(index), *background);
+                    let found = contrast(rgb(index), *background);
                     assert!(
                         found >= least,
                         "{theme} {role:?} {background:x}: {found:.2}"
@@ -291,6 +321,23 @@ mod tests {
         }
         // Black on white has the most there can be.
         assert!((contrast(0, 0xff_ffff) - 21.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn bright_colours_can_be_read_on_popular_palettes() {
+        for theme in [Theme::Contrast, Theme::ColourBlind] {
+            for role in [Role::Accent, Role::Alarm, Role::Rx, Role::Tx] {
+                let Some(Color::Indexed(index)) = theme.style(role).fg else {
+                    panic!("{theme} {role:?}: a colour of the palette");
+                };
+                for background in DARK {
+                    let found = contrast(rgb(index), background);
+                    assert!(found >= 4.5, "{theme} {role:?} {background:x}: {found:.2}");
+                }
+                let in_place = BRIGHT.iter().any(|(bright, _)| *bright == index);
+                assert!(in_place, "{theme} {role:?}: no colour for sixteen");
+            }
+        }
     }
 
     #[test]
@@ -306,10 +353,11 @@ mod tests {
         assert_eq!(of("xterm", Some("truecolor")), Depth::Full);
         assert_eq!(of("xterm", Some("")), Depth::Sixteen);
         assert_eq!(of("linux", None), Depth::Sixteen);
-        let area = Rect::new(0, 0, 2, 1);
+        let area = Rect::new(0, 0, 3, 1);
         let mut buffer = Buffer::empty(area);
         buffer.set_string(0, 0, "a", Theme::Dark.style(Role::Dim));
         buffer.set_string(1, 0, "b", Theme::Dark.style(Role::Rx));
+        buffer.set_string(2, 0, "c", Theme::Contrast.style(Role::Rx));
         let full = buffer.clone();
         Depth::Full.reduce(&mut buffer);
         assert_eq!(buffer, full);
@@ -317,6 +365,7 @@ mod tests {
         let looks = |x: u16| (buffer[(x, 0)].fg, buffer[(x, 0)].modifier);
         assert_eq!(looks(0), (Color::Reset, Modifier::DIM));
         assert_eq!(looks(1), (Color::Green, Modifier::empty()));
+        assert_eq!(looks(2), (Color::LightGreen, Modifier::empty()));
     }
 
     #[test]
