@@ -76,7 +76,7 @@ pub fn measure(bench: &Bench, section: &mut Section) -> Result<()> {
         screen.take(&crowds[(turn + 1) % 2]);
         Ok(())
     })?;
-    time("sort by the next column", &mut |_| screen.press("s"))?;
+    time("sort by the next column", &mut |_| screen.press(">"))?;
     let mut by_text = 0.0_f64;
     for (column, what) in TEXTS {
         let mut screen = Screen::sorted_by(column, &crowds[0])?;

@@ -7,6 +7,7 @@ mod acting;
 mod given_back;
 mod hostile;
 mod looking;
+mod numbers;
 mod screen;
 mod tasks;
 
@@ -34,6 +35,10 @@ pub const TESTS: &[Test] = &[
     test("screen_resized",              looking::resized),
     test("screen_kill",                 acting::kill),
     test("screen_export",               acting::export),
+    test("screen_totals_stay",          numbers::totals_stay),
+    test("screen_sums",                 numbers::sums),
+    test("screen_flows",                numbers::flows),
+    test("screen_streams",              numbers::streams),
     test("task_bandwidth",              tasks::bandwidth),
     test("task_connections",            tasks::connections),
     test("task_slow",                   tasks::slow),
@@ -42,6 +47,7 @@ pub const TESTS: &[Test] = &[
     test("task_one_key",                tasks::one_key),
     test("screen_ends_by_key",          given_back::by_key),
     test("screen_ends_by_signal",       given_back::by_signal),
+    test("screen_lost_terminal",        given_back::by_lost_terminal),
     test("screen_ends_by_panic",        given_back::by_panic),
     test("screen_failed_recording",     given_back::failed_recording),
     test("screen_suspended",            given_back::suspended),

@@ -52,6 +52,11 @@ impl Keyboard {
     async fn quit(&self) -> io::Result<()> {
         loop {
             let mut ready = self.input.readable().await?;
+            // The terminal is gone. That stays ready whatever is cleared: to wait for more would be
+            // a loop that nothing interrupts.
+            if ready.ready().is_read_closed() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let mut keys = [0; 64];
             // A reader in the background would be stopped.
             while is_in_foreground() && self.has_input() {

@@ -48,14 +48,14 @@ pub fn kill(world: &World) -> Result<()> {
 pub fn export(world: &World) -> Result<()> {
     let stage = Stage::set(world, "export")?;
     let pid = stage.near.pid();
-    let json = fs::read(exported(&stage, &["Enter"], ".json")?)?;
+    let json = fs::read(exported(&stage, "Processes", &["Enter"], ".json")?)?;
     let json: Value = serde_json::from_slice(&json).context("the file")?;
     let rows = json["rows"].as_array().context("no rows")?;
     let row = rows.iter().find(|row| row["pid"] == pid);
     let row = row.with_context(|| format!("no row of pid {pid}: {json}"))?;
     ensure!(row["tx_bytes"].as_u64() > Some(0), "it sent nothing: {row}");
 
-    let csv = fs::read_to_string(exported(&stage, &["Down", "Enter"], ".csv")?)?;
+    let csv = fs::read_to_string(exported(&stage, "Processes", &["Down", "Enter"], ".csv")?)?;
     let mut lines = csv.lines().map(|line| line.split(','));
     let mut header = lines.next().context("an empty file")?;
     let column = header
@@ -70,11 +70,12 @@ pub fn export(world: &World) -> Result<()> {
 }
 
 /// Exports the view, with these keys as the answer; returns the file that the screen names.
-fn exported(stage: &Stage, answer: &[&str], end: &str) -> Result<PathBuf> {
+pub fn exported(stage: &Stage, title: &str, answer: &[&str], end: &str) -> Result<PathBuf> {
     let terminal = &stage.terminal;
     terminal.keys(&["e"])?;
     terminal.until("the question", |screen| {
-        screen.has("Write Processes to a file").then_some(())
+        let question = format!("Write {title} to a file");
+        screen.has(&question).then_some(())
     })?;
     terminal.keys(answer)?;
     let name = terminal.until("the name of the file", |screen| {

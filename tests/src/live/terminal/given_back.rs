@@ -1,5 +1,7 @@
 //! However Flow ends, or if it does not start, the terminal is restored.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::{
     sys::signal::{Signal, kill},
@@ -7,7 +9,7 @@ use nix::{
 };
 
 use super::{FLOW, SIZE, Stage, screen::Terminal};
-use crate::live::{World, flow::Flow};
+use crate::live::{World, flow::Flow, held::Held, waiting};
 
 pub fn by_key(world: &World) -> Result<()> {
     let stage = Stage::empty(world, "by-key")?;
@@ -36,6 +38,34 @@ pub fn by_signal(world: &World) -> Result<()> {
         stage
             .given_back(world, code)
             .with_context(|| format!("after {signal}"))?;
+    }
+    Ok(())
+}
+
+/// Whatever Flow shows: when its terminal goes away, it ends, and leaves nothing in the kernel.
+pub fn by_lost_terminal(world: &World) -> Result<()> {
+    let top = "\"$FLOW\" top --interval 200";
+    let events = "\"$FLOW\" events --interval 200";
+    for (name, line, shows) in [
+        ("lost-screen", FLOW, "TOTAL"),
+        ("lost-top", top, "TOTAL"),
+        ("lost-events", events, "exec"),
+    ] {
+        let terminal = Terminal::open(world, name, SIZE)?;
+        terminal.command(line)?;
+        terminal.until("what Flow shows", |screen| screen.has(shows).then_some(()))?;
+        let flow = terminal.child()?;
+        let held = Held::of(flow)?;
+        drop(terminal);
+        let folder = PathBuf::from(format!("/proc/{flow}"));
+        let ended = waiting::until(world.patience(), "Flow to end", || {
+            Ok((!folder.exists()).then_some(()))
+        });
+        if ended.is_err() {
+            kill(Pid::from_raw(i32::try_from(flow)?), Signal::SIGKILL)?;
+        }
+        ended.with_context(|| format!("after the terminal of {line} is gone"))?;
+        held.until_gone(world.patience())?;
     }
     Ok(())
 }

@@ -66,9 +66,7 @@ pub fn sums(world: &World) -> Result<()> {
     let stage = Stage::set(world, "sums")?;
     let (idle, _) = loopback_server(world, "sums.idle")?;
     let terminal = &stage.terminal;
-    terminal.until("the idle server", |screen| {
-        screen.row(idle.pid()).map(drop)
-    })?;
+    terminal.until("the idle server", |screen| screen.row(idle.pid()).map(drop))?;
     let rows = rows(&stage, "Processes")?;
     let flows_of = |pid: u32| {
         let mut rows = rows.iter();
@@ -173,7 +171,10 @@ pub fn streams(world: &World) -> Result<()> {
     let runs = tasks::run_all(world, &stage, "streams.top")?;
     terminal.until("every process in the table", |screen| {
         let start = format!("{} ", runs.last);
-        let seen = screen.lines.iter().any(|line| line.trim_start().starts_with(&start));
+        let seen = screen
+            .lines
+            .iter()
+            .any(|line| line.trim_start().starts_with(&start));
         let cut = screen.has("more");
         let blank = screen.lines.iter().filter(|line| line.trim().is_empty());
         (seen && (!cut || blank.count() < 2)).then_some(())

@@ -6,7 +6,7 @@ use super::{Stage, generator_named, screen::Screen};
 use crate::live::{World, generator::Generator};
 
 /// The program of the tasks, by a name that only it has.
-const PROGRAM: &str = "fetcher";
+pub const PROGRAM: &str = "fetcher";
 /// Bytes of one run of it, as the screen shows the sum of all runs.
 const BYTES: u64 = 100_000;
 const RUNS: usize = 20;
@@ -153,7 +153,7 @@ pub fn slow(world: &World) -> Result<()> {
 /// moved.
 pub fn exited(world: &World) -> Result<()> {
     let stage = Stage::set(world, "exited")?;
-    let last = run_all(world, &stage, "exited")?;
+    let last = run_all(world, &stage, "exited")?.last;
     let mut task = Task::new(&stage);
     task.until("a process that has exited", |screen| {
         let row = screen.row(last)?;
@@ -257,16 +257,26 @@ fn kept(world: &World, stage: &Stage, name: &str) -> Result<Generator> {
     generator_named(world, PROGRAM, name, "tcp-kept", &arguments)
 }
 
-/// Runs the program several times; returns the pid of the last.
-fn run_all(world: &World, stage: &Stage, name: &str) -> Result<u32> {
+/// Several runs of the program.
+#[derive(Default)]
+pub struct Runs {
+    /// The pid of the last.
+    pub last: u32,
+    /// Bytes that all of them sent.
+    pub sent: u64,
+}
+
+/// Runs the program several times, one after the other.
+pub fn run_all(world: &World, stage: &Stage, name: &str) -> Result<Runs> {
     let bytes = BYTES.to_string();
     let arguments = ["--peer", &stage.address, "--bytes", &bytes].map(str::to_owned);
-    let mut last = 0;
-    for _ in 0..RUNS {
-        let mut run = generator_named(world, PROGRAM, name, "tcp-up", &arguments)?;
-        last = run.pid();
-        let status = run.end()?;
-        ensure!(status.success(), "a run of the program: {status}");
+    let mut runs = Runs::default();
+    for number in 0..RUNS {
+        let name = format!("{name}.{number}");
+        let mut run = generator_named(world, PROGRAM, &name, "tcp-up", &arguments)?;
+        runs.last = run.pid();
+        let truths = run.join()?;
+        runs.sent += truths.iter().map(|it| it.moved.tx_bytes).sum::<u64>();
     }
-    Ok(last)
+    Ok(runs)
 }
