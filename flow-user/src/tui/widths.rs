@@ -32,7 +32,8 @@ impl Widths {
                 if *known >= column.width.max {
                     continue;
                 }
-                let text = (column.value)(entry, context).text_in(units);
+                // Whether every column has room is not known yet.
+                let text = entry.value(column, context, false).text_in(units);
                 let wide = u16::try_from(width(&escape(&text))).unwrap_or(u16::MAX);
                 *known = (*known).max(wide.min(column.width.max));
             }

@@ -385,6 +385,17 @@ pub(super) fn remote(entry: &Entry, _: &Context<'_>) -> Value {
     }
 }
 
+/// What stands for the remote of an event's flow that has none, and for the arrow before it.
+pub(super) fn stand_in(entry: &Entry, column: &str) -> Option<Value> {
+    let flow = event_of(entry)?.flow()?;
+    let local = flow.bound().filter(|_| flow.key.remote.is_none())?;
+    match column {
+        "remote" => Some(local.into()),
+        "arrow" => Some(Value::Text("@".to_owned())),
+        _ => None,
+    }
+}
+
 /// What a group of flows has for a remote.
 pub(super) fn group_remote(group: &Label) -> Value {
     let (ip, port) = match group {

@@ -44,6 +44,17 @@ impl Entry {
         }
     }
 
+    /// The value in one of the columns that have room. Where an event's local address has none, a
+    /// socket without a remote has it in the place of that.
+    pub fn value(&self, column: &Column, context: &Context<'_>, shows_local: bool) -> Value {
+        let stands_in = if shows_local {
+            None
+        } else {
+            cell::stand_in(self, column.name)
+        };
+        stands_in.unwrap_or_else(|| (column.value)(self, context))
+    }
+
     /// The text of an event that concerns neither a process nor a flow: it may take the place of
     /// their columns.
     pub fn statement(&self) -> Option<String> {
