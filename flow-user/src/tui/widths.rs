@@ -26,7 +26,8 @@ impl Widths {
         units: Units,
     ) {
         let drawn = |column: &Column| matches!(column.show, Show::Screen(_));
-        for entry in entries {
+        // A statement stands across columns.
+        for entry in entries.filter(|entry| entry.statement().is_none()) {
             for column in columns.iter().filter(|column| !drawn(column)) {
                 let known = self.0.entry(column.name).or_default();
                 if *known >= column.width.max {

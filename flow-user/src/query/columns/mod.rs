@@ -60,8 +60,11 @@ impl Entry {
     pub fn statement(&self) -> Option<String> {
         let event = cell::event_of(self)?;
         let concerns_one = event.flow().is_some() || event.process().is_some();
+        if concerns_one {
+            return None;
+        }
         let text = cell::what_happened(&event.what);
-        (!concerns_one && !text.is_empty()).then_some(text)
+        (!text.is_empty()).then_some(text)
     }
 
     /// The label of a row that is nested under another: the longest form that `fits`, else the

@@ -53,7 +53,7 @@ pub(crate) static EVENT: &[Column] = &[
     left_aligned("local", "LOCAL", Show::Text(5), local)
         .width(ENDPOINT, 29)
         .cut_in_the_middle(),
-    left_aligned("arrow", "", Show::Text(5), arrow).width(1, 1),
+    left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
     left_aligned("remote", "REMOTE", Show::Text(1), remote)
         .width(ENDPOINT, 46)
         .cut_in_the_middle()

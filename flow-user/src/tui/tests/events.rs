@@ -164,6 +164,18 @@ fn a_found_event_that_is_scrolled_away_stays_there() {
 }
 
 #[test]
+fn at_every_width_an_event_says_who_listens_where() {
+    for size in [(60, 15), (80, 24), (120, 40), (200, 60)] {
+        let mut state = with_scene(size);
+        press(&mut state, "9 End");
+        let line = line_with(&state, "[::]:5432");
+        assert!(line.contains("postgres"), "{line}");
+        let has_column = line_with(&state, "EVENT").contains("LOCAL");
+        assert_eq!(line.contains("@ [::]:5432"), !has_column, "{line}");
+    }
+}
+
+#[test]
 fn after_the_last_column_events_stand_as_at_first() {
     let mut state = with_scene((120, 40));
     press(&mut state, "9");
