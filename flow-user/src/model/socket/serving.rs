@@ -53,8 +53,8 @@ impl Socket {
 
     /// Whether it serves, and no row says so: its bytes came before its fact.
     pub(super) fn lacks_endpoint(&self) -> bool {
-        let has_endpoint = self.rows.iter().any(|((_, remote), _)| remote.is_none());
-        !has_endpoint && self.closed.is_none() && self.serves()
+        let mut rows = self.rows.iter();
+        self.closed.is_none() && self.serves() && !rows.any(|((_, remote), _)| remote.is_none())
     }
 
     /// Whether a row counts as an open flow.
