@@ -23,7 +23,7 @@ pub use self::{
     counters::{AppTotals, Backlog, RoundTrip, TcpFacts, TcpInfo, WireTotals},
     coverage::{Capability, Coverage},
     interface::{ClassCount, InterfaceFact, InterfaceSide},
-    socket::{CloseReason, Direction, Protocol, State},
+    socket::{CloseReason, Direction, EphemeralPorts, Protocol, State},
     units::{Bytes, CgroupId, Instant, Netns, ProcessId, SocketCookie},
 };
 
@@ -120,7 +120,10 @@ pub enum Event {
         cookie: SocketCookie,
         reason: CloseReason,
     },
-    /// What waits at a listening socket now.
+    /// The ports that the kernel gives to sockets of a network namespace which ask for none. Where
+    /// this is not reported, they are [`EphemeralPorts::default`].
+    EphemeralPorts { netns: Netns, ports: EphemeralPorts },
+    /// What waits at a listening socket now, or at one of datagrams.
     Listening {
         cookie: SocketCookie,
         backlog: Backlog,

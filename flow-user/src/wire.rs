@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Clock, Host, Instant, Netns, Timed};
 
 /// The version of the format.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a recording begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,14 +109,15 @@ impl RoundTrip {
     }
 }
 
-/// Connections that wait at a listening socket to be accepted.
+/// Connections that wait at a listening socket to be accepted, or bytes of datagrams that wait to be
+/// received, as the kernel accounts for their buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
     /// How many wait.
     pub waiting: u32,
-    /// How many may: the backlog of `listen(2)`.
+    /// How many may: the backlog of `listen(2)`, or the size of the receive buffer.
     pub limit: u32,
-    /// Connections that it refused or dropped since it listens.
+    /// Connections or datagrams that it refused or dropped since it listens.
     pub drops: u32,
 }
 

@@ -40,6 +40,11 @@ impl Protocol {
         self.into_str()
     }
 
+    /// Whether its sockets receive datagrams at a port.
+    pub const fn has_datagram_ports(self) -> bool {
+        matches!(self, Self::Udp | Self::Udplite)
+    }
+
     /// Whether its sockets have the states of TCP.
     pub const fn has_tcp_states(self) -> bool {
         matches!(self, Self::Tcp | Self::Mptcp | Self::Sctp)
@@ -86,6 +91,30 @@ impl State {
     /// Name as it stands in outputs and filters.
     pub const fn name(self) -> &'static str {
         self.into_str()
+    }
+}
+
+/// Ports that the kernel chooses from where a socket asks for none, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EphemeralPorts {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl Default for EphemeralPorts {
+    /// Those of a new network namespace (`inet_init_net`).
+    fn default() -> Self {
+        Self {
+            first: 32_768,
+            last: 60_999,
+        }
+    }
+}
+
+impl EphemeralPorts {
+    /// Whether the kernel may have chosen this port.
+    pub const fn contain(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
     }
 }
 

@@ -27,7 +27,7 @@ mod tests;
 mod tombstone;
 mod totals;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ use self::{
     socket::{NamedZone, Names},
 };
 use crate::event::{
-    Coverage, Event, EventSink, Instant, Loss, Netns, ProcessId, SocketFact, Timed,
+    Coverage, EphemeralPorts, Event, EventSink, Instant, Loss, Netns, ProcessId, SocketFact, Timed,
 };
 
 /// Settings of a model.
@@ -101,6 +101,9 @@ pub struct Model {
     interfaces: InterfaceTable,
     losses: [Lost; Loss::ALL.len()],
     coverage: Arc<[Coverage]>,
+    /// Of the network namespaces where this was reported.
+    #[serde(default)]
+    ephemeral_ports: BTreeMap<Netns, EphemeralPorts>,
     meter: Meter,
     rate: Rate,
     #[serde(skip)]
@@ -166,6 +169,7 @@ impl Model {
             interfaces: InterfaceTable::new(config.history),
             losses: Default::default(),
             coverage: Arc::new([]),
+            ephemeral_ports: BTreeMap::new(),
             meter: Meter::default(),
             rate: Rate::default(),
             changes,
@@ -218,6 +222,9 @@ impl Model {
             Event::SocketFound(fact) => self.socket(fact, true, time),
             Event::SocketEnd { cookie, reason } => {
                 flows.end(cookie, reason, time, processes, changes);
+            }
+            Event::EphemeralPorts { netns, ports } => {
+                self.ephemeral_ports.insert(netns, ports);
             }
             Event::Listening { cookie, backlog } => flows.listening_with(cookie, backlog),
             Event::TcpInfo { cookie, info } => flows.tcp_info(cookie, *info, time),
@@ -368,10 +375,13 @@ impl Model {
         let host = fact.netns.is_some() && fact.netns == self.config.host_netns;
         let ifindex = fact.ifindex.filter(|_| host);
         let interface = ifindex.and_then(|ifindex| self.interfaces.name(ifindex));
+        let ports = fact.netns.and_then(|it| self.ephemeral_ports.get(&it));
+        let ephemeral = ports.copied().unwrap_or_default();
         let names = Names {
             interface,
             zone: named_zone(fact.remote, &self.interfaces),
             host,
+            ephemeral: ephemeral.contain(fact.local.port()),
             found,
         };
         self.flows

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::event::{
     AppTotals, CgroupId, CloseReason, Direction, Instant, Netns, ProcessId, Program, Protocol,
-    SocketCookie, State,
+    SocketCookie, State, WireTotals,
 };
 
 /// Rows of each table at most.
@@ -97,6 +97,12 @@ struct Flows<K: Ord> {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Sum {
     totals: AppTotals,
+    /// Of the sockets, each once.
+    #[serde(default)]
+    wire: WireTotals,
+    /// When one of them last moved bytes.
+    #[serde(default)]
+    last: Instant,
     #[serde(skip)]
     shown: Option<Arc<Flow>>,
 }
@@ -111,12 +117,14 @@ impl<K: Ord> Default for Flows<K> {
 }
 
 impl<K: Ord> Flows<K> {
-    fn add(&mut self, key: K, totals: AppTotals) {
+    fn add(&mut self, key: K, flow: &Flow, wire: Option<WireTotals>) {
         if self.rows.len() >= ROWS && !self.rows.contains_key(&key) {
             return;
         }
         let sum = self.rows.entry(key).or_default();
-        sum.totals += totals;
+        sum.totals += flow.app;
+        sum.wire += wire.unwrap_or_default();
+        sum.last = sum.last.max(flow.last);
         sum.shown = None;
         self.shown = None;
     }
@@ -125,11 +133,18 @@ impl<K: Ord> Flows<K> {
         let rows = &mut self.rows;
         let shown = self.shown.get_or_insert_with(|| {
             let flows = rows.iter_mut().map(|(key, sum)| {
-                let totals = sum.totals;
-                let flow = sum
-                    .shown
-                    .get_or_insert_with(|| Arc::new(facts(key).flow(totals)));
-                Arc::clone(flow)
+                let Sum {
+                    totals,
+                    wire,
+                    last,
+                    shown,
+                } = sum;
+                let flow = || Flow {
+                    wire: Some(*wire),
+                    last: *last,
+                    ..facts(key).flow(*totals)
+                };
+                Arc::clone(shown.get_or_insert_with(|| Arc::new(flow())))
             });
             flows.collect()
         });
@@ -137,8 +152,7 @@ impl<K: Ord> Flows<K> {
     }
 }
 
-/// Dropped flows: by the address of their remote, and, where a listener accepted them, by their
-/// own end.
+/// Dropped flows: by the address of their remote, and those of listeners by their own end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RetiredFlows {
     remotes: Flows<IpAddr>,
@@ -148,17 +162,18 @@ pub(super) struct RetiredFlows {
 }
 
 impl RetiredFlows {
-    /// Takes a flow that is dropped.
-    pub(super) fn add(&mut self, flow: &Flow) {
-        if !moved(&flow.app) {
-            return;
+    /// Takes a flow that is dropped, and the packets of its socket, if that is dropped with it.
+    pub(super) fn add(&mut self, flow: &Flow, packets: Option<WireTotals>) {
+        if let Some(remote) = flow.key.remote
+            && moved(&flow.app)
+        {
+            let address = remote.ip().to_canonical();
+            self.remotes.add(address, flow, None);
         }
-        if let Some(remote) = flow.key.remote {
-            self.remotes.add(remote.ip().to_canonical(), flow.app);
-        }
-        if flow.direction == Some(Direction::Inbound) {
+        let is_of_listener = flow.direction == Some(Direction::Inbound) || flow.serves;
+        if is_of_listener && (moved(&flow.app) || packets.is_some()) {
             let key = (flow.netns, flow.protocol, flow.local);
-            self.accepted.add(key, flow.app);
+            self.accepted.add(key, flow, packets);
         }
     }
 
@@ -214,6 +229,7 @@ impl Facts {
                 .unwrap_or_else(|| SocketAddr::new(IpAddr::from([0; 4]), 0)),
             state: State::Closed,
             direction: self.local.map(|_| Direction::Inbound),
+            serves: false,
             netns: self.netns,
             interface: None,
             app,
@@ -284,7 +300,8 @@ mod tests {
         let owner = fixture::process(1, "/bin/x", &[]);
         let add = |retired: &mut RetiredFlows, number: u32| {
             let remote = format!("{}:1", std::net::Ipv4Addr::from_bits(number));
-            retired.add(&fixture::flow(1, &owner, "10.0.0.2:1", Some(&remote)));
+            let flow = fixture::flow(1, &owner, "10.0.0.2:1", Some(&remote));
+            retired.add(&flow, None);
         };
         for number in 1..=2 * ROWS as u32 {
             add(&mut retired, number);

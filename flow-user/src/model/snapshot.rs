@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use flow_common::limits::COMM_BYTES;
 use serde::{Deserialize, Serialize};
 
-use super::programs::Programs;
+use super::{programs::Programs, totals::moved};
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
     Loss, Netns, ProcessId, Program, Protocol, RoundTrip, SocketCookie, State, TcpFacts, TcpInfo,
@@ -181,6 +181,8 @@ pub struct Flow {
     pub local: SocketAddr,
     pub state: State,
     pub direction: Option<Direction>,
+    /// Whether its socket takes datagrams from anyone: it is, or was, a listener of its protocol.
+    pub serves: bool,
     pub netns: Option<Netns>,
     /// Name of the interface of its last packet, where it is one of the host's namespace.
     pub interface: Option<Arc<str>>,
@@ -192,7 +194,7 @@ pub struct Flow {
     pub path: Option<Arc<Path>>,
     /// For TCP: from its first SYN until it was established, if both were seen.
     pub connect: Option<RoundTrip>,
-    /// What waits at it, if it listens in Flow's own network namespace.
+    /// What waits at its socket, if that listens in Flow's own network namespace.
     pub backlog: Option<Backlog>,
     pub rate: Rate,
     /// When it was opened or, where it was `found`, first seen.
@@ -208,6 +210,12 @@ pub struct Flow {
 /// Whether a socket in this state is an open flow: neither a listener, nor a connection that is over.
 pub(super) fn is_open(protocol: Protocol, state: State) -> bool {
     state != State::Listen && !(protocol.has_tcp_states() && state == State::Closed)
+}
+
+/// Whether a row is nothing but a socket that waits for datagrams: each of its remotes is a flow, and
+/// so is what it moved to and from unknown ones.
+pub(super) fn is_endpoint(serves: bool, remote: Option<SocketAddr>, app: &AppTotals) -> bool {
+    serves && remote.is_none() && !moved(app)
 }
 
 /// TCP's own view of a connection.
@@ -296,7 +304,13 @@ impl Flow {
 
     /// Whether it counts as an open flow: a listener is none.
     pub fn is_open(&self) -> bool {
-        self.closed.is_none() && is_open(self.protocol, self.state)
+        let is_endpoint = is_endpoint(self.serves, self.key.remote, &self.app);
+        self.closed.is_none() && is_open(self.protocol, self.state) && !is_endpoint
+    }
+
+    /// Whether it stands for a socket that listens, for connections or for datagrams.
+    pub fn listens(&self) -> bool {
+        self.state == State::Listen || self.serves && self.key.remote.is_none()
     }
 
     /// The zone of its remote, if that has one: the name of an interface, or its index where the

@@ -28,6 +28,7 @@ mod deferred;
 mod path;
 mod resume;
 mod row;
+mod serving;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -72,6 +73,8 @@ pub(super) struct Names {
     pub(super) zone: Option<NamedZone>,
     /// Whether the socket is of the host's namespace.
     pub(super) host: bool,
+    /// Whether the kernel may have chosen its port.
+    pub(super) ephemeral: bool,
     /// Whether it was there before its source began.
     pub(super) found: bool,
 }
@@ -120,6 +123,9 @@ pub(super) struct Socket {
     interface: Option<Arc<str>>,
     /// Whether it is of the host's namespace, so that names of interfaces are those of its zones.
     host: bool,
+    /// Whether the kernel may have chosen its port.
+    #[serde(default)]
+    is_ephemeral: bool,
     /// How long it took to be established, if it connected while its source watched.
     connect: Option<RoundTrip>,
     /// If it was there before its source began.
@@ -163,6 +169,7 @@ impl Socket {
             state_since: Instant::default(),
             interface: None,
             host: false,
+            is_ephemeral: false,
             connect: None,
             found: None,
             rare: None,
@@ -210,6 +217,7 @@ impl Socket {
                 Direction::Inbound
             });
             self.version += 1;
+            self.recount(ctx);
         }
         match self.route(fact.remote) {
             Some(remote) => self.add((fact.process, remote), growth, ctx.time, ctx),
@@ -230,6 +238,7 @@ impl Socket {
             interface,
             zone,
             host,
+            ephemeral,
             found,
         } = names;
         if fact.netns.is_some() {
@@ -255,6 +264,7 @@ impl Socket {
         if newer && before != Some(fact.state) {
             self.state_since = ctx.time;
         }
+        let (local, netns) = (fact.local, fact.netns);
         let learned = match &mut self.fact {
             Some(known) => merge(known, fact, newer),
             None => {
@@ -265,6 +275,7 @@ impl Socket {
                 Learned::Shape
             }
         };
+        self.port_may_be_chosen(ephemeral, (netns, local), ctx);
         self.fact_time = self.fact_time.max(ctx.time);
         if newer && (interface.is_some() || moved_interface) && interface != self.interface {
             self.interface = interface;
@@ -272,17 +283,23 @@ impl Socket {
         }
         match learned {
             Learned::Nothing => return,
-            Learned::Counters => self.version += 1,
+            Learned::Counters => {
+                self.version += 1;
+                if self.first_app.is_none() {
+                    // A socket that sends is no longer one that waits.
+                    self.recount(ctx);
+                }
+            }
             Learned::Shape => {
                 self.version += 1;
                 self.flush_deferred(false, ctx);
                 self.assign_owner(listener, ctx);
-                let is_open = self.is_open();
                 for at in 0..self.rows.len() {
                     if self.rows.at(at).phase != Phase::Open {
                         continue;
                     }
-                    self.count(at, is_open, ctx);
+                    let counts = self.counts_at(at);
+                    self.count(at, counts, ctx);
                     self.begin_waiting(at, ctx.dirty);
                     self.mark_dirty(at, ctx);
                     self.open_if_sure(at, ctx);
@@ -350,6 +367,9 @@ impl Socket {
 
     /// What waits at it to be accepted.
     pub(super) fn listening_with(&mut self, backlog: Backlog) {
+        if self.listening().is_none() && !self.serves() {
+            return;
+        }
         let known = &mut self.rare.get_or_insert_default().backlog;
         if known.replace(backlog) != Some(backlog) {
             self.version += 1;
@@ -454,6 +474,8 @@ impl Socket {
         row.app += growth;
         row.last = row.last.max(ctx.time);
         row.shown = None;
+        let counts = self.counts_at(at);
+        self.count(at, counts, ctx);
         self.begin_waiting(at, ctx.dirty);
         let row = self.rows.at_mut(at);
         if !row.moving {
@@ -478,7 +500,9 @@ impl Socket {
         match self.rows.key(provisional).1 {
             own if own == remote => true,
             None => {
-                row.reported == Reported::Nothing && self.first_app == Some(Direction::Outbound)
+                row.reported == Reported::Nothing
+                    && self.first_app == Some(Direction::Outbound)
+                    && !self.serves()
             }
             Some(_) => false,
         }
@@ -489,7 +513,7 @@ impl Socket {
         let Some(fact) = &self.fact else { return };
         let (owner, remote) = (fact.owner, fact.remote);
         match self.provisional() {
-            None if self.rows.is_empty() && is_meaningful(fact) => {
+            None if self.rows.is_empty() && is_meaningful(fact) || self.lacks_endpoint() => {
                 let at = self.push((owner.or(listener), remote), ctx.time, ctx);
                 self.provisional = u32::try_from(at).ok();
             }
@@ -529,7 +553,8 @@ impl Socket {
             shown: None,
         };
         let at = self.rows.push(key, row);
-        self.count(at, self.is_open(), ctx);
+        let counts = self.counts_at(at);
+        self.count(at, counts, ctx);
         self.mark_dirty(at, ctx);
         at
     }

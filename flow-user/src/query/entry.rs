@@ -7,7 +7,10 @@ use super::{
     log::Logged,
 };
 use crate::{
-    event::{AppTotals, Backlog, Bytes, Direction, Netns, ProcessId, Protocol, State, WireTotals},
+    event::{
+        AppTotals, Backlog, Bytes, Direction, Instant, Netns, ProcessId, Protocol, State,
+        WireTotals,
+    },
     model::snapshot::{Flow, FlowKey, Interface, LedgerSide, Process, Rate},
 };
 
@@ -104,6 +107,10 @@ pub(crate) struct Listener {
     pub processes: Vec<Arc<Process>>,
     /// What waits at its sockets together, where that is known.
     pub backlog: Option<Backlog>,
+    /// When the first of its sockets was opened, or first seen.
+    pub opened: Instant,
+    /// When something last moved there; if nothing did, as `opened`.
+    pub last: Instant,
 }
 
 /// A program: processes of one name.
@@ -194,7 +201,7 @@ impl Cause {
 pub(crate) struct Entry {
     pub subject: Subject,
     pub app: AppTotals,
-    /// Of its sockets, each once; only in the view by flow.
+    /// Of its sockets, each once; only in the views by flow and by listener.
     pub wire: Option<WireTotals>,
     pub rate: Rate,
     /// Open flows.

@@ -77,6 +77,7 @@ pub(crate) fn flow(cookie: u64, process: &Arc<Process>, local: &str, remote: Opt
         local: local.parse().unwrap(),
         state: State::Established,
         direction: None,
+        serves: false,
         netns: Some(Netns(4_026_531_840)),
         zone: None,
         interface: Some("eth0".into()),

@@ -222,7 +222,7 @@ fn flows(
     nested
 }
 
-/// The flows that each listener of `open` accepted.
+/// The flows of each listener of `open`: those that it accepted or serves.
 fn accepted(snapshot: &Snapshot, view: &View, open: &dyn Fn(&Id) -> bool) -> Vec<(Id, Entry)> {
     let known = group::listening(snapshot);
     let passing = snapshot
@@ -232,7 +232,12 @@ fn accepted(snapshot: &Snapshot, view: &View, open: &dyn Fn(&Id) -> bool) -> Vec
     let under = passing.filter_map(|flow| {
         let (netns, protocol, local) = group::accepted_at(flow, &known)?;
         let parent = Some(Id::Listener(netns, protocol, local)).filter(open)?;
-        Some((parent, flow_entry(flow, view)))
+        let mut entry = flow_entry(flow, view);
+        if flow.serves {
+            // They are of the one socket: the listener's row has them.
+            entry.wire = None;
+        }
+        Some((parent, entry))
     });
     under.collect()
 }
@@ -293,7 +298,7 @@ fn parts_of_processes(
 mod tests {
     use super::*;
     use crate::{
-        event::Bytes,
+        event::{Bytes, Protocol, State},
         query::{fixture, groups::Label},
     };
 
@@ -324,5 +329,26 @@ mod tests {
         assert_eq!(there[0].1.app.rx_bytes, Bytes(2000));
         assert_eq!(there[0].1.flows, 2);
         assert_eq!(under(By::User, &|_| true).len(), 2);
+    }
+
+    #[test]
+    fn under_a_listener_of_datagrams_are_its_remotes() {
+        let dnsmasq = fixture::process(1, "/bin/dnsmasq", &[]);
+        let of = |remote: Option<&str>| Flow {
+            protocol: Protocol::Udp,
+            state: State::Unconnected,
+            serves: true,
+            ..fixture::flow(7, &dnsmasq, "0.0.0.0:53", remote)
+        };
+        let endpoint = Flow {
+            app: AppTotals::default(),
+            ..of(None)
+        };
+        let flows = vec![endpoint, of(Some("10.0.0.7:1")), of(Some("10.0.0.8:1"))];
+        let snapshot = fixture::snapshot(vec![dnsmasq], flows, Vec::new());
+        let grouping = &By::Listener.def().groupings[0];
+        let under = rows(&snapshot, &View::default(), grouping, &|_| true);
+        assert_eq!(under.len(), 2);
+        assert!(under.iter().all(|(_, entry)| entry.wire.is_none()));
     }
 }

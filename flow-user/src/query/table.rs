@@ -82,9 +82,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{CloseReason, Direction, Instant, State},
+        event::{Backlog, CloseReason, Direction, Instant, Protocol, State},
         model::snapshot::{Flow, Process, Rate},
-        query::{filter::Filter, fixture, view::Sort},
+        query::{entry::Subject, filter::Filter, fixture, view::Sort},
     };
 
     fn table(snapshot: &Snapshot, by: By, filter: &str, sort: Option<&str>) -> Table {
@@ -278,6 +278,91 @@ mod tests {
                 .rows
                 .is_empty()
         );
+    }
+
+    /// dnsmasq that serves two remotes with one socket; the first one's flow is idle.
+    fn served() -> Snapshot {
+        let dnsmasq = fixture::process(30, "/usr/sbin/dnsmasq", &[]);
+        let of = |remote: Option<&str>| Flow {
+            protocol: Protocol::Udp,
+            state: State::Unconnected,
+            serves: true,
+            ..fixture::flow(7, &dnsmasq, "0.0.0.0:53", remote)
+        };
+        let endpoint = Flow {
+            app: fixture::totals(0, 0),
+            rate: Rate::default(),
+            backlog: Some(Backlog {
+                waiting: 4_352,
+                limit: 212_992,
+                drops: 3,
+            }),
+            ..of(None)
+        };
+        let idle = Flow {
+            closed: Some((Instant(50_000_000_000), CloseReason::Idle)),
+            last: Instant(40_000_000_000),
+            ..of(Some("10.0.0.7:4000"))
+        };
+        let flows = vec![endpoint, idle, of(Some("10.0.0.8:4000"))];
+        fixture::snapshot(vec![dnsmasq], flows, Vec::new())
+    }
+
+    #[test]
+    fn a_socket_of_datagrams_is_a_listener_with_its_remotes() {
+        let snapshot = served();
+        let all = table(&snapshot, By::Listener, "", None);
+        let one = |name: &str| column(&all, name)[0].clone();
+        assert_eq!(
+            (one("protocol"), one("local")),
+            ("udp".into(), "0.0.0.0:53".into())
+        );
+        assert_eq!(
+            (one("process"), one("pid")),
+            ("dnsmasq".into(), "30".into())
+        );
+        // Those that are open; what has ended counts in the sums.
+        assert_eq!(
+            (one("flows"), one("rx_bytes")),
+            ("1".into(), "2.0 kB".into())
+        );
+        // Bytes, where connections are numbers.
+        assert_eq!(
+            (one("waiting"), one("backlog")),
+            ("4.4 kB".into(), "213 kB".into())
+        );
+        assert_eq!(one("drops"), "3");
+        let entries = group::entries_by(&snapshot, &View::default(), By::Listener);
+        // Of the one socket.
+        let wire = entries[0].wire.unwrap();
+        assert_eq!((wire.tx_packets, wire.rx_packets), (2, 3));
+        let Subject::Listener(listener) = &entries[0].subject else {
+            panic!("{:?}", entries[0].subject);
+        };
+        assert_eq!(listener.opened, Instant(2_000_000_000));
+        assert_eq!(listener.last, Instant(40_000_000_000));
+        let listen = table(&snapshot, By::Flow, "state listen", None);
+        assert_eq!(column(&listen, "state"), ["unconnected", ""]);
+        assert_eq!(
+            table(&snapshot, By::Flow, "state unconnected", None)
+                .rows
+                .len(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_listener_is_of_the_processes_that_are_left() {
+        let mut snapshot = served();
+        let parent = with(&fixture::process(29, "/usr/sbin/dnsmasq", &[]), |it| {
+            it.exited = Some(Instant(3_000_000_000));
+        });
+        let endpoint = Arc::make_mut(&mut snapshot.flows[0]);
+        endpoint.key.process = Some(parent.id);
+        endpoint.process = Some(parent);
+        let listeners = table(&snapshot, By::Listener, "", None);
+        assert_eq!(column(&listeners, "pid")[0], "30");
+        assert_eq!(column(&listeners, "process")[0], "dnsmasq");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
+    fs, io,
     net::SocketAddr,
 };
 
@@ -15,7 +15,8 @@ use super::{
     sock_diag::{self, Kind},
 };
 use crate::event::{
-    Direction, Netns, ProcessId, Protocol, SocketCookie, SocketFact, State, TcpFacts,
+    Direction, EphemeralPorts, Netns, ProcessId, Protocol, SocketCookie, SocketFact, State,
+    TcpFacts,
 };
 
 /// A socket that existed, and the processes that have it open.
@@ -48,6 +49,8 @@ pub struct SeedSocket {
 #[derive(Debug, Default)]
 pub struct Seed {
     pub sockets: Vec<SeedSocket>,
+    /// The ports that each namespace gives to sockets which ask for none.
+    pub ephemeral_ports: Vec<(Netns, EphemeralPorts)>,
     pub unread: Vec<Unread>,
 }
 
@@ -151,8 +154,13 @@ fn list_with_pids(proc: &Proc, kinds: &[Kind]) -> (Seed, Vec<u32>) {
     (seed, pids)
 }
 
-/// The sockets of one namespace, and the kinds that could not be listed.
-type ListedHere = (Vec<sock_diag::Listed>, Vec<(&'static str, io::Error)>);
+/// What was found in one namespace.
+struct ListedHere {
+    sockets: Vec<sock_diag::Listed>,
+    /// Kinds that could not be listed.
+    failed: Vec<(&'static str, io::Error)>,
+    ephemeral_ports: Option<EphemeralPorts>,
+}
 
 /// Lists the sockets of the calling thread's network namespace.
 fn sockets_here(kinds: &[Kind]) -> io::Result<ListedHere> {
@@ -171,7 +179,24 @@ fn sockets_here(kinds: &[Kind]) -> io::Result<ListedHere> {
             Err(why) => failed.push((kind.name, why)),
         }
     }
-    Ok((sockets, failed))
+    Ok(ListedHere {
+        sockets,
+        failed,
+        ephemeral_ports: ephemeral_ports_here(),
+    })
+}
+
+/// The ephemeral ports of the calling thread's network namespace, which this file follows; absent
+/// where `/proc` does not say.
+fn ephemeral_ports_here() -> Option<EphemeralPorts> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    parse_ports(&text)
+}
+
+fn parse_ports(text: &str) -> Option<EphemeralPorts> {
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    let (first, last) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(EphemeralPorts { first, last })
 }
 
 fn is_unknown(error: &io::Error) -> bool {
@@ -190,7 +215,13 @@ impl Seed {
         });
     }
 
-    fn add(&mut self, netns: Option<Netns>, (listed, failed): ListedHere) {
+    fn add(&mut self, netns: Option<Netns>, here: ListedHere) {
+        let ListedHere {
+            sockets: listed,
+            failed,
+            ephemeral_ports,
+        } = here;
+        self.ephemeral_ports.extend(netns.zip(ephemeral_ports));
         for (name, why) in failed {
             let is_unknown = is_unknown(&why);
             let what = if is_unknown {
@@ -380,6 +411,17 @@ mod tests {
         assert_eq!(reads(&later, &streams), [Some(70), Some(100)]);
         seed.forget_reads_of_moving(&later);
         assert_eq!(reads(&seed, &streams), [None; 2]);
+    }
+
+    #[test]
+    fn the_ephemeral_ports_of_a_namespace_are_read() {
+        let ports = |first, last| Some(EphemeralPorts { first, last });
+        assert_eq!(parse_ports("32768\t60999\n"), ports(32_768, 60_999));
+        assert_eq!(parse_ports("32768"), None);
+        assert_eq!(parse_ports("1 70000"), None);
+        let seed = list(&Proc::new());
+        let own = netns::Namespaces::find(&[]).own.unwrap();
+        assert!(seed.ephemeral_ports.iter().any(|(netns, _)| *netns == own));
     }
 
     #[test]

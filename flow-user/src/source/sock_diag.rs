@@ -128,17 +128,23 @@ pub(super) fn tcp_request(extensions: u8) -> Vec<u8> {
     request
 }
 
-/// The accept queues of TCP listeners.
+/// The queues of listeners: the accept queues of TCP's, and the receive queues of UDP sockets
+/// without a peer.
 ///
 /// # Errors
 /// The error of the kernel.
 pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)>> {
     let mut found = Vec::new();
-    for kind in TCP_KINDS {
-        let mut request = inet_request(*kind, 1 << tcp_state::LISTEN);
+    for kind in KINDS {
+        let states = match kind.protocol {
+            protocol::TCP => 1 << tcp_state::LISTEN,
+            protocol::UDP => 1 << tcp_state::CLOSE,
+            _ => continue,
+        };
+        let mut request = inet_request(kind, states);
         request[EXTENSIONS] |= 1 << (INET_DIAG_SKMEMINFO - 1);
         let listed = netlink.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
-            backlog(message.body)
+            backlog(kind, message.body)
         });
         match listed {
             Ok(listed) => found.extend(listed),
@@ -151,15 +157,22 @@ pub fn backlogs(netlink: &mut Netlink) -> io::Result<Vec<(SocketCookie, Backlog)
 }
 
 /// Reads an `inet_diag_msg` of a listening socket; `None` if it is truncated.
-fn backlog(body: &[u8]) -> Option<(SocketCookie, Backlog)> {
+fn backlog(kind: Kind, body: &[u8]) -> Option<(SocketCookie, Backlog)> {
     let fixed: &[u8; INET_DIAG_BYTES] = body.first_chunk()?;
     let memory =
         attributes(body.get(INET_DIAG_BYTES..)?).find(|(kind, _)| *kind == INET_DIAG_SKMEMINFO);
-    let drops = memory.and_then(|(_, memory)| u32_at(memory, 4 * SK_MEMINFO_DROPS));
+    let memory = |index: usize| {
+        let (_, memory) = memory?;
+        u32_at(memory, 4 * index)
+    };
+    let limit = match kind.protocol {
+        protocol::UDP => memory(SK_MEMINFO_RCVBUF).unwrap_or(0),
+        _ => u32_at(fixed, 60)?,
+    };
     let backlog = Backlog {
         waiting: u32_at(fixed, RECEIVE_QUEUE)?,
-        limit: u32_at(fixed, 60)?,
-        drops: drops.unwrap_or(0),
+        limit,
+        drops: memory(SK_MEMINFO_DROPS).unwrap_or(0),
     };
     Some((cookie(u32_at(fixed, 44)?, u32_at(fixed, 48)?), backlog))
 }
@@ -174,8 +187,10 @@ const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 /// Attributes of an answer: `tcp_info`, and a raw socket's protocol.
 pub(super) const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_PROTOCOL: u16 = 10;
-/// Attribute of an answer: counters of a socket's memory, and the index of its drops.
+/// Attribute of an answer: counters of a socket's memory, and the indices of the size of its receive
+/// buffer and of its drops.
 const INET_DIAG_SKMEMINFO: u16 = 7;
+const SK_MEMINFO_RCVBUF: usize = 1;
 const SK_MEMINFO_DROPS: usize = 8;
 /// Offset of the requested attributes in an `inet_diag_req_v2`.
 pub(super) const EXTENSIONS: usize = 2;
@@ -397,6 +412,27 @@ pub(super) mod tests {
         assert_eq!(of_it(), two);
         listener.accept().unwrap();
         assert_eq!(of_it().waiting, 1);
+    }
+
+    #[test]
+    fn receive_queues_of_datagrams_are_read() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let of = |socket: &UdpSocket| {
+            let all = backlogs(&mut open().unwrap()).unwrap();
+            let cookie = cookie_of(socket);
+            let found = all.into_iter().find(|(it, _)| *it == cookie);
+            found.map(|(_, backlog)| backlog)
+        };
+        let empty = of(&server).unwrap();
+        assert_eq!((empty.waiting, empty.drops), (0, 0));
+        assert!(empty.limit > 0, "{empty:?}");
+        client.send(&[0; 1000]).unwrap();
+        let waits = of(&server).unwrap().waiting;
+        assert!((1000..=empty.limit).contains(&waits), "{waits}");
+        // It has a peer.
+        assert_eq!(of(&client), None);
     }
 
     #[test]

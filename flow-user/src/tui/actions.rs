@@ -12,6 +12,7 @@ use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Column, Show},
+        entry::Subject,
         human::Units,
         view::By,
     },
@@ -24,6 +25,21 @@ impl State {
     /// Says a word about the last key.
     pub(super) fn set_note(&mut self, text: impl Into<String>) {
         self.note = Some(text.into());
+    }
+
+    /// The key to the newest event, where events are in the order of time.
+    pub(super) fn to_newest(&self) -> Option<Action> {
+        let (by, _) = self.here().sort?;
+        let number = |line| match &self.rows.entry(line)?.subject {
+            Subject::Event(event) => Some(event.number),
+            _ => None,
+        };
+        let (first, last) = (number(0)?, number(self.rows.len().checked_sub(1)?)?);
+        let in_order = ["number", "time"].contains(&by.name);
+        in_order.then_some(match first >= last {
+            true => Action::First,
+            false => Action::Last,
+        })
     }
 
     /// The first key of each of these actions, with its word.

@@ -118,6 +118,18 @@ pub(super) struct ViewState {
     pub line: usize,
     /// The line at the top of the table.
     pub offset: usize,
+    pub hold: Hold,
+}
+
+/// What stays where it is while events come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hold {
+    #[default]
+    Nothing,
+    /// The selected row, so many lines below the top.
+    Row(usize),
+    /// The newest event is in view.
+    Newest,
 }
 
 /// A paused display.
@@ -451,6 +463,7 @@ impl ViewState {
             chosen: None,
             line: 0,
             offset: 0,
+            hold: Hold::default(),
         }
     }
 }

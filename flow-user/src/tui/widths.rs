@@ -26,13 +26,15 @@ impl Widths {
         units: Units,
     ) {
         let drawn = |column: &Column| matches!(column.show, Show::Screen(_));
-        for entry in entries {
+        // A statement stands across columns.
+        for entry in entries.filter(|entry| entry.statement().is_none()) {
             for column in columns.iter().filter(|column| !drawn(column)) {
                 let known = self.0.entry(column.name).or_default();
                 if *known >= column.width.max {
                     continue;
                 }
-                let text = (column.value)(entry, context).text_in(units);
+                // Whether every column has room is not known yet.
+                let text = entry.value(column, context, false).text_in(units);
                 let wide = u16::try_from(width(&escape(&text))).unwrap_or(u16::MAX);
                 *known = (*known).max(wide.min(column.width.max));
             }

@@ -269,6 +269,7 @@ fn flow(number: u32, process: &Arc<Process>, moment: u32) -> Arc<Flow> {
         local: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 2), 5000)),
         state: event::State::Established,
         direction: None,
+        serves: false,
         netns: None,
         interface: Some("eth0".into()),
         app: AppTotals {

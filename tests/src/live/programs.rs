@@ -72,6 +72,7 @@ pub const TESTS: &[Test] = &[
     of_program("interface_listed",        interfaces::appeared_in_a_list),
     of_kernel("interface_down_then_up",   interfaces::down_then_up),
     of_kernel("listeners_keep_listening", listeners::keep_listening),
+    of_program("listeners_of_datagrams",  listeners::of_datagrams),
     of_program("datagrams_idle",          lives::datagrams_idle),
     of_kernel("tcp_info",                 lives::tcp_info),
     of_kernel("ledger_forwarded",         causes::forwarded),

@@ -10,7 +10,7 @@ impl Socket {
             .provisional
             .filter(|at| (*at as usize) < self.rows.len());
         for at in 0..self.rows.len() {
-            let counts = self.rows.at(at).phase == Phase::Open && self.is_open();
+            let counts = self.counts_at(at);
             let row = self.rows.at_mut(at);
             row.counts = counts;
             match row.phase {
@@ -43,7 +43,14 @@ impl Socket {
             if row.moving {
                 dirty.moving.push((self.cookie, at));
             }
-            self.begin_waiting(at, dirty);
+            let waits = self.rows.at_mut(at).waits.take();
+            match waits.filter(|_| self.rows.at(at).phase == Phase::Open && self.may_be_idle(at)) {
+                Some(since) => {
+                    dirty.waiting.insert((since, (self.cookie, at)));
+                    self.rows.at_mut(at).waits = Some(since);
+                }
+                None => self.begin_waiting(at, dirty),
+            }
         }
         for ((process, _), counter) in self.counters.iter() {
             if counter.deferred.is_some() {

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ctx, DirtyRows, Socket};
 use crate::{
-    event::{AppTotals, CloseReason, Instant, SocketFact},
+    event::{AppTotals, CloseReason, Instant},
     model::{
         change::Change,
         process::ProcessTable,
         rate::Meter,
-        snapshot::{Flow, FlowKey, Process, Rate, is_open},
+        snapshot::{Flow, FlowKey, Process, Rate},
         totals::moved,
     },
 };
@@ -29,7 +29,7 @@ pub(super) struct Row {
     pub(super) counts: bool,
     pub(super) phase: Phase,
     /// If it is in [`waiting`](super::DirtyRows::waiting), by which time.
-    #[serde(skip)]
+    #[serde(default)]
     pub(super) waits: Option<Instant>,
     pub(super) reported: Reported,
     /// Something changed since the last report.
@@ -91,11 +91,15 @@ impl Socket {
         Some(flow)
     }
 
-    /// Puts what its rows moved to the sums of what is no longer listed.
+    /// Puts what its rows moved, and its packets, to the sums of what is no longer listed.
     pub(in crate::model) fn retire_all(&self, ctx: &mut Ctx<'_>) {
-        for at in (0..self.rows.len()).filter(|at| moved(&self.rows.at(*at).app)) {
-            if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
-                ctx.retired.add(&flow);
+        // They are of the socket: one of its rows brings them.
+        let mut packets = self.fact.as_ref().and_then(|fact| fact.wire);
+        for at in 0..self.rows.len() {
+            if (packets.is_some() || moved(&self.rows.at(at).app))
+                && let Some(flow) = self.to_flow(at, None, self.ended(at))
+            {
+                ctx.retired.add(&flow, packets.take());
             }
         }
     }
@@ -106,12 +110,6 @@ impl Socket {
             Phase::Idle(since) => Some((since, CloseReason::Idle)),
             Phase::Open | Phase::Hidden => self.closed,
         }
-    }
-
-    /// Whether its open rows count as open flows.
-    pub(super) fn is_open(&self) -> bool {
-        let is_open = |fact: &SocketFact| is_open(fact.protocol, fact.state);
-        self.closed.is_none() && self.fact.as_ref().is_none_or(is_open)
     }
 
     /// Makes a row count as an open flow, or no longer.
@@ -210,9 +208,10 @@ impl Socket {
             ctx.dirty.closed_rows -= 1;
         }
         ctx.dirty.open_rows += 1;
-        self.count(at, self.is_open(), ctx);
+        self.rows.at_mut(at).phase = Phase::Open;
+        let counts = self.counts_at(at);
+        self.count(at, counts, ctx);
         let row = self.rows.at_mut(at);
-        row.phase = Phase::Open;
         row.opened = since;
         row.reported = Reported::Nothing;
         row.changed = true;
@@ -221,7 +220,7 @@ impl Socket {
     /// Puts what a row moved to the sums of what is no longer listed.
     fn retire(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
-            ctx.retired.add(&flow);
+            ctx.retired.add(&flow, None);
         }
         let row = self.rows.at_mut(at);
         row.app = AppTotals::default();
@@ -256,6 +255,7 @@ impl Socket {
             local: fact.local,
             state: fact.state,
             direction: fact.direction.or(by_first_app),
+            serves: self.serves(),
             netns: fact.netns,
             interface: self.interface.clone(),
             app: row.app,

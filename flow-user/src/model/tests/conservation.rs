@@ -31,7 +31,7 @@ fn app_event() -> impl Strategy<Value = Event> {
 
 fn socket_event() -> impl Strategy<Value = Event> {
     let owner = prop::option::of(10..14_u32);
-    (1..5_u64, owner, 0..6_u8).prop_map(|(socket, owner, shape)| {
+    (1..5_u64, owner, 0..7_u8).prop_map(|(socket, owner, shape)| {
         let owned = |fact: SocketFact| SocketFact {
             owner: owner.map(process),
             ..fact
@@ -42,6 +42,11 @@ fn socket_event() -> impl Strategy<Value = Event> {
             2 => owned(listener(socket, "0.0.0.0:80", 10)),
             3 => owned(udp(socket, 10)),
             4 => SocketFact {
+                local: address("0.0.0.0:53"),
+                wire: wire(40),
+                ..owned(udp(socket, 10))
+            },
+            5 => SocketFact {
                 remote: Some(address("10.0.0.8:53")),
                 state: State::Established,
                 ..owned(udp(socket, 10))

@@ -6,6 +6,7 @@ mod growth;
 mod lasting;
 mod processes;
 mod scale;
+mod serving;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

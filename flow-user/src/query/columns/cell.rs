@@ -2,7 +2,7 @@
 
 use super::{column::Context, value::Value};
 use crate::{
-    event::{Backlog, Bytes, Direction, InterfaceSide},
+    event::{Backlog, Bytes, Direction, Instant, InterfaceSide},
     model::{
         change::{Change, ChangeSubject},
         snapshot::{Flow, LedgerSide, Process},
@@ -294,14 +294,68 @@ fn flow_count(entry: &Entry, group: &Label) -> Value {
     }
 }
 
-/// A number of a listener's accept queue.
-pub(super) fn backlog(entry: &Entry, number: fn(&Backlog) -> u32) -> Value {
+/// A number of a listener's queue: connections, or bytes of datagrams.
+pub(super) fn queue(entry: &Entry, number: fn(&Backlog) -> u32) -> Value {
     match &entry.subject {
         Subject::Listener(listener) => listener.backlog.map_or(Value::Absent, |backlog| {
-            Value::Count(number(&backlog).into())
+            let number = number(&backlog).into();
+            match listener.protocol.has_datagram_ports() {
+                true => Value::Bytes(Bytes(number)),
+                false => Value::Count(number),
+            }
         }),
         _ => Value::Absent,
     }
+}
+
+/// What a listener refused or dropped.
+pub(super) fn drops(entry: &Entry, _: &Context<'_>) -> Value {
+    match &entry.subject {
+        Subject::Listener(listener) => {
+            let backlog = listener.backlog;
+            backlog.map_or(Value::Absent, |it| Value::Count(it.drops.into()))
+        }
+        _ => Value::Absent,
+    }
+}
+
+/// How long a flow or a listener is, or was, there.
+pub(super) fn age(entry: &Entry, context: &Context<'_>) -> Value {
+    let (opened, closed) = match &entry.subject {
+        Subject::Listener(listener) => (Some(listener.opened), None),
+        _ => {
+            let flow = flow_of(entry);
+            (
+                flow.map(|it| it.opened),
+                flow.and_then(|it| Some(it.closed?.0)),
+            )
+        }
+    };
+    let now = context.history.map(|(_, now)| now);
+    seconds_between(opened, closed.or(now).filter(|_| now.is_some()))
+}
+
+/// How long ago a flow, or one of a listener's, last moved bytes.
+pub(super) fn last_seen(entry: &Entry, context: &Context<'_>) -> Value {
+    let last = match &entry.subject {
+        Subject::Listener(listener) => Some(listener.last),
+        _ => flow_of(entry).map(|flow| flow.last),
+    };
+    seconds_between(last, context.history.map(|(_, now)| now))
+}
+
+fn seconds_between(from: Option<Instant>, to: Option<Instant>) -> Value {
+    match (from, to) {
+        (Some(from), Some(to)) => Value::Seconds(to.since(from).as_secs()),
+        _ => Value::Absent,
+    }
+}
+
+/// Packets in both directions.
+pub(super) fn packets(entry: &Entry, _: &Context<'_>) -> Value {
+    entry.wire.map_or(Value::Absent, |wire| {
+        Value::Count(wire.rx_packets.saturating_add(wire.tx_packets))
+    })
 }
 
 pub(super) fn arrow(entry: &Entry, _: &Context<'_>) -> Value {
@@ -328,6 +382,17 @@ pub(super) fn remote(entry: &Entry, _: &Context<'_>) -> Value {
         Subject::Label(_, group) => group_remote(group),
         // The process column names causes and the total.
         _ => flow_of(entry).map_or(Value::Absent, remote_of),
+    }
+}
+
+/// What stands for the remote of an event's flow that has none, and for the arrow before it.
+pub(super) fn stand_in(entry: &Entry, column: &str) -> Option<Value> {
+    let flow = event_of(entry)?.flow()?;
+    let local = flow.bound().filter(|_| flow.key.remote.is_none())?;
+    match column {
+        "remote" => Some(local.into()),
+        "arrow" => Some(Value::Text("@".to_owned())),
+        _ => None,
     }
 }
 

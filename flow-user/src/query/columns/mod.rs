@@ -44,13 +44,27 @@ impl Entry {
         }
     }
 
+    /// The value in one of the columns that have room. Where an event's local address has none, a
+    /// socket without a remote has it in the place of that.
+    pub fn value(&self, column: &Column, context: &Context<'_>, shows_local: bool) -> Value {
+        let stands_in = if shows_local {
+            None
+        } else {
+            cell::stand_in(self, column.name)
+        };
+        stands_in.unwrap_or_else(|| (column.value)(self, context))
+    }
+
     /// The text of an event that concerns neither a process nor a flow: it may take the place of
     /// their columns.
     pub fn statement(&self) -> Option<String> {
         let event = cell::event_of(self)?;
         let concerns_one = event.flow().is_some() || event.process().is_some();
+        if concerns_one {
+            return None;
+        }
         let text = cell::what_happened(&event.what);
-        (!concerns_one && !text.is_empty()).then_some(text)
+        (!text.is_empty()).then_some(text)
     }
 
     /// The label of a row that is nested under another: the longest form that `fits`, else the

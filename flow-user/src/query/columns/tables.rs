@@ -2,16 +2,16 @@
 
 use super::{
     cell::{
-        arrow, backlog, both_directions, cgroup, change_of, command, direction, event_name,
-        event_of, flow_of, flows, graph, group_remote, label, local, outcome, own_counter, pid,
-        process_name, process_of, processes, protocol, remote, text, uid, user, user_named,
-        what_happened,
+        age, arrow, both_directions, cgroup, change_of, command, direction, drops, event_name,
+        event_of, flow_of, flows, graph, group_remote, label, last_seen, local, outcome,
+        own_counter, packets, pid, process_name, process_of, processes, protocol, queue, remote,
+        text, uid, user, user_named, what_happened,
     },
     column::{Align, Column, Context, Loses, Measure, Show, Width},
     value::Value,
 };
 use crate::{
-    event::{Bytes, Direction, WireTotals},
+    event::{Bytes, Direction},
     model::snapshot::LedgerSide,
     query::{
         entry::{Entry, Ledger, Subject},
@@ -53,7 +53,7 @@ pub(crate) static EVENT: &[Column] = &[
     left_aligned("local", "LOCAL", Show::Text(5), local)
         .width(ENDPOINT, 29)
         .cut_in_the_middle(),
-    left_aligned("arrow", "", Show::Text(5), arrow).width(1, 1),
+    left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
     left_aligned("remote", "REMOTE", Show::Text(1), remote)
         .width(ENDPOINT, 46)
         .cut_in_the_middle()
@@ -196,28 +196,9 @@ static FLOW: &[Column] = &[
         again.map_or(Value::Absent, |again| Value::Count(again.into()))
     })
     .width(8, 8),
-    right_aligned("age", "AGE", Show::Choice(7), |entry, context| {
-        let flow = flow_of(entry).zip(context.history);
-        flow.map_or(Value::Absent, |(flow, (_, now))| {
-            let end = flow.closed.map_or(now, |(closed, _)| closed);
-            Value::Seconds(end.since(flow.opened).as_secs())
-        })
-    })
-    .width(7, 7),
-    right_aligned("last", "LAST SEEN", Show::Choice(8), |entry, context| {
-        let flow = flow_of(entry).zip(context.history);
-        flow.map_or(Value::Absent, |(flow, (_, now))| {
-            Value::Seconds(now.since(flow.last).as_secs())
-        })
-    })
-    .width(9, 9),
-    right_aligned("packets", "PACKETS", Show::Choice(8), |entry, _| {
-        let packets = |wire: WireTotals| wire.rx_packets.saturating_add(wire.tx_packets);
-        entry
-            .wire
-            .map_or(Value::Absent, |wire| Value::Count(packets(wire)))
-    })
-    .width(8, 12),
+    AGE,
+    LAST_SEEN,
+    PACKETS,
     json("id", |entry, _| {
         text(flow_of(entry).map(|flow| flow.key.id()))
     }),
@@ -287,21 +268,21 @@ static LISTENER: &[Column] = &[
     left_aligned("user", "USER", Show::Both(4), user).width(8, 10),
     right_aligned("flows", "FLOWS", Show::Both(2), flows).width(6, 6),
     right_aligned("waiting", "WAITING", Show::Both(5), |entry, _| {
-        backlog(entry, |backlog| backlog.waiting)
+        queue(entry, |backlog| backlog.waiting)
     })
-    .width(7, 7),
+    .width(7, 8),
     right_aligned("backlog", "BACKLOG", Show::Both(7), |entry, _| {
-        backlog(entry, |backlog| backlog.limit)
+        queue(entry, |backlog| backlog.limit)
     })
-    .width(7, 7),
-    right_aligned("drops", "DROPS", Show::Both(6), |entry, _| {
-        backlog(entry, |backlog| backlog.drops)
-    })
-    .width(6, 6),
+    .width(7, 8),
+    right_aligned("drops", "DROPS", Show::Both(6), drops).width(6, 6),
     RX_RATE,
     TX_RATE,
     RX_BYTES,
     TX_BYTES,
+    AGE,
+    LAST_SEEN,
+    PACKETS,
     RATE,
     TOTAL,
 ];
@@ -518,6 +499,10 @@ const TX_BYTES: Column = right_aligned("tx_bytes", "SENT", Show::Both(2), |entry
     Value::Bytes(entry.app.tx_bytes)
 })
 .with_measure(Measure::Total);
+const AGE: Column = right_aligned("age", "AGE", Show::Choice(7), age).width(7, 7);
+const LAST_SEEN: Column =
+    right_aligned("last", "LAST SEEN", Show::Choice(8), last_seen).width(9, 9);
+const PACKETS: Column = right_aligned("packets", "PACKETS", Show::Choice(8), packets).width(8, 12);
 const RATE: Column = right_aligned("rate", "", Show::Sort, |entry, _| {
     Value::Rate(entry.rate.rx + entry.rate.tx)
 });

@@ -44,7 +44,10 @@ pub(super) static WORDS: [&Word; 29] = [
         "NAME",
         "in this state",
         Takes::State,
-        Test::Flow(|it, operand| *operand == Operand::State(it.state)),
+        Test::Flow(|it, operand| {
+            let listens = it.listens() && *operand == Operand::State(State::Listen);
+            listens || *operand == Operand::State(it.state)
+        }),
     ),
     INTERFACE,
     &word(

@@ -161,8 +161,10 @@ impl EventText {
             what: What::Change(change.clone()),
         }));
         let context = Context::default();
+        let shown = slots(self.screen.width);
+        let shows_local = shown.iter().any(|slot| slot.column.name == LOCAL);
         let line = self.line(|slot| {
-            let text = match (slot.column.value)(&entry, &context) {
+            let text = match entry.value(slot.column, &context, shows_local) {
                 // The event says that a process has exited.
                 Value::Name { name, .. } => name,
                 value => value.text(),
@@ -377,12 +379,16 @@ TIME         EVENT  PROTO  LOCAL                   REMOTE                STATE  
 TIME         EVENT    REMOTE                STATE       RECEIVED   SENT PROCESS
 14:02:31.123 open   → 198.51.100.199:50443  established   1.0 kB  100 B curl
 14:02:31.123 close  ← 198.51.100.199:50443  reset         1.0 kB  100 B curl
-14:02:31.123 open     *                     listen        1.0 kB  100 B
+14:02:31.123 open   @ 10.0.3.7:50514        listen        1.0 kB  100 B
 14:02:31.123 exit                           code 0             0      0 curl"
         );
         assert_eq!(
             page(60).lines().nth(1),
             Some("14:02:31.123 open   → 198.51.100.199:50443    41007 curl")
+        );
+        assert_eq!(
+            page(60).lines().nth(3),
+            Some("14:02:31.123 open   @ 10.0.3.7:50514              -")
         );
     }
 

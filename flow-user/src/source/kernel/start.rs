@@ -179,6 +179,10 @@ impl Kernel {
             }
             Err(error) => log::warn!("cannot list the processes that were there: {error}"),
         }
+        for (netns, ports) in &seed.ephemeral_ports {
+            let (netns, ports) = (*netns, *ports);
+            out.event(time, Event::EphemeralPorts { netns, ports });
+        }
         for socket in seed.sockets.iter().filter(|socket| is_seeded(socket)) {
             self.tracker.adopt(socket.cookie.0, self.epoch);
             out.event(time, Event::SocketFound(socket.fact()));

@@ -163,7 +163,7 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
             None if flow.found.is_some() => {
                 format!("{}, since before Flow began", flow.state.name())
             }
-            None if flow.state == event::State::Listen => {
+            None if flow.listens() => {
                 format!("listening for {}", ago(flow.opened))
             }
             None => format!("{} for {}", flow.state.name(), ago(flow.opened)),

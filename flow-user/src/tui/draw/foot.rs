@@ -120,9 +120,12 @@ fn hints(state: &State, area: Rect) -> Vec<Hint> {
 fn of_table(state: &State) -> Vec<(String, &'static str)> {
     let bindings = state.keys.bindings().iter();
     let hinted = bindings.filter(|binding| !binding.hint.is_empty());
-    hinted
-        .filter_map(|binding| Some((binding.keys.first()?.to_string(), binding.hint)))
-        .collect()
+    let hinted =
+        hinted.filter_map(|binding| Some((binding.keys.first()?.to_string(), binding.hint)));
+    // A selected event stays in view, whatever comes.
+    let newest = state.to_newest().filter(|_| state.chosen().is_some());
+    let newest = newest.map(|key| state.hints(&[(key, "newest")]));
+    newest.into_iter().flatten().chain(hinted).collect()
 }
 
 /// The range of visible rows: `12-40 of 214`, and the direction of the selected one if it is not

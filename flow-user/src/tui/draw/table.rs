@@ -93,7 +93,15 @@ fn nothing(state: &State) -> &'static str {
     if state.live.generation == 0 {
         return "Waiting for the first counters.";
     }
-    if state.filter.filter.is_all() || state.view.columns().is_empty() {
+    let filters = !state.filter.filter.is_all();
+    match (filters, state.hides_ended) {
+        (true, true) => return "No row matches; ended rows are hidden (H).",
+        (false, true) if state.view.has_content() => {
+            return "No rows; ended ones are hidden (H).";
+        }
+        _ => {}
+    }
+    if !filters || state.view.columns().is_empty() {
         return state.view.def().empty;
     }
     match state.filter.text.as_str() {
@@ -212,6 +220,7 @@ impl<'a> Table<'a> {
         let label_slots = around(slots, first_text);
         let context = state.context();
         let statement = entry.statement();
+        let shows_local = slots.iter().any(|slot| slot.column.name == "local");
         let stated_from = stated_from(slots);
         for (at, slot) in slots.iter().enumerate() {
             let is_its_own = |name| entry.columns().iter().any(|column| column.name == name);
@@ -221,7 +230,7 @@ impl<'a> Table<'a> {
             if statement.is_some() && at >= stated_from {
                 continue;
             }
-            let value = (slot.column.value)(entry, &context);
+            let value = entry.value(slot.column, &context, shows_local);
             if let Value::Parts(parts) = &value {
                 bar::draw(state, parts, over, place_of(slot, area), buffer);
                 continue;

@@ -32,7 +32,7 @@ const WIDE: u16 = 120;
 type Sign = (&'static str, fn(ViewId) -> bool);
 
 /// The signs other than the patterns of bars.
-const SIGNS: [Sign; 6] = [
+const SIGNS: [Sign; 7] = [
     ("▼ received  ▲ sent", |_| true),
     (
         "→ opened here  ← opened by the remote  ↔ unknown who opened it",
@@ -43,6 +43,9 @@ const SIGNS: [Sign; 6] = [
             )
         },
     ),
+    ("@ the local address, where there is no remote", |view| {
+        view == ViewId::Events
+    }),
     (
         "▸ has rows under it  ▾ shows them",
         |view| matches!(view, ViewId::Group(by) if by != By::Interface),

@@ -7,6 +7,7 @@ mod details;
 mod events;
 mod filtering;
 mod keys;
+mod listeners;
 mod looks;
 mod mouse;
 mod pages;

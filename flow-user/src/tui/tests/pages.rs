@@ -71,6 +71,8 @@ fn marks_and_lines_that_are_typed() {
         type_in(&mut state, "port 1");
         press(&mut state, "Enter");
         check("nothing_passes", &state);
+        press(&mut state, "H");
+        check("nothing_passes_or_is_hidden", &state);
     }
 }
 
