@@ -120,6 +120,16 @@ impl State {
         self.set_note(format!("`{key}` does nothing{}", help.unwrap_or_default()));
     }
 
+    /// Says that a key does nothing in the popup on top, and how to leave that.
+    pub(super) fn refuse_here(&mut self, key: Key) {
+        let back = self.hints(&[(Action::Back, "")]);
+        let back = back.first().map(|(back, _)| format!("; {back} goes back"));
+        self.set_note(format!(
+            "`{key}` does nothing here{}",
+            back.unwrap_or_default()
+        ));
+    }
+
     pub(super) fn next_threshold(&mut self) {
         self.threshold = self.threshold.next();
         self.set_note(match self.threshold.rate() {

@@ -193,13 +193,7 @@ impl Detail {
 
 impl Popup for Detail {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
-        match state.keys.action(key) {
-            Some(action) => keys::act(self, state, action),
-            None => {
-                state.refuse(key);
-                Reply::Stay
-            }
-        }
+        keys::act(self, state, key)
     }
 
     fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply {

@@ -178,6 +178,13 @@ fn settle(state: &mut State, reply: Reply) -> Vec<Effect> {
             state.popups.pop();
             vec![effect]
         }
+        Reply::Show(view) => {
+            if view.has_content() {
+                state.popups.clear();
+            }
+            show(state, view);
+            Vec::new()
+        }
         Reply::Open(popup) => {
             if popup.hides_table() && state.popups.len() >= DEEPEST {
                 state.popups.remove(0);

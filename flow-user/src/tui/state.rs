@@ -186,6 +186,8 @@ pub(super) enum Reply {
     /// It stays; perform the effect.
     Do(Effect),
     CloseAndDo(Effect),
+    /// Closes all of them; shows a view.
+    Show(ViewId),
 }
 
 /// Which measures of app bytes are shown.

@@ -9,7 +9,12 @@ use super::{
 };
 use crate::{
     event::Direction,
-    query::{columns::Column, entry::Entry, human, verdict::verdict},
+    query::{
+        columns::Column,
+        entry::Entry,
+        human,
+        verdict::{shortened, verdict},
+    },
     sink::text::{escape, width, wrap},
     tui::{
         layout::{self, Slot, TAB_RULE},
@@ -341,7 +346,7 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
                 facts.push(("endpoints", facts::endpoints(flow)));
             }
             facts.push(("process", format!("{}{user}", facts::owner(flow))));
-            facts.extend(verdict(flow).map(|verdict| ("speed", verdict)));
+            facts.extend(verdict(flow).map(|verdict| (facts::SPEED, verdict)));
             facts.push(("opened", format!("{moment}{opened}")));
             if !detail.states.is_empty() {
                 facts.push(("states", facts::passed(state, detail)));
@@ -360,7 +365,12 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
         let left = most.saturating_sub(lines.len() + later);
         let allowed = left.min(most / 3).max(1);
         let mut wrapped = wrap(&escape(&text), room);
-        if wrapped.len() > allowed {
+        if wrapped.len() > allowed && name == facts::SPEED {
+            // Its parts are left out from the end.
+            let rest = shortened(&text, room * allowed);
+            wrapped = wrap(rest, room);
+            wrapped.truncate(allowed);
+        } else if wrapped.len() > allowed {
             // The last line has all the rest, and its middle is cut when it is drawn.
             let rest = wrapped.split_off(allowed - 1).concat();
             wrapped.push(rest);

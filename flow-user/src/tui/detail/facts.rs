@@ -2,7 +2,7 @@
 
 use super::{Detail, Of, Sockets, path};
 
-pub(in crate::tui) use super::path::{Fact, round_trip};
+pub(in crate::tui) use super::path::{Fact, SPEED, round_trip};
 use crate::{
     event::{self, AppTotals, Bytes, Direction, Instant},
     model::snapshot::{Flow, Process},

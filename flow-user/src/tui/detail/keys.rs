@@ -14,7 +14,7 @@ use crate::{
     tui::{
         acting::{self, Focus},
         effect::Effect,
-        key::Mouse,
+        key::{Key, Mouse},
         keymap::Action,
         layout,
         popups::help::Help,
@@ -25,10 +25,15 @@ use crate::{
 /// The most lines of a text.
 const LONGEST: usize = 10_000;
 
-/// Performs an action in the detail on top.
-pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Reply {
+/// Performs the action of a key in the detail on top.
+pub(super) fn act(detail: &mut Detail, state: &mut State, key: Key) -> Reply {
     state.note = None;
+    let Some(action) = state.keys.action(key) else {
+        state.refuse_here(key);
+        return Reply::Stay;
+    };
     match action {
+        Action::View(view) => return Reply::Show(view),
         Action::Up => step(detail, state, -1),
         Action::Down => step(detail, state, 1),
         Action::PageUp => step(detail, state, -page(detail, state)),
@@ -53,7 +58,10 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
         Action::Theme => state.theme = state.theme.next(),
         Action::Redraw => return Reply::Do(Effect::Clear),
         Action::Export => state.set_note("only a table can be exported, not a detail"),
-        _ => return acting::act(state, action, focus(detail)).unwrap_or(Reply::Stay),
+        _ => match acting::act(state, action, focus(detail)) {
+            Some(reply) => return reply,
+            None => state.refuse_here(key),
+        },
     }
     Reply::Stay
 }

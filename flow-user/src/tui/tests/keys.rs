@@ -156,9 +156,6 @@ fn a_process_and_a_flow_have_a_detail_other_rows_unfold() {
     let mut state = scened();
     press(&mut state, "Down Enter");
     assert!(text(&state).contains("8123 postgres"));
-    // Keys for the table do nothing now.
-    press(&mut state, "3 s");
-    assert_eq!(state.view, ViewId::Group(By::Process));
     press(&mut state, "Esc 3 Down Enter");
     assert!(state.popups.is_empty());
     assert!(state.rows.len() > state.rows.top);
@@ -296,8 +293,37 @@ fn keys_without_a_meaning_say_so() {
     let mut state = scened();
     press(&mut state, "x");
     assert!(text(&state).contains("`x` does nothing; ? lists the keys"));
-    press(&mut state, "Down Enter x");
-    assert!(text(&state).contains("`x` does nothing"));
+    // In what is over the table too, also those that have a meaning in the table.
+    for (opening, keys) in [
+        ("Down Enter", ["x", "/", "s"]),
+        ("?", ["x", "/", "2"]),
+        ("s", ["x", "/", "2"]),
+        ("o", ["x", "/", "2"]),
+        ("Down K", ["x", "/", "2"]),
+    ] {
+        press(&mut state, opening);
+        for key in keys {
+            press(&mut state, key);
+            let says = format!("`{key}` does nothing here; Esc goes back");
+            assert!(text(&state).contains(&says), "{opening}: {}", text(&state));
+        }
+        press(&mut state, "Down");
+        assert!(!text(&state).contains("does nothing"), "{opening}");
+        press(&mut state, "Esc");
+        assert!(state.popups.is_empty());
+    }
+}
+
+#[test]
+fn a_digit_goes_from_details_to_its_view() {
+    let mut state = scened();
+    press(&mut state, "Down Enter Enter 3");
+    assert!(state.popups.is_empty());
+    assert_eq!(state.view, ViewId::Group(By::Remote));
+    // There is nothing to go to.
+    press(&mut state, "1 Down Enter 8");
+    assert_eq!(state.popups.len(), 1);
+    assert!(text(&state).contains("Flow does not read names yet"));
 }
 
 #[test]
