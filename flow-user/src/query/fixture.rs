@@ -61,6 +61,7 @@ pub(crate) fn process(pid: u32, exe: &str, cmdline: &[&str]) -> Arc<Process> {
         rate: Rate::default(),
         open_flows: 0,
         failures: Failures::default(),
+        past_sockets: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The last minutes of rates and round trip times.
 //!
-//! Of the sum, and of each process and flow that moved bytes lately or is open in a detail. The
-//! number of tracks is bounded.
+//! Of the sum, of each interface, and of each process and flow that moved bytes lately or is open in
+//! a detail; of a group of processes or flows only while it is. The number of tracks is bounded.
 
 mod steps;
 
@@ -11,17 +11,19 @@ use foldhash::HashMap;
 
 use self::steps::STEPS;
 pub use self::steps::{Sample, Span, Steps};
+use super::{entry::Id, members::Members};
 use crate::{
     event::{Instant, ProcessId},
-    model::snapshot::{FlowKey, Snapshot},
+    model::snapshot::{FlowKey, Interface, Rate, Snapshot},
     room::Room as _,
 };
 
 /// Seconds kept of the sum.
 pub const SECONDS: usize = 600;
-/// The most tracks; each takes some 1.5 kB.
+/// The most tracks; each takes some 2 kB.
 const PROCESSES: usize = 4096;
 const FLOWS: usize = 2048;
+const INTERFACES: usize = 256;
 /// A track without traffic for so long is dropped; earlier where others need its room.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_IN_THE_WAY: Duration = Duration::from_secs(60);
@@ -33,6 +35,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(60);
 pub struct Watched {
     pub processes: Vec<ProcessId>,
     pub flows: Vec<FlowKey>,
+    pub interfaces: Vec<u32>,
+    pub groups: Vec<Members>,
 }
 
 /// The past.
@@ -41,6 +45,9 @@ pub struct History {
     total: Steps,
     processes: Tracks<ProcessId>,
     flows: Tracks<FlowKey>,
+    interfaces: Tracks<u32>,
+    /// Those that are watched.
+    groups: HashMap<Id, Track>,
 }
 
 impl Default for History {
@@ -49,6 +56,8 @@ impl Default for History {
             total: Steps::new(1, SECONDS),
             processes: Tracks::new(PROCESSES),
             flows: Tracks::new(FLOWS),
+            interfaces: Tracks::new(INTERFACES),
+            groups: HashMap::default(),
         }
     }
 }
@@ -70,6 +79,39 @@ impl History {
             ended: flow.closed.map(|(closed, _)| closed),
         });
         self.flows.take(time, flows, &watched.flows);
+        let interfaces = snapshot.interfaces.iter().map(|interface| Seen {
+            key: interface.ifindex,
+            sample: Sample::of(frames_of(interface)),
+            ended: None,
+        });
+        self.interfaces.take(time, interfaces, &watched.interfaces);
+        let is_watched = |id: &Id| watched.groups.iter().any(|group| group.id() == *id);
+        self.groups.retain(|id, _| is_watched(id));
+        self.groups.give_back();
+        for group in &watched.groups {
+            match self.groups.get_mut(&group.id()) {
+                Some(track) => track.push(time, Sample::of(group.rate(snapshot))),
+                None => self.begin(group, snapshot),
+            }
+        }
+    }
+
+    /// Begins the track of a group with what is known of its members.
+    pub fn begin(&mut self, group: &Members, snapshot: &Snapshot) {
+        let tracks: Vec<&Track> = match group.are_flows() {
+            true => {
+                let flows = snapshot.flows.iter();
+                let members = flows.filter(|flow| group.have_flow(flow));
+                members.filter_map(|flow| self.flow(flow.key)).collect()
+            }
+            false => {
+                let processes = snapshot.processes.iter();
+                let members = processes.filter(|process| group.have_process(process));
+                members.filter_map(|it| self.process(it.id)).collect()
+            }
+        };
+        let track = Track::together(snapshot.time, &tracks, Sample::of(group.rate(snapshot)));
+        self.groups.entry(group.id()).or_insert(track);
     }
 
     /// Of the sum, by the second.
@@ -86,6 +128,24 @@ impl History {
     pub fn flow(&self, key: FlowKey) -> Option<&Track> {
         self.flows.tracks.get(&key)
     }
+
+    /// Of an interface, if it has a track: frame bytes.
+    pub fn interface(&self, ifindex: u32) -> Option<&Track> {
+        self.interfaces.tracks.get(&ifindex)
+    }
+
+    /// Of a group, while it is watched.
+    pub fn group(&self, group: &Members) -> Option<&Track> {
+        self.groups.get(&group.id())
+    }
+}
+
+/// What an interface moves; one that is gone moves nothing.
+fn frames_of(interface: &Interface) -> Rate {
+    match interface.gone {
+        Some(_) => Rate::default(),
+        None => interface.rate,
+    }
 }
 
 /// The track of one row; an ended one gets no more samples.
@@ -96,6 +156,8 @@ pub struct Track {
     moved: Instant,
     last: Instant,
     over: bool,
+    /// Segments that were sent again by the last sample.
+    again: Option<f64>,
 }
 
 impl Track {
@@ -106,10 +168,25 @@ impl Track {
             moved: time,
             last: time,
             over: false,
+            again: None,
         }
     }
 
+    /// The sum of tracks up to a moment, with its last sample.
+    fn together(time: Instant, tracks: &[&Self], last: Sample) -> Self {
+        let steps = |of: fn(&Self) -> &Steps| {
+            let parts = tracks.iter().map(|track| of(track).until(time, STEPS));
+            steps::sum(parts)
+        };
+        let mut track = Self::new(time);
+        track.seconds.fill(time, steps(|track| &track.seconds));
+        track.tens.fill(time, steps(|track| &track.tens));
+        track.push(time, last);
+        track
+    }
+
     fn push(&mut self, time: Instant, sample: Sample) {
+        let sample = self.since_last(sample);
         self.seconds.push(time, sample);
         self.tens.push(time, sample);
         self.last = time;
@@ -118,11 +195,23 @@ impl Track {
         }
     }
 
+    /// A sample with the segments that were sent again since the last one. What came before the
+    /// first is not of its time.
+    fn since_last(&mut self, sample: Sample) -> Sample {
+        let now = f64::from(sample.again);
+        let before = self.again.replace(now).unwrap_or(now);
+        Sample {
+            again: (now - before).max(0.0) as f32,
+            ..sample
+        }
+    }
+
     /// It moved nothing since the last sample.
     fn pause(&mut self, time: Instant) {
         let rtt = self.seconds.values.last().map_or(0.0, |last| last.rtt);
         let still = Sample {
             rtt,
+            again: self.again.map_or(0.0, |again| again as f32),
             ..Sample::default()
         };
         self.push(time, still);
@@ -283,7 +372,7 @@ mod tests {
         let mut history = History::default();
         let watched = Watched {
             processes: vec![id(2), id(3)],
-            flows: Vec::new(),
+            ..Watched::default()
         };
         history.remember(&at(1_000, &[1.0, 1.0, 0.0, 0.0]), &watched);
         assert!(history.process(id(3)).is_some());
@@ -319,7 +408,7 @@ mod tests {
         let many = vec![1.0; 50_000];
         let watched = Watched {
             processes: vec![id(50_000)],
-            flows: Vec::new(),
+            ..Watched::default()
         };
         history.remember(&at(1_000, &many), &watched);
         assert_eq!(history.processes.tracks.len(), PROCESSES + 1);

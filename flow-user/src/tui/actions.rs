@@ -6,12 +6,13 @@ use super::{
     key::Key,
     keymap::Action,
     preferences::Chosen,
-    state::{Measures, Paused, State},
+    state::{Measures, Paused, Popup, State},
 };
 use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Column, Show},
+        history::Watched,
         human::Units,
         view::By,
     },
@@ -54,7 +55,19 @@ impl State {
         self.stale |= !fits(self, &self.live);
         self.shown = Arc::clone(&self.live);
         for popup in &mut self.popups {
-            popup.renew(&self.shown, &self.states);
+            popup.renew(&self.shown, &self.states, &*self.world);
+        }
+    }
+
+    /// Begins the graphs of a popup that opens, with what is known already.
+    pub(super) fn begin_graphs(&mut self, popup: &dyn Popup) {
+        let mut watched = Watched::default();
+        popup.watch(&mut watched);
+        for group in &watched.groups {
+            self.history.begin(group, &self.live);
+            if let Some(paused) = &mut self.paused {
+                paused.history.begin(group, &self.shown);
+            }
         }
     }
 

@@ -1,15 +1,12 @@
 //! Keys and the mouse in a detail. Its panels have a cursor each, and one of them has the focus.
 
-use std::sync::Arc;
-
 use super::{
-    Detail, Of,
+    Detail,
     detail_layout::{self, PanelPlace},
     panel::Content,
 };
 use crate::{
     event::Instant,
-    query::entry::Subject,
     sink::text::width,
     tui::{
         acting::{self, Focus},
@@ -49,7 +46,7 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, key: Key) -> Reply {
         Action::Pause => {
             state.pause();
             if !state.is_paused() {
-                detail.take(&state.shown, &state.states);
+                detail.take(&state.shown, &state.states, &*state.world);
             }
         }
         Action::Units => state.turn_units(),
@@ -133,10 +130,7 @@ pub(super) fn click(detail: &mut Detail, state: &mut State, mouse: Mouse, time: 
 fn focus(detail: &Detail) -> Focus {
     Focus {
         row: detail.chosen().cloned(),
-        whole: Some(match &detail.of {
-            Of::Process(process) => Subject::Process(Arc::clone(process)),
-            Of::Flow(flow) => Subject::Flow(Arc::clone(flow)),
-        }),
+        whole: Some(detail.of.subject()),
     }
 }
 
@@ -174,7 +168,7 @@ fn open_row(detail: &Detail, state: &mut State) -> Reply {
     let Some(row) = rows.and_then(|rows| rows.under_cursor()) else {
         return Reply::Stay;
     };
-    match detail.open_row(row, &state.shown, &state.states) {
+    match detail.open_row(row, state) {
         Some(opened) => Reply::Open(Box::new(opened)),
         None => {
             state.set_note("this row has no detail");

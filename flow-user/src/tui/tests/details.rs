@@ -1,8 +1,10 @@
-//! Details of processes and flows: content, keys and mouse.
+//! Details: content, keys and mouse.
 
+mod groups;
 mod lasting;
 mod long;
 mod random;
+mod totals;
 
 use std::sync::Arc;
 
@@ -151,8 +153,12 @@ fn enter_opens_what_the_cursor_is_on_and_esc_goes_back() {
     assert!(text(&state).contains(" 912 chronyd"));
     press(&mut state, "Esc Esc");
     assert!(text(&state).contains(" 41007 curl"));
-    // Remotes have no detail, and say so.
+    // A remote, and from there back.
     press(&mut state, "Tab Tab Enter");
+    assert!(text(&state).contains(" remote 198.51.100.9  2 processes, 1 open flow"));
+    press(&mut state, "q");
+    // A protocol has no detail, and says so.
+    press(&mut state, "Tab Enter");
     assert!(text(&state).contains("no detail"));
     press(&mut state, "q");
     assert!(state.popups.is_empty());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    event::Bytes,
     query::{entry::Id, groups::By},
     tui::views::ViewId,
 };
@@ -152,11 +153,11 @@ fn the_tree_has_the_ancestors_and_folds_families() {
 }
 
 #[test]
-fn a_process_and_a_flow_have_a_detail_other_rows_unfold() {
+fn rows_have_a_detail_and_unfold() {
     let mut state = scened();
     press(&mut state, "Down Enter");
     assert!(text(&state).contains("8123 postgres"));
-    press(&mut state, "Esc 3 Down Enter");
+    press(&mut state, "Esc 3 Down Right");
     assert!(state.popups.is_empty());
     assert!(state.rows.len() > state.rows.top);
     press(&mut state, "2 Down Enter q");
@@ -329,11 +330,25 @@ fn a_digit_goes_from_details_to_its_view() {
 #[test]
 fn rows_without_more_to_show_say_so_and_others_say_nothing() {
     let mut state = scened();
-    press(&mut state, "6 Down Enter");
+    press(&mut state, "6 Down Right");
     assert_eq!(state.note, None);
     assert!(state.rows.len() > state.rows.top);
-    press(&mut state, "5 Down Enter");
-    assert!(text(&state).contains("nothing more to show"));
+    // Flows that were closed earlier have no detail, and nothing is under them.
+    let mut later = scene::snapshot(40);
+    later.totals.app.rx_bytes += Bytes(1_000_000_000);
+    let changed = Event::Snapshot {
+        snapshot: Arc::new(later),
+        changes: Vec::new(),
+        states: Vec::new(),
+        own: OwnUse::default(),
+    };
+    reduce(&mut state, changed);
+    press(&mut state, "3 End Enter");
+    assert!(
+        text(&state).contains("nothing more to show"),
+        "{}",
+        text(&state)
+    );
 }
 
 #[test]
