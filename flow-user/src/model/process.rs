@@ -23,8 +23,8 @@ use super::{
     programs::Programs,
     rate::Meter,
     retired::RetiredProcesses,
-    snapshot::{Failures, Process, Rate},
-    sums::SocketSums,
+    snapshot::{Process, Rate},
+    sums::{Failures, SocketSums},
     tombstone::Tombstones,
     totals::{moved, raise_app},
 };

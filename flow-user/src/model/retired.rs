@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    snapshot::{Failures, Flow, FlowKey, PastRemote, Process, Rate, SeenTimes},
-    sums::SocketSums,
+    snapshot::{Flow, FlowKey, PastRemote, Process, Rate, SeenTimes},
+    sums::{Failures, SocketSums},
     totals::moved,
 };
 use crate::event::{

@@ -1,9 +1,9 @@
-//! Sums over sockets, each counted once.
+//! Sums over sockets, each counted once, and of connections that failed.
 
 use serde::{Deserialize, Serialize};
 
 use super::totals::{moved, raise_app, raise_wire};
-use crate::event::{AppTotals, Direction, Protocol, WireTotals};
+use crate::event::{AppTotals, CloseReason, Direction, Protocol, WireTotals};
 
 /// Sums over sockets, each counted once. A connection that came in and carried nothing yet counts
 /// for nobody: it may still be accepted by another process.
@@ -103,5 +103,78 @@ impl std::ops::AddAssign for SocketSums {
         self.retransmits_before = self
             .retransmits_before
             .saturating_add(other.retransmits_before);
+    }
+}
+
+/// Connections that failed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    pub refused: u32,
+    pub timeout: u32,
+    pub unreachable: u32,
+    /// By the remote, established ones too.
+    pub reset: u32,
+}
+
+impl Failures {
+    /// Counts an end, if it is a failure.
+    pub const fn count(&mut self, reason: CloseReason) {
+        let of_reason = match reason {
+            CloseReason::Refused => &mut self.refused,
+            CloseReason::Timeout => &mut self.timeout,
+            CloseReason::Unreachable => &mut self.unreachable,
+            CloseReason::Reset => &mut self.reset,
+            CloseReason::Closed
+            | CloseReason::Aborted
+            | CloseReason::Vanished
+            | CloseReason::Idle => return,
+        };
+        *of_reason = of_reason.saturating_add(1);
+    }
+
+    /// Raises each number to that of `other`, if it is less.
+    pub fn raise(&mut self, other: &Self) {
+        let Self {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        } = *other;
+        self.refused = self.refused.max(refused);
+        self.timeout = self.timeout.max(timeout);
+        self.unreachable = self.unreachable.max(unreachable);
+        self.reset = self.reset.max(reset);
+    }
+
+    /// The reasons that occurred, and how often.
+    pub fn occurred(&self) -> impl Iterator<Item = (CloseReason, u32)> {
+        let Self {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        } = *self;
+        let all = [
+            (CloseReason::Refused, refused),
+            (CloseReason::Timeout, timeout),
+            (CloseReason::Unreachable, unreachable),
+            (CloseReason::Reset, reset),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0)
+    }
+}
+
+impl std::ops::AddAssign for Failures {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            refused,
+            timeout,
+            unreachable,
+            reset,
+        } = other;
+        self.refused = self.refused.saturating_add(refused);
+        self.timeout = self.timeout.saturating_add(timeout);
+        self.unreachable = self.unreachable.saturating_add(unreachable);
+        self.reset = self.reset.saturating_add(reset);
     }
 }

@@ -7,8 +7,11 @@ use crate::{
         AppTotals, Bytes, Capability, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId,
         Program, Protocol, SocketCookie, State, WireTotals,
     },
-    model::snapshot::{
-        Failures, Flow, FlowKey, Interface, LedgerSide, Process, Rate, Retired, Snapshot, Totals,
+    model::{
+        snapshot::{
+            Flow, FlowKey, Interface, LedgerSide, Process, Rate, Retired, Snapshot, Totals,
+        },
+        sums::Failures,
     },
 };
 

@@ -150,12 +150,10 @@ impl Detail {
             {
                 self.before += known.app;
             }
-            (Of::Interface(known), Of::Interface(now)) => {
-                // Nothing was taken before the first snapshot.
-                if self.part.time != Instant::default() {
-                    let passed = part.time.since(self.part.time);
-                    self.packets = packet_rates(known, now, passed).or(self.packets);
-                }
+            // Nothing was taken before the first snapshot.
+            (Of::Interface(known), Of::Interface(now)) if self.part.time != Instant::default() => {
+                let passed = part.time.since(self.part.time);
+                self.packets = packet_rates(known, now, passed).or(self.packets);
             }
             _ => {}
         }

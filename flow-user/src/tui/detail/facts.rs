@@ -10,8 +10,8 @@ pub(in crate::tui) use super::path::{Fact, SPEED, round_trip};
 use crate::{
     event::{self, AppTotals, Bytes, Direction, Instant},
     model::{
-        snapshot::{Failures, Flow, Process},
-        sums::SocketSums,
+        snapshot::{Flow, Process},
+        sums::{Failures, SocketSums},
     },
     query::{entry::Cause, groups::Label, human, verdict::verdict},
     tui::state::State,

@@ -6,10 +6,10 @@ use crate::{
     event::{self, AppTotals, ProcessId},
     model::{
         snapshot::{
-            Failures, Flow, FlowKey, Interface, Process, Rate, Retired, SeenTimes, Snapshot,
-            Totals, socket_sums,
+            Flow, FlowKey, Interface, Process, Rate, Retired, SeenTimes, Snapshot, Totals,
+            socket_sums,
         },
-        sums::SocketSums,
+        sums::{Failures, SocketSums},
         totals::raise_app,
     },
     query::{
@@ -240,20 +240,14 @@ fn of_group(members: &Members, snapshot: &Snapshot) -> Option<Found> {
     };
     let mut part = part(flows, processes, AppTotals::default());
     let retired = &snapshot.retired;
-    part.retired = match members.are_flows() {
-        true => Retired {
-            remotes: (retired.remotes.iter().cloned())
-                .filter(|flow| members.have_flow(flow))
-                .collect(),
-            ..Retired::default()
-        },
-        false => Retired {
-            processes: (retired.processes.iter().cloned())
-                .filter(|process| members.have_process(process))
-                .collect(),
-            ..Retired::default()
-        },
-    };
+    if members.are_flows() {
+        let own = retired.remotes.iter().filter(|it| members.have_flow(it));
+        part.retired.remotes = own.cloned().collect();
+    } else {
+        let own = retired.processes.iter();
+        let own = own.filter(|it| members.have_process(it));
+        part.retired.processes = own.cloned().collect();
+    }
     let entry = entry_of(&members, &part)?;
     if let Subject::Label(_, label) = &entry.subject {
         // A name may be known by now.

@@ -116,7 +116,7 @@ impl Host {
         self.moved += more;
         let bytes = self.moved;
         // One socket of datagrams serves many.
-        let remote = remote(if cookie % 2 == 0 {
+        let remote = remote(if cookie.is_multiple_of(2) {
             cookie + owner
         } else {
             cookie
@@ -214,7 +214,7 @@ proptest! {
         for (act, which, more) in acts {
             let (cookie, owner) = (1 + which % 6, which / 7);
             match act {
-                0 => host.open(cookie, owner, cookie % 2 == 0),
+                0 => host.open(cookie, owner, cookie.is_multiple_of(2)),
                 1..4 => host.transfer(cookie, owner, more * 100),
                 4 => host.apply(event::Event::SocketEnd {
                     cookie: SocketCookie(cookie),
