@@ -303,8 +303,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::snapshot::{Process, Rate},
-        query::fixture,
+        event::TcpFacts,
+        model::snapshot::Process,
+        query::{
+            fixture,
+            groups::{By, Label},
+        },
     };
 
     /// Of one process for each rate, at this time.
@@ -400,6 +404,57 @@ mod tests {
         let track = history.process(id(1)).unwrap();
         assert_eq!(received(track.span(Span::TenSeconds)), [5.0, 6.0]);
         assert_eq!(received(track.until(Instant(20_000_000_000), 2)), [0.0; 2]);
+    }
+
+    /// The only flow, which has sent so many segments again by this time.
+    fn again_at(seconds: u64, retransmits: u32) -> Snapshot {
+        let process = fixture::process(1, "/bin/a", &[]);
+        let mut flow = fixture::flow(1, &process, "10.0.0.2:1", Some("10.0.0.9:80"));
+        flow.tcp = Some(TcpFacts {
+            retransmits,
+            ..TcpFacts::default()
+        });
+        let mut snapshot = fixture::snapshot(vec![process], vec![flow], Vec::new());
+        snapshot.time = Instant(seconds * 1_000_000_000);
+        snapshot
+    }
+
+    #[test]
+    fn segments_sent_again_are_counted_in_the_step_they_were_seen_in() {
+        let mut history = History::default();
+        for (seconds, retransmits) in [(100, 40), (101, 40), (102, 43), (106, 45), (109, 45)] {
+            history.remember(&again_at(seconds, retransmits), &Watched::default());
+        }
+        let key = again_at(0, 0).flows[0].key;
+        let of = |span| {
+            let samples = history.flow(key).unwrap().span(span).into_iter();
+            samples.map(|sample| sample.again).collect::<Vec<_>>()
+        };
+        // Those of before the first sample are not of its time.
+        let seconds = [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0];
+        assert_eq!(of(Span::TenSeconds), seconds);
+        assert_eq!(of(Span::TenMinutes), [5.0]);
+    }
+
+    #[test]
+    fn a_group_begins_with_its_members_and_goes_when_nobody_looks() {
+        let mut history = History::default();
+        for second in 1..=5 {
+            history.remember(&at(second * 1_000, &[1.0, 2.0]), &Watched::default());
+        }
+        let user = Members::of(By::User, &Label::User(1000, None)).unwrap();
+        let watched = Watched {
+            groups: vec![user.clone()],
+            ..Watched::default()
+        };
+        history.begin(&user, &at(5_000, &[1.0, 2.0]));
+        history.remember(&at(6_000, &[5.0, 0.0]), &watched);
+        let of_user = history.group(&user).unwrap();
+        let expected = [3.0, 3.0, 3.0, 3.0, 3.0, 5.0];
+        assert_eq!(received(of_user.span(Span::Minute)), expected);
+        history.remember(&at(7_000, &[5.0, 0.0]), &Watched::default());
+        assert!(history.group(&user).is_none());
+        assert!(history.groups.is_empty());
     }
 
     #[test]

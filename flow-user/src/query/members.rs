@@ -85,6 +85,11 @@ impl Members {
     }
 
     fn is(&self, label: Option<Label>) -> bool {
-        label.is_some_and(|label| label.id() == self.label.id())
+        match (label, &self.label) {
+            // The name may not be known yet.
+            (Some(Label::User(uid, _)), Label::User(own, _)) => uid == *own,
+            (Some(label), own) => label == *own,
+            (None, _) => false,
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     query::history::Span,
-    sink::text::width,
+    sink::text::{escape, width},
     tui::{
         layout::TAB_RULE,
         line::{Line, split},
@@ -54,7 +54,12 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
         }
         _ => facts::title(detail),
     };
-    // The state is visible however long the name is.
+    // The state is visible however long the name is; where both have no room, in short.
+    let needed = width(&escape(&name)) + 2 + width(&life);
+    let life = match facts::short_life(detail) {
+        Some(short) if needed > line.room() => short,
+        _ => life,
+    };
     let room = line.room().saturating_sub(width(&life) + 2);
     line.put_styled(&name, room, state.theme.style(Role::Strong));
     line.skip(2);

@@ -255,6 +255,16 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
     }
 }
 
+/// The same as [`life`] in few words, where there are fewer.
+pub(in crate::tui) fn short_life(detail: &Detail) -> Option<String> {
+    let is_listed = detail.listed && !detail.of.is_over();
+    match &detail.of {
+        Of::Group(_) if is_listed => Some(group::short_life(detail)),
+        Of::Flow(flow) if is_listed => Some(flow.state.name().to_owned()),
+        _ => None,
+    }
+}
+
 /// Both endpoints, with an arrow from the one that opened the flow.
 pub(in crate::tui) fn endpoints(flow: &Flow) -> String {
     let arrow = match flow.direction {

@@ -6,12 +6,12 @@ mod long;
 mod random;
 mod totals;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{scene::snapshot, *};
 use crate::{
-    event::{CloseReason, RoundTrip, State as SocketEntry},
-    model::snapshot::{Flow, Process, Snapshot},
+    event::{CloseReason, RoundTrip, State as SocketEntry, TcpInfo},
+    model::snapshot::{Flow, Limits, Path, Process, Snapshot},
     query::{entry::Id, fixture, history::Span, states::Passed},
     tui::detail::{Detail, Of, detail_layout, facts},
 };
@@ -372,4 +372,56 @@ fn the_process_of_fifty_thousand_flows_has_a_detail() {
     assert!(text(&state).contains("50000 of 50000"));
     press(&mut state, "Tab Tab End");
     assert_eq!(detail(&state).panels[2].entries.len(), 50_000);
+}
+
+#[test]
+fn the_verdict_is_never_cut_within_a_word() {
+    for size in SIZES {
+        let mut state = process_detail(size);
+        press(&mut state, "Enter");
+        let mut limited = snapshot(40);
+        change_flows(&mut limited, |flow| {
+            flow.app.rx_bytes = Default::default();
+            flow.path = Some(Arc::new(Path {
+                info: TcpInfo::default(),
+                time: Instant(0),
+                waits: 0,
+                limits: Some(Limits {
+                    of: Duration::from_secs(100),
+                    busy: Duration::from_secs(90),
+                    receiver: Duration::from_secs(83),
+                    buffer: Duration::ZERO,
+                }),
+            }));
+        });
+        reduce(&mut state, event(limited));
+        let speed = line_with(&state, " speed ");
+        assert!(
+            speed.contains("limited by the receiver's window, 83%"),
+            "{speed}"
+        );
+        assert!(!speed.contains('…'), "{speed}");
+        assert_eq!(speed.contains("of the time"), size.0 > 60, "{speed}");
+    }
+}
+
+#[test]
+fn only_connections_have_graphs_of_round_trips_and_retransmits() {
+    let mut state = process_detail((120, 40));
+    press(&mut state, "Enter");
+    assert!(line_with(&state, " retransmits ").contains("retransmitted 40  1.1% of packets"));
+    assert!(text(&state).contains(" peak 1 in 1 s"));
+    press(&mut state, "z");
+    assert!(
+        text(&state).contains(" peak 10 in 10 s"),
+        "{}",
+        text(&state)
+    );
+    // A listener, and datagrams.
+    press(&mut state, "1 Home Enter Tab Enter");
+    assert!(text(&state).contains(" listening for "), "{}", text(&state));
+    assert!(!text(&state).contains("retransmits"));
+    press(&mut state, "Esc Esc 2 Home Down Down Enter");
+    assert!(text(&state).contains(" udp "), "{}", text(&state));
+    assert!(!text(&state).contains("retransmits"));
 }

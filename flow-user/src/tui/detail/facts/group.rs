@@ -3,10 +3,7 @@
 use super::{Fact, failed, moment, moved, on_the_wire};
 use crate::{
     query::{groups::Label, human, members::Members},
-    tui::{
-        detail::{Detail, Sums},
-        state::State,
-    },
+    tui::{detail::Detail, state::State},
 };
 
 /// All facts.
@@ -45,12 +42,14 @@ pub(super) fn head(state: &State, detail: &Detail, members: &Members) -> Vec<Fac
     facts
 }
 
+/// How many flows it has.
+pub(super) fn short_life(detail: &Detail) -> String {
+    human::count(detail.sums.flows as usize, "open flow", "open flows")
+}
+
 /// How many processes and flows it has.
 pub(super) fn life(detail: &Detail) -> String {
-    let Sums {
-        processes, flows, ..
-    } = detail.sums;
-    let processes = human::count(processes as usize, "process", "processes");
-    let flows = human::count(flows as usize, "open flow", "open flows");
-    format!("{processes}, {flows}")
+    let processes = detail.sums.processes as usize;
+    let processes = human::count(processes, "process", "processes");
+    format!("{processes}, {}", short_life(detail))
 }

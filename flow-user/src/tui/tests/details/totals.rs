@@ -1,7 +1,5 @@
 //! No total of a detail falls, whatever closes, exits and leaves the history.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
