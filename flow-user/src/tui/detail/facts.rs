@@ -49,7 +49,11 @@ pub(in crate::tui) fn title(detail: &Detail) -> String {
                 Label::User(uid, Some(name)) => format!("{name} ({uid})"),
                 label => label.to_string(),
             };
-            format!("{} {name}", members.by)
+            let what = match &members.label {
+                Label::Network(..) => "network",
+                _ => members.by.name(),
+            };
+            format!("{what} {name}")
         }
     }
 }
