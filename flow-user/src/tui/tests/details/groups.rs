@@ -109,3 +109,77 @@ fn an_interface_says_how_much_of_its_speed_is_used() {
     assert!(line_with(&state, " MTU ").contains("1500 bytes"));
     assert!(line_with(&state, " forwarded ").contains("0.7%"));
 }
+
+#[test]
+fn an_interface_that_is_gone_keeps_its_numbers_and_says_so() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "5 Home Enter");
+    let before = detail(&state).sums.app;
+    let mut gone = snapshot(45);
+    let time = gone.time;
+    let eth0 = gone
+        .interfaces
+        .iter_mut()
+        .find(|it| it.ifindex == 2)
+        .unwrap();
+    let eth0 = Arc::make_mut(eth0);
+    (eth0.gone, eth0.up) = (Some(time), false);
+    reduce(&mut state, event(gone));
+    assert!(
+        text(&state).contains(" interface eth0  gone 0 ms ago"),
+        "{}",
+        text(&state)
+    );
+    assert_eq!(detail(&state).sums.rate, Default::default());
+    assert!(detail(&state).sums.app.rx_bytes >= before.rx_bytes);
+    assert!(!text(&state).contains("unexplained"));
+    // Another one with its index is not it.
+    let mut other = snapshot(46);
+    let eth0 = other
+        .interfaces
+        .iter_mut()
+        .find(|it| it.ifindex == 2)
+        .unwrap();
+    Arc::make_mut(eth0).name = "eth9".into();
+    reduce(&mut state, event(other));
+    assert!(!detail(&state).listed);
+    assert!(text(&state).contains(" interface eth0 "));
+}
+
+#[test]
+fn names_of_groups_do_no_harm() {
+    let hostile = |c: char| c != '\n' && crate::sink::text::is_hostile(c);
+    let mut state = with_scene((200, 60));
+    press(&mut state, "7 Home");
+    let mut seen = false;
+    for _ in 0..8 {
+        press(&mut state, "Enter");
+        let text = text(&state);
+        assert!(!text.contains(hostile), "{text}");
+        seen |= text.contains("cgroup /docker/\\u{9b}31m");
+        press(&mut state, "Esc Down");
+    }
+    assert!(seen);
+}
+
+#[test]
+fn details_of_fifty_thousand_flows_have_them_all() {
+    let process = fixture::process(7, "/usr/bin/server", &["server"]);
+    let flow = |number: u64| {
+        let local = format!("10.1.{}.{}:443", number >> 8 & 0xff, number & 0xff);
+        fixture::flow(number, &process, &local, Some("192.0.2.7:5000"))
+    };
+    let flows = (0..50_000).map(flow).collect();
+    let mut many = fixture::snapshot(vec![process.clone()], flows, Vec::new());
+    many.totals.app = fixture::totals(50_000 * 100, 50_000 * 1_000);
+    let mut state = blank((120, 40));
+    reduce(&mut state, event(many.clone()));
+    press(&mut state, "3 Home Enter");
+    assert_eq!(detail(&state).sums.app.rx_bytes.0, 50_000_000);
+    assert_eq!(detail(&state).sums.sockets.counted, 50_000);
+    assert_eq!(detail(&state).panels[1].entries.len(), 50_000);
+    reduce(&mut state, event(many));
+    press(&mut state, "Esc 6 Home Enter");
+    assert_eq!(detail(&state).sums.flows, 0, "as the process has it");
+    assert_eq!(detail(&state).panels[1].entries.len(), 1);
+}
