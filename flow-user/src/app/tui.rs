@@ -59,7 +59,10 @@ use crate::{
         human,
     },
     sink::{export::Format, text::Symbols},
-    source::{Pace, boottime},
+    source::{
+        Pace, boottime,
+        interfaces::{Interfaces, facts::LinkFacts},
+    },
     tui::{
         self, Chosen, Depth, Effect, Event, OwnUse, Settings, State, Theme, World,
         terminal::{self, Asked, LateAnswer, Screen},
@@ -79,6 +82,10 @@ pub struct Arguments {
 impl World for UserResolver {
     fn uid(&self, name: &str) -> Option<u32> {
         Self::uid(self, name)
+    }
+
+    fn link(&self, ifindex: u32) -> Option<LinkFacts> {
+        Interfaces::open().ok()?.facts_of(ifindex).ok()?
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`snapshot`]: the state for readers; [`change`]: what changed, in order.
 //! - `process`, `flow`, `interface`: the tables. `socket`, `fact`: how a socket's
 //!   counters and facts become rows.
+//! - [`sums`]: sums over sockets.
 //! - [`programs`]: what processes moved that are no longer listed, by name.
 //! - `ledger`: causes of an interface's bytes.
 
@@ -22,10 +23,11 @@ mod rate;
 mod retired;
 pub mod snapshot;
 mod socket;
+pub mod sums;
 #[cfg(test)]
 mod tests;
 mod tombstone;
-mod totals;
+pub(crate) mod totals;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -336,6 +338,7 @@ impl Model {
                 processes: self.processes.retired(),
                 remotes: self.flows.retired().remotes(),
                 accepted: self.flows.retired().accepted(),
+                past_remotes: self.flows.retired().past_remotes(),
             },
             interfaces: self.interfaces.rows(),
             programs: self.processes.programs(),

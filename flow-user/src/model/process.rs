@@ -23,7 +23,8 @@ use super::{
     programs::Programs,
     rate::Meter,
     retired::RetiredProcesses,
-    snapshot::{Failures, Process, Rate},
+    snapshot::{Process, Rate},
+    sums::{Failures, SocketSums},
     tombstone::Tombstones,
     totals::{moved, raise_app},
 };
@@ -413,6 +414,26 @@ impl ProcessTable {
         }
     }
 
+    /// A socket that this process used, or a part of its bytes, is no longer listed.
+    pub(super) fn socket_left(&mut self, id: ProcessId, sums: SocketSums) {
+        if sums != SocketSums::default()
+            && let Some(entry) = self.entries.get_mut(&id)
+        {
+            let past = &mut Arc::make_mut(&mut entry.row).past_sockets;
+            *Arc::make_mut(past.get_or_insert_default()) += sums;
+        }
+    }
+
+    /// A socket that had left is listed again.
+    pub(super) fn socket_came_back(&mut self, id: ProcessId, sums: &SocketSums) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && let Some(past) = &mut Arc::make_mut(&mut entry.row).past_sockets
+        {
+            let past = Arc::make_mut(past);
+            *past = past.without(sums);
+        }
+    }
+
     /// The process now.
     pub(super) fn row(&self, id: ProcessId) -> Option<Arc<Process>> {
         self.entries.get(&id).map(|entry| entry.row.clone())
@@ -531,6 +552,7 @@ impl Entry {
             rate: Rate::default(),
             open_flows: 0,
             failures: Failures::default(),
+            past_sockets: None,
         };
         let name = row.name().into();
         let row = Arc::new(row);

@@ -12,7 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    snapshot::{Failures, Flow, FlowKey, Process, Rate},
+    snapshot::{Flow, FlowKey, PastRemote, Process, Rate, SeenTimes},
+    sums::{Failures, SocketSums},
     totals::moved,
 };
 use crate::event::{
@@ -56,6 +57,7 @@ impl RetiredProcesses {
                 rate: Rate::default(),
                 open_flows: 0,
                 failures: Failures::default(),
+                past_sockets: None,
                 exited: process.exited,
                 ..process.clone()
             })
@@ -157,6 +159,8 @@ impl<K: Ord> Flows<K> {
 pub(super) struct RetiredFlows {
     remotes: Flows<IpAddr>,
     accepted: Flows<(Option<Netns>, Protocol, SocketAddr)>,
+    #[serde(default, with = "as_shared_list")]
+    past_remotes: Arc<BTreeMap<IpAddr, PastRemote>>,
     /// Flows in whose place another began.
     replaced: u64,
 }
@@ -175,6 +179,42 @@ impl RetiredFlows {
             let key = (flow.netns, flow.protocol, flow.local);
             self.accepted.add(key, flow, packets);
         }
+    }
+
+    /// Takes what else is known of a flow that is dropped: whether its socket was used, and the sums
+    /// over that where the flow stands for it. Remotes that only knocked here leave nothing.
+    pub(super) fn note(&mut self, flow: &Flow, is_used: bool, sockets: Option<SocketSums>) {
+        let Some(remote) = flow.key.remote else {
+            return;
+        };
+        let is_outbound = flow.direction == Some(Direction::Outbound);
+        if !is_used && !is_outbound {
+            return;
+        }
+        let address = remote.ip().to_canonical();
+        let has_room = self.past_remotes.len() < ROWS || self.past_remotes.contains_key(&address);
+        if !has_room {
+            return;
+        }
+        let seen = SeenTimes::of(flow);
+        let past = Arc::make_mut(&mut self.past_remotes)
+            .entry(address)
+            .or_insert_with(|| PastRemote {
+                sockets: SocketSums::default(),
+                failures: Failures::default(),
+                seen,
+            });
+        past.seen = past.seen.and(seen);
+        if let Some(sockets) = sockets {
+            past.sockets += sockets;
+            if let Some((_, reason)) = flow.closed.filter(|_| is_outbound) {
+                past.failures.count(reason);
+            }
+        }
+    }
+
+    pub(super) fn past_remotes(&self) -> Arc<BTreeMap<IpAddr, PastRemote>> {
+        Arc::clone(&self.past_remotes)
     }
 
     /// Another flow begins in the place of one that was listed still.
@@ -244,6 +284,31 @@ impl Facts {
             found: None,
             closed: Some((Instant(0), CloseReason::Closed)),
         }
+    }
+}
+
+/// As [`as_list`], of a shared map.
+mod as_shared_list {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &Arc<BTreeMap<K, V>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        super::as_list::serialize(map, serializer)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(
+        deserializer: D,
+    ) -> Result<Arc<BTreeMap<K, V>>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        super::as_list::deserialize(deserializer).map(Arc::new)
     }
 }
 

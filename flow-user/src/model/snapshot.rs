@@ -1,11 +1,20 @@
 //! What everyone but the model's owner gets to see: an immutable picture of one moment.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use flow_common::limits::COMM_BYTES;
 use serde::{Deserialize, Serialize};
 
-use super::{programs::Programs, totals::moved};
+use super::{
+    programs::Programs,
+    sums::{Failures, OneSocket, SocketSums},
+    totals::moved,
+};
 use crate::event::{
     AppTotals, Backlog, Bytes, CgroupId, CloseReason, Coverage, Direction, Instant, InterfaceSide,
     Loss, Netns, ProcessId, Program, Protocol, RoundTrip, SocketCookie, State, TcpFacts, TcpInfo,
@@ -66,50 +75,9 @@ pub struct Process {
     /// Its flows that are open, listeners apart.
     pub open_flows: usize,
     pub failures: Failures,
-}
-
-/// Connections that failed, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failures {
-    pub refused: u32,
-    pub timeout: u32,
-    pub unreachable: u32,
-    /// By the remote, established ones too.
-    pub reset: u32,
-}
-
-impl Failures {
-    /// Counts an end, if it is a failure.
-    pub(super) const fn count(&mut self, reason: CloseReason) {
-        let of_reason = match reason {
-            CloseReason::Refused => &mut self.refused,
-            CloseReason::Timeout => &mut self.timeout,
-            CloseReason::Unreachable => &mut self.unreachable,
-            CloseReason::Reset => &mut self.reset,
-            CloseReason::Closed
-            | CloseReason::Aborted
-            | CloseReason::Vanished
-            | CloseReason::Idle => return,
-        };
-        *of_reason = of_reason.saturating_add(1);
-    }
-
-    /// The reasons that occurred, and how often.
-    pub fn occurred(&self) -> impl Iterator<Item = (CloseReason, u32)> {
-        let Self {
-            refused,
-            timeout,
-            unreachable,
-            reset,
-        } = *self;
-        let all = [
-            (CloseReason::Refused, refused),
-            (CloseReason::Timeout, timeout),
-            (CloseReason::Unreachable, unreachable),
-            (CloseReason::Reset, reset),
-        ];
-        all.into_iter().filter(|(_, count)| *count > 0)
-    }
+    /// Sums over the sockets that it used and that are no longer listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past_sockets: Option<Arc<SocketSums>>,
 }
 
 impl Process {
@@ -205,6 +173,25 @@ pub struct Flow {
     pub found: Option<Found>,
     /// When and why it ended, if it did.
     pub closed: Option<(Instant, CloseReason)>,
+}
+
+/// What the sockets of these rows add up to. All are of one socket, and show the same counters.
+pub fn socket_sums(rows: &[Arc<Flow>]) -> SocketSums {
+    let Some(first) = rows.first() else {
+        return SocketSums::default();
+    };
+    let mut app = AppTotals::default();
+    for row in rows {
+        app += row.app;
+    }
+    let before = first.found.map_or(0, |found| found.retransmits);
+    SocketSums::of(OneSocket {
+        protocol: first.protocol,
+        direction: first.direction,
+        wire: first.wire,
+        app,
+        retransmits: first.retransmits().map(|now| (now, before)),
+    })
 }
 
 /// Whether a socket in this state is an open flow: neither a listener, nor a connection that is over.
@@ -467,6 +454,48 @@ pub struct Retired {
     pub remotes: Arc<[Arc<Flow>]>,
     /// Of inbound flows, by their own end: flows with only that and totals.
     pub accepted: Arc<[Arc<Flow>]>,
+    /// By the address of the remote: what else is known of these flows.
+    pub past_remotes: Arc<BTreeMap<IpAddr, PastRemote>>,
+}
+
+/// What is known of the flows of a remote that are no longer listed, besides their app bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRemote {
+    /// Over TCP sockets.
+    pub sockets: SocketSums,
+    /// Of connections to it.
+    pub failures: Failures,
+    pub seen: SeenTimes,
+}
+
+/// When something was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenTimes {
+    pub first: Instant,
+    /// Whether it was there before Flow began.
+    pub found: bool,
+    /// When it last moved bytes, or was opened.
+    pub last: Instant,
+}
+
+impl SeenTimes {
+    /// Of a flow.
+    pub fn of(flow: &Flow) -> Self {
+        Self {
+            first: flow.opened,
+            found: flow.found.is_some(),
+            last: flow.last,
+        }
+    }
+
+    /// Of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            found: self.found || other.found,
+            last: self.last.max(other.last),
+        }
+    }
 }
 
 /// A picture of one moment.

@@ -50,6 +50,7 @@ use super::{
     process::ProcessTable,
     rate::Meter,
     snapshot::{Found, Rate, zone_index},
+    sums::SocketSums,
     totals::{moved, raise_app},
 };
 use crate::event::{
@@ -107,6 +108,10 @@ struct Rare {
     /// What waits at it, if it listens.
     backlog: Option<Backlog>,
     watched: Option<Watched>,
+    /// Processes of which no row is listed any more while the socket goes on, with what they took
+    /// along as the sums of past sockets.
+    #[serde(default)]
+    left: Vec<(ProcessId, SocketSums)>,
 }
 
 /// A socket.
@@ -531,6 +536,7 @@ impl Socket {
     fn push(&mut self, key: RowKey, opened: Instant, ctx: &mut Ctx<'_>) -> usize {
         if let Some(process) = key.0 {
             ctx.processes.acquire(process, ctx.time);
+            self.come_back(process, ctx);
         }
         if self.closed.is_some() {
             ctx.dirty.closed_rows += 1;
@@ -581,10 +587,14 @@ impl Socket {
             }
             self.rows.at_mut(at).reported = Reported::Nothing;
         }
-        if old != key.0
-            && let Some(process) = old
-        {
-            ctx.processes.release(process, ctx.time);
+        if old != key.0 {
+            if let Some(process) = key.0 {
+                self.come_back(process, ctx);
+            }
+            if let Some(process) = old {
+                self.leave(process, at, ctx);
+                ctx.processes.release(process, ctx.time);
+            }
         }
         self.rows.rekey(at, key);
         self.rows.at_mut(at).shown = None;

@@ -3,7 +3,7 @@
 use crate::event::{AppTotals, Bytes, WireTotals};
 
 /// Raises `known` to `reported`, field by field, and returns by how much it grew.
-pub(super) fn raise_app(known: &mut AppTotals, reported: &AppTotals) -> AppTotals {
+pub(crate) fn raise_app(known: &mut AppTotals, reported: &AppTotals) -> AppTotals {
     let AppTotals {
         tx_bytes,
         rx_bytes,

@@ -7,8 +7,11 @@ use crate::{
         AppTotals, Bytes, Capability, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId,
         Program, Protocol, SocketCookie, State, WireTotals,
     },
-    model::snapshot::{
-        Failures, Flow, FlowKey, Interface, LedgerSide, Process, Rate, Retired, Snapshot, Totals,
+    model::{
+        snapshot::{
+            Flow, FlowKey, Interface, LedgerSide, Process, Rate, Retired, Snapshot, Totals,
+        },
+        sums::Failures,
     },
 };
 
@@ -61,6 +64,7 @@ pub(crate) fn process(pid: u32, exe: &str, cmdline: &[&str]) -> Arc<Process> {
         rate: Rate::default(),
         open_flows: 0,
         failures: Failures::default(),
+        past_sockets: None,
     })
 }
 

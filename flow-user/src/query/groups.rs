@@ -192,12 +192,18 @@ const REMOTES: RowsOf = RowsOf::FlowsBy(By::Remote, |flow| {
 
 /// Neighbours together: addresses of IPv4 by their first 24 bits, of IPv6 by their first 48.
 const NETWORKS: RowsOf = RowsOf::FlowsBy(By::Remote, |flow| {
-    let (address, prefix) = match flow.key.remote?.ip().to_canonical() {
+    let remote = flow.key.remote?;
+    Some(network_of(remote.ip().to_canonical()))
+});
+
+/// The network that an address is counted in.
+pub(super) fn network_of(address: IpAddr) -> Label {
+    let (first, prefix) = match address {
         IpAddr::V4(v4) => (IpAddr::V4((v4.to_bits() & !0xff).into()), 24),
         IpAddr::V6(v6) => (IpAddr::V6((v6.to_bits() >> 80 << 80).into()), 48),
     };
-    Some(Label::Network(address, prefix))
-});
+    Label::Network(first, prefix)
+}
 
 const FLOWS: Option<Nested> = Some(Nested {
     rows: Under::Flows,
@@ -385,6 +391,19 @@ impl fmt::Display for Label {
             Self::Peer(peer) => peer.fmt(f),
             Self::User(uid, _) => uid.fmt(f),
             Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl RowsOf {
+    /// The rows of a grouping that have labels of this kind, and keep their totals when flows and
+    /// processes are no longer listed.
+    pub(super) fn with_label(by: By, label: &Label) -> Option<Self> {
+        match (by, label) {
+            (By::Remote, Label::Address(_)) => Some(REMOTES),
+            (By::Remote, Label::Network(..)) => Some(NETWORKS),
+            (By::User | By::Cgroup, Label::User(..) | Label::Text(_)) => Some(by.rows()),
+            _ => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The last minutes of rates and round trip times.
 //!
-//! Of the sum, and of each process and flow that moved bytes lately or is open in a detail. The
-//! number of tracks is bounded.
+//! Of the sum, of each interface, and of each process and flow that moved bytes lately or is open in
+//! a detail; of a group of processes or flows only while it is. The number of tracks is bounded.
 
 mod steps;
 
@@ -11,17 +11,19 @@ use foldhash::HashMap;
 
 use self::steps::STEPS;
 pub use self::steps::{Sample, Span, Steps};
+use super::{entry::Id, members::Members};
 use crate::{
     event::{Instant, ProcessId},
-    model::snapshot::{FlowKey, Snapshot},
+    model::snapshot::{FlowKey, Interface, Rate, Snapshot},
     room::Room as _,
 };
 
 /// Seconds kept of the sum.
 pub const SECONDS: usize = 600;
-/// The most tracks; each takes some 1.5 kB.
+/// The most tracks; each takes some 2 kB.
 const PROCESSES: usize = 4096;
 const FLOWS: usize = 2048;
+const INTERFACES: usize = 256;
 /// A track without traffic for so long is dropped; earlier where others need its room.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_IN_THE_WAY: Duration = Duration::from_secs(60);
@@ -33,6 +35,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(60);
 pub struct Watched {
     pub processes: Vec<ProcessId>,
     pub flows: Vec<FlowKey>,
+    pub interfaces: Vec<u32>,
+    pub groups: Vec<Members>,
 }
 
 /// The past.
@@ -41,6 +45,9 @@ pub struct History {
     total: Steps,
     processes: Tracks<ProcessId>,
     flows: Tracks<FlowKey>,
+    interfaces: Tracks<u32>,
+    /// Those that are watched.
+    groups: HashMap<Id, Track>,
 }
 
 impl Default for History {
@@ -49,6 +56,8 @@ impl Default for History {
             total: Steps::new(1, SECONDS),
             processes: Tracks::new(PROCESSES),
             flows: Tracks::new(FLOWS),
+            interfaces: Tracks::new(INTERFACES),
+            groups: HashMap::default(),
         }
     }
 }
@@ -70,6 +79,39 @@ impl History {
             ended: flow.closed.map(|(closed, _)| closed),
         });
         self.flows.take(time, flows, &watched.flows);
+        let interfaces = snapshot.interfaces.iter().map(|interface| Seen {
+            key: interface.ifindex,
+            sample: Sample::of(frames_of(interface)),
+            ended: None,
+        });
+        self.interfaces.take(time, interfaces, &watched.interfaces);
+        let is_watched = |id: &Id| watched.groups.iter().any(|group| group.id() == *id);
+        self.groups.retain(|id, _| is_watched(id));
+        self.groups.give_back();
+        for group in &watched.groups {
+            match self.groups.get_mut(&group.id()) {
+                Some(track) => track.push(time, Sample::of(group.rate(snapshot))),
+                None => self.begin(group, snapshot),
+            }
+        }
+    }
+
+    /// Begins the track of a group with what is known of its members.
+    pub fn begin(&mut self, group: &Members, snapshot: &Snapshot) {
+        let tracks: Vec<&Track> = match group.are_flows() {
+            true => {
+                let flows = snapshot.flows.iter();
+                let members = flows.filter(|flow| group.have_flow(flow));
+                members.filter_map(|flow| self.flow(flow.key)).collect()
+            }
+            false => {
+                let processes = snapshot.processes.iter();
+                let members = processes.filter(|process| group.have_process(process));
+                members.filter_map(|it| self.process(it.id)).collect()
+            }
+        };
+        let track = Track::together(snapshot.time, &tracks, Sample::of(group.rate(snapshot)));
+        self.groups.entry(group.id()).or_insert(track);
     }
 
     /// Of the sum, by the second.
@@ -86,6 +128,24 @@ impl History {
     pub fn flow(&self, key: FlowKey) -> Option<&Track> {
         self.flows.tracks.get(&key)
     }
+
+    /// Of an interface, if it has a track: frame bytes.
+    pub fn interface(&self, ifindex: u32) -> Option<&Track> {
+        self.interfaces.tracks.get(&ifindex)
+    }
+
+    /// Of a group, while it is watched.
+    pub fn group(&self, group: &Members) -> Option<&Track> {
+        self.groups.get(&group.id())
+    }
+}
+
+/// What an interface moves; one that is gone moves nothing.
+fn frames_of(interface: &Interface) -> Rate {
+    match interface.gone {
+        Some(_) => Rate::default(),
+        None => interface.rate,
+    }
 }
 
 /// The track of one row; an ended one gets no more samples.
@@ -96,6 +156,8 @@ pub struct Track {
     moved: Instant,
     last: Instant,
     over: bool,
+    /// Segments that were sent again by the last sample.
+    again: Option<f64>,
 }
 
 impl Track {
@@ -106,10 +168,25 @@ impl Track {
             moved: time,
             last: time,
             over: false,
+            again: None,
         }
     }
 
+    /// The sum of tracks up to a moment, with its last sample.
+    fn together(time: Instant, tracks: &[&Self], last: Sample) -> Self {
+        let steps = |of: fn(&Self) -> &Steps| {
+            let parts = tracks.iter().map(|track| of(track).until(time, STEPS));
+            steps::sum(parts)
+        };
+        let mut track = Self::new(time);
+        track.seconds.fill(time, steps(|track| &track.seconds));
+        track.tens.fill(time, steps(|track| &track.tens));
+        track.push(time, last);
+        track
+    }
+
     fn push(&mut self, time: Instant, sample: Sample) {
+        let sample = self.since_last(sample);
         self.seconds.push(time, sample);
         self.tens.push(time, sample);
         self.last = time;
@@ -118,11 +195,23 @@ impl Track {
         }
     }
 
+    /// A sample with the segments that were sent again since the last one. What came before the
+    /// first is not of its time.
+    fn since_last(&mut self, sample: Sample) -> Sample {
+        let now = f64::from(sample.again);
+        let before = self.again.replace(now).unwrap_or(now);
+        Sample {
+            again: (now - before).max(0.0) as f32,
+            ..sample
+        }
+    }
+
     /// It moved nothing since the last sample.
     fn pause(&mut self, time: Instant) {
         let rtt = self.seconds.values.last().map_or(0.0, |last| last.rtt);
         let still = Sample {
             rtt,
+            again: self.again.map_or(0.0, |again| again as f32),
             ..Sample::default()
         };
         self.push(time, still);
@@ -214,8 +303,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::snapshot::{Process, Rate},
-        query::fixture,
+        event::TcpFacts,
+        model::snapshot::Process,
+        query::{
+            fixture,
+            groups::{By, Label},
+        },
     };
 
     /// Of one process for each rate, at this time.
@@ -283,7 +376,7 @@ mod tests {
         let mut history = History::default();
         let watched = Watched {
             processes: vec![id(2), id(3)],
-            flows: Vec::new(),
+            ..Watched::default()
         };
         history.remember(&at(1_000, &[1.0, 1.0, 0.0, 0.0]), &watched);
         assert!(history.process(id(3)).is_some());
@@ -313,13 +406,64 @@ mod tests {
         assert_eq!(received(track.until(Instant(20_000_000_000), 2)), [0.0; 2]);
     }
 
+    /// The only flow, which has sent so many segments again by this time.
+    fn again_at(seconds: u64, retransmits: u32) -> Snapshot {
+        let process = fixture::process(1, "/bin/a", &[]);
+        let mut flow = fixture::flow(1, &process, "10.0.0.2:1", Some("10.0.0.9:80"));
+        flow.tcp = Some(TcpFacts {
+            retransmits,
+            ..TcpFacts::default()
+        });
+        let mut snapshot = fixture::snapshot(vec![process], vec![flow], Vec::new());
+        snapshot.time = Instant(seconds * 1_000_000_000);
+        snapshot
+    }
+
+    #[test]
+    fn segments_sent_again_are_counted_in_the_step_they_were_seen_in() {
+        let mut history = History::default();
+        for (seconds, retransmits) in [(100, 40), (101, 40), (102, 43), (106, 45), (109, 45)] {
+            history.remember(&again_at(seconds, retransmits), &Watched::default());
+        }
+        let key = again_at(0, 0).flows[0].key;
+        let of = |span| {
+            let samples = history.flow(key).unwrap().span(span).into_iter();
+            samples.map(|sample| sample.again).collect::<Vec<_>>()
+        };
+        // Those of before the first sample are not of its time.
+        let seconds = [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0];
+        assert_eq!(of(Span::TenSeconds), seconds);
+        assert_eq!(of(Span::TenMinutes), [5.0]);
+    }
+
+    #[test]
+    fn a_group_begins_with_its_members_and_goes_when_nobody_looks() {
+        let mut history = History::default();
+        for second in 1..=5 {
+            history.remember(&at(second * 1_000, &[1.0, 2.0]), &Watched::default());
+        }
+        let user = Members::of(By::User, &Label::User(1000, None)).unwrap();
+        let watched = Watched {
+            groups: vec![user.clone()],
+            ..Watched::default()
+        };
+        history.begin(&user, &at(5_000, &[1.0, 2.0]));
+        history.remember(&at(6_000, &[5.0, 0.0]), &watched);
+        let of_user = history.group(&user).unwrap();
+        let expected = [3.0, 3.0, 3.0, 3.0, 3.0, 5.0];
+        assert_eq!(received(of_user.span(Span::Minute)), expected);
+        history.remember(&at(7_000, &[5.0, 0.0]), &Watched::default());
+        assert!(history.group(&user).is_none());
+        assert!(history.groups.is_empty());
+    }
+
     #[test]
     fn memory_is_bounded_and_who_is_still_makes_room() {
         let mut history = History::default();
         let many = vec![1.0; 50_000];
         let watched = Watched {
             processes: vec![id(50_000)],
-            flows: Vec::new(),
+            ..Watched::default()
         };
         history.remember(&at(1_000, &many), &watched);
         assert_eq!(history.processes.tracks.len(), PROCESSES + 1);

@@ -11,6 +11,7 @@ pub mod history;
 pub mod hostile;
 pub mod human;
 pub mod log;
+pub mod members;
 pub mod near;
 pub(crate) mod nested;
 pub(crate) mod order;

@@ -347,7 +347,9 @@ mod tests {
         let flows = vec![endpoint, of(Some("10.0.0.7:1")), of(Some("10.0.0.8:1"))];
         let snapshot = fixture::snapshot(vec![dnsmasq], flows, Vec::new());
         let grouping = &By::Listener.def().groupings[0];
-        let under = rows(&snapshot, &View::default(), grouping, &|_| true);
+        let view = View::default();
+        let parents = group::rows(&snapshot, &view, grouping.rows);
+        let under = rows(&snapshot, &view, grouping, &parents, &|_| true);
         assert_eq!(under.len(), 2);
         assert!(under.iter().all(|(_, entry)| entry.wire.is_none()));
     }

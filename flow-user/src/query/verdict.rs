@@ -75,6 +75,21 @@ pub fn verdict(flow: &Flow) -> Option<String> {
     })
 }
 
+/// A verdict in at most so many characters: one that is too long loses its last parts, never part of
+/// a word. What is left says the most, and may be longer than that.
+pub fn shortened(verdict: &str, room: usize) -> &str {
+    let mut text = verdict;
+    if text.chars().count() > room {
+        text = text.strip_suffix(" of the time").unwrap_or(text);
+    }
+    while text.chars().count() > room
+        && let Some(end) = text.rfind([',', ';', ':'])
+    {
+        text = &text[..end];
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -156,5 +171,25 @@ mod tests {
         assert_eq!(says(&chatty), "waits for acknowledgements, 80% of the time");
         lossy.path = None;
         assert_eq!(verdict(&lossy), None);
+    }
+
+    #[test]
+    fn a_long_verdict_loses_its_last_parts_as_a_whole() {
+        let verdict = "limited by the receiver's window, 83% of the time";
+        assert_eq!(shortened(verdict, 60), verdict);
+        assert_eq!(
+            shortened(verdict, 42),
+            "limited by the receiver's window, 83%"
+        );
+        assert_eq!(shortened(verdict, 32), "limited by the receiver's window");
+        assert_eq!(shortened(verdict, 3), "limited by the receiver's window");
+        let lossy =
+            "limited by the network, 83% of the time; 4.2% of all its packets were sent again";
+        assert_eq!(
+            shortened(lossy, 42),
+            "limited by the network, 83% of the time"
+        );
+        let process = "mostly limited by the process: something to send 30% of the time";
+        assert_eq!(shortened(process, 42), "mostly limited by the process");
     }
 }

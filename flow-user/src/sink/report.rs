@@ -17,7 +17,10 @@ use super::json::{
 };
 use crate::{
     event::{AppTotals, Clock, CloseReason, Coverage, Host, Instant},
-    model::snapshot::{Failures, Flow, Process, Snapshot},
+    model::{
+        snapshot::{Flow, Process, Snapshot},
+        sums::Failures,
+    },
     query::filter::Filter,
 };
 

@@ -1,5 +1,6 @@
 //! The interfaces of the host's network namespace and their counters, as rtnetlink reports them.
 
+pub mod facts;
 pub mod monitor;
 
 use std::{collections::HashSet, io, sync::Arc};

@@ -6,13 +6,14 @@ use super::{
     key::Key,
     keymap::Action,
     preferences::Chosen,
-    state::{Measures, Paused, State},
+    state::{Measures, Paused, Popup, State},
 };
 use crate::{
     model::snapshot::Snapshot,
     query::{
         columns::{Column, Show},
         entry::Subject,
+        history::Watched,
         human::Units,
         view::By,
     },
@@ -70,7 +71,19 @@ impl State {
         self.stale |= !fits(self, &self.live);
         self.shown = Arc::clone(&self.live);
         for popup in &mut self.popups {
-            popup.renew(&self.shown, &self.states);
+            popup.renew(&self.shown, &self.states, &*self.world);
+        }
+    }
+
+    /// Begins the graphs of a popup that opens, with what is known already.
+    pub(super) fn begin_graphs(&mut self, popup: &dyn Popup) {
+        let mut watched = Watched::default();
+        popup.watch(&mut watched);
+        for group in &watched.groups {
+            self.history.begin(group, &self.live);
+            if let Some(paused) = &mut self.paused {
+                paused.history.begin(group, &self.shown);
+            }
         }
     }
 
@@ -134,6 +147,16 @@ impl State {
             .first()
             .map(|(help, _)| format!("; {help} lists the keys"));
         self.set_note(format!("`{key}` does nothing{}", help.unwrap_or_default()));
+    }
+
+    /// Says that a key does nothing in the popup on top, and how to leave that.
+    pub(super) fn refuse_here(&mut self, key: Key) {
+        let back = self.hints(&[(Action::Back, "")]);
+        let back = back.first().map(|(back, _)| format!("; {back} goes back"));
+        self.set_note(format!(
+            "`{key}` does nothing here{}",
+            back.unwrap_or_default()
+        ));
     }
 
     pub(super) fn next_threshold(&mut self) {

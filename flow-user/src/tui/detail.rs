@@ -1,8 +1,8 @@
-//! The detail of a process or flow.
+//! The detail of a process, a flow, a remote, an interface, a user or a cgroup.
 //!
 //! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail
 //! keeps the last known state after its process has ended or its flow has closed, even when no
-//! snapshot lists it any more. Its totals are from the start, whether or not the table was reset.
+//! snapshot lists it any more, and its totals never fall. Its totals are from the start, whether or not the table was reset.
 
 pub(super) mod detail_layout;
 mod draw;
@@ -10,21 +10,26 @@ pub(super) mod facts;
 mod keys;
 pub(super) mod panel;
 mod path;
+mod subject;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use ratatui::buffer::Buffer;
 
-use self::panel::{Content, Panel};
+pub(super) use self::subject::{Of, Sums};
+use self::{
+    panel::{Content, Panel},
+    subject::Found,
+};
 use super::{
     clicks::Clicked,
     key::{Key, Mouse},
     keymap::Action,
-    state::{Popup, Reply, State},
+    state::{Popup, Reply, State, World},
 };
 use crate::{
-    event::{self, AppTotals, Instant, ProcessId, WireTotals},
-    model::snapshot::{Flow, FlowKey, Process, Snapshot, Totals},
+    event::{AppTotals, Instant},
+    model::snapshot::{Flow, FlowKey, Interface, Rate, Snapshot},
     query::{
         columns::Context,
         entry::{Entry, Id, Listener, Subject},
@@ -33,16 +38,23 @@ use crate::{
         order::order,
         states::{Passed, States},
     },
+    source::interfaces::facts::LinkFacts,
 };
 
-/// The detail of a process or flow.
+/// A detail.
 #[derive(Clone, Debug)]
 pub(super) struct Detail {
     pub of: Of,
     /// The rows that the panels are made of: of a process it and its flows, of a flow all users of
     /// its socket.
     pub part: Snapshot,
-    pub sockets: Sockets,
+    pub sums: Sums,
+    /// What earlier flows moved in the place of the flow.
+    before: AppTotals,
+    /// Packets per second of an interface.
+    pub packets: Option<Rate>,
+    /// What else the kernel says of an interface.
+    pub link: Option<LinkFacts>,
     /// States that the flow's socket went through.
     pub states: Vec<Passed>,
     /// Whether the last snapshot listed it.
@@ -53,26 +65,6 @@ pub(super) struct Detail {
     pub panels: Vec<Rows>,
     /// The last click: in which panel, and on which row.
     pub clicked: Clicked<(usize, Id)>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Of {
-    Process(Arc<Process>),
-    Flow(Arc<Flow>),
-}
-
-/// Sums over its sockets, each counted once.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Sockets {
-    /// Sockets whose packets are counted.
-    pub counted: usize,
-    pub wire: WireTotals,
-    /// App bytes over the same sockets, of any process.
-    pub app: AppTotals,
-    /// Of those that speak TCP; `None` if none does.
-    pub retransmits: Option<u64>,
-    /// What these had sent again before Flow began.
-    pub retransmits_before: u64,
 }
 
 /// A panel's rows in order, and its cursor.
@@ -88,83 +80,96 @@ pub(super) struct Rows {
 
 impl Detail {
     /// The detail of a row, if it has one.
-    pub fn open(subject: &Subject, snapshot: &Snapshot, states: &States) -> Option<Self> {
-        let of = match subject {
-            Subject::Process(process) | Subject::Overflow(process) => {
-                Of::Process(Arc::clone(process))
-            }
-            Subject::Flow(flow) => Of::Flow(Arc::clone(flow)),
-            Subject::Program(program) => Of::Process(Arc::clone(program.sole()?)),
-            Subject::Event(event) => match (event.flow(), event.process()) {
-                (Some(flow), _) => Of::Flow(Arc::clone(flow)),
-                (None, Some(process)) => Of::Process(Arc::clone(process)),
-                (None, None) => return None,
-            },
-            _ => return None,
-        };
-        let panels = of.panels();
+    pub fn open(subject: &Subject, state: &State) -> Option<Self> {
+        let of = Of::row(subject)?;
+        let Found { of, part, sums } = of.alone();
+        let panels = panel::of(&of);
         let mut detail = Self {
-            part: of.alone(),
             of,
-            sockets: Sockets::default(),
+            part,
+            sums,
+            before: AppTotals::default(),
+            packets: None,
+            link: None,
             states: Vec::new(),
             listed: true,
             focus: 0,
             panels: vec![Rows::default(); panels.len()],
             clicked: Clicked::default(),
         };
-        detail.take(snapshot, states);
+        detail.take(&state.shown, &state.states, &*state.world);
         Some(detail)
     }
 
     /// The detail of a row of one of its panels.
-    pub fn open_row(&self, entry: &Entry, snapshot: &Snapshot, states: &States) -> Option<Self> {
+    pub fn open_row(&self, entry: &Entry, state: &State) -> Option<Self> {
         let subject = match &entry.subject {
             Subject::Listener(listener) => self.listening(listener)?,
             // That is the process of this detail.
             Subject::Overflow(_) => return None,
             subject => subject.clone(),
         };
-        Self::open(&subject, snapshot, states)
+        Self::open(&subject, state)
     }
 
     /// Takes a new snapshot.
-    fn take(&mut self, snapshot: &Snapshot, states: &States) {
-        let found = match &self.of {
-            Of::Process(known) => find_process(snapshot, known.id).map(Of::Process),
-            Of::Flow(known) => find_flow(snapshot, known.key).map(Of::Flow),
-        };
+    fn take(&mut self, snapshot: &Snapshot, states: &States, world: &dyn World) {
+        let found = self.of.find(snapshot);
         self.listed = found.is_some();
-        if let Some(of) = found {
-            let mut part = of.alone();
-            let (flows, sockets) = of.flows(snapshot);
-            part.time = snapshot.time;
-            part.flows = flows;
-            let known = std::mem::replace(&mut self.sockets, sockets);
-            if of.is_over() {
-                // No news any more: rows that left the snapshot are still of interest.
-                keep(&mut part.flows, &self.part.flows);
-                if sockets.counted < known.counted {
-                    self.sockets = known;
+        match found {
+            Some(found) => self.take_found(found),
+            None => self.sums.rate = Rate::default(),
+        }
+        match &self.of {
+            Of::Flow(flow) => {
+                let passed = states.of(flow.key.socket);
+                if !passed.is_empty() {
+                    self.states = passed.to_vec();
                 }
             }
-            self.part = part;
-            self.of = of;
-        }
-        if let Of::Flow(flow) = &self.of {
-            let passed = states.of(flow.key.socket);
-            if !passed.is_empty() {
-                self.states = passed.to_vec();
+            Of::Interface(interface) if interface.gone.is_none() => {
+                self.link = world.link(interface.ifindex).or(self.link.take());
             }
+            _ => {}
         }
-        for (panel, rows) in self.of.panels().iter().zip(&mut self.panels) {
+        for (panel, rows) in panel::of(&self.of).iter().zip(&mut self.panels) {
             rows.renew(panel, &self.part);
         }
     }
 
+    fn take_found(&mut self, found: Found) {
+        let Found {
+            of,
+            mut part,
+            mut sums,
+        } = found;
+        match (&self.of, &of) {
+            // A flow of datagrams was over, and another one began in its place.
+            (Of::Flow(known), Of::Flow(now))
+                if known.key == now.key && now.opened > known.opened =>
+            {
+                self.before += known.app;
+            }
+            // Nothing was taken before the first snapshot.
+            (Of::Interface(known), Of::Interface(now)) if self.part.time != Instant::default() => {
+                let passed = part.time.since(self.part.time);
+                self.packets = packet_rates(known, now, passed).or(self.packets);
+            }
+            _ => {}
+        }
+        sums.app += self.before;
+        self.sums.renew(sums);
+        if of.is_over() {
+            // No news any more: rows that left the snapshot are still of interest.
+            keep(&mut part.flows, &self.part.flows);
+        }
+        self.part = part;
+        self.of = of;
+    }
+
     /// Its panels.
     pub fn table(&self) -> &'static [Panel] {
-        self.of.panels()
+        panel::of(&self.of)
     }
 
     /// The row under the cursor in the panel with the focus.
@@ -193,13 +198,7 @@ impl Detail {
 
 impl Popup for Detail {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
-        match state.keys.action(key) {
-            Some(action) => keys::act(self, state, action),
-            None => {
-                state.refuse(key);
-                Reply::Stay
-            }
-        }
+        keys::act(self, state, key)
     }
 
     fn click(&mut self, state: &mut State, mouse: Mouse, time: Instant) -> Reply {
@@ -250,93 +249,12 @@ impl Popup for Detail {
         }
     }
 
-    fn renew(&mut self, snapshot: &Snapshot, states: &States) {
-        self.take(snapshot, states);
+    fn renew(&mut self, snapshot: &Snapshot, states: &States, world: &dyn World) {
+        self.take(snapshot, states, world);
     }
 
     fn watch(&self, watched: &mut Watched) {
-        match &self.of {
-            Of::Process(process) => watched.processes.push(process.id),
-            Of::Flow(flow) => watched.flows.push(flow.key),
-        }
-    }
-}
-
-impl Of {
-    pub fn is_over(&self) -> bool {
-        match self {
-            Self::Process(process) => process.exited.is_some(),
-            Self::Flow(flow) => flow.closed.is_some(),
-        }
-    }
-
-    /// Whether it is a connection with round trips: no listener and no datagrams.
-    pub fn has_round_trips(&self) -> bool {
-        match self {
-            Self::Process(_) => false,
-            Self::Flow(flow) => flow.tcp.is_some() && flow.state != event::State::Listen,
-        }
-    }
-
-    fn panels(&self) -> &'static [Panel] {
-        match self {
-            Self::Process(_) => panel::PROCESS,
-            Self::Flow(_) => panel::FLOW,
-        }
-    }
-
-    /// A snapshot of it, without flows.
-    fn alone(&self) -> Snapshot {
-        let (processes, app) = match self {
-            Self::Process(process) => (vec![Arc::clone(process)], process.totals),
-            Self::Flow(_) => (Vec::new(), AppTotals::default()),
-        };
-        Snapshot {
-            processes,
-            totals: Totals {
-                app,
-                ..Totals::default()
-            },
-            ..Snapshot::default()
-        }
-    }
-
-    /// Its flows, and the sums over their sockets. The rows of a socket are adjacent.
-    fn flows(&self, snapshot: &Snapshot) -> (Vec<Arc<Flow>>, Sockets) {
-        let is_own = |flow: &Flow| match self {
-            Self::Process(process) => flow.key.process == Some(process.id),
-            Self::Flow(own) => flow.key.socket == own.key.socket,
-        };
-        let mut flows = Vec::new();
-        let mut sockets = Sockets::default();
-        for rows in snapshot.flows.chunk_by(|a, b| a.key.socket == b.key.socket) {
-            let before = flows.len();
-            flows.extend(rows.iter().filter(|flow| is_own(flow)).cloned());
-            if flows.len() > before {
-                sockets.add(rows);
-            }
-        }
-        (flows, sockets)
-    }
-}
-
-impl Sockets {
-    /// Takes a socket by its rows, which show the same counters.
-    fn add(&mut self, rows: &[Arc<Flow>]) {
-        let Some(row) = rows.first() else { return };
-        if let Some(wire) = row.wire {
-            self.counted += 1;
-            self.wire += wire;
-            for row in rows {
-                self.app += row.app;
-            }
-        }
-        if let Some(more) = row.retransmits() {
-            let retransmits = self.retransmits.get_or_insert_default();
-            *retransmits = retransmits.saturating_add(more.into());
-            let before = row.found.map_or(0, |found| found.retransmits);
-            self.retransmits_before = self.retransmits_before.saturating_add(before.into());
-        }
+        self.of.watch(watched);
     }
 }
 
@@ -386,18 +304,12 @@ fn keep(flows: &mut Vec<Arc<Flow>>, known: &[Arc<Flow>]) {
     flows.extend(gone.cloned());
 }
 
-fn find_process(snapshot: &Snapshot, id: ProcessId) -> Option<Arc<Process>> {
-    let mut processes = snapshot.processes.iter();
-    processes.find(|process| process.id == id).cloned()
-}
-
-/// The flow. One without an owner or remote so far continues as another row of its socket.
-fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
-    let rows = || {
-        let flows = snapshot.flows.iter();
-        flows.filter(|flow| flow.key.socket == key.socket)
-    };
-    let same = rows().find(|flow| flow.key == key);
-    let same_remote = || rows().find(|flow| flow.key.remote == key.remote);
-    same.or_else(same_remote).or_else(|| rows().next()).cloned()
+/// Packets per second between two readings of an interface.
+fn packet_rates(before: &Interface, now: &Interface, passed: Duration) -> Option<Rate> {
+    let seconds = passed.as_secs_f64();
+    let rate = |of: fn(&Interface) -> u64| of(now).saturating_sub(of(before)) as f64 / seconds;
+    (seconds > 0.0).then(|| Rate {
+        tx: rate(|it| it.egress.packets),
+        rx: rate(|it| it.ingress.packets),
+    })
 }

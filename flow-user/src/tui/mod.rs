@@ -8,7 +8,7 @@
 //! The state has a stack of them. The reducer passes a key, a click or the wheel to the one on top
 //! and applies its reply (`state::Reply`): it stays, closes, opens another over it, or asks for an
 //! effect. Neither the reducer nor `draw` depends on its type. Boxes are in `popups`; the detail of
-//! a process or flow, which hides the table, is in `detail`. The line being typed (`prompt`) is
+//! a row, which hides the table, is in `detail`. The line being typed (`prompt`) is
 //! beside the table, not over it: the reducer filters while it is typed.
 //!
 //! Modules import in one direction, the lowest first: `key`, `theme`, `line` and `prompt`; `views`,

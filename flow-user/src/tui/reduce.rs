@@ -178,10 +178,18 @@ fn settle(state: &mut State, reply: Reply) -> Vec<Effect> {
             state.popups.pop();
             vec![effect]
         }
+        Reply::Show(view) => {
+            if view.has_content() {
+                state.popups.clear();
+            }
+            show(state, view);
+            Vec::new()
+        }
         Reply::Open(popup) => {
             if popup.hides_table() && state.popups.len() >= DEEPEST {
                 state.popups.remove(0);
             }
+            state.begin_graphs(&*popup);
             state.popups.push(popup);
             Vec::new()
         }
@@ -276,7 +284,7 @@ fn open(state: &mut State) -> Reply {
     let detail = state
         .rows
         .entry(line)
-        .and_then(|entry| Detail::open(&entry.subject, &state.shown, &state.states));
+        .and_then(|entry| Detail::open(&entry.subject, state));
     if let Some(detail) = detail {
         return Reply::Open(Box::new(detail));
     }

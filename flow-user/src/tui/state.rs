@@ -32,12 +32,16 @@ use crate::{
         states::States,
         view::View,
     },
+    source::interfaces::facts::LinkFacts,
 };
 
 /// What the screen asks the outside, at once answered.
 pub trait World {
     /// The id of the user of this name.
     fn uid(&self, name: &str) -> Option<u32>;
+
+    /// What the kernel says of the interface with this index.
+    fn link(&self, ifindex: u32) -> Option<LinkFacts>;
 }
 
 /// Initial settings of the screen.
@@ -182,7 +186,7 @@ pub(super) trait Popup: Any + Debug {
     }
 
     /// Takes a new snapshot.
-    fn renew(&mut self, _snapshot: &Snapshot, _states: &States) {}
+    fn renew(&mut self, _snapshot: &Snapshot, _states: &States, _world: &dyn World) {}
 
     /// Adds what its graphs need to be recorded.
     fn watch(&self, _watched: &mut Watched) {}
@@ -198,6 +202,8 @@ pub(super) enum Reply {
     /// It stays; perform the effect.
     Do(Effect),
     CloseAndDo(Effect),
+    /// Closes all of them; shows a view.
+    Show(ViewId),
 }
 
 /// Which measures of app bytes are shown.

@@ -27,7 +27,14 @@ impl State {
         }
         for flow in &self.live.flows {
             let of_process = |process| watched.processes.contains(&process);
-            if watched.flows.contains(&flow.key) || flow.key.process.is_some_and(of_process) {
+            let of_remote = || {
+                let mut groups = watched.groups.iter();
+                groups.any(|group| group.are_flows() && group.have_flow(flow))
+            };
+            if watched.flows.contains(&flow.key)
+                || flow.key.process.is_some_and(of_process)
+                || of_remote()
+            {
                 connections.extend(connection(flow));
             }
         }

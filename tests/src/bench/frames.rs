@@ -11,8 +11,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use flow_user::{
     event::{self, AppTotals, Bytes, Clock, Host, ProcessId, Program, Protocol, SocketCookie},
-    model::snapshot::{Failures, Flow, FlowKey, Process, Rate, Snapshot, Totals},
+    model::{
+        snapshot::{Flow, FlowKey, Process, Rate, Snapshot, Totals},
+        sums::Failures,
+    },
     query::groups::By,
+    source::interfaces::facts::LinkFacts,
     tui::{
         Depth, Event, Input, OwnUse, Preferences, Settings, State, Table, World, draw, reduce,
         views::ViewId,
@@ -201,6 +205,10 @@ impl World for Nobody {
     fn uid(&self, _name: &str) -> Option<u32> {
         None
     }
+
+    fn link(&self, _ifindex: u32) -> Option<LinkFacts> {
+        None
+    }
 }
 
 /// A snapshot of a host with many flows; `moment` changes their rates.
@@ -247,6 +255,7 @@ fn process(pid: u32) -> Arc<Process> {
         rate: Rate::default(),
         open_flows: (FLOWS / PROCESSES) as usize,
         failures: Failures::default(),
+        past_sockets: None,
     })
 }
 

@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use foldhash::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{Ctx, DirtyRows, Socket};
 use crate::{
-    event::{AppTotals, CloseReason, Instant},
+    event::{AppTotals, CloseReason, Instant, ProcessId},
     model::{
         change::Change,
         process::ProcessTable,
         rate::Meter,
         snapshot::{Flow, FlowKey, Process, Rate},
+        sums::{OneSocket, SocketSums},
         totals::moved,
     },
 };
@@ -93,14 +95,88 @@ impl Socket {
 
     /// Puts what its rows moved, and its packets, to the sums of what is no longer listed.
     pub(in crate::model) fn retire_all(&self, ctx: &mut Ctx<'_>) {
-        // They are of the socket: one of its rows brings them.
-        let mut packets = self.fact.as_ref().and_then(|fact| fact.wire);
+        let Some(fact) = &self.fact else { return };
+        let sums = self.sums();
+        let is_used = self.rows.iter().any(|(_, row)| moved(&row.app));
+        let mut processes = HashSet::default();
+        // A connection counts once for its remote, however many processes share it.
+        let mut of_connection = fact.protocol.has_tcp_states().then_some(sums);
+        // Packets are of the socket: one of its rows brings them.
+        let mut packets = fact.wire;
         for at in 0..self.rows.len() {
-            if (packets.is_some() || moved(&self.rows.at(at).app))
-                && let Some(flow) = self.to_flow(at, None, self.ended(at))
-            {
-                ctx.retired.add(&flow, packets.take());
+            let is_hidden = self.rows.at(at).phase == Phase::Hidden;
+            if is_hidden && packets.is_none() {
+                continue;
             }
+            if !is_hidden
+                && let Some(process) = self.rows.key(at).0
+                && processes.insert(process)
+            {
+                ctx.processes.socket_left(process, sums);
+            }
+            if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
+                ctx.retired.add(&flow, packets.take());
+                if is_hidden {
+                    continue;
+                }
+                let of_connection = match flow.key.remote == fact.remote {
+                    true => of_connection.take(),
+                    false => None,
+                };
+                ctx.retired.note(&flow, is_used, of_connection);
+            }
+        }
+    }
+
+    /// The sums over this socket alone.
+    fn sums(&self) -> SocketSums {
+        let Some(fact) = &self.fact else {
+            return SocketSums::default();
+        };
+        let mut app = AppTotals::default();
+        for (_, row) in self.rows.iter() {
+            app += row.app;
+        }
+        let before = self.found.map_or(0, |found| found.retransmits);
+        let retransmits = fact
+            .tcp
+            .map(|tcp| (tcp.retransmits.saturating_sub(before), before));
+        SocketSums::of(OneSocket {
+            protocol: fact.protocol,
+            direction: fact.direction,
+            wire: fact.wire,
+            app,
+            retransmits,
+        })
+    }
+
+    /// A row is listed no longer, or as that of another process. If the process has no other one, it
+    /// takes along what the socket has counted.
+    pub(super) fn leave(&mut self, process: ProcessId, at: usize, ctx: &mut Ctx<'_>) {
+        let mut others = (0..self.rows.len()).filter(|other| *other != at);
+        let is_listed = others.any(|other| {
+            self.rows.key(other).0 == Some(process) && self.rows.at(other).phase != Phase::Hidden
+        });
+        // App bytes leave with their rows.
+        let sums = SocketSums {
+            app: AppTotals::default(),
+            ..self.sums()
+        };
+        if !is_listed && sums != SocketSums::default() {
+            ctx.processes.socket_left(process, sums);
+            let left = &mut self.rare.get_or_insert_default().left;
+            left.push((process, sums));
+        }
+    }
+
+    /// A process has a listed row, perhaps again.
+    pub(super) fn come_back(&mut self, process: ProcessId, ctx: &mut Ctx<'_>) {
+        let Some(left) = self.rare.as_mut().map(|rare| &mut rare.left) else {
+            return;
+        };
+        if let Some(at) = left.iter().position(|(id, _)| *id == process) {
+            let (_, sums) = left.swap_remove(at);
+            ctx.processes.socket_came_back(process, &sums);
         }
     }
 
@@ -187,6 +263,7 @@ impl Socket {
         self.rows.at_mut(at).phase = Phase::Hidden;
         ctx.dirty.closed_rows -= 1;
         if let Some(process) = self.rows.key(at).0 {
+            self.leave(process, at, ctx);
             ctx.processes.release(process, ctx.time);
         }
         true
@@ -198,6 +275,7 @@ impl Socket {
         if self.rows.at(at).phase == Phase::Hidden {
             if let Some(process) = process {
                 ctx.processes.acquire(process, ctx.time);
+                self.come_back(process, ctx);
             }
         } else {
             if let Phase::Idle(since) = self.rows.at(at).phase {
@@ -221,6 +299,14 @@ impl Socket {
     fn retire(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
             ctx.retired.add(&flow, None);
+            ctx.retired.note(&flow, true, None);
+            if let Some(process) = flow.key.process.filter(|_| flow.wire.is_some()) {
+                let sums = SocketSums {
+                    app: flow.app,
+                    ..SocketSums::default()
+                };
+                ctx.processes.socket_left(process, sums);
+            }
         }
         let row = self.rows.at_mut(at);
         row.app = AppTotals::default();

@@ -208,6 +208,7 @@ fn state(model: &mut Model) -> String {
                 overflow: AppTotals::default(),
                 rate: Rate::default(),
                 open_flows: 0,
+                past_sockets: None,
                 ..Process::clone(process)
             })
         });
@@ -250,6 +251,7 @@ fn check(snapshot: &Snapshot) -> Result<(), TestCaseError> {
                 overflow: process.overflow,
                 rate: process.rate,
                 open_flows: process.open_flows,
+                past_sockets: process.past_sockets.clone(),
                 ..Process::clone(shown)
             };
             prop_assert_eq!(&numbers_apart, &**process);

@@ -201,3 +201,78 @@ fn states_are_reported_in_order_each_once() {
     let connect = play.model.snapshot().flows[0].connect.unwrap();
     assert_eq!(connect.micros(), 2);
 }
+
+/// Connections of two processes that count their packets.
+fn carried(socket: u64, owner: u32, bytes: u64, segments: u32) -> Event {
+    Event::Socket(SocketFact {
+        wire: wire(bytes),
+        tcp: retransmitted(segments),
+        ..connection(socket, Some(owner))
+    })
+}
+
+#[test]
+fn a_process_and_a_remote_keep_what_their_sockets_counted() {
+    let mut play = Play::new();
+    for (socket, reason) in [(1, CloseReason::Closed), (2, CloseReason::Refused)] {
+        play.apply(carried(socket, 10, 100, 3));
+        play.app(socket, 10, Some("10.0.0.9:443"), 40, 0);
+        play.apply(Event::SocketEnd {
+            cookie: SocketCookie(socket),
+            reason,
+        });
+    }
+    // This one knocked, was not accepted, and belongs to nobody.
+    play.apply(Event::Socket(SocketFact {
+        wire: wire(7),
+        ..accepted(3, Some(10))
+    }));
+    play.end(3);
+    play.apply(carried(4, 10, 1_000, 0));
+    assert_eq!(play.process(10).unwrap().past_sockets, None);
+    play.tick(HISTORY);
+    let past = play.process(10).unwrap().past_sockets.clone().unwrap();
+    assert_eq!((past.counted, past.wire.tx_bytes), (2, Bytes(200)));
+    assert_eq!((past.app.tx_bytes, past.retransmits), (Bytes(80), Some(6)));
+    let snapshot = play.model.snapshot();
+    let remotes = &snapshot.retired.past_remotes;
+    assert_eq!(remotes.len(), 1);
+    let remote = remotes.values().next().unwrap();
+    assert_eq!(remote.sockets, *past);
+    assert_eq!(remote.failures.refused, 1);
+
+    // A keyframe has them too.
+    let written = serde_json::to_string(play.model.keyframe()).unwrap();
+    let keyframe: Keyframe = serde_json::from_str(&written).unwrap();
+    let resumed = keyframe.resume(config(HISTORY)).snapshot();
+    assert_eq!(resumed.retired.past_remotes, *remotes);
+    assert_eq!(resumed.processes[0].past_sockets, Some(past));
+}
+
+#[test]
+fn a_socket_of_datagrams_counts_once_however_often_its_flows_come_and_go() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(SocketFact {
+        wire: wire(500),
+        ..udp(1, 10)
+    }));
+    let whole = |play: &mut Play| {
+        let snapshot = play.model.snapshot();
+        let past = play.process(11).and_then(|it| it.past_sockets.clone());
+        let listed = flows_of(&snapshot, 11).next().and_then(|flow| flow.wire);
+        let listed = listed.map_or(0, |wire| wire.tx_bytes.0);
+        past.map_or(0, |past| past.wire.tx_bytes.0) + listed
+    };
+    // Another process sends through it now and then.
+    for round in 1..4 {
+        play.app(1, 11, Some(CLIENT), round, 0);
+        assert_eq!(whole(&mut play), 500);
+        play.tick(UDP_IDLE);
+        play.tick(HISTORY);
+        assert_eq!(flows_of(&play.model.snapshot(), 11).count(), 0);
+        assert_eq!(whole(&mut play), 500);
+    }
+    play.end(1);
+    play.tick(HISTORY);
+    assert_eq!(whole(&mut play), 500);
+}

@@ -18,6 +18,8 @@ pub struct Sample {
     pub rx: f32,
     /// Smoothed round trip time in seconds; zero where it is unknown.
     pub rtt: f32,
+    /// Segments sent again in the time of the step; in what is measured, since the beginning.
+    pub again: f32,
 }
 
 impl Sample {
@@ -25,7 +27,7 @@ impl Sample {
         Self {
             tx: rate.tx as f32,
             rx: rate.rx as f32,
-            rtt: 0.0,
+            ..Self::default()
         }
     }
 
@@ -33,6 +35,7 @@ impl Sample {
         let rtt = flow.tcp.and_then(|tcp| tcp.rtt);
         Self {
             rtt: rtt.map_or(0.0, |rtt| rtt.duration().as_secs_f32()),
+            again: flow.retransmits().map_or(0.0, |again| again as f32),
             ..Self::of(flow.rate)
         }
     }
@@ -41,12 +44,13 @@ impl Sample {
         self.tx + self.rx > 0.0
     }
 
-    /// The larger of each.
+    /// The larger of each; what is counted adds up.
     fn most(self, other: Self) -> Self {
         Self {
             tx: self.tx.max(other.tx),
             rx: self.rx.max(other.rx),
             rtt: self.rtt.max(other.rtt),
+            again: self.again + other.again,
         }
     }
 }
@@ -78,6 +82,14 @@ impl Span {
         }
     }
 
+    /// The length of a step.
+    pub const fn step(self) -> &'static str {
+        match self {
+            Self::TenSeconds | Self::Minute => "1 s",
+            Self::TenMinutes => "10 s",
+        }
+    }
+
     /// The number of steps in a graph of this span.
     pub const fn steps(self) -> usize {
         match self {
@@ -85,6 +97,20 @@ impl Span {
             Self::Minute | Self::TenMinutes => STEPS,
         }
     }
+}
+
+/// The sum of several rows, step by step; each ends with the latest step.
+pub(super) fn sum(rows: impl Iterator<Item = Vec<Sample>>) -> Vec<Sample> {
+    let mut sum: Vec<Sample> = Vec::new();
+    for row in rows {
+        let missing = row.len().saturating_sub(sum.len());
+        sum.splice(..0, std::iter::repeat_n(Sample::default(), missing));
+        for (sum, sample) in sum.iter_mut().rev().zip(row.iter().rev()) {
+            sum.tx += sample.tx;
+            sum.rx += sample.rx;
+        }
+    }
+    sum
 }
 
 /// Measurements of one row in steps of the same length. A step is the largest of its measurements.
@@ -120,13 +146,22 @@ impl Steps {
             // A longer interval: the measurement counts for each of its steps.
             Some(_) => usize::try_from(step - self.end).unwrap_or(usize::MAX),
         };
-        for _ in 0..passed.min(self.most) {
+        let passed = passed.min(self.most);
+        for step in 1..=passed {
             if self.values.len() == self.most {
                 self.values.remove(0);
             }
-            self.values.push(sample);
+            // What is counted is there once.
+            let again = if step == passed { sample.again } else { 0.0 };
+            self.values.push(Sample { again, ..sample });
         }
         self.end = step;
+    }
+
+    /// Begins with these, of which the last is of this moment.
+    pub(super) fn fill(&mut self, time: Instant, values: Vec<Sample>) {
+        self.end = self.step(time);
+        self.values = values.into();
     }
 
     /// The last `count` steps up to a moment, the latest last. Fewer where it does not go back so

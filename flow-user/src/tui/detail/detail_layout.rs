@@ -8,8 +8,7 @@ use super::{
     panel::{Content, Panel, Placement},
 };
 use crate::{
-    event::Direction,
-    query::{columns::Column, entry::Entry, human, verdict::verdict},
+    query::{columns::Column, entry::Entry, human, verdict::shortened},
     sink::text::{escape, width, wrap},
     tui::{
         layout::{self, Slot, TAB_RULE},
@@ -127,7 +126,7 @@ fn top(state: &State, detail: &Detail) -> Top {
         rest.height -= height;
         part
     };
-    let count = if detail.of.has_round_trips() { 3 } else { 2 };
+    let count = if detail.of.has_round_trips() { 4 } else { 2 };
     let tall = if area.height < 26 { 1 } else { 2 };
     let title = take(1);
     let room = area.height.saturating_sub(1 + count * tall + PANELS);
@@ -310,46 +309,7 @@ pub(in crate::tui) fn slots(
 /// The identity of its subject, in at most so many lines: the first facts get what the others
 /// leave.
 fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
-    let facts = match &detail.of {
-        Of::Process(process) => {
-            let cgroup = process.cgroup_path.as_deref().unwrap_or("unknown");
-            let exe = process.program.exe.as_deref();
-            vec![
-                (
-                    "command",
-                    facts::command(process).unwrap_or_else(facts::unknown),
-                ),
-                ("lineage", facts::lineage(process)),
-                ("cgroup", cgroup.to_owned()),
-                (
-                    "executable",
-                    exe.map_or_else(facts::unknown, |exe| exe.to_string_lossy().into_owned()),
-                ),
-            ]
-        }
-        Of::Flow(flow) => {
-            let user = flow.process.as_ref().map(|process| facts::user(process));
-            let user = user.map_or_else(String::new, |user| format!(" · {user}"));
-            let opened = match flow.direction {
-                Some(Direction::Outbound) => ", outbound",
-                Some(Direction::Inbound) => ", inbound",
-                None => "",
-            };
-            let moment = facts::opened(state, flow);
-            let mut facts = Vec::new();
-            if !has_room_for_ends(state, detail, columns) {
-                facts.push(("endpoints", facts::endpoints(flow)));
-            }
-            facts.push(("process", format!("{}{user}", facts::owner(flow))));
-            facts.extend(verdict(flow).map(|verdict| ("speed", verdict)));
-            facts.push(("opened", format!("{moment}{opened}")));
-            if !detail.states.is_empty() {
-                facts.push(("states", facts::passed(state, detail)));
-            }
-            facts.push(("socket", facts::place(flow)));
-            facts
-        }
-    };
+    let facts = facts::head(state, detail, has_room_for_ends(state, detail, columns));
     let room = usize::from(columns.saturating_sub(NAMES + 2)).max(2);
     let count = facts.len();
     let mut lines = Vec::new();
@@ -360,7 +320,12 @@ fn who(state: &State, detail: &Detail, columns: u16, most: usize) -> Head {
         let left = most.saturating_sub(lines.len() + later);
         let allowed = left.min(most / 3).max(1);
         let mut wrapped = wrap(&escape(&text), room);
-        if wrapped.len() > allowed {
+        if wrapped.len() > allowed && name == facts::SPEED {
+            // Its parts are left out from the end.
+            let rest = shortened(&text, room * allowed);
+            wrapped = wrap(rest, room);
+            wrapped.truncate(allowed);
+        } else if wrapped.len() > allowed {
             // The last line has all the rest, and its middle is cut when it is drawn.
             let rest = wrapped.split_off(allowed - 1).concat();
             wrapped.push(rest);

@@ -1,4 +1,4 @@
-//! Draws the detail of a process or flow: its identity, its graphs and its panels.
+//! Draws a detail: the identity of its subject, the graphs and the panels.
 
 mod graphs;
 mod panel;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     query::history::Span,
-    sink::text::width,
+    sink::text::{escape, width},
     tui::{
         layout::TAB_RULE,
         line::{Line, split},
@@ -49,13 +49,17 @@ fn title(state: &State, detail: &Detail, area: Rect, buffer: &mut Buffer) {
     let life = facts::life(state, detail);
     let over = detail.of.is_over() || !detail.listed;
     let name = match &detail.of {
-        Of::Process(process) => format!("{} {}", process.id.pid, process.name()),
         Of::Flow(flow) if detail_layout::has_room_for_ends(state, detail, area.width) => {
             facts::endpoints(flow)
         }
-        Of::Flow(flow) => flow.protocol.name().to_owned(),
+        _ => facts::title(detail),
     };
-    // The state is visible however long the name is.
+    // The state is visible however long the name is; where both have no room, in short.
+    let needed = width(&escape(&name)) + 2 + width(&life);
+    let life = match facts::short_life(detail) {
+        Some(short) if needed > line.room() => short,
+        _ => life,
+    };
     let room = line.room().saturating_sub(width(&life) + 2);
     line.put_styled(&name, room, state.theme.style(Role::Strong));
     line.skip(2);

@@ -1,12 +1,19 @@
-//! Facts of a process or flow in a detail: names and texts, not escaped yet.
+//! Facts of the subject of a detail: names and texts, not escaped yet.
 
-use super::{Detail, Of, Sockets, path};
+mod group;
+mod interface;
 
-pub(in crate::tui) use super::path::{Fact, round_trip};
+pub(super) use self::interface::frames;
+use super::{Detail, Of, path};
+
+pub(in crate::tui) use super::path::{Fact, SPEED, round_trip};
 use crate::{
     event::{self, AppTotals, Bytes, Direction, Instant},
-    model::snapshot::{Flow, Process},
-    query::{entry::Cause, human},
+    model::{
+        snapshot::{Flow, Process},
+        sums::{Failures, SocketSums},
+    },
+    query::{entry::Cause, groups::Label, human, verdict::verdict},
     tui::state::State,
 };
 
@@ -15,7 +22,87 @@ pub(in crate::tui) fn of(state: &State, detail: &Detail) -> Vec<Fact> {
     match &detail.of {
         Of::Process(process) => of_process(state, detail, process),
         Of::Flow(flow) => of_flow(state, detail, flow),
+        Of::Interface(it) => interface::of(state, detail, it),
+        Of::Group(members) => group::of(state, detail, members),
     }
+}
+
+/// The facts above the graphs, the most important first. `has_ends` says that the endpoints of a
+/// flow have their place already.
+pub(in crate::tui) fn head(state: &State, detail: &Detail, has_ends: bool) -> Vec<Fact> {
+    match &detail.of {
+        Of::Process(process) => head_of_process(process),
+        Of::Flow(flow) => head_of_flow(state, detail, flow, has_ends),
+        Of::Interface(it) => interface::head(detail, it),
+        Of::Group(members) => group::head(state, detail, members),
+    }
+}
+
+/// The title: what it is.
+pub(in crate::tui) fn title(detail: &Detail) -> String {
+    match &detail.of {
+        Of::Process(process) => format!("{} {}", process.id.pid, process.name()),
+        Of::Flow(flow) => flow.protocol.name().to_owned(),
+        Of::Interface(interface) => format!("interface {}", interface.name),
+        Of::Group(members) => {
+            let name = match &members.label {
+                Label::User(uid, Some(name)) => format!("{name} ({uid})"),
+                label => label.to_string(),
+            };
+            let what = match &members.label {
+                Label::Network(..) => "network",
+                _ => members.by.name(),
+            };
+            format!("{what} {name}")
+        }
+    }
+}
+
+fn head_of_process(process: &Process) -> Vec<Fact> {
+    let exe = process.program.exe.as_deref();
+    let exe = exe.map(|exe| exe.to_string_lossy().into_owned());
+    vec![
+        ("command", command(process).unwrap_or_else(unknown)),
+        ("lineage", lineage(process)),
+        ("cgroup", cgroup(process)),
+        ("executable", exe.unwrap_or_else(unknown)),
+    ]
+}
+
+fn head_of_flow(state: &State, detail: &Detail, flow: &Flow, has_ends: bool) -> Vec<Fact> {
+    let user = flow.process.as_ref().map(|process| user(process));
+    let user = user.map_or_else(String::new, |user| format!(" · {user}"));
+    let side = match flow.direction {
+        Some(Direction::Outbound) => ", outbound",
+        Some(Direction::Inbound) => ", inbound",
+        None => "",
+    };
+    let mut facts = Vec::new();
+    if !has_ends {
+        facts.push(("endpoints", endpoints(flow)));
+    }
+    facts.extend(verdict(flow).map(|verdict| (SPEED, verdict)));
+    facts.push(("process", format!("{}{user}", owner(flow))));
+    facts.push(("opened", format!("{}{side}", opened(state, flow))));
+    if !detail.states.is_empty() {
+        facts.push(("states", passed(state, detail)));
+    }
+    facts.push(("socket", place(flow)));
+    facts
+}
+
+fn cgroup(process: &Process) -> String {
+    let path = process.cgroup_path.as_deref();
+    path.map_or_else(unknown, str::to_owned)
+}
+
+/// Connections that failed, by reason; `None` if none did.
+fn failed(failures: Failures) -> Option<String> {
+    let failed = failures.occurred();
+    let failed: Vec<String> = failed
+        .map(|(reason, count)| format!("{count} {}", reason.name()))
+        .collect();
+    (!failed.is_empty()).then(|| failed.join(", "))
 }
 
 fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
@@ -26,7 +113,7 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
         Some(exited) => ("exited", moment(state, exited)),
         None => ("state", life(state, detail)),
     });
-    facts.extend(moved(state, process.totals));
+    facts.extend(moved(state, detail.sums.app));
     if process.overflow != AppTotals::default() {
         let bytes = |bytes: Bytes| state.units.bytes(bytes.0);
         let (rx, tx) = (
@@ -37,14 +124,13 @@ fn of_process(state: &State, detail: &Detail, process: &Process) -> Vec<Fact> {
         facts.push(("without a flow", text));
     }
     facts.push(("open flows", process.open_flows.to_string()));
-    let failed = process.failures.occurred();
-    let failed: Vec<String> = failed
-        .map(|(reason, count)| format!("{count} {}", reason.name()))
-        .collect();
-    if !failed.is_empty() {
-        facts.push(("failed connections", failed.join(", ")));
-    }
-    facts.extend(on_the_wire(state, &detail.sockets));
+    facts.extend(failed(process.failures).map(|failed| ("failed connections", failed)));
+    facts.extend(on_the_wire(
+        state,
+        &detail.sums.sockets,
+        "socket",
+        "sockets",
+    ));
     facts
 }
 
@@ -58,13 +144,7 @@ fn of_program(process: &Process) -> Vec<Fact> {
             exe.map_or_else(unknown, |exe| exe.to_string_lossy().into_owned()),
         ),
         ("user", user(process)),
-        (
-            "cgroup",
-            process
-                .cgroup_path
-                .as_deref()
-                .map_or_else(unknown, str::to_owned),
-        ),
+        ("cgroup", cgroup(process)),
     ];
     if let Some(comm) = program
         .comm
@@ -104,8 +184,13 @@ fn of_flow(state: &State, detail: &Detail, flow: &Flow) -> Vec<Fact> {
         facts.extend(of_program(process));
         facts.push(("lineage", lineage(process)));
     }
-    facts.extend(moved(state, flow.app));
-    facts.extend(on_the_wire(state, &detail.sockets));
+    facts.extend(moved(state, detail.sums.app));
+    facts.extend(on_the_wire(
+        state,
+        &detail.sums.sockets,
+        "socket",
+        "sockets",
+    ));
     facts
 }
 
@@ -157,6 +242,9 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
             }
             None => format!("running for {}", ago(process.id.start)),
         },
+        Of::Interface(it) => interface::life(state, it),
+        Of::Group(_) if !detail.listed => "no longer listed".to_owned(),
+        Of::Group(_) => group::life(detail),
         Of::Flow(flow) => match flow.closed {
             Some((closed, reason)) => format!("{} {} ago", reason.name(), ago(closed)),
             None if !detail.listed => "no longer listed".to_owned(),
@@ -168,6 +256,16 @@ pub(in crate::tui) fn life(state: &State, detail: &Detail) -> String {
             }
             None => format!("{} for {}", flow.state.name(), ago(flow.opened)),
         },
+    }
+}
+
+/// The same as [`life`] in few words, where there are fewer.
+pub(in crate::tui) fn short_life(detail: &Detail) -> Option<String> {
+    let is_listed = detail.listed && !detail.of.is_over();
+    match &detail.of {
+        Of::Group(_) if is_listed => Some(group::short_life(detail)),
+        Of::Flow(flow) if is_listed => Some(flow.state.name().to_owned()),
+        _ => None,
     }
 }
 
@@ -216,7 +314,7 @@ pub(in crate::tui) fn place(flow: &Flow) -> String {
 pub(in crate::tui) fn passed(state: &State, detail: &Detail) -> String {
     let closed = match &detail.of {
         Of::Flow(flow) => flow.closed,
-        Of::Process(_) => None,
+        _ => None,
     };
     let mut states = detail.states.as_slice();
     if closed.is_some()
@@ -266,8 +364,8 @@ fn moved(state: &State, app: AppTotals) -> [Fact; 2] {
     ]
 }
 
-fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
-    let Sockets {
+fn on_the_wire(state: &State, sockets: &SocketSums, one: &str, many: &str) -> Vec<Fact> {
+    let SocketSums {
         counted,
         wire,
         app,
@@ -283,9 +381,9 @@ fn on_the_wire(state: &State, sockets: &Sockets) -> Vec<Fact> {
         let noun = if packets == 1 { "packet" } else { "packets" };
         format!("{} in {packets} {noun}{more}", state.units.bytes(bytes))
     };
-    let listed = human::count(counted, "socket", "listed sockets");
+    let sockets = human::count(counted as usize, one, many);
     let mut facts = vec![
-        ("counted", format!("packets of {listed}")),
+        ("counted", format!("packets of {sockets}")),
         (
             "wire received",
             text(wire.rx_bytes.0, wire.rx_packets, app.rx_bytes.0),

@@ -1,20 +1,17 @@
 //! Keys and the mouse in a detail. Its panels have a cursor each, and one of them has the focus.
 
-use std::sync::Arc;
-
 use super::{
-    Detail, Of,
+    Detail,
     detail_layout::{self, PanelPlace},
     panel::Content,
 };
 use crate::{
     event::Instant,
-    query::entry::Subject,
     sink::text::width,
     tui::{
         acting::{self, Focus},
         effect::Effect,
-        key::Mouse,
+        key::{Key, Mouse},
         keymap::Action,
         layout,
         popups::help::Help,
@@ -25,10 +22,15 @@ use crate::{
 /// The most lines of a text.
 const LONGEST: usize = 10_000;
 
-/// Performs an action in the detail on top.
-pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Reply {
+/// Performs the action of a key in the detail on top.
+pub(super) fn act(detail: &mut Detail, state: &mut State, key: Key) -> Reply {
     state.note = None;
+    let Some(action) = state.keys.action(key) else {
+        state.refuse_here(key);
+        return Reply::Stay;
+    };
     match action {
+        Action::View(view) => return Reply::Show(view),
         Action::Up => step(detail, state, -1),
         Action::Down => step(detail, state, 1),
         Action::PageUp => step(detail, state, -page(detail, state)),
@@ -44,7 +46,7 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
         Action::Pause => {
             state.pause();
             if !state.is_paused() {
-                detail.take(&state.shown, &state.states);
+                detail.take(&state.shown, &state.states, &*state.world);
             }
         }
         Action::Units => state.turn_units(),
@@ -53,7 +55,10 @@ pub(super) fn act(detail: &mut Detail, state: &mut State, action: Action) -> Rep
         Action::Theme => state.theme = state.theme.next(),
         Action::Redraw => return Reply::Do(Effect::Clear),
         Action::Export => state.set_note("only a table can be exported, not a detail"),
-        _ => return acting::act(state, action, focus(detail)).unwrap_or(Reply::Stay),
+        _ => match acting::act(state, action, focus(detail)) {
+            Some(reply) => return reply,
+            None => state.refuse_here(key),
+        },
     }
     Reply::Stay
 }
@@ -125,10 +130,7 @@ pub(super) fn click(detail: &mut Detail, state: &mut State, mouse: Mouse, time: 
 fn focus(detail: &Detail) -> Focus {
     Focus {
         row: detail.chosen().cloned(),
-        whole: Some(match &detail.of {
-            Of::Process(process) => Subject::Process(Arc::clone(process)),
-            Of::Flow(flow) => Subject::Flow(Arc::clone(flow)),
-        }),
+        whole: Some(detail.of.subject()),
     }
 }
 
@@ -166,7 +168,7 @@ fn open_row(detail: &Detail, state: &mut State) -> Reply {
     let Some(row) = rows.and_then(|rows| rows.under_cursor()) else {
         return Reply::Stay;
     };
-    match detail.open_row(row, &state.shown, &state.states) {
+    match detail.open_row(row, state) {
         Some(opened) => Reply::Open(Box::new(opened)),
         None => {
             state.set_note("this row has no detail");

@@ -1,7 +1,7 @@
 //! The panels of a detail: one entry each.
 
 use super::{
-    Detail,
+    Detail, Of,
     facts::{self, Fact},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(in crate::tui) enum Content {
         /// Its columns, and those that are useless here.
         columns: fn() -> &'static [Column],
         without: &'static [&'static str],
-        /// Its rows, from the part of the snapshot that concerns the process or flow.
+        /// Its rows, from the part of the snapshot that concerns the subject.
         rows: fn(&Snapshot) -> Vec<Entry>,
     },
     /// Names and texts in full.
@@ -52,8 +52,19 @@ pub(in crate::tui) enum Content {
 /// Columns that are useless where the process is fixed.
 const OF_ONE_PROCESS: &[&str] = &["pid", "process", "user", "processes"];
 
+/// The panels of a subject.
+pub(super) fn of(of: &Of) -> &'static [Panel] {
+    match of {
+        Of::Process(_) => PROCESS,
+        Of::Flow(_) => FLOW,
+        Of::Interface(_) => INTERFACE,
+        Of::Group(members) if members.are_flows() => REMOTE,
+        Of::Group(_) => PROCESSES,
+    }
+}
+
 /// The panels of a process.
-pub(super) static PROCESS: &[Panel] = &[
+static PROCESS: &[Panel] = &[
     Panel {
         title: "Flows",
         content: Content::Table {
@@ -94,16 +105,11 @@ pub(super) static PROCESS: &[Panel] = &[
         empty: "No bytes yet.",
         place: Placement::Beside,
     },
-    Panel {
-        title: "About",
-        content: Content::Text(facts::of),
-        empty: "",
-        place: Placement::Alone,
-    },
+    ABOUT,
 ];
 
 /// The panels of a flow.
-pub(super) static FLOW: &[Panel] = &[
+static FLOW: &[Panel] = &[
     Panel {
         title: "Used by",
         content: Content::Table {
@@ -131,6 +137,101 @@ pub(super) static FLOW: &[Panel] = &[
         place: Placement::Across,
     },
 ];
+
+/// The panels of a remote or network.
+static REMOTE: &[Panel] = &[
+    Panel {
+        title: "Processes",
+        content: Content::Table {
+            columns: || columns::of(By::Process),
+            // Of the whole process, not of what it moves here.
+            without: &["graph"],
+            rows: |part| group::by_part_owner(part, &View::default()),
+        },
+        empty: "No process has listed flows with it.",
+        place: Placement::Beside,
+    },
+    Panel {
+        title: "Flows",
+        content: Content::Table {
+            columns: || columns::of(By::Flow),
+            without: &["user"],
+            rows: |part| by(part, By::Flow),
+        },
+        empty: "No listed flows.",
+        place: Placement::Across,
+    },
+    ABOUT,
+];
+
+/// The panels of an interface.
+static INTERFACE: &[Panel] = &[
+    Panel {
+        title: "Frames by cause",
+        content: Content::Text(facts::frames),
+        empty: "",
+        place: Placement::Beside,
+    },
+    Panel {
+        title: "About",
+        content: Content::Text(facts::of),
+        empty: "",
+        place: Placement::Beside,
+    },
+    Panel {
+        // Others may have used it before.
+        title: "Flows whose last packet it carried",
+        content: Content::Table {
+            columns: || columns::of(By::Flow),
+            without: &["interface", "queue_bytes"],
+            rows: |part| by(part, By::Flow),
+        },
+        empty: "No listed flows.",
+        place: Placement::Across,
+    },
+];
+
+/// The panels of a user or cgroup.
+static PROCESSES: &[Panel] = &[
+    Panel {
+        title: "Processes",
+        content: Content::Table {
+            columns: || columns::of(By::Process),
+            without: &[],
+            rows: |part| by(part, By::Process),
+        },
+        empty: "No listed processes.",
+        place: Placement::Across,
+    },
+    Panel {
+        title: "Remotes",
+        content: Content::Table {
+            columns: || columns::of(By::Remote),
+            without: &[],
+            rows: |part| by(part, By::Remote),
+        },
+        empty: "No remotes yet.",
+        place: Placement::Beside,
+    },
+    Panel {
+        title: "Listeners",
+        content: Content::Table {
+            columns: || columns::of(By::Listener),
+            without: &["user"],
+            rows: |part| by(part, By::Listener),
+        },
+        empty: "No listening sockets.",
+        place: Placement::Beside,
+    },
+    ABOUT,
+];
+
+const ABOUT: Panel = Panel {
+    title: "About",
+    content: Content::Text(facts::of),
+    empty: "",
+    place: Placement::Alone,
+};
 
 fn by(part: &Snapshot, by: By) -> Vec<Entry> {
     group::entries_by(part, &View::default(), by)

@@ -10,10 +10,13 @@ use crate::{
 /// A name and its text.
 pub(in crate::tui) type Fact = (&'static str, String);
 
+/// The name of the verdict on what limits a connection.
+pub(in crate::tui) const SPEED: &str = "speed";
+
 /// What limits it, how it was connected, its round trips, windows, queues and rates.
 pub(super) fn of(state: &State, flow: &Flow) -> Vec<Fact> {
     let mut facts = Vec::new();
-    facts.extend(verdict(flow).map(|verdict| ("speed", verdict)));
+    facts.extend(verdict(flow).map(|verdict| (SPEED, verdict)));
     if let Some(tcp) = flow.tcp {
         let text = format!(
             "{}, at least {}",

@@ -6,6 +6,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
     help::Help,
+    list::{List, MARK},
     popup_layout::{Place, centred},
 };
 use crate::{
@@ -27,8 +28,8 @@ use crate::{
 /// Columns of the content, and of the names.
 const COLUMNS: u16 = 52;
 const NAMES: usize = 14;
-/// The column of the mark in a line.
-const MARK: Range<u16> = 2..5;
+/// The columns of the box to tick in a line.
+const BOX: Range<u16> = MARK..MARK + 3;
 /// Its keys, under the list.
 const HINTS: [&str; 2] = [
     "Space show or hide   J K move   r defaults",
@@ -41,10 +42,7 @@ pub(in crate::tui) struct ColumnPicker {
     view: ViewId,
     /// Visible ones come first when it opens.
     choices: Vec<Choice>,
-    /// The one under the cursor.
-    at: usize,
-    /// The first one that is seen.
-    top: usize,
+    list: List,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +54,8 @@ struct Choice {
 impl Popup for ColumnPicker {
     /// Its own keys come first, then those for moving that the user has.
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
-        let page = isize::try_from(state.size.1 / 2).unwrap_or(isize::MAX);
+        let place = self.place(state);
+        let count = self.choices.len();
         state.note = None;
         match (key.code, key.typed()) {
             (_, Some(' ')) => self.toggle(state),
@@ -66,16 +65,11 @@ impl Popup for ColumnPicker {
             (Code::Enter, _) => return self.keep(state),
             (Code::Esc, _) => return Reply::Close,
             _ => match state.keys.action(key) {
-                Some(Action::Up) => self.step(-1),
-                Some(Action::Down) => self.step(1),
-                Some(Action::PageUp) => self.step(-page),
-                Some(Action::PageDown) => self.step(page),
-                Some(Action::First) => self.at = 0,
-                Some(Action::Last) => self.step(isize::MAX),
                 Some(Action::Help) => return Reply::Open(Box::new(Help::default())),
                 Some(Action::Redraw) => return Reply::Do(Effect::Clear),
                 Some(Action::Back | Action::Quit | Action::Columns) => return Reply::Close,
-                _ => {}
+                Some(action) if self.list.act(action, &place, count) => {}
+                _ => state.refuse_here(key),
             },
         }
         Reply::Stay
@@ -87,13 +81,10 @@ impl Popup for ColumnPicker {
         if !place.has(mouse) {
             return Reply::Close;
         }
-        let Some(line) = place.line_at(mouse, self.top) else {
-            return Reply::Stay;
-        };
         state.note = None;
-        if line < self.choices.len() {
-            let was_there = std::mem::replace(&mut self.at, line) == line;
-            if was_there || MARK.contains(&mouse.column.saturating_sub(place.list.x)) {
+        if let Some(line) = self.list.line_at(&place, mouse, self.choices.len()) {
+            let was_there = std::mem::replace(&mut self.list.at, line) == line;
+            if was_there || BOX.contains(&mouse.column.saturating_sub(place.list.x)) {
                 self.toggle(state);
             }
         }
@@ -101,16 +92,12 @@ impl Popup for ColumnPicker {
     }
 
     fn scroll(&mut self, _: &State, lines: isize) {
-        self.step(lines.signum());
+        self.list.step(lines.signum(), self.choices.len());
     }
 
-    /// Keeps the cursor visible. Nothing else scrolls, so that both clicks of a double click hit
-    /// the same line.
     fn clamp_scroll(&mut self, state: &State) {
-        if layout::fits(state.size) {
-            let place = self.place(state);
-            self.top = place.scroll_to(self.top, self.at, self.choices.len());
-        }
+        let place = self.place(state);
+        self.list.keep_visible(state, &place, self.choices.len());
     }
 
     fn draw(&self, state: &State, buffer: &mut Buffer) {
@@ -120,22 +107,8 @@ impl Popup for ColumnPicker {
         place.draw_frame(state.theme, &title, buffer);
         let placed = layout::place(&self.columns(), &state.here().widths, state.size.0);
         let has_room = |column: &Column| placed.iter().any(|slot| slot.column.name == column.name);
-        let seen = self.choices.iter().enumerate().skip(self.top);
-        for (y, (at, choice)) in (list.y..list.bottom()).zip(seen) {
-            let place = Rect {
-                y,
-                height: 1,
-                ..list
-            };
-            let mut line = Line::new(place, state.theme);
-            line.put(if at == self.at { "›" } else { "" }, Role::Accent);
-            line.go_to(MARK.start);
-            choice.put(has_room(choice.column), &mut line);
-            line.draw(buffer);
-            if at == self.at {
-                state.theme.select(place, buffer);
-            }
-        }
+        let put = |choice: &Choice, line: &mut Line| choice.put(has_room(choice.column), line);
+        self.list.draw(state, &self.choices, list, put, buffer);
         for (y, hint) in (list.bottom() + 1..inside.bottom()).zip(HINTS) {
             let mut line = Line::new(Rect { y, ..inside }, state.theme);
             line.put(hint, Role::Dim);
@@ -167,8 +140,7 @@ impl ColumnPicker {
         (!choices.is_empty()).then_some(Self {
             view,
             choices,
-            at: 0,
-            top: 0,
+            list: List::default(),
         })
     }
 
@@ -178,24 +150,21 @@ impl ColumnPicker {
         shown.map(|choice| choice.column).collect()
     }
 
-    /// Moves the cursor.
-    fn step(&mut self, lines: isize) {
-        self.at = self.beside(lines);
-    }
-
     /// Moves the column under the cursor, and the cursor with it.
     fn carry(&mut self, lines: isize) {
-        let to = self.beside(lines);
-        let carried = self.choices.remove(self.at);
+        let to = self.list.beside(lines, self.choices.len());
+        let carried = self.choices.remove(self.list.at);
         self.choices.insert(to, carried);
-        self.at = to;
+        self.list.at = to;
     }
 
     /// Shows or hides the column under the cursor.
     fn toggle(&mut self, state: &mut State) {
         let others = self.choices.iter().enumerate();
-        let is_last = !others.into_iter().any(|(at, it)| at != self.at && it.shown);
-        let choice = &mut self.choices[self.at];
+        let is_last = !others
+            .into_iter()
+            .any(|(at, it)| at != self.list.at && it.shown);
+        let choice = &mut self.choices[self.list.at];
         if choice.shown && is_last {
             state.set_note("at least one column is required");
         } else {
@@ -214,7 +183,7 @@ impl ColumnPicker {
     /// The default columns of the view.
     fn usual(&mut self) {
         self.choices = choices(self.view, &Table::usual(self.view).columns);
-        self.at = 0;
+        self.list = List::default();
     }
 
     /// A blank line and hints are under the list.
@@ -224,11 +193,6 @@ impl ColumnPicker {
         let below = u16::try_from(below).unwrap_or(u16::MAX);
         place.list.height = place.list.height.saturating_sub(below);
         place
-    }
-
-    fn beside(&self, lines: isize) -> usize {
-        let last = self.choices.len().saturating_sub(1);
-        self.at.saturating_add_signed(lines).min(last)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::popup_layout::{Pieces, Place, centred, draw_lines};
+use super::{
+    list::List,
+    popup_layout::{Pieces, Place, centred, draw_lines},
+};
 use crate::{
     event::Instant,
     tui::{
@@ -30,10 +33,8 @@ pub(in crate::tui) struct Confirm {
     answers: Vec<Answer>,
     /// What Enter does, for the hints.
     verb: &'static str,
-    /// The answer that Enter gives.
-    chosen: usize,
-    /// The first visible answer.
-    top: usize,
+    /// The cursor is on the answer that Enter gives.
+    list: List,
     clicked: Clicked<usize>,
 }
 
@@ -54,8 +55,7 @@ impl Confirm {
             text,
             answers,
             verb,
-            chosen: 0,
-            top: 0,
+            list: List::default(),
             clicked: Clicked::default(),
         }
     }
@@ -66,21 +66,9 @@ impl Confirm {
         texts.filter(|text| !text.is_empty())
     }
 
-    /// Selects another answer if `action` does that.
-    fn turn(&mut self, action: Action) {
-        let last = self.answers.len().saturating_sub(1);
-        self.chosen = match action {
-            Action::Up => self.chosen.saturating_sub(1),
-            Action::Down => (self.chosen + 1).min(last),
-            Action::First | Action::PageUp => 0,
-            Action::Last | Action::PageDown => last,
-            _ => self.chosen,
-        };
-    }
-
     /// Gives the selected answer.
     fn answer(&self) -> Reply {
-        match self.answers.get(self.chosen) {
+        match self.answers.get(self.list.at) {
             Some(answer) => Reply::CloseAndDo(answer.effect.clone()),
             None => Reply::Close,
         }
@@ -100,12 +88,16 @@ impl Confirm {
 
 impl Popup for Confirm {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
+        let place = self.place(state);
+        let count = self.answers.len();
+        state.note = None;
         match (key.code, state.keys.action(key)) {
             // No consent to an invisible dialog.
             (Code::Enter, _) if layout::fits(state.size) => return self.answer(),
             (_, Some(Action::Back | Action::Quit)) => return leave(state),
-            (_, Some(action)) => self.turn(action),
-            (_, None) => {}
+            (_, Some(Action::Redraw)) => return Reply::Do(Effect::Clear),
+            (_, Some(action)) if self.list.act(action, &place, count) => {}
+            _ => state.refuse_here(key),
         }
         Reply::Stay
     }
@@ -116,9 +108,8 @@ impl Popup for Confirm {
         if !place.has(mouse) {
             return leave(state);
         }
-        let line = place.line_at(mouse, self.top);
-        if let Some(line) = line.filter(|line| *line < self.answers.len()) {
-            self.chosen = line;
+        if let Some(line) = self.list.line_at(&place, mouse, self.answers.len()) {
+            self.list.at = line;
             if self.clicked.is_second(time, line) {
                 return self.answer();
             }
@@ -127,19 +118,12 @@ impl Popup for Confirm {
     }
 
     fn scroll(&mut self, _: &State, lines: isize) {
-        self.turn(match lines {
-            ..0 => Action::Up,
-            _ => Action::Down,
-        });
+        self.list.step(lines.signum(), self.answers.len());
     }
 
-    /// Keeps the selected answer visible. Nothing else scrolls, so that both clicks of a double
-    /// click hit the same answer.
     fn clamp_scroll(&mut self, state: &State) {
-        if layout::fits(state.size) {
-            let place = self.place(state);
-            self.top = place.scroll_to(self.top, self.chosen, self.answers.len());
-        }
+        let place = self.place(state);
+        self.list.keep_visible(state, &place, self.answers.len());
     }
 
     fn draw(&self, state: &State, buffer: &mut Buffer) {
@@ -155,7 +139,7 @@ impl Popup for Confirm {
         };
         draw_lines(state.theme, &says, 0, above, buffer);
         let answer = |(at, answer): (usize, &Answer)| {
-            let (sign, role) = match at == self.chosen {
+            let (sign, role) = match at == self.list.at {
                 true => ("▸ ", Role::Chosen),
                 false => ("  ", Role::Strong),
             };
@@ -165,8 +149,8 @@ impl Popup for Confirm {
                 (format!(" {}", answer.help), Role::Plain),
             ]
         };
-        let answers: Vec<Pieces> = self.answers.iter().enumerate().map(answer).collect();
-        draw_lines(state.theme, &answers, self.top, place.list, buffer);
+        let answers: Vec<Pieces> = self.list.seen(&self.answers).map(answer).collect();
+        draw_lines(state.theme, &answers, 0, place.list, buffer);
     }
 
     fn hints(&self, _: &State) -> Vec<(String, &'static str)> {

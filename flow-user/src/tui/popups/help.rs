@@ -72,6 +72,7 @@ pub(in crate::tui) struct Help {
 impl Popup for Help {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
         let page = usize::from(place(state).list.height).max(1);
+        state.note = None;
         match state.keys.action(key) {
             Some(Action::Up) => self.top = self.top.saturating_sub(1),
             Some(Action::Down) => self.top = self.top.saturating_add(1),
@@ -85,7 +86,7 @@ impl Popup for Help {
             Some(Action::Theme) => state.theme = state.theme.next(),
             Some(Action::Redraw) => return Reply::Do(Effect::Clear),
             _ if key == Key::plain(Code::Enter) => return Reply::Close,
-            _ => {}
+            _ => state.refuse_here(key),
         }
         Reply::Stay
     }

@@ -3,5 +3,6 @@
 pub(super) mod columns;
 pub(super) mod confirm;
 pub(super) mod help;
+mod list;
 mod popup_layout;
 pub(super) mod sort;

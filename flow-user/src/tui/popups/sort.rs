@@ -2,7 +2,10 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::popup_layout::{Place, centred};
+use super::{
+    list::List,
+    popup_layout::{Place, centred},
+};
 use crate::{
     event::Instant,
     query::columns::{Column, Measure},
@@ -11,7 +14,6 @@ use crate::{
         effect::Effect,
         key::{Code, Key, Mouse},
         keymap::Action,
-        layout,
         line::Line,
         preferences::Table,
         state::{Popup, Reply, State},
@@ -31,10 +33,7 @@ pub(in crate::tui) struct SortPicker {
     choices: Vec<Option<&'static Column>>,
     /// Text of the default order.
     usual: &'static str,
-    /// The one under the cursor.
-    at: usize,
-    /// The first one that is seen.
-    top: usize,
+    list: List,
 }
 
 /// The columns that rows can be sorted by: the rates first, then the totals, then all others that
@@ -81,18 +80,12 @@ impl SortPicker {
                 Some(_) => "default order",
                 None => BUSIEST,
             },
-            at,
-            top: 0,
+            list: List::at(at),
         })
     }
 
-    fn step(&mut self, lines: isize) {
-        let last = self.choices.len() - 1;
-        self.at = self.at.saturating_add_signed(lines).min(last);
-    }
-
     fn choose(&self, state: &mut State) -> Reply {
-        state.sort_by(self.choices[self.at]);
+        state.sort_by(self.choices[self.list.at]);
         Reply::Close
     }
 
@@ -106,23 +99,20 @@ impl SortPicker {
 
 impl Popup for SortPicker {
     fn key(&mut self, state: &mut State, key: Key) -> Reply {
-        let page = isize::try_from(self.place(state).list.height).unwrap_or(1);
+        let place = self.place(state);
+        let count = self.choices.len();
         state.note = None;
         if key.code == Code::Enter {
             return self.choose(state);
         }
         match state.keys.action(key) {
-            Some(Action::Up) => self.step(-1),
             // The key that opens it goes on, so that pressing it again is not in vain.
-            Some(Action::Down | Action::Sort | Action::NextSort) => self.step(1),
-            Some(Action::PreviousSort) => self.step(-1),
-            Some(Action::PageUp) => self.step(-page),
-            Some(Action::PageDown) => self.step(page),
-            Some(Action::First) => self.at = 0,
-            Some(Action::Last) => self.step(isize::MAX),
+            Some(Action::Sort | Action::NextSort) => self.list.step(1, count),
+            Some(Action::PreviousSort) => self.list.step(-1, count),
             Some(Action::Redraw) => return Reply::Do(Effect::Clear),
             Some(Action::Back | Action::Quit) => return Reply::Close,
-            _ => {}
+            Some(action) if self.list.act(action, &place, count) => {}
+            _ => state.refuse_here(key),
         }
         Reply::Stay
     }
@@ -133,24 +123,22 @@ impl Popup for SortPicker {
         if !place.has(mouse) {
             return Reply::Close;
         }
-        match place.line_at(mouse, self.top) {
-            Some(line) if line < self.choices.len() => {
-                self.at = line;
+        match self.list.line_at(&place, mouse, self.choices.len()) {
+            Some(line) => {
+                self.list.at = line;
                 self.choose(state)
             }
-            _ => Reply::Stay,
+            None => Reply::Stay,
         }
     }
 
     fn scroll(&mut self, _: &State, lines: isize) {
-        self.step(lines.signum());
+        self.list.step(lines.signum(), self.choices.len());
     }
 
     fn clamp_scroll(&mut self, state: &State) {
-        if layout::fits(state.size) {
-            let place = self.place(state);
-            self.top = place.scroll_to(self.top, self.at, self.choices.len());
-        }
+        let place = self.place(state);
+        self.list.keep_visible(state, &place, self.choices.len());
     }
 
     fn draw(&self, state: &State, buffer: &mut Buffer) {
@@ -158,16 +146,7 @@ impl Popup for SortPicker {
         let Place { inside, list, .. } = place;
         place.draw_frame(state.theme, &self.title, buffer);
         let used = state.here().sort;
-        let seen = self.choices.iter().enumerate().skip(self.top);
-        for (y, (at, choice)) in (list.y..list.bottom()).zip(seen) {
-            let place = Rect {
-                y,
-                height: 1,
-                ..list
-            };
-            let mut line = Line::new(place, state.theme);
-            line.put(if at == self.at { "›" } else { "" }, Role::Accent);
-            line.go_to(2);
+        let put = |choice: &Option<&'static Column>, line: &mut Line| {
             let name = choice.map(|column| column.name);
             let is_used = name == used.map(|(column, _)| column.name)
                 || (name.is_none() && used.is_some_and(|(column, _)| column.header.is_empty()));
@@ -179,11 +158,8 @@ impl Popup for SortPicker {
                 line.go_to(18);
                 line.put(column.name, Role::Dim);
             }
-            line.draw(buffer);
-            if at == self.at {
-                state.theme.select(place, buffer);
-            }
-        }
+        };
+        self.list.draw(state, &self.choices, list, put, buffer);
         let hint = Rect {
             y: inside.bottom().saturating_sub(1),
             ..inside

@@ -9,6 +9,7 @@ use crate::{
         key::{Mouse, MouseAction},
         layout,
         state::{Reply, State},
+        views::ViewId,
     },
 };
 
@@ -26,6 +27,11 @@ pub(super) fn take(state: &mut State, mouse: Mouse, time: Instant) -> Vec<Effect
             if let Some(key) = foot::key_at(state, mouse) {
                 return super::take_key(state, key);
             }
+            // The tabs stay in view beside a detail.
+            let hides_table = state.popups.last().is_some_and(|it| it.hides_table());
+            if hides_table && let Some(view) = tab_at(state, mouse) {
+                return settle(state, Reply::Show(view));
+            }
             let reply = with_top(state, |popup, state| popup.click(state, mouse, time));
             let reply = reply.unwrap_or_else(|| click(state, mouse, time));
             return settle(state, reply);
@@ -41,8 +47,8 @@ pub(super) fn take(state: &mut State, mouse: Mouse, time: Instant) -> Vec<Effect
 fn click(state: &mut State, mouse: Mouse, time: Instant) -> Reply {
     let parts = layout::parts(state);
     let at = (mouse.column, mouse.row).into();
-    if parts.tabs.contains(at) {
-        click_tab(state, mouse.column);
+    if let Some(view) = tab_at(state, mouse) {
+        show(state, view);
     } else if parts.header.contains(at) {
         click_header(state, mouse.column);
     } else if parts.candidates.contains(at) {
@@ -54,12 +60,13 @@ fn click(state: &mut State, mouse: Mouse, time: Instant) -> Reply {
     Reply::Stay
 }
 
-fn click_tab(state: &mut State, column: u16) {
+/// The view whose tab a click is on.
+fn tab_at(state: &State, mouse: Mouse) -> Option<ViewId> {
+    let Mouse { column, row, .. } = mouse;
+    let is_there = layout::parts(state).tabs.contains((column, row).into());
     let tabs = layout::tabs(state);
     let hit = tabs.iter().find(|tab| tab.x <= column && column < tab.ends);
-    if let Some(view) = hit.map(|tab| tab.view) {
-        show(state, view);
-    }
+    hit.map(|tab| tab.view).filter(|_| is_there)
 }
 
 /// Sorts by the column; if it did already, reverses the order.

@@ -1,15 +1,17 @@
-//! Details of processes and flows: content, keys and mouse.
+//! Details: content, keys and mouse.
 
+mod groups;
 mod lasting;
 mod long;
 mod random;
+mod totals;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{scene::snapshot, *};
 use crate::{
-    event::{CloseReason, RoundTrip, State as SocketEntry},
-    model::snapshot::{Flow, Process, Snapshot},
+    event::{CloseReason, RoundTrip, State as SocketEntry, TcpInfo},
+    model::snapshot::{Flow, Limits, Path, Process, Snapshot},
     query::{entry::Id, fixture, history::Span, states::Passed},
     tui::detail::{Detail, Of, detail_layout, facts},
 };
@@ -151,8 +153,12 @@ fn enter_opens_what_the_cursor_is_on_and_esc_goes_back() {
     assert!(text(&state).contains(" 912 chronyd"));
     press(&mut state, "Esc Esc");
     assert!(text(&state).contains(" 41007 curl"));
-    // Remotes have no detail, and say so.
+    // A remote, and from there back.
     press(&mut state, "Tab Tab Enter");
+    assert!(text(&state).contains(" remote 198.51.100.9  2 processes, 1 open flow"));
+    press(&mut state, "q");
+    // A protocol has no detail, and says so.
+    press(&mut state, "Tab Enter");
     assert!(text(&state).contains("no detail"));
     press(&mut state, "q");
     assert!(state.popups.is_empty());
@@ -366,4 +372,56 @@ fn the_process_of_fifty_thousand_flows_has_a_detail() {
     assert!(text(&state).contains("50000 of 50000"));
     press(&mut state, "Tab Tab End");
     assert_eq!(detail(&state).panels[2].entries.len(), 50_000);
+}
+
+#[test]
+fn the_verdict_is_never_cut_within_a_word() {
+    for size in SIZES {
+        let mut state = process_detail(size);
+        press(&mut state, "Enter");
+        let mut limited = snapshot(40);
+        change_flows(&mut limited, |flow| {
+            flow.app.rx_bytes = Default::default();
+            flow.path = Some(Arc::new(Path {
+                info: TcpInfo::default(),
+                time: Instant(0),
+                waits: 0,
+                limits: Some(Limits {
+                    of: Duration::from_secs(100),
+                    busy: Duration::from_secs(90),
+                    receiver: Duration::from_secs(83),
+                    buffer: Duration::ZERO,
+                }),
+            }));
+        });
+        reduce(&mut state, event(limited));
+        let speed = line_with(&state, " speed ");
+        assert!(
+            speed.contains("limited by the receiver's window, 83%"),
+            "{speed}"
+        );
+        assert!(!speed.contains('…'), "{speed}");
+        assert_eq!(speed.contains("of the time"), size.0 > 60, "{speed}");
+    }
+}
+
+#[test]
+fn only_connections_have_graphs_of_round_trips_and_retransmits() {
+    let mut state = process_detail((120, 40));
+    press(&mut state, "Enter");
+    assert!(line_with(&state, " retransmits ").contains("retransmitted 40  1.1% of packets"));
+    assert!(text(&state).contains(" peak 1 in 1 s"));
+    press(&mut state, "z");
+    assert!(
+        text(&state).contains(" peak 10 in 10 s"),
+        "{}",
+        text(&state)
+    );
+    // A listener, and datagrams.
+    press(&mut state, "1 Home Enter Tab Enter");
+    assert!(text(&state).contains(" listening for "), "{}", text(&state));
+    assert!(!text(&state).contains("retransmits"));
+    press(&mut state, "Esc Esc 2 Home Down Down Enter");
+    assert!(text(&state).contains(" udp "), "{}", text(&state));
+    assert!(!text(&state).contains("retransmits"));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    event::Bytes,
     query::{entry::Id, groups::By},
     tui::views::ViewId,
 };
@@ -152,14 +153,11 @@ fn the_tree_has_the_ancestors_and_folds_families() {
 }
 
 #[test]
-fn a_process_and_a_flow_have_a_detail_other_rows_unfold() {
+fn rows_have_a_detail_and_unfold() {
     let mut state = scened();
     press(&mut state, "Down Enter");
     assert!(text(&state).contains("8123 postgres"));
-    // Keys for the table do nothing now.
-    press(&mut state, "3 s");
-    assert_eq!(state.view, ViewId::Group(By::Process));
-    press(&mut state, "Esc 3 Down Enter");
+    press(&mut state, "Esc 3 Down Right");
     assert!(state.popups.is_empty());
     assert!(state.rows.len() > state.rows.top);
     press(&mut state, "2 Down Enter q");
@@ -301,18 +299,61 @@ fn keys_without_a_meaning_say_so() {
     let mut state = scened();
     press(&mut state, "x");
     assert!(text(&state).contains("`x` does nothing; ? lists the keys"));
-    press(&mut state, "Down Enter x");
-    assert!(text(&state).contains("`x` does nothing"));
+    // In what is over the table too, also those that have a meaning in the table.
+    for (opening, keys) in [
+        ("Down Enter", ["x", "/", "s"]),
+        ("?", ["x", "/", "2"]),
+        ("s", ["x", "/", "2"]),
+        ("o", ["x", "/", "2"]),
+        ("Down K", ["x", "/", "2"]),
+    ] {
+        press(&mut state, opening);
+        for key in keys {
+            press(&mut state, key);
+            let says = format!("`{key}` does nothing here; Esc goes back");
+            assert!(text(&state).contains(&says), "{opening}: {}", text(&state));
+        }
+        press(&mut state, "Down");
+        assert!(!text(&state).contains("does nothing"), "{opening}");
+        press(&mut state, "Esc");
+        assert!(state.popups.is_empty());
+    }
+}
+
+#[test]
+fn a_digit_goes_from_details_to_its_view() {
+    let mut state = scened();
+    press(&mut state, "Down Enter Enter 3");
+    assert!(state.popups.is_empty());
+    assert_eq!(state.view, ViewId::Group(By::Remote));
+    // There is nothing to go to.
+    press(&mut state, "1 Down Enter 8");
+    assert_eq!(state.popups.len(), 1);
+    assert!(text(&state).contains("Flow does not read names yet"));
 }
 
 #[test]
 fn rows_without_more_to_show_say_so_and_others_say_nothing() {
     let mut state = scened();
-    press(&mut state, "6 Down Enter");
+    press(&mut state, "6 Down Right");
     assert_eq!(state.note, None);
     assert!(state.rows.len() > state.rows.top);
-    press(&mut state, "5 Down Enter");
-    assert!(text(&state).contains("nothing more to show"));
+    // Flows that were closed earlier have no detail, and nothing is under them.
+    let mut later = scene::snapshot(40);
+    later.totals.app.rx_bytes += Bytes(1_000_000_000);
+    let changed = Event::Snapshot {
+        snapshot: Arc::new(later),
+        changes: Vec::new(),
+        states: Vec::new(),
+        own: OwnUse::default(),
+    };
+    reduce(&mut state, changed);
+    press(&mut state, "3 End Enter");
+    assert!(
+        text(&state).contains("nothing more to show"),
+        "{}",
+        text(&state)
+    );
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn age_last_seen_and_packets_can_be_chosen_and_sorted_by() {
     let all = state.view.columns().iter();
     let wanted = all.filter(|column| ["local", "age", "last", "packets"].contains(&column.name));
     state.here_mut().columns = wanted.collect();
-    press(&mut state, "s Down Down Down Down Down Enter");
+    press(&mut state, "s Down Down Down Enter");
     let header = line_with(&state, "LISTENS AT");
     assert!(
         header.contains("LAST SEEN") && header.contains("▾PACKETS"),

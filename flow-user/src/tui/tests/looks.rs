@@ -175,3 +175,37 @@ fn panels_without_rows_have_one_line_and_flows_their_columns() {
         assert!(flow.contains(part), "{flow}");
     }
 }
+
+/// Whether a number has lost part of its unit, as in `15.6 Kibi…s`.
+fn has_cut_unit(line: &str) -> bool {
+    line.match_indices('…').any(|(at, _)| {
+        let before = line[..at].trim_end_matches(char::is_alphabetic);
+        let number = before.strip_suffix(' ').unwrap_or_default();
+        before.len() < at && number.ends_with(|it: char| it.is_ascii_digit())
+    })
+}
+
+#[test]
+fn no_unit_is_cut() {
+    assert!(has_cut_unit(" ▼ 15.6 Kibi…s  3 GB"));
+    let views = ["1", "2", "3", "4", "5", "6", "7"];
+    let details = [
+        "1 Home Enter",
+        "1 Home Down Enter",
+        "Enter",
+        "3 Home Enter",
+        "5 Home Enter",
+    ];
+    for size in SIZES {
+        let mut state = with_scene(size);
+        for _ in 0..4 {
+            press(&mut state, "u");
+            for keys in views.into_iter().chain(details) {
+                press(&mut state, keys);
+                let text = text(&state);
+                let cut = text.lines().find(|line| has_cut_unit(line));
+                assert_eq!(cut, None, "{keys} at {size:?}:\n{text}");
+            }
+        }
+    }
+}

@@ -29,7 +29,10 @@ use jiff::tz::TimeZone;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::{state::Popup, *};
-use crate::event::{Clock, Host, Instant};
+use crate::{
+    event::{Clock, Host, Instant},
+    source::interfaces::facts::LinkFacts,
+};
 
 /// Knows one user, and another one once the test says so.
 #[derive(Default)]
@@ -44,6 +47,18 @@ impl World for Nowhere {
             "guest" => self.knows_guest.load(Ordering::Relaxed).then_some(1001),
             _ => None,
         }
+    }
+
+    fn link(&self, ifindex: u32) -> Option<LinkFacts> {
+        (ifindex == 2).then(|| LinkFacts {
+            mtu: 1500,
+            kind: None,
+            speed: Some(1_000_000_000),
+            addresses: vec![
+                ([10, 0, 3, 7].into(), 24),
+                ("2001:db8:1::7".parse().unwrap(), 64),
+            ],
+        })
     }
 }
 

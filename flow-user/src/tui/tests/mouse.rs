@@ -80,8 +80,11 @@ fn two_clicks_on_a_row_open_it() {
     click(&mut state, "chronyd", 1_200);
     assert!(text(&state).contains("912 chronyd"));
     // Clicks on what lies over the table are not for the table.
-    click(&mut state, "2 Flows", 2_000);
-    assert_eq!(state.view, ViewId::Group(By::Process));
+    let chosen = state.chosen().cloned();
+    click(&mut state, "executable", 2_000);
+    click(&mut state, "lineage", 3_000);
+    assert_eq!(state.chosen().cloned(), chosen);
+    assert_eq!(state.popups.len(), 1);
 }
 
 #[test]
@@ -257,4 +260,24 @@ fn the_wheel_scrolls_and_leaves_the_choice() {
     let before = text(&state);
     mouse(&mut state, MouseAction::WheelDown, 5, 8, 0);
     assert_ne!(text(&state), before);
+}
+
+#[test]
+fn a_click_on_a_tab_goes_from_a_detail_to_that_view() {
+    let mut state = with_scene((120, 40));
+    press(&mut state, "Down Enter Enter");
+    assert_eq!(state.popups.len(), 2);
+    let tabs = layout::tabs(&state);
+    let remotes = tabs
+        .iter()
+        .find(|tab| tab.view == ViewId::Group(By::Remote))
+        .unwrap();
+    let click = Mouse {
+        action: MouseAction::Click,
+        column: remotes.x + 1,
+        row: layout::parts(&state).tabs.y,
+    };
+    reduce(&mut state, Event::Input(Input::Mouse(click), Instant(0)));
+    assert!(state.popups.is_empty());
+    assert_eq!(state.view, ViewId::Group(By::Remote));
 }

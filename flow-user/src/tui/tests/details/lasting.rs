@@ -50,7 +50,7 @@ fn a_flow_goes_on_as_its_process_s_once_that_is_known() {
     press(&mut state, "2 End Enter");
     let key = |state: &State| match &detail(state).of {
         Of::Flow(flow) => flow.key,
-        Of::Process(_) => panic!("no flow"),
+        of => panic!("{of:?}"),
     };
     while key(&state).process.is_some() {
         press(&mut state, "Esc Up Enter");
@@ -99,7 +99,7 @@ fn the_past_of_what_is_looked_at_is_kept_and_no_more() {
     press(&mut state, "End Up Enter");
     let id = match &detail(&state).of {
         Of::Process(process) => process.id,
-        Of::Flow(_) => panic!("no process"),
+        of => panic!("{of:?}"),
     };
     assert_eq!(id.pid, 666);
     assert!(state.history.process(id).is_none());
