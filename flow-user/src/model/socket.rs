@@ -29,6 +29,7 @@ mod path;
 mod resume;
 mod row;
 mod serving;
+mod zones;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -49,7 +50,7 @@ use super::{
     keyed::Keyed,
     process::ProcessTable,
     rate::Meter,
-    snapshot::{Found, Rate, zone_index},
+    snapshot::{Found, Rate},
     sums::SocketSums,
     totals::{moved, raise_app},
 };
@@ -325,38 +326,6 @@ impl Socket {
     pub(super) fn name_interface(&mut self, name: &Arc<str>) {
         self.interface = Some(name.clone());
         self.version += 1;
-    }
-
-    /// Gives a zone of its peers a name.
-    pub(super) fn name_zone(&mut self, zone: Option<NamedZone>) {
-        let Some((index, name)) = zone else { return };
-        let zones = &mut self.rare.get_or_insert_default().zones;
-        match zones.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, known)) if *known == name => return,
-            Some((_, known)) => *known = name,
-            None => zones.push((index, name)),
-        }
-        self.version += 1;
-    }
-
-    /// An interface has a new name.
-    pub(super) fn rename_zone(&mut self, index: u32, name: &Arc<str>) {
-        if self.zones().iter().any(|(known, _)| *known == index) {
-            self.name_zone(Some((index, name.clone())));
-        }
-    }
-
-    fn zones(&self) -> &[NamedZone] {
-        self.rare.as_deref().map_or(&[], |rare| &rare.zones)
-    }
-
-    /// Name of the interface of a peer's zone.
-    fn zone_of(&self, remote: Option<SocketAddr>) -> Option<Arc<str>> {
-        let index = zone_index(remote?).filter(|_| self.host)?;
-        let mut zones = self.zones().iter();
-        zones
-            .find(|(known, _)| *known == index)
-            .map(|(_, name)| name.clone())
     }
 
     /// Where it listens, if it does.

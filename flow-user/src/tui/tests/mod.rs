@@ -6,6 +6,7 @@ mod completion;
 mod details;
 mod events;
 mod filtering;
+mod help;
 mod keys;
 mod listeners;
 mod looks;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Stage, generator_named, screen::Screen};
-use crate::live::{World, generator::Generator};
+use crate::live::{World, generator::Generator, outputs::loopback_server};
 
 /// The program of the tasks, by a name that only it has.
 pub const PROGRAM: &str = "fetcher";
@@ -87,12 +87,14 @@ pub fn bandwidth(world: &World) -> Result<()> {
 /// The connections of a program that has many, the rate of each, and who is connected to a server.
 pub fn connections(world: &World) -> Result<()> {
     let stage = Stage::set(world, "connections")?;
-    let fetcher = kept(world, &stage, "connections.kept")?;
+    let (server, address) = loopback_server(world, "connections.server")?;
+    let address = address.to_string();
+    let fetcher = kept(world, &address, "connections.kept")?;
     let mut task = Task::new(&stage);
     task.until("the program", |screen| screen.row(fetcher.pid()).map(drop))?;
     task.prompt("f", PROGRAM)?;
     task.key("Right")?;
-    let arrow = format!("→ {}", stage.address);
+    let arrow = format!("→ {address}");
     // Each has a port of its own, and a rate.
     task.until("its connections", |screen| {
         let lines = screen.lines.iter().filter(|line| line.contains(&arrow));
@@ -102,7 +104,7 @@ pub fn connections(world: &World) -> Result<()> {
     task.done("connections", 4)?;
 
     let mut task = Task::new(&stage);
-    let (_, port) = stage.address.rsplit_once(':').context("no port")?;
+    let (_, port) = address.rsplit_once(':').context("no port")?;
     task.key("4")?;
     task.until("the listeners", |screen| {
         screen.has("LISTENS AT").then_some(())
@@ -115,6 +117,7 @@ pub fn connections(world: &World) -> Result<()> {
     })?;
     task.done("clients", 5)?;
     fetcher.finish()?;
+    server.finish()?;
     stage.quit(world)
 }
 
@@ -177,7 +180,7 @@ pub fn exited(world: &World) -> Result<()> {
 /// Finding a row, keeping only some rows, and another order.
 pub fn finding(world: &World) -> Result<()> {
     let stage = Stage::set(world, "finding")?;
-    let fetcher = kept(world, &stage, "finding.kept")?;
+    let fetcher = kept(world, &stage.address, "finding.kept")?;
     let pid = fetcher.pid();
     let mut task = Task::new(&stage);
     task.until("the program", |screen| screen.row(pid).map(drop))?;
@@ -251,9 +254,9 @@ pub fn one_key(world: &World) -> Result<()> {
 const CONNECTIONS: usize = 16;
 
 /// The program, with connections that send all the time.
-fn kept(world: &World, stage: &Stage, name: &str) -> Result<Generator> {
+fn kept(world: &World, to: &str, name: &str) -> Result<Generator> {
     let count = CONNECTIONS.to_string();
-    let arguments = ["--peer", &stage.address, "--count", &count].map(str::to_owned);
+    let arguments = ["--peer", to, "--count", &count].map(str::to_owned);
     generator_named(world, PROGRAM, name, "tcp-kept", &arguments)
 }
 
