@@ -10,6 +10,7 @@ mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     ops::Add,
     sync::Arc,
 };
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     event::{AppTotals, Bytes, ProcessId, SocketCookie},
-    model::snapshot::{Flow, Process, Rate, Snapshot},
+    model::snapshot::{Flow, FlowKey, Process, Rate, Snapshot},
 };
 
 /// The rows of `view`, in no particular order.
@@ -285,6 +286,37 @@ fn by_flow(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     entries
 }
 
+/// Counts open flows. One that several processes share counts once.
+#[derive(Debug, Default)]
+pub(super) struct OpenFlows {
+    alone: u64,
+    of_many: HashSet<(SocketCookie, Option<SocketAddr>)>,
+}
+
+impl OpenFlows {
+    /// Counts a flow of a snapshot, where those of one socket stand together.
+    pub(super) fn count(&mut self, flows: &[Arc<Flow>], at: usize) {
+        let flow = &flows[at];
+        if !flow.is_open() {
+            return;
+        }
+        let FlowKey { socket, remote, .. } = flow.key;
+        let is_of_it = |at: Option<usize>| {
+            let other = at.and_then(|at| flows.get(at));
+            other.is_some_and(|it| it.key.socket == socket)
+        };
+        if is_of_it(at.checked_sub(1)) || is_of_it(at.checked_add(1)) {
+            self.of_many.insert((socket, remote));
+        } else {
+            self.alone += 1;
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.alone + self.of_many.len() as u64
+    }
+}
+
 /// Flows added up by what `subject_of` says, without those of which it says nothing; bytes without
 /// a flow by their cause.
 fn by_part(
@@ -295,14 +327,14 @@ fn by_part(
 ) -> Vec<Entry> {
     #[derive(Default)]
     struct Part {
-        sockets: HashSet<SocketCookie>,
+        flows: OpenFlows,
         processes: HashSet<ProcessId>,
     }
     let filter = &view.filter;
     let mut groups = Groups::default();
     let mut parts: Vec<Part> = Vec::new();
     let mut rest = view.total(snapshot);
-    for flow in &snapshot.flows {
+    for (at, flow) in snapshot.flows.iter().enumerate() {
         let app = view.app(flow);
         if flow.process.is_some() {
             subtract(&mut rest, app);
@@ -318,9 +350,7 @@ fn by_part(
         }
         let part = &mut parts[place];
         part.processes.extend(flow.key.process);
-        if flow.is_open() {
-            part.sockets.insert(flow.key.socket);
-        }
+        part.flows.count(&snapshot.flows, at);
     }
     if filter.is_all() {
         for flow in retired {
@@ -337,7 +367,7 @@ fn by_part(
     }
     let mut entries = groups.entries;
     for (entry, part) in entries.iter_mut().zip(parts) {
-        entry.flows = part.sockets.len() as u64;
+        entry.flows = part.flows.number();
         entry.processes = part.processes.len() as u64;
     }
     if filter.is_all() {

@@ -2,16 +2,16 @@
 //!
 //! One pass over the snapshot, whatever the number of unfolded rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
     entry::{Cause, Entry, Id, Program, Subject},
-    group::{self, flow_entry},
+    group::{self, OpenFlows, flow_entry},
     groups::{By, Grouping, Nested, RowsOf, Under},
     view::View,
 };
 use crate::{
-    event::{AppTotals, SocketCookie},
+    event::AppTotals,
     model::snapshot::{Flow, Process, Snapshot},
 };
 
@@ -264,9 +264,9 @@ fn parts_of_processes(
     open: &dyn Fn(&Id) -> bool,
     parent: impl Fn(&Flow) -> Option<Id>,
 ) -> Vec<(Id, Entry)> {
-    let mut nested: Vec<(Id, Entry, HashSet<SocketCookie>)> = Vec::new();
+    let mut nested: Vec<(Id, Entry, OpenFlows)> = Vec::new();
     let mut places: HashMap<(Id, Id), usize> = HashMap::new();
-    for flow in &snapshot.flows {
+    for (at, flow) in snapshot.flows.iter().enumerate() {
         let Some(parent) = parent(flow).filter(open) else {
             continue;
         };
@@ -279,19 +279,22 @@ fn parts_of_processes(
         };
         let key = (parent.clone(), subject.id());
         let place = *places.entry(key).or_insert_with(|| {
-            nested.push((parent, Entry::new(subject), HashSet::new()));
+            nested.push((parent, Entry::new(subject), OpenFlows::default()));
             nested.len() - 1
         });
-        let (_, entry, sockets) = &mut nested[place];
+        let (_, entry, open_flows) = &mut nested[place];
         let part = flow_entry(flow, view);
         entry.add(part.app, part.rate);
         entry.processes = 1;
-        if flow.closed.is_none() && sockets.insert(flow.key.socket) {
-            entry.flows += 1;
-        }
+        open_flows.count(&snapshot.flows, at);
     }
     let entries = nested.into_iter();
-    entries.map(|(parent, entry, _)| (parent, entry)).collect()
+    entries
+        .map(|(parent, mut entry, open_flows)| {
+            entry.flows = open_flows.number();
+            (parent, entry)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -301,6 +304,39 @@ mod tests {
         event::{Bytes, Protocol, State},
         query::{fixture, groups::Label},
     };
+
+    #[test]
+    fn an_open_flow_counts_once_and_a_listener_never() {
+        let (one, other) = (
+            fixture::process(1, "/bin/a", &[]),
+            fixture::process(2, "/bin/b", &[]),
+        );
+        let datagrams = |remote| Flow {
+            protocol: Protocol::Udp,
+            state: State::Unconnected,
+            ..fixture::flow(1, &one, "10.0.0.2:53", Some(remote))
+        };
+        let shared = |of| fixture::flow(2, of, "10.0.0.2:80", Some("10.0.0.9:5"));
+        let listener = Flow {
+            state: State::Listen,
+            ..fixture::flow(3, &one, "10.0.0.2:80", Some("10.0.0.9:0"))
+        };
+        let flows_of = vec![
+            datagrams("10.0.0.9:1"),
+            datagrams("10.0.0.9:2"),
+            shared(&one),
+            shared(&other),
+            listener,
+        ];
+        let snapshot = fixture::snapshot(vec![one, other], flows_of, Vec::new());
+        let view = View::default();
+        let grouping = &By::Remote.def().groupings[0];
+        let parents = group::rows(&snapshot, &view, grouping.rows);
+        assert_eq!(parents[0].flows, 3);
+        let under = rows(&snapshot, &view, grouping, &parents, &|_| true);
+        let counts: Vec<u64> = under.iter().map(|(_, entry)| entry.flows).collect();
+        assert_eq!(counts, [3, 1]);
+    }
 
     #[test]
     fn only_what_is_open_has_rows_under_it() {
