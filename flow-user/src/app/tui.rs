@@ -6,6 +6,7 @@
 
 mod connection;
 mod export;
+mod outside;
 mod signal;
 mod work;
 
@@ -37,7 +38,7 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-use self::work::Work;
+use self::{outside::Outside, work::Work};
 use super::{
     DIRECTORY_PATIENCE, End, EndSignals, Failure, config,
     consumer::{Consumer, Proceed, Ready},
@@ -59,12 +60,9 @@ use crate::{
         human,
     },
     sink::{export::Format, text::Symbols},
-    source::{
-        Pace, boottime,
-        interfaces::{Interfaces, facts::LinkFacts},
-    },
+    source::{Pace, boottime},
     tui::{
-        self, Chosen, Depth, Effect, Event, OwnUse, Settings, State, Theme, World,
+        self, Chosen, Depth, Effect, Event, OwnUse, Settings, State, Theme,
         terminal::{self, Asked, LateAnswer, Screen},
         views::ViewId,
     },
@@ -77,16 +75,6 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 pub struct Arguments {
     pub interfaces: Vec<String>,
     pub color: bool,
-}
-
-impl World for UserResolver {
-    fn uid(&self, name: &str) -> Option<u32> {
-        Self::uid(self, name)
-    }
-
-    fn link(&self, ifindex: u32) -> Option<LinkFacts> {
-        Interfaces::open().ok()?.facts_of(ifindex).ok()?
-    }
 }
 
 /// Runs the view.
@@ -162,7 +150,8 @@ pub async fn run(
         late_answer: LateAnswer::new(answer.is_late),
         problems,
     };
-    let mut view = View::start(settings, view_config, users)?;
+    let world = Outside::new(users, origin.is_live);
+    let mut view = View::start(settings, view_config, world)?;
     let Served { end, beside, .. } = run.serve(&mut view, &mut signals, None).await;
     let written = view.restore_terminal().await;
     let end = end?;
@@ -284,12 +273,8 @@ impl Consumer for View {
 
 impl View {
     /// Takes over the terminal.
-    fn start(
-        settings: Settings,
-        view_config: ViewConfig,
-        users: Arc<UserResolver>,
-    ) -> Result<Self, Failure> {
-        let state = State::new(settings, users, terminal::size())?;
+    fn start(settings: Settings, view_config: ViewConfig, world: Outside) -> Result<Self, Failure> {
+        let state = State::new(settings, Arc::new(world), terminal::size())?;
         let screen =
             Screen::take(view_config.mouse, view_config.symbols).map_err(Failure::Screen)?;
         let continued = SignalKind::from_raw(Signal::SIGCONT as i32);

@@ -1,7 +1,8 @@
 //! Totals of what is no longer listed, so that the sums which rows show never fall.
 //!
-//! There are few users, cgroups and listeners, and their sums are kept for good; of remotes there may
-//! be many. Each table is bounded. What finds no room in it is in no sum but the grand total.
+//! There are few users, cgroups and listeners, and their sums are kept for good, but for datagrams
+//! at a port that the kernel chose, which another socket may get next. Of remotes there may be many.
+//! Each table is bounded. What finds no room in it is in no sum but the grand total.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,8 @@ use crate::event::{
 
 /// Rows of each table at most.
 const ROWS: usize = 4_096;
+/// Of these, remotes that were only called in vain.
+const IN_VAIN: usize = ROWS / 4;
 
 /// Dropped processes, put together by user and cgroup.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,7 +41,8 @@ impl RetiredProcesses {
     pub(super) fn add(&mut self, process: &Process) {
         let key = (process.uid, process.cgroup);
         let has_room = self.rows.len() < ROWS || self.rows.contains_key(&key);
-        if !moved(&process.totals) || !has_room {
+        let leaves_nothing = !moved(&process.totals) && process.failures == Failures::default();
+        if leaves_nothing || !has_room {
             return;
         }
         self.shown = None;
@@ -62,7 +66,9 @@ impl RetiredProcesses {
                 ..process.clone()
             })
         });
-        Arc::make_mut(row).totals += process.totals;
+        let row = Arc::make_mut(row);
+        row.totals += process.totals;
+        row.failures += process.failures;
     }
 
     /// Changes what is known of users or cgroups.
@@ -131,6 +137,12 @@ impl<K: Ord> Flows<K> {
         self.shown = None;
     }
 
+    fn remove(&mut self, key: &K) {
+        if self.rows.remove(key).is_some() {
+            self.shown = None;
+        }
+    }
+
     fn shown(&mut self, facts: impl Fn(&K) -> Facts) -> Arc<[Arc<Flow>]> {
         let rows = &mut self.rows;
         let shown = self.shown.get_or_insert_with(|| {
@@ -154,11 +166,14 @@ impl<K: Ord> Flows<K> {
     }
 }
 
+/// The own end of flows of a listener, and whether that serves datagrams.
+type Accepted = (Option<Netns>, Protocol, SocketAddr, bool);
+
 /// Dropped flows: by the address of their remote, and those of listeners by their own end.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RetiredFlows {
     remotes: Flows<IpAddr>,
-    accepted: Flows<(Option<Netns>, Protocol, SocketAddr)>,
+    accepted: Flows<Accepted>,
     #[serde(default, with = "as_shared_list")]
     past_remotes: Arc<BTreeMap<IpAddr, PastRemote>>,
     /// Flows in whose place another began.
@@ -175,15 +190,27 @@ impl RetiredFlows {
             self.remotes.add(address, flow, None);
         }
         let is_of_listener = flow.direction == Some(Direction::Inbound) || flow.serves;
+        let packets = packets.filter(|it| *it != WireTotals::default());
         if is_of_listener && (moved(&flow.app) || packets.is_some()) {
-            let key = (flow.netns, flow.protocol, flow.local);
-            self.accepted.add(key, flow, packets);
+            self.accepted.add(accepted(flow), flow, packets);
         }
     }
 
-    /// Takes what else is known of a flow that is dropped: whether its socket was used, and the sums
-    /// over that where the flow stands for it. Remotes that only knocked here leave nothing.
-    pub(super) fn note(&mut self, flow: &Flow, is_used: bool, sockets: Option<SocketSums>) {
+    /// A socket that served datagrams at a port that the kernel chose is dropped: the next one there
+    /// has nothing to do with it.
+    pub(super) fn forget_port(&mut self, flow: &Flow) {
+        self.accepted.remove(&accepted(flow));
+    }
+
+    /// Takes what else is known of the remote of a flow that is dropped: `is_used` says whether its
+    /// socket moved anything; `sockets` are the sums over that, with one of its flows. Remotes that
+    /// only knocked here leave nothing.
+    pub(super) fn add_past_remote(
+        &mut self,
+        flow: &Flow,
+        is_used: bool,
+        sockets: Option<SocketSums>,
+    ) {
         let Some(remote) = flow.key.remote else {
             return;
         };
@@ -192,7 +219,9 @@ impl RetiredFlows {
             return;
         }
         let address = remote.ip().to_canonical();
-        let has_room = self.past_remotes.len() < ROWS || self.past_remotes.contains_key(&address);
+        // A scan leaves room for others.
+        let most = if is_used { ROWS } else { IN_VAIN };
+        let has_room = self.past_remotes.len() < most || self.past_remotes.contains_key(&address);
         if !has_room {
             return;
         }
@@ -234,13 +263,20 @@ impl RetiredFlows {
     }
 
     pub(super) fn accepted(&mut self) -> Arc<[Arc<Flow>]> {
-        self.accepted.shown(|(netns, protocol, local)| Facts {
-            netns: *netns,
-            protocol: Some(*protocol),
-            local: Some(*local),
-            ..Facts::default()
-        })
+        self.accepted
+            .shown(|(netns, protocol, local, serves)| Facts {
+                netns: *netns,
+                protocol: Some(*protocol),
+                local: Some(*local),
+                serves: *serves,
+                ..Facts::default()
+            })
     }
+}
+
+/// The key of a flow of a listener.
+fn accepted(flow: &Flow) -> Accepted {
+    (flow.netns, flow.protocol, flow.local, flow.serves)
 }
 
 /// What flows have in common.
@@ -250,6 +286,7 @@ struct Facts {
     protocol: Option<Protocol>,
     local: Option<SocketAddr>,
     remote: Option<SocketAddr>,
+    serves: bool,
 }
 
 impl Facts {
@@ -269,7 +306,7 @@ impl Facts {
                 .unwrap_or_else(|| SocketAddr::new(IpAddr::from([0; 4]), 0)),
             state: State::Closed,
             direction: self.local.map(|_| Direction::Inbound),
-            serves: false,
+            serves: self.serves,
             netns: self.netns,
             interface: None,
             app,

@@ -452,7 +452,8 @@ pub struct Retired {
     pub processes: Arc<[Arc<Process>]>,
     /// By the address of the remote: flows with only that and totals.
     pub remotes: Arc<[Arc<Flow>]>,
-    /// Of inbound flows, by their own end: flows with only that and totals.
+    /// Of flows of listeners, by their own end: flows with only that, totals, wire totals and the
+    /// time of their last bytes.
     pub accepted: Arc<[Arc<Flow>]>,
     /// By the address of the remote: what else is known of these flows.
     pub past_remotes: Arc<BTreeMap<IpAddr, PastRemote>>,

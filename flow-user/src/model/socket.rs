@@ -281,7 +281,7 @@ impl Socket {
                 Learned::Shape
             }
         };
-        self.port_may_be_chosen(ephemeral, (netns, local), ctx);
+        self.set_ephemeral(ephemeral, (netns, local), ctx);
         self.fact_time = self.fact_time.max(ctx.time);
         if newer && (interface.is_some() || moved_interface) && interface != self.interface {
             self.interface = interface;

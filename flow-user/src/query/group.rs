@@ -243,7 +243,7 @@ fn cause_row(cause: Cause, app: AppTotals) -> Entry {
     entry
 }
 
-/// What is missing to the sum of a row when those under it are listed.
+/// The part of a row's bytes that no row under it lists.
 pub(super) fn rest_of(row: &Entry, listed: AppTotals, cause: Cause) -> Option<Entry> {
     let mut rest = row.app;
     subtract(&mut rest, listed);

@@ -76,7 +76,8 @@ pub fn share(part: u64, whole: u64) -> String {
     if part >= whole {
         return "100%".to_owned();
     }
-    let tenths = u128::from(part) * 1000 / u128::from(whole);
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    let tenths = ((part * 1000 + whole / 2) / whole).min(999);
     match tenths {
         0 => "<0.1%".to_owned(),
         _ => format!("{}.{}%", tenths / 10, tenths % 10),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::{
     entry::{Cause, Entry, Id, Program, Subject},
+    filter::Filter,
     group::{self, OpenFlows, flow_entry},
     groups::{By, Grouping, Nested, RowsOf, Under},
     view::View,
@@ -47,12 +48,15 @@ fn listed(
     match (of, under) {
         (RowsOf::Processes, Under::Flows) => flows_of_processes(snapshot, view, open),
         (RowsOf::Programs, Under::Processes) => processes_of_programs(snapshot, view, open),
-        (RowsOf::ProcessesBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
-            Some(Id::Label(by, key(it.process.as_deref()?)?.id()))
-        }),
-        (RowsOf::FlowsBy(by, key), Under::Flows) => flows(snapshot, view, open, |it| {
-            Some(Id::Label(by, key(it)?.id()))
-        }),
+        (RowsOf::ProcessesBy(by, key), Under::Flows) => {
+            let of_process = |process: &Process| Some(Id::Label(by, key(process)?.id()));
+            let of_flow = |flow: &Flow| of_process(flow.process.as_deref()?);
+            flows(snapshot, view, open, of_flow, of_process)
+        }
+        (RowsOf::FlowsBy(by, key), Under::Flows) => {
+            let of_flow = |flow: &Flow| Some(Id::Label(by, key(flow)?.id()));
+            flows(snapshot, view, open, of_flow, |_| None)
+        }
         (RowsOf::Listeners, Under::Flows) => accepted(snapshot, view, open),
         (RowsOf::ProcessesBy(by, key), Under::Processes) => processes(snapshot, view, open, |it| {
             Some(Id::Label(by, key(it)?.id()))
@@ -97,7 +101,7 @@ pub(crate) fn below(
     }
 }
 
-/// Adds what is missing to the sum of each of `parents` that is `open`.
+/// Adds a row for the part of the bytes of each of `parents` that no row under it lists.
 fn with_rest(
     mut nested: Vec<(Id, Entry)>,
     parents: &[Entry],
@@ -112,10 +116,10 @@ fn with_rest(
         .iter()
         .filter(|parent| !matches!(parent.subject, Subject::Cause(_)))
         .filter_map(|parent| {
-            let id = parent.subject.id();
+            let id = Some(parent.subject.id()).filter(open)?;
             let sum = sums.get(&id).copied().unwrap_or_default();
             let rest = group::rest_of(parent, sum, cause)?;
-            open(&id).then_some((id, rest))
+            Some((id, rest))
         })
         .collect();
     nested.extend(rests);
@@ -127,7 +131,9 @@ fn flows_of_processes(
     view: &View,
     open: &dyn Fn(&Id) -> bool,
 ) -> Vec<(Id, Entry)> {
-    flows(snapshot, view, open, |it| it.key.process.map(Id::Process))
+    let of_process = |process: &Process| Some(Id::Process(process.id));
+    let of_flow = |flow: &Flow| flow.key.process.map(Id::Process);
+    flows(snapshot, view, open, of_flow, of_process)
 }
 
 /// The processes of each program of `open`.
@@ -201,6 +207,7 @@ fn flows(
     view: &View,
     open: &dyn Fn(&Id) -> bool,
     parent: impl Fn(&Flow) -> Option<Id>,
+    parent_of_process: impl Fn(&Process) -> Option<Id>,
 ) -> Vec<(Id, Entry)> {
     let mut nested: Vec<(Id, Entry)> = snapshot
         .flows
@@ -212,8 +219,7 @@ fn flows(
         })
         .collect();
     for process in &snapshot.processes {
-        let parent = Id::Process(process.id);
-        if open(&parent)
+        if let Some(parent) = parent_of_process(process).filter(open)
             && let Some(entry) = group::overflow_entry(process, view)
         {
             nested.push((parent, entry));
@@ -224,13 +230,15 @@ fn flows(
 
 /// The flows of each listener of `open`: those that it accepted or serves.
 fn accepted(snapshot: &Snapshot, view: &View, open: &dyn Fn(&Id) -> bool) -> Vec<(Id, Entry)> {
-    let known = group::listening(snapshot);
-    let passing = snapshot
-        .flows
-        .iter()
-        .filter(|flow| view.filter.matches_flow(flow));
-    let under = passing.filter_map(|flow| {
-        let (netns, protocol, local) = group::accepted_at(flow, &known)?;
+    let known = group::listening(snapshot, &Filter::default());
+    // A listener that matches counts all its flows.
+    let matching = group::listening(snapshot, &view.filter);
+    let under = snapshot.flows.iter().filter_map(|flow| {
+        let listener = group::accepted_at(flow, &known)?;
+        if !matching.contains(&listener) && !view.filter.matches_flow(flow) {
+            return None;
+        }
+        let (netns, protocol, local) = listener;
         let parent = Some(Id::Listener(netns, protocol, local)).filter(open)?;
         let mut entry = flow_entry(flow, view);
         if flow.serves {

@@ -2,7 +2,8 @@
 //!
 //! It is a popup that hides the table: its keys are in `keys`, its drawing in `draw`. A detail
 //! keeps the last known state after its process has ended or its flow has closed, even when no
-//! snapshot lists it any more, and its totals never fall. Its totals are from the start, whether or not the table was reset.
+//! snapshot lists it any more, and its totals never fall. They are from the start, whether or not the
+//! table was reset.
 
 pub(super) mod detail_layout;
 mod draw;
@@ -274,6 +275,12 @@ impl Rows {
         let Some(chosen) = &self.chosen else { return };
         let found = self.find(chosen);
         self.choose(found.unwrap_or(self.line));
+    }
+
+    /// How many rows there are, without the one of what is no longer listed.
+    pub fn count(&self) -> usize {
+        let rows = self.entries.iter();
+        rows.filter(|entry| !entry.subject.is_rest()).count()
     }
 
     /// Puts the cursor on a line; on the last one if there are not so many.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use foldhash::HashSet;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{Ctx, DirtyRows, Socket};
 use crate::{
@@ -123,9 +124,28 @@ impl Socket {
                     true => of_connection.take(),
                     false => None,
                 };
-                ctx.retired.note(&flow, is_used, of_connection);
+                ctx.retired.add_past_remote(&flow, is_used, of_connection);
             }
         }
+        if self.is_ephemeral
+            && self.serves()
+            && let Some(flow) = self.to_flow(0, None, self.closed)
+        {
+            ctx.retired.forget_port(&flow);
+        }
+    }
+
+    /// The processes with listed rows, each once.
+    fn listed_processes(&self) -> SmallVec<[ProcessId; 2]> {
+        let mut processes: SmallVec<[ProcessId; 2]> = SmallVec::new();
+        for ((process, _), row) in self.rows.iter() {
+            if let Some(process) = process.filter(|it| !processes.contains(it))
+                && row.phase != Phase::Hidden
+            {
+                processes.push(process);
+            }
+        }
+        processes
     }
 
     /// The sums over this socket alone.
@@ -150,19 +170,18 @@ impl Socket {
         })
     }
 
-    /// A row is listed no longer, or as that of another process. If the process has no other one, it
-    /// takes along what the socket has counted.
+    /// A row is listed no longer, or as that of another process. If the process has no other one, its
+    /// sums keep what the socket has counted so far.
     pub(super) fn leave(&mut self, process: ProcessId, at: usize, ctx: &mut Ctx<'_>) {
         let mut others = (0..self.rows.len()).filter(|other| *other != at);
         let is_listed = others.any(|other| {
             self.rows.key(other).0 == Some(process) && self.rows.at(other).phase != Phase::Hidden
         });
-        // App bytes leave with their rows.
-        let sums = SocketSums {
-            app: AppTotals::default(),
-            ..self.sums()
-        };
-        if !is_listed && sums != SocketSums::default() {
+        if is_listed {
+            return;
+        }
+        let sums = self.sums();
+        if sums != SocketSums::default() {
             ctx.processes.socket_left(process, sums);
             let left = &mut self.rare.get_or_insert_default().left;
             left.push((process, sums));
@@ -299,13 +318,16 @@ impl Socket {
     fn retire(&mut self, at: usize, ctx: &mut Ctx<'_>) {
         if let Some(flow) = self.to_flow(at, None, self.ended(at)) {
             ctx.retired.add(&flow, None);
-            ctx.retired.note(&flow, true, None);
-            if let Some(process) = flow.key.process.filter(|_| flow.wire.is_some()) {
+            ctx.retired.add_past_remote(&flow, true, None);
+            // The bytes of a socket count for each process that uses it, as its packets do.
+            if flow.wire.is_some() {
                 let sums = SocketSums {
                     app: flow.app,
                     ..SocketSums::default()
                 };
-                ctx.processes.socket_left(process, sums);
+                for process in self.listed_processes() {
+                    ctx.processes.socket_left(process, sums);
+                }
             }
         }
         let row = self.rows.at_mut(at);

@@ -35,17 +35,18 @@ impl Socket {
         }
     }
 
-    /// Whether the kernel may have chosen the port of this place, if that is where the socket is.
-    pub(super) fn port_may_be_chosen(
+    /// Takes whether the kernel may have chosen the port of this place, if that is where the socket
+    /// is.
+    pub(super) fn set_ephemeral(
         &mut self,
-        chosen: bool,
+        ephemeral: bool,
         (netns, local): (Option<Netns>, SocketAddr),
         ctx: &mut Ctx<'_>,
     ) {
         let fact = self.fact.as_ref();
         let is_there = fact.is_some_and(|fact| fact.netns == netns && fact.local == local);
-        if is_there && chosen != self.is_ephemeral {
-            self.is_ephemeral = chosen;
+        if is_there && ephemeral != self.is_ephemeral {
+            self.is_ephemeral = ephemeral;
             self.version += 1;
             self.recount(ctx);
         }

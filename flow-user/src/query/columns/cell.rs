@@ -2,7 +2,7 @@
 
 use super::{column::Context, value::Value};
 use crate::{
-    event::{Backlog, Bytes, Direction, Instant, InterfaceSide},
+    event::{Backlog, Bytes, CloseReason, Direction, Instant, InterfaceSide},
     model::{
         change::{Change, ChangeSubject},
         snapshot::{Flow, LedgerSide, Process},
@@ -24,6 +24,16 @@ pub(super) fn flow_of(entry: &Entry) -> Option<&Flow> {
         Subject::Flow(flow) => Some(flow),
         Subject::Event(event) => event.flow().map(|flow| &**flow),
         _ => None,
+    }
+}
+
+/// Its state, or how it ended.
+pub(super) fn how_it_is(flow: &Flow) -> &'static str {
+    match flow.closed {
+        // How is not known.
+        Some((_, CloseReason::Vanished)) => CloseReason::Closed.name(),
+        Some((_, reason)) => reason.name(),
+        None => flow.state.name(),
     }
 }
 

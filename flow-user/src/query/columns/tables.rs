@@ -3,7 +3,7 @@
 use super::{
     cell::{
         age, arrow, both_directions, cgroup, change_of, command, direction, drops, event_name,
-        event_of, flow_of, flows, graph, group_remote, label, last_seen, local, outcome,
+        event_of, flow_of, flows, graph, group_remote, how_it_is, label, last_seen, local, outcome,
         own_counter, packets, pid, process_name, process_of, processes, protocol, queue, remote,
         text, uid, user, user_named, what_happened,
     },
@@ -142,10 +142,7 @@ static FLOW: &[Column] = &[
     json("remote_name", |_, _| Value::Absent),
     left_aligned("state", "STATE", Show::Both(5), |entry, _| {
         match flow_of(entry) {
-            Some(flow) => Value::Text(match flow.closed {
-                Some(_) => "closed".to_owned(),
-                None => flow.state.name().to_owned(),
-            }),
+            Some(flow) => Value::Text(how_it_is(flow).to_owned()),
             None => Value::Absent,
         }
     })

@@ -17,6 +17,7 @@ use crate::{
     model::snapshot::{Flow, FlowKey, Process, Rate, Snapshot},
     query::{
         entry::{Entry, Listener, Subject},
+        filter::Filter,
         group::flow_entry,
         view::View,
     },
@@ -110,7 +111,10 @@ pub(super) fn by_listener(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
     }
     if view.since.is_none() {
         for flow in snapshot.retired.accepted.iter() {
-            let listener = accepted_at(flow, &known);
+            let listener = match flow.serves {
+                true => Some(own(flow)),
+                false => accepted_at(flow, &known),
+            };
             if let Some(group) = listener.and_then(|key| groups.get_mut(&key))
                 && group.matches
             {
@@ -157,9 +161,10 @@ pub(super) fn by_listener(snapshot: &Snapshot, view: &View) -> Vec<Entry> {
 /// An address with a listener.
 pub(in crate::query) type ListenerKey = (Option<Netns>, Protocol, SocketAddr);
 
-/// All addresses with listeners.
-pub(in crate::query) fn listening(snapshot: &Snapshot) -> BTreeSet<ListenerKey> {
-    let listeners = snapshot.flows.iter().filter(|flow| listens(flow));
+/// All addresses with listeners that pass.
+pub(in crate::query) fn listening(snapshot: &Snapshot, filter: &Filter) -> BTreeSet<ListenerKey> {
+    let flows = snapshot.flows.iter();
+    let listeners = flows.filter(|flow| listens(flow) && filter.matches_flow(flow));
     listeners.map(|flow| own(flow)).collect()
 }
 

@@ -270,7 +270,7 @@ pub(in crate::tui) fn tabs(detail: &Detail, columns: u16) -> Vec<Tab> {
     let texts: Vec<String> = panels
         .map(|(panel, rows)| match panel.content {
             Content::Table { .. } => {
-                format!("{} {}", panel.title, human::short_count(rows.entries.len()))
+                format!("{} {}", panel.title, human::short_count(rows.count()))
             }
             Content::Text(_) => panel.title.to_owned(),
         })

@@ -61,12 +61,16 @@ pub(in crate::tui) fn title(detail: &Detail) -> String {
 fn head_of_process(process: &Process) -> Vec<Fact> {
     let exe = process.program.exe.as_deref();
     let exe = exe.map(|exe| exe.to_string_lossy().into_owned());
-    vec![
-        ("command", command(process).unwrap_or_else(unknown)),
+    let mut facts = vec![("command", command(process).unwrap_or_else(unknown))];
+    facts.extend(
+        failed(process.failures).map(|failed| ("failed", format!("connections: {failed}"))),
+    );
+    facts.extend([
         ("lineage", lineage(process)),
         ("cgroup", cgroup(process)),
         ("executable", exe.unwrap_or_else(unknown)),
-    ]
+    ]);
+    facts
 }
 
 fn head_of_flow(state: &State, detail: &Detail, flow: &Flow, has_ends: bool) -> Vec<Fact> {

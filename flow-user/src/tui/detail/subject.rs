@@ -253,6 +253,10 @@ fn of_group(members: &Members, snapshot: &Snapshot) -> Option<Found> {
         // A name may be known by now.
         members.label.clone_from(label);
     }
+    let left = part.retired.processes.iter();
+    let failures: Vec<_> = (part.processes.iter().chain(left))
+        .map(|process| process.failures)
+        .collect();
     // Panels put what is no longer listed in one row.
     part.retired = Retired::default();
     part.totals.app = entry.app;
@@ -266,8 +270,8 @@ fn of_group(members: &Members, snapshot: &Snapshot) -> Option<Found> {
     if members.are_flows() {
         of_remotes(&members, snapshot, &part.flows, &mut sums);
     } else {
-        let failures = part.processes.iter().map(|process| process.failures);
-        failures.for_each(|failures| sums.failures.add_assign(failures));
+        let all = failures.into_iter();
+        all.for_each(|failures| sums.failures.add_assign(failures));
     }
     Some(Found {
         of: Of::Group(members),
@@ -348,7 +352,8 @@ fn find_flow(snapshot: &Snapshot, key: FlowKey) -> Option<Arc<Flow>> {
     };
     let same = rows().find(|flow| flow.key == key);
     let same_remote = || rows().find(|flow| flow.key.remote == key.remote);
-    same.or_else(same_remote).or_else(|| rows().next()).cloned()
+    let any = || rows().find(|_| key.remote.is_none());
+    same.or_else(same_remote).or_else(any).cloned()
 }
 
 /// The interface; another one may have the index of one that is gone.

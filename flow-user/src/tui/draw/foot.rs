@@ -10,6 +10,7 @@ use crate::{
     sink::text::{escape, width},
     tui::{
         key::{Key, Mouse},
+        keymap::Action,
         layout,
         line::{Line, split},
         state::State,
@@ -119,7 +120,11 @@ fn hints(state: &State, area: Rect) -> Vec<Hint> {
 /// The keys that are of most use in the table, each with a word.
 fn of_table(state: &State) -> Vec<(String, &'static str)> {
     let bindings = state.keys.bindings().iter();
-    let hinted = bindings.filter(|binding| !binding.hint.is_empty());
+    let has_groupings = state.view.def().groupings.len() > 1;
+    let hinted = bindings.filter(|binding| {
+        let is_of_use = binding.action != Action::Group || has_groupings;
+        !binding.hint.is_empty() && is_of_use
+    });
     let hinted =
         hinted.filter_map(|binding| Some((binding.keys.first()?.to_string(), binding.hint)));
     // A selected event stays in view, whatever comes.

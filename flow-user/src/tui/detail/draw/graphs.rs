@@ -191,11 +191,17 @@ fn wire(
     if sockets.counted == 0 {
         return Vec::new();
     }
+    let what = match &detail.of {
+        // A socket of datagrams may serve other remotes too.
+        Of::Group(_) => "TCP wire",
+        Of::Flow(_) if sockets.app != detail.sums.app => "socket's wire",
+        _ => "wire",
+    };
     let (Bytes(bytes), packets) = wire_of(&sockets.wire);
     let more = human::overhead(app_of(&sockets.app).0, bytes);
     let more = more.map_or_else(String::new, |more| format!(" ({more})"));
     vec![
-        format!("wire {}{more}", state.units.bytes(bytes)),
+        format!("{what} {}{more}", state.units.bytes(bytes)),
         human::short_count_of(packets, "packet", "packets"),
     ]
 }

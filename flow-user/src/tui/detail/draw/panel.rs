@@ -62,7 +62,7 @@ fn title(
     buffer: &mut Buffer,
 ) {
     let text = match panel.content {
-        Content::Table { .. } => format!(" {} {} ", panel.title, rows.entries.len()),
+        Content::Table { .. } => format!(" {} {} ", panel.title, rows.count()),
         Content::Text(_) => format!(" {} ", panel.title),
     };
     let mut line = Line::new(area, state.theme);
