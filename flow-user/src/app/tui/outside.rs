@@ -18,9 +18,12 @@ const HOLDS: Duration = Duration::from_secs(5);
 /// This machine, whether or not it is the one that is shown.
 pub struct Outside {
     users: Arc<UserResolver>,
-    /// By index, when the answer came; absent where another machine is shown, or an earlier time.
-    links: Option<Mutex<HashMap<u32, (Instant, Option<LinkFacts>)>>>,
+    /// By index; absent where another machine is shown, or an earlier time.
+    links: Option<Mutex<HashMap<u32, Answer>>>,
 }
+
+/// When the kernel was asked for an interface, and what it said.
+type Answer = (Instant, Option<LinkFacts>);
 
 impl Outside {
     /// `is_shown` says whether this machine is the one on the screen.

@@ -276,3 +276,82 @@ fn a_socket_of_datagrams_counts_once_however_often_its_flows_come_and_go() {
     play.tick(HISTORY);
     assert_eq!(whole(&mut play), 500);
 }
+
+#[test]
+fn what_a_process_and_its_sockets_moved_stays_when_another_ones_flow_leaves() {
+    let mut play = Play::new();
+    play.apply(Event::Socket(SocketFact {
+        wire: wire(500),
+        ..udp(1, 10)
+    }));
+    let whole = |play: &mut Play, pid: u32| {
+        let snapshot = play.model.snapshot();
+        let past = play.process(pid).and_then(|it| it.past_sockets.clone());
+        let is_listed = flows_of(&snapshot, pid).next().is_some();
+        let listed = snapshot.flows.iter().filter(|_| is_listed);
+        let listed: u64 = listed.map(|flow| flow.app.tx_bytes.0).sum();
+        past.map_or(0, |past| past.app.tx_bytes.0) + listed
+    };
+    play.app(1, 10, Some(CLIENT), 40, 0);
+    play.app(1, 11, Some("10.0.0.8:7"), 2, 0);
+    assert_eq!((whole(&mut play, 10), whole(&mut play, 11)), (42, 42));
+    // Only one of them goes on.
+    for more in 1..=3 {
+        play.tick(UDP_IDLE / 2);
+        play.app(1, 10, Some(CLIENT), more, 0);
+    }
+    play.tick(1);
+    let before = (whole(&mut play, 10), whole(&mut play, 11));
+    for _ in 0..HISTORY {
+        play.tick(1);
+        play.app(1, 10, Some(CLIENT), 1, 0);
+    }
+    assert_eq!(flows_of(&play.model.snapshot(), 11).count(), 0);
+    let after = (whole(&mut play, 10), whole(&mut play, 11));
+    assert!(
+        after.0 >= before.0 && after.1 >= before.1,
+        "{before:?}, then {after:?}"
+    );
+}
+
+#[test]
+fn failures_of_users_outlive_their_processes() {
+    let mut play = Play::new();
+    play.apply(Event::ProcessSeen(process_fact(10, None, program("curl"))));
+    play.apply(Event::Socket(connection(1, Some(10))));
+    play.apply(Event::SocketEnd {
+        cookie: SocketCookie(1),
+        reason: CloseReason::Refused,
+    });
+    play.apply(Event::ProcessExit {
+        id: process(10),
+        status: 1,
+    });
+    play.tick(HISTORY);
+    play.tick(HISTORY);
+    let snapshot = play.model.snapshot();
+    assert!(snapshot.processes.is_empty());
+    let refused: u32 = snapshot
+        .retired
+        .processes
+        .iter()
+        .map(|it| it.failures.refused)
+        .sum();
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn a_port_that_the_kernel_chose_leaves_no_listener() {
+    for (port, kept) in [(53, 1), (50_000, 0)] {
+        let mut play = Play::new();
+        play.apply(Event::Socket(SocketFact {
+            local: SocketAddr::from(([10, 0, 0, 1], port)),
+            wire: wire(500),
+            ..udp(1, 10)
+        }));
+        play.app(1, 10, Some(CLIENT), 0, 40);
+        play.end(1);
+        play.tick(HISTORY);
+        assert_eq!(play.model.snapshot().retired.accepted.len(), kept, "{port}");
+    }
+}

@@ -10,7 +10,8 @@ use crate::live::{World, outputs::loopback_server};
 
 /// So short that processes leave the list during a test.
 const FORGETTING: &str = "\"$FLOW\" --interval 200 --history-ttl 1s";
-const IDENTITIES: [&str; 6] = ["program", "process", "remote", "local", "user", "cgroup"];
+/// Columns by which a row is known: the first that it has.
+const IDENTITIES: [&str; 6] = ["local", "program", "process", "remote", "user", "cgroup"];
 
 /// Received and sent bytes by the name of a row.
 type Totals = BTreeMap<String, (u64, u64)>;
@@ -201,7 +202,8 @@ fn rows(stage: &Stage, title: &str) -> Result<Vec<Value>> {
 fn totals(stage: &Stage, title: &str) -> Result<Totals> {
     let named = rows(stage, title)?.into_iter().filter_map(|row| {
         let mut names = IDENTITIES.iter().filter_map(|name| row[*name].as_str());
-        let name = names.next()?.to_owned();
+        let protocol = row["protocol"].as_str().unwrap_or_default();
+        let name = format!("{protocol}{}", names.next()?);
         let count = |field: &str| row[field].as_u64().unwrap_or_default();
         Some((name, (count("rx_bytes"), count("tx_bytes"))))
     });
