@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     event::{
-        AppTotals, Bytes, Capability, CgroupId, Coverage, Instant, InterfaceSide, Netns, ProcessId,
-        Program, Protocol, SocketCookie, State, WireTotals,
+        AppTotals, Backlog, Bytes, Capability, CgroupId, Coverage, Direction, Instant,
+        InterfaceSide, Netns, ProcessId, Program, Protocol, SocketCookie, State, WireTotals,
     },
     model::{
         snapshot::{
@@ -106,6 +106,24 @@ pub(crate) fn flow(cookie: u64, process: &Arc<Process>, local: &str, remote: Opt
         closed: None,
     }
 }
+
+/// A row of a UDP socket that serves many at port 53, as [`flow`]; without a remote, the socket alone.
+pub(crate) fn served(cookie: u64, process: &Arc<Process>, remote: Option<&str>) -> Flow {
+    Flow {
+        protocol: Protocol::Udp,
+        state: State::Unconnected,
+        direction: Some(Direction::Inbound),
+        serves: true,
+        ..flow(cookie, process, "0.0.0.0:53", remote)
+    }
+}
+
+/// Datagrams that wait at such a socket.
+pub(crate) const DATAGRAMS: Backlog = Backlog {
+    waiting: 4_352,
+    limit: 212_992,
+    drops: 3,
+};
 
 pub(crate) fn interface(name: &str, frames: u64, socket: u64) -> Arc<Interface> {
     let side = LedgerSide {

@@ -309,9 +309,16 @@ fn parts_of_processes(
 mod tests {
     use super::*;
     use crate::{
-        event::{Bytes, Protocol, State},
+        event::{Bytes, State},
         query::{fixture, groups::Label},
     };
+
+    /// The rows under those of the first grouping of a view.
+    fn under(snapshot: &Snapshot, by: By, open: &dyn Fn(&Id) -> bool) -> Vec<(Id, Entry)> {
+        let (view, grouping) = (View::default(), &by.def().groupings[0]);
+        let parents = group::rows(snapshot, &view, grouping.rows);
+        rows(snapshot, &view, grouping, &parents, open)
+    }
 
     #[test]
     fn an_open_flow_counts_once_and_a_listener_never() {
@@ -319,11 +326,7 @@ mod tests {
             fixture::process(1, "/bin/a", &[]),
             fixture::process(2, "/bin/b", &[]),
         );
-        let datagrams = |remote| Flow {
-            protocol: Protocol::Udp,
-            state: State::Unconnected,
-            ..fixture::flow(1, &one, "10.0.0.2:53", Some(remote))
-        };
+        let datagrams = |remote| fixture::served(1, &one, Some(remote));
         let shared = |of| fixture::flow(2, of, "10.0.0.2:80", Some("10.0.0.9:5"));
         let listener = Flow {
             state: State::Listen,
@@ -337,11 +340,9 @@ mod tests {
             listener,
         ];
         let snapshot = fixture::snapshot(vec![one, other], flows_of, Vec::new());
-        let view = View::default();
-        let grouping = &By::Remote.def().groupings[0];
-        let parents = group::rows(&snapshot, &view, grouping.rows);
-        assert_eq!(parents[0].flows, 3);
-        let under = rows(&snapshot, &view, grouping, &parents, &|_| true);
+        let of_all = group::rows(&snapshot, &View::default(), By::Remote.rows());
+        assert_eq!(of_all[0].flows, 3);
+        let under = under(&snapshot, By::Remote, &|_| true);
         let counts: Vec<u64> = under.iter().map(|(_, entry)| entry.flows).collect();
         assert_eq!(counts, [3, 1]);
     }
@@ -359,13 +360,8 @@ mod tests {
         ];
         let (curl_id, nginx_id) = (Id::Process(curl.id), Id::Process(nginx.id));
         let snapshot = fixture::snapshot(vec![curl, nginx], flows_of, Vec::new());
-        let view = View::default();
         let remote = Id::Label(By::Remote, Label::Address("10.0.0.9".parse().unwrap()));
-        let under = |by: By, open: &dyn Fn(&Id) -> bool| {
-            let grouping = &by.def().groupings[0];
-            let parents = group::rows(&snapshot, &view, grouping.rows);
-            rows(&snapshot, &view, grouping, &parents, open)
-        };
+        let under = |by: By, open: &dyn Fn(&Id) -> bool| under(&snapshot, by, open);
         assert_eq!(under(By::Process, &|id| *id == curl_id).len(), 2);
         let there = under(By::Remote, &|id| *id == remote);
         let subjects: Vec<_> = there.iter().map(|(_, entry)| entry.subject.id()).collect();
@@ -378,22 +374,14 @@ mod tests {
     #[test]
     fn under_a_listener_of_datagrams_are_its_remotes() {
         let dnsmasq = fixture::process(1, "/bin/dnsmasq", &[]);
-        let of = |remote: Option<&str>| Flow {
-            protocol: Protocol::Udp,
-            state: State::Unconnected,
-            serves: true,
-            ..fixture::flow(7, &dnsmasq, "0.0.0.0:53", remote)
-        };
+        let of = |remote| fixture::served(7, &dnsmasq, remote);
         let endpoint = Flow {
             app: AppTotals::default(),
             ..of(None)
         };
         let flows = vec![endpoint, of(Some("10.0.0.7:1")), of(Some("10.0.0.8:1"))];
         let snapshot = fixture::snapshot(vec![dnsmasq], flows, Vec::new());
-        let grouping = &By::Listener.def().groupings[0];
-        let view = View::default();
-        let parents = group::rows(&snapshot, &view, grouping.rows);
-        let under = rows(&snapshot, &view, grouping, &parents, &|_| true);
+        let under = under(&snapshot, By::Listener, &|_| true);
         assert_eq!(under.len(), 2);
         assert!(under.iter().all(|(_, entry)| entry.wire.is_none()));
     }

@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Backlog, CloseReason, Direction, Instant, Protocol, State},
+        event::{CloseReason, Direction, Instant, State},
         model::snapshot::{Flow, Process, Rate},
         query::{entry::Subject, filter::Filter, fixture, view::Sort},
     };
@@ -283,20 +283,11 @@ mod tests {
     /// dnsmasq that serves two remotes with one socket; the first one's flow is idle.
     fn served() -> Snapshot {
         let dnsmasq = fixture::process(30, "/usr/sbin/dnsmasq", &[]);
-        let of = |remote: Option<&str>| Flow {
-            protocol: Protocol::Udp,
-            state: State::Unconnected,
-            serves: true,
-            ..fixture::flow(7, &dnsmasq, "0.0.0.0:53", remote)
-        };
+        let of = |remote| fixture::served(7, &dnsmasq, remote);
         let endpoint = Flow {
             app: fixture::totals(0, 0),
             rate: Rate::default(),
-            backlog: Some(Backlog {
-                waiting: 4_352,
-                limit: 212_992,
-                drops: 3,
-            }),
+            backlog: Some(fixture::DATAGRAMS),
             ..of(None)
         };
         let idle = Flow {

@@ -134,7 +134,7 @@ static FLOW: &[Column] = &[
             None => Value::Absent,
         }
     }),
-    left_aligned("arrow", "", Show::Text(2), arrow).width(1, 1),
+    left_aligned("arrow", "", Show::Text(1), arrow).width(1, 1),
     left_aligned("remote", "REMOTE", Show::Both(0), remote)
         .width(ENDPOINT, 46)
         .cut_in_the_middle()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    event::{Backlog, CloseReason, Direction, Instant, Protocol, State as SocketState},
+    event::{CloseReason, Instant},
     model::snapshot::Flow,
     query::fixture,
 };
@@ -22,20 +22,10 @@ fn with_server(size: (u16, u16)) -> State {
         panic!("a moment is a snapshot");
     };
     let dnsmasq = fixture::process(953, "/usr/sbin/dnsmasq", &["dnsmasq", "-k"]);
-    let of = |remote: Option<&str>| Flow {
-        protocol: Protocol::Udp,
-        state: SocketState::Unconnected,
-        direction: Some(Direction::Inbound),
-        serves: true,
-        ..fixture::flow(90, &dnsmasq, "0.0.0.0:53", remote)
-    };
+    let of = |remote| fixture::served(90, &dnsmasq, remote);
     let endpoint = Flow {
         app: fixture::totals(0, 0),
-        backlog: Some(Backlog {
-            waiting: 4_352,
-            limit: 212_992,
-            drops: 3,
-        }),
+        backlog: Some(fixture::DATAGRAMS),
         ..of(None)
     };
     let idle = Flow {

@@ -23,8 +23,8 @@ pub fn totals_stay(world: &World) -> Result<()> {
     let sent = tasks::run_all(world, &stage, "totals_stay")?.sent;
     let views = ["1", "3", "4", "6", "7"];
     let terminal = &stage.terminal;
-    // By program.
     terminal.keys(&["a"])?;
+    tasks::in_one_row(&stage)?;
     let all = || -> Result<Vec<Totals>> {
         let titles = ["Processes", "Remotes", "Listeners", "Users", "Cgroups"];
         let pairs = views.iter().zip(titles);
@@ -105,6 +105,12 @@ pub fn flows(world: &World) -> Result<()> {
         screen.row(second.pid()).map(drop)
     })?;
     terminal.keys(&["2"])?;
+    let inbound = format!("{} ←", stage.address);
+    terminal.until("both remotes of the server", |screen| {
+        let lines = screen.lines.iter().filter(|line| line.contains("udp"));
+        let remotes = lines.filter(|line| line.contains(&inbound));
+        (remotes.count() == 2).then_some(())
+    })?;
     let of_server: Vec<Value> = rows(&stage, "Flows")?
         .into_iter()
         .filter(|row| row["protocol"] == "udp" && row["local"] == stage.address.as_str())

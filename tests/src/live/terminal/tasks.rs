@@ -163,16 +163,7 @@ pub fn exited(world: &World) -> Result<()> {
         (row.starts_with('∙') && row.contains(PROGRAM)).then_some(())
     })?;
     task.key("a")?;
-    let title = format!("{PROGRAM} ×{RUNS}");
-    task.until("one row for the program", |screen| {
-        let mut rows = screen
-            .lines
-            .iter()
-            .filter(|line| line.contains(PROGRAM) && !line.contains("generate"));
-        let row = rows.next()?;
-        let is_whole = row.contains(&title) && row.contains(ALL_BYTES);
-        (is_whole && rows.next().is_none()).then_some(())
-    })?;
+    in_one_row(&stage)?;
     task.done("one line", 1)?;
     stage.quit(world)
 }
@@ -258,6 +249,18 @@ fn kept(world: &World, to: &str, name: &str) -> Result<Generator> {
     let count = CONNECTIONS.to_string();
     let arguments = ["--peer", to, "--count", &count].map(str::to_owned);
     generator_named(world, PROGRAM, name, "tcp-kept", &arguments)
+}
+
+/// Waits for the one row of all runs, by program, with all that they sent.
+pub fn in_one_row(stage: &Stage) -> Result<()> {
+    let title = format!("{PROGRAM} ×{RUNS}");
+    stage.terminal.until("one row for the program", |screen| {
+        let lines = screen.lines.iter();
+        let mut rows = lines.filter(|line| line.contains(PROGRAM) && !line.contains("generate"));
+        let row = rows.next()?;
+        let is_whole = row.contains(&title) && row.contains(ALL_BYTES);
+        (is_whole && rows.next().is_none()).then_some(())
+    })
 }
 
 /// Several runs of the program.

@@ -103,16 +103,20 @@ fn graphs(state: &State, detail: &Detail) -> Vec<Graph> {
 }
 
 fn round_trips(tcp: &TcpFacts) -> Graph {
-    let [now, least] = [tcp.rtt, tcp.min_rtt].map(facts::round_trip);
-    let (now, least) = (format!(" rtt {now}"), format!("min {least}"));
+    let now = format!(" rtt {}", facts::round_trip(tcp.rtt));
+    let least = tcp
+        .min_rtt
+        .map(|least| format!("min {}", facts::round_trip(Some(least))));
     Graph {
         role: Role::Accent,
         labels: Box::new(move |top| {
             let top = Duration::try_from_secs_f64(top).unwrap_or_default();
+            let most = (!top.is_zero()).then(|| format!("max {}", human::milliseconds(top)));
+            let range: Vec<_> = least.clone().into_iter().chain(most).collect();
             Label {
-                alone: format!("{now} {least}"),
+                alone: format!("{now} {}", least.as_deref().unwrap_or_default()),
                 above: now.clone(),
-                below: format!(" {least}  max {}", human::milliseconds(top)),
+                below: format!(" {}", range.join("  ")),
             }
         }),
         of: |sample| sample.rtt,
